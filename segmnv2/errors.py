@@ -1,0 +1,27 @@
+"""Errors a user can cause and can mend.
+
+Every message names the file or key, the value found, what is allowed and the remedy. The command line prints the
+message alone and exits with code 2. Broken invariants of the library itself are assertions, not these.
+"""
+
+from __future__ import annotations
+
+
+class SegmnError(ValueError):
+    """Base of every error that is the input's fault rather than the library's."""
+
+
+class ConfigError(SegmnError):
+    """A configuration, an option or a constructor argument is wrong."""
+
+
+class DatasetError(SegmnError):
+    """A data set's folder, split list, image or mask is missing or inconsistent."""
+
+
+class WeightsError(SegmnError):
+    """A checkpoint is missing, damaged, of an unknown kind, or does not fit the model."""
+
+
+class MediaError(SegmnError):
+    """An image to read is missing, damaged or not an image."""
