@@ -1,0 +1,67 @@
+"""What every backbone is: a tuple of feature maps, their channels and strides, and an output stride to set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.nn.stride import Strided, check_output_stride, plan_rates
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One feature map of a backbone: its channels and how many image pixels lie between its samples."""
+
+    channels: int
+    stride: int
+
+
+class Backbone(nn.Module, ABC):
+    """A network from normalised images to feature maps, finest first.
+
+    Attributes:
+        output_stride: stride of the last feature map, in pixels.
+    """
+
+    output_stride: int
+
+    @property
+    @abstractmethod
+    def nominal_features(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps as they are without any dilation."""
+
+    @abstractmethod
+    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
+        """Return the layers that stride or can be dilated, in order, with their nominal strides."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
+        """Map normalised images (b, 3, h, w) to feature maps (b, channels, ceil(h / stride), ceil(w / stride))."""
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps at the present output stride."""
+        return tuple(FeatureInfo(f.channels, min(f.stride, self.output_stride)) for f in self.nominal_features)
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Change the stride of the last feature map on the live network; the weights stay.
+
+        Features at a smaller output stride, sampled on the grid of a larger one, are the features of the larger one
+        (exact for sides of 32 k + 1 pixels).
+
+        Args:
+            output_stride: 8, 16 or 32.
+
+        Raises:
+            ConfigError: any other value.
+        """
+        check_output_stride(output_stride)
+        layers = self.strided_layers()
+        rates = plan_rates([stride for _, stride in layers], output_stride)
+        for (layer, _), (stride, dilation) in zip(layers, rates, strict=True):
+            layer.set_rate(stride, dilation)
+        self.output_stride = output_stride

@@ -1,0 +1,167 @@
+"""MobileNetV2 as a feature extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import Backbone, FeatureInfo
+from segmnv2.errors import ConfigError
+from segmnv2.nn.blocks import InvertedResidual
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
+from segmnv2.nn.stride import Strided
+
+
+class Stage(NamedTuple):
+    """A row of the paper's Table 2: t (expansion), c (channels), n (repeats), s (stride of the first block)."""
+
+    expansion: int
+    channels: int
+    repeats: int
+    stride: int
+
+
+STEM_CHANNELS = 32
+LAST_CHANNELS = 1280
+STAGES = (
+    Stage(1, 16, 1, 1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 32, 3, 2),
+    Stage(6, 64, 4, 2),
+    Stage(6, 96, 3, 1),
+    Stage(6, 160, 3, 2),
+    Stage(6, 320, 1, 1),
+)
+"""Source: MobileNetV2, Table 2."""
+
+
+def stage_channels(width: float, channel_divisor: int = 8) -> tuple[int, ...]:
+    """Return the channels of the stem and of each stage at a width multiplier."""
+    return tuple(make_divisible(c * width, channel_divisor) for c in (STEM_CHANNELS, *(s.channels for s in STAGES)))
+
+
+WEIGHT_STD = 0.09
+NORM_MOMENTUM = 0.003  # TensorFlow's decay of 0.997, seen from the other side
+
+
+class MobileNetV2(Backbone):
+    """MobileNetV2, ending for segmentation at the paper's "second-last feature map", the 320-channel bottleneck.
+
+    Feature maps, at width 1.0: 16 channels at stride 2, 24 at 4, 32 at 8, 96 at 16, 320 at 32 (the last two, or last,
+    at the output stride when that is smaller). With ``last_conv`` a sixth follows: the 1280 channels of the
+    classification network.
+
+    Source: MobileNetV2, Table 2 and section 6.3; initialisation (truncated normal, 0.09) and batch norm (epsilon 1e-3,
+    decay 0.997) of slim/nets/mobilenet/mobilenet_v2.py.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        output_stride: int = 32,
+        channel_divisor: int = 8,
+        padding: Padding = "tensorflow",
+        norm_eps: float = 1e-3,
+        last_conv: bool = False,
+    ) -> None:
+        """Build the network with fresh weights.
+
+        Args:
+            width: multiplier of every stage's channels; the paper uses 0.35 to 1.4.
+            output_stride: 8, 16 or 32.
+            channel_divisor: channels are rounded to a multiple of it: 8 in the paper's networks and ImageNet weights;
+                1 in DeepLab's published segmentation networks of a width other than 1.0 (its dm0.5 has a stage of 12).
+            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for torchvision's and timm's; they
+                differ on even sides only.
+            norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in torchvision.
+            last_conv: append the 1x1 convolution to 1280 channels (more at a width above 1).
+
+        Raises:
+            ConfigError: a value outside the stated ones.
+        """
+        super().__init__()
+        if not 0.05 <= width <= 4.0:
+            raise ConfigError(f"width {width!r} is not in 0.05..4.0; the paper's networks have 0.35 to 1.4")
+        if channel_divisor < 1:
+            raise ConfigError(f"channel_divisor {channel_divisor!r} is not positive; use 8, or 1 for DeepLab's dm0.5")
+
+        def conv(inputs: int, outputs: int, kernel: int) -> ConvNormAct:
+            return ConvNormAct(
+                SameConv2d(inputs, outputs, kernel, padding=padding),
+                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=NORM_MOMENTUM),
+                nn.ReLU6(),
+            )
+
+        channels, *stage_outputs = stage_channels(width, channel_divisor)
+        self.stem = conv(3, channels, 3)
+        self.blocks = nn.ModuleList()
+        self._strides = [2]
+        for stage, out in zip(STAGES, stage_outputs, strict=True):
+            for repeat in range(stage.repeats):
+                stride = stage.stride if repeat == 0 else 1
+                self.blocks.append(
+                    InvertedResidual(
+                        channels,
+                        out,
+                        expansion=stage.expansion,
+                        stride=stride,
+                        padding=padding,
+                        norm_eps=norm_eps,
+                        norm_momentum=NORM_MOMENTUM,
+                    )
+                )
+                self._strides.append(stride)
+                channels = out
+        self.last = conv(channels, make_divisible(LAST_CHANNELS * max(width, 1.0)), 1) if last_conv else None
+        self._taps, self._nominal = self._find_taps()
+        self._initialise()
+        self.set_output_stride(output_stride)
+
+    @staticmethod
+    def stage_starts() -> tuple[int, ...]:
+        """Return the index of each stage's first block."""
+        return tuple(sum(s.repeats for s in STAGES[:n]) for n in range(len(STAGES)))
+
+    def _find_taps(self) -> tuple[frozenset[int], tuple[FeatureInfo, ...]]:
+        """Return the blocks whose outputs are features (the last of each nominal stride) and what they are."""
+        taps, features, reached = [], [], self._strides[0]
+        for index, block in enumerate(self.blocks):
+            reached *= self._strides[index + 1]
+            ends = index + 1 == len(self.blocks) or self._strides[index + 2] == 2
+            if ends:
+                assert isinstance(block, InvertedResidual)
+                taps.append(index)
+                features.append(FeatureInfo(block.project.conv.out_channels, reached))
+        if self.last is not None:
+            features.append(FeatureInfo(self.last.conv.out_channels, reached))
+        return frozenset(taps), tuple(features)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=WEIGHT_STD, a=-2 * WEIGHT_STD, b=2 * WEIGHT_STD)
+
+    @property
+    def nominal_features(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps as they are without any dilation."""
+        return self._nominal
+
+    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
+        """Return the stem's convolution and the blocks with their nominal strides."""
+        return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))  # type: ignore[arg-type]
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
+        """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        features = []
+        x = self.stem(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self._taps:
+                features.append(x)
+        if self.last is not None:
+            features.append(self.last(x))
+        return tuple(features)

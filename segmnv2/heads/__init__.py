@@ -1,0 +1,1 @@
+"""Heads that turn a backbone's last feature map into class logits."""

@@ -1,0 +1,65 @@
+"""Building blocks of the backbones."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
+
+
+class InvertedResidual(nn.Module):
+    """The paper's bottleneck: expand by 1x1, filter depthwise by 3x3, project linearly by 1x1.
+
+    Input and output are narrow and linear; a shortcut joins them where the block keeps both size and width.
+
+    Source: MobileNetV2, Figure 3b and Table 1; slim's ``expanded_conv``, which rounds the expansion to a multiple of 8.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expansion: int,
+        stride: int,
+        padding: Padding = "tensorflow",
+        norm_eps: float = 1e-3,
+        norm_momentum: float = 0.003,
+    ) -> None:
+        """Build the block at its nominal stride.
+
+        Args:
+            in_channels: channels of the input.
+            out_channels: channels of the output.
+            expansion: factor of the inner width; 1 leaves the expansion layer out.
+            stride: 1 or 2, of the depthwise layer.
+            padding: ``"tensorflow"`` or ``"symmetric"``.
+            norm_eps: epsilon of the batch norms.
+            norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
+        """
+        super().__init__()
+        hidden = make_divisible(in_channels * expansion) if expansion > 1 else in_channels
+
+        def layer(inputs: int, outputs: int, kernel: int, *, depthwise: bool = False, act: bool = True) -> ConvNormAct:
+            return ConvNormAct(
+                SameConv2d(inputs, outputs, kernel, groups=inputs if depthwise else 1, padding=padding),
+                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
+                nn.ReLU6() if act else None,
+            )
+
+        self.expand = layer(in_channels, hidden, 1) if expansion > 1 else None
+        self.depthwise = layer(hidden, hidden, 3, depthwise=True)
+        self.project = layer(hidden, out_channels, 1, act=False)
+        self.shortcut = stride == 1 and in_channels == out_channels
+        self.set_rate(stride, 1)
+
+    def set_rate(self, stride: int, dilation: int) -> None:
+        """Change stride and dilation of the depthwise layer, keeping the weights."""
+        self.depthwise.conv.set_rate(stride, dilation)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
+        hidden = x if self.expand is None else self.expand(x)
+        out: Tensor = self.project(self.depthwise(hidden))
+        return x + out if self.shortcut else out

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from segmnv2.backbones.mobilenet_v2 import MobileNetV2
+from segmnv2.errors import ConfigError
+from segmnv2.nn.blocks import InvertedResidual
+from segmnv2.weights.loading import load_strict
+from segmnv2.weights.tables import TORCHVISION
+
+
+def randomise_norms(module: nn.Module) -> None:
+    """Give batch norms statistics and affine values of a trained network's kind."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            bounds = [(norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)]
+            bounds += [(norm.weight, 0.5, 1.5), (norm.bias, -0.5, 0.5)]
+            for values, low, high in bounds:
+                nn.init.uniform_(values, low, high)
+
+
+def block_outputs(backbone: MobileNetV2, x: Tensor) -> list[Tensor]:
+    outputs = []
+    for block in backbone.blocks:
+        block.register_forward_hook(lambda _m, _i, out: outputs.append(out))
+    with torch.no_grad():
+        backbone(x)
+    for block in backbone.blocks:
+        block._forward_hooks.clear()
+    return outputs
+
+
+def dilations(backbone: MobileNetV2) -> list[int]:
+    return [b.depthwise.conv.dilation[0] for b in backbone.blocks if isinstance(b, InvertedResidual)]
+
+
+@pytest.mark.parametrize("fine", [8, 16])
+def test_atrous_consistency_block_by_block(fine: int) -> None:
+    """A finer output stride computes the coarser one's features, and more of them between."""
+    torch.manual_seed(0)
+    backbone = MobileNetV2(output_stride=32).double().eval()
+    randomise_norms(backbone)
+    x = torch.randn(1, 3, 129, 97, dtype=torch.float64)
+    coarse = block_outputs(backbone, x)
+    backbone.set_output_stride(fine)
+    dense = block_outputs(backbone, x)
+    assert len(coarse) == len(dense) == 17
+    steps = set()
+    for index, (few, many) in enumerate(zip(coarse, dense, strict=True)):
+        step = (many.shape[-1] - 1) // (few.shape[-1] - 1)
+        steps.add(step)
+        torch.testing.assert_close(many[..., ::step, ::step], few, rtol=1e-9, atol=1e-9, msg=f"block {index}")
+    assert max(steps) == 32 // fine
+
+
+@pytest.mark.parametrize("size", [(96, 64), (97, 65)])
+def test_parity_with_torchvision(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.mobilenet_v2(weights=None).eval()
+    randomise_norms(theirs)
+    ours = MobileNetV2(padding="symmetric", norm_eps=1e-5, last_conv=True).eval()
+    names = TORCHVISION.ours([f"backbone.{name}" for name in ours.state_dict()])
+    tensors = {names[k].removeprefix("backbone."): v for k, v in theirs.state_dict().items() if k in names}
+    load_strict(ours, tensors, "torchvision")
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        features = ours(x)
+        for last, feature in zip((2, 4, 7, 14, 18, 19), features, strict=True):
+            torch.testing.assert_close(feature, theirs.features[:last](x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "expected"),
+    [(32, [1] * 17), (16, [1] * 14 + [2] * 3), (8, [1] * 7 + [2] * 7 + [4] * 3)],
+)
+def test_dilations_are_those_of_slim(output_stride: int, expected: list[int]) -> None:
+    assert dilations(MobileNetV2(output_stride=output_stride)) == expected
+
+
+def test_output_stride_goes_there_and_back() -> None:
+    backbone = MobileNetV2(width=0.35, output_stride=16).eval()
+    x = torch.randn(1, 3, 65, 65)
+    before = [f.detach() for f in backbone(x)]
+    backbone.set_output_stride(8)
+    backbone.set_output_stride(16)
+    for a, b in zip(before, backbone(x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_channels_of_the_paper_and_of_deeplabs_half_width() -> None:
+    assert [f.channels for f in MobileNetV2().feature_info] == [16, 24, 32, 96, 320]
+    half = MobileNetV2(width=0.5, channel_divisor=1)
+    outputs = [b.project.conv.out_channels for b in half.blocks if isinstance(b, InvertedResidual)]
+    assert [outputs[i] for i in (0, 1, 3, 6, 10, 13, 16)] == [8, 12, 16, 32, 48, 80, 160]
+    eighths = MobileNetV2(width=0.5)
+    assert all(f.channels % 8 == 0 for f in eighths.feature_info)
+
+
+def test_imagenet_values_are_those_of_slims_checkpoint() -> None:
+    """2,223,872 values, the 1280-channel layer included: the paper's 3.4 M less the classifier's matrix and bias."""
+    backbone = MobileNetV2(last_conv=True)
+    assert sum(p.numel() for p in backbone.parameters()) == 2_223_872
+
+
+def test_initialisation_and_norms_are_slims() -> None:
+    backbone = MobileNetV2()
+    weights = torch.cat([m.weight.detach().flatten() for m in backbone.modules() if isinstance(m, nn.Conv2d)])
+    assert weights.abs().max() <= 0.18
+    assert weights.std() == pytest.approx(0.09 * 0.88, rel=0.01)  # a normal cut at two deviations keeps 0.88 of one
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(n.eps, n.momentum) for n in norms} == {(1e-3, 0.003)}
+
+
+@pytest.mark.parametrize("options", [{"width": 0.0}, {"width": 9.0}, {"channel_divisor": 0}, {"output_stride": 12}])
+def test_impossible_arguments_name_the_allowed_ones(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        MobileNetV2(**options)  # type: ignore[arg-type]

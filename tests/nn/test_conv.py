@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segmnv2.errors import ConfigError
+from segmnv2.nn.conv import PooledBatchNorm2d, SameConv2d, make_divisible
+
+
+def tensorflow_same(x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
+    """One-channel convolution written out from TensorFlow's definition of SAME, tap by tap."""
+    size, reach = x.shape[-1], dilation * (kernel.shape[-1] - 1)
+    count = -(-size // stride)
+    before = max((count - 1) * stride + reach + 1 - size, 0) // 2
+    out = torch.zeros(count, count, dtype=x.dtype)
+    for i, j, u, v in itertools.product(range(count), range(count), range(kernel.shape[-1]), range(kernel.shape[-1])):
+        row, column = i * stride - before + u * dilation, j * stride - before + v * dilation
+        if 0 <= row < size and 0 <= column < size:
+            out[i, j] += kernel[u, v] * x[row, column]
+    return out
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 9])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (1, 4)])
+def test_tensorflow_padding_samples_where_tensorflow_does(size: int, stride: int, dilation: int) -> None:
+    conv = SameConv2d(1, 1, 3, stride=stride, dilation=dilation).double()
+    x = torch.randn(size, size, dtype=torch.float64)
+    expected = tensorflow_same(x, conv.weight[0, 0], stride, dilation)
+    torch.testing.assert_close(conv(x[None, None])[0, 0], expected)
+
+
+@pytest.mark.parametrize("size", [(5, 9), (33, 1)])
+def test_paddings_agree_on_odd_sides_and_differ_on_even_ones(size: tuple[int, int]) -> None:
+    ours, theirs = SameConv2d(2, 3, 3, stride=2), SameConv2d(2, 3, 3, stride=2, padding="symmetric")
+    theirs.load_state_dict(ours.state_dict())
+    odd = torch.randn(1, 2, *size)
+    torch.testing.assert_close(ours(odd), theirs(odd))
+    even = torch.randn(1, 2, 8, 8)
+    assert ours(even).shape == theirs(even).shape
+    assert not torch.allclose(ours(even), theirs(even))
+
+
+def test_mixed_even_and_odd_sides() -> None:
+    conv = SameConv2d(1, 1, 3, stride=2).double()
+    x = torch.randn(9, 9, dtype=torch.float64)
+    x[8] = 0  # a last row of zeros is what SAME pads below eight rows
+    square = conv(x[None, None])[0, 0]
+    assert conv(x[None, None, :8])[0, 0].shape == (4, 5)
+    assert square.shape == (5, 5)
+
+
+def test_rate_changes_on_a_live_layer_and_keeps_the_weights() -> None:
+    conv = SameConv2d(1, 1, 3, stride=2)
+    weight = conv.weight.clone()
+    conv.set_rate(1, 3)
+    assert conv(torch.zeros(1, 1, 9, 7)).shape == (1, 1, 9, 7)
+    assert torch.equal(conv.weight, weight)
+
+
+def test_an_even_kernel_is_refused() -> None:
+    with pytest.raises(ConfigError, match="kernel_size 2"):
+        SameConv2d(1, 1, 2)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
+@pytest.mark.parametrize("channels", [16, 24, 32, 64, 96, 160, 320, 1280])
+def test_rounding_is_to_a_multiple_near_the_wanted_count(channels: int, width: float) -> None:
+    rounded = make_divisible(channels * width)
+    assert rounded % 8 == 0
+    assert rounded >= 8
+    assert rounded >= 0.9 * channels * width
+    assert rounded <= max(8, 1.1 * channels * width + 8)
+    assert abs(make_divisible(channels * width, 1) - channels * width) <= 0.5
+
+
+def test_pooled_norm_of_a_single_value_uses_and_keeps_the_running_statistics() -> None:
+    norm = PooledBatchNorm2d(3)
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    x = torch.randn(1, 3, 1, 1, requires_grad=True)
+    trained = norm(x)
+    assert norm.running_mean.tolist() == [1.0, 2.0, 3.0]
+    torch.testing.assert_close(trained, norm.eval()(x))
+    trained.sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().min() > 0
+
+
+def test_pooled_norm_of_more_values_is_batch_norm() -> None:
+    ours, torchs = PooledBatchNorm2d(3), nn.BatchNorm2d(3)
+    x = torch.randn(2, 3, 1, 1)
+    torch.testing.assert_close(ours(x), torchs(x))
+    torch.testing.assert_close(ours.running_var, torchs.running_var)
