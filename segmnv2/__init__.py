@@ -1,0 +1,75 @@
+"""Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.
+
+Importing the package is cheap: each public name loads what it needs when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segmnv2.backbones.registry import create_backbone
+    from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
+    from segmnv2.inference.predictor import Prediction, Predictor
+    from segmnv2.labels import VOC_LABELS, LabelSet
+    from segmnv2.models.catalogue import list_models
+    from segmnv2.models.convert import import_checkpoint
+    from segmnv2.models.file import load_model, load_weights, save_model
+    from segmnv2.models.segmenter import Segmenter
+    from segmnv2.models.zoo import create_model
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "ConfigError": "errors",
+    "DatasetError": "errors",
+    "LabelSet": "labels",
+    "MediaError": "errors",
+    "Prediction": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "SegmnError": "errors",
+    "Segmenter": "models.segmenter",
+    "VOC_LABELS": "labels",
+    "WeightsError": "errors",
+    "create_backbone": "backbones.registry",
+    "create_model": "models.zoo",
+    "import_checkpoint": "models.convert",
+    "list_models": "models.catalogue",
+    "load_model": "models.file",
+    "load_weights": "models.file",
+    "save_model": "models.file",
+}
+
+__all__ = [
+    "VOC_LABELS",
+    "ConfigError",
+    "DatasetError",
+    "LabelSet",
+    "MediaError",
+    "Prediction",
+    "Predictor",
+    "SegmnError",
+    "Segmenter",
+    "WeightsError",
+    "__version__",
+    "create_backbone",
+    "create_model",
+    "import_checkpoint",
+    "list_models",
+    "load_model",
+    "load_weights",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segmnv2' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"segmnv2.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,64 @@
+"""The networks of this library by name, and how one is built from its description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.errors import ConfigError
+from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One network of the zoo: which backbone, and whether its head has ASPP."""
+
+    backbone: str
+    aspp: bool
+    summary: str
+
+
+MODELS: dict[str, ModelSpec] = {
+    "deeplabv3_mobilenet_v2": ModelSpec("mobilenet_v2", aspp=False, summary="the paper's mobile choice (MNet V2*)"),
+    "deeplabv3_mobilenet_v2_aspp": ModelSpec("mobilenet_v2", aspp=True, summary="MNet V2* with ASPP"),
+}
+
+
+def list_models() -> tuple[str, ...]:
+    """Return the names that :func:`segmnv2.create_model` knows, sorted."""
+    return tuple(sorted(MODELS))
+
+
+def build_model(
+    architecture: Architecture,
+    *,
+    labels: LabelSet | None = None,
+    normalization: Normalization = TENSORFLOW_NORMALIZATION,
+) -> Segmenter:
+    """Build a network with fresh weights from its description.
+
+    Args:
+        architecture: what to build.
+        labels: one for each class; VOC's for 21 classes and numbered ones otherwise, by default.
+        normalization: of the pixels.
+
+    Raises:
+        ConfigError: an unknown name or a value that a part refuses.
+    """
+    if architecture.name not in MODELS:
+        raise ConfigError(f"model '{architecture.name}' is unknown; available are {', '.join(list_models())}")
+    if not 1 <= architecture.num_classes <= 255:
+        raise ConfigError(
+            f"num_classes {architecture.num_classes!r} is not in 1..255; ids must fit in 8 bits beside ignore"
+        )
+    spec = MODELS[architecture.name]
+    backbone = create_backbone(spec.backbone, output_stride=architecture.output_stride, **architecture.backbone)
+    channels = backbone.feature_info[-1].channels
+    head = DeepLabV3Head(channels, architecture.num_classes, aspp=spec.aspp, output_stride=architecture.output_stride)
+    if labels is None and architecture.num_classes == VOC_LABELS.num_classes:
+        labels = VOC_LABELS
+    return Segmenter(backbone, head, labels=labels, normalization=normalization, architecture=architecture)

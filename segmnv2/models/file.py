@@ -1,0 +1,189 @@
+"""One safetensors file that is enough to build a network again: weights, architecture, labels, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import Backbone
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.labels import LabelSet
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.catalogue import build_model
+from segmnv2.models.normalization import Normalization
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.weights.loading import LoadReport, load_strict
+from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
+
+FORMAT = 1
+KINDS = ("model", "backbone")
+
+
+def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a network that was built by name.
+
+    Args:
+        path: file to write, replaced only once complete.
+        model: the network; its present output stride is the one that the file gives back.
+        provenance: where the weights come from, as JSON values; shown by nothing but kept.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConfigError: the network was built from parts, so nothing tells how to build it again.
+        WeightsError: the file cannot be written.
+    """
+    if model.architecture is None:
+        raise ConfigError(
+            "this network was joined from parts, so a file could not rebuild it; build it with create_model, or save "
+            "model.state_dict() yourself"
+        )
+    metadata = {
+        "format": FORMAT,
+        "kind": "model",
+        "architecture": {**model.architecture.to_dict(), "output_stride": model.output_stride},
+        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
+        "labels": model.labels.to_dict(),
+        "provenance": dict(provenance or {}),
+    }
+    return write_safetensors(path, model.state_dict(), metadata)
+
+
+def save_backbone(
+    path: str | Path,
+    backbone: Backbone,
+    name: str,
+    options: Mapping[str, Any],
+    normalization: Normalization,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a backbone alone, as the start for training.
+
+    Args:
+        path: file to write, replaced only once complete.
+        backbone: the module.
+        name: its name in the registry.
+        options: the constructor's arguments that were given.
+        normalization: what the weights were trained with.
+        provenance: where the weights come from, as JSON values.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "kind": "backbone",
+        "architecture": {"name": name, "output_stride": backbone.output_stride, "backbone": dict(options)},
+        "normalization": {"mean": normalization.mean, "std": normalization.std},
+        "provenance": dict(provenance or {}),
+    }
+    return write_safetensors(path, {f"backbone.{k}": v for k, v in backbone.state_dict().items()}, metadata)
+
+
+def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and metadata of a file that :func:`save_model` or :func:`save_backbone` wrote.
+
+    Raises:
+        WeightsError: missing, damaged, of another program, or of a newer version of this library.
+    """
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("kind") not in KINDS or not isinstance(metadata.get("architecture"), dict):
+        raise WeightsError(
+            f"{path}: is a safetensors file, but not of segmnv2 (no architecture in its metadata); convert the checkpoint "
+            "it came from with `segmnv2 import`"
+        )
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: has format {metadata.get('format')!r}, this version reads {FORMAT}; install the segmnv2 that wrote it"
+        )
+    return tensors, metadata
+
+
+def load_model(path: str | Path, *, output_stride: int | None = None) -> Segmenter:
+    """Build the network that a file describes and load its weights.
+
+    Args:
+        path: a safetensors file of :func:`save_model`.
+        output_stride: 8, 16 or 32 in place of the file's.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds a backbone only, or its tensors and description disagree.
+        ConfigError: an output stride that is not possible.
+    """
+    tensors, metadata = read_model_file(path)
+    if metadata["kind"] != "model":
+        raise WeightsError(
+            f"{path}: holds a backbone, not a segmentation network; train one from it with "
+            "`segmnv2 train CONFIG -o model.backbone_weights=FILE`"
+        )
+    try:
+        architecture = Architecture(**metadata["architecture"])
+        labels = LabelSet.from_dict(metadata["labels"])
+        normalization = read_normalization(metadata)
+        model = build_model(architecture, labels=labels, normalization=normalization)
+    except (ConfigError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path}: its description cannot be built ({error}); import or train it again") from error
+    load_strict(model, tensors, str(path))
+    if output_stride is not None:
+        model.set_output_stride(output_stride)
+    return model.eval()
+
+
+def read_normalization(metadata: Mapping[str, Any]) -> Normalization:
+    """Return the normalisation in a file's metadata.
+
+    Raises:
+        KeyError: there is none.
+        ConfigError: it is not three means and three standard deviations.
+    """
+    values = metadata["normalization"]
+    return Normalization(tuple(values["mean"]), tuple(values["std"]))
+
+
+def load_weights(
+    model: Segmenter, path: str | Path, *, keep_logits: bool = True, backbone_only: bool = False
+) -> LoadReport:
+    """Load a file's weights, and its normalisation, into a network that exists.
+
+    Args:
+        model: the network.
+        path: a file of :func:`save_model`, or of :func:`save_backbone` with ``backbone_only``.
+        keep_logits: whether the last layer is loaded; ``False`` to train on other classes.
+        backbone_only: load only the backbone, of either kind of file; the 1280-channel layer of an ImageNet
+            backbone is left out where the network has none.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or a tensor is missing, unexpected or of another shape.
+    """
+    tensors, metadata = read_model_file(path)
+    module: nn.Module = model
+    if backbone_only:
+        module, prefix = model.backbone, "backbone."
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        own = module.state_dict()
+        tensors = {k: v for k, v in tensors.items() if k in own or not k.startswith("last.")}
+        remedy = "build the network with the width and channel_divisor of the file, which says " + str(
+            metadata["architecture"].get("backbone") or "the defaults"
+        )
+    elif metadata["kind"] == "backbone":
+        raise WeightsError(f"{path}: holds a backbone only; give it as backbone_weights, not as weights")
+    else:
+        remedy = (
+            "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
+        )
+    if not keep_logits and not backbone_only:
+        logits = {k: v for k, v in model.state_dict().items() if k.startswith("head.logits.")}
+        tensors = {**tensors, **logits}
+    report = load_strict(module, tensors, str(path), remedy)
+    model.set_normalization(read_normalization(metadata))
+    return report

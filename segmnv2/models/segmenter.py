@@ -1,0 +1,166 @@
+"""A segmentation network: pixels in, class logits at the same size out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import Backbone
+from segmnv2.errors import ConfigError
+from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.labels import LabelSet
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.nn.resize import resize_bilinear
+
+
+class Segmenter(nn.Module):
+    """A backbone and a head, with the normalisation their weights were trained for.
+
+    Attributes:
+        backbone: normalised images -> feature maps.
+        head: the last feature map -> logits at the output stride.
+        labels: names and colours of the classes.
+        architecture: what the network was built from, if it was built by name.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: DeepLabV3Head,
+        *,
+        labels: LabelSet | None = None,
+        normalization: Normalization = TENSORFLOW_NORMALIZATION,
+        architecture: Architecture | None = None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            backbone: its last feature map feeds the head.
+            head: set to the backbone's output stride here.
+            labels: one for each logit; numbered ones by default.
+            normalization: what the weights want; kept as buffers, so it is saved with them.
+            architecture: what this network was built from; without it, it cannot be saved as one file.
+
+        Raises:
+            ConfigError: labels of another number than the head's logits, or channels that do not meet.
+        """
+        super().__init__()
+        num_classes = head.logits.out_channels
+        labels = labels or LabelSet.numbered(num_classes)
+        if labels.num_classes != num_classes:
+            raise ConfigError(f"{labels.num_classes} labels for {num_classes} classes; give one label a class")
+        wanted, given = head.aspp.pointwise.conv.in_channels, backbone.feature_info[-1].channels
+        if wanted != given:
+            raise ConfigError(
+                f"the head takes {wanted} channels, the backbone ends with {given}; build the head for {given}"
+            )
+        self.backbone = backbone
+        self.head = head
+        self.labels = labels
+        self.architecture = architecture
+        self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))
+        head.set_output_stride(backbone.output_stride)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self.labels.num_classes
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels between two samples of the head's feature map."""
+        return self.backbone.output_stride
+
+    @property
+    def normalization(self) -> Normalization:
+        """The normalisation that the buffers hold, to the four decimals that float32 keeps of 255."""
+        mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))
+        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Change strides, dilations and ASPP's rates of the live network together; the weights stay.
+
+        Args:
+            output_stride: 8, 16 or 32. Smaller is finer and dearer.
+
+        Raises:
+            ConfigError: any other value.
+        """
+        self.backbone.set_output_stride(output_stride)
+        self.head.set_output_stride(output_stride)
+
+    def set_normalization(self, normalization: Normalization) -> None:
+        """Change how pixels are normalised, as weights trained elsewhere want it."""
+        self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
+        self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
+
+    def set_norm_momentum(self, momentum: float) -> None:
+        """Set the share of a new batch in every batch norm's running statistics.
+
+        The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to forget where they started; a
+        short training run wants about 0.05.
+
+        Raises:
+            ConfigError: not above 0 and at most 1.
+        """
+        if not 0 < momentum <= 1:
+            raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = momentum
+
+    def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.
+
+        Raises:
+            ConfigError: another shape or another type of number.
+        """
+        if pixels.dim() != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
+            raise ConfigError(f"pixels have shape {tuple(pixels.shape)}; give (batch, 3, height, width), RGB")
+        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+            raise ConfigError(f"pixels are {pixels.dtype}; give uint8, or floats in 0..255")
+        return (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+
+    def raw_logits(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Return the logits before upsampling.
+
+        The normalised image is first padded right and bottom with zeros, the mean pixel, to sides of k * output_stride + 1,
+        where the grids of all strides meet the image's corners.
+
+        Args:
+            pixels: RGB (b, 3, h, w), uint8 or float in 0..255, any size.
+
+        Returns:
+            (b, num_classes, k_h + 1, k_w + 1); sample (i, j) lies on pixel (i, j) * output_stride.
+        """
+        x = self.normalize(pixels)
+        bottom, right = (-(side - 1) % self.output_stride for side in x.shape[-2:])
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom))
+        out: Tensor = self.head(self.backbone(x)[-1])
+        return out
+
+    def forward(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
+        """Return logits at the size of the image.
+
+        Args:
+            pixels: RGB (b, 3, h, w), uint8 or float in 0..255, any size down to 1 x 1.
+
+        Returns:
+            (b, num_classes, h, w), bilinear from the output stride's grid with aligned corners.
+
+        Raises:
+            ConfigError: pixels of another shape or type of number.
+        """
+        height, width = pixels.shape[-2:]
+        raw = self.raw_logits(pixels)
+        step = self.output_stride
+        size = ((raw.shape[-2] - 1) * step + 1, (raw.shape[-1] - 1) * step + 1)
+        return resize_bilinear(raw, size)[..., :height, :width]

@@ -1,0 +1,62 @@
+"""Networks by name, with fresh weights or weights from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segmnv2.errors import ConfigError
+from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.catalogue import build_model
+from segmnv2.models.file import load_weights
+from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.models.segmenter import Segmenter
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    output_stride: int = 16,
+    labels: LabelSet | None = None,
+    normalization: Normalization | None = None,
+    weights: str | Path | None = None,
+    keep_logits: bool = True,
+    backbone_weights: str | Path | None = None,
+    **backbone_options: Any,
+) -> Segmenter:
+    """Build a network by name, with fresh weights or weights from a file.
+
+    Args:
+        name: one of :func:`segmnv2.list_models`.
+        num_classes: number of classes, background included; that of ``labels`` by default, else 21.
+        output_stride: 8, 16 or 32; may be changed later.
+        labels: names and colours of the classes.
+        normalization: of the pixels; by default that of the weights' file, else to -1..1.
+        weights: a whole network's safetensors file, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
+        keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
+        backbone_weights: a file of which only the backbone is loaded, as the ImageNet one.
+        backbone_options: arguments of the backbone, as ``width=0.5``.
+
+    Returns:
+        The network in training mode.
+
+    Raises:
+        ConfigError: an unknown name, a value that a part refuses, or both kinds of weights at once.
+        WeightsError: a file that is missing, damaged or does not fit.
+    """
+    if weights is not None and backbone_weights is not None:
+        raise ConfigError(
+            "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
+        )
+    if num_classes is None:
+        num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
+    architecture = Architecture(name, num_classes, output_stride, backbone_options)
+    model = build_model(architecture, labels=labels, normalization=normalization or TENSORFLOW_NORMALIZATION)
+    source = weights or backbone_weights
+    if source is not None:
+        load_weights(model, source, keep_logits=keep_logits, backbone_only=weights is None)
+    if normalization is not None:
+        model.set_normalization(normalization)
+    return model

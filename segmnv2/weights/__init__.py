@@ -1,0 +1,1 @@
+"""Checkpoints: reading foreign formats, key tables, strict loading with a report, safetensors files."""

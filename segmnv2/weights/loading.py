@@ -1,0 +1,100 @@
+"""Strict loading: every tensor of a checkpoint is used once and every one of the network is filled, or nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segmnv2.errors import WeightsError
+
+FREE_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
+"""Entries of a network that foreign checkpoints do not have: batch-norm's step count and the input's normalisation."""
+
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How a checkpoint's tensors meet a network's.
+
+    Attributes:
+        matched: names that fit, as the network calls them.
+        missing: names of the network that the checkpoint lacks.
+        unexpected: names of the checkpoint that the network has no place for.
+        mismatched: (name, shape in the checkpoint, shape in the network) where the shapes differ.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every tensor has its place and every place its tensor."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.matched)} tensors fit"]
+        lines += _listing("missing in the checkpoint", self.missing)
+        lines += _listing("unexpected in the checkpoint", self.unexpected)
+        shapes = [f"{name}: checkpoint {a}, network {b}" for name, a, b in self.mismatched]
+        lines += _listing("of another shape", shapes)
+        return "\n".join(lines)
+
+
+def _listing(title: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    more = [f"    ... and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return [f"  {len(names)} {title}:", *(f"    {name}" for name in names[:SHOWN]), *more]
+
+
+def compare(network: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor]) -> LoadReport:
+    """Compare names and shapes; entries ending in :data:`FREE_SUFFIXES` may be absent from the checkpoint.
+
+    Args:
+        network: the network's state dict.
+        checkpoint: tensors under the network's names.
+    """
+    wanted = [name for name in network if name in checkpoint or not name.endswith(FREE_SUFFIXES)]
+    shapes = {n: (tuple(checkpoint[n].shape), tuple(network[n].shape)) for n in wanted if n in checkpoint}
+    return LoadReport(
+        matched=tuple(name for name, (theirs, ours) in shapes.items() if theirs == ours),
+        missing=tuple(name for name in wanted if name not in checkpoint),
+        unexpected=tuple(name for name in checkpoint if name not in network),
+        mismatched=tuple((name, *pair) for name, pair in shapes.items() if pair[0] != pair[1]),
+    )
+
+
+def load_strict(network: nn.Module, checkpoint: Mapping[str, Tensor], source: str, remedy: str = "") -> LoadReport:
+    """Copy a checkpoint's tensors into a network, all or none.
+
+    Args:
+        network: module to fill.
+        checkpoint: tensors under the network's names.
+        source: file that error messages name.
+        remedy: what the user can do if it does not fit.
+
+    Returns:
+        The report; it fits.
+
+    Raises:
+        WeightsError: a tensor is missing, unexpected, of another shape, or holds values that are not finite.
+    """
+    report = compare(network.state_dict(), checkpoint)
+    if not report.fits:
+        raise WeightsError(
+            f"{source}: does not fit {type(network).__name__}: {report}" + (f"\n  {remedy}" if remedy else "")
+        )
+    broken = [name for name in report.matched if not bool(torch.isfinite(checkpoint[name]).all())]
+    if broken:
+        raise WeightsError(
+            f"{source}: {len(broken)} tensors hold NaN or infinity, the first is {broken[0]}; "
+            "the file is damaged or its training diverged: take an earlier checkpoint"
+        )
+    network.load_state_dict({name: checkpoint[name] for name in report.matched}, strict=False)
+    return report

@@ -1,0 +1,90 @@
+"""Safetensors files with JSON metadata, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from segmnv2.errors import WeightsError
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Write tensors and metadata; a file of that name is replaced only once the new one is complete on disk.
+
+    Args:
+        path: file to write; its folder is made if need be.
+        tensors: contiguous copies are written, on whatever device they are.
+        metadata: JSON values; each is stored under its key as JSON text.
+
+    Returns:
+        The path written.
+
+    Raises:
+        WeightsError: the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        save_file(content, partial, metadata={key: json.dumps(value) for key, value in metadata.items()})
+        partial.chmod(0o644)
+        _flush(partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{path}: cannot be written ({error}); choose a folder with room and write access"
+        ) from error
+    return path
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file's bytes are on the disk, so that a power cut after the rename finds them there."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors (on the CPU) and metadata, as :func:`write_safetensors` wrote them.
+
+    Metadata values of other programs that are not JSON stay text.
+
+    Raises:
+        WeightsError: the file is missing, truncated or not in safetensors format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        hint = "it is a folder" if path.is_dir() else "there is no such file"
+        raise WeightsError(
+            f"{path}: {hint}; name a .safetensors file, as `segmnv2 import` or `segmnv2 train` writes it"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: is truncated or no safetensors file ({error}); copy it again, or make it from the original "
+            "checkpoint with `segmnv2 import`"
+        ) from error
+    return tensors, {key: _parse(value) for key, value in metadata.items()}
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
