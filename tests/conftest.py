@@ -1,0 +1,46 @@
+"""What every test stands on: no network, shapes checked, and the way to the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported anywhere. The hub client otherwise asks the network even for files that it has.
+os.environ["HF_HUB_OFFLINE"] = "1"
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
+
+TYPECHECKED = (
+    "segmnv2.nn",
+    "segmnv2.backbones",
+    "segmnv2.heads",
+    "segmnv2.models",
+    "segmnv2.metrics",
+)
+
+if os.environ.get("SEGMNV2_TYPECHECK", "1") != "0":
+    from jaxtyping import install_import_hook
+
+    install_import_hook(TYPECHECKED, "typechecking.typechecked")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real data and weights: SEGMNV2_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("SEGMNV2_SHARED", REPOSITORY.parent / "shared"))
+    if (folder / "weights").is_dir() and (folder / "data").is_dir():
+        return folder
+    message = f"{folder}: no real data and weights here; set SEGMNV2_SHARED to the folder that holds them"
+    if os.environ.get("SEGMNV2_REQUIRE_SHARED") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real)
