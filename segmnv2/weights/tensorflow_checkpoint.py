@@ -1,0 +1,190 @@
+"""Reads TensorFlow V2 checkpoints (``.index`` + ``.data-*``) without TensorFlow.
+
+Source: tensorflow/core/util/tensor_bundle for the layout, python/training/{saver,slot_creator}.py for the names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segmnv2.errors import WeightsError
+from segmnv2.weights.protobuf_wire import MalformedError
+from segmnv2.weights.tensor_bundle_entry import TORCH_DTYPES, BundleEntry, parse_entry, parse_shard_count
+from segmnv2.weights.tensor_bundle_table import masked_crc32c, read_table
+from segmnv2.weights.tensorflow_files import V1_REMEDY, find_prefix, index_path, shard_path
+
+_REFETCH = "fetch or copy the checkpoint again"
+
+
+class VariableKind(Enum):
+    """What a variable of a training checkpoint is for; ``WEIGHT`` alone makes up the network."""
+
+    WEIGHT = "weight"
+    MOMENTUM = "momentum"
+    EMA = "moving average"
+    GLOBAL_STEP = "global step"
+    OTHER_SLOT = "optimizer state"
+
+
+# TensorFlow names an optimizer's slot after the variable it belongs to; a second slot gets _1.
+_KINDS = (
+    (re.compile(r"(^|/)global_step$"), VariableKind.GLOBAL_STEP),
+    (re.compile(r"/Momentum(_\d+)?$"), VariableKind.MOMENTUM),
+    (re.compile(r"/ExponentialMovingAverage(_\d+)?$"), VariableKind.EMA),
+    (re.compile(r"/(RMSProp|Adam|AdaMax|Adagrad|Adadelta|Ftrl|AdaFactor)(_\d+)?$"), VariableKind.OTHER_SLOT),
+    (re.compile(r"(^|/)beta[12]_power(_\d+)?$"), VariableKind.OTHER_SLOT),
+)
+
+
+def classify(name: str) -> VariableKind:
+    """Tell a network's variable from what training kept beside it, by its name."""
+    return next((kind for pattern, kind in _KINDS if pattern.search(name)), VariableKind.WEIGHT)
+
+
+@dataclass(frozen=True)
+class TensorFlowCheckpoint:
+    """An opened checkpoint: its index is read and verified; values are read when asked for.
+
+    Attributes:
+        path: the checkpoint's prefix, as ``folder/model.ckpt-30000``.
+    """
+
+    path: Path
+    _entries: Mapping[str, BundleEntry]
+    _shards: Mapping[int, Path]
+
+    @classmethod
+    def open(cls, path: str | Path) -> TensorFlowCheckpoint:
+        """Open a checkpoint by its prefix, one of its files, or its folder.
+
+        Raises:
+            WeightsError: there is no checkpoint, one of its files is missing, cut short or damaged, or it is of a kind
+                that is not supported (V1, partitioned variables).
+        """
+        try:
+            prefix = find_prefix(path)
+        except OSError as error:
+            raise WeightsError(f"{path}: cannot be read ({error}); give a readable checkpoint") from error
+        entries, count = _read_index(index_path(prefix))
+        shards = {number: shard_path(prefix, number, count) for number in {e.shard for e in entries.values()}}
+        for number, shard in sorted(shards.items()):
+            needed = max(e.offset + e.size for e in entries.values() if e.shard == number)
+            _check_size(shard, needed)
+        return cls(prefix, entries, shards)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all variables, sorted."""
+        return tuple(sorted(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a variable of that name."""
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a variable, in TensorFlow's order of axes.
+
+        Raises:
+            WeightsError: no such variable.
+        """
+        return self._entry(name).shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Element type of a variable.
+
+        Raises:
+            WeightsError: no such variable, or of a type that cannot be read.
+        """
+        entry = self._entry(name)
+        if entry.dtype is None:
+            allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in TORCH_DTYPES.values())
+            raise WeightsError(
+                f"{index_path(self.path)}: variable '{name}' is of type {entry.dtype_name}; only {allowed} can be "
+                "read; leave it out"
+            )
+        return entry.dtype
+
+    def read(self, name: str) -> Tensor:
+        """Read a variable's values, checksum verified.
+
+        Returns:
+            A tensor of the variable's own type and shape, in TensorFlow's order of axes.
+
+        Raises:
+            WeightsError: no such variable, of a type that cannot be read, or its bytes are damaged.
+        """
+        entry, dtype = self._entry(name), self.dtype(name)
+        shard = self._shards[entry.shard]
+        try:
+            with shard.open("rb") as file:
+                file.seek(entry.offset)
+                values = file.read(entry.size)
+        except OSError as error:
+            raise WeightsError(f"{shard}: cannot be read ({error}); {_REFETCH}") from error
+        if masked_crc32c(values) != entry.crc32c:
+            raise WeightsError(
+                f"{shard}: the checksum of variable '{name}' ({entry.size} bytes at byte {entry.offset}) does "
+                f"not match its values; the file is damaged or of another checkpoint; {_REFETCH}"
+            )
+        # torch refuses an empty buffer; a bytearray because a tensor must be writable.
+        flat = torch.frombuffer(bytearray(values), dtype=dtype) if values else torch.empty(0, dtype=dtype)
+        return flat.reshape(entry.shape)
+
+    def read_all(self) -> dict[str, Tensor]:
+        """Read every variable; see :meth:`read`."""
+        return {name: self.read(name) for name in self.names}
+
+    def _entry(self, name: str) -> BundleEntry:
+        if name not in self._entries:
+            raise WeightsError(
+                f"{index_path(self.path)}: no variable '{name}' among its {len(self._entries)}; is this the "
+                "checkpoint of another network?"
+            )
+        return self._entries[name]
+
+
+def _read_index(path: Path) -> tuple[dict[str, BundleEntry], int]:
+    """Return the variables by name, and the number of data files."""
+    try:
+        table = read_table(path)
+        if b"" not in table:
+            raise MalformedError("it has no header")
+        count = parse_shard_count(table.pop(b""))
+        return {_decode_name(key): _parse(key, value, count) for key, value in table.items()}, count
+    except MalformedError as error:
+        remedy = V1_REMEDY if "V1" in str(error) else _REFETCH
+        raise WeightsError(f"{path}: cannot be read as a TensorFlow V2 index: {error}; {remedy}") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error}); give a readable file") from error
+
+
+def _parse(key: bytes, value: bytes, shard_count: int) -> BundleEntry:
+    try:
+        entry = parse_entry(value)
+        if entry.shard >= shard_count:
+            raise MalformedError(f"data file {entry.shard} is named where there are {shard_count}")
+    except MalformedError as error:
+        raise MalformedError(f"variable '{_decode_name(key)}': {error}") from error
+    return entry
+
+
+def _decode_name(key: bytes) -> str:
+    try:
+        return key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"{key!r} is no name of a variable") from error
+
+
+def _check_size(shard: Path, needed: int) -> None:
+    if not shard.is_file():
+        raise WeightsError(f"{shard}: missing, though the checkpoint's index names it; copy it beside the .index file")
+    size = shard.stat().st_size
+    if size < needed:
+        raise WeightsError(f"{shard}: has {size} bytes where the index needs {needed}; it is cut short; {_REFETCH}")

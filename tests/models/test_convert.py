@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.models.convert import import_checkpoint
+from segmnv2.models.file import load_model, load_weights, read_model_file
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.zoo import create_model
+from segmnv2.weights.loading import FREE_SUFFIXES
+from segmnv2.weights.tables import TENSORFLOW
+from tests.weights.tensor_bundle_writer import write_checkpoint
+
+
+def small(**options: Any) -> Segmenter:
+    torch.manual_seed(3)
+    model = create_model(options.pop("name", "deeplabv3_mobilenet_v2_aspp"), width=0.35, **options)
+    for value in model.state_dict().values():
+        if value.is_floating_point() and value.dim() == 1:
+            value.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def as_tensorflow(model: Segmenter) -> dict[str, Tensor]:
+    """The network's tensors under TensorFlow's names, in its order of axes."""
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith(FREE_SUFFIXES)}
+    tensors = {}
+    for ours, theirs in TENSORFLOW.theirs(state).items():
+        value = state[ours]
+        if value.dim() == 4:
+            value = value.permute(2, 3, 0, 1) if "depthwise_weights" in theirs else value.permute(2, 3, 1, 0)
+        tensors[theirs] = value.contiguous()
+    return tensors
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v2", "deeplabv3_mobilenet_v2_aspp"])
+def test_a_tensorflow_checkpoint_becomes_the_network_it_was(tmp_path: Path, name: str) -> None:
+    model = small(name=name, num_classes=4)
+    tensors = as_tensorflow(model)
+    slots = {f"{k}/Momentum": v for k, v in tensors.items()}
+    write_checkpoint(tmp_path / "model.ckpt-7", {**tensors, **slots, "global_step": torch.tensor(7)})
+    report = import_checkpoint(tmp_path, tmp_path / "out.safetensors")
+    assert report.used == len(tensors)
+    assert report.skipped == {"momentum": len(tensors), "global step": 1}
+    back = load_model(tmp_path / "out.safetensors")
+    pixels = torch.randint(0, 256, (1, 3, 49, 33), dtype=torch.uint8)
+    assert torch.equal(back(pixels), model(pixels))
+    provenance = read_model_file(report.path)[1]["provenance"]
+    assert provenance["global_step"] == 7
+    assert set(provenance["sha256"]) == {"model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001"}
+
+
+def test_moving_averages_are_taken_on_request_only(tmp_path: Path) -> None:
+    model = small(num_classes=2)
+    tensors = as_tensorflow(model)
+    twins = {f"{k}/ExponentialMovingAverage": v + 1 for k, v in tensors.items() if "/moving_" not in k}
+    write_checkpoint(tmp_path / "model.ckpt", {**tensors, **twins})
+    plain, averaged = (
+        load_model(import_checkpoint(tmp_path, tmp_path / f"{ema}.safetensors", ema=ema).path).state_dict()
+        for ema in (False, True)
+    )
+    for name, value in plain.items():
+        shift = 0 if "running_" in name or name.endswith(FREE_SUFFIXES) else 1
+        torch.testing.assert_close(averaged[name], value + shift)
+    for twin in twins:
+        write_checkpoint(tmp_path / "model.ckpt", {**tensors, **{k: v for k, v in twins.items() if k != twin}})
+        with pytest.raises(WeightsError, match="without --ema"):
+            import_checkpoint(tmp_path, tmp_path / "x.safetensors", ema=True)
+        break
+
+
+def test_what_is_missing_unexpected_or_misshapen_is_listed_and_nothing_written(tmp_path: Path) -> None:
+    tensors = as_tensorflow(small(num_classes=2))
+    tensors["MobilenetV2/Conv/BatchNorm/beta_twice"] = tensors.pop("MobilenetV2/Conv/BatchNorm/beta")
+    tensors["aspp0/BatchNorm/gamma"] = torch.zeros(3)
+    write_checkpoint(tmp_path / "model.ckpt", tensors)
+    with pytest.raises(WeightsError) as caught:
+        import_checkpoint(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
+    for part in ("backbone.stem.norm.bias", "beta_twice", "checkpoint (3,), network (256,)"):
+        assert part in str(caught.value)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_imagenet_checkpoint_becomes_a_backbone_that_starts_a_network(tmp_path: Path) -> None:
+    backbone = create_backbone("mobilenet_v2", width=0.35, last_conv=True)
+    whole = small(last_conv=True)
+    whole.backbone.load_state_dict(backbone.state_dict())
+    tensors = {k: v for k, v in as_tensorflow(whole).items() if k.startswith("MobilenetV2/")}
+    tensors["MobilenetV2/Logits/Conv2d_1c_1x1/weights"] = torch.zeros(1, 1, 1280, 1001)
+    write_checkpoint(tmp_path / "m.ckpt", tensors)
+    report = import_checkpoint(tmp_path, tmp_path / "b.safetensors")
+    assert (report.kind, report.skipped) == ("backbone", {"ImageNet classifier": 1})
+    model = create_model("deeplabv3_mobilenet_v2", width=0.35)
+    load_weights(model, report.path, backbone_only=True)
+    assert torch.equal(model.backbone.state_dict()["stem.conv.weight"], backbone.state_dict()["stem.conv.weight"])
+
+
+def test_another_network_is_told_apart(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "r.ckpt", {"resnet/conv1/weights": torch.zeros(7, 7, 3, 64)})
+    with pytest.raises(WeightsError, match=r"is no MobileNetV2.*resnet/conv1/weights"):
+        import_checkpoint(tmp_path, tmp_path / "x.safetensors")
+
+
+def test_labels_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "m.ckpt", as_tensorflow(small(num_classes=2)))
+    with pytest.raises(ConfigError, match="has 2 classes, the labels name 21"):
+        import_checkpoint(tmp_path, tmp_path / "x.safetensors", labels=VOC_LABELS)
+    named = LabelSet(("ground", "tree"), ((0, 0, 0), (0, 255, 0)))
+    report = import_checkpoint(tmp_path, tmp_path / "x.safetensors", labels=named, output_stride=8)
+    model = load_model(report.path)
+    assert (model.labels, model.output_stride) == (named, 8)
+
+
+def test_single_files_and_wrong_paths_get_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"model\.pth.*folder with its config\.json"):
+        import_checkpoint(tmp_path / "model.pth", tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match="nowhere"):
+        import_checkpoint(tmp_path / "nowhere", tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"owner/absent.*neither a file or folder here nor"):
+        import_checkpoint("owner/absent", tmp_path / "x.safetensors")
+
+
+@pytest.fixture(scope="module")
+def transformers_network() -> Any:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(5)
+    config = transformers.MobileNetV2Config(
+        depth_multiplier=0.35, output_stride=16, tf_padding=True, id2label={0: "sky", 1: "sea", 2: "sand"}
+    )
+    network = transformers.MobileNetV2ForSemanticSegmentation(config).eval()
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            spread = (0.5, 1.5) if name.endswith(("normalization.weight", "running_var")) else (-0.3, 0.3)
+            value.uniform_(*spread)
+    return network
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_parity_with_transformers(tmp_path: Path, transformers_network: Any, safe: bool) -> None:
+    """Even and odd sides: their TensorFlow padding is ours."""
+    transformers_network.save_pretrained(tmp_path / "hf")
+    if not safe:
+        (tmp_path / "hf" / "model.safetensors").unlink()
+        torch.save(transformers_network.state_dict(), tmp_path / "hf" / "pytorch_model.bin")
+    report = import_checkpoint(tmp_path / "hf", tmp_path / "out.safetensors")
+    assert report.skipped == {"tensors of the unused 1280-channel layer": 6}
+    model = load_model(report.path)
+    assert model.labels.names == ("sky", "sea", "sand")
+    x = torch.rand(1, 3, 66, 97) * 2 - 1
+    with torch.no_grad():
+        theirs = transformers_network(pixel_values=x).logits
+        ours = model.head(model.backbone(x)[-1])
+    assert theirs.abs().max() > 1e-3
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_their_preprocessing_becomes_our_normalisation(tmp_path: Path, transformers_network: Any) -> None:
+    transformers_network.save_pretrained(tmp_path)
+    values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.25, 1.0]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+    found = load_model(import_checkpoint(tmp_path, tmp_path / "o.safetensors").path).normalization
+    assert found.mean == pytest.approx((25.5, 51.0, 76.5))
+    assert found.std == pytest.approx((127.5, 63.75, 255.0))
+
+
+def test_transformers_folders_that_do_not_fit_are_named(tmp_path: Path, transformers_network: Any) -> None:
+    transformers_network.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change, message in (
+        ({"model_type": "resnet"}, "type 'resnet'"),
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"depth_multiplier": 0.5}, "of another shape"),
+        ({"id2label": {"0": "a"}}, "of another shape"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(WeightsError, match=message):
+            import_checkpoint(tmp_path, tmp_path / "o.safetensors")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="JSON"):
+        import_checkpoint(tmp_path, tmp_path / "o.safetensors")
+
+
+def test_a_pickle_with_code_in_it_is_not_run(tmp_path: Path, transformers_network: Any) -> None:
+    transformers_network.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"a": Path("x")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="holds more than tensors"):
+        import_checkpoint(tmp_path, tmp_path / "o.safetensors")
