@@ -1,0 +1,32 @@
+"""A progress bar over images, on a terminal only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def image_progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show images done, images a second and the time left on standard error while the block runs.
+
+    Args:
+        total: number of images.
+
+    Yields:
+        What to call after each image. Without a terminal nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total, rate="")
+
+        def advance() -> None:
+            progress.advance(task)
+            speed = progress.tasks[task].speed
+            progress.update(task, rate=f"{speed:.1f} images/s" if speed else "")
+
+        yield advance

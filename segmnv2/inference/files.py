@@ -1,0 +1,164 @@
+"""Labels for many image files, written to a folder.
+
+``masks/NAME.png``: class ids as palette PNG.
+``overlays/NAME.jpg``: the image under its classes' colours, with a legend.
+``confidence/NAME.png``: 8-bit grey, 0..255 for a probability of 0..1.
+
+NAME is the image's file name without ending. Where several images of one run share it, they become NAME_ENDING
+(``cat_jpg``, ``cat_png``), and where that is shared too, the names of their folders go before it, as many as it takes
+(``monday_cat_jpg``, ``tuesday_cat_jpg``); a number follows in the rare case that even these are equal. Upper and lower
+case count as the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from segmnv2.data.atomic import atomic_path
+from segmnv2.errors import ConfigError, MediaError
+from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
+from segmnv2.inference.predictor import Prediction, Predictor
+
+MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
+JPEG_LONGEST_SIDE = 65500
+
+
+@dataclass
+class InferenceReport:
+    """What became of each image.
+
+    Attributes:
+        written: image -> the files made from it.
+        failed: image -> the reason, one message.
+    """
+
+    written: dict[Path, list[Path]] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """Where results go, and which are wanted.
+
+    Attributes:
+        path: the folder; it and its subfolders are made when needed.
+        overlay: write overlays.
+        confidence: write confidence maps.
+        opacity: of the overlays' colours, 0..1.
+    """
+
+    path: Path
+    overlay: bool = True
+    confidence: bool = False
+    opacity: float = DEFAULT_OPACITY
+
+    def __post_init__(self) -> None:
+        check_opacity(self.opacity)
+
+    @property
+    def subfolders(self) -> list[Path]:
+        """Every folder that results may be in."""
+        return [self.path / name for name in (MASKS, OVERLAYS, CONFIDENCE)]
+
+    def write(self, prediction: Prediction, name: str) -> list[Path]:
+        """Write the wanted files of one image and return their paths; each appears whole or not at all.
+
+        Raises:
+            ConfigError: the folder cannot be written to.
+        """
+        try:
+            return list(self._write(prediction, name))
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: results cannot be written ({error.strerror or error}); free space there, or choose "
+                "another output folder that you may write to"
+            ) from error
+
+    def _write(self, prediction: Prediction, name: str) -> list[Path]:
+        mask = self.path / MASKS / f"{name}.png"
+        prediction.save_mask(mask)
+        paths = [mask]
+        if self.overlay:
+            picture = prediction.overlay(self.opacity)
+            suffix = ".jpg" if max(picture.size) <= JPEG_LONGEST_SIDE else ".png"
+            paths.append(_save(picture, self.path / OVERLAYS / f"{name}{suffix}"))
+        if self.confidence:
+            grey = Image.fromarray(confidence_picture(prediction.confidence))
+            paths.append(_save(grey, self.path / CONFIDENCE / f"{name}.png"))
+        return paths
+
+
+def _save(picture: Image.Image, path: Path) -> Path:
+    with atomic_path(path) as temporary:
+        picture.save(temporary, quality=95, subsampling=0)  # JPEG's; PNG passes over them
+    return path
+
+
+def infer_files(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    results: ResultFolder,
+    on_done: Callable[[Path, str | None], None] = lambda path, failure: None,
+) -> InferenceReport:
+    """Label every image; one that cannot be read is reported and the rest goes on.
+
+    Args:
+        predictor: the model.
+        paths: image files.
+        results: where to write what.
+        on_done: called after each image with its path and the reason if it failed.
+
+    Raises:
+        ConfigError: the results cannot be written. What was written before stays.
+    """
+    report = InferenceReport()
+    for path, name in zip(paths, output_names(paths), strict=True):
+        failure = None
+        try:
+            prediction = predictor(path)
+        except MediaError as error:
+            failure = report.failed[path] = str(error)
+        else:
+            report.written[path] = results.write(prediction, name)
+        on_done(path, failure)
+    return report
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each path's results, no two alike, by the rule at the top of this file."""
+    levels = [0] * len(paths)
+    while True:
+        names = [_name(path, level) for path, level in zip(paths, levels, strict=True)]
+        counts = Counter(name.casefold() for name in names)
+        longer = [
+            level + (counts[name.casefold()] > 1 and level <= len(path.absolute().parts))
+            for path, name, level in zip(paths, names, levels, strict=True)
+        ]
+        if longer == levels:
+            return _numbered(names)
+        levels = longer
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Put a number to names that are taken: joining with "_" made one of different paths."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        free = next(n for n in (name, *(f"{name}_{i}" for i in range(2, len(names) + 2))) if n.casefold() not in taken)
+        taken.add(free.casefold())
+        result.append(free)
+    return result
+
+
+def _name(path: Path, level: int) -> str:
+    """Return the file's name: without ending at level 0, with it at 1, each further level with one folder more."""
+    if level == 0:
+        return path.stem
+    folders = path.absolute().parent.parts[1:]
+    named = folders[max(0, len(folders) - (level - 1)) :] if level > 1 else ()
+    return "_".join((*named, path.stem, path.suffix.removeprefix("."))).rstrip("_")

@@ -1,0 +1,127 @@
+"""A legend beside a picture: a box in each class's colour, its name and its share of the pixels.
+
+It is a strip below a picture that is wider than high and to the right of any other, so that the whole grows towards a
+square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from PIL import Image, ImageDraw, ImageFont
+
+from segmnv2.labels import Colour
+
+Entry = tuple[str, Colour | None, float]
+
+SMALLEST_FONT = 11
+LARGEST_FONT = 160
+LONGEST_NAME = 32
+PAPER: Colour = (255, 255, 255)
+INK: Colour = (32, 32, 32)
+FRAME: Colour = (150, 150, 150)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where a legend's entries go; all lengths are in pixels.
+
+    Attributes:
+        font: of the texts.
+        letter: height of the font, from which all other lengths come.
+        cell_width: width of an entry with its spacing.
+        columns: number of columns.
+        rows: number of rows.
+        below: whether the strip lies below the picture and is filled row by row, rather than right and by columns.
+    """
+
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    letter: int
+    cell_width: int
+    columns: int
+    rows: int
+    below: bool
+
+    @property
+    def margin(self) -> int:
+        """Space around all entries."""
+        return round(self.letter * 0.6)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the strip."""
+        height = self.rows * cell_height(self.letter)
+        return self.columns * self.cell_width + 2 * self.margin, height + 2 * self.margin
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return (left, top) of an entry within the strip."""
+        column, row = (
+            (number % self.columns, number // self.columns) if self.below else (number // self.rows, number % self.rows)
+        )
+        return self.margin + column * self.cell_width, self.margin + row * cell_height(self.letter)
+
+
+def add_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
+    """Return the picture with a legend strip; the picture itself stays in the upper left corner, pixel for pixel.
+
+    Args:
+        picture: RGB.
+        entries: (name, colour or None for an empty box, share 0..1), in the order to be shown.
+    """
+    texts = [f"{_short(name)}  {share_text(share)}" for name, _, share in entries]
+    strip = _lay_out(picture.size, texts)
+    (width, height), (strip_width, strip_height) = picture.size, strip.size
+    if strip.below:
+        whole, corner = (max(width, strip_width), height + strip_height), (0, height)
+    else:
+        whole, corner = (width + strip_width, max(height, strip_height)), (width, 0)
+    result = Image.new("RGB", whole, PAPER)
+    result.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(result)
+    for number, (text, (_, colour, _)) in enumerate(zip(texts, entries, strict=True)):
+        left, top = strip.place(number)
+        _draw_entry(draw, (corner[0] + left, corner[1] + top), strip, text, colour)
+    return result
+
+
+def share_text(share: float) -> str:
+    """Return a share 0..1 in percent, short; what is present never reads 0."""
+    if share < 0.001:
+        return "<0.1%"
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def cell_height(letter: int) -> int:
+    """Return the height of an entry with its spacing, for letters of that height."""
+    return round(letter * 1.6)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _lay_out(size: tuple[int, int], texts: Sequence[str]) -> Strip:
+    """Choose the side, a font that grows with the picture, and as many columns or rows as the picture's side holds."""
+    width, height = size
+    letter = round(min(max((width * height) ** 0.5 / 28, SMALLEST_FONT), LARGEST_FONT))
+    font = ImageFont.load_default(letter)
+    cell_width = ceil(max(font.getlength(text) for text in texts) + 2.4 * letter)
+    below = width > height
+    room = width // cell_width if below else height // cell_height(letter)
+    inner = max(1, min(len(texts), room))
+    outer = ceil(len(texts) / inner)
+    columns, rows = (inner, outer) if below else (outer, inner)
+    return Strip(font, letter, cell_width, columns, rows, below)
+
+
+def _draw_entry(
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], strip: Strip, text: str, colour: Colour | None
+) -> None:
+    left, top = corner
+    letter = strip.letter
+    middle = top + cell_height(letter) / 2
+    box = (left, round(middle - letter / 2), left + letter, round(middle + letter / 2))
+    draw.rectangle(box, fill=colour or PAPER, outline=FRAME, width=max(1, letter // 14))
+    draw.text((left + 1.5 * letter, middle), text, fill=INK, font=strip.font, anchor="lm")

@@ -1,0 +1,124 @@
+"""The network's passes over one image: at several scales, as it is and mirrored ("MF" in the paper's Table 7).
+
+A pass keeps the logits at output stride and the geometry that leads from the image's pixels to them. They are a small
+fraction of a label map at full size, so all passes of one image are held while bands of rows are read out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from segmnv2.errors import ConfigError
+from segmnv2.inference.canvas import Canvas
+from segmnv2.inference.sampling import Axis, sample_bilinear
+from segmnv2.nn.resize import resize_bilinear, scaled_side
+
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+"""Scales of multi-scale inference. Source: tensorflow/models research/deeplab, the paper's evaluation."""
+
+
+@runtime_checkable  # for the checker of annotations in tests
+class DenseModel(Protocol):
+    """What inference needs of a model; :class:`segmnv2.models.segmenter.Segmenter` has it."""
+
+    training: bool
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels between two cells of the logits."""
+
+    def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Return logits for RGB pixels 0..255 of any size; cell (i, j) lies on pixel (i, j) * output_stride."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the weights, whose device is where the model computes."""
+
+
+@dataclass(frozen=True)
+class ModelPass:
+    """Logits of one pass, and where the image's rows and columns lie on them.
+
+    Attributes:
+        grid: (h, w, num_classes) logits at output stride.
+        rows: positions of the image's rows on the grid.
+        columns: positions of the image's columns; they run backwards for a mirrored pass.
+    """
+
+    grid: Float[Tensor, "h w k"]
+    rows: Axis
+    columns: Axis
+
+    def logits(self, rows: slice) -> Float[Tensor, "i j k"]:
+        """Return the logits of a band of the image's rows, at full size."""
+        return sample_bilinear(self.grid, self.rows[rows], self.columns)
+
+
+def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
+    """Return ``scales`` as a tuple.
+
+    Raises:
+        ConfigError: there are none, or one is not above 0.
+    """
+    if not scales or not all(scale > 0 for scale in scales):
+        raise ConfigError(f"scales: {tuple(scales)!r} is not one or more numbers above 0; give (1.0,) or {SCALES}")
+    return tuple(scales)
+
+
+def run_passes(model: DenseModel, canvas: Canvas, scales: Sequence[float], flip: bool) -> list[ModelPass]:
+    """Run the model on the canvas at each scale, and mirrored too with ``flip``.
+
+    As in TensorFlow it is the padded canvas that is scaled, to sides of ``int((side - 1) * scale + 1)``, and mirrored.
+
+    Raises:
+        ConfigError: the model is in training mode.
+
+    Source: ``predict_labels_multi_scale`` of tensorflow/models research/deeplab/model.py.
+    """
+    if model.training:
+        raise ConfigError(
+            "the model is in training mode, where dropout and batch statistics change its answer; call model.eval()"
+        )
+    parameter = next(model.parameters(), None)
+    pixels = canvas.pixels if parameter is None else canvas.pixels.to(parameter.device)
+    passes = []
+    for scale in scales:
+        height, width = pixels.shape[-2:]
+        scaled = resize_bilinear(pixels, (scaled_side(height, scale), scaled_side(width, scale)))
+        passes += [_run_pass(model, canvas, scaled, mirrored) for mirrored in ((False, True) if flip else (False,))]
+    return passes
+
+
+def _run_pass(model: DenseModel, canvas: Canvas, scaled: Tensor, mirrored: bool) -> ModelPass:
+    stride = model.output_stride
+    logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
+    grid = logits[0].float().permute(1, 2, 0).contiguous()
+    rows, columns = (
+        _positions(canvas.image_size[axis], canvas.content[axis], canvas.pixels.shape[2 + axis], scaled.shape[2 + axis])
+        for axis in (0, 1)
+    )
+    if mirrored:
+        columns = scaled.shape[-1] - 1 - columns
+    return ModelPass(
+        grid,
+        Axis.at(rows / stride, grid.shape[0], grid.device),
+        Axis.at(columns / stride, grid.shape[1], grid.device),
+    )
+
+
+def _positions(image_side: int, content: int, canvas_side: int, scaled: int) -> Float64[Tensor, " n"]:
+    """Return where the image's pixels lie, in pixels of the scaled canvas.
+
+    Scaling the image down took means of areas, so the way back keeps the areas' centres: aligned corners would shift
+    labels at the borders by half a pixel of the small image. From canvas to scaled canvas corners are aligned, as in
+    TensorFlow.
+    """
+    pixels = torch.arange(image_side, dtype=torch.float64)
+    if image_side != content:
+        pixels = ((pixels + 0.5) * (content / image_side) - 0.5).clamp(0, content - 1)
+    return pixels * ((scaled - 1) / (canvas_side - 1))

@@ -1,0 +1,126 @@
+"""Pictures of a label map: class colours, the image under them, outlines, and the confidence as grey."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from segmnv2.data.mask_file import VOID_COLOUR
+from segmnv2.errors import ConfigError
+from segmnv2.inference.legend import add_legend
+from segmnv2.labels import Colour, LabelSet
+
+DEFAULT_OPACITY = 0.6
+
+
+def colour_table(labels: LabelSet) -> UInt8[np.ndarray, "256 3"]:
+    """Return the RGB colour, 0..255, of every 8-bit id."""
+    table = np.empty((256, 3), dtype=np.uint8)
+    table[:] = VOID_COLOUR
+    table[: labels.num_classes] = labels.palette
+    return table
+
+
+def colorize(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the mask in its classes' colours, RGB 0..255; ids without a class in the colour of void."""
+    return np.take(colour_table(labels), mask, axis=0)
+
+
+def check_opacity(opacity: float) -> float:
+    """Return ``opacity``.
+
+    Raises:
+        ConfigError: it is not in 0..1.
+    """
+    if not 0 <= opacity <= 1:
+        raise ConfigError(f"opacity: {opacity!r} is not in 0..1; give 0 for outlines only, 1 for plain colours")
+    return opacity
+
+
+def is_background(labels: LabelSet, index: int) -> bool:
+    """Tell whether a class is what is left when nothing is found: it is named "background"."""
+    return index < labels.num_classes and labels.names[index].lower() == "background"
+
+
+def blend(
+    image: UInt8[np.ndarray, "h w 3"],
+    mask: UInt8[np.ndarray, "h w"],
+    labels: LabelSet,
+    opacity: float = DEFAULT_OPACITY,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Lay the classes' colours over the image, with a thin outline in the full colour around each region.
+
+    A class named "background" leaves the image as it is.
+
+    Args:
+        image: RGB, 0..255.
+        mask: class ids; other ids are drawn in the colour of void.
+        labels: colours and names.
+        opacity: 0 shows outlines only, 1 plain colours.
+
+    Raises:
+        ConfigError: ``opacity`` is not in 0..1.
+    """
+    check_opacity(opacity)
+    tint = np.full(256, opacity, dtype=np.float32)
+    outlined = np.ones(256, dtype=bool)
+    for index in range(labels.num_classes):
+        if is_background(labels, index):
+            tint[index], outlined[index] = 0, False
+    result = np.empty_like(image)
+    colours = colour_table(labels)
+    lines = outlines(mask) & outlined[mask]
+    for row in range(0, mask.shape[0], 256):  # floats for a strip only: an image may have 100 megapixels
+        part = slice(row, row + 256)
+        strength = tint[mask[part]][..., None]
+        mixed = image[part] * (1 - strength) + colours[mask[part]] * strength
+        result[part] = np.rint(mixed)
+    result[lines] = colours[mask[lines]] // 2 + 127
+    return result
+
+
+def outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Return the pixels next to another class: one pixel deep, and one more for each 500 pixels of mean side."""
+    depth = 1 + int((mask.shape[0] * mask.shape[1]) ** 0.5 // 500)
+    kernel = np.ones((2 * depth + 1, 2 * depth + 1), dtype=np.uint8)
+    return np.asarray(cv2.dilate(mask, kernel) != cv2.erode(mask, kernel), dtype=bool)
+
+
+def overlay_picture(
+    image: UInt8[np.ndarray, "h w 3"],
+    mask: UInt8[np.ndarray, "h w"],
+    labels: LabelSet,
+    opacity: float = DEFAULT_OPACITY,
+    legend: bool = True,
+) -> Image.Image:
+    """Return the blended image as an RGB picture, with a legend beside it (never on it) if wanted.
+
+    Raises:
+        ConfigError: ``opacity`` is not in 0..1.
+    """
+    picture = Image.fromarray(blend(image, mask, labels, opacity))
+    return add_legend(picture, legend_entries(mask, labels)) if legend else picture
+
+
+def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tuple[str, Colour | None, float]]:
+    """Return (name, colour, share 0..1 of the pixels) of what occurs in the mask, the largest share first.
+
+    A background has no colour, as it has none in the overlay; all ids without a class are one entry, "void".
+    """
+    counts = np.bincount(mask.ravel(), minlength=256)
+    entries: list[tuple[str, Colour | None, float]] = [
+        (name, None if is_background(labels, index) else colour, int(counts[index]) / mask.size)
+        for index, (name, colour) in enumerate(zip(labels.names, labels.palette, strict=True))
+        if counts[index]
+    ]
+    void = int(counts[labels.num_classes :].sum())
+    if void:
+        entries.append(("void", VOID_COLOUR, void / mask.size))
+    return sorted(entries, key=lambda entry: -entry[2])
+
+
+def confidence_picture(confidence: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Return confidence 0..1 as grey 0..255, to the nearest."""
+    return np.asarray(np.rint(confidence * 255), dtype=np.uint8)

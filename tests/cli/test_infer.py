@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segmnv2.cli import main
+from segmnv2.models.file import save_model
+from segmnv2.models.zoo import create_model
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35)
+    return save_model(tmp_path_factory.mktemp("weights") / "small.safetensors", model)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a.jpg", "b.png", "sub/c.png"):
+        Image.fromarray(generator.integers(0, 256, (31, 44, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def infer(weights: Path) -> Callable[..., int]:
+    def run(*arguments: str | Path, out: Path) -> int:
+        return main(["infer", "--weights", str(weights), "--out", str(out), "--size", "33", *map(str, arguments)])
+
+    return run
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_becomes_masks_and_overlays(infer, photos, tmp_path, capsys):
+    assert infer(photos, out=tmp_path / "out") == 0
+    assert written(tmp_path / "out") == ["masks/a.png", "masks/b.png", "overlays/a.jpg", "overlays/b.jpg"]
+    output = capsys.readouterr()
+    assert output.out == f"2 written to {tmp_path / 'out'}, 0 failed\n"
+    assert output.err == ""
+
+
+def test_every_option_is_understood(infer, photos, tmp_path):
+    switches = "--multi-scale --flip --confidence --no-overlay --recursive"
+    values = "--output-stride 8 --opacity 0.5 --device cpu --size native"
+    assert infer(f"{photos}/*", *switches.split(), *values.split(), out=tmp_path / "out") == 0
+    names = ["a.png", "b.png", "c.png"]
+    assert written(tmp_path / "out") == [f"{kind}/{name}" for kind in ("confidence", "masks") for name in names]
+
+
+def test_broken_files_are_reported_the_rest_is_written_and_the_code_is_2(infer, photos, tmp_path, capsys):
+    (photos / "broken.jpg").write_text("plain text")
+    (photos / "empty.png").touch()
+    assert infer(photos, tmp_path / "missing.jpg", out=tmp_path / "out") == 2
+    output = capsys.readouterr()
+    errors = output.err.splitlines()
+    assert len(errors) == 3
+    assert all(line.startswith("error: ") for line in errors)
+    assert [name for name in ("broken.jpg", "empty.png", "missing.jpg") if any(name in line for line in errors)]
+    assert output.out.startswith("2 written")
+    assert output.out.endswith("3 failed\n")
+    assert len(written(tmp_path / "out")) == 4
+
+
+def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, photos):
+    for _ in range(2):
+        assert infer(photos, "--recursive", out=photos / "results") == 0
+        assert len(written(photos / "results")) == 6
+    for _ in range(2):
+        assert infer(photos / "sub", "--recursive", out=photos / "sub") == 0
+        assert written(photos / "sub") == ["c.png", "masks/c.png", "overlays/c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "12"], "size: 12"),
+        (["--size", "big"], "size: 'big'"),
+        (["--opacity", "60"], "opacity: 60"),
+        (["--device", "gpu"], "device: 'gpu'"),
+        (["--output-stride", "12"], "12"),
+        (["--weights", "none.safetensors"], "none.safetensors"),
+        (["nowhere/*.jpg"], "nowhere/*.jpg: no file"),
+    ],
+)
+def test_bad_options_give_one_message_and_write_nothing(arguments, message, infer, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert infer(photos, *arguments, out=out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not out.exists()

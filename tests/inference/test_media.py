@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segmnv2.errors import MediaError
+from segmnv2.inference.media import list_images
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "sub/c.tiff", "sub/deep/d.webp", ".cache/e.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def names(paths: list[Path], folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_a_folder_gives_its_images_sorted_without_hidden_and_other_files(photos):
+    assert names(list_images([photos]), photos) == ["a.PNG", "b.jpg"]
+
+
+def test_recursive_takes_subfolders_too(photos):
+    assert names(list_images([photos], recursive=True), photos) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deep/d.webp"]
+
+
+def test_a_file_given_by_name_is_taken_whatever_it_is_called_even_if_missing(photos):
+    given = [photos / "notes.txt", photos / ".hidden.jpg", photos / "missing.jpg"]
+    assert list_images(given) == given
+
+
+def test_a_pattern_gives_what_a_shell_would(photos):
+    assert names(list_images([f"{photos}/*.jpg"]), photos) == ["b.jpg"]
+    assert names(list_images([f"{photos}/*"]), photos) == ["a.PNG", "b.jpg", "notes.txt", "sub/c.tiff"]
+    assert names(list_images([f"{photos}/**/*.webp"]), photos) == ["sub/deep/d.webp"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos):
+    (photos / "cat[1].jpg").write_bytes(b"x")
+    (photos / "cat1.jpg").write_bytes(b"x")
+    assert names(list_images([photos / "cat[1].jpg"]), photos) == ["cat[1].jpg"]
+
+
+def test_the_order_is_that_of_the_inputs_and_nothing_comes_twice(photos):
+    given = list_images([photos / "sub", photos / "b.jpg", photos, f"{photos}/sub/../*.jpg"])
+    assert names(given, photos) == ["sub/c.tiff", "b.jpg", "a.PNG"]
+
+
+def test_excluded_folders_are_passed_over(photos):
+    found = list_images([photos], recursive=True, exclude=[photos / "sub/deep"])
+    assert names(found, photos) == ["a.PNG", "b.jpg", "sub/c.tiff"]
+
+
+def test_a_file_that_would_be_overwritten_is_refused(photos):
+    with pytest.raises(MediaError, match=r"c\.tiff: lies where the results are written"):
+        list_images([photos / "sub/c.tiff"], exclude=[photos / "sub"])
+
+
+@pytest.mark.parametrize(
+    ("item", "recursive", "message"),
+    [
+        ("photos/empty", False, r"empty: it holds no image \(\.bmp.*--recursive"),
+        ("photos/empty", True, r"empty: it and its subfolders hold no image"),
+        ("photos/*.gif", False, r"\*\.gif: no file or folder matches"),
+    ],
+)
+def test_an_input_that_gives_nothing_is_an_error_that_names_it(photos, item, recursive, message, monkeypatch):
+    (photos / "empty").mkdir()
+    monkeypatch.chdir(photos.parent)
+    with pytest.raises(MediaError, match=message):
+        list_images([photos, item], recursive=recursive)
+
+
+def test_no_inputs_are_an_error():
+    with pytest.raises(MediaError, match="no images given"):
+        list_images([])
