@@ -1,0 +1,201 @@
+"""Batches for training and validation, read by worker processes, with errors that stay readable.
+
+PyTorch hands an error of a worker on as an error whose message is a traceback. Here a ``SegmnError`` travels to the
+main process as an item, through :func:`collate`, and :class:`BatchLoader` raises it there: same class, same message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segmnv2.data.sample import Sample, SegmentationDataset
+from segmnv2.data.sampler import StepSampler, StridedSampler, augmentation_seed
+from segmnv2.errors import DatasetError, SegmnError
+
+
+class Batch(TypedDict):
+    """Samples of one size.
+
+    ``pixels``: RGB 0..255, channels last in memory, as convolutions like it. ``mask``: class ids or the ignore index;
+    losses want it as int64, which is left to the device because uint8 travels eight times lighter.
+    """
+
+    pixels: UInt8[Tensor, "b 3 h w"]
+    mask: UInt8[Tensor, "b h w"]
+    name: list[str]
+
+
+class TrainingSet(Dataset["Sample | SegmnError"]):
+    """Augmented samples, addressed by (position, index) as ``StepSampler`` yields them.
+
+    Augmentation is drawn from (seed, position) alone: neither the number of workers nor a restart changes it.
+
+    Args:
+        dataset: what to read from.
+        transform: called as ``transform(sample, seed)``.
+        seed: at least 0.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, transform: Callable[[Sample, int], Sample], seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | SegmnError:
+        """Return the augmented sample, or the error that reading it raised."""
+        position, index = key
+        try:
+            return self.transform(self.dataset[index], augmentation_seed(self.seed, position))
+        except SegmnError as error:
+            return error
+
+
+class ValidationSet(Dataset["Sample | SegmnError"]):
+    """Samples in a form that can be stacked, by index.
+
+    Args:
+        dataset: what to read from.
+        transform: called as ``transform(sample)``, as ``EvalTransform``.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, transform: Callable[[Sample], Sample]) -> None:
+        self.dataset = dataset
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample | SegmnError:
+        """Return the sample, or the error that reading it raised."""
+        try:
+            return self.transform(self.dataset[index])
+        except SegmnError as error:
+            return error
+
+
+class BatchLoader(DataLoader["Sample | SegmnError"]):
+    """A ``DataLoader`` that yields :class:`Batch` and raises in the main process what a worker could not read."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield batches.
+
+        Raises:
+            SegmnError: as the data set raised it.
+        """
+        for batch in super().__iter__():
+            if isinstance(batch, SegmnError):
+                # Ends the workers now. Whoever keeps the error keeps its frames and this loader, and would leave them
+                # to the garbage collector, which waits 5 seconds for each.
+                self._iterator = None
+                raise batch
+            yield batch
+
+
+def training_loader(
+    dataset: SegmentationDataset,
+    transform: Callable[[Sample, int], Sample],
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    num_workers: int = 0,
+    num_replicas: int = 1,
+    rank: int = 0,
+    pin_memory: bool = False,
+) -> BatchLoader:
+    """Return an endless loader of full training batches, bit-identical however it is resumed or spread over workers.
+
+    Args:
+        dataset: what to train on.
+        transform: augmentation, as ``TrainTransform``.
+        batch_size: samples a batch, on this rank.
+        seed: of the order and of the augmentation.
+        start: global position to begin at: steps done, times ``batch_size * num_replicas``.
+        num_workers: reading processes; 0 reads in the calling one.
+        num_replicas: number of ranks.
+        rank: this rank.
+        pin_memory: for copying to a GPU.
+    """
+    return BatchLoader(
+        TrainingSet(dataset, transform, seed),
+        batch_size=batch_size,
+        sampler=StepSampler(len(dataset), seed, start, num_replicas, rank),
+        **_reading(num_workers, pin_memory),
+    )
+
+
+def validation_loader(
+    dataset: SegmentationDataset,
+    transform: Callable[[Sample], Sample],
+    *,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    num_replicas: int = 1,
+    rank: int = 0,
+    pin_memory: bool = False,
+) -> BatchLoader:
+    """Return a loader of each sample of this rank once, in order; the last batch may be smaller.
+
+    Args:
+        dataset: what to validate on.
+        transform: brings samples to one size, as ``EvalTransform``; with ``batch_size=1`` they may differ.
+        batch_size: samples a batch.
+        num_workers: reading processes; 0 reads in the calling one.
+        num_replicas: number of ranks.
+        rank: this rank; ranks may differ by one sample.
+        pin_memory: for copying to a GPU.
+    """
+    return BatchLoader(
+        ValidationSet(dataset, transform),
+        batch_size=batch_size,
+        sampler=StridedSampler(len(dataset), num_replicas, rank),
+        **_reading(num_workers, pin_memory),
+    )
+
+
+def collate(items: Sequence[Sample | SegmnError]) -> Batch | SegmnError:
+    """Stack samples of one size, or pass on the first error among them.
+
+    Raises nothing itself: samples of different sizes give a ``DatasetError`` that is returned as well.
+    """
+    samples = [item for item in items if isinstance(item, Sample)]
+    if len(samples) < len(items):
+        return next(item for item in items if isinstance(item, SegmnError))
+    sizes = {sample.name: sample.mask.shape for sample in samples}
+    if len(set(sizes.values())) > 1:
+        return DatasetError(f"batch: images of different sizes {sizes}; pad or crop them to one, or use batch size 1")
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    return {
+        "pixels": pixels.permute(0, 3, 1, 2),
+        "mask": torch.from_numpy(np.stack([sample.mask for sample in samples])),
+        "name": [sample.name for sample in samples],
+    }
+
+
+def _reading(num_workers: int, pin_memory: bool) -> dict[str, Any]:
+    return {
+        "collate_fn": collate,
+        "num_workers": num_workers,
+        "pin_memory": pin_memory,
+        "persistent_workers": num_workers > 0,
+        "worker_init_fn": _one_thread,
+        # Its own, because a loader otherwise draws a seed for its workers from the global generator, and dropout
+        # after a resume would then differ.
+        "generator": torch.Generator().manual_seed(0),
+    }
+
+
+def _one_thread(_worker: int) -> None:
+    """Keep OpenCV from starting a thread per core in every worker; PyTorch sees to its own."""
+    cv2.setNumThreads(0)

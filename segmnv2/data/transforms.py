@@ -1,0 +1,184 @@
+"""The paper's augmentation, and padding for validation. albumentations is used in this file only."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+# On import albumentations otherwise asks a server for newer versions, which delays or hangs offline machines.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+
+from segmnv2.data.sample import Image, Mask, Sample
+from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.labels import IGNORE_INDEX
+
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+
+PAD_VALUE = 128
+"""The mean pixel 127.5 rounded to uint8: 0.004 after normalisation to -1..1, where TensorFlow pads with exactly 0."""
+
+
+class TrainTransform:
+    """The paper's augmentation: a random scale, padding to the crop, a random crop, a random mirror image.
+
+    The scale is one of ``scales``; sides become ``int(side * scale)``; the image is resized bilinearly, the mask to the
+    nearest pixel, both with aligned corners. Padding goes right and below only, with the mean pixel (``PAD_VALUE``) and
+    the ignore index. No change of colours, no normalisation: the model does that itself.
+
+    Args:
+        crop_size: side of the square result, in pixels.
+        scales: factors, drawn with equal chance.
+        flip: chance of mirroring left and right.
+        ignore_index: mask value of the padding.
+
+    Raises:
+        ConfigError: a crop size below 1, no scales or one that is not positive, a chance outside 0..1.
+
+    Source: tensorflow/models research/deeplab, ``input_preprocess.py`` and ``core/preprocess_utils.py``.
+    """
+
+    def __init__(
+        self,
+        crop_size: int,
+        scales: Sequence[float] = SCALES,
+        flip: float = 0.5,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        if crop_size < 1 or not scales or min(scales) <= 0 or not 0 <= flip <= 1:
+            raise ConfigError(
+                f"training transform: crop_size {crop_size}, scales {tuple(scales)}, flip {flip}; "
+                "crop_size must be at least 1, scales positive and at least one, flip in 0..1"
+            )
+        self.crop_size = crop_size
+        self._pipeline = A.Compose(
+            [
+                RandomScale(scales),
+                _pad(crop_size, ignore_index),
+                A.RandomCrop(crop_size, crop_size),
+                A.HorizontalFlip(p=flip),
+            ]
+        )
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        """Augment a sample; the result is a pure function of the sample and the seed.
+
+        Args:
+            sample: image and mask of any size.
+            seed: at least 0.
+
+        Returns:
+            Image uint8 (crop, crop, 3) and mask uint8 (crop, crop).
+        """
+        # One generator for all steps. Compose.set_random_seed would give each step its own with the same seed, and
+        # then scale, crop position and mirroring would not be independent.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        result = self._pipeline(image=sample.image, mask=sample.mask)
+        return Sample(result["image"], result["mask"], sample.name)
+
+
+class EvalTransform:
+    """Padding to a square canvas, right and below, with the mean pixel and the ignore index; no scaling.
+
+    For watching a training run in batches. TensorFlow's protocol pads with 127.5 exactly, which uint8 cannot hold:
+    numbers to quote come from the evaluation, which pads after normalisation.
+
+    Args:
+        size: side of the canvas in pixels; output stride times k, plus 1.
+        ignore_index: mask value of the padding.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+
+    def __init__(self, size: int, ignore_index: int = IGNORE_INDEX) -> None:
+        if size < 1:
+            raise ConfigError(f"evaluation transform: size {size}; it must be at least 1")
+        self.size = size
+        self._pad = A.Compose([_pad(size, ignore_index)])
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Pad a sample to (size, size).
+
+        Raises:
+            DatasetError: the image is larger than the canvas.
+        """
+        if max(sample.mask.shape) > self.size:
+            height, width = sample.mask.shape
+            raise DatasetError(
+                f"{sample.name}: the image has {height} rows and {width} columns, more than the evaluation canvas of "
+                f"{self.size}; set an evaluation size of at least {max(height, width)}"
+            )
+        result = self._pad(image=sample.image, mask=sample.mask)
+        return Sample(result["image"], result["mask"], sample.name)
+
+
+class RandomScale(A.DualTransform):  # type: ignore[misc]
+    """Resize by a factor drawn from a discrete set, corners aligned, which OpenCV's and albumentations' resize cannot.
+
+    Args:
+        scales: factors, drawn with equal chance.
+    """
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__(p=1.0)
+        self.scales = tuple(scales)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the factor and fix the new size."""
+        scale = self.py_random.choice(self.scales)
+        height, width = params["shape"][:2]
+        return {"size": (max(1, int(height * scale)), max(1, int(width * scale)))}
+
+    def apply(self, img: Image, size: tuple[int, int], **_: Any) -> Image:
+        """Resize an image."""
+        return resize_image(img, size)
+
+    def apply_to_mask(self, mask: Mask, size: tuple[int, int], **_: Any) -> Mask:
+        """Resize a mask."""
+        return resize_mask(mask, size)
+
+
+def resize_image(image: Image, size: tuple[int, int]) -> Image:
+    """Resize bilinearly with aligned corners, rounded to uint8 (within one grey level of the exact value).
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: height and width of the result.
+    """
+    if image.shape[:2] == size:
+        return image
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # in this order its strides say "channels last"
+    resized = F.interpolate(pixels, size=size, mode="bilinear", align_corners=True)[0]
+    return np.asarray(resized.permute(1, 2, 0))
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize to the nearest pixel with aligned corners; halves round up, as TensorFlow's do.
+
+    Args:
+        mask: uint8 (H, W).
+        size: height and width of the result.
+    """
+    rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, size, strict=True))
+    resized: np.ndarray = mask[rows][:, columns]
+    return resized
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Return for each of ``new`` positions the nearest of ``old``, in integers so that halves are exact."""
+    if new == 1:
+        return np.zeros(1, np.intp)
+    positions: np.ndarray = (2 * np.arange(new) * (old - 1) + (new - 1)) // (2 * (new - 1))
+    return positions
+
+
+def _pad(size: int, ignore_index: int) -> A.PadIfNeeded:
+    return A.PadIfNeeded(size, size, position="top_left", fill=PAD_VALUE, fill_mask=ignore_index)

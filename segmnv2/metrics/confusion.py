@@ -1,0 +1,142 @@
+"""The global confusion matrix, and what follows from it.
+
+Counts are summed over all images before anything is divided: the mean of per-image IoUs is another number. The rule
+for absent classes is TensorFlow's: a class that occurs neither in the truth nor in the predictions has no IoU (NaN) and
+does not enter the mean; one that is only predicted, or only missed, has IoU 0 and does.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64, Integer
+from torch import Tensor
+
+from segmnv2.labels import IGNORE_INDEX
+
+Ids = Integer[Tensor, "..."] | Integer[np.ndarray, "..."]
+
+_BYTE = 256
+_EXACT = 2**24
+"""OpenCV reports counts as float32, exact up to here."""
+
+
+def confusion_matrix(
+    mask: Ids, prediction: Ids, num_classes: int, ignore_index: int = IGNORE_INDEX
+) -> Int64[Tensor, "k k"]:
+    """Count pixels by true and predicted class.
+
+    Args:
+        mask: true ids, integers of any shape: 0..num_classes-1, or ``ignore_index`` where pixels do not count.
+        prediction: predicted ids of the same shape, 0..num_classes-1 wherever the mask counts.
+        num_classes: K, 1..255.
+        ignore_index: K..255.
+
+    Returns:
+        int64 (K, K), [truth, prediction], on the mask's device. Fastest for uint8 on the CPU.
+
+    Raises:
+        ValueError: shapes differ, ids are out of range (the message lists them), or so are the classes themselves.
+    """
+    if mask.shape != prediction.shape:
+        raise ValueError(f"mask {tuple(mask.shape)} and prediction {tuple(prediction.shape)} differ in shape")
+    if not 1 <= num_classes <= ignore_index < _BYTE:
+        raise ValueError(
+            f"num_classes {num_classes}, ignore_index {ignore_index}; 1 <= num_classes <= ignore_index <= 255 must hold"
+        )
+    joint = _joint_histogram(_to_bytes(mask, "mask"), _to_bytes(prediction, "prediction"))
+    joint[ignore_index] = 0
+    counts = joint[:num_classes, :num_classes].clone()
+    if bool(counts.sum() != joint.sum()):
+        allowed = f"0..{num_classes - 1}"
+        _refuse("mask", joint[num_classes:].sum(1), num_classes, f"{allowed} and {ignore_index} (ignored)")
+        _refuse("prediction", joint[:, num_classes:].sum(0), num_classes, f"{allowed} where the mask counts")
+    return counts
+
+
+class ConfusionMatrix:
+    """A running sum of confusion matrices, on the CPU.
+
+    Args:
+        num_classes: K.
+        ignore_index: mask value that does not count.
+
+    Attributes:
+        counts: int64 (K, K), [truth, prediction]. Sum it over ranks before asking for IoUs.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts: Tensor = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, mask: Ids, prediction: Ids) -> None:
+        """Add the pixels of an image or a batch; see :func:`confusion_matrix`.
+
+        Raises:
+            ValueError: as :func:`confusion_matrix`; nothing is added then.
+        """
+        self.counts += confusion_matrix(mask, prediction, self.num_classes, self.ignore_index).cpu()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.counts.zero_()
+
+
+def iou_per_class(confusion: Int64[Tensor, "k k"]) -> Float64[Tensor, " k"]:
+    """Return TP / (TP + FP + FN) of each class, 0..1; NaN where a class is in neither truth nor prediction."""
+    hits = confusion.diagonal().double()
+    return hits / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())
+
+
+def mean_iou(confusion: Int64[Tensor, "k k"]) -> float:
+    """Return the mean IoU, 0..1, over classes that occur in truth or prediction; NaN when nothing was counted.
+
+    Source: ``tf.metrics.mean_iou``.
+    """
+    return float(iou_per_class(confusion).nanmean())
+
+
+def class_accuracy(confusion: Int64[Tensor, "k k"]) -> Float64[Tensor, " k"]:
+    """Return TP / (TP + FN) of each class, its recall, 0..1; NaN where a class is not in the truth."""
+    return confusion.diagonal().double() / confusion.sum(1)
+
+
+def pixel_accuracy(confusion: Int64[Tensor, "k k"]) -> float:
+    """Return the share of counted pixels that are right, 0..1; NaN when nothing was counted."""
+    return float(confusion.diagonal().sum().double() / confusion.sum())
+
+
+def _to_bytes(ids: Ids, what: str) -> Tensor:
+    """Return ids as a flat uint8 tensor; whatever is uint8 already needs no look at its range."""
+    flat = ids.reshape(-1)
+    if flat.dtype not in (np.dtype(np.uint8), torch.uint8) and len(flat) > 0:
+        lowest, highest = int(flat.min()), int(flat.max())
+        if lowest < 0 or highest >= _BYTE:
+            raise ValueError(f"{what}: ids from {lowest} to {highest}; they must fit in 0..255")
+    if isinstance(flat, np.ndarray):
+        return torch.from_numpy(flat.astype(np.uint8))  # a copy, because arrays read from files may be read-only
+    return flat.to(torch.uint8)
+
+
+def _joint_histogram(rows: Tensor, columns: Tensor) -> Tensor:
+    """Count pairs of bytes: int64 (256, 256). Checks on ids are then made on 65536 counts rather than on all pixels."""
+    if rows.device.type != "cpu" or columns.device.type != "cpu":
+        pairs = rows.int() * _BYTE + columns.to(rows.device).int()
+        return torch.bincount(pairs, minlength=_BYTE**2).view(_BYTE, _BYTE)
+    total: Tensor = torch.zeros(_BYTE, _BYTE, dtype=torch.int64)
+    for start in range(0, rows.numel(), _EXACT):
+        images = [ids[start : start + _EXACT].numpy() for ids in (rows, columns)]
+        counts = cv2.calcHist(images, [0, 1], None, [_BYTE, _BYTE], [0, _BYTE, 0, _BYTE])
+        total += torch.from_numpy(counts).long()
+    return total
+
+
+def _refuse(what: str, counts: Tensor, first: int, allowed: str) -> None:
+    """Raise when ids from ``first`` on occur; ``counts`` are their pixel counts."""
+    if not bool(counts.any()):
+        return
+    wrong = [f"{first + i} ({int(counts[i])} pixels)" for i in counts.nonzero().flatten().tolist()]
+    more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+    raise ValueError(f"{what}: ids {', '.join(wrong[:8])}{more}; allowed are {allowed}")

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segmnv2.data.sample import Sample
+from segmnv2.data.transforms import (
+    PAD_VALUE,
+    SCALES,
+    EvalTransform,
+    TrainTransform,
+    resize_image,
+    resize_mask,
+)
+from segmnv2.errors import ConfigError, DatasetError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(height: int, width: int) -> Sample:
+    image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Sample(image, RNG.integers(0, 21, (height, width), dtype=np.uint8), "noise")
+
+
+@pytest.mark.parametrize("size", [(21, 33), (41, 66), (10, 16), (1, 1), (1, 40), (63, 50)])
+def test_images_are_resized_with_aligned_corners(size: tuple[int, int]) -> None:
+    image = noise(21, 33).image
+    exact = F.interpolate(
+        torch.from_numpy(image).permute(2, 0, 1)[None].double(), size=size, mode="bilinear", align_corners=True
+    )
+    assert np.abs(resize_image(image, size) - exact[0].permute(1, 2, 0).numpy()).max() <= 1.01
+
+
+@pytest.mark.parametrize("size", [(21, 33), (41, 66), (10, 16), (1, 1), (1, 40), (63, 50)])
+def test_masks_take_the_nearest_pixel_with_halves_up(size: tuple[int, int]) -> None:
+    mask = noise(21, 33).mask
+    resized = resize_mask(mask, size)
+    steps = [(old - 1) / (new - 1) if new > 1 else 0.0 for old, new in zip(mask.shape, size, strict=True)]
+    for row in range(size[0]):
+        for column in range(size[1]):
+            source = int(np.floor(row * steps[0] + 0.5 + 1e-9)), int(np.floor(column * steps[1] + 0.5 + 1e-9))
+            assert resized[row, column] == mask[source]
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    sample = noise(13, 17)
+    assert (resize_image(sample.image, (13, 17)) == sample.image).all()
+    assert (resize_mask(sample.mask, (13, 17)) == sample.mask).all()
+
+
+def test_corners_stay_corners() -> None:
+    sample = noise(13, 17)
+    for size in [(26, 34), (7, 9)]:
+        resized = resize_image(sample.image, size)
+        assert (resized[[0, 0, -1, -1], [0, -1, 0, -1]] == sample.image[[0, 0, -1, -1], [0, -1, 0, -1]]).all()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_scaled_image_lies_top_left_and_the_rest_is_padding(scale: float) -> None:
+    sample = noise(21, 30)
+    result = TrainTransform(80, scales=(scale,), flip=0)(sample, seed=0)
+    size = int(21 * scale), int(30 * scale)
+    assert result.image.shape == (80, 80, 3)
+    assert (result.image[: size[0], : size[1]] == resize_image(sample.image, size)).all()
+    assert (result.mask[: size[0], : size[1]] == resize_mask(sample.mask, size)).all()
+    inside = np.zeros((80, 80), bool)
+    inside[: size[0], : size[1]] = True
+    assert (result.image[~inside] == PAD_VALUE).all()
+    assert (result.mask[~inside] == 255).all()
+
+
+def test_image_and_mask_move_together() -> None:
+    blocks = np.kron(RNG.integers(0, 21, (5, 8), dtype=np.uint8), np.ones((12, 12), np.uint8))
+    coded = Sample(np.repeat(blocks[..., None], 3, axis=2), blocks, "blocks")
+    kernel = np.ones((3, 3), np.uint8)
+    transform = TrainTransform(64)
+    for seed in range(40):
+        result = transform(coded, seed)
+        flat = cv2.erode(result.mask, kernel) == cv2.dilate(result.mask, kernel)
+        flat[[0, -1]] = flat[:, [0, -1]] = False  # what lies beyond the crop cannot be seen
+        padding = result.mask == 255
+        assert (flat & ~padding).mean() > 0.1
+        assert (result.image[flat & ~padding] == result.mask[flat & ~padding, None]).all()
+        assert (result.image[padding] == PAD_VALUE).all()
+
+
+def test_flip_is_a_mirror_image_of_the_padded_crop() -> None:
+    sample = noise(20, 25)
+    kept = TrainTransform(32, scales=(1.0,), flip=0)(sample, 1)
+    flipped = TrainTransform(32, scales=(1.0,), flip=1)(sample, 1)
+    assert (flipped.image == kept.image[:, ::-1]).all()
+    assert (flipped.mask == kept.mask[:, ::-1]).all()
+
+
+def test_the_result_depends_on_the_seed_alone() -> None:
+    sample, transform = noise(40, 40), TrainTransform(24)
+    first = transform(sample, 5)
+    for other in range(3):
+        transform(sample, other)
+    again, elsewhere = transform(sample, 5), TrainTransform(24)(sample, 5)
+    assert (first.image == again.image).all()
+    assert (first.image == elsewhere.image).all()
+    assert (first.mask == elsewhere.mask).all()
+
+
+def test_scale_position_and_flip_are_drawn_evenly_and_independently() -> None:
+    width = 64
+    ramp = np.broadcast_to((3 * np.arange(width, dtype=np.uint8))[None, :, None], (width, width, 3)).copy()
+    sample = Sample(ramp, np.zeros((width, width), np.uint8), "ramp")
+    transform = TrainTransform(16, scales=(0.5, 1.0))
+    drawn = []
+    for seed in range(600):
+        row = transform(sample, seed).image[0, :, 0].astype(int)
+        step = abs(row[-1] - row[0]) / 15
+        reach = (width if step < 4.5 else width // 2) - 16
+        drawn.append((step > 4.5, row[0] > row[-1], min(row[0], row[-1]) / step / reach))
+    values = np.array(drawn, float)
+    assert np.abs(values.mean(0) - 0.5).max() < 0.08
+    assert values[:, 2].min() < 0.03
+    assert values[:, 2].max() > 0.97
+    assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.15
+
+
+def test_the_sample_itself_is_not_changed() -> None:
+    sample = noise(20, 20)
+    before = sample.image.copy()
+    result = TrainTransform(20, scales=(1.0,), flip=0)(sample, 0)
+    result.image[:] = 0
+    assert (sample.image == before).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (300, 2)])
+def test_images_of_any_size_become_a_crop(shape: tuple[int, int]) -> None:
+    for seed in range(8):
+        assert TrainTransform(33)(noise(*shape), seed).mask.shape == (33, 33)
+
+
+def test_evaluation_pads_right_and_below_only() -> None:
+    sample = noise(20, 33)
+    result = EvalTransform(33, ignore_index=250)(sample)
+    assert (result.image[:20] == sample.image).all()
+    assert (result.mask[:20] == sample.mask).all()
+    assert (result.image[20:] == PAD_VALUE).all()
+    assert (result.mask[20:] == 250).all()
+
+
+def test_evaluation_refuses_images_beyond_the_canvas() -> None:
+    with pytest.raises(DatasetError, match=r"noise: .*20 rows and 34 columns.*at least 34"):
+        EvalTransform(33)(noise(20, 34))
+
+
+@pytest.mark.parametrize("wrong", [{"crop_size": 0}, {"scales": ()}, {"scales": (0.0,)}, {"flip": 1.5}])
+def test_wrong_arguments_are_named(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match="must be at least 1, scales positive"):
+        TrainTransform(**({"crop_size": 8} | wrong))
