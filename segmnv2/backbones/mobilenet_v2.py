@@ -152,7 +152,7 @@ class MobileNetV2(Backbone):
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the stem's convolution and the blocks with their nominal strides."""
-        return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))  # type: ignore[arg-type]
+        return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""

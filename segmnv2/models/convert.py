@@ -82,7 +82,7 @@ def import_checkpoint(
 
 
 def is_hugging_face(source: str | Path) -> bool:
-    """Tell transformers' checkpoints, a folder with ``config.json`` or an ``owner/name`` that is no path here, from others.
+    """Tell whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no path here.
 
     Raises:
         WeightsError: it is a file of a kind that cannot be imported.
@@ -90,8 +90,8 @@ def is_hugging_face(source: str | Path) -> bool:
     path = Path(source)
     if path.is_file() and path.suffix in FOREIGN:
         raise WeightsError(
-            f"{path}: a single {path.suffix} file does not say what network it is; give the folder with its config.json "
-            "(a file that segmnv2 wrote needs no import)"
+            f"{path}: a single {path.suffix} file does not say what network it is; give the folder with its "
+            "config.json (a file that segmnv2 wrote needs no import)"
         )
     if path.is_dir():
         return (path / "config.json").is_file()

@@ -52,7 +52,7 @@ def count_madds(model: Segmenter, size: tuple[int, int] = (513, 513), convention
                 module.register_forward_hook(count_extra)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow.raw_logits(torch.empty(1, 3, *size, device="meta"))
-    return counter.get_total_flops() // 2 + extra
+    return int(counter.get_total_flops()) // 2 + extra
 
 
 def count_multi_scale_madds(

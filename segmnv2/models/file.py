@@ -93,12 +93,13 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     tensors, metadata = read_safetensors(path)
     if metadata.get("kind") not in KINDS or not isinstance(metadata.get("architecture"), dict):
         raise WeightsError(
-            f"{path}: is a safetensors file, but not of segmnv2 (no architecture in its metadata); convert the checkpoint "
-            "it came from with `segmnv2 import`"
+            f"{path}: is a safetensors file, but not of segmnv2 (no architecture in its metadata); convert the "
+            "checkpoint it came from with `segmnv2 import`"
         )
     if metadata.get("format") != FORMAT:
         raise WeightsError(
-            f"{path}: has format {metadata.get('format')!r}, this version reads {FORMAT}; install the segmnv2 that wrote it"
+            f"{path}: has format {metadata.get('format')!r}, this version reads {FORMAT}; install the "
+            "segmnv2 that wrote it"
         )
     return tensors, metadata
 

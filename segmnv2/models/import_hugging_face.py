@@ -96,8 +96,8 @@ def download(name: str) -> Path:
     except (OSError, ValueError) as error:  # the Hub's own errors derive from these
         reason = " ".join(str(error).split())
         raise WeightsError(
-            f"{name}: neither a file or folder here nor to be had from the Hugging Face Hub ({reason}); check the spelling "
-            "of the path, or of owner/name"
+            f"{name}: neither a file or folder here nor to be had from the Hugging Face Hub ({reason}); check the "
+            "spelling of the path, or of owner/name"
         ) from error
 
 

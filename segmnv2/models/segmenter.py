@@ -131,8 +131,8 @@ class Segmenter(nn.Module):
     def raw_logits(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Return the logits before upsampling.
 
-        The normalised image is first padded right and bottom with zeros, the mean pixel, to sides of k * output_stride + 1,
-        where the grids of all strides meet the image's corners.
+        The normalised image is first padded right and bottom with zeros, the mean pixel, to sides of
+        k * output_stride + 1, where the grids of all strides meet the image's corners.
 
         Args:
             pixels: RGB (b, 3, h, w), uint8 or float in 0..255, any size.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from segmnv2.errors import ConfigError
 
 Padding = Literal["tensorflow", "symmetric"]
-Side = int | torch.SymInt  # a side is symbolic while a network is exported for any size
+Side = Any  # an int, or symbolic while a network is exported for images of any size
 PADDINGS: tuple[Padding, ...] = ("tensorflow", "symmetric")
 
 

@@ -1,7 +1,8 @@
 """Bilinear resizing, and the library's one rule for it: corners are aligned.
 
-TensorFlow's DeepLab resizes with ``align_corners=True`` everywhere: pixel 0 maps to pixel 0 and the last pixel to the last.
-With sides of ``k * stride + 1`` the samples of a feature map then lie exactly on every ``stride``-th pixel of the image.
+TensorFlow's DeepLab resizes with ``align_corners=True`` everywhere: pixel 0 maps to pixel 0 and the last pixel to the
+last. With sides of ``k * stride + 1`` the samples of a feature map then lie exactly on every ``stride``-th pixel of the
+image.
 """
 
 from __future__ import annotations
