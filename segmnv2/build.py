@@ -1,0 +1,91 @@
+"""From an experiment's values to the objects it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from segmnv2.config import DataSource, Experiment, ModelSection, ShapesSource
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.shapes import Shapes
+from segmnv2.data.transforms import TrainTransform
+from segmnv2.data.voc import VocSegmentation
+from segmnv2.errors import ConfigError, DatasetError, WeightsError
+from segmnv2.labels import LabelSet
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.zoo import create_model
+
+
+def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
+    """Open a data set.
+
+    Args:
+        source: which one.
+        key: where it stands in the experiment, for messages.
+
+    Raises:
+        DatasetError: it is not there or not complete.
+    """
+    if isinstance(source, ShapesSource):
+        return Shapes(source.length, (source.size, source.size), source.seed)
+    with _naming(f"{key}.root"):
+        return VocSegmentation(source.root, source.split)
+
+
+def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """Open the training set and the validation set.
+
+    Raises:
+        DatasetError: one is not there or not complete.
+        ConfigError: they have different classes.
+    """
+    train = build_dataset(experiment.data.train, "data.train")
+    val = build_dataset(experiment.data.val, "data.val")
+    if train.labels != val.labels:
+        raise ConfigError(
+            f"data.train has the classes {', '.join(train.labels.names)}, data.val has {', '.join(val.labels.names)}; "
+            "validate on the classes that are trained"
+        )
+    return train, val
+
+
+def build_transform(experiment: Experiment, labels: LabelSet) -> TrainTransform:
+    """Return the augmentation of the training images."""
+    data = experiment.data
+    return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index)
+
+
+def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: bool = True) -> Segmenter:
+    """Build the network for the classes of a data set, with the weights that the experiment names.
+
+    Args:
+        section: the network and its start.
+        labels: of the data set.
+        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+
+    Raises:
+        WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
+    """
+    with _naming("model.weights" if section.weights else "model.backbone_weights"):
+        model = create_model(
+            section.name,
+            output_stride=section.output_stride,
+            labels=labels,
+            weights=section.weights if initial_weights else None,
+            keep_logits=section.keep_logits,
+            backbone_weights=section.backbone_weights if initial_weights else None,
+            width=section.width,
+            channel_divisor=section.channel_divisor,
+        )
+    if section.norm_momentum is not None:
+        model.set_norm_momentum(section.norm_momentum)
+    return model
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Add to a message about a file the key of the experiment that names it."""
+    try:
+        yield
+    except (DatasetError, WeightsError) as error:
+        raise type(error)(f"{error}\n  (the path is that of the key {key}; -o {key}=PATH changes it)") from error

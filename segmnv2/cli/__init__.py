@@ -1,0 +1,54 @@
+"""The ``segmnv2`` command: one module a subcommand, and the one place where errors become messages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from segmnv2.cli.demo import demo
+from segmnv2.cli.evaluate import evaluate
+from segmnv2.cli.import_checkpoint import import_checkpoint
+from segmnv2.cli.infer import infer
+from segmnv2.cli.report import report
+from segmnv2.cli.train import train
+from segmnv2.errors import SegmnError
+
+BAD_INPUT = 2
+"""Exit code of everything that is the input's fault; unknown options have it too."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.",
+)
+app.command("import")(import_checkpoint)
+app.command("infer")(infer)
+app.command("evaluate")(evaluate)
+app.command("report")(report)
+app.command("train")(train)
+app.command("demo")(demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: the words after the program's name; those of this process by default.
+
+    Returns:
+        0 when all went well, 2 when the input is at fault (one message is on standard error), 130 when interrupted.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="segmnv2")
+    except SegmnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0

@@ -1,0 +1,62 @@
+"""``segmnv2 train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from segmnv2.config import Experiment
+    from segmnv2.engine.run import TrainingReport
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment, as those in configs/.")],
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o", "--override", metavar="KEY=VALUE", help="Replace a value, as optimizer.lr=1e-2; repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the results; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder.")] = False,
+) -> None:
+    """Train a network as a configuration says.
+
+    Paths in the configuration are relative to the current folder.
+    """
+    from segmnv2.config import load_experiment
+
+    experiment = load_experiment(config, override or ())
+
+    from rich.console import Console
+
+    from segmnv2.engine.run import train as run
+
+    result = run(experiment, out=out, resume=resume, overwrite=overwrite, console=Console(stderr=True))
+    for line in _summary(result, experiment):
+        print(line)
+
+
+def _summary(result: TrainingReport, experiment: Experiment) -> list[str]:
+    """Return what came out, where it is, and what to type next."""
+    folder = result.folder
+    lines = [f"{result.steps} steps done; this took {result.seconds:.0f} s"]
+    if result.best_miou is not None:
+        last = "" if result.miou is None else f"{result.miou:.2f} % at the end, "
+        lines.append(f"validation mIOU {last}{result.best_miou:.2f} % at best (step {result.best_step})")
+    lines += [
+        f"{folder.best}: the best network",
+        f"{folder.last}: the last one; {folder.state.name} beside it resumes",
+        f"{folder.metrics}: losses and IoUs; or `tensorboard --logdir {folder.path}`",
+    ]
+    val = experiment.data.val
+    if val.kind == "voc":
+        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset voc --root {val.root} --split {val.split}")
+    lines.append(f"next: segmnv2 infer PHOTOS --weights {folder.best} --out results")
+    return lines

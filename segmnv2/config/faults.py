@@ -1,0 +1,127 @@
+"""All that is wrong with an experiment, in words: key, value found, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from segmnv2.config.schema import Experiment, Section
+
+Path = tuple[str, ...]
+
+TAG = "kind"
+LONGEST_VALUE = 80
+
+
+def describe_faults(error: ValidationError, values: Any) -> list[str]:
+    """Return one line a faulty key, in the order of the schema.
+
+    Args:
+        error: what validation raised.
+        values: what was validated.
+    """
+    lines: dict[Path, str] = {}
+    for fault in error.errors(include_url=False):
+        path = _path_in(values, fault["loc"])
+        if path in lines:  # each member of a union says what it wants
+            lines[path] += f" or {_wanted(fault['msg'])}"
+        else:
+            lines[path] = _describe(path, fault["type"], fault, values)
+    return list(lines.values())
+
+
+def _path_in(values: Any, location: Sequence[int | str]) -> Path:
+    """Return where a fault is in the file: pydantic also names the members of unions on the way."""
+    path: list[str] = []
+    for number, key in enumerate(location):
+        last = number == len(location) - 1
+        if isinstance(values, dict) and (key in values or (last and key != values.get(TAG))):
+            values = values.get(key)
+        elif isinstance(values, list) and isinstance(key, int):
+            values = values[key]
+        else:
+            continue
+        path.append(str(key))
+    return tuple(path)
+
+
+def _describe(path: Path, kind: str, fault: Any, values: Any) -> str:
+    key = ".".join(path)
+    context = fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key; {_suggest(path, values)}"
+    if kind == "missing":
+        return f"{key}: is missing; it has no default"
+    if kind == "union_tag_not_found":
+        return f"{key}.{TAG}: is missing; give {_either(_tags(path))}"
+    if kind == "union_tag_invalid":
+        return f"{key}.{TAG}: {context['tag']!r} is not possible; give {_either(_tags(path))}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{key}: {_shorten(fault['input'])} is not possible; give a mapping of keys to values"
+    if kind == "value_error" and isinstance(fault["input"], dict):
+        return f"{key}: {context['error']}"
+    if kind == "value_error":
+        return f"{key}: {_shorten(fault['input'])} is not possible; {context['error']}"
+    return f"{key}: {_shorten(fault['input'])} is not possible; it must be {_wanted(fault['msg'])}"
+
+
+def _wanted(message: str) -> str:
+    return message.removeprefix("Input should be ").removeprefix("Input should have ")
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(f"'{name}'" for name in names)
+
+
+def _suggest(path: Path, values: Any) -> str:
+    """Say which key may have been meant: a similar one beside it, or one of that name elsewhere."""
+    section = _section_at(path[:-1], values)
+    siblings = list(section.model_fields) if section else []
+    similar = difflib.get_close_matches(path[-1], siblings, n=1)
+    elsewhere = [".".join(other) for other in _all_keys(Experiment) if other[-1] == path[-1]]
+    hint = similar or elsewhere[:1]
+    meant = f"did you mean '{hint[0]}'? " if hint else ""
+    return f"{meant}allowed {'here are' if len(path) > 1 else 'are'} {', '.join(siblings)}"
+
+
+def _section_at(path: Path, values: Any) -> type[Section] | None:
+    section: type[Section] = Experiment
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+        members = _sections(section.model_fields[key].annotation) if key in section.model_fields else []
+        tag = values.get(TAG) if isinstance(values, dict) else None
+        chosen = [m for m in members if len(members) == 1 or tag in get_args(m.model_fields[TAG].annotation)]
+        if not chosen:
+            return None
+        section = chosen[0]
+    return section
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _tags(path: Path) -> list[str]:
+    parent = _section_at(path[:-1], {})
+    assert parent is not None
+    return [
+        get_args(member.model_fields[TAG].annotation)[0]
+        for member in _sections(parent.model_fields[path[-1]].annotation)
+    ]
+
+
+def _all_keys(section: type[Section], prefix: Path = ()) -> Iterator[Path]:
+    for name, field in section.model_fields.items():
+        yield (*prefix, name)
+        for member in _sections(field.annotation):
+            yield from _all_keys(member, (*prefix, name))

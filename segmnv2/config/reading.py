@@ -1,0 +1,120 @@
+"""From a YAML file and ``key=value`` overrides to an experiment; every fault is named, all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from segmnv2.config.faults import describe_faults
+from segmnv2.config.schema import Experiment
+from segmnv2.config.yaml_text import parse_yaml
+from segmnv2.errors import ConfigError
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment.
+
+    Args:
+        path: a YAML file.
+        overrides: each ``section.key=value``, the value as YAML; they take the place of the file's values before
+            anything is checked. A mapping is replaced as a whole.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, an override is malformed, or keys or values are wrong; all wrong
+            ones are named in one message.
+    """
+    return parse_experiment(_read(Path(path)), overrides, source=str(path))
+
+
+def parse_experiment(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "experiment"
+) -> Experiment:
+    """Check plain values, as :func:`load_experiment` does those of a file.
+
+    Args:
+        values: nested mappings with the keys of :class:`segmnv2.config.Experiment`.
+        overrides: as for :func:`load_experiment`.
+        source: what error messages call the values.
+
+    Raises:
+        ConfigError: as for :func:`load_experiment`.
+    """
+    merged, faults = _merge(values, overrides)
+    try:
+        experiment = Experiment.model_validate(merged)
+    except ValidationError as error:
+        faults += describe_faults(error, merged)
+    if faults:
+        given = f" with {' '.join(f'-o {override}' for override in overrides)}" if overrides else ""
+        title = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError("\n  ".join([f"{source}{given}: {title}", *faults]))
+    return experiment
+
+
+def write_experiment(path: Path, experiment: Experiment) -> None:
+    """Write an experiment as YAML, defaults filled in; :func:`load_experiment` gives it back.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.write_text(yaml.safe_dump(experiment.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; name the YAML file of an experiment") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); name the YAML file of an experiment") from error
+    try:
+        values = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is no proper YAML: {_where(error)}") from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: holds {found}; give a mapping with the keys {', '.join(Experiment.model_fields)}")
+    return values
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return place + (getattr(error, "problem", None) or str(error))
+
+
+def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values with the overrides in them, and what is wrong with the overrides themselves."""
+    merged, faults = deepcopy(dict(values)), []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        path = key.strip().split(".")
+        if not equals or not all(path):
+            faults.append(f"-o {override}: is no override; write section.key=value, as optimizer.lr=0.01")
+            continue
+        try:
+            value = parse_yaml(text)
+        except yaml.YAMLError as error:
+            faults.append(f"-o {override}: the value is no proper YAML: {_where(error)}")
+            continue
+        faults += _put(merged, path, value, override)
+    return merged, faults
+
+
+def _put(merged: dict[str, Any], path: Sequence[str], value: Any, override: str) -> list[str]:
+    *sections, last = path
+    place = merged
+    for number, section in enumerate(sections):
+        inner = place.setdefault(section, {})
+        if inner is None:
+            inner = place[section] = {}
+        if not isinstance(inner, dict):
+            return [f"-o {override}: '{'.'.join(sections[: number + 1])}' is {inner!r} and has no keys"]
+        place = inner
+    place[last] = value
+    return []

@@ -1,0 +1,184 @@
+"""Evaluation by TensorFlow's protocol: whole images, one confusion matrix over all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from segmnv2.data.atomic import atomic_path
+from segmnv2.data.mask_file import write_mask
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.inference.canvas import DEFAULT_SIZE, Size
+from segmnv2.inference.scores import predict_labels
+from segmnv2.labels import LabelSet
+from segmnv2.metrics.confusion import ConfusionMatrix, iou_per_class, mean_iou, pixel_accuracy
+from segmnv2.models.cost import count_parameters
+from segmnv2.models.segmenter import Segmenter
+
+ABSENT_RULE = (
+    "mIOU is the mean over classes that occur in the truth or in a prediction (TensorFlow's rule); "
+    "a class that occurs in neither has no IoU"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A confusion matrix, with how it came about.
+
+    Attributes:
+        confusion: int64 (K, K), [truth, prediction], in pixels.
+        labels: the K classes.
+        images: number of images counted.
+        protocol: how they were predicted, as JSON values.
+        network: what predicted them, as JSON values.
+    """
+
+    confusion: Int64[Tensor, "k k"]
+    labels: LabelSet
+    images: int
+    protocol: dict[str, Any]
+    network: dict[str, Any]
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU in percent over classes in truth or prediction; NaN when no pixel was counted."""
+        return 100 * mean_iou(self.confusion)
+
+    @property
+    def iou(self) -> dict[str, float | None]:
+        """IoU of each class in percent; ``None`` for a class in neither truth nor prediction."""
+        values = (100 * iou_per_class(self.confusion)).tolist()
+        return {n: None if math.isnan(v) else v for n, v in zip(self.labels.names, values, strict=True)}
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the counted pixels that are right, in percent."""
+        return 100 * pixel_accuracy(self.confusion)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values: figures in percent, ``None`` where there is none, and how they came about."""
+        return {
+            "miou": None if math.isnan(self.miou) else self.miou,
+            "iou": self.iou,
+            "pixel_accuracy": None if math.isnan(self.accuracy) else self.accuracy,
+            "confusion": self.confusion.tolist(),
+            "images": self.images,
+            "protocol": self.protocol,
+            "network": self.network,
+        }
+
+    def write_json(self, path: str | Path) -> None:
+        """Write :meth:`to_dict` to a file, whole or not at all."""
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+    def to_markdown(self) -> str:
+        """Return the table of classes: IoU in percent, and each class's share of the true pixels."""
+        truth = self.confusion.sum(1)
+        total = max(int(truth.sum()), 1)
+        lines = ["| class | IoU % | true pixels % |", "|---|---:|---:|"]
+        for (name, iou), pixels in zip(self.iou.items(), truth.tolist(), strict=True):
+            value = "absent" if iou is None else f"{iou:.2f}"
+            lines.append(f"| {name} | {value} | {100 * pixels / total:.2f} |")
+        unseen = [n for n, pixels in zip(self.labels.names, truth.tolist(), strict=True) if pixels == 0]
+        notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {self.images} images. {ABSENT_RULE}."]
+        if unseen:
+            notes.append(
+                f"Without a true pixel here: {', '.join(unseen)}; this mIOU does not compare with a full set's."
+            )
+        return "\n".join([*lines, "", *notes])
+
+
+def evaluate(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    *,
+    size: Size = DEFAULT_SIZE,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    limit: int | None = None,
+    masks_out: str | Path | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
+
+    Args:
+        model: the network, on the device to compute on; in evaluation mode meanwhile, and in
+            channels-last order from then on.
+        dataset: images and masks, with the network's classes.
+        size: longest side the network sees: smaller images are padded to it, larger ones scaled down.
+        scales: of the padded image; more than one for the paper's multi-scale inference.
+        flip: whether each scale also counts mirrored.
+        limit: stop after so many images.
+        masks_out: folder for the predicted masks as palette PNG, or none.
+        progress: called after each image.
+
+    Returns:
+        The confusion matrix and how it came about.
+
+    Raises:
+        ConfigError: data set and network have different numbers of classes, or a size, scale or limit is not possible.
+        DatasetError: a mask cannot be used. The image's and mask's file are named.
+
+    Source: tensorflow/models research/deeplab/eval.py.
+    """
+    if dataset.labels.num_classes != model.num_classes:
+        raise ConfigError(
+            f"the network has {model.num_classes} classes ({_few(model.labels)}), the data set "
+            f"{dataset.labels.num_classes} ({_few(dataset.labels)}); evaluate it on the classes it was trained on"
+        )
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    confusion = ConfusionMatrix(model.num_classes, dataset.labels.ignore_index)
+    training = model.training
+    model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout
+    try:
+        for index in range(count):
+            sample = dataset[index]
+            prediction = predict_labels(model, sample.image, size=size, scales=scales, flip=flip)
+            try:
+                confusion.update(sample.mask, prediction)
+            except ValueError as error:
+                raise DatasetError(f"{sample.name}: {error}; correct the mask") from error
+            if masks_out is not None:
+                write_mask(Path(masks_out) / f"{sample.name}.png", prediction, model.labels)
+            if progress is not None:
+                progress()
+    finally:
+        model.train(training)
+    protocol = describe_protocol(model, size, scales, flip)
+    return Evaluation(confusion.counts, model.labels, count, protocol, describe_network(model))
+
+
+def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], flip: bool) -> dict[str, Any]:
+    """Return how images are predicted, as JSON values."""
+    return {
+        "output_stride": model.output_stride,
+        "size": size,
+        "scales": list(scales),
+        "flip": flip,
+        "padding": "right and bottom with the mean pixel",
+        "ignore_index": model.labels.ignore_index,
+        "absent_classes": ABSENT_RULE,
+        "torch": torch.__version__,
+    }
+
+
+def describe_network(model: Segmenter) -> dict[str, Any]:
+    """Return which network it is, as JSON values; the report finds its row by it."""
+    architecture = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}
+    return {**architecture, "output_stride": model.output_stride, "parameters": count_parameters(model)}
+
+
+def _few(labels: LabelSet) -> str:
+    return ", ".join(labels.names[:3]) + (", ..." if labels.num_classes > 3 else "")

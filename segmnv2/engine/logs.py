@@ -1,0 +1,161 @@
+"""The logs of a run: a CSV table that a resumed run continues, lines for people, and what is measured each step."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from segmnv2.data.loader import Batch
+
+TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
+
+
+class StepLog(pl.Callback):
+    """Gives the loggers, every so many steps and after the last, the mean loss since the last entry.
+
+    Args:
+        every: steps between entries.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._losses: list[Tensor] = []
+        self._images = 0
+        self._lr = 0.0
+        self._seconds = 0.0
+        self._began = 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Note the step's learning rate, before the schedule moves on, and start the clock if it stands."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._began = self._began or time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add the step, and log when it is time."""
+        self._losses.append(outputs["loss"].detach())
+        self._images += len(batch["name"]) * trainer.world_size
+        if trainer.global_step % self.every and trainer.global_step != trainer.max_steps:
+            return
+        self._pause()
+        entry = {
+            "train/loss": float(torch.stack(self._losses).mean()),
+            "train/lr": self._lr,
+            "train/images_per_second": self._images / self._seconds,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(entry, step=trainer.global_step)
+        self._losses, self._images, self._seconds = [], 0, 0.0
+        self._began = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._pause()
+
+    def _pause(self) -> None:
+        self._seconds += time.perf_counter() - self._began if self._began else 0.0
+        self._began = 0.0
+
+
+class CsvLog(Logger):
+    """One table of the whole run: a row an entry, a column a measure, empty where an entry has none.
+
+    Lightning's own would delete the table of the run that is resumed.
+
+    Args:
+        path: the file.
+        columns: the measures, beside ``step``.
+        resume_step: keep the rows of the file up to this step; without it, begin anew.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = path
+        self.columns = ("step", *columns)
+        kept: list[dict[str, str]] = []
+        if resume_step is not None and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]
+        self._begin(kept)
+
+    @rank_zero_only
+    def _begin(self, rows: Sequence[Mapping[str, str]]) -> None:
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    @property
+    def name(self) -> str:
+        """What Lightning calls the log."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants one."""
+        return ""
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Leave them to ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
+            writer.writerow({"step": step, **{key: f"{value:.6g}" for key, value in metrics.items()}})
+
+
+class LineLog(Logger):
+    """Lines for people, where no progress bar can be.
+
+    Args:
+        write: takes a line.
+        steps: steps in all.
+        training: whether losses are written too, not only validations.
+    """
+
+    def __init__(self, write: Callable[[str], None], steps: int, *, training: bool = True) -> None:
+        super().__init__()
+        self.write = write
+        self.steps = steps
+        self.training = training
+
+    @property
+    def name(self) -> str:
+        """What Lightning calls the log."""
+        return "lines"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants one."""
+        return ""
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Leave them to ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a line."""
+        if "val/miou" in metrics:
+            self.write(
+                f"step {step}/{self.steps}: validation mIOU {metrics['val/miou']:.2f} %, "
+                f"pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
+            )
+        elif self.training:
+            self.write(
+                f"step {step}/{self.steps}: loss {metrics['train/loss']:.4f}, learning rate {metrics['train/lr']:.2e}, "
+                f"{metrics['train/images_per_second']:.1f} images/s"
+            )

@@ -1,0 +1,91 @@
+"""Lightning's trainer as a run needs it: counted in steps, silent, and leaving Ctrl-C to who called."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+
+from segmnv2.config import Experiment
+from segmnv2.errors import ConfigError
+
+
+class StopAfterLast(pl.Callback):
+    """Asks for the end with the last step, so that it is validated and kept whatever the interval of validation."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Ask for it."""
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True
+
+
+def choose_accelerator(experiment: Experiment) -> str:
+    """Return ``"gpu"`` or ``"cpu"``.
+
+    Raises:
+        ConfigError: a GPU is wanted and there is none, or the precision needs one.
+    """
+    gpu = torch.cuda.is_available() and experiment.device != "cpu"
+    if experiment.device == "cuda" and not gpu:
+        raise ConfigError("device: 'cuda' is wanted and PyTorch finds no GPU; use -o device=cpu, or mend the driver")
+    if experiment.precision == "16-mixed" and not gpu:
+        raise ConfigError("precision: '16-mixed' needs a GPU; on a CPU use -o precision=32 or -o precision=bf16-mixed")
+    return "gpu" if gpu else "cpu"
+
+
+def build_trainer(
+    experiment: Experiment,
+    folder: Path,
+    accelerator: str,
+    loggers: list[Logger],
+    callbacks: list[pl.Callback],
+) -> pl.Trainer:
+    """Return a trainer.
+
+    Args:
+        experiment: steps, precision and the interval of validation.
+        folder: where Lightning may write.
+        accelerator: ``"cpu"`` or ``"gpu"``.
+        loggers: take the measures.
+        callbacks: beside the one that has the last step validated.
+    """
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=experiment.precision,
+        max_steps=experiment.steps,
+        max_epochs=-1,
+        val_check_interval=experiment.validation.every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=1,  # a validation set that cannot be used is noticed at once
+        logger=loggers,
+        callbacks=[StopAfterLast(), *callbacks],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # Lightning's would repeat images
+        default_root_dir=folder,
+    )
+
+
+@contextmanager
+def interruptible(on_interrupt: Callable[[], None]) -> Iterator[None]:
+    """Turn the end that Lightning puts to the process on Ctrl-C back into an interrupt, and listen to Ctrl-C again."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        on_interrupt()
+        raise KeyboardInterrupt from stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,199 @@
+"""The paper's Table 7: what this library's networks cost and reach, beside what the paper printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from segmnv2.errors import ConfigError
+from segmnv2.inference.multi_scale import SCALES
+from segmnv2.models.cost import Convention, count_madds, count_multi_scale_madds, count_parameters
+from segmnv2.models.zoo import create_model
+
+SIZE = 513
+PAPER = "paper"
+NOT_BUILT = "not built yet"
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of Table 7 as printed: mIOU in percent, parameters in millions, multiply-adds in billions."""
+
+    network: str
+    model: str | None
+    output_stride: int
+    aspp: bool
+    mf: bool
+    miou: float
+    params: float
+    madds: float
+
+
+TABLE7 = (
+    PaperRow("MNet V1", None, 16, True, False, 75.29, 11.15, 14.25),
+    PaperRow("MNet V1", None, 8, True, True, 78.56, 11.15, 941.9),
+    PaperRow("MNet V2*", "deeplabv3_mobilenet_v2_aspp", 16, True, False, 75.70, 4.52, 5.8),
+    PaperRow("MNet V2*", "deeplabv3_mobilenet_v2_aspp", 8, True, True, 78.42, 4.52, 387.0),
+    PaperRow("MNet V2*", "deeplabv3_mobilenet_v2", 16, False, False, 75.32, 2.11, 2.75),
+    PaperRow("MNet V2*", "deeplabv3_mobilenet_v2", 8, False, True, 77.33, 2.11, 152.6),
+    PaperRow("ResNet-101", None, 16, True, False, 80.49, 58.16, 81.0),
+    PaperRow("ResNet-101", None, 8, True, True, 82.70, 58.16, 4870.6),
+)
+"""Source: MobileNetV2, Table 7 (VOC 2012 val, pre-trained on COCO). ``model`` is this library's, if it has it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the report.
+
+    Attributes:
+        network: the paper's name of it.
+        output_stride: 16 or 8.
+        aspp: whether the head has ASPP.
+        mf: multi-scale and flipped inference; the multiply-adds then count all twelve passes.
+        params: trainable values, or ``None`` where the network is not built yet.
+        madds_plain: multiply-adds at 513 x 513, each output sample counted once.
+        madds_paper_convention: the same with dilated convolutions counted as TensorFlow 1 executed them.
+        miou: in percent.
+        miou_source: ``"paper"``, or the evaluation file that it was read from.
+        paper: the printed values: ``miou`` in percent, ``params`` in millions, ``madds`` in billions.
+        status: ``"built"`` or ``"not built yet"``.
+        note: what the mIOU was measured on, where it was measured.
+    """
+
+    network: str
+    output_stride: int
+    aspp: bool
+    mf: bool
+    params: int | None
+    madds_plain: int | None
+    madds_paper_convention: int | None
+    miou: float
+    miou_source: str
+    paper: dict[str, float]
+    status: str
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def table7(evaluations: Iterable[str | Path] = ()) -> list[Row]:
+    """Compute Table 7.
+
+    Args:
+        evaluations: files that ``segmnv2 evaluate --json`` wrote. A row takes the mIOU of the last one whose network
+            and protocol are its own, and names it; without one it shows the paper's figure and says so.
+
+    Returns:
+        Eight rows in the paper's order.
+
+    Raises:
+        ConfigError: a file that is missing, is no evaluation, or is of no row.
+    """
+    measured = {}
+    for path in evaluations:
+        index, result = _match(Path(path))
+        measured[index] = (str(path), result)
+    return [_row(paper, measured.get(index)) for index, paper in enumerate(TABLE7)]
+
+
+def _row(paper: PaperRow, measured: tuple[str, dict[str, Any]] | None) -> Row:
+    params = plain = convention = None
+    if paper.model is not None:
+        params, plain, convention = _costs(paper.model, paper.output_stride, paper.mf)
+    source, miou, note = PAPER, paper.miou, ""
+    if measured is not None:
+        source, result = measured
+        miou = result["miou"]
+        note = f"{result['images']} images"
+    return Row(
+        network=paper.network,
+        output_stride=paper.output_stride,
+        aspp=paper.aspp,
+        mf=paper.mf,
+        params=params,
+        madds_plain=plain,
+        madds_paper_convention=convention,
+        miou=miou,
+        miou_source=source,
+        paper={"miou": paper.miou, "params": paper.params, "madds": paper.madds},
+        status="built" if paper.model else NOT_BUILT,
+        note=note,
+    )
+
+
+@lru_cache
+def _costs(name: str, output_stride: int, mf: bool) -> tuple[int, int, int]:
+    model = create_model(name, output_stride=output_stride)
+
+    def madds(convention: Convention) -> int:
+        if mf:
+            return count_multi_scale_madds(model, SCALES, flip=True, size=(SIZE, SIZE), convention=convention)
+        return count_madds(model, (SIZE, SIZE), convention)
+
+    return count_parameters(model), madds("plain"), madds("paper")
+
+
+def _match(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return which row an evaluation file belongs to, and its content."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        network, protocol = result["network"], result["protocol"]
+        float(result["miou"]), int(result["images"])
+        name, width = network["name"], network.get("backbone", {}).get("width", 1.0)
+        mf = tuple(protocol["scales"]) == SCALES and protocol["flip"]
+        single = tuple(protocol["scales"]) == (1.0,) and not protocol["flip"]
+        size, stride = protocol["size"], protocol["output_stride"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: is no evaluation ({error}); give a file that `segmnv2 evaluate --json` wrote"
+        ) from error
+    for index, row in enumerate(TABLE7):
+        fits = row.model == name and row.output_stride == stride and row.mf == mf
+        if fits and (mf or single) and size == SIZE and width == 1.0:
+            return index, result
+    raise ConfigError(
+        f"{path}: {name} of width {width} at output stride {stride}, size {size}, scales {protocol['scales']}, flip "
+        f"{protocol['flip']} is no row of Table 7; its rows are at size {SIZE}, output stride 16 without or 8 with "
+        "--multi-scale --flip"
+    )
+
+
+def to_markdown(rows: Iterable[Row]) -> str:
+    """Return the table with the paper's values in brackets, and how to read it."""
+    lines = [
+        "| Network | OS | ASPP | MF | mIOU % (paper) | from | Params (paper) | MAdds plain | "
+        "MAdds by the paper's count (paper) |",
+        "|---|---:|:-:|:-:|---:|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        paper = row.paper
+        if row.params is None or row.madds_plain is None or row.madds_paper_convention is None:
+            costs = [f"{NOT_BUILT} ({paper['params']:.2f} M)", NOT_BUILT, f"{NOT_BUILT} ({paper['madds']:g} B)"]
+        else:
+            costs = [
+                f"{row.params / 1e6:.2f} M ({paper['params']:.2f} M)",
+                f"{row.madds_plain / 1e9:.4g} B",
+                f"{row.madds_paper_convention / 1e9:.4g} B ({paper['madds']:g} B)",
+            ]
+        source = row.miou_source + (f", {row.note}" if row.note else "")
+        cells = [row.network, str(row.output_stride), _tick(row.aspp), _tick(row.mf)]
+        lines.append("| " + " | ".join([*cells, f"{row.miou:.2f} ({paper['miou']:.2f})", source, *costs]) + " |")
+    lines += [
+        "",
+        f"At {SIZE} x {SIZE}; MF sums the passes of 6 scales, each as it is and mirrored. Params are trainable values. "
+        "Plain MAdds count each output sample of a convolution once; the paper's count takes dilated ones as "
+        "TensorFlow 1 executed them, padding to a multiple of the dilation included. An mIOU from `paper` was not "
+        "measured here.",
+    ]
+    return "\n".join(lines)
+
+
+def _tick(value: bool) -> str:
+    return "yes" if value else ""

@@ -1,0 +1,121 @@
+"""The command line as a user meets it: one message, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segmnv2.cli import main
+from segmnv2.models.file import load_model, save_model
+from segmnv2.models.zoo import create_model
+from tests.models.test_convert import as_tensorflow, small
+from tests.weights.tensor_bundle_writer import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = create_model("deeplabv3_mobilenet_v2", width=0.35)
+    return save_model(tmp_path_factory.mktemp("w") / "m.safetensors", model)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail by the user's fault; return its message."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert captured.err.count("error:") <= 1
+    return captured.err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("import", "infer", "evaluate", "report", "train", "demo"):
+        assert command in out
+
+
+def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer", "--nonsense"]) == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_import_writes_a_model_and_tells_what_it_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "model.ckpt-3", as_tensorflow(small(num_classes=4)))
+    out = tmp_path / "out.safetensors"
+    assert main(["import", str(tmp_path / "model.ckpt-3"), "--out", str(out), "--output-stride", "8"]) == 0
+    assert load_model(out).output_stride == 8
+    assert "tensors used once each" in capsys.readouterr().out
+
+
+def test_import_of_a_truncated_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "model.ckpt", as_tensorflow(small(num_classes=4)))
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+    message = refused(["import", str(tmp_path / "model.ckpt"), "--out", str(tmp_path / "o.safetensors")], capsys)
+    assert str(data) in message
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_evaluate_prints_a_table_and_writes_json(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from segmnv2.data.shapes import SHAPES_LABELS
+
+    path = save_model(
+        tmp_path / "s.safetensors", create_model("deeplabv3_mobilenet_v2", width=0.35, labels=SHAPES_LABELS)
+    )
+    out = tmp_path / "r.json"
+    arguments = ["evaluate", str(path), "--dataset", "shapes", "--size", "65", "--limit", "2", "--json", str(out)]
+    assert main(arguments) == 0
+    assert "| circle |" in capsys.readouterr().out
+    assert json.loads(out.read_text())["images"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--dataset", "voc"], ["--root"]),
+        (["--dataset", "voc", "--root", "nowhere"], ["nowhere"]),
+        (["--dataset", "shapes"], ["21 classes", "5"]),
+        (["--dataset", "shapes", "--size", "5"], ["size", "'native'"]),
+        (["--dataset", "shapes", "--output-stride", "12"], ["12", "8, 16, 32"]),
+        (["--dataset", "shapes", "--device", "abacus"], ["abacus"]),
+    ],
+)
+def test_evaluate_names_what_is_wrong(
+    weights: Path, arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(["evaluate", str(weights), *arguments], capsys)
+    for part in parts:
+        assert part in message
+
+
+def test_a_missing_and_a_truncated_model_file(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "absent.safetensors" in refused(
+        ["evaluate", str(tmp_path / "absent.safetensors"), "--dataset", "shapes"], capsys
+    )
+    short = tmp_path / "short.safetensors"
+    short.write_bytes(weights.read_bytes()[:-10])
+    assert "truncated" in refused(["evaluate", str(short), "--dataset", "shapes"], capsys)
+
+
+def test_report_prints_markdown_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "table7"]) == 0
+    assert "| MNet V2* |" in capsys.readouterr().out
+    assert main(["report", "table7", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 8
+    assert "absent" in refused(["report", "table7", "--evaluation", "absent.json"], capsys)
+
+
+@pytest.mark.parametrize("tool", ["train", "infer", "evaluate", "report", "import_weights"])
+def test_every_tool_is_a_door_to_its_command(tool: str) -> None:
+    path = Path(__file__).resolve().parents[2] / "tools" / f"{tool}.py"
+    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=60, check=True)
+    command = {"import_weights": "import"}.get(tool, tool)
+    assert f"segmnv2 {command}" in done.stdout

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segmnv2.cli import main
+
+CONFIG = """
+name: tiny
+model: {width: 0.35}
+data:
+  train: {kind: shapes, length: 4, size: 48, seed: 1}
+  val: {kind: shapes, length: 2, size: 48, seed: 2}
+  crop_size: 49
+  batch_size: 2
+  num_workers: 0
+steps: 3
+validation: {every: 2, size: 49}
+device: cpu
+log_every: 1
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An experiment's file, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(CONFIG)
+    return "tiny.yaml"
+
+
+def test_it_says_what_it_does_and_what_to_type_next(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", config, "-o", "steps=2", "-o", "optimizer.lr=1e-2"]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "model     deeplabv3_mobilenet_v2, width 0.35, output stride 16, 5 classes",
+        "parameters, from scratch",
+        "4 images (shapes) to train, 2 (shapes) to validate",
+        "2 steps of 2 crops of 49x49",
+        "step 1/2: loss",
+        "learning rate 1.00e-02",
+        "step 2/2: validation mIOU",
+        "next: segmnv2 infer PHOTOS --weights runs/tiny/best.safetensors --out results",
+    ):
+        assert part in out
+    assert Path("runs/tiny/best.safetensors").is_file()
+
+
+def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", config, "--out", "here"]) == 0
+    assert main(["train", config, "--out", "here"]) == 2
+    assert "here: holds a run already" in capsys.readouterr().err
+    assert main(["train", config, "--out", "here", "--resume"]) == 0
+    assert "resumed at step 3" in capsys.readouterr().out
+    assert main(["train", config, "--out", "here", "--resume", "--overwrite"]) == 2
+    assert main(["train", config, "--out", "here", "--overwrite", "-o", "steps=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-o", "optimzer.lr=1"], "optimzer: unknown key; did you mean 'optimizer'?"),
+        (["-o", "data.train={kind: voc, root: none, split: train}"], "-o data.train.root=PATH"),
+        (["-o", "model.backbone_weights=none.safetensors"], "-o model.backbone_weights=PATH"),
+    ],
+)
+def test_what_is_wrong_is_one_message_and_exit_code_2(
+    config: str, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", config, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert expected in error
+    assert "Traceback" not in error
+    assert not Path("runs").exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml: there is no such file" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segmnv2.build import build_dataset, build_datasets, build_model, build_transform
+from segmnv2.config import ModelSection, ShapesSource, VocSource, parse_experiment
+from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.errors import ConfigError, DatasetError, WeightsError
+from segmnv2.models.file import save_model
+from segmnv2.models.zoo import create_model
+
+SMALL: dict[str, Any] = {"width": 0.35}
+
+
+def test_the_network_has_the_classes_of_the_data_set() -> None:
+    model = build_model(ModelSection(width=0.35, output_stride=8), SHAPES_LABELS)
+    assert model.labels == SHAPES_LABELS
+    assert model.output_stride == 8
+
+
+def test_norm_momentum_reaches_every_batch_norm_and_null_keeps_the_papers() -> None:
+    def momenta(section: ModelSection) -> set[float]:
+        modules = build_model(section, SHAPES_LABELS).modules()
+        return {m.momentum for m in modules if isinstance(m, torch.nn.BatchNorm2d) and m.momentum is not None}
+
+    assert momenta(ModelSection(width=0.35, norm_momentum=0.07)) == {0.07}
+    assert momenta(ModelSection(width=0.35)) == {0.003, 0.0003}
+
+
+@pytest.mark.parametrize("key", ["weights", "backbone_weights"])
+def test_named_weights_are_never_replaced_by_a_start_from_scratch(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "model.safetensors"
+    for trouble in ("missing", "text", "another width"):
+        if trouble == "text":
+            path.write_text("no weights")
+        if trouble == "another width":
+            save_model(path, create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.5))
+        with pytest.raises(WeightsError, match=f"-o model.{key}=PATH") as caught:
+            build_model(ModelSection(**SMALL, **{key: path}), SHAPES_LABELS)
+        assert str(path) in str(caught.value)
+
+
+def test_named_weights_are_loaded_unless_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    given = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
+    save_model(path, given)
+
+    def same(model: torch.nn.Module) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(given.parameters(), model.parameters(), strict=True))
+
+    section = ModelSection(**SMALL, weights=path)
+    assert same(build_model(section, SHAPES_LABELS))
+    assert not same(build_model(section, SHAPES_LABELS, initial_weights=False))
+
+
+def test_a_missing_data_root_names_folder_key_and_remedy(tmp_path: Path) -> None:
+    source = VocSource(kind="voc", root=tmp_path / "none", split="train")
+    with pytest.raises(DatasetError, match=r"-o data\.train\.root=PATH") as caught:
+        build_dataset(source, "data.train")
+    assert str(tmp_path / "none") in str(caught.value)
+
+
+def test_shapes_are_those_of_the_source() -> None:
+    built = build_dataset(ShapesSource(kind="shapes", length=3, size=64, seed=5))
+    assert len(built) == 3
+    assert (built[1].image == Shapes(3, (64, 64), 5)[1].image).all()
+
+
+def test_training_and_validation_need_the_same_classes(voc_root: Path) -> None:
+    data = {
+        "train": {"kind": "shapes", "length": 2},
+        "val": {"kind": "voc", "root": str(voc_root), "split": "train"},
+    }
+    experiment = parse_experiment({"name": "x", "steps": 1, "data": data})
+    with pytest.raises(ConfigError, match=r"data\.val has background, aeroplane"):
+        build_datasets(experiment)
+
+
+def test_the_augmentation_crops_to_the_size_asked_for() -> None:
+    data = {"train": {"kind": "shapes", "length": 2}, "val": {"kind": "shapes", "length": 2}, "crop_size": 33}
+    experiment = parse_experiment({"name": "x", "steps": 1, "data": data})
+    sample = build_transform(experiment, SHAPES_LABELS)(Shapes(1, (48, 48))[0], 0)
+    assert sample.image.shape == (33, 33, 3)
+
+
+@pytest.fixture
+def voc_root(tmp_path: Path) -> Path:
+    """Folder with a tiny data set in VOC's layout."""
+    from segmnv2.data.voc_layout import write_voc_layout
+
+    write_voc_layout(Shapes(2, (48, 48)), tmp_path / "VOCdevkit", "train")
+    return tmp_path / "VOCdevkit"

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segmnv2.config import Experiment, load_experiment, parse_experiment, write_experiment
+from segmnv2.errors import ConfigError
+
+MINIMAL: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 10,
+    "data": {
+        "train": {"kind": "shapes", "length": 8},
+        "val": {"kind": "voc", "root": "data/VOCdevkit", "split": "val"},
+    },
+}
+
+
+def faults_of(values: Any, *overrides: str) -> list[str]:
+    """Return the lines of the one message that refuses the values."""
+    with pytest.raises(ConfigError) as caught:
+        parse_experiment(values, overrides, source="x.yaml")
+    title, *faults = str(caught.value).split("\n  ")
+    assert title.startswith("x.yaml")
+    assert title.endswith("1 fault" if len(faults) == 1 else f"{len(faults)} faults")
+    return faults
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    values = yaml.safe_load(yaml.safe_dump(MINIMAL))
+    *sections, last = path.split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("optimizer.lr=1e-2", 0.01),
+        ("optimizer.lr=.5", 0.5),
+        ("optimizer.weight_decay=0", 0),
+        ("data.scales=[1.0, 2]", [1.0, 2]),
+        ("data.train={kind: shapes, length: 3}", {"kind": "shapes", "length": 3}),
+        ("validation.size=native", "native"),
+        ("validation.limit=null", None),
+        ("channels_last=false", False),
+        ("model.weights=a=b.safetensors", "a=b.safetensors"),
+        ("precision=bf16-mixed", "bf16-mixed"),
+    ],
+)
+def test_an_override_equals_an_edit_of_the_file(override: str, value: Any) -> None:
+    assert parse_experiment(MINIMAL, [override]) == parse_experiment(edited(override.partition("=")[0], value))
+
+
+def test_the_later_override_wins_and_the_values_given_stay_as_they_were() -> None:
+    before = yaml.safe_dump(MINIMAL)
+    assert parse_experiment(MINIMAL, ["steps=3", "steps=4"]).steps == 4
+    assert yaml.safe_dump(MINIMAL) == before
+
+
+def test_a_written_experiment_reads_back_the_same(tmp_path: Path) -> None:
+    experiment = parse_experiment(MINIMAL, ["optimizer.weight_decay=1e-7", "precision=16-mixed"])
+    write_experiment(tmp_path / "config.yaml", experiment)
+    assert load_experiment(tmp_path / "config.yaml") == experiment
+
+
+def test_an_experiment_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_experiment(MINIMAL).steps = 3  # type: ignore[misc]
+
+
+def test_defaults_are_the_papers() -> None:
+    experiment = parse_experiment(MINIMAL)
+    optimizer = experiment.optimizer
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay, optimizer.power) == (0.007, 0.9, 4e-5, 0.9)
+    assert (experiment.data.crop_size, experiment.data.batch_size, experiment.validation.size) == (513, 16, 513)
+    assert experiment.output_folder == Path("runs", "tiny")
+
+
+def test_all_faults_are_named_at_once() -> None:
+    values = edited("model", {"output_stride": 12, "widht": 1.0})
+    values["data"]["batch_size"] = 0
+    del values["steps"]
+    faults = faults_of(values, "optimizer.lr=abc")
+    assert len(faults) == 5
+    joined = "\n".join(faults)
+    for part in (
+        "model.output_stride: 12 is not possible; it must be 8, 16 or 32",
+        "model.widht: unknown key; did you mean 'width'?",
+        "data.batch_size: 0",
+        "steps: is missing",
+        "optimizer.lr: 'abc'",
+    ):
+        assert part in joined
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("lr", 0.1, "did you mean 'optimizer.lr'?"),
+        ("data.train.lenght", 3, "did you mean 'length'?"),
+        ("data.val.kind", "vocc", "data.val.kind: 'vocc' is not possible; give 'voc' or 'shapes'"),
+        ("data.val", {"root": "x"}, "data.val.kind: is missing"),
+        ("data.scales", [], "data.scales"),
+        ("data.scales", [1.0, -1], "data.scales.1: -1"),
+        ("model", 3, "model: 3 is not possible; give a mapping"),
+        ("model.name", "resnet", "available are deeplabv3_mobilenet_v2,"),
+        ("model.width", "1.0", "model.width: '1.0'"),
+        ("steps", True, "steps: True"),
+        ("steps", 1.5, "steps: 1.5"),
+        ("optimizer.lr", float("nan"), "optimizer.lr: nan"),
+        ("validation.size", 3, "greater than or equal to 17 or 'native'"),
+        ("precision", 16, "precision: 16 is not possible; it must be 32, 'bf16-mixed' or '16-mixed'"),
+        ("name", "../up", "name: '../up'"),
+        ("model", {"weights": "a", "backbone_weights": "b"}, "name one file"),
+    ],
+)
+def test_a_fault_names_key_value_and_what_is_allowed(path: str, value: Any, expected: str) -> None:
+    (fault,) = faults_of(edited(path, value))
+    assert expected in fault
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "a..b=3", "name.inner=3", "steps=[1,"])
+def test_a_malformed_override_is_named(override: str) -> None:
+    assert f"-o {override}: " in faults_of(MINIMAL, override)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: a\nsteps: 1\nname: b\n", "line 3, column 1: key 'name' is given twice"),
+        ("data: {train: {kind: voc, kind: shapes}}", "key 'kind' is given twice"),
+        ("name: [", "is no proper YAML"),
+        ("", "holds nothing"),
+        ("- 1\n", "holds a list"),
+        ("name: !!python/object/apply:os.getcwd []", "is no proper YAML"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path)
+    assert str(path) in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "x.yaml"):
+        with pytest.raises(ConfigError, match=path.name):
+            load_experiment(path)
+
+
+def test_merge_keys_of_yaml_still_work(tmp_path: Path) -> None:
+    text = yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != "data"})
+    text += "data:\n  train: &set {kind: shapes, length: 8}\n  val: {<<: *set, seed: 1}\n"
+    (tmp_path / "x.yaml").write_text(text)
+    experiment = load_experiment(tmp_path / "x.yaml")
+    assert isinstance(experiment, Experiment)
+    assert experiment.data.val.model_dump() == {"kind": "shapes", "length": 8, "size": 161, "seed": 1}

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segmnv2.errors import ConfigError
+from segmnv2.inference.multi_scale import SCALES
+from segmnv2.report import NOT_BUILT, TABLE7, table7, to_markdown
+
+KEYS = {
+    "network", "output_stride", "aspp", "mf", "params", "madds_plain", "madds_paper_convention", "miou",
+    "miou_source", "paper",
+}  # fmt: skip
+
+
+def write_evaluation(path: Path, **changes: Any) -> Path:
+    protocol = {"output_stride": 16, "size": 513, "scales": [1.0], "flip": False, **changes.pop("protocol", {})}
+    network = {"name": "deeplabv3_mobilenet_v2", "backbone": {}, **changes.pop("network", {})}
+    path.write_text(json.dumps({"miou": 71.5, "images": 7, "protocol": protocol, "network": network, **changes}))
+    return path
+
+
+def test_every_row_of_the_paper_is_there_built_or_not() -> None:
+    rows = [row.to_dict() for row in table7()]
+    assert len(rows) == len(TABLE7) == 8
+    assert all(set(row) >= KEYS for row in rows)
+    for row in rows:
+        built = row["network"] == "MNet V2*"
+        assert (row["params"] is not None) == built
+        assert (row["status"] == NOT_BUILT) != built
+        assert row["miou_source"] == "paper"
+        assert row["miou"] == row["paper"]["miou"]
+
+
+def test_built_rows_are_within_the_papers_rounding() -> None:
+    for row in table7():
+        if row.params is not None and row.madds_paper_convention is not None and row.madds_plain is not None:
+            assert round(row.params / 1e6, 2) == row.paper["params"]
+            assert row.madds_paper_convention / 1e9 == pytest.approx(row.paper["madds"], rel=0.005)
+            assert row.madds_plain <= row.madds_paper_convention
+
+
+def test_an_evaluation_fills_its_row_alone_and_is_named(tmp_path: Path) -> None:
+    single = write_evaluation(tmp_path / "a.json")
+    mf = write_evaluation(
+        tmp_path / "b.json", miou=73.0, protocol={"output_stride": 8, "scales": list(SCALES), "flip": True}
+    )
+    rows = table7([single, mf])
+    changed = [(r.output_stride, r.aspp, r.miou, r.miou_source) for r in rows if r.miou_source != "paper"]
+    assert changed == [(16, False, 71.5, str(single)), (8, False, 73.0, str(mf))]
+    assert "a.json, 7 images" in to_markdown(rows)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protocol": {"size": 321}},
+        {"protocol": {"flip": True}},
+        {"protocol": {"output_stride": 8}},
+        {"network": {"name": "deeplabv3_mobilenet_v9"}},
+        {"network": {"backbone": {"width": 0.5}}},
+    ],
+)
+def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is no row of Table 7"):
+        table7([write_evaluation(tmp_path / "a.json", **changes)])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"miou": null, "network": 3, "protocol": {}}'])
+def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.json: is no evaluation"):
+        table7([tmp_path / "x.json"])
+    with pytest.raises(ConfigError, match="absent"):
+        table7([tmp_path / "absent.json"])
+
+
+def test_the_printed_table_has_a_row_each_and_says_what_is_not_built() -> None:
+    text = to_markdown(table7())
+    assert sum(line.startswith(("| MNet", "| ResNet")) for line in text.splitlines()) == 8
+    assert text.count(NOT_BUILT) == 4 * 3
