@@ -33,7 +33,7 @@ demo: $(READY)  ## train on generated shapes, evaluate, infer, print the table (
 
 # One thread a worker: two workers with two threads each would fight for two cores.
 test: $(READY)  ## run the tests; PYTEST_ARGS="tests/data -k voc" narrows them down
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/pytest -n $(WORKERS) --dist loadscope $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY)  ## lint, format, types, layers; changes nothing
 	.venv/bin/ruff check .

@@ -11,7 +11,7 @@ from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.data.voc import VocSegmentation
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
-from segmnv2.labels import LabelSet
+from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 
@@ -25,11 +25,13 @@ def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
 
     Raises:
         DatasetError: it is not there or not complete.
+        ConfigError: the file of its labels cannot be used.
     """
     if isinstance(source, ShapesSource):
         return Shapes(source.length, (source.size, source.size), source.seed)
+    labels = LabelSet.from_yaml(source.labels) if source.labels else VOC_LABELS
     with _naming(f"{key}.root"):
-        return VocSegmentation(source.root, source.split)
+        return VocSegmentation(source.root, source.split, labels=labels)
 
 
 def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, SegmentationDataset]:

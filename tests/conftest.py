@@ -18,6 +18,7 @@ TYPECHECKED = (
     "segmnv2.heads",
     "segmnv2.models",
     "segmnv2.metrics",
+    "segmnv2.inference",
 )
 
 if os.environ.get("SEGMNV2_TYPECHECK", "1") != "0":

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from segmnv2.build import build_dataset, build_datasets, build_model, build_transform
 from segmnv2.config import ModelSection, ShapesSource, VocSource, parse_experiment
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.data.voc_layout import write_voc_layout
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
@@ -94,3 +96,16 @@ def voc_root(tmp_path: Path) -> Path:
 
     write_voc_layout(Shapes(2, (48, 48)), tmp_path / "VOCdevkit", "train")
     return tmp_path / "VOCdevkit"
+
+
+def test_data_of_ones_own_in_vocs_layout_has_its_own_classes(tmp_path: Path) -> None:
+    write_voc_layout(Shapes(2, (20, 20)), tmp_path / "data", "train")
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(SHAPES_LABELS.to_dict()))
+    source = VocSource(kind="voc", root=tmp_path / "data", split="train", labels=tmp_path / "labels.yaml")
+    dataset = build_dataset(source)
+    assert dataset.labels == SHAPES_LABELS
+    assert len(dataset) == 2
+    assert dataset[1].mask.shape == (20, 20)
+    absent = source.model_copy(update={"labels": tmp_path / "absent.yaml"})
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        build_dataset(absent)

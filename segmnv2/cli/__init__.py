@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegmnError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        # What is not said in better words where it happens: a full disk, a folder without write access.
+        print(f"error: {error}; choose a place with room and write access", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from segmnv2.data.sample import SegmentationDataset
+    from segmnv2.labels import LabelSet
+
+
+SHAPES: dict[str, Any] = {"length": 100, "size": (129, 129), "seed": 2}
+"""The pictures that configs/shapes.yaml validates on."""
 
 
 class DatasetKind(str, Enum):
@@ -21,7 +26,9 @@ class DatasetKind(str, Enum):
 
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Safetensors file of `segmnv2 import` or `segmnv2 train`.")],
-    dataset: Annotated[DatasetKind, typer.Option(help="voc (also your data in VOC's layout), or generated shapes.")],
+    dataset: Annotated[
+        DatasetKind, typer.Option(help="voc (also data in its layout) or generated shapes.")
+    ],
     root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder.")] = None,
     split: Annotated[str, typer.Option(help="List in ImageSets/Segmentation.")] = "val",
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
@@ -37,6 +44,7 @@ def evaluate(
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from segmnv2.atomic import check_writable
     from segmnv2.cli.options import parse_size
     from segmnv2.cli.progress import image_progress
     from segmnv2.engine.evaluate import evaluate as run
@@ -44,8 +52,10 @@ def evaluate(
     from segmnv2.inference.predictor import check_device
     from segmnv2.models.file import load_model
 
+    if json_out is not None:
+        check_writable(json_out)
     model = load_model(weights, output_stride=output_stride).to(check_device(device))
-    data = _open(dataset, root, split, weights)
+    data = _open(dataset, root, split, model.labels)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
         result = run(
             model,
@@ -64,13 +74,13 @@ def evaluate(
     console.print(Markdown(table)) if console.is_terminal else print(table)
 
 
-def _open(kind: DatasetKind, root: Path | None, split: str, weights: Path) -> SegmentationDataset:
+def _open(kind: DatasetKind, root: Path | None, split: str, labels: LabelSet) -> SegmentationDataset:
     from segmnv2.data.shapes import Shapes
     from segmnv2.data.voc import VocSegmentation
     from segmnv2.errors import ConfigError
 
     if kind is DatasetKind.SHAPES:
-        return Shapes(64, seed=1)
+        return Shapes(**SHAPES)
     if root is None:
         raise ConfigError("--root is missing; --dataset voc needs the VOCdevkit folder")
-    return VocSegmentation(root, split)
+    return VocSegmentation(root, split, labels=labels)

@@ -43,16 +43,18 @@ class Section(BaseModel):
 
 
 class VocSource(Section):
-    """PASCAL VOC 2012, or data in its layout with its 21 classes.
+    """PASCAL VOC 2012, or data of one's own in its layout.
 
     Attributes:
         root: folder ``VOCdevkit``, or ``VOC2012`` itself.
         split: a list in ``ImageSets/Segmentation``.
+        labels: YAML file with the names of the classes, background first; ``null`` for VOC's 21.
     """
 
     kind: Literal["voc"]
     root: FilePath
     split: str
+    labels: FilePath | None = None
 
 
 class ShapesSource(Section):

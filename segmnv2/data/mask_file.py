@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from segmnv2.data.atomic import atomic_path
+from segmnv2.atomic import atomic_path
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
 from segmnv2.labels import LabelSet

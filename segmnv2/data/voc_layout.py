@@ -6,7 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from segmnv2.data.atomic import atomic_path
+from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.voc import IMAGES, LISTS, MASKS

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from segmnv2.data.atomic import atomic_path
+from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.errors import ConfigError, DatasetError

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from segmnv2.atomic import atomic_path
 from segmnv2.config import Experiment, load_experiment, write_experiment
-from segmnv2.data.atomic import atomic_path
 from segmnv2.errors import ConfigError, WeightsError
 
 FREE_KEYS = (

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segmnv2.data.atomic import atomic_path
+from segmnv2.atomic import atomic_path
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
 from segmnv2.inference.predictor import Prediction, Predictor

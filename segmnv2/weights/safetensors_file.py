@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from segmnv2.atomic import atomic_path
 from segmnv2.errors import WeightsError
 
 
@@ -30,31 +29,17 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
     Raises:
         WeightsError: the folder cannot be made or written, or the disk is full.
     """
-    path = Path(path)
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    partial: Path | None = None
+    text = {key: json.dumps(value) for key, value in metadata.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
-        save_file(content, partial, metadata={key: json.dumps(value) for key, value in metadata.items()})
-        partial.chmod(0o644)
-        _flush(partial)
-        partial.replace(path)
+        with atomic_path(path, durable=True) as partial:
+            save_file(content, partial, metadata=text)
+            partial.chmod(0o644)  # safetensors makes files that only their owner can read
     except (OSError, SafetensorError) as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
         raise WeightsError(
             f"{path}: cannot be written ({error}); choose a folder with room and write access"
         ) from error
-    return path
-
-
-def _flush(path: Path) -> None:
-    """Wait until the file's bytes are on the disk, so that a power cut after the rename finds them there."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    return Path(path)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from segmnv2.data.atomic import atomic_path
+from segmnv2.atomic import atomic_path, check_writable
+from segmnv2.errors import ConfigError
 
 
 def test_a_finished_file_takes_its_place_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -30,3 +31,13 @@ def test_an_error_leaves_the_older_file_and_no_rest(tmp_path: Path) -> None:
         write_half()
     assert target.read_text() == "older"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_that_cannot_be_written_is_noticed_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert check_writable(tmp_path / "new" / "f.json") == tmp_path / "new" / "f.json"
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(ConfigError, match=r"f\.json: cannot be written"):
+        check_writable(tmp_path / "file" / "f.json")
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_writable(tmp_path)

@@ -1,0 +1,59 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from segmnv2.errors import ConfigError
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    The temporary name keeps the suffix, from which writers tell the format. After an error nothing is left and an older
+    ``path`` is untouched. Missing parent folders are made.
+
+    Args:
+        path: the file to write.
+        durable: wait until the bytes are on the disk before the old file goes, so that a power cut loses neither.
+
+    Raises:
+        OSError: the folder cannot be made, or the file not put in its place.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> Path:
+    """Make sure that a file can be written later, before the work whose result it shall hold.
+
+    Missing parent folders are made; the file itself is neither made nor changed.
+
+    Raises:
+        ConfigError: it cannot; the reason is named.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{uuid4().hex}.probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error}); choose a folder with write access") from error
+    return path
