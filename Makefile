@@ -6,16 +6,17 @@ SHELL := bash
 
 # The lock file is made for 3.11 and also serves later versions that the package allows.
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
+PYTHON_MINIMUM ?= python3.10
 WORKERS ?= 2
 PYTEST_ARGS ?=
 READY := .venv/.ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test test-minimum check format lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
 
 setup: $(READY)  ## make .venv from requirements.lock, with the package editable in it
 
@@ -34,6 +35,13 @@ demo: $(READY)  ## train on generated shapes, evaluate, infer, print the table (
 # One thread a worker: two workers with two threads each would fight for two cores.
 test: $(READY)  ## run the tests; PYTEST_ARGS="tests/data -k voc" narrows them down
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# The lower bounds of pyproject.toml on the oldest Python.
+test-minimum:  ## run the tests with the oldest versions allowed, on Python 3.10, in .venv-minimum
+	$(PYTHON_MINIMUM) -m venv .venv-minimum
+	.venv-minimum/bin/pip install --quiet -r requirements.minimum
+	.venv-minimum/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv-minimum/bin/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY)  ## lint, format, types, layers; changes nothing
 	.venv/bin/ruff check .
@@ -57,5 +65,5 @@ lock:  ## renew requirements.lock from the ranges of pyproject.toml (Python 3.11
 	rm -rf .venv-lock build
 
 clean:  ## remove .venv and everything that tools leave behind
-	rm -rf .venv .venv-lock build dist *.egg-info .*_cache
+	rm -rf .venv .venv-lock .venv-minimum build dist *.egg-info .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,7 +21,10 @@ def image_progress(total: int) -> Iterator[Callable[[], None]]:
 
     columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=total, rate="")
 
         def advance() -> None:

@@ -57,7 +57,9 @@ def test_files_of_others_are_told_apart(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, foreign)
     with pytest.raises(WeightsError, match="not of segmnv2"):
         load_model(foreign)
-    newer = write_safetensors(tmp_path / "n.safetensors", {}, {"kind": "model", "architecture": {}, "format": 9})
+    newer = write_safetensors(
+        tmp_path / "n.safetensors", {"a": torch.zeros(1)}, {"kind": "model", "architecture": {}, "format": 9}
+    )
     with pytest.raises(WeightsError, match="format 9"):
         load_model(newer)
     with pytest.raises(WeightsError, match="no such file"):
