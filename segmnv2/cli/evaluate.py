@@ -26,9 +26,7 @@ class DatasetKind(str, Enum):
 
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Safetensors file of `segmnv2 import` or `segmnv2 train`.")],
-    dataset: Annotated[
-        DatasetKind, typer.Option(help="voc (also data in its layout) or generated shapes.")
-    ],
+    dataset: Annotated[DatasetKind, typer.Option(help="voc (also data in its layout) or generated shapes.")],
     root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder.")] = None,
     split: Annotated[str, typer.Option(help="List in ImageSets/Segmentation.")] = "val",
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
