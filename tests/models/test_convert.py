@@ -195,3 +195,18 @@ def test_a_pickle_with_code_in_it_is_not_run(tmp_path: Path, transformers_networ
     torch.save({"a": Path("x")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="holds more than tensors"):
         import_checkpoint(tmp_path, tmp_path / "o.safetensors")
+
+
+def test_a_name_on_the_hub_is_taken_from_the_cache_when_there_is_no_network(
+    tmp_path: Path, transformers_network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache's own layout: a branch names a commit, whose folder holds the files."""
+    commit = "0" * 40
+    repository = tmp_path / "hub" / "models--owner--network"
+    transformers_network.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    report = import_checkpoint("owner/network", tmp_path / "out.safetensors")
+    assert load_model(report.path).labels.names == ("sky", "sea", "sand")
+    assert read_model_file(report.path)[1]["provenance"]["source"] == "owner/network"

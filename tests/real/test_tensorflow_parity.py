@@ -1,4 +1,7 @@
-"""The paper's network on real images, against what TensorFlow itself computes from the same checkpoint."""
+"""The paper's network on real images, against what TensorFlow itself computes from the same checkpoint.
+
+The figures themselves are printed: add ``-rP`` to see them.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ def test_logits_before_upsampling(shared: Path, voc_weights: Path, name: str, ou
         ours = model.raw_logits(canvas.pixels)[0].numpy()
     with np.load(shared / REFERENCE / f"logits_{name}_os{output_stride}.npz") as file:
         (key,) = file.files
-        np.testing.assert_allclose(ours, file[key], atol=2e-3, rtol=0)
+        difference = float(np.abs(ours - file[key]).max())
+    print(f"{name} at output stride {output_stride}: largest difference of logits {difference:.1e}")
+    assert difference <= 2e-3
 
 
 @pytest.mark.slow
@@ -68,12 +73,15 @@ def test_labels_and_iou_of_the_447_images(shared: Path, voc_weights: Path, tmp_p
     assert [value is None for value in result.iou.values()] == absent
     # The reference writes 0 where a class is absent; its mean over all 21 classes counts that.
     iou = np.array([value or 0.0 for value in result.iou.values()])
-    np.testing.assert_allclose(iou, reference["iou"], atol=0.05, rtol=0)
+    difference = np.abs(iou - reference["iou"]).max()
+    print(f"{key}: largest difference of a class's IoU {difference:.5f} points, mIOU {result.miou:.4f}")
+    assert difference <= 0.05
     assert iou.mean() == pytest.approx(reference["miou21"], abs=0.05)
     assert result.miou == pytest.approx(100 * mean_iou(expected), abs=0.05)
     dumped = sorted((shared / REFERENCE / "labels" / key).glob("*.png"))
     assert len(dumped) == 40
     shares = {p.stem: agreement(np.asarray(Image.open(tmp_path / p.name)), p) for p in dumped}
+    print(f"{key}: least equal pixels among {len(shares)} label maps {100 * min(shares.values()):.4f} %")
     assert min(shares.values()) >= AGREEMENT, min(shares, key=shares.__getitem__)
 
 
@@ -84,7 +92,9 @@ def test_labels_with_six_scales_and_flips(shared: Path, voc_weights: Path) -> No
     dataset = voc(shared)
     dumped = sorted((shared / REFERENCE / "labels/os8_mf").glob("*.png"))
     assert len(dumped) == 16
+    shares = {}
     for path in dumped:
         image = dataset[dataset.names.index(path.stem)].image
-        prediction = predict_labels(model, image, scales=SCALES, flip=True)
-        assert agreement(prediction, path) >= AGREEMENT, path.stem
+        shares[path.stem] = agreement(predict_labels(model, image, scales=SCALES, flip=True), path)
+    print(f"os8_mf: least equal pixels among {len(shares)} label maps {100 * min(shares.values()):.4f} %")
+    assert min(shares.values()) >= AGREEMENT, min(shares, key=shares.__getitem__)
