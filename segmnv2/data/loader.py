@@ -62,16 +62,14 @@ class TrainingSet(Dataset["Sample | SegmnError"]):
 
 
 class ValidationSet(Dataset["Sample | SegmnError"]):
-    """Samples in a form that can be stacked, by index.
+    """Samples as they are, by index.
 
     Args:
         dataset: what to read from.
-        transform: called as ``transform(sample)``, as ``EvalTransform``.
     """
 
-    def __init__(self, dataset: SegmentationDataset, transform: Callable[[Sample], Sample]) -> None:
+    def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
-        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -79,7 +77,7 @@ class ValidationSet(Dataset["Sample | SegmnError"]):
     def __getitem__(self, index: int) -> Sample | SegmnError:
         """Return the sample, or the error that reading it raised."""
         try:
-            return self.transform(self.dataset[index])
+            return self.dataset[index]
         except SegmnError as error:
             return error
 
@@ -137,30 +135,23 @@ def training_loader(
 
 def validation_loader(
     dataset: SegmentationDataset,
-    transform: Callable[[Sample], Sample],
     *,
-    batch_size: int = 1,
     num_workers: int = 0,
     num_replicas: int = 1,
     rank: int = 0,
-    pin_memory: bool = False,
 ) -> BatchLoader:
-    """Return a loader of each sample of this rank once, in order; the last batch may be smaller.
+    """Return a loader of each sample of this rank once, in order, one at a time, as it is.
 
     Args:
         dataset: what to validate on.
-        transform: brings samples to one size, as ``EvalTransform``; with ``batch_size=1`` they may differ.
-        batch_size: samples a batch.
         num_workers: reading processes; 0 reads in the calling one.
         num_replicas: number of ranks.
         rank: this rank; ranks may differ by one sample.
-        pin_memory: for copying to a GPU.
     """
     return BatchLoader(
-        ValidationSet(dataset, transform),
-        batch_size=batch_size,
+        ValidationSet(dataset),
         sampler=StridedSampler(len(dataset), num_replicas, rank),
-        **_reading(num_workers, pin_memory),
+        **_reading(num_workers, pin_memory=False),
     )
 
 

@@ -1,4 +1,4 @@
-"""The paper's augmentation, and padding for validation. albumentations is used in this file only."""
+"""The paper's augmentation. albumentations is used in this file only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
 from segmnv2.data.sample import Image, Mask, Sample
-from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.errors import ConfigError
 from segmnv2.labels import IGNORE_INDEX
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -61,7 +61,7 @@ class TrainTransform:
         self._pipeline = A.Compose(
             [
                 RandomScale(scales),
-                _pad(crop_size, ignore_index),
+                A.PadIfNeeded(crop_size, crop_size, position="top_left", fill=PAD_VALUE, fill_mask=ignore_index),
                 A.RandomCrop(crop_size, crop_size),
                 A.HorizontalFlip(p=flip),
             ]
@@ -81,42 +81,6 @@ class TrainTransform:
         # then scale, crop position and mirroring would not be independent.
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._pipeline(image=sample.image, mask=sample.mask)
-        return Sample(result["image"], result["mask"], sample.name)
-
-
-class EvalTransform:
-    """Padding to a square canvas, right and below, with the mean pixel and the ignore index; no scaling.
-
-    For watching a training run in batches. TensorFlow's protocol pads with 127.5 exactly, which uint8 cannot hold:
-    numbers to quote come from the evaluation, which pads after normalisation.
-
-    Args:
-        size: side of the canvas in pixels; output stride times k, plus 1.
-        ignore_index: mask value of the padding.
-
-    Raises:
-        ConfigError: a size below 1.
-    """
-
-    def __init__(self, size: int, ignore_index: int = IGNORE_INDEX) -> None:
-        if size < 1:
-            raise ConfigError(f"evaluation transform: size {size}; it must be at least 1")
-        self.size = size
-        self._pad = A.Compose([_pad(size, ignore_index)])
-
-    def __call__(self, sample: Sample) -> Sample:
-        """Pad a sample to (size, size).
-
-        Raises:
-            DatasetError: the image is larger than the canvas.
-        """
-        if max(sample.mask.shape) > self.size:
-            height, width = sample.mask.shape
-            raise DatasetError(
-                f"{sample.name}: the image has {height} rows and {width} columns, more than the evaluation canvas of "
-                f"{self.size}; set an evaluation size of at least {max(height, width)}"
-            )
-        result = self._pad(image=sample.image, mask=sample.mask)
         return Sample(result["image"], result["mask"], sample.name)
 
 
@@ -178,7 +142,3 @@ def _nearest(old: int, new: int) -> np.ndarray:
         return np.zeros(1, np.intp)
     positions: np.ndarray = (2 * np.arange(new) * (old - 1) + (new - 1)) // (2 * (new - 1))
     return positions
-
-
-def _pad(size: int, ignore_index: int) -> A.PadIfNeeded:
-    return A.PadIfNeeded(size, size, position="top_left", fill=PAD_VALUE, fill_mask=ignore_index)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import lightning.pytorch as pl
 
 from segmnv2.config import Experiment
@@ -11,8 +9,6 @@ from segmnv2.data.loader import BatchLoader, training_loader, validation_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.labels import LabelSet
-
-T = TypeVar("T")
 
 
 class SegmentationData(pl.LightningDataModule):
@@ -59,7 +55,6 @@ class SegmentationData(pl.LightningDataModule):
         assert self.trainer is not None
         return validation_loader(
             FirstSamples(self.val, self.experiment.validation.limit),
-            unchanged,
             num_workers=self.experiment.data.num_workers,
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
@@ -93,8 +88,3 @@ class FirstSamples:
     def __getitem__(self, index: int, /) -> Sample:
         """Return a sample."""
         return self.dataset[index]
-
-
-def unchanged(sample: T) -> T:
-    """Return the sample; a function of a module, because worker processes cannot be given a lambda."""
-    return sample

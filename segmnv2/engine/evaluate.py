@@ -20,7 +20,7 @@ from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
-from segmnv2.metrics.confusion import ConfusionMatrix, iou_per_class, mean_iou, pixel_accuracy
+from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.segmenter import Segmenter
 
@@ -82,13 +82,15 @@ class Evaluation:
             partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     def to_markdown(self) -> str:
-        """Return the table of classes: IoU in percent, and each class's share of the true pixels."""
+        """Return the table of classes, in percent: IoU, accuracy (share found), share of the true pixels."""
         truth = self.confusion.sum(1)
         total = max(int(truth.sum()), 1)
-        lines = ["| class | IoU % | true pixels % |", "|---|---:|---:|"]
-        for (name, iou), pixels in zip(self.iou.items(), truth.tolist(), strict=True):
+        found = class_accuracy(self.confusion).tolist()
+        lines = ["| class | IoU % | accuracy % | true pixels % |", "|---|---:|---:|---:|"]
+        for (name, iou), share, pixels in zip(self.iou.items(), found, truth.tolist(), strict=True):
             value = "absent" if iou is None else f"{iou:.2f}"
-            lines.append(f"| {name} | {value} | {100 * pixels / total:.2f} |")
+            accuracy = "" if math.isnan(share) else f"{100 * share:.2f}"
+            lines.append(f"| {name} | {value} | {accuracy} | {100 * pixels / total:.2f} |")
         unseen = [n for n, pixels in zip(self.labels.names, truth.tolist(), strict=True) if pixels == 0]
         notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {self.images} images. {ABSENT_RULE}."]
         if unseen:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
+from segmnv2.cli.evaluate import SHAPES
 from segmnv2.config import VocSource, load_experiment
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.voc_layout import write_voc_layout
@@ -59,3 +60,10 @@ def test_a_config_loads_builds_and_runs_two_steps(path: Path, stand_ins: Path, t
 def test_shapes_have_fewer_classes_than_voc() -> None:
     """The devkit above holds shapes, whose ids must be VOC's too."""
     assert SHAPES_LABELS.num_classes <= 21
+
+
+def test_evaluate_counts_the_shapes_that_the_config_validates_on() -> None:
+    (path,) = [path for path in CONFIGS if path.stem == "shapes"]
+    val = load_experiment(path).data.val
+    assert val.kind == "shapes"
+    assert {"length": val.length, "size": (val.size, val.size), "seed": val.seed} == SHAPES

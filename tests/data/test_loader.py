@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.data.loader import Batch, training_loader, validation_loader
+from segmnv2.data.loader import Batch, collate, training_loader, validation_loader
 from segmnv2.data.sample import Sample
 from segmnv2.data.shapes import Shapes
-from segmnv2.data.transforms import EvalTransform, TrainTransform
+from segmnv2.data.transforms import TrainTransform
 from segmnv2.errors import DatasetError
 
 MESSAGE = "mask.png: ids 77 (3 pixels) are no class"
@@ -55,7 +55,7 @@ def test_batches_are_uint8_and_channels_last() -> None:
 
 def test_pixels_are_rgb_of_the_image() -> None:
     dataset = Shapes(1, (24, 24))
-    (batch,) = validation_loader(dataset, EvalTransform(24))
+    (batch,) = validation_loader(dataset)
     assert (batch["pixels"][0].permute(1, 2, 0).numpy() == dataset[0].image).all()
     assert (batch["mask"][0].numpy() == dataset[0].mask).all()
 
@@ -91,16 +91,16 @@ def test_loading_draws_nothing_from_the_global_generator() -> None:
 
 def test_validation_sees_each_sample_once_in_order() -> None:
     dataset = Shapes(7, (20, 24))
-    loader = validation_loader(dataset, EvalTransform(25), batch_size=3)
+    loader = validation_loader(dataset)
     assert [name for batch in loader for name in batch["name"]] == [sample.name for sample in dataset]
-    assert len(loader) == 3
+    assert len(loader) == 7
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_data_error_reaches_the_user_as_it_was_raised(num_workers: int) -> None:
     loaders = (
         training_loader(Faulty(8, (24, 24)), TrainTransform(17), batch_size=2, seed=0, num_workers=num_workers),
-        validation_loader(Faulty(8, (24, 24)), EvalTransform(24), num_workers=num_workers),
+        validation_loader(Faulty(8, (24, 24)), num_workers=num_workers),
     )
     for loader in loaders:
         with pytest.raises(DatasetError) as caught:
@@ -109,15 +109,21 @@ def test_a_data_error_reaches_the_user_as_it_was_raised(num_workers: int) -> Non
         assert str(caught.value) == MESSAGE
 
 
+class Buggy(Shapes):
+    """A data set with an error of its own."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        raise KeyError(index)
+
+
 def test_errors_of_the_library_itself_are_not_swallowed() -> None:
-    def fail(sample: Sample) -> Sample:
-        raise KeyError(sample.name)
-
     with pytest.raises(KeyError):
-        list(validation_loader(Shapes(1, (24, 24)), fail))
+        list(validation_loader(Buggy(1, (24, 24))))
 
 
-def test_different_sizes_need_batches_of_one() -> None:
-    with pytest.raises(DatasetError, match="different sizes"):
-        list(validation_loader(Uneven(3, (24, 24)), lambda sample: sample, batch_size=3))
-    assert [b["mask"].shape[1] for b in validation_loader(Uneven(3, (24, 24)), lambda s: s)] == [24, 23, 22]
+def test_different_sizes_are_validated_one_by_one_and_refused_in_a_batch() -> None:
+    dataset = Uneven(3, (24, 24))
+    assert [batch["mask"].shape[1] for batch in validation_loader(dataset)] == [24, 23, 22]
+    refusal = collate([dataset[0], dataset[1]])
+    assert isinstance(refusal, DatasetError)
+    assert "different sizes" in str(refusal)

@@ -10,12 +10,11 @@ from segmnv2.data.sample import Sample
 from segmnv2.data.transforms import (
     PAD_VALUE,
     SCALES,
-    EvalTransform,
     TrainTransform,
     resize_image,
     resize_mask,
 )
-from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.errors import ConfigError
 
 RNG = np.random.default_rng(0)
 
@@ -136,20 +135,6 @@ def test_the_sample_itself_is_not_changed() -> None:
 def test_images_of_any_size_become_a_crop(shape: tuple[int, int]) -> None:
     for seed in range(8):
         assert TrainTransform(33)(noise(*shape), seed).mask.shape == (33, 33)
-
-
-def test_evaluation_pads_right_and_below_only() -> None:
-    sample = noise(20, 33)
-    result = EvalTransform(33, ignore_index=250)(sample)
-    assert (result.image[:20] == sample.image).all()
-    assert (result.mask[:20] == sample.mask).all()
-    assert (result.image[20:] == PAD_VALUE).all()
-    assert (result.mask[20:] == 250).all()
-
-
-def test_evaluation_refuses_images_beyond_the_canvas() -> None:
-    with pytest.raises(DatasetError, match=r"noise: .*20 rows and 34 columns.*at least 34"):
-        EvalTransform(33)(noise(20, 34))
 
 
 @pytest.mark.parametrize("wrong", [{"crop_size": 0}, {"scales": ()}, {"scales": (0.0,)}, {"flip": 1.5}])
