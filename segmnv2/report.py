@@ -17,6 +17,8 @@ from segmnv2.models.zoo import create_model
 SIZE = 513
 PAPER = "paper"
 NOT_BUILT = "not built yet"
+VAL_IMAGES = 1449
+"""Of VOC 2012 val, on which the paper's figures were measured."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def _row(paper: PaperRow, measured: tuple[str, dict[str, Any]] | None) -> Row:
     if measured is not None:
         source, result = measured
         miou = result["miou"]
-        note = f"{result['images']} images"
+        part = "" if result["images"] == VAL_IMAGES else f", not VOC's {VAL_IMAGES}"
+        note = f"{result['images']} images{part}"
     return Row(
         network=paper.network,
         output_stride=paper.output_stride,

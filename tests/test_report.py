@@ -51,7 +51,9 @@ def test_an_evaluation_fills_its_row_alone_and_is_named(tmp_path: Path) -> None:
     rows = table7([single, mf])
     changed = [(r.output_stride, r.aspp, r.miou, r.miou_source) for r in rows if r.miou_source != "paper"]
     assert changed == [(16, False, 71.5, str(single)), (8, False, 73.0, str(mf))]
-    assert "a.json, 7 images" in to_markdown(rows)
+    assert "a.json, 7 images, not VOC's 1449" in to_markdown(rows)
+    whole = write_evaluation(tmp_path / "c.json", images=1449)
+    assert table7([whole])[4].note == "1449 images"
 
 
 @pytest.mark.parametrize(
