@@ -28,7 +28,8 @@ def train(
 ) -> None:
     """Train a network as a configuration says.
 
-    Paths in the configuration are relative to the current folder.
+    Paths in the configuration are relative to the current folder. On several processes or machines: `torchrun
+    --nproc-per-node N tools/train.py CONFIG`; a batch is then divided among them.
     """
     from segmnv2.config import load_experiment
 
@@ -36,11 +37,13 @@ def train(
 
     from rich.console import Console
 
+    from segmnv2.engine.processes import Processes
     from segmnv2.engine.run import train as run
 
     result = run(experiment, out=out, resume=resume, overwrite=overwrite, console=Console(stderr=True))
-    for line in _summary(result, experiment):
-        print(line)
+    if Processes.from_environment().leads:
+        for line in _summary(result, experiment):
+            print(line)
 
 
 def _summary(result: TrainingReport, experiment: Experiment) -> list[str]:

@@ -8,6 +8,7 @@ from segmnv2.config import Experiment
 from segmnv2.data.loader import BatchLoader, training_loader, validation_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
+from segmnv2.engine.processes import Processes
 from segmnv2.labels import LabelSet
 
 
@@ -37,16 +38,17 @@ class SegmentationData(pl.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Return the endless loader, at the position that belongs to the trainer's step."""
         assert self.trainer is not None
-        data, ranks = self.experiment.data, self.trainer.world_size
+        data = self.experiment.data
+        processes = Processes(self.trainer.world_size, self.trainer.global_rank)
         return training_loader(
             self.train,
             self.transform,
-            batch_size=data.batch_size,
+            batch_size=processes.share(data.batch_size),
             seed=self.experiment.seed,
-            start=self.trainer.global_step * data.batch_size * ranks,
+            start=self.trainer.global_step * data.batch_size,
             num_workers=data.num_workers,
-            num_replicas=ranks,
-            rank=self.trainer.global_rank,
+            num_replicas=processes.count,
+            rank=processes.rank,
             pin_memory=self._on_gpu(),
         )
 

@@ -18,6 +18,7 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engine.checkpoints import Checkpoints
 from segmnv2.engine.data_module import SegmentationData
 from segmnv2.engine.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
+from segmnv2.engine.processes import Processes
 from segmnv2.engine.progress_bar import ProgressBar
 from segmnv2.engine.quiet import quiet_lightning
 from segmnv2.engine.run_folder import RunFolder
@@ -83,6 +84,10 @@ def train(
     began = time.perf_counter()
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other; to go on with the run give --resume alone")
+    processes = Processes.from_environment()
+    processes.share(experiment.data.batch_size)
+    if not processes.leads:
+        report, console = _say_nothing, None
     folder = RunFolder(Path(out) if out is not None else experiment.output_folder)
     accelerator = choose_accelerator(experiment)
     torch.manual_seed(experiment.seed)
@@ -90,9 +95,9 @@ def train(
     model = build_model(experiment.model, train_set.labels, initial_weights=not resume)
     data = SegmentationData(train_set, val_set, build_transform(experiment, train_set.labels), experiment)
     state = folder.resume(experiment) if resume else None
-    if state is None:
+    if state is None and processes.leads:
         folder.begin(experiment, overwrite=overwrite)
-    for line in describe(experiment, model, train_set, val_set, accelerator):
+    for line in describe(experiment, model, train_set, val_set, accelerator, processes):
         report(line)
     report(f"results   {folder.path}" + (f", resumed at step {state['global_step']}" if state else ""))
 
@@ -103,7 +108,7 @@ def train(
     loggers = _build_loggers(folder, model, lines, state["global_step"] if state else None)
     callbacks: list[pl.Callback] = [StepLog(experiment.log_every), checkpoints, *([bar] if bar else [])]
     with quiet_lightning(), interruptible(lambda: _describe_stop(folder, checkpoints, report)):
-        trainer = build_trainer(experiment, folder.path, accelerator, loggers, callbacks)
+        trainer = build_trainer(experiment, folder.path, accelerator, processes, loggers, callbacks)
         trainer.fit(task, datamodule=data, ckpt_path=folder.state if resume else None, weights_only=True)
     return TrainingReport(
         folder,
@@ -121,6 +126,7 @@ def describe(
     train_set: SegmentationDataset,
     val_set: SegmentationDataset,
     accelerator: str,
+    processes: Processes,
 ) -> list[str]:
     """Return in a few lines what is trained on what."""
     section, data = experiment.model, experiment.data
@@ -134,8 +140,13 @@ def describe(
         f"{model.num_classes} classes, {count_parameters(model):,} parameters, {origin}",
         f"data      {len(train_set)} images ({data.train.kind}) to train, {shown} ({data.val.kind}) to validate",
         f"training  {experiment.steps} steps of {data.batch_size} crops of {data.crop_size}x{data.crop_size} "
-        f"({epochs:.1f} epochs), precision {experiment.precision}, on {place}",
+        f"({epochs:.1f} epochs), precision {experiment.precision}, on {place}"
+        + (f", {processes.count} processes on {processes.machines} machine(s)" if processes.count > 1 else ""),
     ]
+
+
+def _say_nothing(_line: str) -> None:
+    """Keep the processes beside the first one quiet."""
 
 
 def _build_loggers(folder: RunFolder, model: Segmenter, lines: LineLog, resume_step: int | None) -> list[Logger]:

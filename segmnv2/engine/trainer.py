@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from segmnv2.config import Experiment
+from segmnv2.engine.processes import Processes
 from segmnv2.errors import ConfigError
 
 
@@ -44,6 +45,7 @@ def build_trainer(
     experiment: Experiment,
     folder: Path,
     accelerator: str,
+    processes: Processes,
     loggers: list[Logger],
     callbacks: list[pl.Callback],
 ) -> pl.Trainer:
@@ -53,12 +55,15 @@ def build_trainer(
         experiment: steps, precision and the interval of validation.
         folder: where Lightning may write.
         accelerator: ``"cpu"`` or ``"gpu"``.
+        processes: with several, gradients are averaged over them (DDP); each normalises its own part of a batch.
         loggers: take the measures.
         callbacks: beside the one that has the last step validated.
     """
     return pl.Trainer(
         accelerator=accelerator,
-        devices=1,
+        devices=processes.local,
+        num_nodes=processes.machines,
+        strategy="ddp" if processes.count > 1 else "auto",
         precision=experiment.precision,
         max_steps=experiment.steps,
         max_epochs=-1,

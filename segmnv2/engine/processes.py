@@ -1,0 +1,55 @@
+"""The processes of one run, as ``torchrun`` starts them on one machine or many."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from segmnv2.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many there are, and which one this is.
+
+    Attributes:
+        count: in all.
+        rank: this one's number, from 0.
+        local: on this machine.
+    """
+
+    count: int = 1
+    rank: int = 0
+    local: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Processes:
+        """Read what ``torchrun`` tells; without it there is one process."""
+        count, rank, local = (int(os.environ.get(name, default)) for name, default in _VARIABLES.items())
+        return cls(count, rank, local)
+
+    @property
+    def machines(self) -> int:
+        """Number of machines, each with as many processes."""
+        return self.count // self.local
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks and writes for all."""
+        return self.rank == 0
+
+    def share(self, batch_size: int) -> int:
+        """Return this process's part of a batch.
+
+        Raises:
+            ConfigError: the batch cannot be divided evenly.
+        """
+        if batch_size % self.count:
+            raise ConfigError(
+                f"data.batch_size: {batch_size} cannot be divided among {self.count} processes; "
+                f"give a multiple of {self.count}: it counts the crops of all of them together"
+            )
+        return batch_size // self.count
+
+
+_VARIABLES = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_WORLD_SIZE": "1"}
