@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 import yaml
 
 from segmnv2.build import build_dataset, build_datasets, build_model, build_transform
-from segmnv2.config import ModelSection, ShapesSource, VocSource, parse_experiment
+from segmnv2.config import FolderSource, ModelSection, ShapesSource, VocSource, parse_experiment
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.voc_layout import write_voc_layout
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
@@ -70,6 +71,22 @@ def test_shapes_are_those_of_the_source() -> None:
     built = build_dataset(ShapesSource(kind="shapes", length=3, size=64, seed=5))
     assert len(built) == 3
     assert (built[1].image == Shapes(3, (64, 64), 5)[1].image).all()
+
+
+def test_a_folder_of_ones_own_is_opened_and_its_key_named_when_it_is_not_there(tmp_path: Path) -> None:
+    for name in ("images", "masks", "splits"):
+        (tmp_path / name).mkdir()
+    for stem in ("a", "b"):
+        PIL.Image.new("RGB", (20, 10)).save(tmp_path / "images" / f"{stem}.jpg")
+        PIL.Image.new("L", (20, 10)).save(tmp_path / "masks" / f"{stem}.png")
+    (tmp_path / "labels.yaml").write_text("names: [ground, crop]\n")
+    (tmp_path / "splits" / "val.txt").write_text("b\n")
+    assert len(build_dataset(FolderSource(kind="folder", root=tmp_path))) == 2
+    val = build_dataset(FolderSource(kind="folder", root=tmp_path, split="val"))
+    assert [val[i].name for i in range(len(val))] == ["b"]
+    assert val.labels.names == ("ground", "crop")
+    with pytest.raises(DatasetError, match=r"none.*\n.*-o data\.val\.root=PATH"):
+        build_dataset(FolderSource(kind="folder", root=tmp_path / "none"), "data.val")
 
 
 def test_training_and_validation_need_the_same_classes(voc_root: Path) -> None:

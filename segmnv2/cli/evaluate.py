@@ -21,14 +21,20 @@ class DatasetKind(str, Enum):
     """Data sets that can be named on the command line."""
 
     VOC = "voc"
+    FOLDER = "folder"
     SHAPES = "shapes"
 
 
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Safetensors file of `segmnv2 import` or `segmnv2 train`.")],
-    dataset: Annotated[DatasetKind, typer.Option(help="voc (also data in its layout) or generated shapes.")],
-    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder.")] = None,
-    split: Annotated[str, typer.Option(help="List in ImageSets/Segmentation.")] = "val",
+    dataset: Annotated[
+        DatasetKind, typer.Option(help="voc (also its layout), folder (one's own) or generated shapes.")
+    ],
+    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, or that of one's own data.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all."),
+    ] = None,
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
     size: Annotated[str, typer.Option(help="Longest side the network sees, in pixels, or 'native'.")] = "513",
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,
@@ -72,7 +78,8 @@ def evaluate(
     console.print(Markdown(table)) if console.is_terminal else print(table)
 
 
-def _open(kind: DatasetKind, root: Path | None, split: str, labels: LabelSet) -> SegmentationDataset:
+def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet) -> SegmentationDataset:
+    from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes
     from segmnv2.data.voc import VocSegmentation
     from segmnv2.errors import ConfigError
@@ -80,5 +87,14 @@ def _open(kind: DatasetKind, root: Path | None, split: str, labels: LabelSet) ->
     if kind is DatasetKind.SHAPES:
         return Shapes(**SHAPES)
     if root is None:
-        raise ConfigError("--root is missing; --dataset voc needs the VOCdevkit folder")
-    return VocSegmentation(root, split, labels=labels)
+        needed = "the VOCdevkit folder" if kind is DatasetKind.VOC else "the folder that holds images and masks"
+        raise ConfigError(f"--root is missing; --dataset {kind.value} needs {needed}")
+    if kind is DatasetKind.VOC:
+        return VocSegmentation(root, split or "val", labels=labels)
+    data = FolderSegmentation(root, split)
+    if data.labels.names != labels.names:  # the same number in another order would be measured wrongly, unnoticed
+        raise ConfigError(
+            f"{root}: has the classes {', '.join(data.labels.names)}, the network {', '.join(labels.names)}; "
+            "evaluate on the classes that were trained, in their order"
+        )
+    return data

@@ -6,6 +6,7 @@ from segmnv2.config.reading import load_experiment, parse_experiment, write_expe
 from segmnv2.config.schema import (
     DataSource,
     Experiment,
+    FolderSource,
     ModelSection,
     OptimizerSection,
     Section,
@@ -16,6 +17,7 @@ from segmnv2.config.schema import (
 __all__ = [
     "DataSource",
     "Experiment",
+    "FolderSource",
     "ModelSection",
     "OptimizerSection",
     "Section",

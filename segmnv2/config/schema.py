@@ -72,7 +72,20 @@ class ShapesSource(Section):
     seed: Seed = 0
 
 
-DataSource = Annotated[VocSource | ShapesSource, Field(discriminator="kind")]
+class FolderSource(Section):
+    """A data set of one's own: ``images/``, ``masks/`` and ``labels.yaml``.
+
+    Attributes:
+        root: the folder that holds them.
+        split: a list ``splits/NAME.txt``; ``null`` for all images.
+    """
+
+    kind: Literal["folder"]
+    root: FilePath
+    split: str | None = None
+
+
+DataSource = Annotated[VocSource | FolderSource | ShapesSource, Field(discriminator="kind")]
 
 
 class ModelSection(Section):
@@ -114,7 +127,7 @@ class DataSection(Section):
         crop_size: side of the training crops, in pixels.
         scales: factors, one of which each training image is resized by.
         flip: chance of a mirror image.
-        batch_size: crops a step.
+        batch_size: crops a step, of all processes together.
         num_workers: reading processes; 0 reads in the training process. It changes no result.
     """
 

@@ -1,0 +1,181 @@
+"""A data set of one's own: a folder of images beside a folder of masks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from segmnv2.data.colour_mask import is_colour_mask, read_colour_mask
+from segmnv2.data.image_file import read_image
+from segmnv2.data.mask_file import read_mask
+from segmnv2.data.sample import Mask, Sample
+from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.labels import LabelSet
+
+IMAGES = "images"
+MASKS = "masks"
+LABELS = "labels.yaml"
+SPLITS = "splits"
+IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MASK_ENDINGS = (".png",)
+
+_SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
+_LISTED = 5
+
+
+class FolderSegmentation:
+    """Pairs of ``images/STEM.*`` and ``masks/STEM.png``, with the classes of ``labels.yaml``.
+
+    Masks are palette or 8-bit grey PNGs of class ids. Where ``labels.yaml`` gives a palette, they may also be RGB PNGs
+    in exactly its colours. Hidden files are passed over; anything else that does not belong is an error, so that no
+    photo is left out in silence.
+
+    Args:
+        root: the folder that holds ``images``, ``masks``, ``labels.yaml`` and perhaps ``splits``.
+        split: a list ``splits/NAME.txt``, one stem a line; ``None`` takes all pairs.
+        labels: classes in place of those of ``labels.yaml``, which is then not read; masks must hold ids.
+
+    Attributes:
+        labels: the classes.
+        folder: the root.
+        names: stems, sorted or in the list's order.
+
+    Raises:
+        DatasetError: a folder, ``labels.yaml`` or the list is missing or cannot be used, a file has no partner, two
+            files have one stem, or the list names stems that are not there or one twice.
+    """
+
+    def __init__(self, root: str | Path, split: str | None = None, *, labels: LabelSet | None = None) -> None:
+        self.folder = Path(root)
+        if not self.folder.is_dir():
+            raise DatasetError(f"{root}: there is no such folder; give the one that holds {IMAGES} and {MASKS}")
+        self._images = _files_by_stem(self.folder / IMAGES, IMAGE_ENDINGS)
+        self._masks = _files_by_stem(self.folder / MASKS, MASK_ENDINGS)
+        _check_pairs(self.folder, self._images, self._masks)
+        self.labels, self._in_colours = (labels, False) if labels else _read_labels(self.folder / LABELS)
+        self.names = sorted(self._images) if split is None else _read_split(self.folder, split, self._images)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Read one sample.
+
+        Raises:
+            MediaError: the image cannot be read.
+            DatasetError: the mask cannot be read, holds ids or colours that are no class, or has another size than the
+                image.
+        """
+        name = self.names[index]
+        image_path, mask_path = self._images[name], self._masks[name]
+        image, mask = read_image(image_path), self._read_mask(mask_path)
+        if image.shape[:2] != mask.shape:
+            raise DatasetError(
+                f"{mask_path}: the mask has {mask.shape[0]} rows and {mask.shape[1]} columns, its image {image_path} "
+                f"{image.shape[0]} and {image.shape[1]} (EXIF rotation applied); make them the same size"
+            )
+        return Sample(image, mask, name)
+
+    def _read_mask(self, path: Path) -> Mask:
+        if not is_colour_mask(path):
+            return read_mask(path, self.labels)
+        if not self._in_colours:
+            raise DatasetError(
+                f"{path}: holds RGB colours, and no {LABELS} says which class each one is; give {self.folder / LABELS} "
+                "a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit grey PNG of ids"
+            )
+        return read_colour_mask(path, self.labels)
+
+
+def _files_by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+    """List a folder; the keys are names without ending."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{folder}: there is no such folder; a data set has {IMAGES}/NAME.jpg and {MASKS}/NAME.png, "
+            "one mask for each image"
+        )
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in _SYSTEM_FILES:
+            continue
+        if path.suffix.lower() not in endings or path.is_dir():
+            kind = "is a folder" if path.is_dir() else f"has the ending '{path.suffix}'"
+            raise DatasetError(
+                f"{path}: {kind}; {folder.name}/ holds files ending in {', '.join(endings)} only: "
+                "convert it, or move it elsewhere"
+            )
+        if path.stem in found:
+            raise DatasetError(
+                f"{path}: has the same name but for its ending as {found[path.stem].name}; the name pairs image and "
+                "mask, so each may occur once: rename one of the two, and its partner"
+            )
+        found[path.stem] = path
+    if not found:
+        raise DatasetError(f"{folder}: is empty; put files ending in {', '.join(endings)} there")
+    return found
+
+
+def _check_pairs(root: Path, images: Iterable[str], masks: Iterable[str]) -> None:
+    lonely_images = sorted(set(images) - set(masks))
+    lonely_masks = sorted(set(masks) - set(images))
+    troubles = []
+    if lonely_images:
+        troubles.append(f"{len(lonely_images)} in {IMAGES}/ have no mask ({_some(lonely_images)})")
+    if lonely_masks:
+        troubles.append(f"{len(lonely_masks)} in {MASKS}/ have no image ({_some(lonely_masks)})")
+    if troubles:
+        raise DatasetError(
+            f"{root}: {' and '.join(troubles)}; image and mask are {IMAGES}/NAME.jpg and {MASKS}/NAME.png with the "
+            "same NAME, capitals included: rename, add or move away these files"
+        )
+
+
+def _read_labels(path: Path) -> tuple[LabelSet, bool]:
+    """Return the classes, and whether the file gives their colours itself."""
+    if not path.is_file():
+        raise DatasetError(
+            f"{path}: there is no such file; it names the classes in the order of their ids, background first, "
+            "as in `names: [background, cat, dog]`"
+        )
+    try:
+        labels = LabelSet.from_yaml(path)
+    except ConfigError as error:
+        raise DatasetError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    return labels, "palette" in yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _read_split(root: Path, split: str, present: Iterable[str]) -> list[str]:
+    path = root / SPLITS / f"{split}.txt"
+    if not path.is_file():
+        others = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
+        raise DatasetError(
+            f"{path}: there is no such list; the splits present are: {others}; write one file name without ending "
+            "a line, or leave the split out to take all pairs"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is no text file ({error}); give one file name without ending a line") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DatasetError(f"{path}: names no images; give one file name without ending a line")
+    absent = sorted(set(names) - set(present))
+    if absent:
+        raise DatasetError(
+            f"{path}: {len(absent)} of its {len(names)} entries are not in {IMAGES}/ ({_some(absent)}); "
+            "write names without folder and ending, and only of files that are there"
+        )
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise DatasetError(
+            f"{path}: {len(twice)} of its entries occur more than once ({_some(twice)}); name each image once"
+        )
+    return names
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from segmnv2.cli import main
+from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.data.voc_layout import write_voc_layout
+from segmnv2.labels import LabelSet
+from segmnv2.models.file import save_model
+from segmnv2.models.zoo import create_model
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Current folder with two pairs, of which the list `one` names one, and an untrained network of their classes."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("own/images", "own/masks", "own/splits"):
+        Path(name).mkdir(parents=True)
+    for stem in ("a", "b"):
+        PIL.Image.new("RGB", (40, 30)).save(f"own/images/{stem}.jpg")
+        PIL.Image.new("L", (40, 30)).save(f"own/masks/{stem}.png")
+    Path("own/labels.yaml").write_text("names: [ground, crop]\n")
+    Path("own/splits/one.txt").write_text("b\n")
+    save("own.safetensors", LabelSet.from_yaml("own/labels.yaml"))
+    return tmp_path
+
+
+def save(path: str, labels: LabelSet) -> None:
+    save_model(path, create_model("deeplabv3_mobilenet_v2", width=0.35, labels=labels))
+
+
+@pytest.mark.parametrize(("split", "images"), [([], 2), (["--split", "one"], 1)])
+def test_a_folder_is_measured_whole_or_by_a_list(
+    home: Path, split: list[str], images: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "own.safetensors", "--dataset", "folder", "--root", "own", "--size", "49", *split]) == 0
+    assert f"{images} images" in capsys.readouterr().out
+
+
+def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_voc_layout(Shapes(3, (40, 30)), "devkit", "val")
+    save("shapes.safetensors", SHAPES_LABELS)
+    assert main(["evaluate", "shapes.safetensors", "--dataset", "voc", "--root", "devkit", "--size", "49"]) == 0
+    assert "3 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "--root is missing; --dataset folder needs the folder that holds images and masks"),
+        (["--root", "none"], "none: there is no such folder"),
+        (["--root", "own", "--split", "val"], "the splits present are: one"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    home: Path, arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "own.safetensors", "--dataset", "folder", *arguments]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_classes_in_another_order_are_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own/labels.yaml").write_text("names: [crop, ground]\n")
+    assert main(["evaluate", "own.safetensors", "--dataset", "folder", "--root", "own"]) == 2
+    assert "own: has the classes crop, ground, the network ground, crop" in capsys.readouterr().err

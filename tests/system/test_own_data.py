@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segmnv2.cli import main
+from segmnv2.data.folder import FolderSegmentation
+from segmnv2.data.shapes import Shapes
+from segmnv2.labels import VOC_LABELS
+from segmnv2.models.file import load_model, save_model
+from segmnv2.models.zoo import create_model
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = "configs/folder_mobilenet_v2.yaml"
+PHOTOS = 10
+SHORT = {
+    "train": "-o steps=2 -o data.crop_size=49 -o data.batch_size=2 -o data.num_workers=0 -o model.width=0.35 "
+    "-o validation.size=65 -o log_every=1",
+    "evaluate": "--size 65",
+    "infer": "--size 65",
+}
+"""What makes the page's commands short."""
+
+
+def fenced(language: str) -> list[str]:
+    page = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> dict[str, list[str]]:
+    """The page's command lines by subcommand, without the program's name."""
+    lines = [shlex.split(line) for block in fenced("sh") for line in block.splitlines()]
+    assert all(words[0] == "segmnv2" for words in lines)
+    return {words[1]: words[1:] for words in lines}
+
+
+def contains(whole: Any, part: Any) -> bool:
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(contains(whole.get(key), value) for key, value in part.items())
+    return bool(whole == part)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Current folder with photos larger than the page scales them to, masks of ids and of colours, and weights."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / "configs", "configs")
+    for folder in ("originals/images", "originals/masks", "data/own", "photos", "weights"):
+        Path(folder).mkdir(parents=True)
+    labels = yaml.safe_load(fenced("yaml")[0])
+    palette = np.array(labels["palette"], np.uint8)
+    shapes = Shapes(PHOTOS, (64, 80), seed=1)
+    for index in range(PHOTOS):
+        sample = shapes[index]
+        image = Image.fromarray(sample.image).resize((640, 512))
+        ids = sample.mask % 3  # 255 becomes background
+        mask = Image.fromarray(palette[ids] if index % 2 else ids).resize((640, 512), Image.Resampling.NEAREST)
+        image.save(f"originals/images/beet_{index}.jpg")
+        mask.save(f"originals/masks/beet_{index}.png")
+    shutil.copy("originals/images/beet_0.jpg", "photos/new.jpg")
+    Path("data/own/labels.yaml").write_text(fenced("yaml")[0])
+    start = Path(commands()["import"][commands()["import"].index("--out") + 1])
+    save_model(start, create_model("deeplabv3_mobilenet_v2", labels=VOC_LABELS, width=0.35))
+    return tmp_path
+
+
+def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, block in enumerate(fenced("python")):
+        exec(compile(block, f"own_data.md, Python block {number}", "exec"), {})
+    dataset = FolderSegmentation("data/own")
+    assert len(dataset) == PHOTOS
+    assert max(dataset[0].image.shape) == 513
+    assert len(FolderSegmentation("data/own", "train")) == 8
+    assert len(FolderSegmentation("data/own", "val")) == 2
+
+    lines = commands()
+    assert list(lines) == ["import", "train", "evaluate", "infer"]
+    assert lines["train"][1] == CONFIG
+    for command in ("train", "evaluate", "infer"):
+        assert main([*lines[command], *SHORT[command].split()]) == 0, capsys.readouterr().err
+    assert load_model("runs/folder_mobilenet_v2/best.safetensors").labels == dataset.labels
+    assert "| weed |" in capsys.readouterr().out
+    assert Path("results/masks/new.png").is_file()
+    assert Path("results/overlays/new.jpg").is_file()
+
+
+def test_the_page_quotes_the_config() -> None:
+    whole = yaml.safe_load((REPOSITORY / CONFIG).read_text(encoding="utf-8"))
+    assert contains(whole, yaml.safe_load(fenced("yaml")[1]))
+    assert commands()["import"][-1] == whole["model"]["weights"]
+
+
+def test_the_page_is_linked() -> None:
+    for file in ("README.md", "data/README.md"):
+        assert "docs/own_data.md" in (REPOSITORY / file).read_text(encoding="utf-8")
