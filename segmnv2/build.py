@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segmnv2.config import DataSource, Experiment, FolderSource, ModelSection, ShapesSource
+from segmnv2.config import CocoVocSource, DataSource, Experiment, FolderSource, ModelSection, ShapesSource
+from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
@@ -33,6 +34,9 @@ def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
     if isinstance(source, FolderSource):
         with _naming(f"{key}.root"):
             return FolderSegmentation(source.root, source.split)
+    if isinstance(source, CocoVocSource):
+        with _naming(f"{key}.root"):
+            return CocoAsVoc(source.root, source.split, min_pixels=source.min_pixels)
     labels = LabelSet.from_yaml(source.labels) if source.labels else VOC_LABELS
     with _naming(f"{key}.root"):
         return VocSegmentation(source.root, source.split, labels=labels)

@@ -105,7 +105,11 @@ def test_all_faults_are_named_at_once() -> None:
     [
         ("lr", 0.1, "did you mean 'optimizer.lr'?"),
         ("data.train.lenght", 3, "did you mean 'length'?"),
-        ("data.val.kind", "vocc", "data.val.kind: 'vocc' is not possible; give 'voc' or 'folder' or 'shapes'"),
+        (
+            "data.val.kind",
+            "vocc",
+            "'vocc' is not possible; give 'voc' or 'folder' or 'coco_voc' or 'shapes'",
+        ),
         ("data.val", {"root": "x"}, "data.val.kind: is missing"),
         ("data.scales", [], "data.scales"),
         ("data.scales", [1.0, -1], "data.scales.1: -1"),

@@ -11,6 +11,7 @@ from segmnv2.cli.demo import demo
 from segmnv2.cli.evaluate import evaluate
 from segmnv2.cli.import_checkpoint import import_checkpoint
 from segmnv2.cli.infer import infer
+from segmnv2.cli.prepare_voc import prepare_voc
 from segmnv2.cli.report import report
 from segmnv2.cli.train import train
 from segmnv2.errors import SegmnError
@@ -30,6 +31,7 @@ app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("train")(train)
 app.command("demo")(demo)
+app.command("prepare-voc")(prepare_voc)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

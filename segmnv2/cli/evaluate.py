@@ -45,6 +45,8 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix."""
+    from dataclasses import replace
+
     from rich.console import Console
     from rich.markdown import Markdown
 
@@ -58,6 +60,8 @@ def evaluate(
 
     if json_out is not None:
         check_writable(json_out)
+    if dataset is DatasetKind.VOC:
+        split = split or "val"
     model = load_model(weights, output_stride=output_stride).to(check_device(device))
     data = _open(dataset, root, split, model.labels)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
@@ -72,6 +76,9 @@ def evaluate(
             progress=advance,
         )
     if json_out is not None:
+        place = {"dataset": dataset.value, "root": None if root is None else str(root), "split": split}
+        network = {**result.network, "file": str(weights)}
+        result = replace(result, protocol={**result.protocol, **place}, network=network)
         result.write_json(json_out)
     table = result.to_markdown()
     console = Console()
@@ -90,7 +97,8 @@ def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: Label
         needed = "the VOCdevkit folder" if kind is DatasetKind.VOC else "the folder that holds images and masks"
         raise ConfigError(f"--root is missing; --dataset {kind.value} needs {needed}")
     if kind is DatasetKind.VOC:
-        return VocSegmentation(root, split or "val", labels=labels)
+        assert split is not None
+        return VocSegmentation(root, split, labels=labels)
     data = FolderSegmentation(root, split)
     if data.labels.names != labels.names:  # the same number in another order would be measured wrongly, unnoticed
         raise ConfigError(

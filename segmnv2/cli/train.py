@@ -61,5 +61,8 @@ def _summary(result: TrainingReport, experiment: Experiment) -> list[str]:
     val = experiment.data.val
     if val.kind == "voc":
         lines.append(f"next: segmnv2 evaluate {folder.best} --dataset voc --root {val.root} --split {val.split}")
+    elif val.kind == "folder":
+        split = f" --split {val.split}" if val.split else ""
+        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset folder --root {val.root}{split}")
     lines.append(f"next: segmnv2 infer PHOTOS --weights {folder.best} --out results")
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segmnv2.config.reading import load_experiment, parse_experiment, write_experiment
 from segmnv2.config.schema import (
+    CocoVocSource,
     DataSource,
     Experiment,
     FolderSource,
@@ -15,6 +16,7 @@ from segmnv2.config.schema import (
 )
 
 __all__ = [
+    "CocoVocSource",
     "DataSource",
     "Experiment",
     "FolderSource",

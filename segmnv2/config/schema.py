@@ -57,6 +57,21 @@ class VocSource(Section):
     labels: FilePath | None = None
 
 
+class CocoVocSource(Section):
+    """COCO with masks of VOC's 21 classes, the paper's pre-training.
+
+    Attributes:
+        root: folder with ``annotations/`` and the images' folders.
+        split: ``train2017`` or ``val2017``.
+        min_pixels: pixels of VOC's classes that an image must exceed to be taken; 0 takes all.
+    """
+
+    kind: Literal["coco_voc"]
+    root: FilePath
+    split: str = "train2017"
+    min_pixels: Natural = 1000
+
+
 class ShapesSource(Section):
     """Generated pictures of shapes.
 
@@ -85,7 +100,7 @@ class FolderSource(Section):
     split: str | None = None
 
 
-DataSource = Annotated[VocSource | FolderSource | ShapesSource, Field(discriminator="kind")]
+DataSource = Annotated[VocSource | FolderSource | CocoVocSource | ShapesSource, Field(discriminator="kind")]
 
 
 class ModelSection(Section):

@@ -34,7 +34,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("import", "infer", "evaluate", "report", "train", "demo"):
+    for command in ("import", "infer", "evaluate", "report", "train", "demo", "prepare-voc"):
         assert command in out
 
 
@@ -72,7 +72,10 @@ def test_evaluate_prints_a_table_and_writes_json(
     arguments = ["evaluate", str(path), "--dataset", "shapes", "--size", "65", "--limit", "2", "--json", str(out)]
     assert main(arguments) == 0
     assert "| circle |" in capsys.readouterr().out
-    assert json.loads(out.read_text())["images"] == 2
+    values = json.loads(out.read_text())
+    assert values["images"] == 2
+    assert values["protocol"]["dataset"] == "shapes"
+    assert values["network"]["file"] == str(path)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +116,9 @@ def test_report_prints_markdown_or_json(capsys: pytest.CaptureFixture[str]) -> N
     assert "absent" in refused(["report", "table7", "--evaluation", "absent.json"], capsys)
 
 
-@pytest.mark.parametrize("tool", ["train", "infer", "evaluate", "report", "import_weights"])
+@pytest.mark.parametrize("tool", ["train", "infer", "evaluate", "report", "import_weights", "prepare_voc"])
 def test_every_tool_is_a_door_to_its_command(tool: str) -> None:
     path = Path(__file__).resolve().parents[2] / "tools" / f"{tool}.py"
     done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=60, check=True)
-    command = {"import_weights": "import"}.get(tool, tool)
+    command = {"import_weights": "import", "prepare_voc": "prepare-voc"}.get(tool, tool)
     assert f"segmnv2 {command}" in done.stdout
