@@ -69,7 +69,24 @@ class StepLog(pl.Callback):
         self._began = 0.0
 
 
-class CsvLog(Logger):
+class RunLog(Logger):
+    """What Lightning wants of every log beside the measures themselves."""
+
+    @property
+    def name(self) -> str:
+        """What Lightning calls the log."""
+        return type(self).__name__
+
+    @property
+    def version(self) -> str:
+        """A run has one log of a kind."""
+        return ""
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Leave them to ``config.yaml``."""
+
+
+class CsvLog(RunLog):
     """One table of the whole run: a row an entry, a column a measure, empty where an entry has none.
 
     Lightning's own would delete the table of the run that is resumed.
@@ -97,19 +114,6 @@ class CsvLog(Logger):
             writer.writeheader()
             writer.writerows(rows)
 
-    @property
-    def name(self) -> str:
-        """What Lightning calls the log."""
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        """Lightning wants one."""
-        return ""
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Leave them to ``config.yaml``."""
-
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row."""
@@ -118,7 +122,7 @@ class CsvLog(Logger):
             writer.writerow({"step": step, **{key: f"{value:.6g}" for key, value in metrics.items()}})
 
 
-class LineLog(Logger):
+class LineLog(RunLog):
     """Lines for people, where no progress bar can be.
 
     Args:
@@ -132,19 +136,6 @@ class LineLog(Logger):
         self.write = write
         self.steps = steps
         self.training = training
-
-    @property
-    def name(self) -> str:
-        """What Lightning calls the log."""
-        return "lines"
-
-    @property
-    def version(self) -> str:
-        """Lightning wants one."""
-        return ""
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Leave them to ``config.yaml``."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
