@@ -10,7 +10,7 @@ from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
-from segmnv2.data.transforms import TrainTransform
+from segmnv2.data.transforms import ColourJitter, TrainTransform
 from segmnv2.data.voc import VocSegmentation
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.labels import VOC_LABELS, LabelSet
@@ -62,7 +62,8 @@ def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, Segment
 def build_transform(experiment: Experiment, labels: LabelSet) -> TrainTransform:
     """Return the augmentation of the training images."""
     data = experiment.data
-    return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index)
+    colours = ColourJitter(**data.photometric.model_dump()) if data.photometric else None
+    return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index, colours)
 
 
 def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: bool = True) -> Segmenter:
@@ -89,6 +90,8 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
         )
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)
+    if section.norms == "frozen":
+        model.freeze_norms(backbone_only=section.weights is None)
     return model
 
 

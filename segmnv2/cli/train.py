@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,14 @@ import typer
 if TYPE_CHECKING:
     from segmnv2.config import Experiment
     from segmnv2.engine.run import TrainingReport
+
+
+class Resume(str, Enum):
+    """Values of ``--resume``."""
+
+    NO = "no"
+    LAST = "last"
+    AUTO = "auto"
 
 
 def train(
@@ -23,7 +32,13 @@ def train(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the results; runs/NAME by default.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[
+        Resume,
+        typer.Option(
+            help="Go on with the run in the folder: `last` from its latest state; `auto` too, or begin where there is "
+            "none, as a job that may be restarted wants."
+        ),
+    ] = Resume.NO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder.")] = False,
 ) -> None:
     """Train a network as a configuration says.
@@ -40,7 +55,7 @@ def train(
     from segmnv2.engine.processes import Processes
     from segmnv2.engine.run import train as run
 
-    result = run(experiment, out=out, resume=resume, overwrite=overwrite, console=Console(stderr=True))
+    result = run(experiment, out=out, resume=resume.value, overwrite=overwrite, console=Console(stderr=True))
     if Processes.from_environment().leads:
         for line in _summary(result, experiment):
             print(line)
@@ -55,7 +70,7 @@ def _summary(result: TrainingReport, experiment: Experiment) -> list[str]:
         lines.append(f"validation mIOU {last}{result.best_miou:.2f} % at best (step {result.best_step})")
     lines += [
         f"{folder.best}: the best network",
-        f"{folder.last}: the last one; {folder.state.name} beside it resumes",
+        f"{folder.last}: the last one; `--resume last` goes on from {folder.state.name} beside it",
         f"{folder.metrics}: losses and IoUs; or `tensorboard --logdir {folder.path}`",
     ]
     val = experiment.data.val

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from segmnv2.config.reading import load_experiment, parse_experiment, write_experiment
-from segmnv2.config.schema import (
-    CocoVocSource,
-    DataSource,
-    Experiment,
-    FolderSource,
-    ModelSection,
-    OptimizerSection,
-    Section,
-    ShapesSource,
-    VocSource,
-)
+from segmnv2.config.schema import Experiment, ModelSection
+from segmnv2.config.section import Section
+from segmnv2.config.sources import CocoVocSource, DataSource, FolderSource, ShapesSource, VocSource
+from segmnv2.config.training import LossSection, OptimizerSection
 
 __all__ = [
     "CocoVocSource",
     "DataSource",
     "Experiment",
     "FolderSource",
+    "LossSection",
     "ModelSection",
     "OptimizerSection",
     "Section",

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from segmnv2.config.schema import Experiment, Section
+from segmnv2.config.schema import Experiment
+from segmnv2.config.section import Section
 
 Path = tuple[str, ...]
 

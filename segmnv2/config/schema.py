@@ -10,16 +10,27 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-OutputStride = Literal[8, 16, 32]
-# Strict checking would ask for a Path or a tuple, which YAML cannot write.
-FilePath = Annotated[Path, Field(strict=False)]
-Scales = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
+from segmnv2.config.section import (
+    FilePath,
+    Natural,
+    OutputStride,
+    PositiveInt,
+    Scales,
+    Section,
+    Seed,
+    Share,
+)
+from segmnv2.config.sources import DataSource
+from segmnv2.config.training import (
+    AverageSection,
+    CheckpointSection,
+    LogSection,
+    LossSection,
+    OptimizerSection,
+    PhotometricSection,
+)
 
 
 def _known_model(name: str) -> str:
@@ -36,73 +47,6 @@ def _file_name(name: str) -> str:
     return name
 
 
-class Section(BaseModel):
-    """A part of an experiment: immutable, no unknown keys, no silent conversions such as ``"16"`` to 16."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class VocSource(Section):
-    """PASCAL VOC 2012, or data of one's own in its layout.
-
-    Attributes:
-        root: folder ``VOCdevkit``, or ``VOC2012`` itself.
-        split: a list in ``ImageSets/Segmentation``.
-        labels: YAML file with the names of the classes, background first; ``null`` for VOC's 21.
-    """
-
-    kind: Literal["voc"]
-    root: FilePath
-    split: str
-    labels: FilePath | None = None
-
-
-class CocoVocSource(Section):
-    """COCO with masks of VOC's 21 classes, the paper's pre-training.
-
-    Attributes:
-        root: folder with ``annotations/`` and the images' folders.
-        split: ``train2017`` or ``val2017``.
-        min_pixels: pixels of VOC's classes that an image must exceed to be taken; 0 takes all.
-    """
-
-    kind: Literal["coco_voc"]
-    root: FilePath
-    split: str = "train2017"
-    min_pixels: Natural = 1000
-
-
-class ShapesSource(Section):
-    """Generated pictures of shapes.
-
-    Attributes:
-        length: number of pictures.
-        size: height and width in pixels.
-        seed: which pictures; training and validation take different ones.
-    """
-
-    kind: Literal["shapes"]
-    length: PositiveInt
-    size: Annotated[int, Field(ge=16)] = 161
-    seed: Seed = 0
-
-
-class FolderSource(Section):
-    """A data set of one's own: ``images/``, ``masks/`` and ``labels.yaml``.
-
-    Attributes:
-        root: the folder that holds them.
-        split: a list ``splits/NAME.txt``; ``null`` for all images.
-    """
-
-    kind: Literal["folder"]
-    root: FilePath
-    split: str | None = None
-
-
-DataSource = Annotated[VocSource | FolderSource | CocoVocSource | ShapesSource, Field(discriminator="kind")]
-
-
 class ModelSection(Section):
     """The network and what it starts from.
 
@@ -114,6 +58,9 @@ class ModelSection(Section):
         weights: file of a whole network to start from.
         keep_logits: with ``weights``, whether its last layer is taken too; ``false`` for other classes.
         backbone_weights: file of which the backbone is taken, as the ImageNet one.
+        norms: ``batch`` normalises by the statistics of a process's part of a batch; ``synchronized`` by those of the
+            whole batch, on GPUs; ``frozen`` by the statistics that the weights came with, for batches below about 12;
+            the head's learn on where only the backbone came with weights.
         norm_momentum: share of a new batch in the running statistics of every batch norm; ``null`` for the paper's.
     """
 
@@ -124,7 +71,19 @@ class ModelSection(Section):
     weights: FilePath | None = None
     keep_logits: bool = True
     backbone_weights: FilePath | None = None
+    norms: Literal["batch", "synchronized", "frozen"] = "batch"
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _frozen_norms(self) -> ModelSection:
+        if self.norms == "frozen" and self.norm_momentum is not None:
+            raise ValueError("norms 'frozen' leaves the running statistics alone; set norm_momentum to null")
+        if self.norms == "frozen" and self.weights is None and self.backbone_weights is None:
+            raise ValueError(
+                "norms 'frozen' normalises by statistics that weights come with, and there are none; "
+                "name a file as weights or backbone_weights, or set norms to 'batch'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_start(self) -> ModelSection:
@@ -142,6 +101,7 @@ class DataSection(Section):
         crop_size: side of the training crops, in pixels.
         scales: factors, one of which each training image is resized by.
         flip: chance of a mirror image.
+        photometric: changes of colour; ``null`` for none, as in the paper.
         batch_size: crops a step, of all processes together.
         num_workers: reading processes; 0 reads in the training process. It changes no result.
     """
@@ -150,25 +110,10 @@ class DataSection(Section):
     val: DataSource
     crop_size: Annotated[int, Field(ge=17)] = 513
     scales: Scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    flip: Share = 0.5
+    photometric: PhotometricSection | None = None
     batch_size: PositiveInt = 16
     num_workers: Natural = 2
-
-
-class OptimizerSection(Section):
-    """Stochastic gradient descent with momentum and a rate that falls as ``lr * (1 - step / steps) ** power``.
-
-    Attributes:
-        lr: learning rate of the first step; the last layer's bias has twice that.
-        momentum: of the gradient.
-        weight_decay: on the kernels of convolutions that are not depthwise.
-        power: of the schedule; 0 keeps the rate.
-    """
-
-    lr: PositiveFloat = 0.007
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 4e-5
-    power: Annotated[float, Field(ge=0)] = 0.9
 
 
 class ValidationSection(Section):
@@ -195,13 +140,17 @@ class Experiment(Section):
         seed: of weights, order, augmentation and dropout.
         model: the network.
         data: the data sets.
+        loss: what is minimised.
         optimizer: the optimizer and its schedule.
+        average: moving average of the weights; ``null`` for none.
         steps: optimizer steps in all.
         validation: when and how it is validated.
+        checkpoint: when states to go on from are written.
         precision: 32, or mixed with 16-bit floats.
         device: ``auto`` takes a GPU where there is one.
         channels_last: memory layout; faster on CPUs and GPUs alike.
-        log_every: steps between two entries of the logs.
+        compile: whether steps run through ``torch.compile``; on CPUs it is slower.
+        log: what is written down on the way.
         output: folder of the results; ``null`` for ``runs/NAME``.
     """
 
@@ -209,13 +158,17 @@ class Experiment(Section):
     seed: Seed = 0
     model: ModelSection = ModelSection()
     data: DataSection
+    loss: LossSection = LossSection()
     optimizer: OptimizerSection = OptimizerSection()
+    average: AverageSection | None = None
     steps: PositiveInt
     validation: ValidationSection = ValidationSection()
+    checkpoint: CheckpointSection = CheckpointSection()
     precision: Literal[32, "bf16-mixed", "16-mixed"] = 32
     device: Literal["auto", "cpu", "cuda"] = "auto"
     channels_last: bool = True
-    log_every: PositiveInt = 50
+    compile: bool = False
+    log: LogSection = LogSection()
     output: FilePath | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,38 @@ PAD_VALUE = 128
 """The mean pixel 127.5 rounded to uint8: 0.004 after normalisation to -1..1, where TensorFlow pads with exactly 0."""
 
 
+@dataclass(frozen=True)
+class ColourJitter:
+    """Random changes of colour, in random order, each drawn evenly from its range.
+
+    Attributes:
+        brightness: greatest change, as a share of the brightness.
+        contrast: greatest change, as a share of the distance to the mean grey.
+        saturation: greatest change, as a share of the distance to grey.
+        hue: greatest turn of the hue, as a share 0..0.5 of the circle.
+        chance: of a change at all, 0..1.
+    """
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.02
+    chance: float = 0.5
+
+
 class TrainTransform:
     """The paper's augmentation: a random scale, padding to the crop, a random crop, a random mirror image.
 
     The scale is one of ``scales``; sides become ``int(side * scale)``; the image is resized bilinearly, the mask to the
     nearest pixel, both with aligned corners. Padding goes right and below only, with the mean pixel (``PAD_VALUE``) and
-    the ignore index. No change of colours, no normalisation: the model does that itself.
+    the ignore index. No change of colours unless asked for; no normalisation: the model does that itself.
 
     Args:
         crop_size: side of the square result, in pixels.
         scales: factors, drawn with equal chance.
         flip: chance of mirroring left and right.
         ignore_index: mask value of the padding.
+        colours: changes of colour, which the paper has none of; the padding keeps the mean pixel.
 
     Raises:
         ConfigError: a crop size below 1, no scales or one that is not positive, a chance outside 0..1.
@@ -51,6 +72,7 @@ class TrainTransform:
         scales: Sequence[float] = SCALES,
         flip: float = 0.5,
         ignore_index: int = IGNORE_INDEX,
+        colours: ColourJitter | None = None,
     ) -> None:
         if crop_size < 1 or not scales or min(scales) <= 0 or not 0 <= flip <= 1:
             raise ConfigError(
@@ -60,6 +82,7 @@ class TrainTransform:
         self.crop_size = crop_size
         self._pipeline = A.Compose(
             [
+                *([_jitter(colours)] if colours else []),
                 RandomScale(scales),
                 A.PadIfNeeded(crop_size, crop_size, position="top_left", fill=PAD_VALUE, fill_mask=ignore_index),
                 A.RandomCrop(crop_size, crop_size),
@@ -82,6 +105,16 @@ class TrainTransform:
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._pipeline(image=sample.image, mask=sample.mask)
         return Sample(result["image"], result["mask"], sample.name)
+
+
+def _jitter(colours: ColourJitter) -> A.ColorJitter:
+    return A.ColorJitter(
+        brightness=(1 - colours.brightness, 1 + colours.brightness),
+        contrast=(1 - colours.contrast, 1 + colours.contrast),
+        saturation=(1 - colours.saturation, 1 + colours.saturation),
+        hue=(-colours.hue, colours.hue),
+        p=colours.chance,
+    )
 
 
 class RandomScale(A.DualTransform):  # type: ignore[misc]

@@ -1,36 +1,45 @@
-"""What is kept of a run: the latest network, the best one, and the state to go on from."""
+"""What is kept of a run: the latest network, the best one, and the states to go on from."""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
+from segmnv2.config import Experiment
 from segmnv2.engine.run_folder import RunFolder
 from segmnv2.engine.task import SegmentationTask, Validation
 from segmnv2.errors import WeightsError
 from segmnv2.models.file import save_model
+from segmnv2.models.segmenter import Segmenter
 
 
 class Checkpoints(pl.Callback):
-    """Writes after each validation; each file is replaced only once the new one is complete.
+    """Writes after each validation, and states in between; each file is replaced only once the new one is complete.
 
     The state comes last: whenever it is there, the networks beside it are at least as new.
 
     Args:
         folder: where.
-        experiment: what the networks' files say they come from, as JSON values.
+        experiment: when and how many; and what the networks' files say they come from.
+        network: gives the network that is validated and kept.
 
     Attributes:
         best_miou: the best validation's, in percent, or ``None`` before the first.
         best_step: its step.
+        saved_step: step of the latest state that was written, or ``None``.
     """
 
-    def __init__(self, folder: RunFolder, experiment: dict[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, experiment: Experiment, network: Callable[[], Segmenter]) -> None:
         self.folder = folder
         self.experiment = experiment
+        self.network = network
         self.best_miou: float | None = None
         self.best_step = 0
         self.saved_step: int | None = None
@@ -42,6 +51,28 @@ class Checkpoints(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember it."""
         self.best_miou, self.best_step = state_dict["best_miou"], state_dict["best_step"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count the batch after whose end a state is written as done: Lightning does so a moment later only."""
+        for progress in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(progress, dict):
+                progress["completed"] = progress["ready"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write a state if one is due and no validation, which writes one too, comes next.
+
+        Raises:
+            WeightsError: it cannot be written.
+        """
+        step, every = trainer.global_step, self.experiment.checkpoint.every
+        validated = step % self.experiment.validation.every == 0 or step >= self.experiment.steps
+        part_of_step = (batch_idx + 1) % self.experiment.optimizer.accumulate
+        if every is not None and step % every == 0 and not validated and not part_of_step:
+            self._save_state(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the files.
@@ -57,17 +88,16 @@ class Checkpoints(pl.Callback):
         best = self.best_miou
         if best is None or validation.miou > best or (math.isnan(best) and not math.isnan(validation.miou)):
             self.best_miou, self.best_step = validation.miou, validation.step
-            self._save_model(trainer, pl_module, validation, best=True)
-        self._save_model(trainer, pl_module, validation, best=False)
+            self._save_model(trainer, validation, best=True)
+        self._save_model(trainer, validation, best=False)
         self._save_state(trainer)
-        self.saved_step = validation.step
 
-    def _save_model(self, trainer: pl.Trainer, task: SegmentationTask, validation: Validation, *, best: bool) -> None:
+    def _save_model(self, trainer: pl.Trainer, validation: Validation, *, best: bool) -> None:
         if not trainer.is_global_zero:
             return
         miou = None if math.isnan(validation.miou) else validation.miou
-        provenance = {"experiment": self.experiment, "step": validation.step, "val_miou": miou}
-        save_model(self.folder.best if best else self.folder.last, task.model, provenance)
+        provenance = {"experiment": self.experiment.to_dict(), "step": validation.step, "val_miou": miou}
+        save_model(self.folder.best if best else self.folder.last, self.network(), provenance)
 
     def _save_state(self, trainer: pl.Trainer) -> None:
         """Write Lightning's checkpoint beside its place, then move it there: Lightning itself may copy across disks."""
@@ -77,11 +107,28 @@ class Checkpoints(pl.Callback):
             if trainer.is_global_zero:
                 with partial.open("rb+") as file:
                     os.fsync(file.fileno())
+                self._keep(partial, trainer.global_step)
                 partial.replace(self.folder.state)
         except OSError as error:
             raise WeightsError(
-                f"{self.folder.state}: cannot be written ({error}); make room on the disk and go on with --resume"
+                f"{self.folder.state}: cannot be written ({error}); make room on the disk and go on with --resume last"
             ) from error
         finally:
             if trainer.is_global_zero:
                 partial.unlink(missing_ok=True)
+        self.saved_step = trainer.global_step
+
+    def _keep(self, complete: Path, step: int) -> None:
+        """Keep a state under its step's name too, and of those only the latest."""
+        keep = self.experiment.checkpoint.keep
+        if keep > 1:
+            named = self.folder.state_of(step)
+            named.unlink(missing_ok=True)
+            try:
+                os.link(complete, named)
+            except OSError:  # not every file system has links
+                shutil.copyfile(complete, named)
+        kept = self.folder.states() if keep > 1 else []
+        for old in set(self.folder.states()) - set(kept[:keep]):
+            with suppress(OSError):
+                old.unlink()

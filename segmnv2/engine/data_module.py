@@ -43,7 +43,7 @@ class SegmentationData(pl.LightningDataModule):
         return training_loader(
             self.train,
             self.transform,
-            batch_size=processes.share(data.batch_size),
+            batch_size=processes.share(data.batch_size, self.experiment.optimizer.accumulate),
             seed=self.experiment.seed,
             start=self.trainer.global_step * data.batch_size,
             num_workers=data.num_workers,

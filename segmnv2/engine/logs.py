@@ -47,6 +47,8 @@ class StepLog(pl.Callback):
         """Add the step, and log when it is time."""
         self._losses.append(outputs["loss"].detach())
         self._images += len(batch["name"]) * trainer.world_size
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
         if trainer.global_step % self.every and trainer.global_step != trainer.max_steps:
             return
         self._pause()

@@ -51,7 +51,21 @@ def build_schedule(
     optimizer: torch.optim.Optimizer, section: OptimizerSection, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Return the schedule, to be advanced once a step."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, partial(poly_factor, steps=steps, power=section.power))
+    factor = partial(rate_factor, steps=steps, power=section.power, warmup_steps=section.warmup_steps)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def rate_factor(step: int, *, steps: int, power: float, warmup_steps: int) -> float:
+    """Return what the learning rate of step 0, 1, ... is multiplied by: the poly schedule, times a rise to 1 at first.
+
+    Args:
+        step: optimizer steps done.
+        steps: in all.
+        power: of the poly schedule.
+        warmup_steps: the first of them has the factor 1 / warmup_steps, the last one 1; 0 leaves the schedule alone.
+    """
+    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return rise * poly_factor(step, steps=steps, power=power)
 
 
 def poly_factor(step: int, *, steps: int, power: float) -> float:

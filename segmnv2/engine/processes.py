@@ -38,18 +38,38 @@ class Processes:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
 
-    def share(self, batch_size: int) -> int:
-        """Return this process's part of a batch.
+    def share(self, batch_size: int, accumulate: int = 1) -> int:
+        """Return the crops that this process computes at once.
+
+        Args:
+            batch_size: crops of a step.
+            accumulate: parts that a step is computed in.
 
         Raises:
             ConfigError: the batch cannot be divided evenly.
         """
-        if batch_size % self.count:
-            raise ConfigError(
-                f"data.batch_size: {batch_size} cannot be divided among {self.count} processes; "
-                f"give a multiple of {self.count}: it counts the crops of all of them together"
+        parts = self.count * accumulate
+        if batch_size % parts:
+            split = [f"{self.count} processes"] * (self.count > 1) + [f"{accumulate} parts of a step"] * (
+                accumulate > 1
             )
-        return batch_size // self.count
+            raise ConfigError(
+                f"data.batch_size: {batch_size} cannot be divided among {' and '.join(split)}; "
+                f"give a multiple of {parts}: it counts the crops of all of them together"
+            )
+        return batch_size // parts
+
+    def check_validation(self, images: int) -> None:
+        """Make sure that each process has an image to validate, without which they would wait for one another.
+
+        Raises:
+            ConfigError: there are fewer images than processes.
+        """
+        if images < self.count:
+            raise ConfigError(
+                f"data.val: {images} image(s) to validate and {self.count} processes; each needs one: "
+                "validate on more (validation.limit), or start fewer processes"
+            )
 
 
 _VARIABLES = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_WORLD_SIZE": "1"}

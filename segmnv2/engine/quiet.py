@@ -16,6 +16,8 @@ MEANINGLESS = (
     ".*LeafSpec.*is deprecated.*",
     # The device is named in the experiment.
     "GPU available but not used.*",
+    # Frozen batch norms are.
+    ".*module\\(s\\) in eval mode.*",
     # A user's folder for several runs is no mistake.
     ".*Experiment logs directory.*",
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
@@ -15,18 +16,25 @@ from rich.console import Console
 from segmnv2.build import build_datasets, build_model, build_transform
 from segmnv2.config import Experiment
 from segmnv2.data.sample import SegmentationDataset
+from segmnv2.engine.averaging import MovingAverage
 from segmnv2.engine.checkpoints import Checkpoints
-from segmnv2.engine.data_module import SegmentationData
+from segmnv2.engine.claim import claimed
+from segmnv2.engine.data_module import FirstSamples, SegmentationData
 from segmnv2.engine.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
+from segmnv2.engine.pictures import Pictures
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.progress_bar import ProgressBar
 from segmnv2.engine.quiet import quiet_lightning
-from segmnv2.engine.run_folder import RunFolder
+from segmnv2.engine.run_folder import RunFolder, State
+from segmnv2.engine.stops import describe_saved, explained
 from segmnv2.engine.task import SegmentationTask
 from segmnv2.engine.trainer import build_trainer, choose_accelerator, interruptible
+from segmnv2.engine.wandb_log import build_wandb_log
 from segmnv2.errors import ConfigError
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.segmenter import Segmenter
+
+Resume = Literal["no", "last", "auto"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def train(
     experiment: Experiment,
     *,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: Resume = "no",
     overwrite: bool = False,
     report: Callable[[str], None] = print,
     console: Console | None = None,
@@ -62,14 +70,16 @@ def train(
     """Train a network as an experiment says.
 
     Everything that the experiment names is opened before the first step and before the folder is touched. In the folder
-    there are then ``config.yaml``, ``metrics.csv``, ``tensorboard/`` and, from the first validation on,
-    ``last.safetensors``, ``best.safetensors`` (by validation mIOU) and ``last.ckpt``, from which a run can be resumed.
+    there are then ``config.yaml``, ``metrics.csv``, ``tensorboard/``, from the first validation on
+    ``last.safetensors`` and ``best.safetensors`` (by validation mIOU), and ``last.ckpt``, from which a run can be
+    resumed. With a moving average the networks are the average.
 
     Args:
         experiment: what to do.
         out: folder of the results, in place of the experiment's.
-        resume: go on with the run in the folder, from its latest validation; on a CPU the result is to the bit that of
-            a run without the break.
+        resume: ``last`` goes on with the run in the folder, from its latest state; ``auto`` does so where there is a
+            state, and otherwise begins, in a folder that holds a run without one too; ``no`` begins. On CPUs the
+            result is to the bit that of a run without the break.
         overwrite: delete the files of a run that is in the folder.
         report: takes lines for people.
         console: a terminal for a progress bar; without one, progress is lines too.
@@ -79,45 +89,70 @@ def train(
         DatasetError: a data set is missing or faulty.
         MediaError: an image cannot be read.
         WeightsError: named weights are missing or do not fit, or a checkpoint cannot be read or written.
-        SegmnError: the loss is not finite.
+        SegmnError: the loss is not finite, or the run was cut off: a full disk, a lost process.
     """
     began = time.perf_counter()
-    if resume and overwrite:
+    if resume != "no" and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other; to go on with the run give --resume alone")
     processes = Processes.from_environment()
-    processes.share(experiment.data.batch_size)
+    processes.share(experiment.data.batch_size, experiment.optimizer.accumulate)
     if not processes.leads:
         report, console = _say_nothing, None
     folder = RunFolder(Path(out) if out is not None else experiment.output_folder)
+    going_on = resume == "last" or (resume == "auto" and folder.can_resume())
     accelerator = choose_accelerator(experiment)
     torch.manual_seed(experiment.seed)
     train_set, val_set = build_datasets(experiment)
-    model = build_model(experiment.model, train_set.labels, initial_weights=not resume)
+    processes.check_validation(len(FirstSamples(val_set, experiment.validation.limit)))
+    model = build_model(experiment.model, train_set.labels, initial_weights=not going_on)
     data = SegmentationData(train_set, val_set, build_transform(experiment, train_set.labels), experiment)
-    state = folder.resume(experiment) if resume else None
-    if state is None and processes.leads:
-        folder.begin(experiment, overwrite=overwrite)
-    for line in describe(experiment, model, train_set, val_set, accelerator, processes):
-        report(line)
-    report(f"results   {folder.path}" + (f", resumed at step {state['global_step']}" if state else ""))
-
     task = SegmentationTask(model, experiment)
-    checkpoints = Checkpoints(folder, experiment.to_dict())
-    bar = ProgressBar(console) if console is not None and console.is_terminal else None
-    lines = LineLog(bar.write if bar else report, experiment.steps, training=bar is None)
-    loggers = _build_loggers(folder, model, lines, state["global_step"] if state else None)
-    callbacks: list[pl.Callback] = [StepLog(experiment.log_every), checkpoints, *([bar] if bar else [])]
-    with quiet_lightning(), interruptible(lambda: _describe_stop(folder, checkpoints, report)):
-        trainer = build_trainer(experiment, folder.path, accelerator, processes, loggers, callbacks)
-        trainer.fit(task, datamodule=data, ckpt_path=folder.state if resume else None, weights_only=True)
+    state = folder.resume(experiment) if going_on else None
+    with claimed(folder.path) if processes.leads else nullcontext():
+        if state is None and processes.leads:
+            folder.begin(experiment, overwrite=overwrite, unfinished=resume == "auto")
+        for line in describe(experiment, model, train_set, val_set, accelerator, processes):
+            report(line)
+        report(f"results   {folder.path}" + (f", resumed at step {state.step} ({state.file.name})" if state else ""))
+        steps, checkpoints = _fit(task, data, folder, state, accelerator, processes, report, console)
     return TrainingReport(
         folder,
-        steps=trainer.global_step,
+        steps=steps,
         seconds=time.perf_counter() - began,
         miou=task.validation.miou if task.validation else None,
         best_miou=checkpoints.best_miou,
         best_step=checkpoints.best_step,
     )
+
+
+def _fit(
+    task: SegmentationTask,
+    data: SegmentationData,
+    folder: RunFolder,
+    state: State | None,
+    accelerator: str,
+    processes: Processes,
+    report: Callable[[str], None],
+    console: Console | None,
+) -> tuple[int, Checkpoints]:
+    """Train to the end, and return the steps done and what was kept."""
+    experiment = task.experiment
+    average = MovingAverage(experiment.average.decay) if experiment.average else None
+    checkpoints = Checkpoints(folder, experiment, lambda: average.task.model if average else task.model)
+    bar = ProgressBar(console) if console is not None and console.is_terminal else None
+    lines = LineLog(bar.write if bar else report, experiment.steps, training=bar is None)
+    loggers = _build_loggers(experiment, folder, task.model, lines, state, processes)
+    # In this order: a state that is written holds the average of the step, and the log has the step's entry.
+    callbacks = [average, StepLog(experiment.log.every), Pictures(experiment.log.pictures), checkpoints, bar]
+    present = [callback for callback in callbacks if callback]
+
+    def tell_stop() -> None:
+        report(f"stopped; {describe_saved(folder, checkpoints)}")
+
+    with quiet_lightning(), explained(folder, checkpoints), interruptible(tell_stop):
+        trainer = build_trainer(experiment, folder.path, accelerator, processes, loggers, present)
+        trainer.fit(task, datamodule=data, ckpt_path=state.file if state else None, weights_only=True)
+    return trainer.global_step, checkpoints
 
 
 def describe(
@@ -149,17 +184,19 @@ def _say_nothing(_line: str) -> None:
     """Keep the processes beside the first one quiet."""
 
 
-def _build_loggers(folder: RunFolder, model: Segmenter, lines: LineLog, resume_step: int | None) -> list[Logger]:
-    """Return the loggers; what an interrupted run logged after its last checkpoint is struck out."""
+def _build_loggers(
+    experiment: Experiment,
+    folder: RunFolder,
+    model: Segmenter,
+    lines: LineLog,
+    state: State | None,
+    processes: Processes,
+) -> list[Logger]:
+    """Return the loggers; what an interrupted run logged after the state it goes on from is struck out."""
     columns = (*TRAIN_COLUMNS, "val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in model.labels.names))
-    purge_step = None if resume_step is None else resume_step + 1
+    purge_step = state.step + 1 if state else None
     tensorboard = TensorBoardLogger(str(folder.path), name="", version=folder.tensorboard.name, purge_step=purge_step)
-    return [CsvLog(folder.metrics, columns, resume_step), tensorboard, lines]
-
-
-def _describe_stop(folder: RunFolder, checkpoints: Checkpoints, report: Callable[[str], None]) -> None:
-    if checkpoints.saved_step is not None:
-        step = checkpoints.saved_step
-        report(f"stopped; {folder.state} is of step {step}: the same command with --resume goes on from it")
-    else:
-        report("stopped before the first validation; nothing new was saved")
+    loggers: list[Logger] = [CsvLog(folder.metrics, columns, state.step if state else None), tensorboard, lines]
+    if experiment.log.wandb and processes.leads:
+        loggers.append(build_wandb_log(experiment, folder.path))
+    return loggers

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and when a new run may use it."""
+"""The folder of a run: what is in it, when a new run may use it, and what a run goes on from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ FREE_KEYS = (
     "output",
     "device",
     "channels_last",
-    "log_every",
+    "log.every",
+    "log.pictures",
+    "log.wandb",
+    "checkpoint.every",
+    "checkpoint.keep",
     "model.weights",
     "model.backbone_weights",
     "model.keep_logits",
@@ -60,6 +64,14 @@ class RunFolder:
         """All that is needed to go on from the latest validation."""
         return self.path / "last.ckpt"
 
+    def state_of(self, step: int) -> Path:
+        """Where the state of a step is kept, if more than the latest are."""
+        return self.path / f"step_{step:08d}.ckpt"
+
+    def states(self) -> list[Path]:
+        """Return the kept states, the latest first."""
+        return sorted(self.path.glob("step_" + 8 * "[0-9]" + ".ckpt"), reverse=True)
+
     @property
     def metrics(self) -> Path:
         """Losses and validations as a table."""
@@ -71,18 +83,26 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def _present(self) -> list[Path]:
-        files = (self.config, self.last, self.best, self.state, self.metrics, self.tensorboard)
+        files = (self.config, self.last, self.best, self.state, *self.states(), self.metrics, self.tensorboard)
         return [file for file in files if file.exists()]
 
-    def begin(self, experiment: Experiment, *, overwrite: bool) -> None:
+    def begin(self, experiment: Experiment, *, overwrite: bool = False, unfinished: bool = False) -> None:
         """Make the folder ready for a new run; files that are not a run's are left alone.
 
+        Args:
+            experiment: of the run.
+            overwrite: delete the files of a run that is there.
+            unfinished: do so only if it is a run of this experiment that never came to a state.
+
         Raises:
-            ConfigError: it holds a run and ``overwrite`` is not given, or it cannot be written.
+            ConfigError: it holds a run that may not be deleted, or it cannot be written.
         """
+        if unfinished and self.config.exists() and not self.can_resume():
+            self._check_same(experiment)
+            overwrite = True
         if self._present() and not overwrite:
             found = ", ".join(file.name for file in self._present())
-            go_on = "go on with it (--resume), " if self.state.exists() else ""
+            go_on = "go on with it (--resume last), " if self.state.exists() else ""
             raise ConfigError(
                 f"{self.path}: holds a run already ({found}); {go_on}write over it (--overwrite) or choose another "
                 "folder (--out DIR)"
@@ -98,18 +118,32 @@ class RunFolder:
                 f"{self.path}: cannot be written ({error}); choose another folder with --out DIR"
             ) from error
 
-    def resume(self, experiment: Experiment) -> dict[str, Any]:
-        """Return the trainer's state from which the run goes on.
+    def resume(self, experiment: Experiment) -> State:
+        """Return the state from which the run goes on: the latest, or if it is damaged the latest sound one.
 
         Raises:
             ConfigError: there is nothing to go on from, or the experiment is not that of the run.
-            WeightsError: the state cannot be read.
+            WeightsError: no state can be read.
         """
-        if not self.state.exists():
-            raise ConfigError(f"{self.state}: there is no such file, so nothing to resume; start without --resume")
+        found = [file for file in (self.state, *self.states()) if file.exists()]
+        if not found:
+            raise ConfigError(
+                f"{self.state}: there is no such file, so nothing to resume; start without --resume, or with "
+                "--resume auto, which goes on where it can"
+            )
         if self.config.exists():
             self._check_same(experiment)
-        return read_state(self.state)
+        faults = []
+        for file in found:
+            try:
+                return State(file, read_state(file))
+            except WeightsError as error:
+                faults.append(error)
+        raise faults[0]
+
+    def can_resume(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.state.exists() or bool(self.states())
 
     def _check_same(self, experiment: Experiment) -> None:
         before, now = _flatten(load_experiment(self.config).to_dict()), _flatten(experiment.to_dict())
@@ -125,15 +159,28 @@ class RunFolder:
             )
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Read a trainer's state without running any code in it.
+@dataclass(frozen=True)
+class State:
+    """What a run goes on from.
+
+    Attributes:
+        file: where it was read.
+        step: optimizer steps done.
+    """
+
+    file: Path
+    step: int
+
+
+def read_state(path: Path) -> int:
+    """Read a trainer's state as a whole, without running any code in it, and return its step.
 
     Raises:
         WeightsError: it is damaged or no trainer's state.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return {**state, "global_step": int(state["global_step"])}
+        return int(state["global_step"])
     except Exception as error:  # torch.load raises half a dozen unrelated classes on damaged files
         raise WeightsError(
             f"{path}: is damaged or no trainer's state ({type(error).__name__}); "

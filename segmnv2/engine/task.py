@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segmnv2.config import Experiment
 from segmnv2.data.loader import Batch
-from segmnv2.engine.loss import segmentation_loss
+from segmnv2.engine.loss import SegmentationLoss
 from segmnv2.engine.optimizer import build_optimizer, build_schedule
 from segmnv2.errors import SegmnError
 from segmnv2.inference.scores import predict_labels
@@ -52,27 +52,34 @@ class Validation:
 class SegmentationTask(pl.LightningModule):
     """A network in training: loss, optimizer, and validation by the protocol of the evaluation.
 
-    Chance in a step (dropout) is drawn from the seed, the step and the rank alone, as the data are, so a resumed run
-    draws what the unbroken one would have drawn.
+    Chance in a step (dropout) is drawn from the seed, the step, its part and the rank alone, as the data are, so a
+    resumed run draws what the unbroken one would have drawn.
 
     Args:
         model: the network, its weights in place.
-        experiment: optimizer, steps, seed and validation.
+        experiment: loss, optimizer, steps, seed and validation.
 
     Attributes:
         model: the network.
+        loss: what is minimised.
         validation: the latest one, if any.
+
+    Raises:
+        ConfigError: the loss names a class that does not exist.
     """
 
     def __init__(self, model: Segmenter, experiment: Experiment) -> None:
         super().__init__()
         self.model = model
         self.experiment = experiment
+        self.loss = SegmentationLoss(experiment.loss, model.labels)
         self.validation: Validation | None = None
         self._confusion = ConfusionMatrix(model.num_classes, model.labels.ignore_index)
         self._training_stride = model.output_stride
         if experiment.channels_last:
             model.to(memory_format=torch.channels_last)
+        if experiment.compile:
+            model.compile()
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, advanced once a step."""
@@ -80,9 +87,23 @@ class SegmentationTask(pl.LightningModule):
         schedule = build_schedule(optimizer, self.experiment.optimizer, self.experiment.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Make sure that all processes go on from the same step.
+
+        Raises:
+            SegmnError: they do not, as on machines that do not see the same folder.
+        """
+        first = self.trainer.strategy.broadcast(self.global_step)
+        if first != self.global_step:
+            raise SegmnError(
+                f"process {self.global_rank} goes on from step {self.global_step}, the first one from step {first}; "
+                "--out must be a folder that all machines share"
+            )
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the step's chance its own."""
-        key = (DROPOUT_STREAM, self.global_step, self.global_rank)
+        part = batch_idx % self.experiment.optimizer.accumulate
+        key = (DROPOUT_STREAM, self.global_step, self.global_rank, part)
         stream = np.random.SeedSequence(self.experiment.seed, spawn_key=key)
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
 
@@ -92,7 +113,7 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             SegmnError: it is not finite; the files of the batch are named.
         """
-        loss = segmentation_loss(self.model(batch["pixels"]), batch["mask"], self.model.labels.ignore_index)
+        loss: Tensor = self.loss(self.model(batch["pixels"]), batch["mask"])
         if not bool(torch.isfinite(loss)):
             raise SegmnError(
                 f"step {self.global_step + 1}: the loss is {float(loss.detach())}, so training stops; its batch holds "
@@ -107,13 +128,14 @@ class SegmentationTask(pl.LightningModule):
         self._training_stride = self.model.output_stride
         self.model.set_output_stride(self.experiment.validation.output_stride or self._training_stride)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict one image as the evaluation does, in full precision, and count its pixels."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Predict one image as the evaluation does, in full precision, count its pixels, and return its ``labels``."""
         assert len(batch["name"]) == 1
         image, mask = batch["pixels"][0].permute(1, 2, 0).cpu().numpy(), batch["mask"][0].cpu()
         with torch.autocast(self.device.type, enabled=False):
             labels = predict_labels(self.model, image, size=self.experiment.validation.size)
         self._confusion.update(mask, labels)
+        return {"labels": labels}
 
     def on_validation_epoch_end(self) -> None:
         """Sum over the ranks, and log."""

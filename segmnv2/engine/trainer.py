@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,18 @@ def choose_accelerator(experiment: Experiment) -> str:
     """Return ``"gpu"`` or ``"cpu"``.
 
     Raises:
-        ConfigError: a GPU is wanted and there is none, or the precision needs one.
+        ConfigError: a GPU is wanted and there is none, or precision or batch norms need one.
     """
     gpu = torch.cuda.is_available() and experiment.device != "cpu"
     if experiment.device == "cuda" and not gpu:
         raise ConfigError("device: 'cuda' is wanted and PyTorch finds no GPU; use -o device=cpu, or mend the driver")
     if experiment.precision == "16-mixed" and not gpu:
         raise ConfigError("precision: '16-mixed' needs a GPU; on a CPU use -o precision=32 or -o precision=bf16-mixed")
+    if experiment.model.norms == "synchronized" and not gpu:
+        raise ConfigError(
+            "model.norms: 'synchronized' needs GPUs, as PyTorch's synchronized batch norm does; on a CPU use "
+            "-o model.norms=batch, or -o model.norms=frozen for small batches"
+        )
     return "gpu" if gpu else "cpu"
 
 
@@ -47,7 +52,7 @@ def build_trainer(
     accelerator: str,
     processes: Processes,
     loggers: list[Logger],
-    callbacks: list[pl.Callback],
+    callbacks: Sequence[pl.Callback],
 ) -> pl.Trainer:
     """Return a trainer.
 
@@ -59,15 +64,19 @@ def build_trainer(
         loggers: take the measures.
         callbacks: beside the one that has the last step validated.
     """
+    section = experiment.optimizer
     return pl.Trainer(
         accelerator=accelerator,
         devices=processes.local,
         num_nodes=processes.machines,
         strategy="ddp" if processes.count > 1 else "auto",
+        sync_batchnorm=experiment.model.norms == "synchronized" and processes.count > 1,
         precision=experiment.precision,
         max_steps=experiment.steps,
         max_epochs=-1,
-        val_check_interval=experiment.validation.every,
+        accumulate_grad_batches=section.accumulate,
+        gradient_clip_val=section.clip_norm,
+        val_check_interval=experiment.validation.every * section.accumulate,  # counted in batches
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,  # a validation set that cannot be used is noticed at once
         logger=loggers,

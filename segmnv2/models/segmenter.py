@@ -64,6 +64,7 @@ class Segmenter(nn.Module):
         self.head = head
         self.labels = labels
         self.architecture = architecture
+        self._frozen: tuple[nn.Module, ...] = ()
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))
         head.set_output_stride(backbone.output_stride)
@@ -115,6 +116,27 @@ class Segmenter(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = momentum
+
+    def freeze_norms(self, *, backbone_only: bool = False) -> None:
+        """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.
+
+        For batches of fewer than about 12 crops, whose own statistics say too little.
+
+        Args:
+            backbone_only: leave the head's norms out, as when only the backbone's statistics are worth keeping.
+
+        Source: tensorflow/models research/deeplab/train.py, ``fine_tune_batch_norm=False``.
+        """
+        parts = self.backbone if backbone_only else self
+        self._frozen = tuple(module for module in parts.modules() if isinstance(module, nn.BatchNorm2d))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """Switch to training or evaluation; frozen batch norms stay in evaluation."""
+        super().train(mode)
+        for norm in self._frozen:
+            norm.eval()
+        return self
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.

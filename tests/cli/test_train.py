@@ -18,7 +18,7 @@ data:
 steps: 3
 validation: {every: 2, size: 49}
 device: cpu
-log_every: 1
+log: {every: 1}
 """
 
 
@@ -51,9 +51,9 @@ def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: py
     assert main(["train", config, "--out", "here"]) == 0
     assert main(["train", config, "--out", "here"]) == 2
     assert "here: holds a run already" in capsys.readouterr().err
-    assert main(["train", config, "--out", "here", "--resume"]) == 0
+    assert main(["train", config, "--out", "here", "--resume", "last"]) == 0
     assert "resumed at step 3" in capsys.readouterr().out
-    assert main(["train", config, "--out", "here", "--resume", "--overwrite"]) == 2
+    assert main(["train", config, "--out", "here", "--resume", "last", "--overwrite"]) == 2
     assert main(["train", config, "--out", "here", "--overwrite", "-o", "steps=1"]) == 0
 
 

@@ -1,11 +1,29 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmnv2.engine.loss import segmentation_loss
+from segmnv2.config import LossSection
+from segmnv2.engine.loss import SegmentationLoss
+from segmnv2.errors import ConfigError
+from segmnv2.labels import LabelSet
+
+LABELS = LabelSet.numbered(5)
+NOTHING = torch.full((1, 4, 4), 255, dtype=torch.uint8)
+KINDS = ("cross_entropy", "focal", "dice", "lovasz")
+
+
+def build(**values: Any) -> SegmentationLoss:
+    return SegmentationLoss(LossSection(**values), LABELS)
+
+
+def only(kind: str) -> SegmentationLoss:
+    return build(**{"cross_entropy": 0.0, kind: 1.0})
 
 
 def random_case(ignored: float) -> tuple[Tensor, Tensor]:
@@ -18,24 +36,69 @@ def random_case(ignored: float) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("ignored", [0.0, 0.5])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_it_is_torchs_mean_cross_entropy(ignored: float, layout: torch.memory_format) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_by_default_it_is_torchs_mean_cross_entropy(
+    ignored: float, layout: torch.memory_format, weighted: bool
+) -> None:
     logits, mask = random_case(ignored)
+    weights = {LABELS.names[1]: 3.0, LABELS.names[4]: 0.2} if weighted else {}
+    weight = torch.tensor([weights.get(name, 1.0) for name in LABELS.names])
     logits = logits.contiguous(memory_format=layout).requires_grad_()
-    ours, theirs = segmentation_loss(logits, mask, 255), F.cross_entropy(logits, mask.long(), ignore_index=255)
+    ours = build(class_weights=weights)(logits, mask)
+    theirs = F.cross_entropy(logits, mask.long(), weight=weight, ignore_index=255)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)))
 
 
-def test_nothing_to_learn_from_is_a_loss_of_zero_and_no_gradient() -> None:
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = segmentation_loss(logits, torch.full((1, 4, 4), 255, dtype=torch.uint8), 255)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("hard_pixels", [1.0, 0.25])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nothing_to_learn_from_is_a_loss_of_zero_and_no_gradient(kind: str, hard_pixels: float, weighted: bool) -> None:
+    values: dict[str, Any] = {kind: 1.0, "hard_pixels": hard_pixels}
+    loss_of = build(**values, class_weights={LABELS.names[0]: 2.0} if weighted else {})
+    logits = torch.randn(1, 5, 4, 4, requires_grad=True)
+    loss = loss_of(logits, NOTHING)
     loss.backward()
     assert float(loss.detach()) == 0
     assert logits.grad is not None
     assert not logits.grad.any()
 
 
-def test_ignored_pixels_change_nothing() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_ignored_pixels_change_nothing(kind: str) -> None:
     logits, mask = random_case(0.5)
     changed = torch.where((mask == 255)[:, None], 100 * torch.randn_like(logits), logits)
-    torch.testing.assert_close(segmentation_loss(changed, mask, 255), segmentation_loss(logits, mask, 255))
+    torch.testing.assert_close(only(kind)(changed, mask), only(kind)(logits, mask))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_loss_is_least_where_all_is_right_and_its_gradient_leads_there(kind: str) -> None:
+    logits, mask = random_case(0.2)
+    right = 60 * F.one_hot(torch.where(mask == 255, 0, mask).long(), 5).permute(0, 3, 1, 2).float() - 30
+    loss_of = only(kind)
+    assert float(loss_of(right, mask)) < 1e-3 < float(loss_of(logits, mask))
+    moved = logits.clone().requires_grad_()
+    loss_of(moved, mask).backward()
+    assert moved.grad is not None
+    assert float(loss_of(logits - 0.1 * moved.grad / moved.grad.norm(), mask)) < float(loss_of(logits, mask))
+
+
+def test_losses_add_up_with_their_factors() -> None:
+    logits, mask = random_case(0.3)
+    total = build(cross_entropy=0.5, focal=2.0, dice=0.25, lovasz=3.0)(logits, mask)
+    parts = {kind: only(kind)(logits, mask) for kind in KINDS}
+    expected = 0.5 * parts["cross_entropy"] + 2 * parts["focal"] + 0.25 * parts["dice"] + 3 * parts["lovasz"]
+    torch.testing.assert_close(total, expected)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_hard_pixels_are_those_with_the_largest_loss(share: float) -> None:
+    logits, mask = random_case(0.4)
+    each = F.cross_entropy(logits, mask.long(), ignore_index=255, reduction="none")[mask != 255]
+    taken = math.ceil(share * each.numel())
+    torch.testing.assert_close(build(hard_pixels=share)(logits, mask), each.sort(descending=True).values[:taken].mean())
+
+
+def test_a_weight_for_no_class_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.class_weights: catt is no class of the data; they are"):
+        build(class_weights={"catt": 2.0})

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from segmnv2.data.shapes import Shapes
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.engine.processes import Processes
+from segmnv2.engine.run_folder import read_state
 from segmnv2.errors import ConfigError
 from segmnv2.models.file import load_model, read_model_file
 
@@ -24,8 +29,12 @@ SHORT = (
     "data.val.size=48",
     "validation.size=49",
     "validation.every=2",
-    "log_every=1",
+    "log.every=1",
 )
+
+
+OWN_STATISTICS = ("model.norm_momentum=1.0", "data.batch_size=2", "steps=12", "optimizer.lr=0.05", "log.every=100")
+"""With these each process's running statistics are those of its last crop alone; validation must use one's for all."""
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +57,12 @@ def test_a_batch_is_shared_evenly_or_refused() -> None:
         Processes(4, 1, 4).share(6)
 
 
+def test_each_process_needs_an_image_to_validate() -> None:
+    Processes(2, 0, 2).check_validation(2)
+    with pytest.raises(ConfigError, match=r"1 image\(s\) to validate and 2 processes"):
+        Processes(2, 0, 2).check_validation(1)
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_validate_as_one_evaluation_does(tmp_path: Path) -> None:
     overrides = [word for override in SHORT for word in ("-o", override)]
@@ -65,3 +80,60 @@ def test_two_processes_train_and_validate_as_one_evaluation_does(tmp_path: Path)
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert steps == [1, 2, 3]
+
+
+def launch(tmp_path: Path, launcher: list[str], *overrides: str) -> list[str]:
+    """Return a run of the shapes on several processes."""
+    words = [word for override in (*SHORT, *overrides) for word in ("-o", override)]
+    script = [str(ROOT / "tools/train.py"), str(ROOT / "configs/shapes.yaml"), "--out", str(tmp_path / "run")]
+    return [sys.executable, "-m", "torch.distributed.run", *launcher, *script, *words]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_machines_train_and_validate_as_one_evaluation_does(tmp_path: Path) -> None:
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "test"]
+    command = launch(tmp_path, ["--nnodes", "2", "--nproc-per-node", "1", *meeting], *OWN_STATISTICS)
+    machines = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        outputs = [machine.communicate(timeout=240) for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert "2 processes on 2 machine(s)" in outputs[0][0] + outputs[1][0]
+    last = tmp_path / "run" / "last.safetensors"
+    result = evaluate(load_model(last), Shapes(5, (48, 48), 2), size=49)
+    assert read_model_file(last)[1]["provenance"]["val_miou"] == result.miou
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        final = list(csv.DictReader(file))[-1]
+    assert final["val/pixel_accuracy"] == f"{result.accuracy:.6g}"
+
+
+@pytest.mark.slow
+def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_go_on_from(tmp_path: Path) -> None:
+    command = launch(
+        tmp_path, ["--standalone", "--nproc-per-node", "2"], "steps=400", "validation.every=400", "checkpoint.every=2"
+    )
+    state = tmp_path / "run" / "last.ckpt"
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not state.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        listed = subprocess.run(
+            ["ps", "--ppid", str(running.pid), "-o", "pid="], check=True, capture_output=True, text=True
+        )
+        os.kill(max(int(pid) for pid in listed.stdout.split()), signal.SIGKILL)
+        _, errors = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert running.returncode not in (0, None)
+    assert "error: another process of this run was lost, so this one stops too" in errors
+    assert "the same command with --resume last goes on from it" in errors
+    assert read_state(state) >= 2

@@ -7,7 +7,6 @@ import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,38 +14,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from segmnv2.build import build_dataset
-from segmnv2.config import Experiment, load_experiment, parse_experiment
+from segmnv2.config import load_experiment
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.voc_layout import write_voc_layout
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.engine.run import TrainingReport, train
 from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
 from segmnv2.models.file import load_model, read_model_file
-
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "model": {"width": 0.35, "norm_momentum": 0.1},
-    "data": {
-        "train": {"kind": "shapes", "length": 6, "size": 48, "seed": 1},
-        "val": {"kind": "shapes", "length": 3, "size": 48, "seed": 2},
-        "crop_size": 49,
-        "batch_size": 2,
-        "num_workers": 0,
-    },
-    "optimizer": {"lr": 0.01},
-    "steps": 5,
-    "validation": {"every": 2, "size": 49},
-    "device": "cpu",
-    "log_every": 1,
-}
-
-
-def tiny(*overrides: str) -> Experiment:
-    return parse_experiment(TINY, overrides)
-
-
-def ignore(line: str) -> None:
-    pass
+from tests.engine.tiny import ignore, tiny
 
 
 def interrupt_at(step: int, lines: list[str]) -> Callable[[str], None]:
@@ -119,8 +94,8 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_break(whole: TrainingRep
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), out=tmp_path, report=interrupt_at(stop, lines))
     assert signal.getsignal(signal.SIGINT) is handler
-    assert f"last.ckpt is of step {stop - 1}: the same command with --resume" in lines[-1]
-    resumed = train(tiny(), out=tmp_path, resume=True, report=ignore)
+    assert f"last.ckpt is of step {stop - 1}: the same command with --resume last" in lines[-1]
+    resumed = train(tiny(), out=tmp_path, resume="last", report=ignore)
     assert resumed.steps == 5
     assert (resumed.miou, resumed.best_miou, resumed.best_step) == (whole.miou, whole.best_miou, whole.best_step)
     for name in ("last.safetensors", "best.safetensors"):
@@ -137,21 +112,21 @@ def test_the_state_needs_no_unpickling_and_holds_the_momentum(whole: TrainingRep
 
 
 def test_resuming_a_finished_run_changes_nothing(whole: TrainingReport, copy: Path) -> None:
-    result = train(tiny(), out=copy, resume=True, report=ignore)
+    result = train(tiny(), out=copy, resume="last", report=ignore)
     assert (result.steps, result.best_miou) == (5, whole.best_miou)
     assert rows(copy) == rows(whole.folder.path)
 
 
 def test_resuming_needs_no_initial_weights_but_the_same_experiment(copy: Path) -> None:
     moved = tiny("model.weights=gone.safetensors", "data.num_workers=1", "validation.every=1")
-    train(moved, out=copy, resume=True, report=ignore)
+    train(moved, out=copy, resume="last", report=ignore)
     with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.01 before, 0\.02 now"):
-        train(tiny("optimizer.lr=0.02"), out=copy, resume=True, report=ignore)
+        train(tiny("optimizer.lr=0.02"), out=copy, resume="last", report=ignore)
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"last\.ckpt: there is no such file"):
-        train(tiny(), out=tmp_path, resume=True, report=ignore)
+        train(tiny(), out=tmp_path, resume="last", report=ignore)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
@@ -159,7 +134,7 @@ def test_a_damaged_state_is_refused(copy: Path, damage: bytes | None) -> None:
     content = (copy / "last.ckpt").read_bytes()
     (copy / "last.ckpt").write_bytes(content[: len(content) // 2] if damage is None else damage)
     with pytest.raises(WeightsError, match=r"last\.ckpt: is damaged"):
-        train(tiny(), out=copy, resume=True, report=ignore)
+        train(tiny(), out=copy, resume="last", report=ignore)
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over_by_accident(copy: Path) -> None:

@@ -1,0 +1,25 @@
+"""What every part of an experiment has in common, and the types of its values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NaturalFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+OutputStride = Literal[8, 16, 32]
+# Strict checking would ask for a Path or a tuple, which YAML cannot write.
+FilePath = Annotated[Path, Field(strict=False)]
+Scales = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of an experiment: immutable, no unknown keys, no silent conversions such as ``"16"`` to 16."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

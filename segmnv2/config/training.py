@@ -1,0 +1,120 @@
+"""How a network learns: loss, optimizer, averaging, what is kept and what is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from segmnv2.config.section import Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
+
+ClassWeights = dict[str, PositiveFloat]
+
+
+class LossSection(Section):
+    """What is minimised: a sum of losses, each times its factor; 0 leaves one out.
+
+    Attributes:
+        cross_entropy: factor of the mean over the pixels, the paper's loss.
+        focal: factor of the focal loss, which looks less at what is right already.
+        dice: factor of the Dice loss, one minus the overlap of each class.
+        lovasz: factor of the Lovász-Softmax loss, a stand-in for the IoU of each class.
+        class_weights: weight of a class in the cross-entropy by name, 1 for those not named; as ``segmnv2
+            check-data`` suggests for rare classes.
+        hard_pixels: share of the pixels with the largest cross-entropy that it is the mean of; 1 takes all
+            (online hard example mining).
+        gamma: exponent of the focal loss.
+    """
+
+    cross_entropy: NaturalFloat = 1.0
+    focal: NaturalFloat = 0.0
+    dice: NaturalFloat = 0.0
+    lovasz: NaturalFloat = 0.0
+    class_weights: ClassWeights = Field(default_factory=dict)
+    hard_pixels: Annotated[float, Field(gt=0, le=1)] = 1.0
+    gamma: NaturalFloat = 2.0
+
+    @model_validator(mode="after")
+    def _something(self) -> LossSection:
+        if not (self.cross_entropy or self.focal or self.dice or self.lovasz):
+            raise ValueError("all factors are 0, so there is nothing to learn; set cross_entropy to 1")
+        if not self.cross_entropy and (self.class_weights or self.hard_pixels < 1):
+            raise ValueError("class_weights and hard_pixels belong to the cross-entropy; set cross_entropy above 0")
+        return self
+
+
+class OptimizerSection(Section):
+    """Stochastic gradient descent with momentum and a rate that falls as ``lr * (1 - step / steps) ** power``.
+
+    Attributes:
+        lr: learning rate of the first step; the last layer's bias has twice that.
+        momentum: of the gradient.
+        weight_decay: on the kernels of convolutions that are not depthwise.
+        power: of the schedule; 0 keeps the rate.
+        warmup_steps: first steps, over which a factor of the rate rises in a straight line to 1.
+        accumulate: parts that a batch is computed in, one after another, to save memory.
+        clip_norm: length that a longer gradient is shortened to; ``null`` leaves it.
+    """
+
+    lr: PositiveFloat = 0.007
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NaturalFloat = 4e-5
+    power: NaturalFloat = 0.9
+    warmup_steps: Natural = 0
+    accumulate: PositiveInt = 1
+    clip_norm: PositiveFloat | None = None
+
+
+class AverageSection(Section):
+    """A moving average of the weights, which is then what is validated and kept.
+
+    Attributes:
+        decay: share of the old average that a step keeps; at step n at most (1 + n) / (10 + n), so that the
+            start is soon forgotten.
+    """
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+
+class CheckpointSection(Section):
+    """When states to go on from are written, beside those after each validation and after the last step.
+
+    Attributes:
+        every: steps between two; ``null`` for the validations alone.
+        keep: number of latest states that are kept.
+    """
+
+    every: PositiveInt | None = None
+    keep: PositiveInt = 1
+
+
+class LogSection(Section):
+    """What is written down on the way.
+
+    Attributes:
+        every: steps between two entries.
+        pictures: validation images, spread over the set, whose prediction TensorBoard shows after each validation.
+        wandb: project at Weights & Biases that measures are sent to as well; ``null`` for none.
+    """
+
+    every: PositiveInt = 50
+    pictures: Natural = 4
+    wandb: str | None = None
+
+
+class PhotometricSection(Section):
+    """Changes of colour in training images, which the paper has none of; drawn anew for each crop.
+
+    Attributes:
+        brightness: greatest change of the brightness, as a share.
+        contrast: greatest change of the contrast, as a share.
+        saturation: greatest change of the saturation, as a share.
+        hue: greatest turn of the hue, as a share of the circle.
+        chance: of a change at all.
+    """
+
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    chance: Share = 0.5

@@ -1,0 +1,75 @@
+"""What ends a run from outside, in words: a lost process, a full memory."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from segmnv2.engine.checkpoints import Checkpoints
+from segmnv2.engine.run_folder import RunFolder
+from segmnv2.errors import SegmnError
+
+LOST_READER = "DataLoader worker"
+LOST_PROCESS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Socket Timeout",
+    "ncclRemoteError",
+    "remote process exited",
+    "NCCL communicator was aborted",
+    "Timed out waiting",
+)
+"""How PyTorch's gloo and NCCL say that another process is gone."""
+
+
+@contextmanager
+def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
+    """Turn what PyTorch raises when the run is cut off into one message that says what is saved.
+
+    Raises:
+        SegmnError: a reading process, another training process, memory or room on the disk is gone.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SegmnError(
+            f"the GPU's memory is full ({str(error).split('. ')[0]}); lower data.batch_size or data.crop_size, or "
+            f"compute a batch in parts with -o optimizer.accumulate=2; {describe_saved(folder, checkpoints)}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SegmnError(
+            f"{folder.path}: the disk is full ({error}); make room; {describe_saved(folder, checkpoints)}"
+        ) from error
+    except RuntimeError as error:
+        reason = _describe_loss(str(error))
+        if reason is None:
+            raise
+        raise SegmnError(f"{reason}; {describe_saved(folder, checkpoints)}") from error
+
+
+def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
+    """Say from which step the run can go on, and how."""
+    if checkpoints.saved_step is not None:
+        step = checkpoints.saved_step
+        return f"{folder.state} is of step {step}: the same command with --resume last goes on from it"
+    if folder.can_resume():
+        return f"nothing new was saved: the same command with --resume last goes on from {folder.state} again"
+    return "no state was saved yet, so the run begins anew; -o checkpoint.every=100 would save one every 100 steps"
+
+
+def _describe_loss(text: str) -> str | None:
+    """Say what was lost, if that is what an error's text is about."""
+    if LOST_READER in text:
+        return (
+            f"a process that reads data was lost ({text.splitlines()[0]}); most often the memory is full: lower "
+            "data.num_workers, or enlarge the shared memory (docker run --shm-size)"
+        )
+    if any(sign in text for sign in LOST_PROCESS):
+        return "another process of this run was lost, so this one stops too; what it said, if anything, stands above"
+    return None

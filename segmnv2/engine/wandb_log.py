@@ -1,0 +1,44 @@
+"""Measures at Weights & Biases, for who asks for it."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from lightning.pytorch.loggers import WandbLogger
+
+from segmnv2.atomic import atomic_path
+from segmnv2.config import Experiment
+from segmnv2.errors import ConfigError
+
+ID_FILE = "wandb_id.txt"
+"""In the run's folder, so that a resumed run goes on there too."""
+
+
+def build_wandb_log(experiment: Experiment, folder: Path) -> WandbLogger:
+    """Return the log; a resumed run continues its own.
+
+    Args:
+        experiment: its ``log.wandb`` names the project.
+        folder: of the run.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    place = folder / ID_FILE
+    if not place.exists():
+        with atomic_path(place) as partial:
+            partial.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
+    try:
+        return WandbLogger(
+            name=experiment.name,
+            project=experiment.log.wandb,
+            save_dir=folder,
+            id=place.read_text(encoding="utf-8").strip(),
+            resume="allow",
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"log.wandb: {experiment.log.wandb!r} needs the package wandb, which is not installed; "
+            "`pip install wandb`, or -o log.wandb=null"
+        ) from error

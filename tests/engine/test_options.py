@@ -1,0 +1,180 @@
+"""What each option of an experiment does to the training, as a law."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from segmnv2.config import OptimizerSection, parse_experiment
+from segmnv2.data.shapes import SHAPES_LABELS
+from segmnv2.engine import wandb_log
+from segmnv2.engine.optimizer import build_schedule, poly_factor
+from segmnv2.engine.pictures import spread
+from segmnv2.engine.run import train
+from segmnv2.errors import ConfigError
+from segmnv2.models.file import save_model
+from segmnv2.models.zoo import create_model
+from tests.engine.tiny import TINY, ignore, tiny
+
+EQUAL_PARTS = ("data.flip=0", "data.scales=[1.0]", "optimizer.momentum=0", "optimizer.power=0")
+"""With these all crops have as many pixels that count, so that a mean of means is the mean."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    path = tmp_path / "start.safetensors"
+    save_model(path, create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35))
+    return path
+
+
+def frozen(start: Path, *overrides: str) -> Any:
+    values = {**TINY, "model": {"width": 0.35, "weights": str(start), "norms": "frozen"}}
+    return parse_experiment(values, overrides)
+
+
+def trained(folder: Path, experiment: Any) -> dict[str, torch.Tensor]:
+    return load_file(train(experiment, out=folder, report=ignore).folder.last)
+
+
+def test_a_batch_in_parts_is_the_batch(tmp_path: Path, start: Path) -> None:
+    overrides = (*EQUAL_PARTS, "data.batch_size=4", "steps=2")
+    whole = trained(tmp_path / "whole", frozen(start, *overrides))
+    parts = trained(tmp_path / "parts", frozen(start, *overrides, "optimizer.accumulate=2"))
+    before = load_file(start)
+    moved = 0
+    for name, value in whole.items():
+        if not value.is_floating_point():
+            continue
+        torch.testing.assert_close(parts[name], value, rtol=1e-2, atol=2e-3)
+        moved += int(not torch.equal(value, before[name]))
+    assert moved > 50
+
+
+def test_a_batch_that_cannot_be_divided_into_parts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.batch_size: 2 cannot be divided among 3 parts of a step"):
+        train(tiny("optimizer.accumulate=3"), out=tmp_path, report=ignore)
+
+
+def test_frozen_norms_keep_their_statistics_while_their_shifts_learn(tmp_path: Path, start: Path) -> None:
+    before, after = load_file(start), trained(tmp_path / "run", frozen(start, "steps=3"))
+    assert all(torch.equal(after[name], before[name]) for name in before if ".running_" in name)
+    assert any(not torch.equal(after[name], before[name]) for name in before if name.endswith("norm.bias"))
+
+
+@pytest.mark.parametrize("overrides", [["model.norm_momentum=0.1"], ["model.weights=null"]])
+def test_frozen_norms_need_statistics_and_no_momentum(start: Path, overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match="norms 'frozen'"):
+        frozen(start, *overrides)
+
+
+def test_a_clipped_gradient_moves_no_further_than_the_rate_allows(tmp_path: Path, start: Path) -> None:
+    overrides = ("steps=1", "optimizer.momentum=0", "optimizer.weight_decay=0", "optimizer.lr=1.0")
+    before = load_file(start)
+
+    def length(folder: str, clip: str) -> float:
+        after = trained(tmp_path / folder, frozen(start, *overrides, f"optimizer.clip_norm={clip}"))
+        doubled = "head.logits.bias"  # its rate is
+        steps = (
+            (after[name] - before[name]).norm() / (2 if name == doubled else 1)
+            for name in before
+            if before[name].is_floating_point()
+        )
+        return math.sqrt(sum(float(step) ** 2 for step in steps))
+
+    assert length("clipped", "0.01") == pytest.approx(0.01, rel=1e-3)
+    assert length("free", "null") > 0.02
+
+
+def test_the_rate_rises_in_a_straight_line_and_then_falls_as_without() -> None:
+    section = OptimizerSection(lr=2.0, warmup_steps=4)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=section.lr)
+    schedule = build_schedule(optimizer, section, steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    poly = [2.0 * poly_factor(step, steps=10, power=0.9) for step in range(10)]
+    assert rates[:4] == pytest.approx([poly[step] * (step + 1) / 4 for step in range(4)])
+    assert rates[4:] == pytest.approx(poly[4:])
+
+
+def test_synchronized_norms_need_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"model\.norms: 'synchronized' needs GPUs"):
+        train(tiny("model.norms=synchronized"), out=tmp_path, report=ignore)
+
+
+def test_synchronized_norms_reach_every_norm_and_keep_the_names_of_weights() -> None:
+    model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS)
+    names = set(model.state_dict())
+    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert set(converted.state_dict()) == names
+    norms = [module for module in converted.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
+
+
+def test_tensorboard_shows_the_same_images_after_each_validation(tmp_path: Path) -> None:
+    train(tiny("steps=4", "log.pictures=2"), out=tmp_path, report=ignore)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()["images"]
+    assert tags == ["val/shapes_2_000000", "val/shapes_2_000002"]
+    for tag in tags:
+        assert [(image.step, image.height, image.width) for image in events.Images(tag)] == [(2, 48, 144), (4, 48, 144)]
+
+
+@pytest.mark.parametrize(("total", "count"), [(10, 4), (3, 5), (5, 1), (5, 0)])
+def test_images_shown_are_spread_over_the_set(total: int, count: int) -> None:
+    chosen = spread(total, count)
+    assert len(chosen) == min(total, count)
+    assert chosen <= set(range(total))
+    if len(chosen) > 1:
+        assert {0, total - 1} <= chosen
+
+
+def test_losses_of_an_experiment_are_what_is_minimised(tmp_path: Path) -> None:
+    def first_loss(name: str, *overrides: str) -> float:
+        train(tiny("steps=1", *overrides), out=tmp_path / name, report=ignore)
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            return float(next(csv.DictReader(file))["train/loss"])
+
+    plain = first_loss("plain")
+    assert first_loss("double", "loss.cross_entropy=2") == pytest.approx(2 * plain, rel=1e-4)
+    assert first_loss("more", "loss.dice=1") > plain
+
+
+def test_a_compiled_step_is_asked_for_by_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    train(tiny("steps=1"), out=tmp_path / "plain", report=ignore)
+    assert not compiled
+    train(tiny("steps=1", "compile=true"), out=tmp_path / "compiled", report=ignore)
+    assert len(compiled) == 1
+
+
+def test_weights_and_biases_is_an_extra_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: Any) -> None:
+        raise ModuleNotFoundError("wandb")
+
+    monkeypatch.setattr(wandb_log, "WandbLogger", missing)
+    with pytest.raises(ConfigError, match=r"log\.wandb: 'mine' needs the package wandb"):
+        train(tiny("log.wandb=mine"), out=tmp_path, report=ignore)
+
+
+def test_a_resumed_run_goes_on_at_weights_and_biases_under_the_same_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(wandb_log, "WandbLogger", lambda **values: given.append(values))
+    for _ in range(2):
+        wandb_log.build_wandb_log(tiny("log.wandb=mine"), tmp_path)
+    assert given[0] == given[1]
+    assert (given[0]["project"], given[0]["name"]) == ("mine", "tiny")

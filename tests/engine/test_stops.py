@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segmnv2.data.sample import Sample
+from segmnv2.data.shapes import Shapes
+from segmnv2.engine.checkpoints import Checkpoints
+from segmnv2.engine.run import train
+from segmnv2.engine.run_folder import RunFolder, read_state
+from segmnv2.engine.stops import explained
+from segmnv2.errors import SegmnError
+from tests.engine.tiny import ignore, tiny
+
+
+def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, read = os.getpid(), Shapes.__getitem__
+
+    def read_or_die(self: Shapes, index: int) -> Sample:
+        if os.getpid() != main and index == 5 and (tmp_path / "last.ckpt").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, index)
+
+    monkeypatch.setattr(Shapes, "__getitem__", read_or_die)
+    experiment = tiny("steps=200", "validation.every=300", "checkpoint.every=1", "data.num_workers=1")
+    with pytest.raises(SegmnError, match=r"a process that reads data was lost .*last\.ckpt is of step \d+: the same"):
+        train(experiment, out=tmp_path, report=ignore)
+    assert read_state(tmp_path / "last.ckpt") >= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "-o optimizer.accumulate=2"),
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1"), "another process of this run was lost"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower data.num_workers"),
+    ],
+)
+def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exception, expected: str) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(SegmnError) as caught, explained(folder, Checkpoints(folder, tiny(), _no_network)):
+        raise error
+    assert expected in str(caught.value)
+    assert "the run begins anew" in str(caught.value)
+
+
+def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for error in (RuntimeError("a shape is wrong"), PermissionError("no"), ValueError("no")):
+        with pytest.raises(type(error)) as caught, explained(folder, Checkpoints(folder, tiny(), _no_network)):
+            raise error
+        assert caught.value is error
+
+
+def _no_network() -> Any:
+    raise AssertionError
