@@ -1,4 +1,4 @@
-"""Make train_aug of VOC 2012 and SBD: the same as `segmnv2 prepare-voc`."""
+"""Make VOC 2012 and train_aug complete: the same as `segmnv2 prepare-voc`."""
 
 from __future__ import annotations
 

@@ -10,13 +10,43 @@ import typer
 
 
 def prepare_voc(
-    root: Annotated[Path, typer.Argument(help="The VOCdevkit folder, VOC 2012 unpacked in it.")],
-    sbd: Annotated[Path, typer.Option(help="The Semantic Boundaries Dataset's benchmark_RELEASE folder.")],
+    root: Annotated[Path, typer.Argument(help="The VOCdevkit folder; made if missing.")],
+    sbd: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The Semantic Boundaries Dataset's benchmark_RELEASE folder; ROOT/benchmark_RELEASE by default.",
+        ),
+    ] = None,
+    archives: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the archives lie, or are downloaded to; ROOT/archives by default."),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch what is missing, 3.4 GB if all is; this accepts its terms.")
+    ] = False,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Fetch from this folder, files of the same names, and not the publishers'."),
+    ] = None,
 ) -> None:
-    """Add SBD's masks and the list train_aug to VOC 2012, without VOC's validation images."""
-    from segmnv2.data.sbd import build_train_aug
+    """Make VOC 2012 complete, with SBD's masks and the list train_aug, and check it.
 
-    print(build_train_aug(root, sbd, track=_with_progress))
+    What is there is used as it is, and the network only with --download. VOC's validation images stay out of train_aug.
+    """
+    from segmnv2.cli.byte_progress import byte_progress
+    from segmnv2.data.voc_preparation import prepare_voc as run
+
+    done = run(
+        root,
+        sbd=sbd,
+        archives=archives,
+        download=download,
+        mirror=mirror,
+        track=byte_progress,
+        track_names=_with_progress,
+    )
+    print(done)
 
 
 def _with_progress(names: Sequence[str]) -> Iterator[str]:

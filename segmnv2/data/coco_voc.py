@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segmnv2.data.coco_instances import Instance, class_mask
+from segmnv2.data.coco_index import CocoIndex, open_index, pack_instances
+from segmnv2.data.coco_instances import class_mask
 from segmnv2.data.image_file import read_image
+from segmnv2.data.json_records import iterate_records
 from segmnv2.data.sample import Sample
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS
@@ -77,19 +80,12 @@ class CocoAsVoc:
         self.labels = VOC_LABELS
         self.annotations = _find_annotations(Path(root), split)
         self.folder = Path(root) / split
-        content = _read_json(self.annotations)
-        try:
-            _check_categories(self.annotations, content["categories"])
-            self._files, self._sizes, self._instances = _index(content, min_pixels)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, DatasetError):
-                raise
-            raise DatasetError(
-                f"{self.annotations}: is not in the form of COCO's instances ({type(error).__name__}: {error}); "
-                f"give the file instances_{split}.json as unpacked from COCO's annotation archive"
-            ) from error
+        self._index = open_index(self.annotations) or read_annotations(self.annotations)
+        kept = np.flatnonzero(self._index.areas > min_pixels) if min_pixels else np.arange(len(self._index.files))
+        self._kept = kept.tolist()
+        self._files = [self._index.files[number] for number in self._kept]
         self.names = [Path(file).stem for file in self._files]
-        self._check_files(min_pixels, len(content["images"]))
+        self._check_files(min_pixels, len(self._index.files))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -101,14 +97,15 @@ class CocoAsVoc:
             MediaError: the image cannot be read.
             DatasetError: the image has another size than the annotations say, or an outline of it is damaged.
         """
-        path, (height, width) = self.folder / self._files[index], self._sizes[index].tolist()
+        number = self._kept[index]
+        path, (height, width) = self.folder / self._files[index], self._index.sizes[number].tolist()
         image = read_image(path)
         if image.shape[:2] != (height, width):
             raise DatasetError(
                 f"{path}: the image has {image.shape[0]} rows and {image.shape[1]} columns (EXIF rotation applied), "
                 f"{self.annotations} says {height} and {width}; unpack the image anew from COCO's archive"
             )
-        instances = [Instance(*fields) for fields in json.loads(self._instances[index])]
+        instances = self._index.instances(number)
         mask = class_mask(instances, height, width, VOC_LABELS.ignore_index, source=f"{self.annotations}: {path.name}")
         return Sample(image, mask, self.names[index])
 
@@ -144,16 +141,28 @@ def _find_annotations(root: Path, split: str) -> Path:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_annotations(path: Path) -> CocoIndex:
+    """Read an annotation file of COCO.
+
+    Of ``train2017`` that takes half a minute and a gigabyte or so: what is written by
+    :func:`~segmnv2.data.coco_index.write_index` opens at once.
+
+    Raises:
+        DatasetError: the file is damaged or of another form, or its categories are not those of COCO.
+    """
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return _index(path, path.read_text(encoding="utf-8-sig"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(
             f"{path}: cannot be read as JSON ({error}); it is damaged or truncated, unpack it anew from COCO's archive"
         ) from error
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: holds a {type(content).__name__}; give COCO's mapping of images and annotations")
-    return content
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(
+            f"{path}: is not in the form of COCO's instances ({type(error).__name__}: {error}); give the file "
+            f"{path.name} as unpacked from COCO's annotation archive"
+        ) from error
 
 
 def _check_categories(path: Path, categories: list[dict[str, Any]]) -> None:
@@ -168,26 +177,27 @@ def _check_categories(path: Path, categories: list[dict[str, Any]]) -> None:
         )
 
 
-def _index(content: dict[str, Any], min_pixels: int) -> tuple[list[str], np.ndarray, list[bytes]]:
-    """Choose images and pack their instances.
-
-    Packed as JSON text, one piece an image: millions of small objects would be copied, page by page, into each loader
-    process that touches their reference counts, COCO's training set several times over.
-
-    Returns:
-        File names, int (N, 2) heights and widths, and instances as JSON of [annotation id, class, outline].
-    """
+def _index(path: Path, text: str) -> CocoIndex:
+    if text[:64].lstrip()[:1] not in ("", "{"):
+        raise DatasetError(
+            f"{path}: holds a {type(json.loads(text)).__name__}; give COCO's mapping of images and annotations"
+        )
     classes = {number: index for index, (number, _) in enumerate(COCO_CATEGORIES, start=1)}
-    instances: dict[int, list[tuple[int, int, Any]]] = {image["id"]: [] for image in content["images"]}
-    areas = dict.fromkeys(instances, 0.0)
-    for annotation in content["annotations"]:
-        if annotation["category_id"] in classes:
-            image = annotation["image_id"]
-            fields = annotation["id"], classes[annotation["category_id"]], annotation["segmentation"]
-            instances[image].append(fields)
-            areas[image] += float(annotation["area"])
-    images = sorted(content["images"], key=lambda image: int(image["id"]))
-    chosen = [image for image in images if min_pixels == 0 or areas[image["id"]] > min_pixels]
-    files = [str(image["file_name"]) for image in chosen]
-    sizes = np.array([(image["height"], image["width"]) for image in chosen], dtype=np.int64).reshape(-1, 2)
-    return files, sizes, [json.dumps(instances[image["id"]]).encode() for image in chosen]
+    found: dict[str, list[dict[str, Any]]] = {"images": [], "categories": []}
+    absent = {*found, "annotations"}
+    pieces: defaultdict[int, list[bytes]] = defaultdict(list)
+    areas: defaultdict[int, float] = defaultdict(float)
+    for key, record in iterate_records(text):
+        absent.discard(key)
+        if record == []:
+            continue
+        if key in found:
+            found[key].append(record)
+        elif key == "annotations" and record["category_id"] in classes:
+            fields = record["id"], classes[record["category_id"]], record["segmentation"]
+            pieces[record["image_id"]].append(json.dumps(fields, separators=(",", ":")).encode())
+            areas[record["image_id"]] += float(record["area"])
+    if absent:
+        raise KeyError(*sorted(absent))
+    _check_categories(path, found["categories"])
+    return pack_instances(found["images"], pieces, areas)

@@ -1,0 +1,47 @@
+"""A download that is not whole yet, and of what it is a part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from segmnv2.atomic import atomic_path
+from segmnv2.data.sources import Archive
+
+
+class Partial:
+    """What has arrived of a file, with what the server said of the file it belongs to.
+
+    Args:
+        folder: where it is.
+        archive: what it becomes.
+    """
+
+    def __init__(self, folder: Path, archive: Archive) -> None:
+        self.path = folder / f"{archive.name}.partial"
+        self._note = folder / f"{archive.name}.partial.json"
+
+    @property
+    def size(self) -> int:
+        """Bytes that have arrived."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def version(self) -> str | None:
+        """Return the server's mark of the file that the bytes are of; None if it gave none, or the note is damaged."""
+        try:
+            content: Any = json.loads(self._note.read_text(encoding="utf-8"))
+            version = content["version"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return version if isinstance(version, str) else None
+
+    def begin(self, version: str | None) -> None:
+        """Drop what has arrived and note of which file the next bytes are."""
+        self.path.unlink(missing_ok=True)
+        with atomic_path(self._note) as temporary:
+            temporary.write_text(json.dumps({"version": version}), encoding="utf-8")
+
+    def forget(self) -> None:
+        """Drop the note."""
+        self._note.unlink(missing_ok=True)

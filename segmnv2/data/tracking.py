@@ -1,0 +1,18 @@
+"""How long work on bytes tells how far it is, without knowing of terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+Track = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""From what is done and its bytes in all, a context that yields what to call with each number of bytes done.
+
+The number is negative where work starts anew.
+"""
+
+
+@contextmanager
+def untracked(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Tell nobody: the :data:`Track` of those who give none."""
+    yield lambda done: None
