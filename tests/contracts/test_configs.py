@@ -1,24 +1,36 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
+import torch
 import yaml
 
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
+from segmnv2.build import build_model
 from segmnv2.cli.evaluate import SHAPES
-from segmnv2.config import FolderSource, VocSource, load_experiment
+from segmnv2.config import CocoVocSource, Experiment, FolderSource, VocSource, load_experiment
+from segmnv2.data.coco_voc import COCO_CATEGORIES
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.voc_layout import write_voc_layout
 from segmnv2.engine.run import train
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.file import save_backbone, save_model
+from segmnv2.models.catalogue import list_models
+from segmnv2.models.cost import count_parameters
+from segmnv2.models.file import read_model_file, save_backbone, save_model
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
+
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+NAMES = {path.stem: path for path in CONFIGS}
+RECIPES = [path for path in CONFIGS if path.stem.startswith(("coco_", "voc_")) and not path.stem.endswith("_cpu")]
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
 SHORT = (
     "steps=2",
@@ -33,16 +45,51 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a tiny devkit, a tiny folder of pairs, and an untrained backbone and network."""
+    """Folder with a tiny devkit, COCO and folder of pairs, an untrained backbone, and a network of each kind."""
     folder = tmp_path_factory.mktemp("data")
-    for split in ("train", "train_aug", "val"):
+    for split in ("train", "train_aug", "trainval", "val"):
         write_voc_layout(Shapes(2, (64, 48)), folder / "VOCdevkit", split)
+    for split in ("train2017", "val2017"):
+        write_coco(folder / "coco", split)
     write_pairs(folder / "own")
-    save_backbone(
-        folder / "backbone.safetensors", MobileNetV2(last_conv=True), "mobilenet_v2", {}, TENSORFLOW_NORMALIZATION
-    )
-    save_model(folder / "network.safetensors", create_model("deeplabv3_mobilenet_v2", labels=VOC_LABELS))
+    write_backbone(folder / "backbone.safetensors")
+    for name in list_models():
+        save_model(folder / f"{name}.safetensors", create_model(name, labels=VOC_LABELS))
     return folder
+
+
+def write_backbone(path: Path, width: float = 1.0) -> None:
+    backbone = MobileNetV2(width=width, last_conv=True)
+    save_backbone(path, backbone, "mobilenet_v2", {"width": width}, TENSORFLOW_NORMALIZATION)
+
+
+def write_coco(root: Path, split: str, images: int = 2, size: tuple[int, int] = (64, 48)) -> None:
+    """Write images with one instance of 1600 pixels each."""
+    height, width = size
+    (root / split).mkdir(parents=True)
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{number:012}.jpg", "height": height, "width": width}
+            for number in range(images)
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": COCO_CATEGORIES[number][0],
+                "segmentation": [[4, 4, 44, 4, 44, 44, 4, 44]],
+                "area": 1600.0,
+                "iscrowd": 0,
+            }
+            for number in range(images)
+        ],
+        "categories": [{"id": number, "name": name} for number, name in COCO_CATEGORIES],
+    }
+    for image in content["images"]:
+        noise = np.random.default_rng(image["id"]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        PIL.Image.fromarray(noise).save(root / split / image["file_name"])
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
 def write_pairs(root: Path) -> None:
@@ -56,27 +103,102 @@ def write_pairs(root: Path) -> None:
         (root / "splits" / f"{split}.txt").write_text(split)
 
 
+def short(experiment: Experiment, stand_ins: Path) -> list[str]:
+    """Return overrides that make an experiment a matter of a second, on the stand-ins of its data."""
+    overrides = list(SHORT)
+    for key, source in (("train", experiment.data.train), ("val", experiment.data.val)):
+        for kind, folder in ((VocSource, "VOCdevkit"), (CocoVocSource, "coco"), (FolderSource, "own")):
+            if isinstance(source, kind):
+                overrides.append(f"data.{key}.root={stand_ins / folder}")
+    return overrides
+
+
 def test_there_are_configs() -> None:
-    assert {path.stem for path in CONFIGS} >= {"shapes", "voc_mobilenet_v2_stride16"}
+    assert NAMES.keys() >= {"shapes", "voc_mobilenet_v2_stride16"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_loads_builds_and_runs_two_steps(path: Path, stand_ins: Path, tmp_path: Path) -> None:
     experiment = load_experiment(path)
     assert experiment.name == path.stem
-    overrides = list(SHORT)
-    for key, source in (("train", experiment.data.train), ("val", experiment.data.val)):
-        if isinstance(source, VocSource):
-            overrides.append(f"data.{key}.root={stand_ins / 'VOCdevkit'}")
-        if isinstance(source, FolderSource):
-            overrides.append(f"data.{key}.root={stand_ins / 'own'}")
+    overrides = short(experiment, stand_ins)
     if experiment.model.weights:
-        overrides.append(f"model.weights={stand_ins / 'network.safetensors'}")
+        overrides.append(f"model.weights={stand_ins / experiment.model.name}.safetensors")
     if experiment.model.backbone_weights:
         overrides.append(f"model.backbone_weights={stand_ins / 'backbone.safetensors'}")
     result = train(load_experiment(path, overrides), out=tmp_path, report=lambda line: None)
     assert result.steps == 2
     assert result.folder.best.is_file()
+
+
+def test_every_stage_of_the_paper_has_its_config() -> None:
+    experiments = [load_experiment(path) for path in RECIPES]
+    found = {
+        (each.data.train.kind, each.model.output_stride, each.model.name.endswith("_aspp")) for each in experiments
+    }
+    assert found >= {("coco_voc", 16, False), ("coco_voc", 16, True)}
+    assert found >= {("voc", stride, aspp) for stride in (8, 16) for aspp in (False, True)}
+    for each in experiments:
+        assert each.optimizer.lr == (1e-4 if each.model.norms == "frozen" else 0.007)
+        assert each.data.batch_size >= 12 or each.model.norms == "frozen"
+        assert (each.data.crop_size, each.optimizer.power, each.optimizer.weight_decay) == (513, 0.9, 4e-5)
+        assert each.loss.cross_entropy == 1
+        assert each.loss.focal == each.loss.dice == each.loss.lovasz == 0
+        assert each.data.photometric is None
+        assert each.average is None
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_stage_starts_from_what_the_stage_before_writes(path: Path) -> None:
+    experiment = load_experiment(path)
+    if experiment.data.train.kind == "coco_voc":
+        assert experiment.model.backbone_weights is not None
+    if experiment.model.weights is None:
+        return
+    before = load_experiment(NAMES[experiment.model.weights.parts[1]])
+    assert experiment.model.weights == before.output_folder / "last.safetensors"
+    assert experiment.model.keep_logits
+    for key in ("name", "width", "channel_divisor"):
+        assert getattr(experiment.model, key) == getattr(before.model, key)
+    assert f"configs/{before.name}.yaml" in path.read_text(encoding="utf-8"), "the comment says how it is made"
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ("coco_mobilenet_v2", "voc_coco_mobilenet_v2_stride16", "voc_coco_mobilenet_v2_trainval"),
+        ("coco_mobilenet_v2_aspp", "voc_coco_mobilenet_v2_aspp_stride16", "voc_coco_mobilenet_v2_aspp_stride8"),
+    ],
+)
+def test_the_stages_are_run_one_after_the_other_at_another_width(
+    stages: tuple[str, ...], stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the overrides that the comments in the files give."""
+    monkeypatch.chdir(tmp_path)
+    Path("weights").mkdir()
+    write_backbone(Path("weights/mobilenet_v2_0.35_224.safetensors"), width=0.35)
+    for number, stage in enumerate(stages):
+        overrides = short(load_experiment(NAMES[stage]), stand_ins)
+        start = (
+            f"model.weights=runs/{stages[number - 1]}_0.35/last.safetensors"
+            if number
+            else "model.backbone_weights=weights/mobilenet_v2_0.35_224.safetensors"
+        )
+        overrides += [f"name={stage}_0.35", "model.width=0.35", start]
+        train(load_experiment(NAMES[stage], overrides), report=lambda line: None)
+    provenance = read_model_file(f"runs/{stages[-1]}_0.35/last.safetensors")[1]["provenance"]
+    assert provenance["experiment"]["model"]["weights"] == f"runs/{stages[-2]}_0.35/last.safetensors"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_builds_at_every_width_of_the_paper(path: Path, width: float) -> None:
+    section = load_experiment(path, [f"model.width={width}"]).model
+    with torch.device("meta"):
+        model = build_model(section, VOC_LABELS, initial_weights=False)
+        expected = create_model(section.name, width=width)
+    assert model.output_stride == section.output_stride
+    assert count_parameters(model) == count_parameters(expected)
 
 
 def test_shapes_have_fewer_classes_than_voc() -> None:
