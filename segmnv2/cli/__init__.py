@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import typer
 
+from segmnv2.cli.benchmark import benchmark
+from segmnv2.cli.check_data import check_data
 from segmnv2.cli.demo import demo
 from segmnv2.cli.evaluate import evaluate
 from segmnv2.cli.import_checkpoint import import_checkpoint
 from segmnv2.cli.infer import infer
+from segmnv2.cli.prepare_coco import prepare_coco
 from segmnv2.cli.prepare_voc import prepare_voc
 from segmnv2.cli.report import report
 from segmnv2.cli.train import train
@@ -30,8 +33,11 @@ app.command("infer")(infer)
 app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("train")(train)
+app.add_typer(benchmark, name="benchmark")
 app.command("demo")(demo)
+app.command("check-data")(check_data)
 app.command("prepare-voc")(prepare_voc)
+app.command("prepare-coco")(prepare_coco)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -55,7 +55,7 @@ class FolderSegmentation:
         self._images = _files_by_stem(self.folder / IMAGES, IMAGE_ENDINGS)
         self._masks = _files_by_stem(self.folder / MASKS, MASK_ENDINGS)
         _check_pairs(self.folder, self._images, self._masks)
-        self.labels, self._in_colours = (labels, False) if labels else _read_labels(self.folder / LABELS)
+        self.labels, self._in_colours = (labels, False) if labels else read_labels(self.folder / LABELS)
         self.names = sorted(self._images) if split is None else _read_split(self.folder, split, self._images)
 
     def __len__(self) -> int:
@@ -90,6 +90,11 @@ class FolderSegmentation:
         return read_colour_mask(path, self.labels)
 
 
+def is_passed_over(path: Path) -> bool:
+    """Tell whether a file in ``images`` or ``masks`` is a hidden one or an operating system's own."""
+    return path.name.startswith(".") or path.name in _SYSTEM_FILES
+
+
 def _files_by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     """List a folder; the keys are names without ending."""
     if not folder.is_dir():
@@ -99,7 +104,7 @@ def _files_by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
         )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in _SYSTEM_FILES:
+        if is_passed_over(path):
             continue
         if path.suffix.lower() not in endings or path.is_dir():
             kind = "is a folder" if path.is_dir() else f"has the ending '{path.suffix}'"
@@ -133,8 +138,15 @@ def _check_pairs(root: Path, images: Iterable[str], masks: Iterable[str]) -> Non
         )
 
 
-def _read_labels(path: Path) -> tuple[LabelSet, bool]:
-    """Return the classes, and whether the file gives their colours itself."""
+def read_labels(path: Path) -> tuple[LabelSet, bool]:
+    """Read ``labels.yaml``.
+
+    Returns:
+        The classes, and whether the file gives their colours itself.
+
+    Raises:
+        DatasetError: the file is missing or cannot be used.
+    """
     if not path.is_file():
         raise DatasetError(
             f"{path}: there is no such file; it names the classes in the order of their ids, background first, "

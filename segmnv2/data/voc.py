@@ -43,11 +43,11 @@ class VocSegmentation:
         self, root: str | Path, split: str = "train", *, year: int = 2012, labels: LabelSet = VOC_LABELS
     ) -> None:
         self.labels = labels
-        self.folder = _find_folder(Path(root), year)
+        self.folder = find_folder(Path(root), year)
         self.names = _read_list(self.folder / LISTS, split)
-        _check_files(self.folder, split, IMAGES, self.names, ".jpg", _file_names(self.folder / IMAGES))
-        own = _file_names(self.folder / MASKS)
-        sbd = _file_names(self.folder / SBD_MASKS)
+        _check_files(self.folder, split, IMAGES, self.names, ".jpg", file_names(self.folder / IMAGES))
+        own = file_names(self.folder / MASKS)
+        sbd = file_names(self.folder / SBD_MASKS)
         _check_files(self.folder, split, f"{MASKS} and {SBD_MASKS}", self.names, ".png", own | sbd)
         self._mask_folders = [MASKS if f"{name}.png" in own else SBD_MASKS for name in self.names]
 
@@ -73,7 +73,12 @@ class VocSegmentation:
         return Sample(image, mask, name)
 
 
-def _find_folder(root: Path, year: int) -> Path:
+def find_folder(root: Path, year: int = 2012) -> Path:
+    """Return the folder ``VOC<year>``, which is the root or in it.
+
+    Raises:
+        DatasetError: neither holds lists of splits.
+    """
     for folder in (root / f"VOC{year}", root):
         if (folder / LISTS).is_dir():
             return folder
@@ -102,7 +107,7 @@ def _read_list(lists: Path, split: str) -> list[str]:
     return names
 
 
-def _file_names(folder: Path) -> set[str]:
+def file_names(folder: Path) -> set[str]:
     """List a folder once: ten thousand ids would be as many calls to the file system, slow over a network."""
     return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
 

@@ -15,6 +15,8 @@ from segmnv2.models.zoo import create_model
 from tests.models.test_convert import as_tensorflow, small
 from tests.weights.tensor_bundle_writer import write_checkpoint
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,7 +36,18 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("import", "infer", "evaluate", "report", "train", "demo", "prepare-voc"):
+    for command in (
+        "import",
+        "infer",
+        "evaluate",
+        "report",
+        "train",
+        "demo",
+        "prepare-voc",
+        "prepare-coco",
+        "check-data",
+        "benchmark",
+    ):
         assert command in out
 
 
@@ -116,9 +129,9 @@ def test_report_prints_markdown_or_json(capsys: pytest.CaptureFixture[str]) -> N
     assert "absent" in refused(["report", "table7", "--evaluation", "absent.json"], capsys)
 
 
-@pytest.mark.parametrize("tool", ["train", "infer", "evaluate", "report", "import_weights", "prepare_voc"])
+@pytest.mark.parametrize("tool", sorted(path.stem for path in TOOLS.glob("*.py")))
 def test_every_tool_is_a_door_to_its_command(tool: str) -> None:
-    path = Path(__file__).resolve().parents[2] / "tools" / f"{tool}.py"
-    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=60, check=True)
-    command = {"import_weights": "import", "prepare_voc": "prepare-voc"}.get(tool, tool)
+    script = [sys.executable, str(TOOLS / f"{tool}.py"), "--help"]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
+    command = {"import_weights": "import"}.get(tool, tool.replace("_", "-"))
     assert f"segmnv2 {command}" in done.stdout

@@ -22,8 +22,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/folder_mobilenet_v2.yaml"
 PHOTOS = 10
 SHORT = {
+    "check-data": "--workers 1",
     "train": "-o steps=2 -o data.crop_size=49 -o data.batch_size=2 -o data.num_workers=0 -o model.width=0.35 "
-    "-o validation.size=65 -o log_every=1",
+    "-o validation.size=65 -o log.every=1",
     "evaluate": "--size 65",
     "infer": "--size 65",
 }
@@ -82,9 +83,9 @@ def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.Captur
     assert len(FolderSegmentation("data/own", "val")) == 2
 
     lines = commands()
-    assert list(lines) == ["import", "train", "evaluate", "infer"]
+    assert list(lines) == ["check-data", "import", "train", "evaluate", "infer"]
     assert lines["train"][1] == CONFIG
-    for command in ("train", "evaluate", "infer"):
+    for command in ("check-data", "train", "evaluate", "infer"):
         assert main([*lines[command], *SHORT[command].split()]) == 0, capsys.readouterr().err
     assert load_model("runs/folder_mobilenet_v2/best.safetensors").labels == dataset.labels
     assert "| weed |" in capsys.readouterr().out

@@ -1,0 +1,159 @@
+"""Training steps of segmnv2, transformers and smp on the same batches, taking turns step by step.
+
+    python benchmarks/training_step.py --root data/VOCdevkit --steps 20
+
+Without ``--root`` the pictures are generated; speeds do not depend on what is in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from contenders import Ours, Peer, Smp, Transformers
+
+from segmnv2.benchmark.compare import interleave, paired_ratio
+from segmnv2.benchmark.machine import describe_machine, peak_memory
+from segmnv2.benchmark.rate import Rate, check_count
+from segmnv2.benchmark.table import Row, Table
+from segmnv2.data.loader import Batch, training_loader
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.shapes import Shapes
+from segmnv2.data.transforms import TrainTransform
+from segmnv2.data.voc import VocSegmentation
+from segmnv2.errors import ConfigError, SegmnError
+
+OURS = "segmnv2"
+MARKS = {"transformers": 1.8, "smp": 3.0}
+"""How many times as fast as a peer segmnv2 is meant to be on a CPU."""
+
+DISTINCT = 8
+"""Batches held in memory; more steps go round them."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the comparison and print its table; 0, or 2 with one message when an argument is at fault."""
+    options = parse(arguments)
+    try:
+        table = compare(options)
+        if options.json is not None:
+            table.write_json(options.json)
+    except SegmnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table.to_markdown())
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, metavar="DIR", help="VOCdevkit with real images; generated without it")
+    parser.add_argument(
+        "--crop", type=int, default=513, help="side of the crops; smp gets the next multiple of 8 below"
+    )
+    parser.add_argument("--batch", type=int, default=4, help="crops a step")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps of each, after --warm-up")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps before that are not counted")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
+    parser.add_argument("--bf16", action="store_true", help="segmnv2 with bfloat16 autocast too")
+    parser.add_argument("--compile", action="store_true", help="segmnv2 with torch.compile too (needs a C++ compiler)")
+    parser.add_argument("--smp-stride-16", action="store_true", help="smp at our output stride too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the table with every measurement")
+    return parser.parse_args(arguments)
+
+
+def compare(options: argparse.Namespace) -> Table:
+    """Measure all contenders in one run.
+
+    Raises:
+        SegmnError: an argument is not possible, or the data are missing.
+    """
+    for name in ("crop", "batch", "steps"):
+        check_count(f"--{name}", getattr(options, name))
+    device = choose_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    batches = read_batches(options.root, options.crop, options.batch, min(DISTINCT, options.warm_up + options.steps))
+    steps = build_steps(options, device, batches)
+    seconds = interleave(steps, rounds=options.steps, warm_up=options.warm_up, device=device)
+    rows, verdict = [], []
+    for name, values in seconds.items():
+        if name == OURS:
+            rows.append(Row(name, Rate.of(options.batch, values)))
+            continue
+        if name.startswith(OURS):
+            note = f"{paired_ratio(seconds[OURS], values)} times as fast as {OURS}"
+        else:
+            ratio = paired_ratio(values, seconds[OURS])
+            note = f"{OURS} is {ratio} times as fast"
+            if name in MARKS and device.type == "cpu":
+                reached = "reached" if ratio.median >= MARKS[name] else "missed"
+                verdict.append(f"{OURS} to {name}: {ratio.median:.2f}, mark {MARKS[name]:g}: {reached}.")
+        rows.append(Row(name, Rate.of(options.batch, values), note))
+    memory = peak_memory(device)
+    environment = {
+        **describe_machine(device.type),
+        "device": device.type,
+        "images": "VOC" if options.root else "generated",
+        "batch": options.batch,
+        "crop": options.crop,
+        "steps": options.steps,
+        "peak memory of all together in MB": None if memory is None else round(memory),
+    }
+    return Table(tuple(rows), tuple(verdict), environment)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise ConfigError(f"--device {name}: not here; give auto, cpu, or cuda where PyTorch finds a GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def read_batches(root: Path | None, crop: int, batch: int, count: int) -> list[Batch]:
+    """Return batches as `segmnv2 train` makes them, in memory."""
+    dataset: SegmentationDataset = (
+        VocSegmentation(root, "train") if root is not None else Shapes(batch * count, (max(crop, 16), max(crop, 16)))
+    )
+    loader = training_loader(dataset, TrainTransform(crop), batch_size=batch, seed=0)
+    return list(islice(iter(loader), count))
+
+
+def build_steps(
+    options: argparse.Namespace, device: torch.device, batches: list[Batch]
+) -> dict[str, Callable[[int], object]]:
+    """Return each contender's step, to be called with its number."""
+    ours = {OURS: Ours(device)}
+    if options.bf16:
+        ours[f"{OURS}, bf16"] = Ours(device, bf16=True)
+    if options.compile:
+        ours[f"{OURS}, compiled"] = Ours(device, compiled=True)
+    peers: dict[str, Peer] = {"transformers": Transformers(device, options.crop), "smp": Smp(device)}
+    if options.smp_stride_16:
+        peers["smp, stride 16"] = Smp(device, 16)
+    steps: dict[str, Callable[[int], object]] = {
+        name: partial(_call, contender, batches) for name, contender in ours.items()
+    }
+    for name, peer in peers.items():
+        steps[name] = partial(_call, peer, [peer.prepare(batch) for batch in batches])
+    return steps
+
+
+def _call(contender: Ours | Peer, batches: list[Batch], number: int) -> float:
+    return contender.step(batches[number % len(batches)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Several ways to do the same, measured side by side so that a busy machine is as hard on one as on another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from segmnv2.benchmark.machine import synchronize
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast one way is as another.
+
+    Attributes:
+        median: of the ratios of each round.
+        low: lower end of its 95 % interval (bootstrap over the rounds).
+        high: upper end.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return the median and the interval."""
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[int], object]],
+    *,
+    rounds: int,
+    warm_up: int = 2,
+    device: torch.device | None = None,
+) -> dict[str, list[float]]:
+    """Let all do one thing after another in each round, and time every one.
+
+    Who begins changes from round to round, since the first finds other things in the caches than the last.
+
+    Args:
+        contenders: called with the number of the round, from 0, warm-up included.
+        rounds: how many are measured.
+        warm_up: rounds before them that are not.
+        device: waited for before the clock is read, if it is a GPU.
+
+    Returns:
+        Seconds of each round, by name; equal places are of the same round.
+    """
+    device = device or torch.device("cpu")
+    names = list(contenders)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(warm_up + rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            synchronize(device)
+            began = time.perf_counter()
+            contenders[name](number)
+            synchronize(device)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: values[warm_up:] for name, values in seconds.items()}
+
+
+def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
+    """Return how many times as fast the second is, from seconds a round each for the same work.
+
+    Args:
+        slower: seconds of each round.
+        faster: of the same rounds.
+    """
+    ratios = np.asarray(slower) / np.asarray(faster)
+    draws = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
+    return Ratio(float(np.median(ratios)), float(low), float(high))

@@ -1,0 +1,93 @@
+"""The machine: what it is, how much memory was used, and how to make it read data on one core."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import torch
+
+from segmnv2.config import Experiment
+
+MEGABYTE = 1e6
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Return what speeds depend on, as JSON values.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``, with or without a number.
+    """
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        **gpu,
+        "cores": core_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def describe_experiment(experiment: Experiment) -> dict[str, Any]:
+    """Return which of an experiment's values speeds depend on most, as JSON values."""
+    data = experiment.data
+    return {
+        "experiment": experiment.name,
+        "batch": data.batch_size,
+        "crop": data.crop_size,
+        "output stride": experiment.model.output_stride,
+        "precision": experiment.precision,
+        "channels last": experiment.channels_last,
+    }
+
+
+def core_count() -> int:
+    """Return how many cores this process may use; a container or ``taskset`` may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU to finish what it was given; without this only the giving would be timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin to measure a GPU's memory anew; a process's own peak cannot be forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Return the most memory used, in megabytes of 10^6 bytes; ``None`` where the system does not tell.
+
+    On a GPU it is what tensors took since :func:`forget_peak_memory`, on a CPU what the process took since its start.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / MEGABYTE
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let PyTorch and OpenCV compute on one core while the block runs, as they do in a reading process."""
+    torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv2_threads)

@@ -1,0 +1,96 @@
+"""``segmnv2 check-data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from segmnv2.doctor.examination import Examination
+
+FAULTS_FOUND = 1
+"""Exit code where errors were found in the data; warnings alone leave it 0."""
+
+STANDARD_OUTPUT = Path("-")
+
+
+def check_data(
+    target: Annotated[
+        Path, typer.Argument(metavar="CONFIG-or-ROOT", help="Experiment's YAML file, or a data set's folder.")
+    ],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a folder: list to check; repeatable, the one to train on first. train and val if there."),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Of a folder: YAML file with its classes.")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--override", metavar="KEY=VALUE", help="Of an experiment: replace a value; repeatable."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Reading processes; one a core by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read only the first pairs of each split.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Files of each kind of finding to name.")] = 3,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all findings; - for standard output.")
+    ] = None,
+    html_out: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a copy with repaired masks to a new folder.")
+    ] = None,
+) -> None:
+    """Read every image and mask, and say what is wrong with them before training does.
+
+    The exit code is 0 where there are no errors (warnings are allowed), 1 where there are, 2 where the command itself
+    is wrong.
+    """
+    from rich.console import Console
+
+    from segmnv2.atomic import check_writable
+    from segmnv2.cli.progress import image_progress
+    from segmnv2.doctor.examination import examine, tasks_of
+    from segmnv2.doctor.mending import check_folder, mend
+    from segmnv2.doctor.sources import listings_of
+    from segmnv2.doctor.tables import LEAST_WIDTH, print_examination, print_mending
+    from segmnv2.errors import ConfigError
+
+    for path in (json_out, html_out):
+        if path is not None and path != STANDARD_OUTPUT:
+            check_writable(path)
+    listings = listings_of(target, splits=split or (), labels=labels, overrides=override or ())
+    if fix is not None:
+        check_folder(fix, listings)
+        if limit is not None:
+            raise ConfigError("--fix: needs all pairs read; leave out --limit")
+    with image_progress(len(tasks_of(listings, limit))) as advance:
+        examination = examine(listings, workers=workers, limit=limit, progress=advance)
+    console = Console(stderr=json_out == STANDARD_OUTPUT)
+    if not console.is_terminal:
+        console.width = max(console.width, LEAST_WIDTH)
+    print_examination(examination, console, examples)
+    _write(examination, json_out, html_out)
+    if fix is not None:
+        print_mending(mend(examination, fix), console, examples)
+    console.print(examination.verdict, markup=False, highlight=False, soft_wrap=True)
+    if examination.errors:
+        raise typer.Exit(FAULTS_FOUND)
+
+
+def _write(examination: Examination, json_out: Path | None, html_out: Path | None) -> None:
+    import json
+
+    from segmnv2.atomic import atomic_path
+
+    if json_out is not None:
+        text = json.dumps(examination.to_dict(), indent=1)
+        if json_out == STANDARD_OUTPUT:
+            print(text)
+        else:
+            with atomic_path(json_out) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
+    if html_out is not None:
+        from segmnv2.doctor.page import html_page
+
+        with atomic_path(html_out) as temporary:
+            temporary.write_text(html_page(examination), encoding="utf-8")

@@ -1,0 +1,80 @@
+"""How often classes occur, and the weights that make up for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import yaml
+
+from segmnv2.labels import LabelSet
+
+_DIGITS = 4
+
+
+def _zeros() -> np.ndarray:
+    return np.zeros(256, np.int64)
+
+
+@dataclass
+class Frequencies:
+    """Counts over the masks of a split.
+
+    Attributes:
+        masks: how many were counted.
+        pixels: int64 (256,), pixels of each id.
+        images: int64 (256,), masks that hold the id.
+        around: int64 (256,), pixels of any class in the masks that hold the id.
+    """
+
+    masks: int = 0
+    pixels: np.ndarray = field(default_factory=_zeros)
+    images: np.ndarray = field(default_factory=_zeros)
+    around: np.ndarray = field(default_factory=_zeros)
+
+    def add(self, counts: np.ndarray, labels: LabelSet) -> None:
+        """Count a mask, given the pixels of each of its ids, int64 (256,)."""
+        self.masks += 1
+        self.pixels += counts
+        self.images += counts > 0
+        self.around += np.where(counts > 0, counts[: labels.num_classes].sum(), 0)
+
+    def table(self, labels: LabelSet) -> dict[str, dict[str, float]]:
+        """Return of each class pixels and images, and their shares 0..1 of all pixels of classes and of all masks."""
+        total = int(self.pixels[: labels.num_classes].sum())
+        return {
+            name: {
+                "pixels": int(self.pixels[index]),
+                "pixel_share": int(self.pixels[index]) / max(1, total),
+                "images": int(self.images[index]),
+                "image_share": int(self.images[index]) / max(1, self.masks),
+            }
+            for index, name in enumerate(labels.names)
+        }
+
+    def ignored_share(self, labels: LabelSet) -> float:
+        """Return the share of pixels, 0..1, that are ignored."""
+        return int(self.pixels[labels.ignore_index]) / max(1, int(self.pixels.sum()))
+
+    def weights(self, labels: LabelSet) -> dict[str, float]:
+        """Return a weight for each class that occurs, by median frequency balancing.
+
+        The frequency of a class is its share of the pixels of those images that hold it; its weight is the median of
+        all classes' frequencies divided by its own.
+
+        Source: Eigen and Fergus 2015, Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale
+            Convolutional Architecture, the experiments on semantic labels.
+        """
+        ids = np.flatnonzero(self.pixels[: labels.num_classes])
+        if not len(ids):
+            return {}
+        frequencies = self.pixels[ids] / self.around[ids]
+        weights = np.median(frequencies) / frequencies
+        return {labels.names[i]: float(f"{weight:.{_DIGITS}g}") for i, weight in zip(ids, weights, strict=True)}
+
+
+def weights_yaml(weights: dict[str, float]) -> str:
+    """Return weights as the lines of an experiment."""
+    values: dict[str, Any] = {"loss": {"class_weights": weights}}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,140 @@
+"""One pair, opened and looked at: the part that runs in many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from PIL.ExifTags import Base as ExifTag
+
+from segmnv2.data.image_file import FORMATS, read_image
+from segmnv2.data.sample import Image, Mask
+from segmnv2.doctor.diagnosis import Diagnosis
+from segmnv2.doctor.finding import Finding
+from segmnv2.doctor.listing import Listing, Pair
+from segmnv2.doctor.mask_diagnosis import diagnose_mask
+from segmnv2.doctor.raw_mask import RawMask, read_raw_mask
+from segmnv2.doctor.thumbnail import kept_thumbnail
+from segmnv2.errors import DatasetError, MediaError, SegmnError
+
+_UPRIGHT = 1
+_MANY_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")
+
+Report = Callable[..., Finding]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is kept of a pair: some hundred bytes and its findings, whatever its size.
+
+    Attributes:
+        findings: faults of the pair by itself.
+        image_digest: of the decoded pixels and their size; ``None`` where they cannot be read.
+        mask_digest: of the ids.
+        thumbnail: see :func:`segmnv2.doctor.thumbnail.kept_thumbnail`.
+        counts: int64 (256,), pixels of each id, those of no class too; ``None`` where ids are not known.
+    """
+
+    findings: tuple[Finding, ...]
+    image_digest: bytes | None
+    mask_digest: bytes | None
+    thumbnail: bytes | None
+    counts: np.ndarray | None
+
+
+def inspect_pair(listing: Listing, index: int) -> Reading:
+    """Open a pair of a listing and say what is wrong with it."""
+    pair = listing.pairs[index]
+    if pair.mask is None:
+        return _inspect_sample(listing, index)
+    findings: list[Finding] = []
+    image = _read(pair.image, listing.split, findings)
+    at_mask = partial(_finding, file=str(pair.mask), split=listing.split)
+    try:
+        raw = read_raw_mask(pair.mask)
+    except DatasetError as error:
+        remedy = "save it anew as palette or 8-bit grey PNG of ids"
+        findings.append(at_mask("unreadable-mask", _reason(error, pair.mask), remedy))
+        return _reading(findings, image, None)
+    diagnosis = diagnose_mask(raw, listing.classes)
+    findings += [at_mask(fault.kind, fault.reason, fault.remedy, repair=fault.repair) for fault in diagnosis.faults]
+    if image is not None:
+        findings += _compare_sizes(pair, image, raw, at_mask)
+    return _reading(findings, image, diagnosis)
+
+
+def _inspect_sample(listing: Listing, index: int) -> Reading:
+    """Read a pair as training does, of a data set that makes its masks itself."""
+    assert listing.dataset is not None
+    path = listing.pairs[index].image
+    try:
+        sample = listing.dataset[index]
+    except SegmnError as error:
+        kind = "unreadable-image" if isinstance(error, MediaError) else "unreadable-mask"
+        reason, _, remedy = str(error).rpartition("; ")
+        return Reading((Finding(kind, str(path), reason, remedy, listing.split),), None, None, None, None)
+    return _reading([], sample.image, Diagnosis(sample.mask))
+
+
+def _finding(kind: str, reason: str, remedy: str, *, file: str, split: str, repair: str | None = None) -> Finding:
+    return Finding(kind, file, reason, remedy, split, repair)
+
+
+def _reason(error: SegmnError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _read(path: Path, split: str, findings: list[Finding]) -> Image | None:
+    try:
+        image = read_image(path)
+    except MediaError as error:
+        reason, _, remedy = _reason(error, path).rpartition("; ")
+        findings.append(Finding("unreadable-image", str(path), reason, remedy, split))
+        return None
+    with PIL.Image.open(path, formats=FORMATS) as picture:
+        if picture.format in _MANY_FRAMES and getattr(picture, "is_animated", False):
+            reason, remedy = "has several frames or pages", "save the one that is meant; the first counts"
+            findings.append(Finding("animated", str(path), reason, remedy, split))
+    return image
+
+
+def _compare_sizes(pair: Pair, image: Image, raw: RawMask, at_mask: Report) -> list[Finding]:
+    """Compare the upright image with the mask, which is taken as it is."""
+    with PIL.Image.open(pair.image, formats=FORMATS) as picture:
+        orientation, stored = picture.getexif().get(ExifTag.Orientation, _UPRIGHT), (picture.height, picture.width)
+    height, width = image.shape[:2]
+    rows, columns = raw.values.shape[:2]
+    turned = f"its image {pair.image} is turned by EXIF orientation {orientation}"
+    if (height, width) == (rows, columns):
+        if orientation == _UPRIGHT or stored != (height, width):
+            return []
+        reason = f"{turned}; the sizes do not tell whether the mask is turned as well"
+        remedy = "look at a picture of both; save the image upright, without EXIF, to be sure"
+        return [at_mask("exif-ambiguous", reason, remedy)]
+    sizes = f"the mask has {rows} rows and {columns} columns, its image {pair.image} {height} and {width}"
+    if stored == (rows, columns) and orientation != _UPRIGHT:
+        remedy = "turn the mask as the image is shown, or save the image without its EXIF orientation"
+        return [at_mask("exif-rotation", f"{sizes}: {turned}, the mask is not", remedy)]
+    return [at_mask("size-mismatch", sizes, "export both at one size; scale masks by nearest neighbour only")]
+
+
+def _reading(findings: list[Finding], image: Image | None, diagnosis: Diagnosis | None) -> Reading:
+    ids = diagnosis.ids if diagnosis is not None else None
+    return Reading(
+        tuple(findings),
+        None if image is None else _digest(image),
+        None if ids is None else _digest(ids),
+        None if image is None else kept_thumbnail(image),
+        None if ids is None else np.bincount(ids.ravel(), minlength=256),
+    )
+
+
+def _digest(values: Image | Mask) -> bytes:
+    digest = blake2b(str(values.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.digest()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> object:
+    """The scripts as Python finds them when it runs one."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+def test_training_steps_are_compared_on_the_same_batches(
+    load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--crop", "65", "--batch", "2", "--steps", "1", "--warm-up", "0", "--device", "cpu", "--bf16"]
+    path = tmp_path / "table.json"
+    assert load("training_step").main([*words, "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["segmnv2", "segmnv2, bf16", "transformers", "smp"]
+    for row in rows:
+        assert row["images_per_second"] > 0
+        assert f"| {row['name']} |" in out
+    assert "segmnv2 to transformers" in out
+    assert "segmnv2 to smp" in out
+
+
+def test_the_peers_get_the_same_pixels_in_their_own_form(load) -> None:
+    import torch
+
+    contenders, script = load("contenders"), load("training_step")
+    (batch,) = script.read_batches(None, 65, 2, 1)
+    cpu = torch.device("cpu")
+    same = contenders.Transformers(cpu, 65).prepare(batch)
+    cut = contenders.Smp(cpu).prepare(batch)
+    assert torch.equal(same["pixels"], batch["pixels"])
+    assert torch.equal(cut["mask"], batch["mask"][:, :64, :64])
+    assert batch["pixels"].is_contiguous(memory_format=torch.channels_last)
+    assert same["pixels"].is_contiguous()
+    assert cut["pixels"].is_contiguous()
+
+
+def test_the_loader_is_compared_on_the_same_files(load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "table.json"
+    words = ["--crop", "33", "--batch", "2", "--batches", "2"]
+    assert load("data_pipeline").main([*words, "--json", str(path)]) == 0
+    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["segmnv2", "torchvision v2"]
+    assert "times as fast" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("training_step", ["--steps", "0"], "--steps 0"),
+        ("training_step", ["--device", "tpu"], "--device tpu"),
+        ("training_step", ["--root", "nowhere"], "nowhere: does not exist"),
+        ("data_pipeline", ["--batches", "-1"], "--batches -1"),
+        ("data_pipeline", ["--root", "nowhere"], "nowhere: does not exist"),
+    ],
+)
+def test_a_fault_is_one_message(
+    load, script: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load(script).main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: {message}")

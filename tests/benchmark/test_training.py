@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segmnv2.benchmark.rate import Rate
+from segmnv2.benchmark.steps import WARM_UP, first_batch, measure_steps
+from segmnv2.benchmark.training import benchmark_training, verdict
+from segmnv2.build import build_dataset, build_model
+from segmnv2.config import Experiment, parse_experiment
+from segmnv2.engine.run import train
+from segmnv2.engine.task import SegmentationTask
+from segmnv2.errors import ConfigError
+
+
+def tiny(*overrides: str) -> Experiment:
+    """An experiment whose every batch is the same: one picture, as large as the crop, neither scaled nor mirrored."""
+    shapes = {"kind": "shapes", "length": 1, "size": 33}
+    data = {"train": shapes, "val": shapes, "crop_size": 33, "scales": [1.0], "flip": 0, "batch_size": 2}
+    values = {"name": "tiny", "model": {"width": 0.35}, "steps": 5, "device": "cpu", "log": {"every": 1}}
+    return parse_experiment({**values, "data": {**data, "num_workers": 0}}, overrides)
+
+
+def test_the_three_rows_are_positive_and_in_the_json(tmp_path: Path) -> None:
+    table = benchmark_training(tiny(), steps=2)
+    assert [row.name for row in table.rows] == ["step alone", "loader, 0 workers", "step and loader together"]
+    table.write_json(tmp_path / "table.json")
+    written = json.loads((tmp_path / "table.json").read_text())
+    assert written["verdict"] == list(table.verdict)
+    for row, values in zip(table.rows, written["rows"], strict=True):
+        assert values["name"] == row.name
+        assert values["images_per_second"] == row.rate.median > 0
+        assert values["measurements"] == list(row.rate.values)
+        assert len(row.rate.values) == 2
+        assert np.isfinite(row.rate.values).all()
+        assert f"| {row.name} | {row.rate.median:.4g} |" in table.to_markdown()
+    assert "MB" in table["step alone"].note
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("optimizer.accumulate=2",),
+        ("optimizer.warmup_steps=2", "loss.dice=1", "average={decay: 0.9}", "channels_last=false"),
+        ("precision=bf16-mixed",),
+    ],
+)
+@pytest.mark.parametrize("fixed", [True, False])
+def test_the_steps_are_those_of_a_run(tmp_path: Path, overrides: tuple[str, ...], fixed: bool) -> None:
+    experiment = tiny(f"steps={WARM_UP + 2}", *overrides)
+    dataset = build_dataset(experiment.data.train)
+    batch = first_batch(experiment, dataset) if fixed else None
+    losses = measure_steps(experiment, dataset, steps=2, batch=batch).losses
+    train(experiment, out=tmp_path / "run", report=lambda _: None)
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        logged = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert logged == pytest.approx(losses, rel=1e-5)  # the file has six digits
+    assert len(set(losses)) == WARM_UP + 2
+
+
+def test_the_first_step_has_the_loss_of_the_task() -> None:
+    experiment = tiny()
+    dataset = build_dataset(experiment.data.train)
+    batch = first_batch(experiment, dataset)
+    torch.manual_seed(experiment.seed)
+    task = SegmentationTask(build_model(experiment.model, dataset.labels), experiment).train()
+    task.on_train_batch_start(batch, 0)
+    loss = task.training_step(batch, 0).item()
+    assert measure_steps(experiment, dataset, steps=1, batch=batch).losses[0] == loss
+
+
+def test_steps_with_workers_are_measured_by_whole_turns() -> None:
+    experiment = tiny("data.num_workers=2")
+    steps = measure_steps(experiment, build_dataset(experiment.data.train), steps=3)
+    assert len(steps.rate.values) == 2
+
+
+def test_initial_weights_are_not_needed() -> None:
+    experiment = tiny("model.weights=none.safetensors")
+    assert measure_steps(experiment, build_dataset(experiment.data.train), steps=1).rate.median > 0
+
+
+def test_nothing_to_measure_is_refused() -> None:
+    with pytest.raises(ConfigError, match="steps 0 "):
+        benchmark_training(tiny(), steps=0)
+
+
+@pytest.mark.parametrize(
+    ("step", "loader", "both", "workers", "said"),
+    [
+        (10, 100, 9.8, 1, ("The step limits", "10.0 times", "crop_size")),
+        (10, 4, 3.9, 1, ("The loader limits", "raise data.num_workers from 1 to 3")),
+        (10, 4, 3.9, 0, ("The loader limits", "raise data.num_workers from 0 to 3")),
+        (100, 4, 3.9, 2, ("The loader limits", "50 workers would be needed and there are 4 cores")),
+        (10, 20, 6.5, 0, ("take turns", "from 0 to 1")),
+        (10, 20, 6.5, 2, ("hinder each other", "data.num_workers 1 and 3")),
+    ],
+)
+def test_the_verdict_names_what_limits_and_what_to_change(
+    step: float, loader: float, both: float, workers: int, said: tuple[str, ...]
+) -> None:
+    text = " ".join(verdict(Rate((step,)), Rate((loader,)), Rate((both,)), workers, cores=4))
+    for part in said:
+        assert part in text

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from segmnv2.cli import main
+
+CONFIG = """
+name: tiny
+model: {width: 0.35}
+data:
+  train: {kind: shapes, length: 4, size: 40, seed: 1}
+  val: {kind: shapes, length: 2, size: 40, seed: 2}
+  crop_size: 33
+  batch_size: 2
+  num_workers: 0
+steps: 3
+device: cpu
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(CONFIG)
+    return "tiny.yaml"
+
+
+def test_data_prints_the_table_that_it_writes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark", "data", config, "--batches", "2", "--workers", "1,0", "-o", "data.batch_size=3"]
+    assert main([*words, "--json", "new/data.json"]) == 0
+    out, table = capsys.readouterr().out, json.loads(Path("new/data.json").read_text())
+    assert [row["name"] for row in table["rows"]][-2:] == ["loader, 1 worker", "loader, 0 workers"]
+    assert table["environment"]["batch"] == 3
+    for row in table["rows"]:
+        assert f"| {row['name']} | {row['images_per_second']:.4g} |" in out
+    for sentence in table["verdict"]:
+        assert sentence in out
+
+
+def test_train_prints_the_table_that_it_writes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "train", config, "--steps", "2", "--json", "train.json"]) == 0
+    out, table = capsys.readouterr().out, json.loads(Path("train.json").read_text())
+    assert len(table["rows"]) == 3
+    for row in table["rows"]:
+        assert f"| {row['name']} | {row['images_per_second']:.4g} |" in out
+    assert sorted(file.name for file in Path().iterdir()) == ["tiny.yaml", "train.json"]  # nothing of a run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data", "tiny.yaml", "--batches", "0"], "batches 0"),
+        (["data", "tiny.yaml", "--workers", "1,two"], "--workers '1,two'"),
+        (["data", "tiny.yaml", "--workers", "-1"], "--workers '-1'"),
+        (["train", "tiny.yaml", "--steps", "-2"], "steps -2"),
+        (["train", "tiny.yaml", "--json", "."], ".: is a folder"),
+        (["train", "none.yaml"], "none.yaml"),
+        (["train", "tiny.yaml", "-o", "data.train={kind: voc, root: nowhere, split: train}"], "nowhere"),
+    ],
+)
+def test_a_fault_is_one_message(
+    config: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert "Traceback" not in captured.err

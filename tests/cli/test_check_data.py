@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from segmnv2.cli import main
+from tests.doctor.sound import TWO, all_masks, ids, save_grey, two_classes, write_folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "own", TWO, recode=two_classes)
+
+
+def blacken(root: Path) -> None:
+    for path in all_masks(root):
+        save_grey(path, ids(root, int(path.stem)) * 255)
+
+
+def test_sound_data_exit_with_0(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-data", str(root), "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("11 pairs read: no faults found")
+    assert "class_weights:\n    ground: " in out
+
+
+def test_errors_exit_with_1_and_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blacken(root)
+    assert main(["check-data", str(root), "--workers", "1", "--examples", "2"]) == 1
+    captured = capsys.readouterr()
+    assert "binary-masks" in captured.out
+    assert "and 9 more" in captured.out
+    assert captured.out.rstrip().endswith("11 errors, 0 warnings; mend the errors before training")
+    assert captured.err == ""
+
+
+def test_warnings_alone_exit_with_0(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "images" / "3.png").write_bytes((root / "images" / "2.png").read_bytes())
+    assert main(["check-data", str(root), "--workers", "1"]) == 0
+    assert "0 errors, 1 warning" in capsys.readouterr().out
+
+
+def test_fix_then_check_again(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blacken(root)
+    out = tmp_path / "fixed"
+    assert main(["check-data", str(root), "--workers", "1", "--fix", str(out)]) == 1
+    assert "repaired 11" in capsys.readouterr().out
+    assert main(["check-data", str(out), "--workers", "1"]) == 0
+    assert main(["check-data", str(root), "--workers", "1", "--fix", str(out)]) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+
+
+def test_json_alone_is_on_standard_output(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blacken(root)
+    assert main(["check-data", str(root), "--workers", "1", "--json", "-"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["kinds"] == {"binary-masks": 11}
+    assert "binary-masks" in captured.err
+
+
+def test_json_and_page_are_written(root: Path, tmp_path: Path) -> None:
+    json_file, page = tmp_path / "a" / "r.json", tmp_path / "a" / "r.html"
+    assert main(["check-data", str(root), "--workers", "1", "--json", str(json_file), "--html", str(page)]) == 0
+    assert json.loads(json_file.read_text())["errors"] == 0
+    assert "no faults found" in page.read_text()
+    assert sorted(path.name for path in page.parent.iterdir()) == ["r.html", "r.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: is not there"),
+        (["own", "-o", "steps=1"], "own is a folder"),
+        (["own", "--workers", "0"], "workers is 0"),
+        (["own", "--limit", "0"], "limit is 0"),
+        (["own", "--limit", "1", "--fix", "new"], "leave out --limit"),
+        (["own", "--split", "val", "--split", "val"], "given twice"),
+        (["config.yaml"], "unknown key"),
+        (["own", "--json", "own"], "is a folder"),
+    ],
+)
+def test_bad_input_exits_with_2(
+    root: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root.parent)
+    Path("config.yaml").write_text("name: x\nunknown: 1\n")
+    assert main(["check-data", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not Path("new").exists()
+
+
+def test_a_data_set_without_labels_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "labels.yaml").unlink()
+    assert main(["check-data", str(root)]) == 2
+    assert "names: [background" in capsys.readouterr().err
+
+
+def test_the_tool_is_a_door_to_the_command(root: Path) -> None:
+    PIL.Image.fromarray(np.full((48, 64), 9, np.uint8)).save(root / "masks" / "0.png")
+    tool = Path(__file__).resolve().parents[2] / "tools" / "check_data.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), str(root), "--workers", "1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "ids-out-of-range" in done.stdout

@@ -1,0 +1,368 @@
+"""A data set in each broken form is diagnosed by name, file and remedy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+from segmnv2.data.folder import FolderSegmentation
+from segmnv2.data.shapes import SHAPES_LABELS
+from segmnv2.doctor.finding import KINDS
+from segmnv2.errors import SegmnError
+from tests.doctor.sound import (
+    TWO,
+    all_masks,
+    check,
+    ids,
+    in_colours,
+    kinds,
+    mask_path,
+    save,
+    save_grey,
+    two_classes,
+    write_folder,
+)
+
+Break = Callable[[Path], None]
+
+
+def test_a_sound_data_set_has_no_findings(root: Path) -> None:
+    examination = check(root)
+    assert examination.findings == ()
+    assert examination.verdict == "11 pairs read: no faults found"
+
+
+def test_masks_of_the_palettes_colours_are_sound(root: Path) -> None:
+    for index, path in enumerate(all_masks(root)):
+        if index % 2:
+            save(path, in_colours(ids(root, int(path.stem))))
+    assert check(root).findings == ()
+
+
+def truncate(path: str, length: int | None = None) -> Break:
+    def change(root: Path) -> None:
+        content = (root / path).read_bytes()
+        (root / path).write_bytes(content[: len(content) // 2 if length is None else length])
+
+    return change
+
+
+def remove(path: str) -> Break:
+    return lambda root: (root / path).unlink()
+
+
+def write(path: str, text: str) -> Break:
+    def change(root: Path) -> None:
+        (root / path).write_text(text)
+
+    return change
+
+
+def copy(source: str, target: str) -> Break:
+    def change(root: Path) -> None:
+        shutil.copy(root / source, root / target)
+
+    return change
+
+
+def append(path: str, text: str) -> Break:
+    def change(root: Path) -> None:
+        (root / path).write_text((root / path).read_text() + text)
+
+    return change
+
+
+def empty_images(root: Path) -> None:
+    shutil.rmtree(root / "images")
+    (root / "images").mkdir()
+
+
+def turn_image(root: Path) -> None:
+    """Store the image on its side with the EXIF entry that sets it upright, and the mask as it is stored."""
+    path = root / "images" / "0.png"
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.open(path).save(path, exif=exif)
+
+
+def turn_by_half(root: Path) -> None:
+    path = root / "images" / "0.png"
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    PIL.Image.open(path).save(path, exif=exif)
+
+
+def other_size(root: Path) -> None:
+    save_grey(mask_path(root), ids(root)[:-1])
+
+
+def animate_mask(root: Path) -> None:
+    frames = [PIL.Image.fromarray(ids(root) * 1), PIL.Image.fromarray(np.zeros_like(ids(root)))]
+    frames[0].save(mask_path(root), save_all=True, append_images=frames[1:], default_image=True)
+
+
+def as_jpeg(name: str) -> Break:
+    def change(root: Path) -> None:
+        buffer = BytesIO()
+        PIL.Image.fromarray(ids(root)).save(buffer, "JPEG", quality=70)
+        mask_path(root).unlink()
+        (root / name).write_bytes(buffer.getvalue())
+
+    return change
+
+
+def change_mask(function: Callable[[np.ndarray], np.ndarray]) -> Break:
+    return lambda root: save(mask_path(root), function(ids(root)))
+
+
+def change_all(function: Callable[[np.ndarray], np.ndarray]) -> Break:
+    def change(root: Path) -> None:
+        for path in all_masks(root):
+            save_grey(path, function(ids(root, int(path.stem))))
+
+    return change
+
+
+def smooth(mask: np.ndarray) -> np.ndarray:
+    small = cv2.resize(mask, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(small, mask.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def white(mask: np.ndarray) -> np.ndarray:
+    return two_classes(mask) * 255
+
+
+def without_palette(root: Path) -> None:
+    (root / "labels.yaml").write_text(yaml.safe_dump({"names": list(SHAPES_LABELS.names)}))
+    save(mask_path(root), in_colours(ids(root)))
+
+
+def transparent(mask: np.ndarray) -> np.ndarray:
+    return np.dstack([in_colours(mask), np.full(mask.shape, 9, np.uint8)])
+
+
+def paint_stray(mask: np.ndarray) -> np.ndarray:
+    colours = in_colours(mask)
+    colours[:5] = (1, 250, 250)
+    return colours
+
+
+def save_palette(order: list[int] | None = None, shade: int = 0) -> Break:
+    """Save with a palette in another order, colours staying as they are, or with other colours, ids staying."""
+
+    def change(root: Path) -> None:
+        values, colours = ids(root), np.zeros((256, 3), np.uint8)
+        colours[:5] = SHAPES_LABELS.palette
+        colours[255] = (224, 224, 192)
+        if order is not None:
+            colours[:5] = colours[order]
+            values = np.where(values < 5, np.argsort(order)[values.clip(max=4)], values).astype(np.uint8)
+        picture = PIL.Image.fromarray(values)
+        picture.putpalette(np.abs(colours.astype(int) - shade).astype(np.uint8).tobytes())
+        picture.save(mask_path(root))
+
+    return change
+
+
+def leave_only_background_in_train(root: Path) -> None:
+    for index in range(8):
+        mask = ids(root, index)
+        save_grey(mask_path(root, index), np.where(mask == 4, 0, mask))
+
+
+def recode_jpeg(root: Path) -> None:
+    """Replace a validation image by a training image, compressed anew and half as large, its mask too."""
+    picture = PIL.Image.open(root / "images" / "0.png").convert("RGB")
+    (root / "images" / "9.png").unlink()
+    picture.resize((picture.width * 2, picture.height * 2)).save(root / "images" / "9.jpg", quality=60)
+    save_grey(mask_path(root, 9), ids(root).repeat(2, axis=0).repeat(2, axis=1))
+
+
+def leak(root: Path) -> None:
+    """Copy a training image over a validation image, in another file format."""
+    (root / "images" / "9.png").unlink()
+    PIL.Image.open(root / "images" / "2.png").save(root / "images" / "9.bmp")
+
+
+def duplicate(with_mask: bool) -> Break:
+    def change(root: Path) -> None:
+        shutil.copy(root / "images" / "2.png", root / "images" / "3.png")
+        if with_mask:
+            shutil.copy(mask_path(root, 2), mask_path(root, 3))
+
+    return change
+
+
+Form = tuple[Break, str, str, str, str]
+
+BROKEN: list[Form] = [
+    (empty_images, "empty", "images", "holds no pictures", "images/NAME.jpg"),
+    (write("splits/val.txt", "\n"), "empty", "splits/val.txt", "names no images", "one file name"),
+    (append("splits/val.txt", "zz\n"), "unknown-name", "splits/val.txt", "'zz' is not in images", "files that are"),
+    (append("splits/val.txt", "9\n"), "repeated-name", "splits/val.txt", "names '9' 2 times", "once"),
+    (remove("masks/0.png"), "missing-mask", "images/0.png", r"no .*masks/0\.png", "rename, add"),
+    (remove("images/0.png"), "missing-image", "masks/0.png", r"no image .*images/0\.\*", "rename, add"),
+    (write("images/a.heic", "x"), "wrong-ending", "images/a.heic", r"'\.heic'", "convert it"),
+    (lambda root: (root / "masks/more").mkdir(), "wrong-ending", "masks/more", "is a folder", "move it"),
+    (copy("images/0.png", "images/0.jpg"), "twin-name", "images/0.png", r"as 0\.jpg", "rename one"),
+    (truncate("images/0.png"), "unreadable-image", "images/0.png", "truncated", "replace the file"),
+    (truncate("images/0.png", 0), "unreadable-image", "images/0.png", "empty", "replace"),
+    (write("images/0.png", "text"), "unreadable-image", "images/0.png", "not an image", "convert"),
+    (truncate("masks/0.png"), "unreadable-mask", "masks/0.png", "cannot be read", "save it anew"),
+    (truncate("masks/0.png", 0), "unreadable-mask", "masks/0.png", "0 bytes", "save it anew"),
+    (write("masks/0.png", "text"), "unreadable-mask", "masks/0.png", "not an image", "save it anew"),
+    (other_size, "size-mismatch", "masks/0.png", r"47 rows and 64 columns.*48 and 64", "one size"),
+    (turn_image, "exif-rotation", "masks/0.png", r"orientation 6.*the mask is not", "turn the mask"),
+    (turn_by_half, "exif-ambiguous", "masks/0.png", "orientation 3", "look at a picture"),
+    (animate_mask, "animated", "masks/0.png", "several frames", "save the one"),
+    (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is a JPEG", "export it anew"),
+    (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is a JPEG", "export it anew"),
+    (
+        lambda root: save(mask_path(root), ids(root), format="GIF"),
+        "mask-format",
+        "masks/0.png",
+        "is a GIF",
+        "8-bit grey PNG",
+    ),
+    (change_mask(lambda mask: mask.astype(np.uint16)), "deep-mask", "masks/0.png", "a mask has 8 bits", "8-bit"),
+    (change_mask(transparent), "transparent-mask", "masks/0.png", "transparent", "without alpha"),
+    (without_palette, "rgb-mask", "masks/0.png", "nothing says which class", r"labels\.yaml a palette"),
+    (
+        change_mask(lambda mask: np.dstack([mask] * 3)),
+        "rgb-mask",
+        "masks/0.png",
+        "three equal channels",
+        "one channel",
+    ),
+    (change_mask(paint_stray), "unknown-colours", "masks/0.png", r"\[1, 250, 250\]", "correct the mask"),
+    (
+        change_mask(lambda mask: smooth(in_colours(mask))),
+        "interpolated-mask",
+        "masks/0.png",
+        "colours between those of the classes",
+        "nearest neighbour",
+    ),
+    (change_mask(smooth), "interpolated-mask", "masks/0.png", "between their neighbours", "nearest neighbour"),
+    (
+        change_all(lambda mask: smooth(np.where(mask == 255, 0, mask))),
+        "smoothed-ids",
+        "masks/1.png",
+        "between their neighbours",
+        "nearest neighbour",
+    ),
+    (save_palette([1, 2, 3, 4, 0]), "palette-order", "masks/0.png", "ids are not", "its order"),
+    (save_palette(shade=40), "palette-differs", "masks/0.png", r"training takes the ids", "their palette"),
+    (change_mask(lambda mask: mask + np.uint8(3)), "ids-out-of-range", "masks/0.png", "no class", "correct"),
+    (change_all(white), "binary-masks", "masks/0.png", "0 and 255", r"1\.\.4"),
+    (
+        change_all(lambda mask: np.where(mask == 255, 255, mask + 1)),
+        "shifted-ids",
+        "masks/0.png",
+        "counted from 1",
+        "subtract 1",
+    ),
+    (change_mask(lambda mask: np.full_like(mask, 255)), "all-ignored", "masks/0.png", "all 3072", "draw"),
+    (change_all(lambda mask: np.full_like(mask, 255)), "nothing-to-learn", "", "none of its 8", "look"),
+    (leave_only_background_in_train, "untrained-class", "", "'star'", "move some"),
+    (
+        change_all(lambda mask: np.where(mask == 4, 0, mask)),
+        "absent-class",
+        "",
+        "'star'",
+        "add images",
+    ),
+    (leak, "leak", "images/9.bmp", r"'train', too.*2\.png", "one split only"),
+    (append("splits/val.txt", "0\n"), "leak", "images/0.png", "the same file", "one split only"),
+    (recode_jpeg, "leak-copy", "images/9.jpg", r"0\.png of 'train'.*thumbnails", "one split only"),
+    (duplicate(True), "duplicate", "images/3.png", r"2\.png", "take one"),
+    (duplicate(False), "duplicate-masks", "images/3.png", "another mask", "right"),
+]
+"""How to break it; then kind, file, reason and remedy of what is found."""
+
+
+@pytest.mark.parametrize(("change", "kind", "file", "reason", "remedy"), BROKEN)
+def test_each_fault_is_named(root: Path, change: Break, kind: str, file: str, reason: str, remedy: str) -> None:
+    change(root)
+    found = [finding for finding in check(root).findings if finding.kind == kind]
+    assert str(root / file) in [finding.file for finding in found]
+    finding = next(finding for finding in found if finding.file == str(root / file))
+    assert re.search(reason, finding.reason)
+    assert re.search(remedy, finding.remedy)
+
+
+@pytest.mark.parametrize("change", [form[0] for form in BROKEN])
+def test_no_broken_form_brings_ids_of_no_class_into_training(root: Path, change: Break) -> None:
+    change(root)
+    for split in ("train", "val"):
+        try:
+            dataset = FolderSegmentation(root, split)
+        except SegmnError:
+            continue
+        for index in range(len(dataset)):
+            try:
+                sample = dataset[index]
+            except SegmnError:
+                continue
+            assert sample.image.shape[:2] == sample.mask.shape
+            assert set(np.unique(sample.mask)) <= {*range(SHAPES_LABELS.num_classes), 255}
+
+
+def test_every_kind_is_broken_once() -> None:
+    assert {form[1] for form in BROKEN} | {"missing-list", "shared-names"} == set(KINDS)
+
+
+def test_all_faults_are_found_at_once(root: Path) -> None:
+    for change in (remove("masks/0.png"), remove("images/1.png"), truncate("images/2.png"), other_size_of_three):
+        change(root)
+    append("splits/train.txt", "zz\n")(root)
+    expected = {"missing-mask", "missing-image", "unreadable-image", "size-mismatch", "unknown-name"}
+    assert expected <= kinds(check(root))
+
+
+def other_size_of_three(root: Path) -> None:
+    save_grey(mask_path(root, 3), ids(root, 3)[1:])
+
+
+def test_a_missing_list_names_those_present(root: Path) -> None:
+    found = [finding for finding in check(root, ["train", "odd"]).findings if finding.kind == "missing-list"]
+    assert [finding.file for finding in found] == [str(root / "splits" / "odd.txt")]
+    assert "train, val" in found[0].reason
+
+
+def test_black_and_white_masks_of_two_classes_are_not_taken_for_ignored_ones(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "two", TWO, recode=two_classes)
+    assert check(root).findings == ()
+    for path in all_masks(root):
+        save_grey(path, ids(root, int(path.stem)) * 255)
+    examination = check(root)
+    assert kinds(examination) == {"binary-masks"}
+    assert all("save 1 ('crop') in place of 255" in finding.remedy for finding in examination.findings)
+    assert {finding.file for finding in examination.findings} == {str(path) for path in all_masks(root)}
+
+
+def test_void_among_other_classes_is_no_black_and_white(root: Path) -> None:
+    save_grey(mask_path(root), np.where(ids(root) == 255, 255, 0))
+    assert check(root).findings == ()
+
+
+def test_a_train_split_apart_from_val_needs_no_common_names(tmp_path: Path) -> None:
+    from segmnv2.doctor.examination import examine
+    from segmnv2.doctor.folder_listing import list_folder
+
+    first, second = write_folder(tmp_path / "a"), write_folder(tmp_path / "b")
+    for index in range(3):
+        picture = np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        save(second / "images" / f"{index + 8}.png", picture)
+    (first / "splits" / "train.txt").write_text("".join(f"{i}\n" for i in range(11)))
+    examination = examine([list_folder(first, "train", "train"), list_folder(second, "val", "val")], workers=1)
+    assert kinds(examination) == {"shared-names"}
+    assert "8, 9, 10" in examination.findings[0].reason
