@@ -198,5 +198,5 @@ def _build_loggers(
     tensorboard = TensorBoardLogger(str(folder.path), name="", version=folder.tensorboard.name, purge_step=purge_step)
     loggers: list[Logger] = [CsvLog(folder.metrics, columns, state.step if state else None), tensorboard, lines]
     if experiment.log.wandb and processes.leads:
-        loggers.append(build_wandb_log(experiment, folder.path))
+        loggers.append(build_wandb_log(experiment, folder))
     return loggers

@@ -82,8 +82,14 @@ class RunFolder:
         """Losses and validations for TensorBoard."""
         return self.path / "tensorboard"
 
+    @property
+    def wandb_id(self) -> Path:
+        """The run's name at Weights & Biases, where a resumed run goes on."""
+        return self.path / "wandb_id.txt"
+
     def _present(self) -> list[Path]:
-        files = (self.config, self.last, self.best, self.state, *self.states(), self.metrics, self.tensorboard)
+        networks, states = (self.last, self.best), (self.state, *self.states())
+        files = (self.config, *networks, *states, self.metrics, self.tensorboard, self.wandb_id)
         return [file for file in files if file.exists()]
 
     def begin(self, experiment: Experiment, *, overwrite: bool = False, unfinished: bool = False) -> None:

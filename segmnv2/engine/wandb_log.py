@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 
 from lightning.pytorch.loggers import WandbLogger
 
 from segmnv2.atomic import atomic_path
 from segmnv2.config import Experiment
+from segmnv2.engine.run_folder import RunFolder
 from segmnv2.errors import ConfigError
 
-ID_FILE = "wandb_id.txt"
-"""In the run's folder, so that a resumed run goes on there too."""
 
-
-def build_wandb_log(experiment: Experiment, folder: Path) -> WandbLogger:
+def build_wandb_log(experiment: Experiment, folder: RunFolder) -> WandbLogger:
     """Return the log; a resumed run continues its own.
 
     Args:
@@ -25,16 +22,15 @@ def build_wandb_log(experiment: Experiment, folder: Path) -> WandbLogger:
     Raises:
         ConfigError: the package is not installed.
     """
-    place = folder / ID_FILE
-    if not place.exists():
-        with atomic_path(place) as partial:
+    if not folder.wandb_id.exists():
+        with atomic_path(folder.wandb_id) as partial:
             partial.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
     try:
         return WandbLogger(
             name=experiment.name,
             project=experiment.log.wandb,
-            save_dir=folder,
-            id=place.read_text(encoding="utf-8").strip(),
+            save_dir=folder.path,
+            id=folder.wandb_id.read_text(encoding="utf-8").strip(),
             resume="allow",
         )
     except ModuleNotFoundError as error:

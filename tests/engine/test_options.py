@@ -18,6 +18,7 @@ from segmnv2.engine import wandb_log
 from segmnv2.engine.optimizer import build_schedule, poly_factor
 from segmnv2.engine.pictures import spread
 from segmnv2.engine.run import train
+from segmnv2.engine.run_folder import RunFolder
 from segmnv2.errors import ConfigError
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
@@ -175,6 +176,9 @@ def test_a_resumed_run_goes_on_at_weights_and_biases_under_the_same_id(
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(wandb_log, "WandbLogger", lambda **values: given.append(values))
     for _ in range(2):
-        wandb_log.build_wandb_log(tiny("log.wandb=mine"), tmp_path)
+        wandb_log.build_wandb_log(tiny("log.wandb=mine"), RunFolder(tmp_path))
     assert given[0] == given[1]
+    RunFolder(tmp_path).begin(tiny(), overwrite=True)
+    wandb_log.build_wandb_log(tiny("log.wandb=mine"), RunFolder(tmp_path))
+    assert given[2]["id"] != given[0]["id"]
     assert (given[0]["project"], given[0]["name"]) == ("mine", "tiny")
