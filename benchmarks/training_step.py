@@ -26,6 +26,7 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.data.voc import VocSegmentation
+from segmnv2.engine.memory import keep_freed_memory
 from segmnv2.errors import ConfigError, SegmnError
 
 OURS = "segmnv2"
@@ -62,7 +63,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=2, help="steps before that are not counted")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
-    parser.add_argument("--bf16", action="store_true", help="segmnv2 with bfloat16 autocast too")
+    parser.add_argument("--bf16", action="store_true", help="segmnv2 with bfloat16 autocast too, on a GPU")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="all of them with memory kept as `segmnv2 train` does"
+    )
     parser.add_argument("--compile", action="store_true", help="segmnv2 with torch.compile too (needs a C++ compiler)")
     parser.add_argument("--smp-stride-16", action="store_true", help="smp at our output stride too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the table with every measurement")
@@ -80,6 +84,8 @@ def compare(options: argparse.Namespace) -> Table:
     device = choose_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.keep_memory:
+        keep_freed_memory()
     torch.manual_seed(0)
     batches = read_batches(options.root, options.crop, options.batch, min(DISTINCT, options.warm_up + options.steps))
     steps = build_steps(options, device, batches)
@@ -135,6 +141,8 @@ def build_steps(
     options: argparse.Namespace, device: torch.device, batches: list[Batch]
 ) -> dict[str, Callable[[int], object]]:
     """Return each contender's step, to be called with its number."""
+    if options.bf16 and device.type == "cpu":
+        raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
     ours = {OURS: Ours(device)}
     if options.bf16:
         ours[f"{OURS}, bf16"] = Ours(device, bf16=True)

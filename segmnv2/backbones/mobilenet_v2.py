@@ -93,7 +93,7 @@ class MobileNetV2(Backbone):
             return ConvNormAct(
                 SameConv2d(inputs, outputs, kernel, padding=padding),
                 nn.BatchNorm2d(outputs, eps=norm_eps, momentum=NORM_MOMENTUM),
-                nn.ReLU6(),
+                nn.ReLU6(inplace=True),
             )
 
         channels, *stage_outputs = stage_channels(width, channel_divisor)

@@ -83,8 +83,8 @@ def verdict(step: Rate, loader: Rate, both: Rate, num_workers: int, cores: int |
         return (
             f"The step limits: together they reach {ratio:.0%} of its speed, and the loader alone is "
             f"{loader.median / step.median:.1f} times as fast.",
-            "Change: a smaller data.crop_size or model.width, a larger model.output_stride, or precision bf16-mixed "
-            "where the processor has bfloat16; more workers bring nothing.",
+            "Change: a smaller data.crop_size or model.width, a larger model.output_stride, or on a GPU precision "
+            "bf16-mixed; more workers bring nothing.",
         )
     together = f"together they make {both.median:.4g} images/s, {ratio:.0%} of the step's {step.median:.4g}"
     if num_workers == 0:

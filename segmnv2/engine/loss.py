@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
 from torch import Tensor, nn
 
 from segmnv2.config.training import LossSection
+from segmnv2.engine.cross_entropy import cross_entropy_rows, summed_cross_entropy
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
+from segmnv2.nn.resize import upsample_logits
 
 MODE = "multiclass"
 
@@ -51,47 +52,49 @@ class SegmentationLoss(nn.Module):
         }
         self.terms = nn.ModuleDict({name: term for name, term in terms.items() if getattr(section, name)})
 
-    def forward(self, logits: Float[Tensor, "b k h w"], mask: UInt8[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    def forward(
+        self, raw: Float[Tensor, "b k i j"], mask: UInt8[Tensor, "b h w"], output_stride: int = 1
+    ) -> Float[Tensor, ""]:
         """Return the loss.
 
         Args:
-            logits: of the K classes, at the mask's size.
+            raw: logits of the K classes, sample (m, n) lying on pixel (m, n) * output_stride.
             mask: class ids, or the ignore index where a pixel does not count.
+            output_stride: pixels between two samples; with 1, ``raw`` has the size of the mask.
         """
-        logits, targets = logits.float(), mask.long()
-        loss = logits.new_zeros(())
-        if self.section.cross_entropy:
-            loss = loss + self.section.cross_entropy * self._cross_entropy(logits, targets)
+        raw, targets = raw.float(), mask.long()
+        loss, section = raw.new_zeros(()), self.section
+        if section.cross_entropy and section.hard_pixels == 1:
+            loss = loss + section.cross_entropy * self._cross_entropy(raw, targets, output_stride)
+            if not self.terms:
+                return loss
+        height, width = mask.shape[1:]
+        logits = upsample_logits(raw, output_stride, (height, width))
+        if section.cross_entropy and section.hard_pixels < 1:
+            loss = loss + section.cross_entropy * self._hard_cross_entropy(logits, targets)
         # These make NaN of a mean over nothing.
         if self.terms and bool((targets != self.ignore_index).any()):
             for name, term in self.terms.items():
-                loss = loss + getattr(self.section, name) * term(logits, targets)
+                loss = loss + getattr(section, name) * term(logits, targets)
         return loss
 
-    def _cross_entropy(self, logits: Float[Tensor, "b k h w"], targets: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
-        targets = targets.reshape(-1)
-        # With channels last in memory this is a view, and softmax over neighbours in memory takes half the time.
-        rows = logits.permute(0, 2, 3, 1).reshape(targets.numel(), logits.shape[1])
+    def _cross_entropy(
+        self, raw: Float[Tensor, "b k i j"], targets: Int64[Tensor, "b h w"], output_stride: int
+    ) -> Float[Tensor, ""]:
+        total = summed_cross_entropy(raw, targets, output_stride, self.ignore_index, self.class_weights)
         counted = targets != self.ignore_index
-        if self.section.hard_pixels < 1:
-            return self._hard_cross_entropy(rows, targets, counted)
-        total = F.cross_entropy(
-            rows, targets, weight=self.class_weights, ignore_index=self.ignore_index, reduction="sum"
-        )
         if self.class_weights is None:
             return total / counted.sum().clamp(min=1)
         weight = torch.where(counted, self.class_weights[targets * counted], 0).sum()
         return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
     def _hard_cross_entropy(
-        self, rows: Float[Tensor, "n k"], targets: Int64[Tensor, " n"], counted: Bool[Tensor, " n"]
+        self, logits: Float[Tensor, "b k h w"], targets: Int64[Tensor, "b h w"]
     ) -> Float[Tensor, ""]:
-        each = F.cross_entropy(
-            rows, targets, weight=self.class_weights, ignore_index=self.ignore_index, reduction="none"
-        )
+        each = cross_entropy_rows(logits, targets, self.ignore_index, self.class_weights, "none")
         # Pixels that do not count have 0, so they are never among the hardest unless nothing else is left.
-        taken = max(1, math.ceil(self.section.hard_pixels * int(counted.sum())))
-        return each.topk(taken).values.mean()
+        counted = int((targets != self.ignore_index).sum())
+        return each.topk(max(1, math.ceil(self.section.hard_pixels * counted))).values.mean()
 
 
 def _weights(given: Mapping[str, float], labels: LabelSet) -> Float[Tensor, " k"] | None:

@@ -78,8 +78,7 @@ class SegmentationTask(pl.LightningModule):
         self._training_stride = model.output_stride
         if experiment.channels_last:
             model.to(memory_format=torch.channels_last)
-        if experiment.compile:
-            model.compile()
+        self._raw_logits = torch.compile(model.raw_logits) if experiment.compile else model.raw_logits
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, advanced once a step."""
@@ -113,7 +112,8 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             SegmnError: it is not finite; the files of the batch are named.
         """
-        loss: Tensor = self.loss(self.model(batch["pixels"]), batch["mask"])
+        raw = self._raw_logits(batch["pixels"])
+        loss: Tensor = self.loss(raw, batch["mask"], self.model.output_stride)
         if not bool(torch.isfinite(loss)):
             raise SegmnError(
                 f"step {self.global_step + 1}: the loss is {float(loss.detach())}, so training stops; its batch holds "

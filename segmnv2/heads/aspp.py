@@ -25,7 +25,7 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int = 1, *,
     return ConvNormAct(
         SameConv2d(in_channels, out_channels, kernel_size),
         norm(out_channels, eps=NORM_EPS, momentum=NORM_MOMENTUM),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
 
 

@@ -13,7 +13,7 @@ from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
-from segmnv2.nn.resize import resize_bilinear
+from segmnv2.nn.resize import upsample_logits
 
 
 class Segmenter(nn.Module):
@@ -182,7 +182,4 @@ class Segmenter(nn.Module):
             ConfigError: pixels of another shape or type of number.
         """
         height, width = pixels.shape[-2:]
-        raw = self.raw_logits(pixels)
-        step = self.output_stride
-        size = ((raw.shape[-2] - 1) * step + 1, (raw.shape[-1] - 1) * step + 1)
-        return resize_bilinear(raw, size)[..., :height, :width]
+        return upsample_logits(self.raw_logits(pixels), self.output_stride, (height, width))

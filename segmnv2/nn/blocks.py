@@ -45,7 +45,7 @@ class InvertedResidual(nn.Module):
             return ConvNormAct(
                 SameConv2d(inputs, outputs, kernel, groups=inputs if depthwise else 1, padding=padding),
                 nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
-                nn.ReLU6() if act else None,
+                nn.ReLU6(inplace=True) if act else None,
             )
 
         self.expand = layer(in_channels, hidden, 1) if expansion > 1 else None

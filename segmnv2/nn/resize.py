@@ -28,6 +28,20 @@ def resize_bilinear(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
+def upsample_logits(
+    raw: Float[Tensor, "b k i j"], output_stride: int, size: tuple[int, int]
+) -> Float[Tensor, "b k h w"]:
+    """Return logits for each pixel of an image from those at every ``output_stride``-th.
+
+    Args:
+        raw: (b, k, i, j), sample (m, n) lying on pixel (m, n) * output_stride.
+        output_stride: pixels between two samples; 1 returns ``raw`` itself, cropped.
+        size: height and width of the image in pixels, at most (i - 1) * output_stride + 1.
+    """
+    full = ((raw.shape[-2] - 1) * output_stride + 1, (raw.shape[-1] - 1) * output_stride + 1)
+    return resize_bilinear(raw, full)[..., : size[0], : size[1]]
+
+
 def scaled_side(side: int, scale: float) -> int:
     """Return the side of an image resized by ``scale`` so that a side of k * stride + 1 keeps that form.
 

@@ -48,7 +48,6 @@ def test_the_three_rows_are_positive_and_in_the_json(tmp_path: Path) -> None:
         (),
         ("optimizer.accumulate=2",),
         ("optimizer.warmup_steps=2", "loss.dice=1", "average={decay: 0.9}", "channels_last=false"),
-        ("precision=bf16-mixed",),
     ],
 )
 @pytest.mark.parametrize("fixed", [True, False])
