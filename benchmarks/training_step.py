@@ -64,9 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--bf16", action="store_true", help="segmnv2 with bfloat16 autocast too, on a GPU")
-    parser.add_argument(
-        "--keep-memory", action="store_true", help="all of them with memory kept as `segmnv2 train` does"
-    )
+    parser.add_argument("--keep-memory", action="store_true", help="all keep freed memory, as `segmnv2 train` does")
     parser.add_argument("--compile", action="store_true", help="segmnv2 with torch.compile too (needs a C++ compiler)")
     parser.add_argument("--smp-stride-16", action="store_true", help="smp at our output stride too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the table with every measurement")

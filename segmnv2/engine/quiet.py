@@ -18,6 +18,8 @@ MEANINGLESS = (
     "GPU available but not used.*",
     # Frozen batch norms are.
     ".*module\\(s\\) in eval mode.*",
+    # Slurm's command may be there without a job of it.
+    ".*`srun` command is available.*",
     # A user's folder for several runs is no mistake.
     ".*Experiment logs directory.*",
 )
