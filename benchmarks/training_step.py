@@ -1,4 +1,4 @@
-"""Training steps of segmnv2, transformers and smp on the same batches, taking turns step by step.
+"""Training steps of segmnv2, transformers and smp on the same batches: each in its own process, taking turns.
 
     python benchmarks/training_step.py --root data/VOCdevkit --steps 20
 
@@ -15,10 +15,11 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from apart import apart
 from contenders import Ours, Peer, Smp, Transformers
 
 from segmnv2.benchmark.compare import interleave, paired_ratio
-from segmnv2.benchmark.machine import describe_machine, peak_memory
+from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.table import Row, Table
 from segmnv2.data.loader import Batch, training_loader
@@ -64,7 +65,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--bf16", action="store_true", help="segmnv2 with bfloat16 autocast too, on a GPU")
-    parser.add_argument("--keep-memory", action="store_true", help="all keep freed memory, as `segmnv2 train` does")
     parser.add_argument("--compile", action="store_true", help="segmnv2 with torch.compile too (needs a C++ compiler)")
     parser.add_argument("--smp-stride-16", action="store_true", help="smp at our output stride too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the table with every measurement")
@@ -80,14 +80,11 @@ def compare(options: argparse.Namespace) -> Table:
     for name in ("crop", "batch", "steps"):
         check_count(f"--{name}", getattr(options, name))
     device = choose_device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.keep_memory:
-        keep_freed_memory()
-    torch.manual_seed(0)
-    batches = read_batches(options.root, options.crop, options.batch, min(DISTINCT, options.warm_up + options.steps))
-    steps = build_steps(options, device, batches)
-    seconds = interleave(steps, rounds=options.steps, warm_up=options.warm_up, device=device)
+    if options.bf16 and device.type == "cpu":
+        raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
+    with apart({name: (build_step, options, name) for name in contenders(options)}) as steps:
+        seconds = interleave(steps, rounds=options.steps, warm_up=options.warm_up)
+        memory = {name: step.finish() for name, step in steps.items()}
     rows, verdict = [], []
     for name, values in seconds.items():
         if name == OURS:
@@ -102,7 +99,7 @@ def compare(options: argparse.Namespace) -> Table:
                 reached = "reached" if ratio.median >= MARKS[name] else "missed"
                 verdict.append(f"{OURS} to {name}: {ratio.median:.2f}, mark {MARKS[name]:g}: {reached}.")
         rows.append(Row(name, Rate.of(options.batch, values), note))
-    memory = peak_memory(device)
+    held = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in memory.items() if megabytes is not None)
     environment = {
         **describe_machine(device.type),
         "device": device.type,
@@ -110,7 +107,7 @@ def compare(options: argparse.Namespace) -> Table:
         "batch": options.batch,
         "crop": options.crop,
         "steps": options.steps,
-        "peak memory of all together in MB": None if memory is None else round(memory),
+        "peak memory in MB": held or None,
     }
     return Table(tuple(rows), tuple(verdict), environment)
 
@@ -135,26 +132,29 @@ def read_batches(root: Path | None, crop: int, batch: int, count: int) -> list[B
     return list(islice(iter(loader), count))
 
 
-def build_steps(
-    options: argparse.Namespace, device: torch.device, batches: list[Batch]
-) -> dict[str, Callable[[int], object]]:
-    """Return each contender's step, to be called with its number."""
-    if options.bf16 and device.type == "cpu":
-        raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
-    ours = {OURS: Ours(device)}
-    if options.bf16:
-        ours[f"{OURS}, bf16"] = Ours(device, bf16=True)
-    if options.compile:
-        ours[f"{OURS}, compiled"] = Ours(device, compiled=True)
-    peers: dict[str, Peer] = {"transformers": Transformers(device, options.crop), "smp": Smp(device)}
-    if options.smp_stride_16:
-        peers["smp, stride 16"] = Smp(device, 16)
-    steps: dict[str, Callable[[int], object]] = {
-        name: partial(_call, contender, batches) for name, contender in ours.items()
-    }
-    for name, peer in peers.items():
-        steps[name] = partial(_call, peer, [peer.prepare(batch) for batch in batches])
-    return steps
+def contenders(options: argparse.Namespace) -> list[str]:
+    """Return who takes part, ours first."""
+    variants = {f"{OURS}, bf16": options.bf16, f"{OURS}, compiled": options.compile}
+    peers = {"transformers": True, "smp": True, "smp, stride 16": options.smp_stride_16}
+    return [OURS, *(name for name, wanted in {**variants, **peers}.items() if wanted)]
+
+
+def build_step(options: argparse.Namespace, name: str) -> Callable[[int], object]:
+    """Return a contender's step, to be called with its number; everything it needs is in memory then."""
+    device = choose_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    count = min(DISTINCT, options.warm_up + options.steps)
+    batches = read_batches(options.root, options.crop, options.batch, count)
+    if name.startswith(OURS):
+        if device.type == "cpu":
+            keep_freed_memory()  # as `segmnv2 train` does
+        return partial(_call, Ours(device, bf16="bf16" in name, compiled="compiled" in name), batches)
+    peer: Peer = (
+        Transformers(device, options.crop) if name == "transformers" else Smp(device, 16 if "16" in name else 8)
+    )
+    return partial(_call, peer, [peer.prepare(batch) for batch in batches])
 
 
 def _call(contender: Ours | Peer, batches: list[Batch], number: int) -> float:

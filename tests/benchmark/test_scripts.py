@@ -41,6 +41,11 @@ def test_training_steps_are_compared_on_the_same_batches(
     assert "--bf16: CPUs compute wrong gradients" in capsys.readouterr().err
 
 
+def test_what_a_contender_cannot_do_is_told_as_here(load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load("training_step").main(["--root", str(tmp_path / "gone"), "--device", "cpu"]) == 2
+    assert "gone" in capsys.readouterr().err
+
+
 def test_the_peers_get_the_same_pixels_in_their_own_form(load) -> None:
     import torch
 
