@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from segmnv2.cli.options import Archives, Mirror
+
 
 def prepare_coco(
     root: Annotated[Path, typer.Argument(help="The folder of annotations and images; made if missing.")],
@@ -14,18 +16,12 @@ def prepare_coco(
         list[str] | None,
         typer.Option(metavar="SPLIT", help="train2017 or val2017; repeatable, both by default."),
     ] = None,
-    archives: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the archives lie, or are downloaded to; ROOT/archives by default."),
-    ] = None,
+    archives: Archives = None,
     download: Annotated[
         bool,
         typer.Option("--download", help="Fetch what is missing, 20.4 GB if all is; this accepts its terms."),
     ] = False,
-    mirror: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Fetch from this folder, files of the same names, and not the publisher's."),
-    ] = None,
+    mirror: Mirror = None,
 ) -> None:
     """Make COCO 2017 complete, index it for `kind: coco_voc`, and check it.
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from segmnv2.cli.options import Archives, Mirror
+
 
 def prepare_voc(
     root: Annotated[Path, typer.Argument(help="The VOCdevkit folder; made if missing.")],
@@ -18,17 +20,11 @@ def prepare_voc(
             help="The Semantic Boundaries Dataset's benchmark_RELEASE folder; ROOT/benchmark_RELEASE by default.",
         ),
     ] = None,
-    archives: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the archives lie, or are downloaded to; ROOT/archives by default."),
-    ] = None,
+    archives: Archives = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch what is missing, 3.4 GB if all is; this accepts its terms.")
     ] = False,
-    mirror: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Fetch from this folder, files of the same names, and not the publishers'."),
-    ] = None,
+    mirror: Mirror = None,
 ) -> None:
     """Make VOC 2012 complete, with SBD's masks and the list train_aug, and check it.
 
