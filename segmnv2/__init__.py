@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from segmnv2.inference.predictor import Prediction, Predictor
     from segmnv2.labels import VOC_LABELS, LabelSet
     from segmnv2.models.catalogue import list_models
+    from segmnv2.models.classifier import Classifier, create_classifier
+    from segmnv2.models.classifier_file import load_classifier, save_classifier
     from segmnv2.models.convert import import_checkpoint
     from segmnv2.models.file import load_model, load_weights, save_model
     from segmnv2.models.segmenter import Segmenter
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "Classifier": "models.classifier",
     "ConfigError": "errors",
     "DatasetError": "errors",
     "LabelSet": "labels",
@@ -33,16 +36,20 @@ _HOMES = {
     "VOC_LABELS": "labels",
     "WeightsError": "errors",
     "create_backbone": "backbones.registry",
+    "create_classifier": "models.classifier",
     "create_model": "models.zoo",
     "import_checkpoint": "models.convert",
     "list_models": "models.catalogue",
+    "load_classifier": "models.classifier_file",
     "load_model": "models.file",
     "load_weights": "models.file",
+    "save_classifier": "models.classifier_file",
     "save_model": "models.file",
 }
 
 __all__ = [
     "VOC_LABELS",
+    "Classifier",
     "ConfigError",
     "DatasetError",
     "LabelSet",
@@ -54,11 +61,14 @@ __all__ = [
     "WeightsError",
     "__version__",
     "create_backbone",
+    "create_classifier",
     "create_model",
     "import_checkpoint",
     "list_models",
+    "load_classifier",
     "load_model",
     "load_weights",
+    "save_classifier",
     "save_model",
 ]
 

@@ -85,8 +85,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
             weights=section.weights if initial_weights else None,
             keep_logits=section.keep_logits,
             backbone_weights=section.backbone_weights if initial_weights else None,
-            width=section.width,
-            channel_divisor=section.channel_divisor,
+            **section.backbone_options,
         )
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)

@@ -23,7 +23,7 @@ from segmnv2.inference.legend import add_legend
 from segmnv2.inference.overlay import colorize
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet
-from segmnv2.report import table7, to_markdown
+from segmnv2.report.table7 import table7, to_markdown
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "shapes.yaml"
 PICTURES = 6

@@ -35,10 +35,6 @@ class Backbone(nn.Module, ABC):
         """Channels and strides of the feature maps as they are without any dilation."""
 
     @abstractmethod
-    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
-        """Return the layers that stride or can be dilated, in order, with their nominal strides."""
-
-    @abstractmethod
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalised images (b, 3, h, w) to feature maps (b, channels, ceil(h / stride), ceil(w / stride))."""
 
@@ -51,17 +47,32 @@ class Backbone(nn.Module, ABC):
         """Change the stride of the last feature map on the live network; the weights stay.
 
         Features at a smaller output stride, sampled on the grid of a larger one, are the features of the larger one
-        (exact for sides of 32 k + 1 pixels).
+        (exact for sides of 32 k + 1 pixels, and where no layer looks at the whole map).
 
         Args:
             output_stride: 8, 16 or 32.
 
         Raises:
-            ConfigError: any other value.
+            ConfigError: any other value, or one that this network cannot have.
         """
         check_output_stride(output_stride)
+        self._apply_output_stride(output_stride)
+        self.output_stride = output_stride
+
+    @abstractmethod
+    def _apply_output_stride(self, output_stride: int) -> None:
+        """Change strides and dilations."""
+
+
+class ChainBackbone(Backbone):
+    """A backbone whose layers, or blocks of layers, form one chain, so that the stride rule can be stated for all."""
+
+    @abstractmethod
+    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
+        """Return the layers that stride or can be dilated, in order, with their nominal strides."""
+
+    def _apply_output_stride(self, output_stride: int) -> None:
         layers = self.strided_layers()
         rates = plan_rates([stride for _, stride in layers], output_stride)
         for (layer, _), (stride, dilation) in zip(layers, rates, strict=True):
             layer.set_rate(stride, dilation)
-        self.output_stride = output_stride

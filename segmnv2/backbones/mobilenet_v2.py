@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import Backbone, FeatureInfo
+from segmnv2.backbones.base import ChainBackbone, FeatureInfo
 from segmnv2.errors import ConfigError
 from segmnv2.nn.blocks import InvertedResidual
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
@@ -47,7 +47,7 @@ WEIGHT_STD = 0.09
 NORM_MOMENTUM = 0.003  # TensorFlow's decay of 0.997, seen from the other side
 
 
-class MobileNetV2(Backbone):
+class MobileNetV2(ChainBackbone):
     """MobileNetV2, ending for segmentation at the paper's "second-last feature map", the 320-channel bottleneck.
 
     Feature maps, at width 1.0: 16 channels at stride 2, 24 at 4, 32 at 8, 96 at 16, 320 at 32 (the last two, or last,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,15 @@ from segmnv2.errors import ConfigError
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mobilenet_v2": MobileNetV2,
 }
+
+
+def backbone_options(name: str) -> tuple[str, ...]:
+    """Return the arguments that a backbone takes beside its output stride.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+    """
+    return tuple(option for option in inspect.signature(BACKBONES[name]).parameters if option != "output_stride")
 
 
 def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Backbone:
@@ -30,7 +40,9 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
     """
     if name not in BACKBONES:
         raise ConfigError(f"backbone '{name}' is unknown; available are {', '.join(sorted(BACKBONES))}")
-    try:
-        return BACKBONES[name](output_stride=output_stride, **options)
-    except TypeError as error:
-        raise ConfigError(f"backbone '{name}': {error}; see the arguments of {BACKBONES[name].__name__}") from error
+    unknown = sorted(set(options) - set(backbone_options(name)))
+    if unknown:
+        raise ConfigError(
+            f"backbone '{name}' has no option {', '.join(unknown)}; it has {', '.join(backbone_options(name))}"
+        )
+    return BACKBONES[name](output_stride=output_stride, **options)

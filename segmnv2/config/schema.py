@@ -53,8 +53,9 @@ class ModelSection(Section):
     Attributes:
         name: one of ``segmnv2.list_models()``.
         output_stride: in training; 8 is finer and dearer.
-        width: multiplier of the backbone's channels.
-        channel_divisor: what channels are rounded to a multiple of.
+        width: multiplier of the backbone's channels, for backbones that have widths; ``null`` for its own, 1.0.
+        channel_divisor: what channels are rounded to a multiple of, for MobileNetV2; ``null`` for 8.
+        backbone: further arguments of the backbone, as ``{model: resnet50}`` for ``deeplabv3_timm``.
         weights: file of a whole network to start from.
         keep_logits: with ``weights``, whether its last layer is taken too; ``false`` for other classes.
         backbone_weights: file of which the backbone is taken, as the ImageNet one.
@@ -66,13 +67,33 @@ class ModelSection(Section):
 
     name: Annotated[str, AfterValidator(_known_model)] = "deeplabv3_mobilenet_v2"
     output_stride: OutputStride = 16
-    width: Annotated[float, Field(ge=0.05, le=4)] = 1.0
-    channel_divisor: PositiveInt = 8
+    width: Annotated[float, Field(ge=0.05, le=4)] | None = None
+    channel_divisor: PositiveInt | None = None
+    backbone: dict[str, Any] = Field(default_factory=dict)
     weights: FilePath | None = None
     keep_logits: bool = True
     backbone_weights: FilePath | None = None
     norms: Literal["batch", "synchronized", "frozen"] = "batch"
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @property
+    def backbone_options(self) -> dict[str, Any]:
+        """All arguments of the backbone that are given."""
+        short = {"width": self.width, "channel_divisor": self.channel_divisor}
+        return {**{key: value for key, value in short.items() if value is not None}, **self.backbone}
+
+    @model_validator(mode="after")
+    def _options_exist(self) -> ModelSection:
+        from segmnv2.backbones.registry import backbone_options
+        from segmnv2.models.catalogue import MODELS
+
+        allowed = backbone_options(MODELS[self.name].backbone)
+        unknown = [key for key in self.backbone_options if key not in allowed]
+        if unknown:
+            raise ValueError(
+                f"the backbone of {self.name} has no option {', '.join(unknown)}; it has {', '.join(allowed)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _frozen_norms(self) -> ModelSection:

@@ -167,11 +167,12 @@ def describe(
     section, data = experiment.model, experiment.data
     start = section.weights or section.backbone_weights
     origin = f"from {'the backbone of ' if section.weights is None else ''}{start}" if start else "from scratch"
+    options = "".join(f", {key} {value}" for key, value in section.backbone_options.items())
     place = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
     shown = len(val_set) if experiment.validation.limit is None else min(len(val_set), experiment.validation.limit)
     epochs = experiment.steps * data.batch_size / len(train_set)
     return [
-        f"model     {section.name}, width {section.width:g}, output stride {section.output_stride}, "
+        f"model     {section.name}{options}, output stride {section.output_stride}, "
         f"{model.num_classes} classes, {count_parameters(model):,} parameters, {origin}",
         f"data      {len(train_set)} images ({data.train.kind}) to train, {shown} ({data.val.kind}) to validate",
         f"training  {experiment.steps} steps of {data.batch_size} crops of {data.crop_size}x{data.crop_size} "

@@ -22,9 +22,15 @@ class ModelSpec:
     summary: str
 
 
+_SUMMARIES = {
+    "mobilenet_v2": "MNet V2*, the paper's own; without ASPP its mobile choice",
+}
+"""For each backbone, what a network on it is."""
+
 MODELS: dict[str, ModelSpec] = {
-    "deeplabv3_mobilenet_v2": ModelSpec("mobilenet_v2", aspp=False, summary="the paper's mobile choice (MNet V2*)"),
-    "deeplabv3_mobilenet_v2_aspp": ModelSpec("mobilenet_v2", aspp=True, summary="MNet V2* with ASPP"),
+    f"deeplabv3_{backbone}{'_aspp' if aspp else ''}": ModelSpec(backbone, aspp=aspp, summary=summary)
+    for backbone, summary in _SUMMARIES.items()
+    for aspp in (False, True)
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.resize import scaled_side
 
@@ -21,11 +22,11 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_madds(model: Segmenter, size: tuple[int, int] = (513, 513), convention: Convention = "plain") -> int:
-    """Return the multiply-adds of the convolutions for one image; nothing is computed, only shapes are traced.
+def count_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513), convention: Convention = "plain") -> int:
+    """Return the multiply-adds of convolutions and linear layers for one image; only shapes are traced.
 
     Args:
-        model: the network, at the output stride to count.
+        model: the network, at the output stride to count; of a :class:`Segmenter` up to the logits before upsampling.
         size: (height, width) of the image in pixels.
         convention: ``"plain"`` counts each output sample once. ``"paper"`` counts a dilated convolution as TensorFlow 1
             executed it: the map is padded to a multiple of the dilation, cut into ``dilation**2`` smaller
@@ -51,7 +52,8 @@ def count_madds(model: Segmenter, size: tuple[int, int] = (513, 513), convention
             if isinstance(module, nn.Conv2d) and module.dilation[0] > 1:
                 module.register_forward_hook(count_extra)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shadow.raw_logits(torch.empty(1, 3, *size, device="meta"))
+        run = shadow.raw_logits if isinstance(shadow, Segmenter) else shadow
+        run(torch.empty(1, 3, *size, device="meta"))
     return int(counter.get_total_flops()) // 2 + extra
 
 

@@ -19,7 +19,7 @@ from segmnv2.weights.loading import LoadReport, load_strict
 from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT = 1
-KINDS = ("model", "backbone")
+KINDS = ("model", "backbone", "classifier")
 
 
 def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any] | None = None) -> Path:
@@ -121,7 +121,7 @@ def load_model(path: str | Path, *, output_stride: int | None = None) -> Segment
     tensors, metadata = read_model_file(path)
     if metadata["kind"] != "model":
         raise WeightsError(
-            f"{path}: holds a backbone, not a segmentation network; train one from it with "
+            f"{path}: holds a {metadata['kind']}, not a segmentation network; train one from it with "
             "`segmnv2 train CONFIG -o model.backbone_weights=FILE`"
         )
     try:
@@ -155,9 +155,9 @@ def load_weights(
 
     Args:
         model: the network.
-        path: a file of :func:`save_model`, or of :func:`save_backbone` with ``backbone_only``.
+        path: a file of :func:`save_model`, or with ``backbone_only`` of :func:`save_backbone` or of a classifier.
         keep_logits: whether the last layer is loaded; ``False`` to train on other classes.
-        backbone_only: load only the backbone, of either kind of file; the 1280-channel layer of an ImageNet
+        backbone_only: load only the backbone, of any kind of file; the 1280-channel layer of an ImageNet
             backbone is left out where the network has none.
 
     Returns:
@@ -176,8 +176,8 @@ def load_weights(
         remedy = "build the network with the width and channel_divisor of the file, which says " + str(
             metadata["architecture"].get("backbone") or "the defaults"
         )
-    elif metadata["kind"] == "backbone":
-        raise WeightsError(f"{path}: holds a backbone only; give it as backbone_weights, not as weights")
+    elif metadata["kind"] != "model":
+        raise WeightsError(f"{path}: holds a {metadata['kind']} only; give it as backbone_weights, not as weights")
     else:
         remedy = (
             "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"

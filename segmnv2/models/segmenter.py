@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -13,10 +12,11 @@ from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.models.pixels import PixelNetwork
 from segmnv2.nn.resize import upsample_logits
 
 
-class Segmenter(nn.Module):
+class Segmenter(PixelNetwork):
     """A backbone and a head, with the normalisation their weights were trained for.
 
     Attributes:
@@ -25,9 +25,6 @@ class Segmenter(nn.Module):
         labels: names and colours of the classes.
         architecture: what the network was built from, if it was built by name.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(
         self,
@@ -50,7 +47,7 @@ class Segmenter(nn.Module):
         Raises:
             ConfigError: labels of another number than the head's logits, or channels that do not meet.
         """
-        super().__init__()
+        super().__init__(normalization)
         num_classes = head.logits.out_channels
         labels = labels or LabelSet.numbered(num_classes)
         if labels.num_classes != num_classes:
@@ -65,8 +62,6 @@ class Segmenter(nn.Module):
         self.labels = labels
         self.architecture = architecture
         self._frozen: tuple[nn.Module, ...] = ()
-        self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
-        self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))
         head.set_output_stride(backbone.output_stride)
 
     @property
@@ -79,12 +74,6 @@ class Segmenter(nn.Module):
         """Pixels between two samples of the head's feature map."""
         return self.backbone.output_stride
 
-    @property
-    def normalization(self) -> Normalization:
-        """The normalisation that the buffers hold, to the four decimals that float32 keeps of 255."""
-        mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))
-        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-
     def set_output_stride(self, output_stride: int) -> None:
         """Change strides, dilations and ASPP's rates of the live network together; the weights stay.
 
@@ -96,11 +85,6 @@ class Segmenter(nn.Module):
         """
         self.backbone.set_output_stride(output_stride)
         self.head.set_output_stride(output_stride)
-
-    def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalised, as weights trained elsewhere want it."""
-        self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
-        self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
 
     def set_norm_momentum(self, momentum: float) -> None:
         """Set the share of a new batch in every batch norm's running statistics.
@@ -137,18 +121,6 @@ class Segmenter(nn.Module):
         for norm in self._frozen:
             norm.eval()
         return self
-
-    def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.
-
-        Raises:
-            ConfigError: another shape or another type of number.
-        """
-        if pixels.dim() != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
-            raise ConfigError(f"pixels have shape {tuple(pixels.shape)}; give (batch, 3, height, width), RGB")
-        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-            raise ConfigError(f"pixels are {pixels.dtype}; give uint8, or floats in 0..255")
-        return (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
 
     def raw_logits(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Return the logits before upsampling.

@@ -8,7 +8,7 @@ import pytest
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
-from segmnv2.report import NOT_BUILT, TABLE7, table7, to_markdown
+from segmnv2.report.table7 import NOT_BUILT, TABLE7, table7, to_markdown
 
 KEYS = {
     "network", "output_stride", "aspp", "mf", "params", "madds_plain", "madds_paper_convention", "miou",

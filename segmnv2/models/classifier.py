@@ -1,0 +1,152 @@
+"""A classification network: pixels in, one logit a class out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.registry import BACKBONES, backbone_options, create_backbone
+from segmnv2.errors import ConfigError
+from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.models.pixels import PixelNetwork
+
+IMAGENET_CLASSES = 1000
+DROPOUT = 0.2
+LOGITS_STD = 0.09
+CLASSIFIER_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class ClassifierArchitecture:
+    """All that is needed to build a classifier again, weights apart.
+
+    Attributes:
+        name: a backbone's name.
+        class_names: one for each logit.
+        backbone: arguments of the backbone's constructor that were given, and those a classifier adds.
+    """
+
+    name: str
+    class_names: Sequence[str]
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments as JSON values."""
+        return {**asdict(self), "class_names": list(self.class_names)}
+
+
+class Classifier(PixelNetwork):
+    """A backbone, the mean over its last feature map, dropout, and a linear layer.
+
+    Attributes:
+        backbone: normalised images -> feature maps.
+        logits: the linear layer.
+        class_names: one for each logit.
+        architecture: what the network was built from, if it was built by name.
+
+    Source: MobileNetV2, Table 2; ``mobilenet`` of slim/nets/mobilenet/mobilenet.py (keep probability 0.8).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        *,
+        dropout: float = DROPOUT,
+        normalization: Normalization = TENSORFLOW_NORMALIZATION,
+        architecture: ClassifierArchitecture | None = None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            backbone: its last feature map is what is classified.
+            class_names: one for each logit.
+            dropout: share of the pooled features dropped in training.
+            normalization: what the weights want; kept as buffers, so it is saved with them.
+            architecture: what this network was built from; without it, it cannot be saved as one file.
+
+        Raises:
+            ConfigError: no class at all, or two of one name.
+        """
+        super().__init__(normalization)
+        if not class_names or len(set(class_names)) != len(class_names):
+            twice = sorted({n for n in class_names if list(class_names).count(n) > 1})
+            raise ConfigError(f"class_names: {twice or 'none given'}; give each class one name of its own")
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.logits = nn.Linear(backbone.feature_info[-1].channels, len(class_names))
+        nn.init.trunc_normal_(self.logits.weight, std=LOGITS_STD, a=-2 * LOGITS_STD, b=2 * LOGITS_STD)
+        nn.init.zeros_(self.logits.bias)
+        self.class_names = tuple(class_names)
+        self.architecture = architecture
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return len(self.class_names)
+
+    def forward(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """Return logits (b, num_classes) of RGB pixels (b, 3, h, w), uint8 or float in 0..255, any size.
+
+        Raises:
+            ConfigError: pixels of another shape or type of number.
+        """
+        features = self.backbone(self.normalize(pixels))[-1]
+        out: Tensor = self.logits(self.dropout(features.mean((2, 3))))
+        return out
+
+
+def create_classifier(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    normalization: Normalization = TENSORFLOW_NORMALIZATION,
+    **options: Any,
+) -> Classifier:
+    """Build the classification network of a backbone, with fresh weights.
+
+    Backbones that end for segmentation before a last 1x1 convolution get it here, as MobileNetV2 its 1280 channels.
+
+    Args:
+        name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        num_classes: number of classes; that of ``class_names`` by default, else ImageNet's 1000.
+        class_names: one a class, numbers by default.
+        normalization: of the pixels.
+        options: arguments of the backbone, as ``width=1.4``.
+
+    Returns:
+        The network in training mode; pixels (b, 3, h, w) -> logits (b, num_classes).
+
+    Raises:
+        ConfigError: an unknown name or option, or names of another number than the classes.
+    """
+    if class_names is None:
+        class_names = [str(number) for number in range(IMAGENET_CLASSES if num_classes is None else num_classes)]
+    if num_classes is not None and num_classes != len(class_names):
+        raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
+    architecture = ClassifierArchitecture(name, tuple(class_names), options)
+    return build_classifier(architecture, normalization=normalization)
+
+
+def build_classifier(
+    architecture: ClassifierArchitecture, *, normalization: Normalization = TENSORFLOW_NORMALIZATION
+) -> Classifier:
+    """Build a classifier with fresh weights from its description.
+
+    Raises:
+        ConfigError: an unknown name or a value that a part refuses.
+    """
+    last = {"last_conv": True} if has_last_conv(architecture.name) else {}
+    backbone = create_backbone(architecture.name, output_stride=CLASSIFIER_STRIDE, **{**last, **architecture.backbone})
+    return Classifier(backbone, architecture.class_names, normalization=normalization, architecture=architecture)
+
+
+def has_last_conv(name: str) -> bool:
+    """Tell whether a backbone has a last 1x1 convolution that segmentation leaves out."""
+    return name in BACKBONES and "last_conv" in backbone_options(name)

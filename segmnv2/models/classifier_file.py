@@ -1,0 +1,70 @@
+"""Classifiers as safetensors files that rebuild them, and whose backbone segmentation can start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.models.classifier import CLASSIFIER_STRIDE, Classifier, ClassifierArchitecture, build_classifier
+from segmnv2.models.file import FORMAT, read_model_file, read_normalization
+from segmnv2.weights.loading import load_strict
+from segmnv2.weights.safetensors_file import write_safetensors
+
+KIND = "classifier"
+
+
+def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a classifier that was built by name.
+
+    Args:
+        path: file to write, replaced only once complete.
+        model: the network.
+        provenance: where the weights come from, as JSON values.
+
+    Returns:
+        The path written. ``create_model(..., backbone_weights=path)`` starts a segmentation network from it.
+
+    Raises:
+        ConfigError: the network was built from parts, so nothing tells how to build it again.
+        WeightsError: the file cannot be written.
+    """
+    if model.architecture is None:
+        raise ConfigError(
+            "this classifier was joined from parts, so a file could not rebuild it; build it with create_classifier, "
+            "or save model.state_dict() yourself"
+        )
+    metadata = {
+        "format": FORMAT,
+        "kind": KIND,
+        "architecture": {**model.architecture.to_dict(), "output_stride": CLASSIFIER_STRIDE},
+        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
+        "provenance": dict(provenance or {}),
+    }
+    return write_safetensors(path, model.state_dict(), metadata)
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """Build the classifier that a file describes and load its weights.
+
+    Args:
+        path: a safetensors file of :func:`save_classifier`.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds no classifier, or its tensors and description disagree.
+    """
+    tensors, metadata = read_model_file(path)
+    if metadata["kind"] != KIND:
+        raise WeightsError(f"{path}: holds a {metadata['kind']}, not a classifier; give a file of save_classifier")
+    try:
+        values = {key: value for key, value in metadata["architecture"].items() if key != "output_stride"}
+        architecture = ClassifierArchitecture(**{**values, "class_names": tuple(values["class_names"])})
+        model = build_classifier(architecture, normalization=read_normalization(metadata))
+    except (ConfigError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
+    load_strict(model, tensors, str(path))
+    return model.eval()

@@ -1,0 +1,50 @@
+"""What every network shares: it takes RGB pixels and normalises them itself."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segmnv2.errors import ConfigError
+from segmnv2.models.normalization import Normalization
+
+
+class PixelNetwork(nn.Module):
+    """A module with the normalisation its weights were trained for, kept as buffers and so saved with them."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, normalization: Normalization) -> None:
+        """Keep the normalisation.
+
+        Args:
+            normalization: what the weights want.
+        """
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))
+
+    @property
+    def normalization(self) -> Normalization:
+        """The normalisation that the buffers hold, to the four decimals that float32 keeps of 255."""
+        mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))
+        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+    def set_normalization(self, normalization: Normalization) -> None:
+        """Change how pixels are normalised, as weights trained elsewhere want it."""
+        self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
+        self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
+
+    def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.
+
+        Raises:
+            ConfigError: another shape or another type of number.
+        """
+        if pixels.dim() != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
+            raise ConfigError(f"pixels have shape {tuple(pixels.shape)}; give (batch, 3, height, width), RGB")
+        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+            raise ConfigError(f"pixels are {pixels.dtype}; give uint8, or floats in 0..255")
+        return (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std

@@ -1,0 +1,119 @@
+"""The paper's Table 4: what ImageNet classifiers cost, beside what the paper printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from segmnv2.models.classifier import create_classifier
+from segmnv2.models.cost import count_madds, count_parameters
+
+SIZE = 224
+TOLERANCE = 0.01
+"""A computed value further from the printed one than this has a note."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of Table 4 as printed: top-1 in percent, parameters and multiply-adds in millions, ms on a phone."""
+
+    network: str
+    backbone: str
+    options: Mapping[str, Any]
+    top1: float
+    params: float
+    madds: float
+    milliseconds: float | None
+    note: str = ""
+
+
+TABLE4 = (PaperRow("MobileNetV2", "mobilenet_v2", {}, 72.0, 3.4, 300, 75, "V2"),)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the report.
+
+    Attributes:
+        network: the paper's name of it.
+        params: trainable values, batch norm's scales and shifts included.
+        weights: those of convolutions and linear layers alone, which is what slim's tables count.
+        madds: multiply-adds for one image of 224 x 224.
+        paper: the printed values: ``top1`` in percent, ``params`` and ``madds`` in millions, ``milliseconds`` on a
+            Google Pixel 1; none of the first and last is measured here.
+        note: why a value differs from the printed one by more than 1 %, where it does.
+    """
+
+    network: str
+    params: int
+    weights: int
+    madds: int
+    paper: dict[str, float | None]
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def table4() -> list[Row]:
+    """Compute Table 4: six rows in the paper's order."""
+    return [_row(index) for index in range(len(TABLE4))]
+
+
+@lru_cache
+def _row(index: int) -> Row:
+    paper = TABLE4[index]
+    model = create_classifier(paper.backbone, **paper.options)
+    norms = sum(count_parameters(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    params = count_parameters(model)
+    return Row(
+        network=paper.network,
+        params=params,
+        weights=params - norms,
+        madds=count_madds(model, (SIZE, SIZE)),
+        paper={
+            "top1": paper.top1,
+            "params": paper.params,
+            "madds": paper.madds,
+            "milliseconds": paper.milliseconds,
+        },
+        note=paper.note,
+    )
+
+
+def within_tolerance(row: Row) -> bool:
+    """Tell whether parameters (with or without batch norm) and multiply-adds are within 1 % of the printed digits."""
+    params, madds = row.paper["params"], row.paper["madds"]
+    assert params is not None
+    assert madds is not None
+    # The table prints one decimal: half of its last digit is rounding, not difference.
+    close = any(abs(value / 1e6 - params) <= TOLERANCE * params + 0.05 for value in (row.params, row.weights))
+    return close and abs(row.madds / 1e6 - madds) <= TOLERANCE * madds
+
+
+def to_markdown(rows: Iterable[Row]) -> str:
+    """Return the table with the paper's values in brackets, and how to read it."""
+    lines = [
+        "| Network | Top-1 % (paper) | Params (paper) | without batch norm | MAdds (paper) | CPU ms (paper) | Note |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        paper = row.paper
+        phone = "" if paper["milliseconds"] is None else f"{paper['milliseconds']:g}"
+        lines.append(
+            f"| {row.network} | {paper['top1']:g} | {row.params / 1e6:.3f} M ({paper['params']:g} M) "
+            f"| {row.weights / 1e6:.3f} M "
+            f"| {row.madds / 1e6:.1f} M ({paper['madds']:g} M) | {phone} | {row.note} |"
+        )
+    lines += [
+        "",
+        f"At {SIZE} x {SIZE}, with a linear layer to 1000 classes. Params are trainable values, MAdds those of "
+        "convolutions and the linear layer; both computed. Top-1 and milliseconds (Google Pixel 1) are the paper's and "
+        "were not measured here.",
+    ]
+    return "\n".join(lines)
