@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.mobilenet_v1 import MobileNetV1
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
+from segmnv2.backbones.resnet import resnet101
 from segmnv2.errors import ConfigError
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
+    "resnet101": resnet101,
 }
 
 

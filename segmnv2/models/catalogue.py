@@ -23,7 +23,9 @@ class ModelSpec:
 
 
 _SUMMARIES = {
+    "mobilenet_v1": "MNet V1, with ASPP a row of the paper's Table 7",
     "mobilenet_v2": "MNet V2*, the paper's own; without ASPP its mobile choice",
+    "resnet101": "ResNet-101 as DeepLab's beta variant, with ASPP a row of the paper's Table 7",
 }
 """For each backbone, what a network on it is."""
 

@@ -1,4 +1,4 @@
-"""Foreign checkpoints to one safetensors file: TensorFlow's own and Hugging Face's."""
+"""Foreign checkpoints to one safetensors file: TensorFlow's own, Hugging Face's, torchvision's and timm's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.file import save_backbone, save_model
-from segmnv2.models.import_hugging_face import read_hugging_face
+from segmnv2.models.import_hugging_face import download, read_hugging_face
 from segmnv2.models.import_source import Source
 from segmnv2.models.import_tensorflow import read_tensorflow
+from segmnv2.models.import_torch import is_torch, read_torch
 from segmnv2.weights.loading import load_strict
 
-FOREIGN = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".ckpt")
+FOREIGN = (".h5", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def import_checkpoint(
 
     Args:
         source: a TensorFlow V2 checkpoint (prefix, one of its files, or its folder), a local folder of
-            transformers' ``MobileNetV2ForSemanticSegmentation``, or the name of one on the Hugging Face Hub.
+            transformers' ``MobileNetV2ForSemanticSegmentation`` or of timm, the name of one on the Hugging Face Hub, or
+            a file with the state dict of a backbone of torchvision or timm.
         out: file to write.
         output_stride: 8, 16 or 32; by default the source's, which for TensorFlow (it does not say) is 16.
         labels: names and colours; by default the source's, or VOC's for 21 classes.
@@ -75,10 +77,19 @@ def import_checkpoint(
             of this library; the message lists the variables concerned.
         ConfigError: labels of another number than the classes, or an output stride that is not possible.
     """
-    found = read_hugging_face(source) if is_hugging_face(source) else read_tensorflow(source, ema=ema)
+    found = _read(source, ema)
     if output_stride is not None:
         found = replace(found, architecture=replace(found.architecture, output_stride=output_stride))
     return _write_backbone(found, out) if found.backbone_only else _write_model(found, out, labels)
+
+
+def _read(source: str | Path, ema: bool) -> Source:
+    if is_torch(source):
+        return read_torch(source)
+    if not is_hugging_face(source):
+        return read_tensorflow(source, ema=ema)
+    folder = Path(source) if Path(source).is_dir() else download(str(source))
+    return read_torch(folder) if is_torch(folder) else read_hugging_face(source)
 
 
 def is_hugging_face(source: str | Path) -> bool:

@@ -48,7 +48,7 @@ def read_hugging_face(source: str | Path) -> Source:
         WeightsError: there is none, a file is missing or damaged, or it is another kind of network.
     """
     folder = Path(source) if Path(source).is_dir() else download(str(source))
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     kinds = config.get("architectures") or ["MobileNetV2ForSemanticSegmentation"]
     if config.get("model_type") != "mobilenet_v2" or "MobileNetV2ForSemanticSegmentation" not in kinds:
         raise WeightsError(
@@ -114,7 +114,12 @@ def _describe(values: dict[str, Any]) -> Architecture:
     return Architecture("deeplabv3_mobilenet_v2", num_classes, values["output_stride"], options)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a mapping.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or holds something else.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -146,7 +151,7 @@ def _read_normalization(folder: Path) -> Normalization:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return TENSORFLOW_NORMALIZATION
-    values = _read_json(path)
+    values = read_json(path)
     try:
         mean, std = ([255 * float(v) for v in values[key]] for key in ("image_mean", "image_std"))
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 BLOCKS = 17
-_NORM = {"weight": "weight", "bias": "bias", "running_mean": "running_mean", "running_var": "running_var"}
+NORM = {"weight": "weight", "bias": "bias", "running_mean": "running_mean", "running_var": "running_var"}
 _TF_NORM = {
     "weight": "gamma",
     "bias": "beta",
@@ -47,7 +47,7 @@ def _leaves(conv: str, norm: str, names: Mapping[str, str]) -> dict[str, str]:
     return {"conv.weight": conv, **{f"norm.{ours}": norm + theirs for ours, theirs in names.items()}}
 
 
-_TF_LEAVES = _leaves("/weights", "/BatchNorm/", _TF_NORM)
+TENSORFLOW_LEAVES = _leaves("/weights", "/BatchNorm/", _TF_NORM)
 
 TENSORFLOW = KeyTable(
     prefixes={
@@ -62,11 +62,11 @@ TENSORFLOW = KeyTable(
         "head.logits": "logits/semantic",
     },
     leaves={
-        **_TF_LEAVES,
+        **TENSORFLOW_LEAVES,
         **{
             f"{layer}.{k}": f"/{layer}{v}"
             for layer in ("expand", "depthwise", "project")
-            for k, v in _TF_LEAVES.items()
+            for k, v in TENSORFLOW_LEAVES.items()
         },
         "depthwise.conv.weight": "/depthwise/depthwise_weights",
         "weight": "/weights",
@@ -93,7 +93,7 @@ HUGGING_FACE = KeyTable(
         "head.logits": "segmentation_head.classifier",
     },
     leaves={
-        **_leaves(".convolution.weight", ".normalization.", _NORM),
+        **_leaves(".convolution.weight", ".normalization.", NORM),
         "weight": ".convolution.weight",
         "bias": ".convolution.bias",
     },
@@ -123,6 +123,6 @@ TORCHVISION = KeyTable(
         "backbone.last.conv": "features.18.0",
         "backbone.last.norm": "features.18.1",
     },
-    leaves={ours: f".{theirs}" for ours, theirs in _NORM.items()},
+    leaves={ours: f".{theirs}" for ours, theirs in NORM.items()},
 )
 """Source: parameter names of ``torchvision.models.mobilenet_v2``."""

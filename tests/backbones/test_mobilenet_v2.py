@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -8,18 +9,9 @@ from torch import Tensor, nn
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.errors import ConfigError
 from segmnv2.nn.blocks import InvertedResidual
-from segmnv2.weights.loading import load_strict
+from segmnv2.weights.backbone_tables import TIMM_MOBILENET_V2
 from segmnv2.weights.tables import TORCHVISION
-
-
-def randomise_norms(module: nn.Module) -> None:
-    """Give batch norms statistics and affine values of a trained network's kind."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            bounds = [(norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)]
-            bounds += [(norm.weight, 0.5, 1.5), (norm.bias, -0.5, 0.5)]
-            for values, low, high in bounds:
-                nn.init.uniform_(values, low, high)
+from tests.backbones.reference import load_theirs, randomise_norms
 
 
 def block_outputs(backbone: MobileNetV2, x: Tensor) -> list[Tensor]:
@@ -62,14 +54,24 @@ def test_parity_with_torchvision(size: tuple[int, int]) -> None:
     theirs = torchvision.models.mobilenet_v2(weights=None).eval()
     randomise_norms(theirs)
     ours = MobileNetV2(padding="symmetric", norm_eps=1e-5, last_conv=True).eval()
-    names = TORCHVISION.ours([f"backbone.{name}" for name in ours.state_dict()])
-    tensors = {names[k].removeprefix("backbone."): v for k, v in theirs.state_dict().items() if k in names}
-    load_strict(ours, tensors, "torchvision")
+    load_theirs(ours, theirs, TORCHVISION)
     x = torch.randn(2, 3, *size)
     with torch.no_grad():
         features = ours(x)
         for last, feature in zip((2, 4, 7, 14, 18, 19), features, strict=True):
             torch.testing.assert_close(feature, theirs.features[:last](x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (97, 65)])
+def test_parity_with_timm(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("mobilenetv2_050", features_only=False).eval()
+    randomise_norms(theirs)
+    ours = MobileNetV2(width=0.5, padding="symmetric", norm_eps=1e-5, last_conv=True).eval()
+    load_theirs(ours, theirs, TIMM_MOBILENET_V2)
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x)[-1], theirs.forward_features(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,9 @@ def test_labels_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
 
 
 def test_single_files_and_wrong_paths_get_a_way_out(tmp_path: Path) -> None:
-    (tmp_path / "model.pth").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"model\.pth.*folder with its config\.json"):
-        import_checkpoint(tmp_path / "model.pth", tmp_path / "x.safetensors")
+    (tmp_path / "model.h5").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"model\.h5.*folder with its config\.json"):
+        import_checkpoint(tmp_path / "model.h5", tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="nowhere"):
         import_checkpoint(tmp_path / "nowhere", tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match=r"owner/absent.*neither a file or folder here nor"):

@@ -1,0 +1,106 @@
+"""MobileNetV1 as a feature extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.errors import ConfigError
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.nn.depthwise_separable import DepthwiseSeparable
+from segmnv2.nn.stride import Strided
+
+STEM_CHANNELS = 32
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
+"""Channels and stride of each block. Source: MobileNetV1, Table 1 (the stride of its last block, printed 2, is 1)."""
+
+LEAST_CHANNELS = 8
+WEIGHT_STD = 0.09
+NORM_MOMENTUM = 0.0003  # TensorFlow's decay of 0.9997, seen from the other side
+
+
+class MobileNetV1(ChainBackbone):
+    """MobileNetV1: a 3x3 stem and 13 depthwise-separable blocks.
+
+    Feature maps, at width 1.0: 64 channels at stride 2, 128 at 4, 256 at 8, 512 at 16, 1024 at 32 (the last two, or
+    last, at the output stride when that is smaller).
+
+    Source: MobileNetV1 (arXiv 1704.04861), Table 1; rounding of channels, initialisation (truncated normal, 0.09) and
+    batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/mobilenet_v1.py.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        output_stride: int = 32,
+        padding: Padding = "tensorflow",
+        norm_eps: float = 1e-3,
+    ) -> None:
+        """Build the network with fresh weights.
+
+        Args:
+            width: multiplier of every layer's channels; the paper uses 0.25 to 1.0.
+            output_stride: 8, 16 or 32.
+            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for timm's; they differ on even sides
+                only.
+            norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in timm.
+
+        Raises:
+            ConfigError: a value outside the stated ones.
+        """
+        super().__init__()
+        if not 0.05 <= width <= 4.0:
+            raise ConfigError(f"width {width!r} is not in 0.05..4.0; the paper's networks have 0.25 to 1.0")
+        channels = _scaled(STEM_CHANNELS, width)
+        self.stem = ConvNormAct(
+            SameConv2d(3, channels, 3, padding=padding),
+            nn.BatchNorm2d(channels, eps=norm_eps, momentum=NORM_MOMENTUM),
+            nn.ReLU6(inplace=True),
+        )
+        self.blocks = nn.ModuleList()
+        self._strides = [2]
+        for nominal, stride in BLOCKS:
+            out = _scaled(nominal, width)
+            self.blocks.append(
+                DepthwiseSeparable(
+                    channels, out, stride=stride, padding=padding, norm_eps=norm_eps, norm_momentum=NORM_MOMENTUM
+                )
+            )
+            self._strides.append(stride)
+            channels = out
+        ends = [*(stride == 2 for _, stride in BLOCKS[1:]), True]
+        self._taps = tuple(index for index, end in enumerate(ends) if end)
+        self._nominal = tuple(
+            FeatureInfo(_scaled(BLOCKS[index][0], width), 2 ** (level + 1)) for level, index in enumerate(self._taps)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=WEIGHT_STD, a=-2 * WEIGHT_STD, b=2 * WEIGHT_STD)
+        self.set_output_stride(output_stride)
+
+    @property
+    def nominal_features(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps as they are without any dilation."""
+        return self._nominal
+
+    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
+        """Return the stem's convolution and the blocks with their nominal strides."""
+        return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
+        """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        features = []
+        x = self.stem(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self._taps:
+                features.append(x)
+        return tuple(features)
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(int(channels * width), LEAST_CHANNELS)

@@ -1,0 +1,196 @@
+"""ResNet with bottleneck units, as DeepLab uses it and as torchvision has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.errors import ConfigError
+from segmnv2.nn.bottleneck import EXPANSION, Bottleneck
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.nn.stride import Strided
+
+STAGE_CHANNELS = (64, 128, 256, 512)
+RESNET101_UNITS = (3, 4, 23, 3)
+MULTI_GRID = (1, 2, 4)
+NORM_MOMENTUM = 0.0003  # TensorFlow's decay of 0.9997, seen from the other side
+
+
+class ResNet(ChainBackbone):
+    """Stem, pooling and four stages of bottleneck units.
+
+    Feature maps: the stem's at stride 2, then 256 channels at 4, 512 at 8, 1024 at 16 and 2048 at 32, each the last map
+    of its stride (the last two, or last, at the output stride when that is smaller).
+
+    DeepLab's network (``stem="deep"``, ``strided_unit="last"``) lets the last unit of each of the first three stages
+    stride, so the maps at strides 4, 8 and 16 come from the unit before it. torchvision's and timm's
+    (``strided_unit="first"``) let the first unit of the last three stages stride.
+
+    Source: tensorflow/models research/deeplab/core/resnet_v1_beta.py; DeepLabv3 (arXiv 1706.05587), section 3.2.1.
+    """
+
+    def __init__(
+        self,
+        *,
+        units: Sequence[int],
+        output_stride: int = 32,
+        stem: str = "deep",
+        strided_unit: str = "last",
+        multi_grid: Sequence[int] = MULTI_GRID,
+        padding: Padding = "tensorflow",
+        norm_eps: float = 1e-5,
+    ) -> None:
+        """Build the network with fresh weights.
+
+        Args:
+            units: number of units of each of the four stages; two at least where ``strided_unit`` is ``"last"``.
+            output_stride: 8, 16 or 32.
+            stem: ``"deep"``, three 3x3 convolutions to 128 channels, or ``"7x7"``, one to 64.
+            strided_unit: which unit of a stage strides.
+            multi_grid: factors of the dilations of the last stage's units, one each.
+            padding: ``"tensorflow"`` or ``"symmetric"``; they differ on even sides only.
+            norm_eps: epsilon of the batch norms.
+
+        Raises:
+            ConfigError: a value outside the stated ones.
+        """
+        super().__init__()
+        _check(units, stem, strided_unit, multi_grid)
+
+        def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
+            return ConvNormAct(
+                SameConv2d(inputs, outputs, kernel, stride=stride, padding=padding),
+                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=NORM_MOMENTUM),
+                nn.ReLU(inplace=True),
+            )
+
+        deep = stem == "deep"
+        self.stem = nn.Sequential(
+            *((layer(3, 64, 3, 2), layer(64, 64, 3), layer(64, 128, 3)) if deep else (layer(3, 64, 7, 2),))
+        )
+        self.pool = SamePool(padding)
+        self.units = nn.ModuleList()
+        self._strides: list[int] = []
+        channels = 128 if deep else 64
+        self._nominal = [FeatureInfo(channels, 2)]
+        for stage, (width, count) in enumerate(zip(STAGE_CHANNELS, units, strict=True)):
+            for number in range(count):
+                place = number == 0 and stage > 0 if strided_unit == "first" else number == count - 1 and stage < 3
+                self.units.append(
+                    Bottleneck(
+                        channels,
+                        width,
+                        stride=1 + place,
+                        grid=multi_grid[number] if stage == 3 else 1,
+                        padding=padding,
+                        norm_eps=norm_eps,
+                        norm_momentum=NORM_MOMENTUM,
+                    )
+                )
+                self._strides.append(1 + place)
+                channels = width * EXPANSION
+        self._find_taps()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        self.set_output_stride(output_stride)
+
+    def _find_taps(self) -> None:
+        """Note the last unit of each nominal stride and the channels of its map."""
+        taps, stride = [], 4
+        for index, unit in enumerate(self.units):
+            assert isinstance(unit, Bottleneck)
+            stride *= self._strides[index]
+            if index + 1 == len(self.units) or self._strides[index + 1] == 2:
+                taps.append(index)
+                self._nominal.append(FeatureInfo(unit.expand.conv.out_channels, stride))
+        self._taps = frozenset(taps)
+
+    @property
+    def nominal_features(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps as they are without any dilation."""
+        return tuple(self._nominal)
+
+    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
+        """Return the stem's first convolution, the pooling and the units with their nominal strides."""
+        first = self.stem[0]
+        assert isinstance(first, ConvNormAct)
+        return list(zip((first.conv, self.pool, *self.units), (2, 2, *self._strides), strict=True))
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
+        """Map normalised images (b, 3, h, w) to the feature maps, finest first."""
+        x = self.stem(x)
+        features = [x]
+        x = self.pool(x)
+        for index, unit in enumerate(self.units):
+            x = unit(x)
+            if index in self._taps:
+                features.append(x)
+        return tuple(features)
+
+
+class SamePool(nn.Module):
+    """Maximum over 3x3 with ``ceil(size / 2)`` rows and columns, placed as TensorFlow's ``SAME`` or symmetrically.
+
+    No network here is asked for an output stride below 8, so it always strides.
+    """
+
+    def __init__(self, padding: Padding) -> None:
+        """Choose the placement."""
+        super().__init__()
+        self.same_padding = padding
+
+    def set_rate(self, stride: int, dilation: int) -> None:
+        """Accept the only rate there is."""
+        assert (stride, dilation) == (2, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
+        """Map ``(b, c, h, w)``, not negative, to ``(b, c, ceil(h / 2), ceil(w / 2))``."""
+        if self.same_padding == "symmetric":
+            return F.max_pool2d(x, 3, 2, padding=1)
+        # On an even side TensorFlow pads only right and below; a zero is no maximum after a ReLU.
+        top, left = x.shape[-2] % 2, x.shape[-1] % 2
+        return F.max_pool2d(F.pad(x, (left, 1, top, 1)), 3, 2)
+
+
+def resnet101(
+    *,
+    output_stride: int = 32,
+    stem: str = "deep",
+    strided_unit: str = "last",
+    multi_grid: Sequence[int] = MULTI_GRID,
+    units: Sequence[int] = RESNET101_UNITS,
+    padding: Padding = "tensorflow",
+    norm_eps: float = 1e-5,
+) -> ResNet:
+    """Build ResNet-101 as DeepLab's ``resnet_v1_101_beta``; the arguments are those of :class:`ResNet`."""
+    return ResNet(
+        units=units,
+        output_stride=output_stride,
+        stem=stem,
+        strided_unit=strided_unit,
+        multi_grid=multi_grid,
+        padding=padding,
+        norm_eps=norm_eps,
+    )
+
+
+def _check(units: Sequence[int], stem: str, strided_unit: str, multi_grid: Sequence[int]) -> None:
+    if stem not in ("deep", "7x7"):
+        raise ConfigError(f"stem '{stem}' is unknown; allowed are deep, 7x7")
+    if strided_unit not in ("last", "first"):
+        raise ConfigError(f"strided_unit '{strided_unit}' is unknown; allowed are last, first")
+    least = 2 if strided_unit == "last" else 1
+    if len(units) != len(STAGE_CHANNELS) or min(units) < least:
+        raise ConfigError(
+            f"units {tuple(units)} is not possible; give four numbers of at least {least}, as 3, 4, 23, 3"
+        )
+    if len(multi_grid) != units[-1] or min(multi_grid) < 1:
+        raise ConfigError(
+            f"multi_grid {tuple(multi_grid)} is not possible; give one positive factor for each of the last stage's "
+            f"{units[-1]} units, as 1, 2, 4"
+        )

@@ -1,0 +1,163 @@
+"""ImageNet backbones of torchvision and timm: a state dict's file, or timm's folder with its ``config.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.errors import WeightsError
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json
+from segmnv2.models.import_source import Source
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION, Normalization
+from segmnv2.weights.backbone_tables import (
+    TIMM_MOBILENET_V1,
+    TIMM_MOBILENET_V2,
+    TIMM_RESNET101S,
+    TORCHVISION_RESNET101,
+)
+from segmnv2.weights.safetensors_file import read_safetensors
+from segmnv2.weights.tables import TORCHVISION, KeyTable
+
+PICKLED = (".pth", ".pt", ".bin")
+CLASSIFIERS = ("classifier.", "fc.")
+MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks of one source that one backbone here can take the weights of.
+
+    Attributes:
+        source: who names tensors so.
+        backbone: its name here.
+        table: our names to theirs.
+        options: what makes the backbone theirs.
+        widths: those that are tried, where there are any.
+    """
+
+    source: str
+    backbone: str
+    table: KeyTable
+    options: Mapping[str, Any] = field(default_factory=dict)
+    widths: tuple[float, ...] = ()
+
+    def candidates(self) -> Iterator[dict[str, Any]]:
+        """Yield the arguments of each network of the family."""
+        yield from ({**self.options, **({} if w == 1.0 else {"width": w})} for w in self.widths or (1.0,))
+
+
+_LIKE_TORCH: dict[str, Any] = {"padding": "symmetric", "norm_eps": 1e-5}
+_LIKE_RESNET: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first"}
+
+FAMILIES = (
+    Family("torchvision", "mobilenet_v2", TORCHVISION, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),
+    Family("timm", "mobilenet_v2", TIMM_MOBILENET_V2, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),
+    Family("timm", "mobilenet_v1", TIMM_MOBILENET_V1, _LIKE_TORCH, (1.0, 1.25, 0.75, 0.5, 0.25)),
+    Family("torchvision", "resnet101", TORCHVISION_RESNET101, {**_LIKE_RESNET, "stem": "7x7"}),
+    Family("timm", "resnet101", TIMM_RESNET101S, _LIKE_RESNET),
+)
+
+
+def is_torch(source: str | Path) -> bool:
+    """Tell whether a source is a state dict's file, or a folder whose ``config.json`` is timm's."""
+    path = Path(source)
+    if path.is_dir():
+        return (path / "config.json").is_file() and "architecture" in read_json(path / "config.json")
+    return path.is_file() and path.suffix in (*PICKLED, ".safetensors")
+
+
+def read_torch(source: str | Path) -> Source:
+    """Find out which backbone a state dict belongs to, by the names and shapes of its tensors.
+
+    Args:
+        source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. A file alone is taken to
+            want ImageNet's mean and deviation, as torchvision's do; timm's folder says what its network wants.
+
+    Raises:
+        WeightsError: missing, damaged, more than tensors, or of no network that there is a table for.
+    """
+    path, normalization = Path(source), IMAGENET_NORMALIZATION
+    if path.is_dir():
+        normalization = _read_normalization(path)
+        file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+        if file is None:
+            raise WeightsError(f"{path}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
+        path = file
+    theirs = {name: value for name, value in read_tensors(path).items() if not name.endswith("num_batches_tracked")}
+    classifier = {name for name in theirs if name.startswith(CLASSIFIERS)}
+    features = {name: value for name, value in theirs.items() if name not in classifier}
+    family, options, names = _recognise(path, features)
+    return Source(
+        name=str(source),
+        architecture=Architecture(family.backbone, 0, 32, options),
+        tensors={names.get(name, name): value for name, value in features.items()},
+        normalization=normalization,
+        backbone_only=True,
+        skipped={"tensors of the ImageNet classifier": len(classifier)} if classifier else {},
+        provenance={
+            "format": f"{family.source} state dict",
+            "source": path.name,
+            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        },
+    )
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without running any code in it.
+
+    Raises:
+        WeightsError: the file is damaged, or holds anything but named tensors.
+    """
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save model.state_dict() alone, "
+            "or fetch it again"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path}: holds more than named tensors; save model.state_dict() alone")
+    return tensors
+
+
+def _recognise(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:
+    """Return the family, the backbone's arguments, and their name -> ours with the prefix ``backbone.``."""
+    for family in FAMILIES:
+        for options in family.candidates():
+            with torch.device("meta"):
+                own = create_backbone(family.backbone, output_stride=32, **options).state_dict()
+            names = family.table.ours([f"backbone.{name}" for name in own])
+            shapes = {their: own[ours.removeprefix("backbone.")].shape for their, ours in names.items()}
+            if names and all(their in theirs and theirs[their].shape == shape for their, shape in shapes.items()):
+                return family, options, names
+    known = ", ".join(sorted({f"{family.source}'s {family.backbone}" for family in FAMILIES}))
+    some = ", ".join(list(theirs)[:3])
+    raise WeightsError(
+        f"{path}: its {len(theirs)} tensors ({some}, ...) are those of no network that can be imported: {known}. For "
+        "transformers give the folder with its config.json; a file that segmnv2 wrote needs no import"
+    )
+
+
+def _read_normalization(folder: Path) -> Normalization:
+    """Return what timm's ``pretrained_cfg`` says; its means and deviations are of pixels in 0..1."""
+    config = folder / "config.json"
+    values = read_json(config)
+    try:
+        cfg = values["pretrained_cfg"]
+        mean, std = ([255 * float(v) for v in cfg[key]] for key in ("mean", "std"))
+        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(
+            f"{config}: pretrained_cfg has no mean and std of three numbers each ({error}); give timm's own folder"
+        ) from error

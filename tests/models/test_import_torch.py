@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+
+from segmnv2.errors import WeightsError
+from segmnv2.models.convert import import_checkpoint
+from segmnv2.models.file import read_model_file
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION
+from segmnv2.models.zoo import create_model
+
+
+def test_torchvisions_file_becomes_a_backbone_that_segmentation_starts_from(tmp_path: Path) -> None:
+    theirs = torchvision.models.mobilenet_v2(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "mobilenet_v2.pth")
+    report = import_checkpoint(tmp_path / "mobilenet_v2.pth", tmp_path / "b.safetensors")
+    assert report.kind == "backbone"
+    assert report.skipped == {"tensors of the ImageNet classifier": 2}
+    options = read_model_file(report.path)[1]["architecture"]["backbone"]
+    assert options == {"padding": "symmetric", "norm_eps": 1e-5, "last_conv": True}
+    model = create_model("deeplabv3_mobilenet_v2", backbone_weights=report.path, padding="symmetric", norm_eps=1e-5)
+    assert model.normalization == IMAGENET_NORMALIZATION
+    x = torch.randn(1, 3, 65, 65)
+    model.eval().set_output_stride(32)
+    with torch.no_grad():
+        torch.testing.assert_close(model.backbone(x)[-1], theirs.features[:18](x), rtol=1e-4, atol=1e-5)
+
+
+def test_timms_folder_says_what_normalisation_its_network_wants(tmp_path: Path) -> None:
+    theirs = timm.create_model("mobilenetv1_100")
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    config = {"architecture": "mobilenetv1_100", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 1.0]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    report = import_checkpoint(tmp_path, tmp_path / "b.safetensors")
+    metadata = read_model_file(report.path)[1]
+    assert metadata["architecture"]["name"] == "mobilenet_v1"
+    assert metadata["normalization"] == {"mean": [127.5, 127.5, 127.5], "std": [127.5, 63.75, 255.0]}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "mobilenetv1_100"}))
+    with pytest.raises(WeightsError, match="pretrained_cfg has no mean and std"):
+        import_checkpoint(tmp_path, tmp_path / "c.safetensors")
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_a_width_is_read_off_the_shapes(tmp_path: Path) -> None:
+    torch.save(timm.create_model("mobilenetv2_050").state_dict(), tmp_path / "half.pth")
+    report = import_checkpoint(tmp_path / "half.pth", tmp_path / "b.safetensors")
+    assert read_model_file(report.path)[1]["architecture"]["backbone"]["width"] == 0.5
+
+
+def test_other_files_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "b.safetensors"
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "squeeze.pth")
+    with pytest.raises(WeightsError, match=r"squeeze\.pth.*no network that can be imported.*torchvision's resnet101"):
+        import_checkpoint(tmp_path / "squeeze.pth", out)
+    (tmp_path / "broken.pth").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"broken\.pth: is damaged or holds more"):
+        import_checkpoint(tmp_path / "broken.pth", out)
+    torch.save({"model": {"a": torch.zeros(1)}, "epoch": 3}, tmp_path / "training.pth")
+    with pytest.raises(WeightsError, match=r"training\.pth: holds more than named tensors"):
+        import_checkpoint(tmp_path / "training.pth", out)
+    assert not out.exists()
