@@ -118,6 +118,7 @@ def test_all_faults_are_named_at_once() -> None:
         ("model.width", "1.0", "model.width: '1.0'"),
         ("model.backbone", {"depth": 3}, "deeplabv3_mobilenet_v2 has no option depth; it has width,"),
         ("model", {"name": "deeplabv3_resnet101", "width": 0.5}, "has no option width; it has stem,"),
+        ("model", {"name": "deeplabv3_timm"}, "needs model; give it in model.backbone"),
         ("steps", True, "steps: True"),
         ("steps", 1.5, "steps: 1.5"),
         ("optimizer.lr", float("nan"), "optimizer.lr: nan"),

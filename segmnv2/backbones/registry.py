@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.mobilenet_v1 import MobileNetV1
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.backbones.resnet import resnet101
+from segmnv2.backbones.timm import TimmBackbone
 from segmnv2.errors import ConfigError
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
     "resnet101": resnet101,
+    "timm": TimmBackbone,
 }
+
+EXAMPLES = {"timm": "model='resnet50'"}
+"""For backbones that cannot do without an argument, how it is given."""
 
 
 def backbone_options(name: str) -> tuple[str, ...]:
@@ -26,6 +31,18 @@ def backbone_options(name: str) -> tuple[str, ...]:
         name: a key of :data:`BACKBONES`.
     """
     return tuple(option for option in inspect.signature(BACKBONES[name]).parameters if option != "output_stride")
+
+
+def missing_options(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Return the arguments that a backbone cannot do without and that are not among ``given``.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+        given: names of arguments.
+    """
+    parameters = inspect.signature(BACKBONES[name]).parameters
+    needed = [option for option, parameter in parameters.items() if parameter.default is parameter.empty]
+    return tuple(option for option in needed if option not in set(given))
 
 
 def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Backbone:
@@ -49,4 +66,7 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
         raise ConfigError(
             f"backbone '{name}' has no option {', '.join(unknown)}; it has {', '.join(backbone_options(name))}"
         )
+    missing = missing_options(name, options)
+    if missing:
+        raise ConfigError(f"backbone '{name}' needs {', '.join(missing)}; give it, as {EXAMPLES[name]}")
     return BACKBONES[name](output_stride=output_stride, **options)

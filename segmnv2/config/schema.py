@@ -84,7 +84,7 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _options_exist(self) -> ModelSection:
-        from segmnv2.backbones.registry import backbone_options
+        from segmnv2.backbones.registry import backbone_options, missing_options
         from segmnv2.models.catalogue import MODELS
 
         allowed = backbone_options(MODELS[self.name].backbone)
@@ -93,6 +93,9 @@ class ModelSection(Section):
             raise ValueError(
                 f"the backbone of {self.name} has no option {', '.join(unknown)}; it has {', '.join(allowed)}"
             )
+        missing = missing_options(MODELS[self.name].backbone, self.backbone_options)
+        if missing:
+            raise ValueError(f"the backbone of {self.name} needs {', '.join(missing)}; give it in model.backbone")
         return self
 
     @model_validator(mode="after")

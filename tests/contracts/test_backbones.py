@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, create_backbone
@@ -18,8 +19,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "mobilenet_v1": {"width": 0.25},
     "mobilenet_v2": {"width": 0.35},
     "resnet101": {"units": (2, 2, 2, 3)},
+    "timm": {"model": "resnet18"},
 }
 """Options that keep what costs time small; the whole networks are traced for channels and strides."""
+
+NEEDED: dict[str, dict[str, Any]] = {"timm": {"model": "resnet50"}}
 
 
 def small(name: str, output_stride: int) -> Backbone:
@@ -31,7 +35,7 @@ def small(name: str, output_stride: int) -> Backbone:
 @pytest.mark.parametrize("name", NAMES)
 def test_features_have_the_stated_channels_and_strides(name: str, output_stride: int) -> None:
     with torch.device("meta"):
-        backbone = create_backbone(name, output_stride=output_stride).eval()
+        backbone = create_backbone(name, output_stride=output_stride, **NEEDED.get(name, {})).eval()
         features = backbone(torch.empty(1, 3, 97, 65))
     assert len(features) == len(backbone.feature_info)
     for feature, info in zip(features, backbone.feature_info, strict=True):
@@ -68,6 +72,9 @@ def test_the_output_stride_goes_there_and_back(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name: str) -> None:
     backbone = small(name, 16).train()
+    for norm in backbone.modules():
+        if isinstance(norm, nn.BatchNorm2d):  # timm begins residual branches with a scale of zero
+            nn.init.ones_(norm.weight)
     sum(feature.square().mean() for feature in backbone(torch.randn(2, 3, 65, 65))).backward()  # type: ignore[union-attr]
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in backbone.parameters())
 
@@ -87,3 +94,5 @@ def test_an_unknown_name_or_option_is_refused_with_the_known_ones() -> None:
         create_backbone("mobilenet_v9")
     with pytest.raises(ConfigError, match=r"no option depth; it has .*width"):
         create_backbone("mobilenet_v2", depth=3)
+    with pytest.raises(ConfigError, match="needs model; give it, as model='resnet50'"):
+        create_backbone("timm")
