@@ -15,7 +15,7 @@ from segmnv2.data.voc import VocSegmentation
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.models.zoo import create_model
+from segmnv2.models.zoo import create_model, without_pretrained
 
 
 def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
@@ -77,6 +77,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
     Raises:
         WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
     """
+    options = section.backbone_options
     with _naming("model.weights" if section.weights else "model.backbone_weights"):
         model = create_model(
             section.name,
@@ -85,7 +86,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
             weights=section.weights if initial_weights else None,
             keep_logits=section.keep_logits,
             backbone_weights=section.backbone_weights if initial_weights else None,
-            **section.backbone_options,
+            **(options if initial_weights else without_pretrained(options)),
         )
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segmnv2.backbones.timm import timm_normalization
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
@@ -12,6 +15,9 @@ from segmnv2.models.catalogue import build_model
 from segmnv2.models.file import load_weights
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
+
+PRETRAINED = "pretrained"
+"""The argument of timm's backbones that fetches weights."""
 
 
 def create_model(
@@ -33,7 +39,7 @@ def create_model(
         num_classes: number of classes, background included; that of ``labels`` by default, else 21.
         output_stride: 8, 16 or 32; may be changed later.
         labels: names and colours of the classes.
-        normalization: of the pixels; by default that of the weights' file, else to -1..1.
+        normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
         weights: a whole network's safetensors file, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
         keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
         backbone_weights: a file of which only the backbone is loaded, as the ImageNet one.
@@ -53,10 +59,24 @@ def create_model(
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     architecture = Architecture(name, num_classes, output_stride, backbone_options)
-    model = build_model(architecture, labels=labels, normalization=normalization or TENSORFLOW_NORMALIZATION)
+    usual = _usual_normalization(backbone_options)
+    model = build_model(architecture, labels=labels, normalization=normalization or usual)
+    # A file that is written later holds the weights: to load it, nothing must be fetched.
+    model.architecture = replace(architecture, backbone=without_pretrained(backbone_options))
     source = weights or backbone_weights
     if source is not None:
         load_weights(model, source, keep_logits=keep_logits, backbone_only=weights is None)
     if normalization is not None:
         model.set_normalization(normalization)
     return model
+
+
+def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a backbone's arguments without the one that fetches weights."""
+    return {key: value for key, value in options.items() if key != PRETRAINED}
+
+
+def _usual_normalization(options: Mapping[str, Any]) -> Normalization:
+    if not options.get(PRETRAINED):
+        return TENSORFLOW_NORMALIZATION
+    return Normalization(*timm_normalization(options["model"]))

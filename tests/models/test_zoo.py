@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 import segmnv2
+import segmnv2.backbones.timm
 from segmnv2.errors import ConfigError
 from segmnv2.models.catalogue import MODELS
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
 
@@ -47,3 +52,24 @@ def test_a_seed_makes_the_same_weights() -> None:
         return list(create_model("deeplabv3_mobilenet_v2", width=0.35).parameters())
 
     assert all(torch.equal(a, b) for a, b in zip(weights(), weights(), strict=True))
+
+
+def test_a_network_on_timms_weights_wants_their_normalisation_and_its_file_fetches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = []
+
+    def build(name: str, fit: Any, *, pretrained: bool) -> Any:
+        fetched.append(pretrained)
+        return real(name, fit, pretrained=False)
+
+    real = segmnv2.backbones.timm.build
+    monkeypatch.setattr("segmnv2.backbones.timm.build", build)
+    model = create_model("deeplabv3_timm", model="resnet18", pretrained=True, num_classes=2)
+    assert model.normalization == IMAGENET_NORMALIZATION
+    again = segmnv2.load_model(segmnv2.save_model(tmp_path / "m.safetensors", model), output_stride=8)
+    assert fetched == [True, False]
+    assert again.normalization == IMAGENET_NORMALIZATION
+    model.eval().set_output_stride(8)
+    pixels = torch.randint(0, 256, (1, 3, 40, 60), dtype=torch.uint8)
+    assert torch.equal(again(pixels), model(pixels))
