@@ -26,6 +26,8 @@ _SUMMARIES = {
     "mobilenet_v1": "MNet V1, with ASPP a row of the paper's Table 7",
     "mobilenet_v2": "MNet V2*, the paper's own; without ASPP its mobile choice",
     "resnet101": "ResNet-101 as DeepLab's beta variant, with ASPP a row of the paper's Table 7",
+    "shufflenet_v1": "ShuffleNet, of the paper's Table 4",
+    "shufflenet_v2": "torchvision's ShuffleNetV2",
     "timm": "any convolutional pyramid of timm, as model='resnet50'",
 }
 """For each backbone, what a network on it is."""

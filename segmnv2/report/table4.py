@@ -40,6 +40,8 @@ TABLE4 = (
         *(70.6, 4.2, 575, 113),
         note="MAdds: slim's README has 569 M for the same network; 575 is unexplained",
     ),
+    PaperRow("ShuffleNet (1.5)", "shufflenet_v1", {"width": 1.5}, 71.5, 3.4, 292, None),
+    PaperRow("ShuffleNet (x2)", "shufflenet_v1", {"width": 2.0}, 73.7, 5.4, 524, None),
     PaperRow(
         "MobileNetV2",
         "mobilenet_v2",
@@ -55,7 +57,7 @@ TABLE4 = (
         note="params: slim's README counts 6.06 M in the same network, without batch norm; 6.9 is unexplained",
     ),
 )
-"""Source: MobileNetV2, Table 4. ShuffleNet and NASNet-A are not built yet."""
+"""Source: MobileNetV2, Table 4. NASNet-A is not built yet."""
 
 
 @dataclass(frozen=True)

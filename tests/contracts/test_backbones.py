@@ -19,6 +19,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "mobilenet_v1": {"width": 0.25},
     "mobilenet_v2": {"width": 0.35},
     "resnet101": {"units": (2, 2, 2, 3)},
+    "shufflenet_v1": {"width": 0.5},
+    "shufflenet_v2": {"width": 0.5},
     "timm": {"model": "resnet18"},
 }
 """Options that keep what costs time small; the whole networks are traced for channels and strides."""
