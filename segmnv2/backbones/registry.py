@@ -9,6 +9,7 @@ from typing import Any
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.mobilenet_v1 import MobileNetV1
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
+from segmnv2.backbones.nasnet import NASNet
 from segmnv2.backbones.resnet import resnet101
 from segmnv2.backbones.shufflenet_v1 import ShuffleNetV1
 from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
@@ -18,6 +19,7 @@ from segmnv2.errors import ConfigError
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
+    "nasnet_a_mobile": NASNet,
     "resnet101": resnet101,
     "shufflenet_v1": ShuffleNetV1,
     "shufflenet_v2": ShuffleNetV2,

@@ -25,6 +25,7 @@ class ModelSpec:
 _SUMMARIES = {
     "mobilenet_v1": "MNet V1, with ASPP a row of the paper's Table 7",
     "mobilenet_v2": "MNet V2*, the paper's own; without ASPP its mobile choice",
+    "nasnet_a_mobile": "NASNet-A (4 @ 1056), of the paper's Table 4",
     "resnet101": "ResNet-101 as DeepLab's beta variant, with ASPP a row of the paper's Table 7",
     "shufflenet_v1": "ShuffleNet, of the paper's Table 4",
     "shufflenet_v2": "torchvision's ShuffleNetV2",

@@ -18,6 +18,7 @@ NAMES = sorted(BACKBONES)
 SMALL: dict[str, dict[str, Any]] = {
     "mobilenet_v1": {"width": 0.25},
     "mobilenet_v2": {"width": 0.35},
+    "nasnet_a_mobile": {"filters": 8, "cells": 1},
     "resnet101": {"units": (2, 2, 2, 3)},
     "shufflenet_v1": {"width": 0.5},
     "shufflenet_v2": {"width": 0.5},

@@ -1,0 +1,148 @@
+"""NASNet-A as a feature extractor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.errors import ConfigError
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.nn.nasnet_cells import Cell, CellOptions, NormalCell, ReductionCell
+from segmnv2.nn.stride import Strided
+
+STAGES = 3
+STEM_SCALINGS = (4, 2)
+"""The stem's two reduction cells have a quarter and a half of the first stage's filters."""
+
+REACH = 3
+"""No cell reads an output older than this many cells."""
+
+TRUNCATION_FACTOR = 1.3  # a normal cut at two deviations keeps 1 / 1.3 of its variance, as TensorFlow's slim takes it
+
+
+class NASNet(ChainBackbone):
+    """NASNet-A, by default the mobile one ("4 @ 1056"), ending before the classifier's pooling.
+
+    A 3x3 convolution and two reduction cells lead to stride 8; three stages of ``cells`` normal cells follow, of
+    ``filters``, twice and four times as many filters, with a reduction cell between each two.
+
+    Feature maps of the mobile network: 32 channels at stride 2, 44 at 4, 264 at 8, 528 at 16, 1056 at 32 (the last
+    ones at the output stride when that is smaller). The cells begin with their ReLU, so only the last map, which has
+    the ReLU that precedes the classifier, is free of negative values.
+
+    Two things differ from slim. Its first convolution pads nothing, which gives 111 samples for 224 pixels; this one
+    pads to ``ceil(side / 2)``, as all other layers do, so that sides of 32 k + 1 pixels keep their grids. And there is
+    no auxiliary classifier and no path dropout (the mobile network has none).
+
+    Source: NASNet (Zoph et al., 2018), Figure 4 and appendix A.7; ``build_nasnet_mobile``, initialisation (truncated
+    normal by fan out) and batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/nasnet/nasnet.py.
+    """
+
+    def __init__(
+        self,
+        *,
+        filters: int = 44,
+        cells: int = 4,
+        stem_channels: int = 32,
+        skip_reduction_input: bool = False,
+        output_stride: int = 32,
+        padding: Padding = "tensorflow",
+        norm_eps: float = 1e-3,
+        norm_momentum: float = 0.0003,
+    ) -> None:
+        """Build the network with fresh weights.
+
+        Args:
+            filters: filters of the first stage's cells, a multiple of 4: 44 in the mobile network, 168 in the large.
+            cells: normal cells a stage: 4 in the mobile network, 6 in the large.
+            stem_channels: of the first convolution: 32 in the mobile network, 96 in the large.
+            skip_reduction_input: whether the cell after a reduction cell reads, as its older input, the same map as
+                the reduction cell did (the large network) and not the reduction cell's newer input (the mobile one).
+            output_stride: 8, 16 or 32.
+            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for networks that pad both sides
+                alike; they differ on even sides only.
+            norm_eps: epsilon of the batch norms.
+            norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
+
+        Raises:
+            ConfigError: a value outside the stated ones.
+        """
+        super().__init__()
+        if filters < 4 or filters % 4:
+            raise ConfigError(f"filters {filters!r} is not a positive multiple of 4; NASNet-A mobile has 44")
+        if cells < 1:
+            raise ConfigError(f"cells {cells!r} is not positive; NASNet-A mobile has 4 normal cells a stage")
+        if stem_channels < 1:
+            raise ConfigError(f"stem_channels {stem_channels!r} is not positive; NASNet-A mobile has 32")
+        self._options = CellOptions(padding, norm_eps, norm_momentum)
+        self.stem = ConvNormAct(SameConv2d(3, stem_channels, 3, padding=padding), self._options.norm(stem_channels))
+        self.cells = nn.ModuleList()
+        self._older: list[int] = []  # which output each cell reads as its older input: 0 is the stem's, n + 1 cell n's
+        self._outputs = [FeatureInfo(stem_channels, 2)]
+        self._build(filters, cells, skip_reduction_input)
+        strides = [info.stride for info in self._outputs]
+        self._taps = frozenset(n for n, s in enumerate(strides) if n + 1 == len(strides) or strides[n + 1] > s)
+        self._initialise()
+        self.set_output_stride(output_stride)
+
+    def _build(self, filters: int, cells: int, skip_reduction_input: bool) -> None:
+        for scaling in STEM_SCALINGS:
+            self._append(ReductionCell, filters // scaling, older=len(self.cells) - 1)
+        for stage in range(STAGES):
+            width = filters * 2**stage
+            for index in range(cells):
+                older = len(self.cells) - 1
+                if stage > 0 and index == 0:
+                    self._append(ReductionCell, width, older=older)
+                    older += 0 if skip_reduction_input else 1
+                self._append(NormalCell, width, older=older)
+
+    def _append(self, kind: type[Cell], filters: int, *, older: int) -> None:
+        last = self._outputs[-1]
+        previous = None if older < 0 else self._outputs[older]
+        self.cells.append(
+            kind(
+                last.channels,
+                None if previous is None else previous.channels,
+                filters,
+                previous_is_finer=previous is not None and previous.stride < last.stride,
+                options=self._options,
+            )
+        )
+        self._older.append(older)
+        stride = last.stride * (2 if kind is ReductionCell else 1)
+        self._outputs.append(FeatureInfo(kind.fan_out * filters, stride))
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, SameConv2d):
+                fan_out = module.out_channels // module.groups * module.kernel_size[0] ** 2
+                std = math.sqrt(2 * TRUNCATION_FACTOR / fan_out)
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+
+    @property
+    def nominal_features(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps as they are without any dilation."""
+        return tuple(info for n, info in enumerate(self._outputs) if n in self._taps)
+
+    def strided_layers(self) -> Sequence[tuple[Strided, int]]:
+        """Return the first convolution and the cells with their nominal strides."""
+        strides = [2, *(2 if isinstance(cell, ReductionCell) else 1 for cell in self.cells)]
+        return list(zip((self.stem.conv, *self.cells), strides, strict=True))
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
+        """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        out = self.stem(x)
+        features, recent = [out], {0: out}  # the stem's is the only map at stride 2
+        for index, (cell, older) in enumerate(zip(self.cells, self._older, strict=True), start=1):
+            out = cell(out, None if older < 0 else recent[older])
+            recent[index] = out
+            recent.pop(index - REACH, None)
+            if index in self._taps:
+                features.append(out)
+        features[-1] = features[-1].relu()
+        return tuple(features)

@@ -1,0 +1,237 @@
+"""The two cells that NASNet-A repeats, each reading the outputs of the two cells before it.
+
+A cell is a link of the chain of strides: ``set_rate(stride, dilation)`` gives the rates of its layers that read its
+inputs. Where a reduction cell may not stride, the layers behind its would-be stride get twice the dilation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.nn.dilated_pool import SameAveragePool, SameMaxPool
+
+
+class CellOptions(NamedTuple):
+    """What all layers of a network share: TensorFlow's or symmetric padding, and the batch norms' settings."""
+
+    padding: Padding = "tensorflow"
+    norm_eps: float = 1e-3
+    norm_momentum: float = 0.0003
+
+    def norm(self, channels: int) -> nn.BatchNorm2d:
+        """Return a fresh batch norm."""
+        return nn.BatchNorm2d(channels, eps=self.norm_eps, momentum=self.norm_momentum)
+
+    def pointwise(self, inputs: int, outputs: int) -> ConvNormAct:
+        """Return a fresh 1x1 convolution with batch norm."""
+        return ConvNormAct(SameConv2d(inputs, outputs), self.norm(outputs))
+
+
+class Separable(nn.Module):
+    """ReLU, a depthwise filter, a 1x1 convolution, batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, options: CellOptions) -> None:
+        """Build the layer with a filter of odd side ``kernel``."""
+        super().__init__()
+        self.depthwise = SameConv2d(inputs, inputs, kernel, groups=inputs, padding=options.padding)
+        self.pointwise = SameConv2d(inputs, outputs)
+        self.norm = options.norm(outputs)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
+        out: Tensor = self.norm(self.pointwise(self.depthwise(F.relu(x))))
+        return out
+
+
+class SeparableTwice(nn.Module):
+    """Two separable layers with filters of one size; only the first strides."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, options: CellOptions) -> None:
+        """Build both layers with filters of odd side ``kernel``."""
+        super().__init__()
+        self.first = Separable(inputs, outputs, kernel, options)
+        self.second = Separable(outputs, outputs, kernel, options)
+
+    def set_rates(self, stride: int, dilation: int, dilation_behind: int) -> None:
+        """Give the first layer its stride and dilation, the second its dilation."""
+        self.first.depthwise.set_rate(stride, dilation)
+        self.second.depthwise.set_rate(1, dilation_behind)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
+        out: Tensor = self.second(self.first(x))
+        return out
+
+
+class FactorizedReduction(nn.Module):
+    """Halve a map by two 1x1 convolutions, one on its even samples, one on those a row and a column further.
+
+    Without the stride both see every sample, the second those at the distance of the finer grid: sampled on the
+    coarser grid, it is the same map. Beyond the edge lie zeros.
+
+    Source: ``factorized_reduction`` of slim/nets/nasnet/nasnet_utils.py.
+    """
+
+    def __init__(self, inputs: int, outputs: int, options: CellOptions) -> None:
+        """Build the layer; ``outputs`` is even."""
+        super().__init__()
+        self.path_1 = SameConv2d(inputs, outputs // 2)
+        self.path_2 = SameConv2d(inputs, outputs // 2)
+        self.norm = options.norm(outputs)
+        self.set_rate(2, 1)
+
+    def set_rate(self, stride: int, dilation: int) -> None:
+        """Change the step of the sampling grid and the distance between the two paths' samples."""
+        self.stride, self.dilation = stride, dilation
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
+        shifted = F.pad(x[..., self.dilation :, self.dilation :], (0, self.dilation, 0, self.dilation))
+        paths = self.path_1(self._sample(x)), self.path_2(self._sample(shifted))
+        out: Tensor = self.norm(torch.cat(paths, dim=1))
+        return out
+
+    def _sample(self, x: Tensor) -> Tensor:
+        return x[..., :: self.stride, :: self.stride]
+
+
+class Cell(nn.Module, ABC):
+    """What both cells begin with: each input is brought to ``filters`` channels, the older one to the newer's size."""
+
+    fan_out: int
+    """Channels of the output, in multiples of ``filters``."""
+
+    def __init__(
+        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, options: CellOptions
+    ) -> None:
+        """Build the two squeezing layers.
+
+        Args:
+            inputs: channels of the last cell's output.
+            previous: channels of the one before it; None in the very first cell, which reads its input twice.
+            filters: channels of every layer of the cell.
+            previous_is_finer: whether ``previous`` has twice the resolution, by nominal strides.
+            options: padding and batch norms.
+        """
+        super().__init__()
+        self.squeeze = options.pointwise(inputs, filters)
+        self.squeeze_previous: nn.Module | None = None
+        if previous is not None:
+            self.squeeze_previous = (
+                FactorizedReduction(previous, filters, options)
+                if previous_is_finer
+                else options.pointwise(previous, filters)
+            )
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], previous: Float[Tensor, "b d _h _w"] | None
+    ) -> Float[Tensor, "b e i j"]:
+        """Map the last two outputs to the cell's own, ``(b, fan_out * filters, ceil(h / stride), ...)``."""
+        older = x
+        if self.squeeze_previous is not None:
+            assert previous is not None
+            older = self.squeeze_previous(F.relu(previous))
+        return torch.cat(self._combine(self.squeeze(F.relu(x)), older), dim=1)
+
+    def set_rate(self, stride: int, dilation: int) -> None:
+        """Change stride and dilation of the layers that read the cell's inputs, and of those behind them."""
+        if isinstance(self.squeeze_previous, FactorizedReduction):
+            # The cell before halved the grid, or would have: then its dilation was half of this one.
+            self.squeeze_previous.set_rate(2 if dilation == 1 else 1, max(dilation // 2, 1))
+        self._set_rate(stride, dilation)
+
+    @abstractmethod
+    def _set_rate(self, stride: int, dilation: int) -> None:
+        """Change the rates of the combined layers."""
+
+    @abstractmethod
+    def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
+        """Return the maps that the output is made of."""
+
+
+class NormalCell(Cell):
+    """The cell that keeps the resolution: five sums and the older input, 6 * ``filters`` channels.
+
+    Source: NASNet (Zoph et al., 2018), Figure 4 left; ``NasNetANormalCell`` of slim/nets/nasnet/nasnet_utils.py.
+    """
+
+    fan_out = 6
+
+    def __init__(
+        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, options: CellOptions
+    ) -> None:
+        """Build the cell; the arguments are those of :class:`Cell`."""
+        super().__init__(inputs, previous, filters, previous_is_finer=previous_is_finer, options=options)
+        self.sum_0_left = SeparableTwice(filters, filters, 5, options)
+        self.sum_0_right = SeparableTwice(filters, filters, 3, options)
+        self.sum_1_left = SeparableTwice(filters, filters, 5, options)
+        self.sum_1_right = SeparableTwice(filters, filters, 3, options)
+        self.sum_4_left = SeparableTwice(filters, filters, 3, options)
+        self.average = SameAveragePool(padding=options.padding)
+
+    def _set_rate(self, stride: int, dilation: int) -> None:
+        assert stride == 1
+        for layer in (self.sum_0_left, self.sum_0_right, self.sum_1_left, self.sum_1_right, self.sum_4_left):
+            layer.set_rates(1, dilation, dilation)
+        self.average.set_rate(1, dilation)
+
+    def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
+        return [
+            previous,
+            self.sum_0_left(x) + self.sum_0_right(previous),
+            self.sum_1_left(previous) + self.sum_1_right(previous),
+            self.average(x) + previous,
+            2 * self.average(previous),  # found by the search: the same average on both sides of the sum
+            self.sum_4_left(x) + x,
+        ]
+
+
+class ReductionCell(Cell):
+    """The cell that halves the resolution: four of its five sums, 4 * ``filters`` channels.
+
+    Source: NASNet (Zoph et al., 2018), Figure 4 right; ``NasNetAReductionCell`` of slim/nets/nasnet/nasnet_utils.py.
+    """
+
+    fan_out = 4
+
+    def __init__(
+        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, options: CellOptions
+    ) -> None:
+        """Build the cell; the arguments are those of :class:`Cell`."""
+        super().__init__(inputs, previous, filters, previous_is_finer=previous_is_finer, options=options)
+        older = inputs if previous is None else filters
+        self.sum_0_left = SeparableTwice(filters, filters, 5, options)
+        self.sum_0_right = SeparableTwice(older, filters, 7, options)
+        self.sum_1_right = SeparableTwice(older, filters, 7, options)
+        self.sum_2_right = SeparableTwice(older, filters, 5, options)
+        self.sum_4_left = SeparableTwice(filters, filters, 3, options)
+        self.largest = SameMaxPool(padding=options.padding)
+        self.average = SameAveragePool(padding=options.padding)
+        self.average_behind = SameAveragePool(padding=options.padding)
+
+    def _set_rate(self, stride: int, dilation: int) -> None:
+        behind = dilation if stride == 2 else 2 * dilation
+        for layer in (self.sum_0_left, self.sum_0_right, self.sum_1_right, self.sum_2_right):
+            layer.set_rates(stride, dilation, behind)
+        self.largest.set_rate(stride, dilation)
+        self.average.set_rate(stride, dilation)
+        self.sum_4_left.set_rates(1, behind, behind)
+        self.average_behind.set_rate(1, behind)
+
+    def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
+        largest = self.largest(x)
+        sum_0 = self.sum_0_left(x) + self.sum_0_right(previous)
+        sum_1 = largest + self.sum_1_right(previous)
+        return [
+            sum_1,
+            self.average(x) + self.sum_2_right(previous),
+            self.average_behind(sum_0) + sum_1,
+            self.sum_4_left(sum_0) + largest,
+        ]
