@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from segmnv2.backbones.base import Backbone
@@ -49,6 +49,18 @@ def missing_options(name: str, given: Iterable[str]) -> tuple[str, ...]:
     parameters = inspect.signature(BACKBONES[name]).parameters
     needed = [option for option, parameter in parameters.items() if parameter.default is parameter.empty]
     return tuple(option for option in needed if option not in set(given))
+
+
+def complete_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a backbone beside its output stride: those given, and the others' defaults.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+        given: arguments.
+    """
+    parameters = inspect.signature(BACKBONES[name]).parameters
+    defaults = {option: parameters[option].default for option in backbone_options(name)}
+    return {option: value for option, value in {**defaults, **given}.items() if value is not inspect.Parameter.empty}
 
 
 def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Backbone:

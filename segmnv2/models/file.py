@@ -14,12 +14,15 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.normalization import Normalization
+from segmnv2.models.same_network import check_same_network
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.loading import LoadReport, load_strict
 from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT = 1
 KINDS = ("model", "backbone", "classifier")
+LAST_CONVS = ("last.", "conv5.")
+"""What backbones call the layer of a classifier that segmentation leaves out."""
 
 
 def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any] | None = None) -> Path:
@@ -164,24 +167,23 @@ def load_weights(
         What was loaded.
 
     Raises:
-        WeightsError: the file is missing or damaged, or a tensor is missing, unexpected or of another shape.
+        WeightsError: the file is missing or damaged; its backbone was built otherwise, also where no shape would tell,
+            as with another epsilon; or a tensor is missing, unexpected or of another shape.
     """
     tensors, metadata = read_model_file(path)
     module: nn.Module = model
+    remedy = (
+        "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
+    )
+    if not backbone_only and metadata["kind"] != "model":
+        raise WeightsError(f"{path}: holds a {metadata['kind']} only; give it as backbone_weights, not as weights")
+    check_same_network(model, metadata, str(path), backbone_only=backbone_only)
     if backbone_only:
         module, prefix = model.backbone, "backbone."
         tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         own = module.state_dict()
-        tensors = {k: v for k, v in tensors.items() if k in own or not k.startswith("last.")}
-        remedy = "build the network with the width and channel_divisor of the file, which says " + str(
-            metadata["architecture"].get("backbone") or "the defaults"
-        )
-    elif metadata["kind"] != "model":
-        raise WeightsError(f"{path}: holds a {metadata['kind']} only; give it as backbone_weights, not as weights")
-    else:
-        remedy = (
-            "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
-        )
+        tensors = {k: v for k, v in tensors.items() if k in own or not k.startswith(LAST_CONVS)}
+        remedy = f"the file holds {metadata['architecture']['name']}"
     if not keep_logits and not backbone_only:
         logits = {k: v for k, v in model.state_dict().items() if k.startswith("head.logits.")}
         tensors = {**tensors, **logits}

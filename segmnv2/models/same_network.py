@@ -1,0 +1,65 @@
+"""Whether weights belong to a network: what no tensor's shape tells must agree as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from segmnv2.backbones.registry import BACKBONES, complete_options
+from segmnv2.errors import WeightsError
+from segmnv2.models.catalogue import MODELS
+from segmnv2.models.segmenter import Segmenter
+
+FREE = ("last_conv", "pretrained")
+"""Options of a backbone that weights do not depend on: a layer that may be left out, and where weights are from."""
+
+FREE_OF_BACKBONE = (*FREE, "multi_grid")
+"""Those of a backbone alone: DeepLab dilates the last stage of a network that ImageNet trained without."""
+
+
+def check_same_network(
+    model: Segmenter, metadata: Mapping[str, Any], source: str, *, backbone_only: bool = False
+) -> None:
+    """Refuse a file whose backbone computes something else with the same tensors, or has others.
+
+    A network that was joined from parts does not say how it was built, and is not checked.
+
+    Args:
+        model: the network that weights are to be loaded into.
+        metadata: of the file.
+        source: file that messages name.
+        backbone_only: whether only the backbone is loaded.
+
+    Raises:
+        WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
+    """
+    if model.architecture is None:
+        return
+    own = MODELS[model.architecture.name].backbone
+    name = str(metadata["architecture"].get("name"))
+    theirs = MODELS[name].backbone if name in MODELS else name
+    if theirs != own:
+        wanted = (
+            ", ".join(key for key, spec in MODELS.items() if spec.backbone == theirs) or "another program's network"
+        )
+        raise WeightsError(f"{source}: has the backbone {theirs}, the network {own}; its weights are for {wanted}")
+    free = FREE_OF_BACKBONE if backbone_only else FREE
+    here = _compared(own, model.architecture.backbone, free)
+    there = _compared(own, metadata["architecture"].get("backbone") or {}, free)
+    differing = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    if differing:
+        lines = [f"{key}: {there.get(key)!r} in the file, {here.get(key)!r} in the network" for key in differing]
+        given = ", ".join(f"{key}: {there.get(key)}" for key in differing)
+        python = ", ".join(f"{key}={there.get(key)!r}" for key in differing)
+        raise WeightsError(
+            "\n  ".join([f"{source}: was trained with a backbone that was built otherwise:", *lines])
+            + f"\nbuild the network as the file has it: {python}; in an experiment model.backbone: {{{given}}}"
+        )
+
+
+def _compared(backbone: str, given: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
+    assert backbone in BACKBONES
+    options = complete_options(backbone, given)
+    # JSON has turned tuples into lists.
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+    return {key: value for key, value in plain.items() if key not in free}
