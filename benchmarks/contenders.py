@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segmnv2.config import Experiment
 from segmnv2.data.loader import Batch
-from segmnv2.engine.task import SegmentationTask
+from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.zoo import create_model
 

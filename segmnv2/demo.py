@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
+from segmnv2.assembly.segmentation import build_dataset
 from segmnv2.atomic import atomic_path
-from segmnv2.build import build_dataset
 from segmnv2.config import Experiment
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
-from segmnv2.config import Experiment, load_experiment, parse_experiment, write_experiment
+from segmnv2.config import (
+    ClassificationExperiment,
+    Experiment,
+    load_experiment,
+    parse_any_experiment,
+    parse_experiment,
+    write_experiment,
+)
 from segmnv2.errors import ConfigError
 
 MINIMAL: dict[str, Any] = {
@@ -172,3 +179,39 @@ def test_merge_keys_of_yaml_still_work(tmp_path: Path) -> None:
     experiment = load_experiment(tmp_path / "x.yaml")
     assert isinstance(experiment, Experiment)
     assert experiment.data.val.model_dump() == {"kind": "shapes", "length": 8, "size": 161, "seed": 1}
+
+
+CLASSIFIER: dict[str, Any] = {
+    "name": "c",
+    "task": "classification",
+    "data": {"train": {"kind": "image_folder", "root": "a"}, "val": {"kind": "image_folder", "root": "b"}},
+    "epochs": 3,
+}
+
+
+def test_a_task_decides_which_keys_there_are() -> None:
+    experiment = parse_any_experiment(CLASSIFIER)
+    assert isinstance(experiment, ClassificationExperiment)
+    assert parse_any_experiment(experiment.to_dict()) == experiment
+    with pytest.raises(ConfigError, match="task: 'detection' is not possible; give 'segmentation' or 'classification'"):
+        parse_any_experiment({**CLASSIFIER, "task": "detection"})
+    with pytest.raises(ConfigError, match="its task is classification, and this is for segmentation"):
+        parse_experiment(CLASSIFIER)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs=0", "epochs: 0 is not possible"),
+        ("model.name=vgg", "model.name: 'vgg' is not possible; available are mobilenet_v1"),
+        ("model.backbone={depth: 3}", "the backbone of mobilenet_v2 has no option depth"),
+        ("data.area=[1.0, 0.5]", "data.area: .*the first number is the larger one"),
+        ("data.train.kind=voc", "data.train.kind: 'voc' is not possible"),
+        ("log.pictures=3", "log.pictures: unknown key"),
+        ("optimizer.power=0.9", "optimizer.power: unknown key; .*allowed here are lr"),
+        ("steps=30", "steps: unknown key"),
+    ],
+)
+def test_faults_of_a_classifiers_experiment_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_any_experiment(CLASSIFIER, [override])

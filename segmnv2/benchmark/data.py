@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from segmnv2.assembly.segmentation import build_dataset, build_transform
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine
 from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.stages import AUGMENT, COLLATE, IMAGE, MASK, REST, measure_stages
 from segmnv2.benchmark.table import Row, Table
-from segmnv2.build import build_dataset, build_transform
 from segmnv2.config import Experiment
 from segmnv2.data.loader import training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset

@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 
+from segmnv2.assembly.segmentation import build_model, build_transform
 from segmnv2.benchmark.machine import forget_peak_memory, peak_memory
 from segmnv2.benchmark.rate import Rate
-from segmnv2.build import build_model, build_transform
 from segmnv2.config import Experiment
 from segmnv2.data.loader import Batch, training_loader
-from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.engine.averaging import MovingAverage
-from segmnv2.engine.data_module import SegmentationData
+from segmnv2.engine.data_module import RunData
 from segmnv2.engine.logs import RunLog, StepLog
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.quiet import quiet_lightning
-from segmnv2.engine.task import SegmentationTask
+from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.engine.trainer import build_trainer, choose_accelerator, interruptible
 
 WARM_UP = 3
@@ -78,8 +78,9 @@ def measure_steps(
         warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # no validation
         average = [MovingAverage(experiment.average.decay)] if experiment.average else []
         callbacks = [*average, StepLog(turn)]
-        trainer = build_trainer(experiment, Path(folder), accelerator, Processes(), [log], callbacks)
-        trainer.fit(SegmentationTask(model, experiment), datamodule=data)
+        task = SegmentationTask(model, experiment)
+        trainer = build_trainer(experiment, Path(folder), accelerator, task.timing, Processes(), [log], callbacks)
+        trainer.fit(task, datamodule=data)
     rates = tuple(entry["train/images_per_second"] for entry in log.entries)
     losses = tuple(entry["train/loss"] for entry in log.entries)
     return Steps(Rate(rates[WARM_UP:]), losses, peak_memory(device))
@@ -102,10 +103,11 @@ def first_batch(experiment: Experiment, train_set: SegmentationDataset) -> Batch
         batch_size=part_size(experiment),
         seed=experiment.seed,
     )
-    return next(iter(loader))
+    batch: Batch = next(iter(loader))
+    return batch
 
 
-class TrainingBatches(SegmentationData):
+class TrainingBatches(RunData[Sample]):
     """The data of a run without validation.
 
     Args:

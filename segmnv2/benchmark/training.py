@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from segmnv2.assembly.segmentation import build_dataset, build_transform
 from segmnv2.benchmark.data import loader_name, measure_loader
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine
 from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.steps import Steps, first_batch, measure_steps, part_size
 from segmnv2.benchmark.table import Row, Table
-from segmnv2.build import build_dataset, build_transform
 from segmnv2.config import Experiment
 from segmnv2.engine.trainer import choose_accelerator
 

@@ -23,12 +23,16 @@ class DatasetKind(str, Enum):
     VOC = "voc"
     FOLDER = "folder"
     SHAPES = "shapes"
+    IMAGE_FOLDER = "image-folder"
 
 
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Safetensors file of `segmnv2 import` or `segmnv2 train`.")],
     dataset: Annotated[
-        DatasetKind, typer.Option(help="voc (also its layout), folder (one's own) or generated shapes.")
+        DatasetKind,
+        typer.Option(
+            help="voc (also its layout), folder (one's own) or generated shapes; image-folder for a classifier."
+        ),
     ],
     root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, or that of one's own data.")] = None,
     split: Annotated[
@@ -36,7 +40,13 @@ def evaluate(
         typer.Option(help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all."),
     ] = None,
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
-    size: Annotated[str, typer.Option(help="Longest side the network sees, in pixels, or 'native'.")] = "513",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Longest side the network sees, in pixels, or 'native'; 513 by default. image-folder: side of the "
+            "crop, as in training."
+        ),
+    ] = None,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     limit: Annotated[int | None, typer.Option(help="Count only the first images.")] = None,
@@ -44,22 +54,28 @@ def evaluate(
     json_out: Annotated[Path | None, typer.Option("--json", help="File for figures and confusion matrix.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix."""
+    """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix; of a classifier top-1 and top-5."""
     from dataclasses import replace
 
     from rich.console import Console
     from rich.markdown import Markdown
 
     from segmnv2.atomic import check_writable
+    from segmnv2.cli.evaluate_classifier import evaluate_classifier
     from segmnv2.cli.options import parse_size
     from segmnv2.cli.progress import image_progress
     from segmnv2.engine.evaluate import evaluate as run
+    from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import SCALES
     from segmnv2.inference.predictor import check_device
     from segmnv2.models.file import load_model
 
     if json_out is not None:
         check_writable(json_out)
+    if dataset is DatasetKind.IMAGE_FOLDER:
+        others = {"--split": split, "--output-stride": output_stride, "--multi-scale": multi_scale, "--flip": flip}
+        evaluate_classifier(weights, root, size, limit, json_out, device, {**others, "--masks-out": masks_out})
+        return
     if dataset is DatasetKind.VOC:
         split = split or "val"
     model = load_model(weights, output_stride=output_stride).to(check_device(device))
@@ -68,7 +84,7 @@ def evaluate(
         result = run(
             model,
             data,
-            size=parse_size(size),
+            size=DEFAULT_SIZE if size is None else parse_size(size),
             scales=SCALES if multi_scale else (1.0,),
             flip=flip,
             limit=limit,

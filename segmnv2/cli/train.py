@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from segmnv2.config import Experiment
+    from segmnv2.config import AnyExperiment
     from segmnv2.engine.run import TrainingReport
 
 
@@ -46,9 +46,9 @@ def train(
     Paths in the configuration are relative to the current folder. On several processes or machines: `torchrun
     --nproc-per-node N tools/train.py CONFIG`; a batch is then divided among them.
     """
-    from segmnv2.config import load_experiment
+    from segmnv2.config import load_any_experiment
 
-    experiment = load_experiment(config, override or ())
+    experiment = load_any_experiment(config, override or ())
 
     from rich.console import Console
 
@@ -61,17 +61,19 @@ def train(
             print(line)
 
 
-def _summary(result: TrainingReport, experiment: Experiment) -> list[str]:
+def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
     """Return what came out, where it is, and what to type next."""
     folder = result.folder
     lines = [f"{result.steps} steps done; this took {result.seconds:.0f} s"]
-    if result.best_miou is not None:
-        last = "" if result.miou is None else f"{result.miou:.2f} % at the end, "
-        lines.append(f"validation mIOU {last}{result.best_miou:.2f} % at best (step {result.best_step})")
+    if result.best_score is not None:
+        last = "" if result.score is None else f"{result.score:.2f} % at the end, "
+        lines.append(
+            f"validation {result.score_name} {last}{result.best_score:.2f} % at best (step {result.best_step})"
+        )
     lines += [
         f"{folder.best}: the best network",
         f"{folder.last}: the last one; `--resume last` goes on from {folder.state.name} beside it",
-        f"{folder.metrics}: losses and IoUs; or `tensorboard --logdir {folder.path}`",
+        f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
     val = experiment.data.val
     if val.kind == "voc":
@@ -79,5 +81,9 @@ def _summary(result: TrainingReport, experiment: Experiment) -> list[str]:
     elif val.kind == "folder":
         split = f" --split {val.split}" if val.split else ""
         lines.append(f"next: segmnv2 evaluate {folder.best} --dataset folder --root {val.root}{split}")
+    elif val.kind == "image_folder":
+        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset image-folder --root {val.root}")
+        lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={folder.best}")
+        return lines
     lines.append(f"next: segmnv2 infer PHOTOS --weights {folder.best} --out results")
     return lines

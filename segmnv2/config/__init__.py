@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from segmnv2.config.reading import load_experiment, parse_experiment, write_experiment
+from segmnv2.config.classification import ClassificationExperiment, ClassifierSection, ImageFolderSource, RmspropSection
+from segmnv2.config.reading import (
+    AnyExperiment,
+    load_any_experiment,
+    load_experiment,
+    parse_any_experiment,
+    parse_experiment,
+    write_experiment,
+)
 from segmnv2.config.schema import Experiment, ModelSection
 from segmnv2.config.section import Section
 from segmnv2.config.sources import CocoVocSource, DataSource, FolderSource, ShapesSource, VocSource
 from segmnv2.config.training import LossSection, OptimizerSection
 
 __all__ = [
+    "AnyExperiment",
+    "ClassificationExperiment",
+    "ClassifierSection",
     "CocoVocSource",
     "DataSource",
     "Experiment",
     "FolderSource",
+    "ImageFolderSource",
     "LossSection",
     "ModelSection",
     "OptimizerSection",
+    "RmspropSection",
     "Section",
     "ShapesSource",
     "VocSource",
+    "load_any_experiment",
     "load_experiment",
+    "parse_any_experiment",
     "parse_experiment",
     "write_experiment",
 ]

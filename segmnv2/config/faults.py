@@ -8,7 +8,6 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from segmnv2.config.schema import Experiment
 from segmnv2.config.section import Section
 
 Path = tuple[str, ...]
@@ -17,12 +16,13 @@ TAG = "kind"
 LONGEST_VALUE = 80
 
 
-def describe_faults(error: ValidationError, values: Any) -> list[str]:
+def describe_faults(error: ValidationError, values: Any, schema: type[Section]) -> list[str]:
     """Return one line a faulty key, in the order of the schema.
 
     Args:
         error: what validation raised.
         values: what was validated.
+        schema: what by.
     """
     lines: dict[Path, str] = {}
     for fault in error.errors(include_url=False):
@@ -30,7 +30,7 @@ def describe_faults(error: ValidationError, values: Any) -> list[str]:
         if path in lines:  # each member of a union says what it wants
             lines[path] += f" or {_wanted(fault['msg'])}"
         else:
-            lines[path] = _describe(path, fault["type"], fault, values)
+            lines[path] = _describe(path, fault, values, schema)
     return list(lines.values())
 
 
@@ -49,17 +49,17 @@ def _path_in(values: Any, location: Sequence[int | str]) -> Path:
     return tuple(path)
 
 
-def _describe(path: Path, kind: str, fault: Any, values: Any) -> str:
-    key = ".".join(path)
+def _describe(path: Path, fault: Any, values: Any, schema: type[Section]) -> str:
+    key, kind = ".".join(path), fault["type"]
     context = fault.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{key}: unknown key; {_suggest(path, values)}"
+        return f"{key}: unknown key; {_suggest(path, values, schema)}"
     if kind == "missing":
         return f"{key}: is missing; it has no default"
     if kind == "union_tag_not_found":
-        return f"{key}.{TAG}: is missing; give {_either(_tags(path))}"
+        return f"{key}.{TAG}: is missing; give {_either(_tags(path, schema))}"
     if kind == "union_tag_invalid":
-        return f"{key}.{TAG}: {context['tag']!r} is not possible; give {_either(_tags(path))}"
+        return f"{key}.{TAG}: {context['tag']!r} is not possible; give {_either(_tags(path, schema))}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{key}: {_shorten(fault['input'])} is not possible; give a mapping of keys to values"
     if kind == "value_error" and isinstance(fault["input"], dict):
@@ -82,19 +82,19 @@ def _either(names: Sequence[str]) -> str:
     return " or ".join(f"'{name}'" for name in names)
 
 
-def _suggest(path: Path, values: Any) -> str:
+def _suggest(path: Path, values: Any, schema: type[Section]) -> str:
     """Say which key may have been meant: a similar one beside it, or one of that name elsewhere."""
-    section = _section_at(path[:-1], values)
+    section = _section_at(path[:-1], values, schema)
     siblings = list(section.model_fields) if section else []
     similar = difflib.get_close_matches(path[-1], siblings, n=1)
-    elsewhere = [".".join(other) for other in _all_keys(Experiment) if other[-1] == path[-1]]
+    elsewhere = [".".join(other) for other in _all_keys(schema) if other[-1] == path[-1]]
     hint = similar or elsewhere[:1]
     meant = f"did you mean '{hint[0]}'? " if hint else ""
     return f"{meant}allowed {'here are' if len(path) > 1 else 'are'} {', '.join(siblings)}"
 
 
-def _section_at(path: Path, values: Any) -> type[Section] | None:
-    section: type[Section] = Experiment
+def _section_at(path: Path, values: Any, schema: type[Section]) -> type[Section] | None:
+    section = schema
     for key in path:
         values = values.get(key) if isinstance(values, dict) else None
         members = _sections(section.model_fields[key].annotation) if key in section.model_fields else []
@@ -113,8 +113,8 @@ def _sections(annotation: Any) -> list[type[Section]]:
     return [section for argument in get_args(annotation) for section in _sections(argument)]
 
 
-def _tags(path: Path) -> list[str]:
-    parent = _section_at(path[:-1], {})
+def _tags(path: Path, schema: type[Section]) -> list[str]:
+    parent = _section_at(path[:-1], {}, schema)
     assert parent is not None
     return [
         get_args(member.model_fields[TAG].annotation)[0]

@@ -10,14 +10,22 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from segmnv2.config.classification import ClassificationExperiment
 from segmnv2.config.faults import describe_faults
 from segmnv2.config.schema import Experiment
 from segmnv2.config.yaml_text import parse_yaml
 from segmnv2.errors import ConfigError
 
+AnyExperiment = Experiment | ClassificationExperiment
+SCHEMAS: dict[str, type[Experiment] | type[ClassificationExperiment]] = {
+    "segmentation": Experiment,
+    "classification": ClassificationExperiment,
+}
+"""Of each task."""
 
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read an experiment.
+
+def load_any_experiment(path: str | Path, overrides: Sequence[str] = ()) -> AnyExperiment:
+    """Read an experiment of any task.
 
     Args:
         path: a YAML file.
@@ -28,7 +36,16 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         ConfigError: the file is missing or no YAML, an override is malformed, or keys or values are wrong; all wrong
             ones are named in one message.
     """
-    return parse_experiment(_read(Path(path)), overrides, source=str(path))
+    return parse_any_experiment(_read(Path(path)), overrides, source=str(path))
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment in segmentation, as :func:`load_any_experiment` does.
+
+    Raises:
+        ConfigError: as there, or the experiment is of another task.
+    """
+    return _only_segmentation(load_any_experiment(path, overrides), str(path))
 
 
 def parse_experiment(
@@ -38,26 +55,56 @@ def parse_experiment(
 
     Args:
         values: nested mappings with the keys of :class:`segmnv2.config.Experiment`.
-        overrides: as for :func:`load_experiment`.
+        overrides: as for :func:`load_any_experiment`.
         source: what error messages call the values.
 
     Raises:
         ConfigError: as for :func:`load_experiment`.
     """
+    return _only_segmentation(parse_any_experiment(values, overrides, source), source)
+
+
+def parse_any_experiment(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "experiment"
+) -> AnyExperiment:
+    """Check plain values, as :func:`load_any_experiment` does those of a file.
+
+    Args:
+        values: nested mappings; their ``task`` says whose keys they have, segmentation's by default.
+        overrides: as for :func:`load_any_experiment`.
+        source: what error messages call the values.
+
+    Raises:
+        ConfigError: as for :func:`load_any_experiment`.
+    """
     merged, faults = _merge(values, overrides)
+    task = merged.get("task", "segmentation")
+    if not isinstance(task, str) or task not in SCHEMAS:  # nothing can be said about the other keys
+        raise ConfigError(f"{source}: task: {task!r} is not possible; give {' or '.join(map(repr, SCHEMAS))}")
+    schema = SCHEMAS[task]
+    experiment: AnyExperiment | None = None
     try:
-        experiment = Experiment.model_validate(merged)
+        experiment = schema.model_validate(merged)
     except ValidationError as error:
-        faults += describe_faults(error, merged)
-    if faults:
+        faults += describe_faults(error, merged, schema)
+    if faults or experiment is None:
         given = f" with {' '.join(f'-o {override}' for override in overrides)}" if overrides else ""
         title = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError("\n  ".join([f"{source}{given}: {title}", *faults]))
     return experiment
 
 
-def write_experiment(path: Path, experiment: Experiment) -> None:
-    """Write an experiment as YAML, defaults filled in; :func:`load_experiment` gives it back.
+def _only_segmentation(experiment: AnyExperiment, source: str) -> Experiment:
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"{source}: its task is {experiment.task}, and this is for segmentation; give an experiment that has masks "
+            "(`segmnv2 train` takes both)"
+        )
+    return experiment
+
+
+def write_experiment(path: Path, experiment: AnyExperiment) -> None:
+    """Write an experiment as YAML, defaults filled in; :func:`load_any_experiment` gives it back.
 
     Raises:
         OSError: the file cannot be written.

@@ -93,13 +93,21 @@ class LogSection(Section):
 
     Attributes:
         every: steps between two entries.
-        pictures: validation images, spread over the set, whose prediction TensorBoard shows after each validation.
         wandb: project at Weights & Biases that measures are sent to as well; ``null`` for none.
     """
 
     every: PositiveInt = 50
-    pictures: Natural = 4
     wandb: str | None = None
+
+
+class PictureLogSection(LogSection):
+    """What is written down of a segmentation.
+
+    Attributes:
+        pictures: validation images, spread over the set, whose prediction TensorBoard shows after each validation.
+    """
+
+    pictures: Natural = 4
 
 
 class PhotometricSection(Section):

@@ -7,7 +7,8 @@ main process as an item, through :func:`collate`, and :class:`BatchLoader` raise
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypedDict
+from functools import partial
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segmnv2.data.sample import Sample, SegmentationDataset
+from segmnv2.data.sample import Sample
 from segmnv2.data.sampler import StepSampler, StridedSampler, augmentation_seed
 from segmnv2.errors import DatasetError, SegmnError
 
@@ -33,7 +34,19 @@ class Batch(TypedDict):
     name: list[str]
 
 
-class TrainingSet(Dataset["Sample | SegmnError"]):
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Indexed(Protocol[T_co]):
+    """Samples by index, of any kind; what cannot be read raises a ``SegmnError``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> T_co: ...
+
+
+class TrainingSet(Dataset["T | SegmnError"], Generic[T]):
     """Augmented samples, addressed by (position, index) as ``StepSampler`` yields them.
 
     Augmentation is drawn from (seed, position) alone: neither the number of workers nor a restart changes it.
@@ -44,7 +57,7 @@ class TrainingSet(Dataset["Sample | SegmnError"]):
         seed: at least 0.
     """
 
-    def __init__(self, dataset: SegmentationDataset, transform: Callable[[Sample, int], Sample], seed: int) -> None:
+    def __init__(self, dataset: Indexed[T], transform: Callable[[T, int], T], seed: int) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
@@ -52,7 +65,7 @@ class TrainingSet(Dataset["Sample | SegmnError"]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | SegmnError:
+    def __getitem__(self, key: tuple[int, int]) -> T | SegmnError:
         """Return the augmented sample, or the error that reading it raised."""
         position, index = key
         try:
@@ -61,32 +74,35 @@ class TrainingSet(Dataset["Sample | SegmnError"]):
             return error
 
 
-class ValidationSet(Dataset["Sample | SegmnError"]):
-    """Samples as they are, by index.
+class ValidationSet(Dataset["T | SegmnError"], Generic[T]):
+    """Samples by index.
 
     Args:
         dataset: what to read from.
+        transform: called as ``transform(sample, 0)``; by default samples stay as they are.
     """
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: Indexed[T], transform: Callable[[T, int], T] | None = None) -> None:
         self.dataset = dataset
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Sample | SegmnError:
+    def __getitem__(self, index: int) -> T | SegmnError:
         """Return the sample, or the error that reading it raised."""
         try:
-            return self.dataset[index]
+            sample = self.dataset[index]
         except SegmnError as error:
             return error
+        return self.transform(sample, 0) if self.transform else sample
 
 
-class BatchLoader(DataLoader["Sample | SegmnError"]):
-    """A ``DataLoader`` that yields :class:`Batch` and raises in the main process what a worker could not read."""
+class BatchLoader(DataLoader[Any]):
+    """A ``DataLoader`` that yields batches and raises in the main process what a worker could not read."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield batches.
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield batches: :class:`Batch` of segmentation, or what else its samples are stacked to.
 
         Raises:
             SegmnError: as the data set raised it.
@@ -100,9 +116,37 @@ class BatchLoader(DataLoader["Sample | SegmnError"]):
             yield batch
 
 
+def stack_samples(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size.
+
+    Raises:
+        DatasetError: they are of different sizes.
+    """
+    sizes = {sample.name: sample.mask.shape for sample in samples}
+    if len(set(sizes.values())) > 1:
+        raise DatasetError(f"batch: images of different sizes {sizes}; pad or crop them to one, or use batch size 1")
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    return {
+        "pixels": pixels.permute(0, 3, 1, 2),
+        "mask": torch.from_numpy(np.stack([sample.mask for sample in samples])),
+        "name": [sample.name for sample in samples],
+    }
+
+
+def collate(items: Sequence[Any], stack: Callable[[Any], Any] = stack_samples) -> Any:
+    """Stack samples to a batch, or return the first error among them, or the one that stacking raises."""
+    errors = [item for item in items if isinstance(item, SegmnError)]
+    if errors:
+        return errors[0]
+    try:
+        return stack(items)
+    except SegmnError as error:
+        return error
+
+
 def training_loader(
-    dataset: SegmentationDataset,
-    transform: Callable[[Sample, int], Sample],
+    dataset: Indexed[T],
+    transform: Callable[[T, int], T],
     *,
     batch_size: int,
     seed: int,
@@ -111,6 +155,7 @@ def training_loader(
     num_replicas: int = 1,
     rank: int = 0,
     pin_memory: bool = False,
+    stack: Callable[[Any], Any] = stack_samples,
 ) -> BatchLoader:
     """Return an endless loader of full training batches, bit-identical however it is resumed or spread over workers.
 
@@ -124,59 +169,48 @@ def training_loader(
         num_replicas: number of ranks.
         rank: this rank.
         pin_memory: for copying to a GPU.
+        stack: makes a batch of augmented samples; of segmentation's by default.
     """
     return BatchLoader(
         TrainingSet(dataset, transform, seed),
         batch_size=batch_size,
         sampler=StepSampler(len(dataset), seed, start, num_replicas, rank),
-        **_reading(num_workers, pin_memory),
+        **_reading(stack, num_workers, pin_memory),
     )
 
 
 def validation_loader(
-    dataset: SegmentationDataset,
+    dataset: Indexed[T],
     *,
+    transform: Callable[[T, int], T] | None = None,
+    batch_size: int = 1,
     num_workers: int = 0,
     num_replicas: int = 1,
     rank: int = 0,
+    stack: Callable[[Any], Any] = stack_samples,
 ) -> BatchLoader:
-    """Return a loader of each sample of this rank once, in order, one at a time, as it is.
+    """Return a loader of each sample of this rank once, in order; by default one at a time, as it is.
 
     Args:
         dataset: what to validate on.
+        transform: called as ``transform(sample, 0)``; by default samples stay as they are.
+        batch_size: samples a batch, on this rank; the last one may hold fewer.
         num_workers: reading processes; 0 reads in the calling one.
         num_replicas: number of ranks.
         rank: this rank; ranks may differ by one sample.
+        stack: makes a batch of samples; of segmentation's by default.
     """
     return BatchLoader(
-        ValidationSet(dataset),
+        ValidationSet(dataset, transform),
+        batch_size=batch_size,
         sampler=StridedSampler(len(dataset), num_replicas, rank),
-        **_reading(num_workers, pin_memory=False),
+        **_reading(stack, num_workers, pin_memory=False),
     )
 
 
-def collate(items: Sequence[Sample | SegmnError]) -> Batch | SegmnError:
-    """Stack samples of one size, or pass on the first error among them.
-
-    Raises nothing itself: samples of different sizes give a ``DatasetError`` that is returned as well.
-    """
-    samples = [item for item in items if isinstance(item, Sample)]
-    if len(samples) < len(items):
-        return next(item for item in items if isinstance(item, SegmnError))
-    sizes = {sample.name: sample.mask.shape for sample in samples}
-    if len(set(sizes.values())) > 1:
-        return DatasetError(f"batch: images of different sizes {sizes}; pad or crop them to one, or use batch size 1")
-    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
+def _reading(stack: Callable[[Any], Any], num_workers: int, pin_memory: bool) -> dict[str, Any]:
     return {
-        "pixels": pixels.permute(0, 3, 1, 2),
-        "mask": torch.from_numpy(np.stack([sample.mask for sample in samples])),
-        "name": [sample.name for sample in samples],
-    }
-
-
-def _reading(num_workers: int, pin_memory: bool) -> dict[str, Any]:
-    return {
-        "collate_fn": collate,
+        "collate_fn": partial(collate, stack=stack),
         "num_workers": num_workers,
         "pin_memory": pin_memory,
         "persistent_workers": num_workers > 0,

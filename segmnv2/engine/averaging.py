@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from segmnv2.engine.task import SegmentationTask
+from segmnv2.engine.task import Task
 
 
 class MovingAverage(WeightAveraging):
@@ -36,11 +36,11 @@ class MovingAverage(WeightAveraging):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     @property
-    def task(self) -> SegmentationTask:
+    def task(self) -> Task:
         """The average, as a task of its own."""
         assert self._average_model is not None
         task = self._average_model.module
-        assert isinstance(task, SegmentationTask)
+        assert isinstance(task, Task)
         return task
 
     def _average(self, averages: Sequence[Tensor], values: Sequence[Tensor], _count: Any) -> None:

@@ -12,12 +12,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from segmnv2.config import Experiment
+from segmnv2.config import AnyExperiment
 from segmnv2.engine.run_folder import RunFolder
-from segmnv2.engine.task import SegmentationTask, Validation
-from segmnv2.errors import WeightsError
-from segmnv2.models.file import save_model
-from segmnv2.models.segmenter import Segmenter
+from segmnv2.engine.task import Task, Timing, Validation
+from segmnv2.errors import ConfigError, WeightsError
 
 
 class Checkpoints(pl.Callback):
@@ -28,29 +26,40 @@ class Checkpoints(pl.Callback):
     Args:
         folder: where.
         experiment: when and how many; and what the networks' files say they come from.
-        network: gives the network that is validated and kept.
+        timing: when validations come, and the end.
+        task: gives the task whose network is validated and kept.
 
     Attributes:
-        best_miou: the best validation's, in percent, or ``None`` before the first.
+        best_score: the best validation's, in percent, or ``None`` before the first.
         best_step: its step.
         saved_step: step of the latest state that was written, or ``None``.
     """
 
-    def __init__(self, folder: RunFolder, experiment: Experiment, network: Callable[[], Segmenter]) -> None:
+    def __init__(self, folder: RunFolder, experiment: AnyExperiment, timing: Timing, task: Callable[[], Task]) -> None:
         self.folder = folder
         self.experiment = experiment
-        self.network = network
-        self.best_miou: float | None = None
+        self.timing = timing
+        self.task = task
+        self.best_score: float | None = None
         self.best_step = 0
         self.saved_step: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must remember."""
-        return {"best_miou": self.best_miou, "best_step": self.best_step}
+        return {"best_score": self.best_score, "best_step": self.best_step, "steps": self.timing.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it."""
-        self.best_miou, self.best_step = state_dict["best_miou"], state_dict["best_step"]
+        """Remember it.
+
+        Raises:
+            ConfigError: the run was to be of another length, as when images came to those that epochs are counted by.
+        """
+        if state_dict["steps"] != self.timing.steps:
+            raise ConfigError(
+                f"{self.folder.state}: is of a run of {state_dict['steps']} steps, this one has {self.timing.steps}: "
+                "the training set has another number of images; take it back, or start a new run (--out DIR)"
+            )
+        self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -69,7 +78,7 @@ class Checkpoints(pl.Callback):
             WeightsError: it cannot be written.
         """
         step, every = trainer.global_step, self.experiment.checkpoint.every
-        validated = step % self.experiment.validation.every == 0 or step >= self.experiment.steps
+        validated = step % self.timing.validate_every == 0 or step >= self.timing.steps
         part_of_step = (batch_idx + 1) % self.experiment.optimizer.accumulate
         if every is not None and step % every == 0 and not validated and not part_of_step:
             self._save_state(trainer)
@@ -80,14 +89,14 @@ class Checkpoints(pl.Callback):
         Raises:
             WeightsError: one cannot be written.
         """
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, Task)
         validation = pl_module.validation
         if trainer.sanity_checking or validation is None:
             return
         # NaN, when nothing was counted, is better than nothing and worse than any number.
-        best = self.best_miou
-        if best is None or validation.miou > best or (math.isnan(best) and not math.isnan(validation.miou)):
-            self.best_miou, self.best_step = validation.miou, validation.step
+        best = self.best_score
+        if best is None or validation.score > best or (math.isnan(best) and not math.isnan(validation.score)):
+            self.best_score, self.best_step = validation.score, validation.step
             self._save_model(trainer, validation, best=True)
         self._save_model(trainer, validation, best=False)
         self._save_state(trainer)
@@ -95,9 +104,10 @@ class Checkpoints(pl.Callback):
     def _save_model(self, trainer: pl.Trainer, validation: Validation, *, best: bool) -> None:
         if not trainer.is_global_zero:
             return
-        miou = None if math.isnan(validation.miou) else validation.miou
-        provenance = {"experiment": self.experiment.to_dict(), "step": validation.step, "val_miou": miou}
-        save_model(self.folder.best if best else self.folder.last, self.network(), provenance)
+        task, score = self.task(), None if math.isnan(validation.score) else validation.score
+        key = f"val_{task.score_key}"
+        provenance = {"experiment": self.experiment.to_dict(), "step": validation.step, key: score}
+        task.save_network(self.folder.best if best else self.folder.last, provenance)
 
     def _save_state(self, trainer: pl.Trainer) -> None:
         """Write Lightning's checkpoint beside its place, then move it there: Lightning itself may copy across disks."""

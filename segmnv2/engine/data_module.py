@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Generic
+
 import lightning.pytorch as pl
 
-from segmnv2.config import Experiment
-from segmnv2.data.loader import BatchLoader, training_loader, validation_loader
-from segmnv2.data.sample import Sample, SegmentationDataset
-from segmnv2.data.transforms import TrainTransform
+from segmnv2.config import AnyExperiment
+from segmnv2.data.loader import BatchLoader, Indexed, T, stack_samples, training_loader, validation_loader
 from segmnv2.engine.processes import Processes
-from segmnv2.labels import LabelSet
 
 
-class SegmentationData(pl.LightningDataModule):
-    """Training batches counted from the step that the trainer is at, and whole validation images one by one.
+class RunData(pl.LightningDataModule, Generic[T]):
+    """Training batches counted from the step that the trainer is at, and validation samples in order.
 
     Args:
         train: what to train on.
         val: what to validate on.
         transform: the augmentation.
-        experiment: batch size, seed and number of workers.
+        experiment: batch size, seed, number of workers, and how many samples to validate on.
+        stack: makes a batch of augmented samples; of segmentation's by default.
+        val_transform: of validation samples; by default they stay as they are: segmentation lays them out itself.
+        val_batch_size: validation samples at once, on each rank.
     """
 
     def __init__(
         self,
-        train: SegmentationDataset,
-        val: SegmentationDataset,
-        transform: TrainTransform,
-        experiment: Experiment,
+        train: Indexed[T],
+        val: Indexed[T],
+        transform: Callable[[T, int], T],
+        experiment: AnyExperiment,
+        *,
+        stack: Callable[[Any], Any] = stack_samples,
+        val_transform: Callable[[T, int], T] | None = None,
+        val_batch_size: int = 1,
     ) -> None:
         super().__init__()
         self.train = train
         self.val = val
         self.transform = transform
         self.experiment = experiment
+        self.stack = stack
+        self.val_transform = val_transform
+        self.val_batch_size = val_batch_size
 
     def train_dataloader(self) -> BatchLoader:
         """Return the endless loader, at the position that belongs to the trainer's step."""
@@ -50,16 +60,20 @@ class SegmentationData(pl.LightningDataModule):
             num_replicas=processes.count,
             rank=processes.rank,
             pin_memory=self._on_gpu(),
+            stack=self.stack,
         )
 
     def val_dataloader(self) -> BatchLoader:
-        """Return the loader of this rank's images, as they are: the prediction lays them out itself."""
+        """Return the loader of this rank's validation samples."""
         assert self.trainer is not None
         return validation_loader(
-            FirstSamples(self.val, self.experiment.validation.limit),
+            self.val,
+            transform=self.val_transform,
+            batch_size=self.val_batch_size,
             num_workers=self.experiment.data.num_workers,
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
+            stack=self.stack,
         )
 
     def _on_gpu(self) -> bool:
@@ -67,26 +81,31 @@ class SegmentationData(pl.LightningDataModule):
         return self.trainer.strategy.root_device.type == "cuda"
 
 
-class FirstSamples:
-    """The first samples of a data set.
+class Chosen(Generic[T]):
+    """Some samples of a data set.
 
     Args:
         dataset: whose.
-        limit: how many at most; ``None`` for all.
+        indices: which, in order.
     """
 
-    def __init__(self, dataset: SegmentationDataset, limit: int | None) -> None:
+    def __init__(self, dataset: Indexed[T], indices: range) -> None:
         self.dataset = dataset
-        self.length = len(dataset) if limit is None else min(limit, len(dataset))
-
-    @property
-    def labels(self) -> LabelSet:
-        """The classes."""
-        return self.dataset.labels
+        self.indices = indices
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.indices)
 
-    def __getitem__(self, index: int, /) -> Sample:
+    def __getitem__(self, index: int, /) -> T:
         """Return a sample."""
-        return self.dataset[index]
+        return self.dataset[self.indices[index]]
+
+
+def first_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
+    """Return the first samples of a data set, at most ``limit``."""
+    return Chosen(dataset, range(len(dataset) if limit is None else min(limit, len(dataset))))
+
+
+def spread_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
+    """Return at most ``limit`` samples, evenly spread: where they are in order of class, of all classes."""
+    return Chosen(dataset, range(0, len(dataset), 1 if limit is None else -(-len(dataset) // limit)))

@@ -14,8 +14,6 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from segmnv2.data.loader import Batch
-
 TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
 
 
@@ -35,14 +33,14 @@ class StepLog(pl.Callback):
         self._began = 0.0
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Note the step's learning rate, before the schedule moves on, and start the clock if it stands."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
         self._began = self._began or time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the step, and log when it is time."""
         self._losses.append(outputs["loss"].detach())
@@ -130,23 +128,29 @@ class LineLog(RunLog):
     Args:
         write: takes a line.
         steps: steps in all.
+        describe_validation: puts a validation's measures into words.
         training: whether losses are written too, not only validations.
     """
 
-    def __init__(self, write: Callable[[str], None], steps: int, *, training: bool = True) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        steps: int,
+        describe_validation: Callable[[Mapping[str, float]], str],
+        *,
+        training: bool = True,
+    ) -> None:
         super().__init__()
         self.write = write
         self.steps = steps
+        self.describe_validation = describe_validation
         self.training = training
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a line."""
-        if "val/miou" in metrics:
-            self.write(
-                f"step {step}/{self.steps}: validation mIOU {metrics['val/miou']:.2f} %, "
-                f"pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
-            )
+        if "train/loss" not in metrics:
+            self.write(f"step {step}/{self.steps}: validation {self.describe_validation(metrics)}")
         elif self.training:
             self.write(
                 f"step {step}/{self.steps}: loss {metrics['train/loss']:.4f}, learning rate {metrics['train/lr']:.2e}, "

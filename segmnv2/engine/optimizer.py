@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segmnv2.config import OptimizerSection
 from segmnv2.models.segmenter import Segmenter
@@ -28,17 +29,29 @@ def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[d
     Source: tensorflow/models research/deeplab/train.py (last layer's bias), slim/nets/mobilenet/mobilenet_v2.py
     (``training_scope``: no decay on depthwise kernels).
     """
-    kernels = [
-        module.weight for module in model.modules() if isinstance(module, nn.Conv2d) and not _is_depthwise(module)
-    ]
     last_bias = [parameter for parameter in [model.head.logits.bias] if parameter is not None]
-    taken = {id(parameter) for parameter in kernels + last_bias}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    kernels, others = divide_parameters(model)
+    others = [parameter for parameter in others if all(parameter is not bias for bias in last_bias)]
     return [
         {"name": "kernels", "params": kernels, "lr": lr, "weight_decay": weight_decay},
         {"name": "depthwise kernels, norms and biases", "params": others, "lr": lr, "weight_decay": 0.0},
         {"name": "last bias", "params": last_bias, "lr": LAST_BIAS_FACTOR * lr, "weight_decay": 0.0},
     ]
+
+
+def divide_parameters(model: nn.Module, extra: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the kernels of convolutions that are not depthwise, and all other weights.
+
+    Args:
+        model: the network.
+        extra: weights that are put to the kernels.
+    """
+    kernels: list[Tensor] = [
+        module.weight for module in model.modules() if isinstance(module, nn.Conv2d) and not _is_depthwise(module)
+    ]
+    kernels += extra
+    taken = {id(parameter) for parameter in kernels}
+    return kernels, [parameter for parameter in model.parameters() if id(parameter) not in taken]
 
 
 def build_optimizer(model: Segmenter, section: OptimizerSection) -> torch.optim.SGD:

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from segmnv2.data.loader import Batch
-from segmnv2.engine.task import SegmentationTask
+from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.inference.overlay import blend
 from segmnv2.labels import LabelSet
 

@@ -13,26 +13,21 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
-from segmnv2.build import build_datasets, build_model, build_transform
-from segmnv2.config import Experiment
-from segmnv2.data.sample import SegmentationDataset
+from segmnv2.config import AnyExperiment
 from segmnv2.engine.averaging import MovingAverage
 from segmnv2.engine.checkpoints import Checkpoints
 from segmnv2.engine.claim import claimed
-from segmnv2.engine.data_module import FirstSamples, SegmentationData
+from segmnv2.engine.job import Job, build_job, describe_job
 from segmnv2.engine.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
-from segmnv2.engine.pictures import Pictures
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.progress_bar import ProgressBar
 from segmnv2.engine.quiet import quiet_lightning
 from segmnv2.engine.run_folder import RunFolder, State
 from segmnv2.engine.stops import describe_saved, explained
-from segmnv2.engine.task import SegmentationTask
+from segmnv2.engine.task import Task
 from segmnv2.engine.trainer import build_trainer, choose_accelerator, interruptible
 from segmnv2.engine.wandb_log import build_wandb_log
 from segmnv2.errors import ConfigError
-from segmnv2.models.cost import count_parameters
-from segmnv2.models.segmenter import Segmenter
 
 Resume = Literal["no", "last", "auto"]
 
@@ -45,21 +40,23 @@ class TrainingReport:
         folder: where its files are.
         steps: optimizer steps done, those before a resume included.
         seconds: what this call took.
-        miou: of the latest validation, in percent; ``None`` if this call made none.
-        best_miou: of the best validation, in percent.
+        score_name: what networks are compared by: mIOU, or top-1 accuracy.
+        score: of the latest validation, in percent; ``None`` if this call made none.
+        best_score: of the best validation, in percent.
         best_step: its step.
     """
 
     folder: RunFolder
     steps: int
     seconds: float
-    miou: float | None
-    best_miou: float | None
+    score_name: str
+    score: float | None
+    best_score: float | None
     best_step: int
 
 
 def train(
-    experiment: Experiment,
+    experiment: AnyExperiment,
     *,
     out: str | Path | None = None,
     resume: Resume = "no",
@@ -71,8 +68,8 @@ def train(
 
     Everything that the experiment names is opened before the first step and before the folder is touched. In the folder
     there are then ``config.yaml``, ``metrics.csv``, ``tensorboard/``, from the first validation on
-    ``last.safetensors`` and ``best.safetensors`` (by validation mIOU), and ``last.ckpt``, from which a run can be
-    resumed. With a moving average the networks are the average.
+    ``last.safetensors`` and ``best.safetensors`` (by validation mIOU, or top-1 accuracy), and ``last.ckpt``, from which
+    a run can be resumed. With a moving average the networks are the average.
 
     Args:
         experiment: what to do.
@@ -102,32 +99,31 @@ def train(
     going_on = resume == "last" or (resume == "auto" and folder.can_resume())
     accelerator = choose_accelerator(experiment)
     torch.manual_seed(experiment.seed)
-    train_set, val_set = build_datasets(experiment)
-    processes.check_validation(len(FirstSamples(val_set, experiment.validation.limit)))
-    model = build_model(experiment.model, train_set.labels, initial_weights=not going_on)
-    data = SegmentationData(train_set, val_set, build_transform(experiment, train_set.labels), experiment)
-    task = SegmentationTask(model, experiment)
+    job = build_job(experiment, processes, initial_weights=not going_on)
     state = folder.resume(experiment) if going_on else None
     with claimed(folder.path) if processes.leads else nullcontext():
         if state is None and processes.leads:
             folder.begin(experiment, overwrite=overwrite, unfinished=resume == "auto")
-        for line in describe(experiment, model, train_set, val_set, accelerator, processes):
+        place = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+        for line in describe_job(job, experiment, processes, place):
             report(line)
         report(f"results   {folder.path}" + (f", resumed at step {state.step} ({state.file.name})" if state else ""))
-        steps, checkpoints = _fit(task, data, folder, state, accelerator, processes, report, console)
+        steps, checkpoints = _fit(job, experiment, folder, state, accelerator, processes, report, console)
+    validation = job.task.validation
     return TrainingReport(
         folder,
+        score_name=job.task.score_name,
         steps=steps,
         seconds=time.perf_counter() - began,
-        miou=task.validation.miou if task.validation else None,
-        best_miou=checkpoints.best_miou,
+        score=validation.score if validation else None,
+        best_score=checkpoints.best_score,
         best_step=checkpoints.best_step,
     )
 
 
 def _fit(
-    task: SegmentationTask,
-    data: SegmentationData,
+    job: Job,
+    experiment: AnyExperiment,
     folder: RunFolder,
     state: State | None,
     accelerator: str,
@@ -136,49 +132,23 @@ def _fit(
     console: Console | None,
 ) -> tuple[int, Checkpoints]:
     """Train to the end, and return the steps done and what was kept."""
-    experiment = task.experiment
+    task = job.task
     average = MovingAverage(experiment.average.decay) if experiment.average else None
-    checkpoints = Checkpoints(folder, experiment, lambda: average.task.model if average else task.model)
+    checkpoints = Checkpoints(folder, experiment, task.timing, lambda: average.task if average else task)
     bar = ProgressBar(console) if console is not None and console.is_terminal else None
-    lines = LineLog(bar.write if bar else report, experiment.steps, training=bar is None)
-    loggers = _build_loggers(experiment, folder, task.model, lines, state, processes)
+    lines = LineLog(bar.write if bar else report, task.timing.steps, task.describe_validation, training=bar is None)
+    loggers = _build_loggers(experiment, folder, task, lines, state, processes)
     # In this order: a state that is written holds the average of the step, and the log has the step's entry.
-    callbacks = [average, StepLog(experiment.log.every), Pictures(experiment.log.pictures), checkpoints, bar]
+    callbacks = [average, StepLog(experiment.log.every), *job.callbacks, checkpoints, bar]
     present = [callback for callback in callbacks if callback]
 
     def tell_stop() -> None:
         report(f"stopped; {describe_saved(folder, checkpoints)}")
 
     with quiet_lightning(), explained(folder, checkpoints), interruptible(tell_stop):
-        trainer = build_trainer(experiment, folder.path, accelerator, processes, loggers, present)
-        trainer.fit(task, datamodule=data, ckpt_path=state.file if state else None, weights_only=True)
+        trainer = build_trainer(experiment, folder.path, accelerator, task.timing, processes, loggers, present)
+        trainer.fit(task, datamodule=job.data, ckpt_path=state.file if state else None, weights_only=True)
     return trainer.global_step, checkpoints
-
-
-def describe(
-    experiment: Experiment,
-    model: Segmenter,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    accelerator: str,
-    processes: Processes,
-) -> list[str]:
-    """Return in a few lines what is trained on what."""
-    section, data = experiment.model, experiment.data
-    start = section.weights or section.backbone_weights
-    origin = f"from {'the backbone of ' if section.weights is None else ''}{start}" if start else "from scratch"
-    options = "".join(f", {key} {value}" for key, value in section.backbone_options.items())
-    place = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
-    shown = len(val_set) if experiment.validation.limit is None else min(len(val_set), experiment.validation.limit)
-    epochs = experiment.steps * data.batch_size / len(train_set)
-    return [
-        f"model     {section.name}{options}, output stride {section.output_stride}, "
-        f"{model.num_classes} classes, {count_parameters(model):,} parameters, {origin}",
-        f"data      {len(train_set)} images ({data.train.kind}) to train, {shown} ({data.val.kind}) to validate",
-        f"training  {experiment.steps} steps of {data.batch_size} crops of {data.crop_size}x{data.crop_size} "
-        f"({epochs:.1f} epochs), precision {experiment.precision}, on {place}"
-        + (f", {processes.count} processes on {processes.machines} machine(s)" if processes.count > 1 else ""),
-    ]
 
 
 def _say_nothing(_line: str) -> None:
@@ -186,15 +156,15 @@ def _say_nothing(_line: str) -> None:
 
 
 def _build_loggers(
-    experiment: Experiment,
+    experiment: AnyExperiment,
     folder: RunFolder,
-    model: Segmenter,
+    task: Task,
     lines: LineLog,
     state: State | None,
     processes: Processes,
 ) -> list[Logger]:
     """Return the loggers; what an interrupted run logged after the state it goes on from is struck out."""
-    columns = (*TRAIN_COLUMNS, "val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in model.labels.names))
+    columns = (*TRAIN_COLUMNS, *task.columns)
     purge_step = state.step + 1 if state else None
     tensorboard = TensorBoardLogger(str(folder.path), name="", version=folder.tensorboard.name, purge_step=purge_step)
     loggers: list[Logger] = [CsvLog(folder.metrics, columns, state.step if state else None), tensorboard, lines]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from segmnv2.atomic import atomic_path
-from segmnv2.config import Experiment, load_experiment, write_experiment
+from segmnv2.config import AnyExperiment, load_any_experiment, write_experiment
 from segmnv2.errors import ConfigError, WeightsError
 
 FREE_KEYS = (
@@ -92,7 +92,7 @@ class RunFolder:
         files = (self.config, *networks, *states, self.metrics, self.tensorboard, self.wandb_id)
         return [file for file in files if file.exists()]
 
-    def begin(self, experiment: Experiment, *, overwrite: bool = False, unfinished: bool = False) -> None:
+    def begin(self, experiment: AnyExperiment, *, overwrite: bool = False, unfinished: bool = False) -> None:
         """Make the folder ready for a new run; files that are not a run's are left alone.
 
         Args:
@@ -124,7 +124,7 @@ class RunFolder:
                 f"{self.path}: cannot be written ({error}); choose another folder with --out DIR"
             ) from error
 
-    def resume(self, experiment: Experiment) -> State:
+    def resume(self, experiment: AnyExperiment) -> State:
         """Return the state from which the run goes on: the latest, or if it is damaged the latest sound one.
 
         Raises:
@@ -151,8 +151,8 @@ class RunFolder:
         """Whether there is a state to go on from."""
         return self.state.exists() or bool(self.states())
 
-    def _check_same(self, experiment: Experiment) -> None:
-        before, now = _flatten(load_experiment(self.config).to_dict()), _flatten(experiment.to_dict())
+    def _check_same(self, experiment: AnyExperiment) -> None:
+        before, now = _flatten(load_any_experiment(self.config).to_dict()), _flatten(experiment.to_dict())
         changed = [
             f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
             for key in sorted(before.keys() | now.keys())

@@ -13,9 +13,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
 
-from segmnv2.config import Experiment
+from segmnv2.config import AnyExperiment
 from segmnv2.engine.memory import keep_freed_memory
 from segmnv2.engine.processes import Processes
+from segmnv2.engine.task import Timing
 from segmnv2.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ class StopAfterLast(pl.Callback):
             trainer.should_stop = True
 
 
-def choose_accelerator(experiment: Experiment) -> str:
+def choose_accelerator(experiment: AnyExperiment) -> str:
     """Return ``"gpu"`` or ``"cpu"``.
 
     Raises:
@@ -53,9 +54,10 @@ def choose_accelerator(experiment: Experiment) -> str:
 
 
 def build_trainer(
-    experiment: Experiment,
+    experiment: AnyExperiment,
     folder: Path,
     accelerator: str,
+    timing: Timing,
     processes: Processes,
     loggers: list[Logger],
     callbacks: Sequence[pl.Callback],
@@ -63,9 +65,10 @@ def build_trainer(
     """Return a trainer.
 
     Args:
-        experiment: steps, precision and the interval of validation.
+        experiment: precision, and how a step is made.
         folder: where Lightning may write.
         accelerator: ``"cpu"`` or ``"gpu"``.
+        timing: steps, and the interval of validation.
         processes: with several, gradients are averaged over them (DDP); each normalises its own part of a batch.
         loggers: take the measures.
         callbacks: beside the one that has the last step validated.
@@ -80,11 +83,11 @@ def build_trainer(
         strategy="ddp" if processes.count > 1 else "auto",
         sync_batchnorm=experiment.model.norms == "synchronized" and processes.count > 1,
         precision=experiment.precision,
-        max_steps=experiment.steps,
+        max_steps=timing.steps,
         max_epochs=-1,
         accumulate_grad_batches=section.accumulate,
         gradient_clip_val=section.clip_norm,
-        val_check_interval=experiment.validation.every * section.accumulate,  # counted in batches
+        val_check_interval=timing.validate_every * section.accumulate,  # counted in batches
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,  # a validation set that cannot be used is noticed at once
         logger=loggers,

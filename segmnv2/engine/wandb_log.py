@@ -7,12 +7,12 @@ import uuid
 from lightning.pytorch.loggers import WandbLogger
 
 from segmnv2.atomic import atomic_path
-from segmnv2.config import Experiment
+from segmnv2.config import AnyExperiment
 from segmnv2.engine.run_folder import RunFolder
 from segmnv2.errors import ConfigError
 
 
-def build_wandb_log(experiment: Experiment, folder: RunFolder) -> WandbLogger:
+def build_wandb_log(experiment: AnyExperiment, folder: RunFolder) -> WandbLogger:
     """Return the log; a resumed run continues its own.
 
     Args:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+
+class NetworkArchitecture(Protocol):
+    """What the descriptions of all networks have."""
+
+    @property
+    def name(self) -> str:
+        """A model's name, or a backbone's."""
+        ...
+
+    @property
+    def backbone(self) -> Mapping[str, Any]:
+        """Arguments of the backbone's constructor that were given."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all arguments as JSON values."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,3 +44,22 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments as JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class ClassifierArchitecture:
+    """All that is needed to build a classifier again, weights apart.
+
+    Attributes:
+        name: a backbone's name.
+        class_names: one for each logit.
+        backbone: arguments of the backbone's constructor that were given, and those a classifier adds.
+    """
+
+    name: str
+    class_names: Sequence[str]
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments as JSON values."""
+        return {**asdict(self), "class_names": list(self.class_names)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, UInt8
@@ -12,32 +13,16 @@ from torch import Tensor, nn
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, backbone_options, create_backbone
 from segmnv2.errors import ConfigError
+from segmnv2.models.architecture import ClassifierArchitecture
+from segmnv2.models.file import load_weights
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.pixels import PixelNetwork
+from segmnv2.models.zoo import usual_normalization, without_pretrained
 
 IMAGENET_CLASSES = 1000
 DROPOUT = 0.2
 LOGITS_STD = 0.09
 CLASSIFIER_STRIDE = 32
-
-
-@dataclass(frozen=True)
-class ClassifierArchitecture:
-    """All that is needed to build a classifier again, weights apart.
-
-    Attributes:
-        name: a backbone's name.
-        class_names: one for each logit.
-        backbone: arguments of the backbone's constructor that were given, and those a classifier adds.
-    """
-
-    name: str
-    class_names: Sequence[str]
-    backbone: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments as JSON values."""
-        return {**asdict(self), "class_names": list(self.class_names)}
 
 
 class Classifier(PixelNetwork):
@@ -51,6 +36,10 @@ class Classifier(PixelNetwork):
 
     Source: MobileNetV2, Table 2; ``mobilenet`` of slim/nets/mobilenet/mobilenet.py (keep probability 0.8).
     """
+
+    kind = "classifier"
+    logits_name = "logits"
+    architecture: ClassifierArchitecture | None
 
     def __init__(
         self,
@@ -106,10 +95,13 @@ def create_classifier(
     *,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
-    normalization: Normalization = TENSORFLOW_NORMALIZATION,
+    normalization: Normalization | None = None,
+    weights: str | Path | None = None,
+    keep_logits: bool = True,
+    backbone_weights: str | Path | None = None,
     **options: Any,
 ) -> Classifier:
-    """Build the classification network of a backbone, with fresh weights.
+    """Build the classification network of a backbone, with fresh weights or weights from a file.
 
     Backbones that end for segmentation before a last 1x1 convolution get it here, as MobileNetV2 its 1280 channels.
 
@@ -117,21 +109,37 @@ def create_classifier(
         name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
         num_classes: number of classes; that of ``class_names`` by default, else ImageNet's 1000.
         class_names: one a class, numbers by default.
-        normalization: of the pixels.
+        normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
+        weights: a classifier's safetensors file, as ``segmnv2 train`` writes it.
+        keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
+        backbone_weights: a file of which only the backbone is loaded, its last 1x1 convolution included.
         options: arguments of the backbone, as ``width=1.4``.
 
     Returns:
         The network in training mode; pixels (b, 3, h, w) -> logits (b, num_classes).
 
     Raises:
-        ConfigError: an unknown name or option, or names of another number than the classes.
+        ConfigError: an unknown name or option, names of another number than the classes, or both kinds of weights.
+        WeightsError: a file that is missing, damaged or does not fit.
     """
+    if weights is not None and backbone_weights is not None:
+        raise ConfigError(
+            "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
+        )
     if class_names is None:
         class_names = [str(number) for number in range(IMAGENET_CLASSES if num_classes is None else num_classes)]
     if num_classes is not None and num_classes != len(class_names):
         raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
     architecture = ClassifierArchitecture(name, tuple(class_names), options)
-    return build_classifier(architecture, normalization=normalization)
+    model = build_classifier(architecture, normalization=normalization or usual_normalization(options))
+    # A file that is written later holds the weights: to load it, nothing must be fetched.
+    model.architecture = replace(architecture, backbone=without_pretrained(options))
+    source = weights or backbone_weights
+    if source is not None:
+        load_weights(model, source, keep_logits=keep_logits, backbone_only=weights is None)
+    if normalization is not None:
+        model.set_normalization(normalization)
+    return model
 
 
 def build_classifier(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.models.classifier import CLASSIFIER_STRIDE, Classifier, ClassifierArchitecture, build_classifier
+from segmnv2.models.architecture import ClassifierArchitecture
+from segmnv2.models.classifier import CLASSIFIER_STRIDE, Classifier, build_classifier
 from segmnv2.models.file import FORMAT, read_model_file, read_normalization
 from segmnv2.weights.loading import load_strict
 from segmnv2.weights.safetensors_file import write_safetensors
-
-KIND = "classifier"
 
 
 def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str, Any] | None = None) -> Path:
@@ -37,7 +36,7 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
         )
     metadata = {
         "format": FORMAT,
-        "kind": KIND,
+        "kind": model.kind,
         "architecture": {**model.architecture.to_dict(), "output_stride": CLASSIFIER_STRIDE},
         "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
         "provenance": dict(provenance or {}),
@@ -58,8 +57,11 @@ def load_classifier(path: str | Path) -> Classifier:
         WeightsError: the file is missing, damaged, holds no classifier, or its tensors and description disagree.
     """
     tensors, metadata = read_model_file(path)
-    if metadata["kind"] != KIND:
-        raise WeightsError(f"{path}: holds a {metadata['kind']}, not a classifier; give a file of save_classifier")
+    if metadata["kind"] != Classifier.kind:
+        raise WeightsError(
+            f"{path}: holds a {metadata['kind']}, not a classifier; give a file that `segmnv2 train` wrote for "
+            "an experiment in classification, or save_classifier"
+        )
     try:
         values = {key: value for key, value in metadata["architecture"].items() if key != "output_stride"}
         architecture = ClassifierArchitecture(**{**values, "class_names": tuple(values["class_names"])})

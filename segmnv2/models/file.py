@@ -14,6 +14,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.normalization import Normalization
+from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.same_network import check_same_network
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.loading import LoadReport, load_strict
@@ -47,7 +48,7 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
         )
     metadata = {
         "format": FORMAT,
-        "kind": "model",
+        "kind": model.kind,
         "architecture": {**model.architecture.to_dict(), "output_stride": model.output_stride},
         "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
         "labels": model.labels.to_dict(),
@@ -125,7 +126,8 @@ def load_model(path: str | Path, *, output_stride: int | None = None) -> Segment
     if metadata["kind"] != "model":
         raise WeightsError(
             f"{path}: holds a {metadata['kind']}, not a segmentation network; train one from it with "
-            "`segmnv2 train CONFIG -o model.backbone_weights=FILE`"
+            "`segmnv2 train CONFIG -o model.backbone_weights=FILE` (a classifier is evaluated with --dataset "
+            "image-folder)"
         )
     try:
         architecture = Architecture(**metadata["architecture"])
@@ -152,13 +154,13 @@ def read_normalization(metadata: Mapping[str, Any]) -> Normalization:
 
 
 def load_weights(
-    model: Segmenter, path: str | Path, *, keep_logits: bool = True, backbone_only: bool = False
+    model: PixelNetwork, path: str | Path, *, keep_logits: bool = True, backbone_only: bool = False
 ) -> LoadReport:
     """Load a file's weights, and its normalisation, into a network that exists.
 
     Args:
         model: the network.
-        path: a file of :func:`save_model`, or with ``backbone_only`` of :func:`save_backbone` or of a classifier.
+        path: a file of a network of the same kind, or with ``backbone_only`` of any kind.
         keep_logits: whether the last layer is loaded; ``False`` to train on other classes.
         backbone_only: load only the backbone, of any kind of file; the 1280-channel layer of an ImageNet
             backbone is left out where the network has none.
@@ -175,8 +177,9 @@ def load_weights(
     remedy = (
         "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
     )
-    if not backbone_only and metadata["kind"] != "model":
-        raise WeightsError(f"{path}: holds a {metadata['kind']} only; give it as backbone_weights, not as weights")
+    if not backbone_only and metadata["kind"] != model.kind:
+        only = " only" if model.kind == "model" else ""
+        raise WeightsError(f"{path}: holds a {metadata['kind']}{only}; give it as backbone_weights, not as weights")
     check_same_network(model, metadata, str(path), backbone_only=backbone_only)
     if backbone_only:
         module, prefix = model.backbone, "backbone."
@@ -185,7 +188,7 @@ def load_weights(
         tensors = {k: v for k, v in tensors.items() if k in own or not k.startswith(LAST_CONVS)}
         remedy = f"the file holds {metadata['architecture']['name']}"
     if not keep_logits and not backbone_only:
-        logits = {k: v for k, v in model.state_dict().items() if k.startswith("head.logits.")}
+        logits = {k: v for k, v in model.state_dict().items() if k.startswith(f"{model.logits_name}.")}
         tensors = {**tensors, **logits}
     report = load_strict(module, tensors, str(path), remedy)
     model.set_normalization(read_normalization(metadata))

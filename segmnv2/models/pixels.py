@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from segmnv2.backbones.base import Backbone
 from segmnv2.errors import ConfigError
+from segmnv2.models.architecture import NetworkArchitecture
 from segmnv2.models.normalization import Normalization
 
 
 class PixelNetwork(nn.Module):
-    """A module with the normalisation its weights were trained for, kept as buffers and so saved with them."""
+    """A module with the normalisation its weights were trained for, kept as buffers and so saved with them.
 
+    Attributes:
+        kind: what files of such networks are called.
+        logits_name: of the last layer, the one that belongs to the classes.
+        backbone: normalised images -> feature maps.
+        architecture: what the network was built from, if it was built by name.
+    """
+
+    kind: ClassVar[str]
+    logits_name: ClassVar[str]
+    backbone: Backbone
+    architecture: NetworkArchitecture | None
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -36,6 +51,21 @@ class PixelNetwork(nn.Module):
         """Change how pixels are normalised, as weights trained elsewhere want it."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
+
+    def set_norm_momentum(self, momentum: float) -> None:
+        """Set the share of a new batch in every batch norm's running statistics.
+
+        The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to forget where they started; a
+        short training run wants about 0.05.
+
+        Raises:
+            ConfigError: not above 0 and at most 1.
+        """
+        if not 0 < momentum <= 1:
+            raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = momentum
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.

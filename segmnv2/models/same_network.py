@@ -8,7 +8,7 @@ from typing import Any
 from segmnv2.backbones.registry import BACKBONES, complete_options
 from segmnv2.errors import WeightsError
 from segmnv2.models.catalogue import MODELS
-from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.pixels import PixelNetwork
 
 FREE = ("last_conv", "pretrained")
 """Options of a backbone that weights do not depend on: a layer that may be left out, and where weights are from."""
@@ -18,7 +18,7 @@ FREE_OF_BACKBONE = (*FREE, "multi_grid")
 
 
 def check_same_network(
-    model: Segmenter, metadata: Mapping[str, Any], source: str, *, backbone_only: bool = False
+    model: PixelNetwork, metadata: Mapping[str, Any], source: str, *, backbone_only: bool = False
 ) -> None:
     """Refuse a file whose backbone computes something else with the same tensors, or has others.
 
@@ -35,9 +35,7 @@ def check_same_network(
     """
     if model.architecture is None:
         return
-    own = MODELS[model.architecture.name].backbone
-    name = str(metadata["architecture"].get("name"))
-    theirs = MODELS[name].backbone if name in MODELS else name
+    own, theirs = _backbone(model.architecture.name), _backbone(str(metadata["architecture"].get("name")))
     if theirs != own:
         wanted = (
             ", ".join(key for key, spec in MODELS.items() if spec.backbone == theirs) or "another program's network"
@@ -55,6 +53,11 @@ def check_same_network(
             "\n  ".join([f"{source}: was trained with a backbone that was built otherwise:", *lines])
             + f"\nbuild the network as the file has it: {python}; in an experiment model.backbone: {{{given}}}"
         )
+
+
+def _backbone(name: str) -> str:
+    """Return the backbone of a model; a classifier is called as its backbone is."""
+    return MODELS[name].backbone if name in MODELS else name
 
 
 def _compared(backbone: str, given: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:

@@ -26,6 +26,10 @@ class Segmenter(PixelNetwork):
         architecture: what the network was built from, if it was built by name.
     """
 
+    kind = "model"
+    logits_name = "head.logits"
+    architecture: Architecture | None
+
     def __init__(
         self,
         backbone: Backbone,
@@ -85,21 +89,6 @@ class Segmenter(PixelNetwork):
         """
         self.backbone.set_output_stride(output_stride)
         self.head.set_output_stride(output_stride)
-
-    def set_norm_momentum(self, momentum: float) -> None:
-        """Set the share of a new batch in every batch norm's running statistics.
-
-        The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to forget where they started; a
-        short training run wants about 0.05.
-
-        Raises:
-            ConfigError: not above 0 and at most 1.
-        """
-        if not 0 < momentum <= 1:
-            raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = momentum
 
     def freeze_norms(self, *, backbone_only: bool = False) -> None:
         """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.

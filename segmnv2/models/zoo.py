@@ -59,7 +59,7 @@ def create_model(
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     architecture = Architecture(name, num_classes, output_stride, backbone_options)
-    usual = _usual_normalization(backbone_options)
+    usual = usual_normalization(backbone_options)
     model = build_model(architecture, labels=labels, normalization=normalization or usual)
     # A file that is written later holds the weights: to load it, nothing must be fetched.
     model.architecture = replace(architecture, backbone=without_pretrained(backbone_options))
@@ -76,7 +76,8 @@ def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != PRETRAINED}
 
 
-def _usual_normalization(options: Mapping[str, Any]) -> Normalization:
+def usual_normalization(options: Mapping[str, Any]) -> Normalization:
+    """Return how fresh networks on such a backbone normalise: as timm's weights want it, or to -1..1."""
     if not options.get(PRETRAINED):
         return TENSORFLOW_NORMALIZATION
     return Normalization(*timm_normalization(options["model"]))

@@ -10,10 +10,19 @@ import pytest
 import torch
 import yaml
 
+from segmnv2.assembly.classification import build_classifier
+from segmnv2.assembly.segmentation import build_model
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.build import build_model
 from segmnv2.cli.evaluate import SHAPES
-from segmnv2.config import CocoVocSource, Experiment, FolderSource, VocSource, load_experiment
+from segmnv2.config import (
+    ClassificationExperiment,
+    CocoVocSource,
+    Experiment,
+    FolderSource,
+    VocSource,
+    load_any_experiment,
+    load_experiment,
+)
 from segmnv2.data.coco_voc import COCO_CATEGORIES
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
@@ -21,16 +30,19 @@ from segmnv2.data.voc_layout import write_voc_layout
 from segmnv2.engine.run import train
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.catalogue import MODELS
-from segmnv2.models.classifier import has_last_conv
+from segmnv2.models.classifier import create_classifier, has_last_conv
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.file import read_model_file, save_backbone, save_model
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from segmnv2.report.table7 import TABLE7
+from tests.image_folders import write_image_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+EVERY = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+CLASSIFIERS = [path for path in EVERY if isinstance(load_any_experiment(path), ClassificationExperiment)]
+CONFIGS = [path for path in EVERY if path not in CLASSIFIERS]
 NAMES = {path.stem: path for path in CONFIGS}
 RECIPES = [path for path in CONFIGS if path.stem.startswith(("coco_", "voc_")) and not path.stem.endswith("_cpu")]
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -143,6 +155,39 @@ def test_a_config_loads_builds_and_runs_two_steps(path: Path, stand_ins: Path, t
     result = train(load_experiment(path, overrides), out=tmp_path, report=lambda line: None)
     assert result.steps == 2
     assert result.folder.best.is_file()
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.stem)
+def test_a_classifiers_config_loads_builds_and_runs_two_steps(path: Path, tmp_path: Path) -> None:
+    experiment = load_any_experiment(path)
+    assert experiment.name == path.stem
+    places = [f"data.{part}.root={write_image_folder(tmp_path / part, images=2)}" for part in ("train", "val")]
+    overrides = ["epochs=0.7", "data.batch_size=2", "data.crop_size=64", "data.num_workers=0", "device=cpu", *places]
+    result = train(load_any_experiment(path, overrides), out=tmp_path / "run", report=lambda line: None)
+    assert result.steps == 2
+    assert result.folder.best.is_file()
+
+
+def test_classifiers_are_trained_as_the_paper_says() -> None:
+    (path,) = CLASSIFIERS
+    experiment = load_any_experiment(path)
+    assert isinstance(experiment, ClassificationExperiment)
+    optimizer = experiment.optimizer
+    assert (optimizer.lr, optimizer.rate_factor, optimizer.rate_epochs) == (0.045, 0.98, 1.0)
+    assert (optimizer.alpha, optimizer.momentum, optimizer.weight_decay) == (0.9, 0.9, 4e-5)
+    assert (experiment.data.batch_size, experiment.data.crop_size) == (96, 224)
+    assert experiment.average is not None
+    assert (experiment.average.decay, experiment.loss.label_smoothing) == (0.9999, 0.1)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.stem)
+def test_a_classifier_builds_at_every_width_of_the_paper(path: Path, width: float) -> None:
+    experiment = load_any_experiment(path, [f"model.width={width}"])
+    assert isinstance(experiment, ClassificationExperiment)
+    with torch.device("meta"):
+        model = build_classifier(experiment.model, [str(number) for number in range(1000)])
+    assert count_parameters(model) == count_parameters(create_classifier("mobilenet_v2", width=width))
 
 
 def test_every_stage_of_the_paper_has_its_config() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from segmnv2.build import build_dataset
+from segmnv2.assembly.segmentation import build_dataset
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.engine.run import train
 from segmnv2.models.file import load_model
@@ -48,7 +48,7 @@ def test_validation_is_of_the_average_and_training_of_the_weights(tmp_path: Path
     plain = train(tiny("steps=4"), out=tmp_path / "plain", report=ignore)
     averaged = train(tiny("average={decay: 0.9}", "steps=4"), out=tmp_path / "average", report=ignore)
     val = build_dataset(tiny().data.val)
-    assert averaged.miou == evaluate(load_model(averaged.folder.last), val, size=49).miou
+    assert averaged.score == evaluate(load_model(averaged.folder.last), val, size=49).miou
 
     def losses(folder: Path) -> list[str]:
         with (folder / "metrics.csv").open(newline="") as file:

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from segmnv2.build import build_dataset
+from segmnv2.assembly.segmentation import build_dataset
 from segmnv2.config import load_experiment
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.voc_layout import write_voc_layout
@@ -69,10 +69,10 @@ def test_validation_comes_at_the_interval_and_after_the_last_step(whole: Trainin
 
 def test_the_best_network_is_that_of_the_best_validation(whole: TrainingReport) -> None:
     mious = {int(row["step"]): float(row["val/miou"]) for row in rows(whole.folder.path) if row["val/miou"]}
-    assert whole.best_miou is not None
-    assert max(mious.values()) == pytest.approx(whole.best_miou, abs=1e-3)
+    assert whole.best_score is not None
+    assert max(mious.values()) == pytest.approx(whole.best_score, abs=1e-3)
     provenance = read_model_file(whole.folder.best)[1]["provenance"]
-    assert (provenance["step"], provenance["val_miou"]) == (whole.best_step, whole.best_miou)
+    assert (provenance["step"], provenance["val_miou"]) == (whole.best_step, whole.best_score)
     assert provenance["experiment"]["optimizer"]["lr"] == 0.01
 
 
@@ -84,7 +84,7 @@ def test_validation_is_the_evaluation(tmp_path: Path, overrides: list[str]) -> N
     assert model.output_stride == 16
     model.set_output_stride(experiment.validation.output_stride or 16)
     val = build_dataset(experiment.data.val)
-    assert result.miou == evaluate(model, val, size=49, limit=experiment.validation.limit).miou
+    assert result.score == evaluate(model, val, size=49, limit=experiment.validation.limit).miou
 
 
 @pytest.mark.parametrize("stop", [3, 5])
@@ -97,7 +97,7 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_break(whole: TrainingRep
     assert f"last.ckpt is of step {stop - 1}: the same command with --resume last" in lines[-1]
     resumed = train(tiny(), out=tmp_path, resume="last", report=ignore)
     assert resumed.steps == 5
-    assert (resumed.miou, resumed.best_miou, resumed.best_step) == (whole.miou, whole.best_miou, whole.best_step)
+    assert (resumed.score, resumed.best_score, resumed.best_step) == (whole.score, whole.best_score, whole.best_step)
     for name in ("last.safetensors", "best.safetensors"):
         ours, theirs = load_file(tmp_path / name), load_file(whole.folder.path / name)
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -113,7 +113,7 @@ def test_the_state_needs_no_unpickling_and_holds_the_momentum(whole: TrainingRep
 
 def test_resuming_a_finished_run_changes_nothing(whole: TrainingReport, copy: Path) -> None:
     result = train(tiny(), out=copy, resume="last", report=ignore)
-    assert (result.steps, result.best_miou) == (5, whole.best_miou)
+    assert (result.steps, result.best_score) == (5, whole.best_score)
     assert rows(copy) == rows(whole.folder.path)
 
 

@@ -14,8 +14,13 @@ from segmnv2.engine.checkpoints import Checkpoints
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder, read_state
 from segmnv2.engine.stops import explained
+from segmnv2.engine.task import Timing
 from segmnv2.errors import SegmnError
 from tests.engine.tiny import ignore, tiny
+
+
+def checkpoints(folder: RunFolder) -> Checkpoints:
+    return Checkpoints(folder, tiny(), Timing(5, 2), _no_network)
 
 
 def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
@@ -45,7 +50,7 @@ def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
 )
 def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exception, expected: str) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(SegmnError) as caught, explained(folder, Checkpoints(folder, tiny(), _no_network)):
+    with pytest.raises(SegmnError) as caught, explained(folder, checkpoints(folder)):
         raise error
     assert expected in str(caught.value)
     assert "the run begins anew" in str(caught.value)
@@ -54,7 +59,7 @@ def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exce
 def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for error in (RuntimeError("a shape is wrong"), PermissionError("no"), ValueError("no")):
-        with pytest.raises(type(error)) as caught, explained(folder, Checkpoints(folder, tiny(), _no_network)):
+        with pytest.raises(type(error)) as caught, explained(folder, checkpoints(folder)):
             raise error
         assert caught.value is error
 

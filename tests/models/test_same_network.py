@@ -47,9 +47,7 @@ def test_the_remedy_of_the_message_is_one(tmp_path: Path) -> None:
 
 def test_another_backbone_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "b.safetensors", "mobilenet_v1", width=0.25)
-    with pytest.raises(
-        WeightsError, match=r"backbone mobilenet_v1, the network mobilenet_v2; .*_mobilenet_v1"
-    ):
+    with pytest.raises(WeightsError, match=r"backbone mobilenet_v1, the network mobilenet_v2; .*_mobilenet_v1"):
         create_model("deeplabv3_mobilenet_v2", width=0.25, backbone_weights=path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmnv2.build import build_dataset
+from segmnv2.assembly.segmentation import build_dataset
 from segmnv2.config import CocoVocSource
 from segmnv2.data.coco_voc import COCO_CATEGORIES, CocoAsVoc
 from segmnv2.labels import VOC_LABELS

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from segmnv2.build import build_dataset, build_datasets, build_model, build_transform
+from segmnv2.assembly.segmentation import build_dataset, build_datasets, build_model, build_transform
 from segmnv2.config import FolderSource, ModelSection, ShapesSource, VocSource, parse_experiment
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.voc_layout import write_voc_layout

@@ -1,10 +1,8 @@
-"""From an experiment's values to the objects it speaks of."""
+"""From an experiment in segmentation to the objects it speaks of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from segmnv2.assembly.naming import naming
 from segmnv2.config import CocoVocSource, DataSource, Experiment, FolderSource, ModelSection, ShapesSource
 from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.folder import FolderSegmentation
@@ -12,7 +10,7 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import ColourJitter, TrainTransform
 from segmnv2.data.voc import VocSegmentation
-from segmnv2.errors import ConfigError, DatasetError, WeightsError
+from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model, without_pretrained
@@ -32,13 +30,13 @@ def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
     if isinstance(source, ShapesSource):
         return Shapes(source.length, (source.size, source.size), source.seed)
     if isinstance(source, FolderSource):
-        with _naming(f"{key}.root"):
+        with naming(f"{key}.root"):
             return FolderSegmentation(source.root, source.split)
     if isinstance(source, CocoVocSource):
-        with _naming(f"{key}.root"):
+        with naming(f"{key}.root"):
             return CocoAsVoc(source.root, source.split, min_pixels=source.min_pixels)
     labels = LabelSet.from_yaml(source.labels) if source.labels else VOC_LABELS
-    with _naming(f"{key}.root"):
+    with naming(f"{key}.root"):
         return VocSegmentation(source.root, source.split, labels=labels)
 
 
@@ -78,7 +76,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
         WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
     """
     options = section.backbone_options
-    with _naming("model.weights" if section.weights else "model.backbone_weights"):
+    with naming("model.weights" if section.weights else "model.backbone_weights"):
         model = create_model(
             section.name,
             output_stride=section.output_stride,
@@ -93,12 +91,3 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
     if section.norms == "frozen":
         model.freeze_norms(backbone_only=section.weights is None)
     return model
-
-
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Add to a message about a file the key of the experiment that names it."""
-    try:
-        yield
-    except (DatasetError, WeightsError) as error:
-        raise type(error)(f"{error}\n  (the path is that of the key {key}; -o {key}=PATH changes it)") from error

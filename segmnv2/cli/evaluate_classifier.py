@@ -1,0 +1,74 @@
+"""``segmnv2 evaluate --dataset image-folder``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from segmnv2.cli.progress import image_progress
+from segmnv2.data.image_folder import ImageFolder
+from segmnv2.engine import evaluate_classifier as engine
+from segmnv2.errors import ConfigError
+from segmnv2.inference.predictor import check_device
+from segmnv2.models.classifier_file import load_classifier
+
+
+def evaluate_classifier(
+    weights: Path,
+    root: Path | None,
+    size: str | None,
+    limit: int | None,
+    json_out: Path | None,
+    device: str,
+    others: Mapping[str, Any],
+) -> None:
+    """Print top-1 and top-5 accuracy.
+
+    Args:
+        weights: a classifier's file.
+        root: the folder that holds a folder for each class.
+        size: side of the crop, or ``None`` for the one in training.
+        limit: number of images, spread over the set.
+        json_out: file for the figures.
+        device: ``"cpu"`` or ``"cuda"``.
+        others: options that belong to segmentation only.
+
+    Raises:
+        ConfigError: such an option is given, or one of its own is missing or not possible.
+        SegmnError: weights or data cannot be used.
+    """
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)}: classifiers have no such option; leave it out with --dataset image-folder"
+        )
+    if root is None:
+        raise ConfigError(
+            "--root is missing; --dataset image-folder needs the folder that holds a folder for each class"
+        )
+    if size is not None and not size.isdecimal():
+        raise ConfigError(f"--size {size!r} is not possible for a classifier; give pixels, as 224")
+    model = load_classifier(weights).to(check_device(device))
+    trained, central = engine.trained_crop(weights)
+    data = ImageFolder(root)
+    with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
+        result = engine.evaluate_classifier(
+            model,
+            data,
+            crop_size=trained if size is None else int(size),
+            central=central,
+            limit=limit,
+            progress=advance,
+        )
+    if json_out is not None:
+        place = {"dataset": "image-folder", "root": str(root)}
+        network = {**result.network, "file": str(weights)}
+        replace(result, protocol={**result.protocol, **place}, network=network).write_json(json_out)
+    table = result.to_markdown()
+    console = Console()
+    console.print(Markdown(table)) if console.is_terminal else print(table)

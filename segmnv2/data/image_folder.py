@@ -1,0 +1,113 @@
+"""Images to classify: a folder for each class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from torchvision.datasets.folder import make_dataset
+
+from segmnv2.data.folder import IMAGE_ENDINGS
+from segmnv2.data.image_file import read_image
+from segmnv2.errors import DatasetError
+
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image with its class.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB, 0..255.
+        label: index of its class.
+        name: path of its file below the data set's folder.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    label: int
+    name: str
+
+
+class ImageFolder:
+    """``ROOT/CLASS/**/*.jpg`` and other images, as torchvision's ``ImageFolder`` has them.
+
+    Classes are the folders' names, sorted. Images are read as every image here: upright, RGB, or one clear error.
+    Hidden files and folders are passed over; a file that is no image by its name is an error, so that nothing is left
+    out in silence.
+
+    Args:
+        root: the folder that holds the classes' folders.
+
+    Attributes:
+        folder: the root.
+        class_names: one a class.
+        files: of all images, class by class, sorted.
+        targets: their classes.
+
+    Raises:
+        DatasetError: there is no such folder, it holds no class, a class holds no image, or a file is no image.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.folder = Path(root)
+        if not self.folder.is_dir():
+            raise DatasetError(f"{root}: there is no such folder; give the one that holds a folder for each class")
+        with os.scandir(self.folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        if not names:
+            raise DatasetError(f"{root}: holds no folders; each class needs one with its images in it")
+        strange: list[str] = []
+        found = make_dataset(
+            str(self.folder),
+            {name: index for index, name in enumerate(names)},
+            is_valid_file=lambda path: self._is_image(path, strange),
+            allow_empty=True,
+        )
+        self.class_names: tuple[str, ...] = tuple(names)
+        self.files: list[str] = [file for file, _ in found]
+        self.targets: list[int] = [target for _, target in found]
+        self._check(strange)
+
+    def _is_image(self, path: str, strange: list[str]) -> bool:
+        below = Path(path).relative_to(self.folder)
+        if any(part.startswith(".") for part in below.parts) or below.name in SYSTEM_FILES:
+            return False
+        if below.suffix.lower() not in IMAGE_ENDINGS:
+            strange.append(str(below))
+            return False
+        return True
+
+    def _check(self, strange: Sequence[str]) -> None:
+        if strange:
+            raise DatasetError(
+                f"{self.folder}: {len(strange)} files are no images by their names ({_some(strange)}); images end in "
+                f"{', '.join(IMAGE_ENDINGS)}: rename or remove them"
+            )
+        empty = [name for index, name in enumerate(self.class_names) if index not in set(self.targets)]
+        if empty:
+            raise DatasetError(
+                f"{self.folder}: {len(empty)} folders hold no image ({_some(empty)}); each class needs some: fill or "
+                "remove them"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int, /) -> LabelledImage:
+        """Return an image.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        path = self.files[index]
+        return LabelledImage(read_image(path), self.targets[index], str(Path(path).relative_to(self.folder)))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

@@ -1,0 +1,105 @@
+"""What is done to images before they are classified, by torchvision's transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torchvision.transforms import v2
+
+from segmnv2.data.image_folder import LabelledImage
+from segmnv2.data.transforms import ColourJitter
+
+
+class CropTransform:
+    """The training crop: a random part of the image made square, a random mirror image, and changes of colour.
+
+    Args:
+        crop_size: side of the result, in pixels.
+        area: smallest and largest share of the image's area.
+        aspect: smallest and largest ratio of width to height of the part.
+        flip: chance of mirroring left and right.
+        colours: changes of colour, or none.
+
+    Source: slim/preprocessing/inception_preprocessing.py (area, aspect and mirror image).
+    """
+
+    def __init__(
+        self,
+        crop_size: int,
+        area: tuple[float, float] = (0.05, 1.0),
+        aspect: tuple[float, float] = (0.75, 1.33),
+        flip: float = 0.5,
+        colours: ColourJitter | None = None,
+    ) -> None:
+        steps: list[torch.nn.Module] = [
+            v2.RandomResizedCrop(crop_size, scale=area, ratio=aspect, antialias=True),
+            v2.RandomHorizontalFlip(flip),
+        ]
+        if colours:
+            jitter = v2.ColorJitter(colours.brightness, colours.contrast, colours.saturation, colours.hue)
+            steps.append(v2.RandomApply([jitter], p=colours.chance))
+        self._pipeline = v2.Compose(steps)
+
+    def __call__(self, sample: LabelledImage, seed: int) -> LabelledImage:
+        """Augment an image; the result is a pure function of the image and the seed.
+
+        Args:
+            sample: image of any size.
+            seed: at least 0.
+
+        Returns:
+            Image uint8 (crop, crop, 3), and its class.
+        """
+        # torchvision draws from torch's global generator, which here is no one else's business.
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            pixels = self._pipeline(_to_tensor(sample.image))
+        return LabelledImage(_to_array(pixels), sample.label, sample.name)
+
+
+class CentralTransform:
+    """The evaluation crop: scaled so that the crop is a share of the shorter side, then the centre is taken.
+
+    Args:
+        crop_size: side of the result, in pixels.
+        central: that share; 0.875 scales the shorter side to 256 for crops of 224.
+
+    Source: torchvision's reference evaluation (antialiased bilinear resize).
+    """
+
+    def __init__(self, crop_size: int, central: float = 0.875) -> None:
+        self.crop_size = crop_size
+        self.central = central
+        self._pipeline = v2.Compose(
+            [v2.Resize(round(crop_size / central), antialias=True), v2.CenterCrop(crop_size)],
+        )
+
+    def __call__(self, sample: LabelledImage, _seed: int = 0) -> LabelledImage:
+        """Return the centre of an image, uint8 (crop, crop, 3), and its class."""
+        return LabelledImage(_to_array(self._pipeline(_to_tensor(sample.image))), sample.label, sample.name)
+
+
+def collate_images(samples: Sequence[LabelledImage]) -> dict[str, object]:
+    """Stack images of one size.
+
+    Returns:
+        ``pixels``: uint8 (b, 3, h, w), RGB 0..255, channels last in memory; ``label``: int64 (b); ``name``: a list.
+    """
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    return {
+        "pixels": pixels.permute(0, 3, 1, 2),
+        "label": torch.tensor([sample.label for sample in samples]),
+        "name": [sample.name for sample in samples],
+    }
+
+
+def _to_tensor(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 h w"]:
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def _to_array(pixels: UInt8[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

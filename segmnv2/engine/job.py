@@ -1,0 +1,126 @@
+"""What a run of each task is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import lightning.pytorch as pl
+
+from segmnv2.assembly.classification import build_classifier, build_image_folders, build_image_transforms
+from segmnv2.assembly.segmentation import build_datasets, build_model, build_transform
+from segmnv2.config import AnyExperiment, ClassificationExperiment, Experiment
+from segmnv2.data.image_transforms import collate_images
+from segmnv2.engine.classification import ClassificationTask
+from segmnv2.engine.data_module import RunData, first_samples, spread_samples
+from segmnv2.engine.pictures import Pictures
+from segmnv2.engine.processes import Processes
+from segmnv2.engine.segmentation import SegmentationTask
+from segmnv2.engine.task import Task
+from segmnv2.models.cost import count_parameters
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task with its data.
+
+    Attributes:
+        task: what is learnt.
+        data: the loaders.
+        network: the network in words.
+        shown: kinds and numbers of the images, in words.
+        images: number of training images.
+        callbacks: beside those that every run has.
+    """
+
+    task: Task
+    data: RunData[Any]
+    network: str
+    shown: str
+    images: int
+    callbacks: Sequence[pl.Callback] = ()
+
+
+@singledispatch
+def build_job(experiment: Any, processes: Processes, *, initial_weights: bool) -> Job:
+    """Open all that an experiment names.
+
+    Args:
+        experiment: of any task.
+        processes: of which each needs something to validate.
+        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+
+    Raises:
+        ConfigError: data sets that do not belong together, or too few images to validate.
+        DatasetError: a data set is missing or faulty.
+        WeightsError: named weights are missing or do not fit.
+    """
+    raise NotImplementedError(type(experiment))
+
+
+@build_job.register
+def _segmentation(experiment: Experiment, processes: Processes, *, initial_weights: bool) -> Job:
+    train, val = build_datasets(experiment)
+    chosen = first_samples(val, experiment.validation.limit)
+    processes.check_validation(len(chosen))
+    model = build_model(experiment.model, train.labels, initial_weights=initial_weights)
+    section, data = experiment.model, experiment.data
+    options = "".join(f", {key} {value}" for key, value in section.backbone_options.items())
+    return Job(
+        SegmentationTask(model, experiment),
+        RunData(train, chosen, build_transform(experiment, train.labels), experiment),
+        f"{section.name}{options}, output stride {section.output_stride}, {model.num_classes} classes, "
+        f"{count_parameters(model):,} parameters",
+        f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        len(train),
+        [Pictures(experiment.log.pictures)],
+    )
+
+
+@build_job.register
+def _classification(experiment: ClassificationExperiment, processes: Processes, *, initial_weights: bool) -> Job:
+    train, val = build_image_folders(experiment)
+    chosen = spread_samples(val, experiment.validation.limit)
+    processes.check_validation(len(chosen))
+    model = build_classifier(experiment.model, train.class_names, initial_weights=initial_weights)
+    transform, val_transform = build_image_transforms(experiment)
+    section, data = experiment.model, experiment.data
+    options = "".join(f", {key} {value}" for key, value in section.backbone_options.items())
+    return Job(
+        ClassificationTask(model, experiment, len(train)),
+        RunData(
+            train,
+            chosen,
+            transform,
+            experiment,
+            stack=collate_images,
+            val_transform=val_transform,
+            val_batch_size=processes.share(data.batch_size, experiment.optimizer.accumulate),
+        ),
+        f"{section.name}{options} as a classifier, {model.num_classes} classes, {count_parameters(model):,} parameters",
+        f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        len(train),
+    )
+
+
+def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, place: str) -> list[str]:
+    """Return in a few lines what is trained on what.
+
+    Args:
+        job: the task and its data.
+        experiment: which it was built from.
+        processes: which take part.
+        place: what is computed on.
+    """
+    section, data, steps = experiment.model, experiment.data, job.task.timing.steps
+    start = section.weights or section.backbone_weights
+    origin = f"from {'the backbone of ' if section.weights is None else ''}{start}" if start else "from scratch"
+    several = f", {processes.count} processes on {processes.machines} machine(s)" if processes.count > 1 else ""
+    return [
+        f"model     {job.network}, {origin}",
+        f"data      {job.shown}",
+        f"training  {steps} steps of {data.batch_size} crops of {data.crop_size}x{data.crop_size} "
+        f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {place}{several}",
+    ]

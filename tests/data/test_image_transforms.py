@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from segmnv2.data.image_folder import LabelledImage
+from segmnv2.data.image_transforms import CentralTransform, CropTransform, collate_images
+from segmnv2.data.transforms import ColourJitter
+
+
+@pytest.fixture
+def sample() -> LabelledImage:
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    return LabelledImage(image, 3, "a/b.png")
+
+
+def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample: LabelledImage) -> None:
+    transform = CropTransform(32, colours=ColourJitter(chance=1.0))
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first, again, other = transform(sample, 1), transform(sample, 1), transform(sample, 2)
+    assert torch.equal(torch.rand(3), expected)
+    assert np.array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, other.image)
+    assert (first.image.shape, first.image.dtype) == ((32, 32, 3), np.uint8)
+    assert (first.label, first.name) == (3, "a/b.png")
+
+
+def test_the_whole_area_without_chance_is_a_resize(sample: LabelledImage) -> None:
+    """Of an image of the crop's own size nothing changes."""
+    square = LabelledImage(sample.image[:60, :60], 0, "x")
+    same = CropTransform(60, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)(square, 5)
+    assert np.array_equal(same.image, square.image)
+    mirrored = CropTransform(60, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=1.0)(square, 5)
+    assert np.array_equal(mirrored.image, square.image[:, ::-1])
+
+
+def test_small_areas_come_from_small_parts() -> None:
+    """A crop of a twentieth of a ramp spans less of it than the whole does."""
+    ramp = np.repeat(np.arange(250, dtype=np.uint8)[None, :, None], 250, axis=0).repeat(3, axis=2)
+    sample = LabelledImage(ramp, 0, "ramp")
+    spans = [int(np.ptp(CropTransform(64, area=(0.05, 0.05))(sample, seed).image)) for seed in range(8)]
+    assert max(spans) < 80
+    assert np.ptp(CropTransform(64, area=(1.0, 1.0), aspect=(1.0, 1.0))(sample, 0).image) > 200
+
+
+def test_the_centre_keeps_the_aspect_and_sees_its_share() -> None:
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, 50:150] = 200  # the central square
+    seen = CentralTransform(32, 1.0)(LabelledImage(image, 0, "x")).image
+    assert seen.shape == (32, 32, 3)
+    assert seen[:, 2:-2].min() == 200
+    border = np.full((80, 80, 3), 255, np.uint8)
+    border[5:-5, 5:-5] = 0  # what 0.875 of the side leaves out
+    assert CentralTransform(70, 0.875)(LabelledImage(border, 0, "x")).image.max() == 0
+    assert CentralTransform(70, 1.0)(LabelledImage(border, 0, "x")).image.max() == 255
+
+
+def test_batches_are_channels_last_in_memory(sample: LabelledImage) -> None:
+    batch = collate_images([sample, sample])
+    pixels, label = batch["pixels"], batch["label"]
+    assert isinstance(pixels, torch.Tensor)
+    assert isinstance(label, torch.Tensor)
+    assert pixels.shape == (2, 3, 60, 90)
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(pixels[1].permute(1, 2, 0).numpy(), sample.image)
+    assert label.tolist() == [3, 3]
+    assert batch["name"] == ["a/b.png"] * 2
