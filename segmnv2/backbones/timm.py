@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +17,25 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import check_output_stride
 
 Triple = tuple[float, float, float]
+
+
+FORCE, FORBID = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@contextmanager
+def never_unpickling() -> Iterator[None]:
+    """Let ``torch.load`` read tensors and nothing else meanwhile, whoever calls it and however.
+
+    timm takes safetensors where a model has them; with other files, some of its versions ask torch to unpickle whatever
+    is in them.
+    """
+    before = {key: os.environ.pop(key, None) for key in (FORCE, FORBID)}
+    os.environ[FORCE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[FORCE]
+        os.environ.update({key: value for key, value in before.items() if value is not None})
 
 
 class TimmBackbone(Backbone):
@@ -50,7 +73,7 @@ class TimmBackbone(Backbone):
 
         Raises:
             ConfigError: an unknown model, or one that cannot have the output stride; the message says what it can.
-            WeightsError: the weights do not exist or could not be had.
+            WeightsError: the weights do not exist, could not be had, or are a file that runs code when it is read.
         """
         super().__init__()
         check_output_stride(output_stride)
@@ -59,7 +82,8 @@ class TimmBackbone(Backbone):
         self._nominal = fit_native(model).features
         self._fit = fit(model, output_stride)
         try:
-            self.network = build(model, self._fit, pretrained=pretrained)
+            with never_unpickling():
+                self.network = build(model, self._fit, pretrained=pretrained)
         except Exception as error:  # of the download: whatever the client of the day raises
             if not pretrained:
                 raise

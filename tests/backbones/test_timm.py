@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -192,6 +194,39 @@ def test_weights_that_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(WeightsError, match=r"resnet18.*no route to host.*pretrained: false"):
         TimmBackbone(model="resnet18", pretrained=True)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_file_that_would_run_code_is_not_unpickled_whatever_timm_asks_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sprung, weights = tmp_path / "sprung", tmp_path / "weights.pth"
+    torch.save({"weight": Trap(sprung)}, weights)
+    create = timm.create_model
+
+    def careless(model: str, *, pretrained: bool = False, **arguments: object) -> nn.Module:
+        if pretrained:
+            torch.load(weights, weights_only=False)
+        return create(model, pretrained=False, **arguments)  # type: ignore[no-any-return, arg-type]
+
+    monkeypatch.setattr(timm, "create_model", careless)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(WeightsError, match="resnet18"):
+        TimmBackbone(model="resnet18", pretrained=True)
+    assert not sprung.exists()
+    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+    torch.load(weights, weights_only=False)
+    assert sprung.exists()  # the trap works
 
 
 def test_normalization_is_the_one_of_the_weights() -> None:
