@@ -23,6 +23,7 @@ from segmnv2.weights.backbone_tables import (
     TIMM_MOBILENET_V2,
     TIMM_RESNET101S,
     TORCHVISION_RESNET101,
+    TORCHVISION_SHUFFLENET_V2,
 )
 from segmnv2.weights.safetensors_file import read_safetensors
 from segmnv2.weights.tables import TORCHVISION, KeyTable
@@ -64,6 +65,7 @@ FAMILIES = (
     Family("timm", "mobilenet_v1", TIMM_MOBILENET_V1, _LIKE_TORCH, (1.0, 1.25, 0.75, 0.5, 0.25)),
     Family("torchvision", "resnet101", TORCHVISION_RESNET101, {**_LIKE_RESNET, "stem": "7x7"}),
     Family("timm", "resnet101", TIMM_RESNET101S, _LIKE_RESNET),
+    Family("torchvision", "shufflenet_v2", TORCHVISION_SHUFFLENET_V2, {"last_conv": True}, (1.0, 0.5, 1.5, 2.0)),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from segmnv2.weights.tables import NORM, TENSORFLOW_LEAVES, KeyTable
+from segmnv2.weights.tables import NORM, TENSORFLOW_HEAD, TENSORFLOW_HEAD_LEAVES, TENSORFLOW_LEAVES, KeyTable
 
 V1_BLOCKS = 13
 V2_REPEATS = (1, 2, 3, 4, 3, 3, 1)
@@ -28,9 +28,10 @@ TENSORFLOW_MOBILENET_V1 = KeyTable(
     {
         "backbone.stem": "MobilenetV1/Conv2d_0",
         **{f"backbone.blocks.{n}": f"MobilenetV1/Conv2d_{n + 1}" for n in range(V1_BLOCKS)},
+        **TENSORFLOW_HEAD,
     },
     {
-        **TENSORFLOW_LEAVES,
+        **TENSORFLOW_HEAD_LEAVES,
         **_tensorflow_leaves({"depthwise": "_depthwise", "pointwise": "_pointwise"}),
         "depthwise.conv.weight": "_depthwise/depthwise_weights",
     },
@@ -102,20 +103,48 @@ def timm_deep_resnet(units: Sequence[int]) -> KeyTable:
 TORCHVISION_RESNET101 = torchvision_resnet(RESNET101_UNITS)
 TIMM_RESNET101S = timm_deep_resnet(RESNET101_UNITS)
 
-TENSORFLOW_RESNET101 = KeyTable(
-    {
-        **{f"backbone.stem.{n}": f"resnet_v1_101/conv1_{n + 1}" for n in range(3)},
-        **{
-            f"backbone.units.{sum(RESNET101_UNITS[:stage]) + unit}": (
-                f"resnet_v1_101/block{stage + 1}/unit_{unit + 1}/bottleneck_v1"
-            )
-            for stage, count in enumerate(RESNET101_UNITS)
-            for unit in range(count)
-        },
-    },
-    {
-        **TENSORFLOW_LEAVES,
-        **_tensorflow_leaves({"reduce": "/conv1", "spatial": "/conv2", "expand": "/conv3", "projection": "/shortcut"}),
-    },
+_SHUFFLENET_V2_LAYERS = (
+    *(f"{layer}.{n}" for layer in ("conv1", "conv5") for n in (0, 1)),
+    *(
+        f"stage{stage}.{unit}.branch{branch}.{n}"
+        for stage, units in ((2, 4), (3, 8), (4, 4))
+        for unit in range(units)
+        for branch, depth in ((1, 5), (2, 8))
+        for n in range(depth)
+    ),
 )
+
+TORCHVISION_SHUFFLENET_V2 = KeyTable(
+    {f"backbone.{layer}": layer for layer in _SHUFFLENET_V2_LAYERS},
+    {ours: f".{theirs}" for ours, theirs in NORM.items()},
+)
+"""Source: parameter names of ``torchvision.models.shufflenet_v2_x1_0``, which are the backbone's own."""
+
+
+def _tensorflow_resnet(stem: Mapping[str, str]) -> KeyTable:
+    return KeyTable(
+        {
+            **{f"backbone.stem.{ours}": f"resnet_v1_101/{theirs}" for ours, theirs in stem.items()},
+            **{
+                f"backbone.units.{sum(RESNET101_UNITS[:stage]) + unit}": (
+                    f"resnet_v1_101/block{stage + 1}/unit_{unit + 1}/bottleneck_v1"
+                )
+                for stage, count in enumerate(RESNET101_UNITS)
+                for unit in range(count)
+            },
+            **TENSORFLOW_HEAD,
+        },
+        {
+            **TENSORFLOW_HEAD_LEAVES,
+            **_tensorflow_leaves(
+                {"reduce": "/conv1", "spatial": "/conv2", "expand": "/conv3", "projection": "/shortcut"}
+            ),
+        },
+    )
+
+
+TENSORFLOW_RESNET101 = _tensorflow_resnet({"0": "conv1_1", "1": "conv1_2", "2": "conv1_3"})
 """Source: variable names of tensorflow/models research/deeplab/core/resnet_v1_beta.py."""
+
+TENSORFLOW_RESNET101_7X7 = _tensorflow_resnet({"0": "conv1"})
+"""Source: variable names of slim/nets/resnet_v1.py."""

@@ -49,31 +49,35 @@ def _leaves(conv: str, norm: str, names: Mapping[str, str]) -> dict[str, str]:
 
 TENSORFLOW_LEAVES = _leaves("/weights", "/BatchNorm/", _TF_NORM)
 
+TENSORFLOW_HEAD = {
+    "head.aspp.image_pooling": "image_pooling",
+    "head.aspp.pointwise": "aspp0",
+    **{f"head.aspp.atrous.{n}": f"aspp{n + 1}" for n in range(3)},
+    "head.projection": "concat_projection",
+    "head.logits": "logits/semantic",
+}
+TENSORFLOW_HEAD_LEAVES = {**TENSORFLOW_LEAVES, "weight": "/weights", "bias": "/biases"}
+"""Source: variable names of tensorflow/models research/deeplab/model.py."""
+
 TENSORFLOW = KeyTable(
     prefixes={
         "backbone.stem": "MobilenetV2/Conv",
         "backbone.blocks.0": "MobilenetV2/expanded_conv",
         **{f"backbone.blocks.{n}": f"MobilenetV2/expanded_conv_{n}" for n in range(1, BLOCKS)},
         "backbone.last": "MobilenetV2/Conv_1",
-        "head.aspp.image_pooling": "image_pooling",
-        "head.aspp.pointwise": "aspp0",
-        **{f"head.aspp.atrous.{n}": f"aspp{n + 1}" for n in range(3)},
-        "head.projection": "concat_projection",
-        "head.logits": "logits/semantic",
+        **TENSORFLOW_HEAD,
     },
     leaves={
-        **TENSORFLOW_LEAVES,
+        **TENSORFLOW_HEAD_LEAVES,
         **{
             f"{layer}.{k}": f"/{layer}{v}"
             for layer in ("expand", "depthwise", "project")
             for k, v in TENSORFLOW_LEAVES.items()
         },
         "depthwise.conv.weight": "/depthwise/depthwise_weights",
-        "weight": "/weights",
-        "bias": "/biases",
     },
 )
-"""Source: variable names of tensorflow/models research/slim (MobilenetV2) and research/deeplab (the head)."""
+"""Source: variable names of tensorflow/models research/slim (MobilenetV2)."""
 
 _HF_LAYERS = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}
 

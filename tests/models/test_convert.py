@@ -15,8 +15,9 @@ from segmnv2.models.convert import import_checkpoint
 from segmnv2.models.file import load_model, load_weights, read_model_file
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
+from segmnv2.weights.backbone_tables import TENSORFLOW_MOBILENET_V1, TENSORFLOW_RESNET101, TENSORFLOW_RESNET101_7X7
 from segmnv2.weights.loading import FREE_SUFFIXES
-from segmnv2.weights.tables import TENSORFLOW
+from segmnv2.weights.tables import TENSORFLOW, KeyTable
 from tests.weights.tensor_bundle_writer import write_checkpoint
 
 
@@ -29,11 +30,11 @@ def small(**options: Any) -> Segmenter:
     return model.eval()
 
 
-def as_tensorflow(model: Segmenter) -> dict[str, Tensor]:
+def as_tensorflow(model: Segmenter, table: KeyTable = TENSORFLOW) -> dict[str, Tensor]:
     """The network's tensors under TensorFlow's names, in its order of axes."""
     state = {k: v for k, v in model.state_dict().items() if not k.endswith(FREE_SUFFIXES)}
     tensors = {}
-    for ours, theirs in TENSORFLOW.theirs(state).items():
+    for ours, theirs in table.theirs(state).items():
         value = state[ours]
         if value.dim() == 4:
             value = value.permute(2, 3, 0, 1) if "depthwise_weights" in theirs else value.permute(2, 3, 1, 0)
@@ -56,6 +57,60 @@ def test_a_tensorflow_checkpoint_becomes_the_network_it_was(tmp_path: Path, name
     provenance = read_model_file(report.path)[1]["provenance"]
     assert provenance["global_step"] == 7
     assert set(provenance["sha256"]) == {"model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001"}
+
+
+V1 = ("mobilenet_v1", TENSORFLOW_MOBILENET_V1, {"width": 0.25}, "MobilenetV1/Logits/Conv2d_1c_1x1/weights")
+RESNET = ("resnet101", TENSORFLOW_RESNET101, {}, "resnet_v1_101/logits/weights")
+RESNET_7X7 = ("resnet101", TENSORFLOW_RESNET101_7X7, {"stem": "7x7"}, "resnet_v1_101/logits/weights")
+
+
+@pytest.mark.parametrize(("backbone", "table", "options", "_classifier"), [V1, RESNET])
+def test_deeplabs_other_networks_become_what_they_were(
+    tmp_path: Path, backbone: str, table: KeyTable, options: dict[str, Any], _classifier: str
+) -> None:
+    model = create_model(f"deeplabv3_{backbone}", num_classes=3, **options)
+    tensors = as_tensorflow(model, table)
+    assert len(tensors) == len([k for k in model.state_dict() if not k.endswith(FREE_SUFFIXES)])
+    write_checkpoint(tmp_path / "deeplab.ckpt", tensors)
+    back = load_model(import_checkpoint(tmp_path / "deeplab.ckpt", tmp_path / "m.safetensors").path)
+    state = back.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items() if not k.endswith(FREE_SUFFIXES))
+
+
+@pytest.mark.parametrize(("backbone", "table", "options", "classifier"), [V1, RESNET_7X7])
+def test_slims_other_classifiers_become_backbones(
+    tmp_path: Path, backbone: str, table: KeyTable, options: dict[str, Any], classifier: str
+) -> None:
+    model = create_model(f"deeplabv3_{backbone}", num_classes=3, **options)
+    head = ("aspp0", "concat_projection", "image_pooling", "logits/")
+    tensors = {name: value for name, value in as_tensorflow(model, table).items() if not name.startswith(head)}
+    write_checkpoint(tmp_path / "slim.ckpt", {**tensors, classifier: torch.zeros(2, 2)})
+    report = import_checkpoint(tmp_path / "slim.ckpt", tmp_path / "b.safetensors")
+    assert (report.kind, report.used, report.skipped) == ("backbone", len(tensors), {"ImageNet classifier": 1})
+    architecture = read_model_file(report.path)[1]["architecture"]
+    assert (architecture["name"], architecture["backbone"]) == (backbone, options)
+    fresh = create_model(f"deeplabv3_{backbone}", backbone_weights=report.path, **options)
+    own = model.backbone.state_dict()
+    assert all(torch.equal(v, own[k]) for k, v in fresh.backbone.state_dict().items())
+    expected = (123.68, 116.779, 103.939) if options.get("stem") == "7x7" else (127.5, 127.5, 127.5)
+    assert fresh.normalization.mean == expected
+
+
+def test_a_width_that_no_network_has_and_a_network_that_is_not_known(tmp_path: Path) -> None:
+    model = create_model("deeplabv3_mobilenet_v1", num_classes=3, width=0.25)
+    tensors = as_tensorflow(model, TENSORFLOW_MOBILENET_V1)
+    name = "MobilenetV1/Conv2d_3_pointwise/weights"
+    write_checkpoint(tmp_path / "odd.ckpt", {**tensors, name: tensors[name][..., :-1].contiguous()})
+    with pytest.raises(WeightsError, match=r"32, 31, 64.*0\.25, 0\.5, 0\.75, 1\.0 gives; only MobileNetV1"):
+        import_checkpoint(tmp_path / "odd.ckpt", tmp_path / "x.safetensors")
+    write_checkpoint(tmp_path / "less.ckpt", {k: v for k, v in tensors.items() if k != name})
+    with pytest.raises(WeightsError, match=f"variable '{name}' is not among"):
+        import_checkpoint(tmp_path / "less.ckpt", tmp_path / "x.safetensors")
+    write_checkpoint(tmp_path / "xception.ckpt", {"xception_65/entry_flow/conv1_1/weights": torch.zeros(1)})
+    with pytest.raises(
+        WeightsError, match=r"xception_65/entry_flow.*slim's or DeepLab's MobileNetV2, MobileNetV1, Res"
+    ):
+        import_checkpoint(tmp_path / "xception.ckpt", tmp_path / "x.safetensors")
 
 
 def test_moving_averages_are_taken_on_request_only(tmp_path: Path) -> None:
@@ -105,7 +160,7 @@ def test_an_imagenet_checkpoint_becomes_a_backbone_that_starts_a_network(tmp_pat
 
 def test_another_network_is_told_apart(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "r.ckpt", {"resnet/conv1/weights": torch.zeros(7, 7, 3, 64)})
-    with pytest.raises(WeightsError, match=r"is no MobileNetV2.*resnet/conv1/weights"):
+    with pytest.raises(WeightsError, match=r"no network that can be imported.*resnet/conv1/weights"):
         import_checkpoint(tmp_path, tmp_path / "x.safetensors")
 
 

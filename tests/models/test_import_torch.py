@@ -9,10 +9,12 @@ import torch
 import torchvision
 
 from segmnv2.errors import WeightsError
+from segmnv2.models.classifier import create_classifier
 from segmnv2.models.convert import import_checkpoint
 from segmnv2.models.file import read_model_file
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
+from tests.backbones.reference import randomise_norms
 
 
 def test_torchvisions_file_becomes_a_backbone_that_segmentation_starts_from(tmp_path: Path) -> None:
@@ -44,6 +46,22 @@ def test_timms_folder_says_what_normalisation_its_network_wants(tmp_path: Path) 
     with pytest.raises(WeightsError, match="pretrained_cfg has no mean and std"):
         import_checkpoint(tmp_path, tmp_path / "c.safetensors")
     assert not (tmp_path / "c.safetensors").exists()
+
+
+@pytest.mark.parametrize(("width", "name"), [(1.0, "shufflenet_v2_x1_0"), (0.5, "shufflenet_v2_x0_5")])
+def test_torchvisions_shufflenet_is_imported_with_its_features(tmp_path: Path, width: float, name: str) -> None:
+    theirs = getattr(torchvision.models, name)(weights=None).eval()
+    randomise_norms(theirs)
+    torch.save(theirs.state_dict(), tmp_path / "s.pth")
+    report = import_checkpoint(tmp_path / "s.pth", tmp_path / "b.safetensors")
+    assert report.skipped == {"tensors of the ImageNet classifier": 2}
+    classifier = create_classifier("shufflenet_v2", width=width, backbone_weights=report.path).eval()
+    assert classifier.normalization == IMAGENET_NORMALIZATION
+    x = torch.randn(1, 3, 65, 65)
+    with torch.no_grad():
+        expected = theirs.conv5(theirs.stage4(theirs.stage3(theirs.stage2(theirs.maxpool(theirs.conv1(x))))))
+        torch.testing.assert_close(classifier.backbone(x)[-1], expected, rtol=1e-4, atol=1e-5)
+    assert create_model("deeplabv3_shufflenet_v2", width=width, backbone_weights=report.path).architecture is not None
 
 
 def test_a_width_is_read_off_the_shapes(tmp_path: Path) -> None:
