@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from segmnv2.backbones.base import ChainBackbone, FeatureInfo
 from segmnv2.errors import ConfigError
 from segmnv2.nn.bottleneck import EXPANSION, Bottleneck
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.nn.pool import SameMaxPool
 from segmnv2.nn.stride import Strided
 
 STAGE_CHANNELS = (64, 128, 256, 512)
@@ -72,7 +72,7 @@ class ResNet(ChainBackbone):
         self.stem = nn.Sequential(
             *((layer(3, 64, 3, 2), layer(64, 64, 3), layer(64, 128, 3)) if deep else (layer(3, 64, 7, 2),))
         )
-        self.pool = SamePool(padding)
+        self.pool = SameMaxPool(padding=padding)
         self.units = nn.ModuleList()
         self._strides: list[int] = []
         channels = 128 if deep else 64
@@ -131,30 +131,6 @@ class ResNet(ChainBackbone):
             if index in self._taps:
                 features.append(x)
         return tuple(features)
-
-
-class SamePool(nn.Module):
-    """Maximum over 3x3 with ``ceil(size / 2)`` rows and columns, placed as TensorFlow's ``SAME`` or symmetrically.
-
-    No network here is asked for an output stride below 8, so it always strides.
-    """
-
-    def __init__(self, padding: Padding) -> None:
-        """Choose the placement."""
-        super().__init__()
-        self.same_padding = padding
-
-    def set_rate(self, stride: int, dilation: int) -> None:
-        """Accept the only rate there is."""
-        assert (stride, dilation) == (2, 1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
-        """Map ``(b, c, h, w)``, not negative, to ``(b, c, ceil(h / 2), ceil(w / 2))``."""
-        if self.same_padding == "symmetric":
-            return F.max_pool2d(x, 3, 2, padding=1)
-        # On an even side TensorFlow pads only right and below; a zero is no maximum after a ReLU.
-        top, left = x.shape[-2] % 2, x.shape[-1] % 2
-        return F.max_pool2d(F.pad(x, (left, 1, top, 1)), 3, 2)
 
 
 def resnet101(

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
-from segmnv2.backbones.resnet import SamePool
 from segmnv2.errors import ConfigError
 from segmnv2.nn.conv import ConvNormAct, SameConv2d, make_divisible
+from segmnv2.nn.pool import SameMaxPool
 from segmnv2.nn.shuffle_unit import BOTTLENECK, ShuffleUnit
 from segmnv2.nn.stride import Strided
 
@@ -68,7 +68,7 @@ class ShuffleNetV1(ChainBackbone):
         self.stem = ConvNormAct(
             SameConv2d(3, channels, 3, padding="symmetric"), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
         )
-        self.pool = SamePool("symmetric")
+        self.pool = SameMaxPool(padding="symmetric")
         self._nominal = [FeatureInfo(channels, 2), FeatureInfo(channels, 4)]
         self.stages = nn.ModuleList()
         for stage, count in enumerate(STAGE_UNITS):

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
-from segmnv2.nn.dilated_pool import SameAveragePool, SameMaxPool
+from segmnv2.nn.pool import SameAveragePool, SameMaxPool
 
 
 class CellOptions(NamedTuple):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.nn.conv import ConvNormAct, SameConv2d
-from segmnv2.nn.pool import DilatedAvgPool2d
+from segmnv2.nn.pool import SameAveragePool
 
 BOTTLENECK = 4
 
@@ -58,7 +58,7 @@ class ShuffleUnit(nn.Module):
         self.reduce = layer(in_channels, hidden, 1, groups if first_grouped else 1, act=True)
         self.depthwise = layer(hidden, hidden, 3, hidden, act=False)
         self.expand = layer(hidden, wanting, 1, groups, act=False)
-        self.pool = DilatedAvgPool2d() if stride == 2 else None
+        self.pool = SameAveragePool(padding="symmetric", count_zeros=True) if stride == 2 else None
         self.set_rate(stride, 1)
 
     def set_rate(self, stride: int, dilation: int) -> None:

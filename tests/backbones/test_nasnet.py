@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from timm.models.nasnet import NASNetALarge
 from torch import Tensor, nn
 
@@ -10,7 +9,6 @@ from segmnv2.backbones.nasnet import NASNet
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_madds, count_parameters
-from segmnv2.nn.dilated_pool import SameAveragePool, SameMaxPool
 from segmnv2.nn.nasnet_cells import FactorizedReduction, NormalCell, ReductionCell
 from tests.backbones.reference import randomise_norms
 
@@ -157,36 +155,6 @@ def test_it_exports_with_dynamic_sides() -> None:
     x = torch.randn(1, 3, 97, 65)
     for ours, exported in zip(network(x), program.module()(x), strict=True):
         torch.testing.assert_close(ours, exported)
-
-
-@pytest.mark.parametrize("size", [(8, 10), (9, 7)])
-def test_pools_are_torchs_with_tensorflows_padding(size: tuple[int, int]) -> None:
-    """On an even side, TensorFlow's samples begin at the edge and run out of the map at the other end."""
-    x = torch.randn(2, 3, *size, dtype=torch.float64)
-    average, largest = SameAveragePool(), SameMaxPool()
-    average.set_rate(2, 1)
-    largest.set_rate(2, 1)
-    pad = [size[0] % 2, size[1] % 2]
-    wanted = F.avg_pool2d(x, 3, 2, pad, ceil_mode=True, count_include_pad=False)
-    torch.testing.assert_close(average(x), wanted)
-    torch.testing.assert_close(largest(x), F.max_pool2d(x, 3, 2, pad, ceil_mode=True))
-
-
-@pytest.mark.parametrize("kind", [SameAveragePool, SameMaxPool])
-def test_a_dilated_pool_is_the_plain_one_on_each_grid(kind: type[nn.Module]) -> None:
-    x, pool = torch.randn(2, 3, 9, 12, dtype=torch.float64), kind()
-    plain = {(r, c): pool(x[..., r::3, c::3]) for r in range(3) for c in range(3)}
-    pool.set_rate(1, 3)  # type: ignore[operator]
-    dilated = pool(x)
-    for (row, column), wanted in plain.items():
-        torch.testing.assert_close(dilated[..., row::3, column::3], wanted)
-
-
-def test_a_mean_leaves_out_what_lies_beyond_the_edge() -> None:
-    pool = SameAveragePool()
-    for rate in ((1, 1), (2, 1), (1, 2), (1, 4)):
-        pool.set_rate(*rate)
-        assert torch.equal(pool(torch.ones(1, 1, 6, 7)), torch.ones(1, 1, -(-6 // rate[0]), -(-7 // rate[0])))
 
 
 def test_a_factorized_reduction_loses_no_sample_of_the_diagonals() -> None:
