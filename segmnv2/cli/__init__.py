@@ -13,6 +13,7 @@ from segmnv2.cli.demo import demo
 from segmnv2.cli.evaluate import evaluate
 from segmnv2.cli.import_checkpoint import import_checkpoint
 from segmnv2.cli.infer import infer
+from segmnv2.cli.plan import plan
 from segmnv2.cli.prepare_coco import prepare_coco
 from segmnv2.cli.prepare_voc import prepare_voc
 from segmnv2.cli.report import report
@@ -32,6 +33,7 @@ app.command("import")(import_checkpoint)
 app.command("infer")(infer)
 app.command("evaluate")(evaluate)
 app.command("report")(report)
+app.command("plan")(plan)
 app.command("train")(train)
 app.add_typer(benchmark, name="benchmark")
 app.command("demo")(demo)

@@ -1,0 +1,86 @@
+"""How long a choice takes here: one image to its label map, as ``segmnv2 infer`` does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from segmnv2.errors import ConfigError
+from segmnv2.inference.predictor import check_device
+from segmnv2.inference.scores import predict_labels
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.zoo import create_model
+from segmnv2.plan.choice import Choice
+
+MOST_RUNS = 7
+ENOUGH_SECONDS = 1.0
+"""After which no further run begins; the median of one long run is as good as that of many short ones."""
+
+SEED = 0
+
+
+class Stopwatch:
+    """Measures choices; networks have fresh weights, which change no speed, and are kept for the next choice."""
+
+    def __init__(self, device: str = "cpu", clock: Callable[[], float] = time.perf_counter) -> None:
+        """Prepare to measure.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            clock: seconds since any moment.
+
+        Raises:
+            ConfigError: the device is not there.
+        """
+        self.device = check_device(device)
+        self._clock = clock
+        self._models: dict[tuple[str, float], Segmenter] = {}
+
+    def __call__(self, choice: Choice) -> float:
+        """Return the milliseconds for one image of size x size, the median of several runs after one to warm up.
+
+        The image is in memory already: decoding a file, and writing its label map, are not in it. Label maps end in
+        the computer's memory, so that a GPU's work is waited for.
+        """
+        model = self._model(choice)
+        image = np.random.default_rng(SEED).integers(0, 256, (choice.size, choice.size, 3), dtype=np.uint8)
+
+        def run() -> float:
+            began = self._clock()
+            predict_labels(model, image, size=choice.size, scales=choice.scales, flip=choice.flip)
+            return self._clock() - began
+
+        run()
+        seconds = [run()]
+        while len(seconds) < MOST_RUNS and sum(seconds) < ENOUGH_SECONDS:
+            seconds.append(run())
+        return 1000 * float(np.median(seconds))
+
+    def _model(self, choice: Choice) -> Segmenter:
+        key = (choice.model, choice.width)
+        if key not in self._models:
+            model = create_model(choice.model, width=choice.width).eval().to(self.device)
+            self._models[key] = model.to(memory_format=torch.channels_last)  # as Predictor has it
+        self._models[key].set_output_stride(choice.output_stride)
+        return self._models[key]
+
+
+@contextmanager
+def thread_count(threads: int | None) -> Iterator[None]:
+    """Let PyTorch compute on that many threads while the block runs; ``None`` leaves it as it is.
+
+    Raises:
+        ConfigError: fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads {threads}: is not at least 1; leave it out for PyTorch's own number")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
