@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segmnv2.models.file import load_model, load_weights, save_model
     from segmnv2.models.segmenter import Segmenter
     from segmnv2.models.zoo import create_model
+    from segmnv2.nn.block_family import create_block
 
 __version__ = "0.1.0.dev0"
 
@@ -36,6 +37,7 @@ _HOMES = {
     "VOC_LABELS": "labels",
     "WeightsError": "errors",
     "create_backbone": "backbones.registry",
+    "create_block": "nn.block_family",
     "create_classifier": "models.classifier",
     "create_model": "models.zoo",
     "import_checkpoint": "models.convert",
@@ -61,6 +63,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "create_backbone",
+    "create_block",
     "create_classifier",
     "create_model",
     "import_checkpoint",

@@ -55,7 +55,8 @@ class MobileNetV2(ChainBackbone):
     classification network.
 
     Source: MobileNetV2, Table 2 and section 6.3; initialisation (truncated normal, 0.09) and batch norm (epsilon 1e-3,
-    decay 0.997) of slim/nets/mobilenet/mobilenet_v2.py.
+    decay 0.997) of slim/nets/mobilenet/mobilenet_v2.py; the switches ``bottleneck_activation`` and ``shortcut``,
+    which change no weight, of Figure 6.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class MobileNetV2(ChainBackbone):
         padding: Padding = "tensorflow",
         norm_eps: float = 1e-3,
         last_conv: bool = False,
+        bottleneck_activation: bool = False,
+        shortcut: str = "bottleneck",
     ) -> None:
         """Build the network with fresh weights.
 
@@ -79,6 +82,11 @@ class MobileNetV2(ChainBackbone):
                 differ on even sides only.
             norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in torchvision.
             last_conv: append the 1x1 convolution to 1280 channels (more at a width above 1).
+            bottleneck_activation: apply ReLU6 after the projections too, so that the bottlenecks are not linear.
+            shortcut: ``"bottleneck"`` joins the ends of a block, as the paper does. ``"expansion"`` joins the
+                expansions of consecutive blocks wherever they agree in channels and, at nominal strides, in size: each
+                is added to the next after its ReLU6, and the sum goes on. ``"none"`` joins nothing. The paper draws
+                only curves of the last two (Figure 6b); this is our reading of them.
 
         Raises:
             ConfigError: a value outside the stated ones.
@@ -112,12 +120,15 @@ class MobileNetV2(ChainBackbone):
                         padding=padding,
                         norm_eps=norm_eps,
                         norm_momentum=NORM_MOMENTUM,
+                        bottleneck_activation=bottleneck_activation,
+                        shortcut=shortcut,
                     )
                 )
                 self._strides.append(stride)
                 channels = out
         self.last = conv(channels, make_divisible(LAST_CHANNELS * max(width, 1.0)), 1) if last_conv else None
         self._taps, self._nominal = self._find_taps()
+        self._joined = self._find_joined() if shortcut == "expansion" else None
         self._initialise()
         self.set_output_stride(output_stride)
 
@@ -140,6 +151,20 @@ class MobileNetV2(ChainBackbone):
             features.append(FeatureInfo(self.last.conv.out_channels, reached))
         return frozenset(taps), tuple(features)
 
+    def _find_joined(self) -> frozenset[int]:
+        """Return the blocks whose expansion is as wide, and nominally as large, as that of the block before.
+
+        Nominally: which blocks are joined must not change with the output stride, or the function would.
+        """
+        joined, before = set(), None
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, InvertedResidual)
+            wide = None if block.expand is None else block.expand.conv.out_channels
+            if wide is not None and wide == before and self._strides[index] == 1:  # of the block before; 0 is the stem
+                joined.add(index)
+            before = wide
+        return frozenset(joined)
+
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -157,9 +182,16 @@ class MobileNetV2(ChainBackbone):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
         features = []
+        expanded: Tensor | None = None
         x = self.stem(x)
         for index, block in enumerate(self.blocks):
-            x = block(x)
+            if self._joined is None:
+                x = block(x)
+            else:
+                assert isinstance(block, InvertedResidual)
+                wide = block.widen(x)
+                expanded = wide if expanded is None or index not in self._joined else wide + expanded
+                x = block(x, expanded)
             if index in self._taps:
                 features.append(x)
         if self.last is not None:

@@ -3,44 +3,134 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-class Table(str, Enum):
-    """Tables that can be reported."""
+
+class Subject(str, Enum):
+    """Tables and figures that can be reported."""
 
     TABLE4 = "table4"
     TABLE7 = "table7"
+    FIGURE1 = "figure1"
+    FIGURE5 = "figure5"
+    FIGURE6 = "figure6"
+
+
+class _Report(NamedTuple):
+    values: Any
+    text: str
+    draw: Callable[[], Figure] | None = None
 
 
 def report(
-    table: Annotated[Table, typer.Argument(help="Which of the paper's tables.")] = Table.TABLE7,
+    subject: Annotated[Subject, typer.Argument(help="Which of the paper's tables and figures.")] = Subject.TABLE7,
     evaluation: Annotated[
-        list[Path] | None, typer.Option(help="File of `segmnv2 evaluate --json` that fills a row's mIOU; repeatable.")
+        list[Path] | None,
+        typer.Option(help="table7: file of `segmnv2 evaluate --json` that fills a row's mIOU; repeatable."),
     ] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="Print a list of rows as JSON.")] = False,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="Figures: write the picture here too, .png or .svg; repeatable.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="figure6: updates of each of its networks; a few hundred by default.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="figure6: how often each of its networks is trained; 3 by default.")
+    ] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
 ) -> None:
-    """Print one of the paper's tables beside what is computed here, the printed values in brackets.
+    """Print one of the paper's tables or figures, computed here as far as it can be.
 
     table7: segmentation on VOC; parameters and multiply-adds computed, mIOU with its source. table4: ImageNet
-    classifiers; parameters and multiply-adds computed, accuracy the paper's.
+    classifiers; parameters and multiply-adds computed, accuracy the paper's. figure1: what ReLU leaves of a spiral,
+    computed. figure5: accuracy against multiply-adds; multiply-adds computed, accuracy published. figure6: what linear
+    bottlenecks and shortcuts do, in small: trains four kinds of networks on generated pictures.
     """
+    training = {name: value for name, value in (("steps", steps), ("seeds", seeds)) if value is not None}
+    _check(subject, evaluation or [], training)
+    paths = _check_places(subject, out or [])
+    result = _compute(subject, evaluation or [], training)
+    print(json.dumps(result.values, indent=1) if json_out else result.text)
+    if paths and result.draw is not None:
+        from segmnv2.report.drawing import save_figure
+
+        figure = result.draw()
+        for path in paths:
+            # Not on standard output, which may be JSON for another program.
+            print(f"written: {save_figure(path, figure)}", file=sys.stderr)
+
+
+def _check(subject: Subject, evaluation: list[Path], training: dict[str, int]) -> None:
+    """Refuse options that belong to another subject."""
     from segmnv2.errors import ConfigError
-    from segmnv2.report import table4, table7
 
-    if table is not Table.TABLE7 and evaluation:
-        raise ConfigError(f"--evaluation fills table7 only, not {table.value}; leave it out, or report table7")
-    if table is Table.TABLE4:
+    if subject is not Subject.TABLE7 and evaluation:
+        raise ConfigError(f"--evaluation fills table7 only, not {subject.value}; leave it out, or report table7")
+    for name, value in training.items():
+        if subject is not Subject.FIGURE6:
+            raise ConfigError(
+                f"--{name} {value}: only figure6 trains, not {subject.value}; leave it out, or report figure6"
+            )
+
+
+def _check_places(subject: Subject, out: list[Path]) -> list[Path]:
+    """Refuse a picture of a table, or one that could not be written, before anything is computed."""
+    if not out:
+        return []
+    figures = [one for one in Subject if one.value.startswith("figure")]
+    if subject not in figures:
+        from segmnv2.errors import ConfigError
+
+        raise ConfigError(
+            f"--out {out[0]}: {subject.value} is a table and has no picture; leave it out, or report one of "
+            f"{', '.join(one.value for one in figures)}"
+        )
+    from segmnv2.report.drawing import check_figure_path
+
+    return [check_figure_path(path) for path in out]
+
+
+def _compute(subject: Subject, evaluation: list[Path], training: dict[str, int]) -> _Report:
+    if subject is Subject.TABLE4:
+        from segmnv2.report import table4
+
         classifiers = table4.table4()
-        _print([row.to_dict() for row in classifiers], table4.to_markdown(classifiers), json_out)
-    else:
-        rows = table7.table7(evaluation or ())
-        _print([row.to_dict() for row in rows], table7.to_markdown(rows), json_out)
+        return _Report([row.to_dict() for row in classifiers], table4.to_markdown(classifiers))
+    if subject is Subject.FIGURE1:
+        from segmnv2.report import figure1
+
+        spirals = figure1.figure1()
+        return _Report(spirals.to_dict(), figure1.to_markdown(spirals), lambda: figure1.draw(spirals))
+    if subject is Subject.FIGURE5:
+        from segmnv2.report import figure5
+
+        points = figure5.figure5()
+        return _Report(points.to_dict(), figure5.to_markdown(points), lambda: figure5.draw(points))
+    if subject is Subject.FIGURE6:
+        return _figure6(training)
+    from segmnv2.report import table7
+
+    rows = table7.table7(evaluation)
+    return _Report([row.to_dict() for row in rows], table7.to_markdown(rows))
 
 
-def _print(values: list[dict[str, Any]], text: str, json_out: bool) -> None:
-    print(json.dumps(values, indent=1) if json_out else text)
+def _figure6(training: dict[str, int]) -> _Report:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from segmnv2.report import figure6
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Training four kinds of networks", total=None)
+        curves = figure6.figure6(**training, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    return _Report(curves.to_dict(), figure6.to_markdown(curves), lambda: figure6.draw(curves))

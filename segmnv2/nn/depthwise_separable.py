@@ -23,6 +23,7 @@ class DepthwiseSeparable(nn.Module):
         padding: Padding = "tensorflow",
         norm_eps: float = 1e-3,
         norm_momentum: float = 0.0003,
+        linear: bool = False,
     ) -> None:
         """Build the block at its nominal stride.
 
@@ -33,18 +34,19 @@ class DepthwiseSeparable(nn.Module):
             padding: ``"tensorflow"`` or ``"symmetric"``.
             norm_eps: epsilon of the batch norms.
             norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
+            linear: leave out the last ReLU6, so that the output is a linear bottleneck (MobileNetV2, Figure 2c).
         """
         super().__init__()
 
-        def layer(outputs: int, kernel: int, groups: int) -> ConvNormAct:
+        def layer(outputs: int, kernel: int, groups: int, *, act: bool = True) -> ConvNormAct:
             return ConvNormAct(
                 SameConv2d(in_channels, outputs, kernel, groups=groups, padding=padding),
                 nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
-                nn.ReLU6(inplace=True),
+                nn.ReLU6(inplace=True) if act else None,
             )
 
         self.depthwise = layer(in_channels, 3, in_channels)
-        self.pointwise = layer(out_channels, 1, 1)
+        self.pointwise = layer(out_channels, 1, 1, act=not linear)
         self.set_rate(stride, 1)
 
     def set_rate(self, stride: int, dilation: int) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -120,3 +122,52 @@ def test_initialisation_and_norms_are_slims() -> None:
 def test_impossible_arguments_name_the_allowed_ones(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         MobileNetV2(**options)  # type: ignore[arg-type]
+
+
+VARIANTS = [{"bottleneck_activation": True}, {"shortcut": "expansion"}, {"shortcut": "none"}]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_variant_of_figure_6_has_the_same_weights_and_the_same_laws(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    plain = MobileNetV2(width=0.35).double().eval()
+    randomise_norms(plain)
+    variant = MobileNetV2(width=0.35, **options).double().eval()
+    variant.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 3, 97, 65, dtype=torch.float64)
+    coarse = variant(x)
+    assert any(not torch.allclose(ours, theirs) for ours, theirs in zip(coarse, plain(x), strict=True))
+    for output_stride in (16, 8):
+        variant.set_output_stride(output_stride)
+        for fine, few in zip(variant(x), coarse, strict=True):
+            step = (fine.shape[-1] - 1) // (few.shape[-1] - 1)
+            torch.testing.assert_close(fine[..., ::step, ::step], few, rtol=1e-9, atol=1e-9)
+    variant.train()
+    sum(feature.square().mean() for feature in variant(x)).backward()
+    assert all(parameter.grad is not None for parameter in variant.parameters())
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_variant_is_exported(options: dict[str, Any]) -> None:
+    variant = MobileNetV2(width=0.35, output_stride=16, **options).eval()
+    x = torch.randn(1, 3, 65, 65)
+    for ours, exported in zip(variant(x), torch.export.export(variant, (x,)).module()(x), strict=True):
+        torch.testing.assert_close(ours, exported)
+
+
+def test_expansions_are_joined_where_they_agree_at_nominal_strides() -> None:
+    """Blocks 2 to 17 expand; those that follow one of their own width without a stride between them are joined."""
+    backbone = MobileNetV2(shortcut="expansion").eval()
+    joined = set(backbone._joined or ())
+    widths = [0 if block.expand is None else block.expand.conv.out_channels for block in backbone.blocks]
+    strides = [block.depthwise.conv.stride[0] for block in backbone.blocks]
+    expected = {n for n in range(1, 17) if widths[n] == widths[n - 1] != 0 and strides[n - 1] == 1}
+    assert joined == expected
+    assert len(joined) == 10
+    backbone.set_output_stride(8)
+    assert set(backbone._joined or ()) == joined
+
+
+def test_what_a_variant_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="shortcut 'dense' is unknown"):
+        MobileNetV2(shortcut="dense")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segmnv2.nn.blocks import InvertedResidual
+from segmnv2.errors import ConfigError
+from segmnv2.nn.blocks import SHORTCUTS, InvertedResidual
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,29 @@ def test_expansion_is_rounded_to_a_multiple_of_eight() -> None:
     expand = InvertedResidual(11, 8, expansion=6, stride=1).expand
     assert expand is not None
     assert expand.conv.out_channels == 64
+
+
+def test_the_switches_of_figure_6_add_no_weight_and_keep_the_others() -> None:
+    plain = InvertedResidual(8, 8, expansion=6, stride=1).eval()
+    x = torch.randn(2, 8, 9, 9)
+    projected = plain.project(plain.depthwise(plain.widen(x)))
+    assert torch.equal(plain(x), x + projected)
+    for activation in (False, True):
+        for shortcut in SHORTCUTS:
+            block = InvertedResidual(8, 8, expansion=6, stride=1, bottleneck_activation=activation, shortcut=shortcut)
+            block.load_state_dict(plain.state_dict())
+            out = projected.clamp(0, 6) if activation else projected
+            assert torch.equal(block.eval()(x), x + out if shortcut == "bottleneck" else out)
+
+
+def test_an_expansion_that_is_given_takes_the_place_of_its_own() -> None:
+    block = InvertedResidual(8, 8, expansion=6, stride=1, shortcut="expansion").eval()
+    x, before = torch.randn(1, 8, 9, 9), torch.rand(1, 48, 9, 9)
+    wide = block.widen(x)
+    assert torch.equal(block(x, wide), block(x))
+    assert torch.equal(block(x, wide + before), block.project(block.depthwise(wide + before)))
+
+
+def test_an_unknown_switch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="shortcut 'dense' is unknown; allowed are bottleneck, expansion, none"):
+        InvertedResidual(8, 8, expansion=6, stride=1, shortcut="dense")

@@ -1,0 +1,91 @@
+"""How a figure looks and is written: one sober style, readable from the back of a room and without colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from segmnv2.atomic import atomic_path, check_writable
+from segmnv2.errors import ConfigError
+
+SUFFIXES = (".png", ".svg")
+DPI = 200
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Blue, vermilion, green, purple, orange, sky. Source: Okabe and Ito's colours, distinct to the colour-blind."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""One for each colour, so that a figure printed in grey still tells its series apart."""
+INK = "#222222"
+GREY = "#6B6B6B"
+LIGHT = "#DDDDDD"
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 16, 13, 10
+_SALT = "segmnv2"
+
+
+def new_figure(title: str, source: str, *, width: float = 10.0, height: float = 6.0) -> Figure:
+    """Return an empty figure with its title above and where its content comes from below.
+
+    Args:
+        title: what the figure says, one line.
+        source: what is computed and what is published, small.
+        width: in inches.
+        height: in inches.
+    """
+    # Not pyplot: it keeps every figure in a global list and wants a display's backend.
+    layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08, hspace=0.04)
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK)
+    figure.supxlabel(source, x=0.01, ha="left", fontsize=SMALL_SIZE, color=GREY)
+    return figure
+
+
+def style_axes(axes: Axes, *, x_label: str = "", y_label: str = "", grid: bool = True) -> None:
+    """Give axes the house's look: a light grid behind, no box, and text of a readable size."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        axes.spines[side].set_color(GREY)
+    axes.tick_params(which="both", labelsize=TEXT_SIZE, color=GREY, labelcolor=INK)
+    axes.set_xlabel(x_label, fontsize=TEXT_SIZE, color=INK)
+    axes.set_ylabel(y_label, fontsize=TEXT_SIZE, color=INK)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(visible=True, which="major", color=LIGHT, linewidth=0.8)
+
+
+def check_figure_path(path: str | Path) -> Path:
+    """Make sure that a figure can be written there later, before the work whose result it shows.
+
+    Raises:
+        ConfigError: another suffix than ``.png`` and ``.svg``, or a place that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise ConfigError(f"{path}: has {found}; figures are written as {' or '.join(SUFFIXES)}: end the name so")
+    return check_writable(path)
+
+
+def save_figure(path: str | Path, figure: Figure) -> Path:
+    """Write a figure, whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        path: ends in ``.png`` (200 dots an inch) or ``.svg``; missing folders are made.
+        figure: what to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: another suffix, or a place that cannot be written.
+    """
+    path = check_figure_path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    # By default matplotlib writes the date, its version, and identifiers drawn at random.
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "path"}):
+        figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata)
+    return path
