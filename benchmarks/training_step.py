@@ -82,6 +82,8 @@ def compare(options: argparse.Namespace) -> Table:
     device = choose_device(options.device)
     if options.bf16 and device.type == "cpu":
         raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
+    if options.root is not None:
+        VocSegmentation(options.root, "train")  # what is not there is told before anyone starts
     with apart({name: (build_step, options, name) for name in contenders(options)}) as steps:
         seconds = interleave(steps, rounds=options.steps, warm_up=options.warm_up)
         memory = {name: step.finish() for name, step in steps.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -22,17 +23,32 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513), convention: Convention = "plain") -> int:
+@dataclass(frozen=True)
+class Madds:
+    """Multiply-adds in both conventions.
+
+    Attributes:
+        plain: each output sample counted once.
+        paper: dilated convolutions counted as TensorFlow 1 executed them.
+    """
+
+    plain: int
+    paper: int
+
+    def __add__(self, other: Madds) -> Madds:
+        """Return the sums."""
+        return Madds(self.plain + other.plain, self.paper + other.paper)
+
+
+def trace_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513)) -> Madds:
     """Return the multiply-adds of convolutions and linear layers for one image; only shapes are traced.
 
     Args:
         model: the network, at the output stride to count; of a :class:`Segmenter` up to the logits before upsampling.
         size: (height, width) of the image in pixels.
-        convention: ``"plain"`` counts each output sample once. ``"paper"`` counts a dilated convolution as TensorFlow 1
-            executed it: the map is padded to a multiple of the dilation, cut into ``dilation**2`` smaller
-            maps and convolved densely, so the padding counts too.
 
-    Source: for the paper's convention, the fit of Table 7's MAdds (MobileNetV2) to within 0.5 %.
+    Source: for the paper's convention, the fit of Table 7's MAdds (MobileNetV2) to within 0.5 %: a map is padded to a
+    multiple of the dilation, cut into ``dilation**2`` smaller maps and convolved densely, so the padding counts too.
     """
     # A meta copy has shapes and no data, and the caller's network keeps its device and mode.
     shadow = copy.deepcopy(model).to("meta").eval()
@@ -47,14 +63,41 @@ def count_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513), convent
         per_sample = conv.weight.numel() * output.shape[0]
         extra += per_sample * (executed - height * width)
 
-    if convention == "paper":
-        for module in shadow.modules():
-            if isinstance(module, nn.Conv2d) and module.dilation[0] > 1:
-                module.register_forward_hook(count_extra)
+    for module in shadow.modules():
+        if isinstance(module, nn.Conv2d) and module.dilation[0] > 1:
+            module.register_forward_hook(count_extra)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run = shadow.raw_logits if isinstance(shadow, Segmenter) else shadow
         run(torch.empty(1, 3, *size, device="meta"))
-    return int(counter.get_total_flops()) // 2 + extra
+    plain = int(counter.get_total_flops()) // 2
+    return Madds(plain, plain + extra)
+
+
+def trace_multi_scale_madds(
+    model: Segmenter, scales: Iterable[float], *, flip: bool, size: tuple[int, int] = (513, 513)
+) -> Madds:
+    """Return the multiply-adds of all passes of multi-scale inference: the sum over scales, twice that with flips.
+
+    Args:
+        model: the network, at the output stride to count.
+        scales: of the image's sides, each becoming ``int((side - 1) * scale + 1)``.
+        flip: whether each scale is also run mirrored.
+        size: (height, width) of the image in pixels.
+    """
+    passes = [trace_madds(model, (scaled_side(size[0], s), scaled_side(size[1], s))) for s in scales]
+    return sum((1 + flip) * passes, start=Madds(0, 0))
+
+
+def count_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513), convention: Convention = "plain") -> int:
+    """Return :func:`trace_madds` in one convention.
+
+    Args:
+        model: the network, at the output stride to count.
+        size: (height, width) of the image in pixels.
+        convention: ``"plain"`` or ``"paper"``.
+    """
+    madds = trace_madds(model, size)
+    return madds.plain if convention == "plain" else madds.paper
 
 
 def count_multi_scale_madds(
@@ -65,14 +108,14 @@ def count_multi_scale_madds(
     size: tuple[int, int] = (513, 513),
     convention: Convention = "plain",
 ) -> int:
-    """Return the multiply-adds of all passes of multi-scale inference: the sum over scales, twice that with flips.
+    """Return :func:`trace_multi_scale_madds` in one convention.
 
     Args:
         model: the network, at the output stride to count.
-        scales: of the image's sides, each becoming ``int((side - 1) * scale + 1)``.
+        scales: of the image's sides.
         flip: whether each scale is also run mirrored.
         size: (height, width) of the image in pixels.
-        convention: as in :func:`count_madds`.
+        convention: ``"plain"`` or ``"paper"``.
     """
-    passes = [(scaled_side(size[0], s), scaled_side(size[1], s)) for s in scales]
-    return (1 + flip) * sum(count_madds(model, size=scaled, convention=convention) for scaled in passes)
+    madds = trace_multi_scale_madds(model, scales, flip=flip, size=size)
+    return madds.plain if convention == "plain" else madds.paper

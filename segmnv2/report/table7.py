@@ -13,7 +13,7 @@ import torch
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
-from segmnv2.models.cost import Convention, count_madds, count_multi_scale_madds, count_parameters
+from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
 
 SIZE = 513
@@ -135,12 +135,9 @@ def _costs(name: str, output_stride: int, mf: bool) -> tuple[int, int, int]:
     with torch.device("meta"):  # counting needs shapes, not weights
         model = create_model(name, output_stride=output_stride)
 
-    def madds(convention: Convention) -> int:
-        if mf:
-            return count_multi_scale_madds(model, SCALES, flip=True, size=(SIZE, SIZE), convention=convention)
-        return count_madds(model, (SIZE, SIZE), convention)
-
-    return count_parameters(model), madds("plain"), madds("paper")
+    size = (SIZE, SIZE)
+    madds = trace_multi_scale_madds(model, SCALES, flip=True, size=size) if mf else trace_madds(model, size)
+    return count_parameters(model), madds.plain, madds.paper
 
 
 def _match(path: Path) -> tuple[int, dict[str, Any]]:
