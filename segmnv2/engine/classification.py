@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 
 from segmnv2.config import ClassificationExperiment, RmspropSection
@@ -66,12 +65,14 @@ def staircase_factor(step: int, *, rate_factor: float, rate_steps: float, warmup
     return rise * rate_factor ** math.floor(step / rate_steps)
 
 
-def build_rmsprop(model: Classifier, section: RmspropSection) -> RMSpropTF:
+def build_rmsprop(model: Classifier, section: RmspropSection) -> torch.optim.Optimizer:
     """Return the optimizer; decayed are the kernels of convolutions that are not depthwise, and the last layer's.
 
     Source: slim/train_image_classifier.py (decay 0.9, momentum 0.9, epsilon 1), slim/nets/mobilenet/mobilenet.py
     (``training_scope``: no decay on depthwise kernels).
     """
+    from timm.optim.rmsprop_tf import RMSpropTF  # a third of a second, which segmentation need not wait for
+
     kernels, others = divide_parameters(model, extra=[model.logits.weight])
     groups = [
         {"params": kernels, "weight_decay": section.weight_decay},
