@@ -130,7 +130,12 @@ def _figure6(training: dict[str, int]) -> _Report:
     from segmnv2.report import figure6
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Training four kinds of networks", total=None)
-        curves = figure6.figure6(**training, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("Training four kinds of networks", total=None)
+            curves = figure6.figure6(
+                **training, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    else:
+        curves = figure6.figure6(**training)
     return _Report(curves.to_dict(), figure6.to_markdown(curves), lambda: figure6.draw(curves))

@@ -75,6 +75,9 @@ def timm_key(key: str, cells: list[str]) -> str:
     return key
 
 
+@pytest.mark.skipif(
+    not hasattr(NASNetALarge, "forward_intermediates"), reason="this timm shows no maps of NASNet but its last"
+)
 @pytest.mark.parametrize("size", [(64, 96), (65, 97)])
 def test_parity_with_timms_large_network(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
