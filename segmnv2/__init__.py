@@ -76,8 +76,14 @@ __all__ = [
 ]
 
 
+_ROOMS = ("detection",)
+"""Packages that are reached as attributes of this one."""
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name from its module when it is first asked for."""
+    if name in _ROOMS:
+        return importlib.import_module(f"segmnv2.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'segmnv2' has no attribute '{name}'")
     return getattr(importlib.import_module(f"segmnv2.{_HOMES[name]}"), name)
@@ -85,4 +91,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])

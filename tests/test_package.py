@@ -23,7 +23,7 @@ def test_import_stays_light(module: str) -> None:
     assert modules_after(f"import {module}").isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("name", segmnv2.__all__)
+@pytest.mark.parametrize("name", [*segmnv2.__all__, "detection"])
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(segmnv2, name) is not None
     assert name in dir(segmnv2)

@@ -181,19 +181,39 @@ class MobileNetV2(ChainBackbone):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        return self._run(x, None)[0]
+
+    def forward_with_expansion(
+        self, x: Float[Tensor, "b 3 h w"], block: int
+    ) -> tuple[tuple[Float[Tensor, "b _c _h _w"], ...], Float[Tensor, "b _e _i _j"]]:
+        """Return the feature maps, and the expansion of one block, as SSDLite looks at it.
+
+        Args:
+            x: normalised images (b, 3, h, w).
+            block: 1 to 16; the block 0 has no expansion.
+        """
+        features, expansion = self._run(x, block)
+        assert expansion is not None
+        return features, expansion
+
+    def _run(self, x: Tensor, wanted: int | None) -> tuple[tuple[Tensor, ...], Tensor | None]:
         features = []
         expanded: Tensor | None = None
+        kept: Tensor | None = None
         x = self.stem(x)
         for index, block in enumerate(self.blocks):
-            if self._joined is None:
+            assert isinstance(block, InvertedResidual)
+            if self._joined is None and index != wanted:
                 x = block(x)
             else:
-                assert isinstance(block, InvertedResidual)
                 wide = block.widen(x)
-                expanded = wide if expanded is None or index not in self._joined else wide + expanded
+                joins = self._joined is not None and index in self._joined
+                expanded = wide + expanded if joins and expanded is not None else wide
                 x = block(x, expanded)
+            if index == wanted:
+                kept = expanded
             if index in self._taps:
                 features.append(x)
         if self.last is not None:
             features.append(self.last(x))
-        return tuple(features)
+        return tuple(features), kept

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.errors import ConfigError, WeightsError
@@ -15,7 +15,7 @@ from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.pixels import PixelNetwork
-from segmnv2.models.same_network import check_same_network
+from segmnv2.models.same_network import check_same_backbone, check_same_network
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.loading import LoadReport, load_strict
 from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
@@ -173,23 +173,50 @@ def load_weights(
             as with another epsilon; or a tensor is missing, unexpected or of another shape.
     """
     tensors, metadata = read_model_file(path)
-    module: nn.Module = model
-    remedy = (
-        "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
-    )
     if not backbone_only and metadata["kind"] != model.kind:
         only = " only" if model.kind == "model" else ""
         raise WeightsError(f"{path}: holds a {metadata['kind']}{only}; give it as backbone_weights, not as weights")
     check_same_network(model, metadata, str(path), backbone_only=backbone_only)
     if backbone_only:
-        module, prefix = model.backbone, "backbone."
-        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        own = module.state_dict()
-        tensors = {k: v for k, v in tensors.items() if k in own or not k.startswith(LAST_CONVS)}
-        remedy = f"the file holds {metadata['architecture']['name']}"
-    if not keep_logits and not backbone_only:
-        logits = {k: v for k, v in model.state_dict().items() if k.startswith(f"{model.logits_name}.")}
-        tensors = {**tensors, **logits}
-    report = load_strict(module, tensors, str(path), remedy)
+        report = _load_backbone(model.backbone, tensors, metadata, str(path))
+    else:
+        if not keep_logits:
+            logits = {k: v for k, v in model.state_dict().items() if k.startswith(f"{model.logits_name}.")}
+            tensors = {**tensors, **logits}
+        remedy = (
+            "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
+        )
+        report = load_strict(model, tensors, str(path), remedy)
     model.set_normalization(read_normalization(metadata))
     return report
+
+
+def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, Any], path: str | Path) -> Normalization:
+    """Load a file's weights into a backbone that is used on its own.
+
+    Args:
+        backbone: the module.
+        name: its name in the registry.
+        options: the constructor's arguments that were given.
+        path: a file of any kind; its 1280-channel layer is left out where the backbone has none.
+
+    Returns:
+        How images are normalised for these weights.
+
+    Raises:
+        WeightsError: as :func:`load_weights`.
+    """
+    tensors, metadata = read_model_file(path)
+    check_same_backbone(name, options, metadata, str(path))
+    _load_backbone(backbone, tensors, metadata, str(path))
+    return read_normalization(metadata)
+
+
+def _load_backbone(
+    backbone: Backbone, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], source: str
+) -> LoadReport:
+    prefix = "backbone."
+    found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    own = backbone.state_dict()
+    taken = {k: v for k, v in found.items() if k in own or not k.startswith(LAST_CONVS)}
+    return load_strict(backbone, taken, source, f"the file holds {metadata['architecture']['name']}")

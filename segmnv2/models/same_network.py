@@ -33,16 +33,37 @@ def check_same_network(
     Raises:
         WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
     """
-    if model.architecture is None:
-        return
-    own, theirs = _backbone(model.architecture.name), _backbone(str(metadata["architecture"].get("name")))
+    if model.architecture is not None:
+        free = FREE_OF_BACKBONE if backbone_only else FREE
+        _check(_backbone(model.architecture.name), model.architecture.backbone, metadata, source, free)
+
+
+def check_same_backbone(name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:
+    """Refuse a file for a backbone alone, as :func:`check_same_network` does for a network.
+
+    Args:
+        name: of the backbone.
+        options: the constructor's arguments that were given.
+        metadata: of the file.
+        source: file that messages name.
+
+    Raises:
+        WeightsError: another backbone or another option.
+    """
+    _check(name, options, metadata, source, FREE_OF_BACKBONE)
+
+
+def _check(
+    own: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str, free: tuple[str, ...]
+) -> None:
+    theirs = _backbone(str(metadata["architecture"].get("name")))
     if theirs != own:
-        wanted = (
-            ", ".join(key for key, spec in MODELS.items() if spec.backbone == theirs) or "another program's network"
+        fitting = " and ".join(key for key, spec in MODELS.items() if spec.backbone == theirs)
+        raise WeightsError(
+            f"{source}: has the backbone {theirs}, the network {own}; its weights are for "
+            f"{fitting or 'no network of this version'}"
         )
-        raise WeightsError(f"{source}: has the backbone {theirs}, the network {own}; its weights are for {wanted}")
-    free = FREE_OF_BACKBONE if backbone_only else FREE
-    here = _compared(own, model.architecture.backbone, free)
+    here = _compared(own, options, free)
     there = _compared(own, metadata["architecture"].get("backbone") or {}, free)
     differing = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     if differing:
