@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -69,7 +70,7 @@ def report(
             print(f"written: {save_figure(path, figure)}", file=sys.stderr)
 
 
-def _check(subject: Subject, evaluation: list[Path], training: dict[str, int]) -> None:
+def _check(subject: Subject, evaluation: list[Path], training: dict[str, Any]) -> None:
     """Refuse options that belong to another subject."""
     from segmnv2.errors import ConfigError
 
@@ -99,7 +100,7 @@ def _check_places(subject: Subject, out: list[Path]) -> list[Path]:
     return [check_figure_path(path) for path in out]
 
 
-def _compute(subject: Subject, evaluation: list[Path], training: dict[str, int]) -> _Report:
+def _compute(subject: Subject, evaluation: list[Path], training: dict[str, Any]) -> _Report:
     if subject is Subject.TABLE4:
         from segmnv2.report import table4
 
@@ -123,19 +124,18 @@ def _compute(subject: Subject, evaluation: list[Path], training: dict[str, int])
     return _Report([row.to_dict() for row in rows], table7.to_markdown(rows))
 
 
-def _figure6(training: dict[str, int]) -> _Report:
+def _figure6(training: dict[str, Any]) -> _Report:
     from rich.console import Console
     from rich.progress import Progress
 
     from segmnv2.report import figure6
 
     console = Console(stderr=True)
+    train = partial(figure6.figure6, **{"steps": figure6.STEPS, "seeds": figure6.SEEDS, **training})
     if console.is_terminal:
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("Training four kinds of networks", total=None)
-            curves = figure6.figure6(
-                **training, progress=lambda done, total: bar.update(task, completed=done, total=total)
-            )
+            curves = train(progress=lambda done, total: bar.update(task, completed=done, total=total))
     else:
-        curves = figure6.figure6(**training)
+        curves = train()
     return _Report(curves.to_dict(), figure6.to_markdown(curves), lambda: figure6.draw(curves))

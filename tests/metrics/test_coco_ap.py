@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+from contextlib import redirect_stdout
+from io import StringIO
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from segmnv2.metrics.coco_ap import coco_ap
+
+BOX = [10.0, 10.0, 110.0, 130.0]
+
+
+def annotated() -> COCO:
+    """One large box in each of two images."""
+    coco = COCO()
+    x1, y1, x2, y2 = BOX
+    coco.dataset = {
+        "images": [{"id": number, "height": 200, "width": 200} for number in (1, 2)],
+        "categories": [{"id": 5, "name": "bus"}],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 5,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
+                "iscrowd": 0,
+            }
+            for number in (1, 2)
+        ],
+    }
+    with redirect_stdout(StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def found(*boxes: list[float], label: int = 5) -> dict[str, Tensor]:
+    count = len(boxes)
+    scores = torch.linspace(0.9, 0.5, count) if count else torch.zeros(0)
+    return {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.full((count,), label), "scores": scores}
+
+
+def test_the_truth_has_a_hundred_and_nothing_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    result = coco_ap(annotated(), {1: found(BOX), 2: found(BOX)})
+    assert (result.ap, result.ap50, result.ap_large) == (pytest.approx(100),) * 3
+    assert math.isnan(result.ap_small)
+    assert result.images == 2
+    assert coco_ap(annotated(), {1: found(), 2: found()}).ap == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_half_of_the_boxes_have_half_of_the_precision() -> None:
+    """Recall goes to a half, which pycocotools samples at 101 places, 51 of them up to it."""
+    result = coco_ap(annotated(), {1: found(BOX), 2: found()})
+    assert result.ap50 == pytest.approx(100 * 51 / 101)
+
+
+def test_an_iou_of_six_tenths_counts_at_half_and_not_at_three_quarters() -> None:
+    low = [10.0, 10.0, 110.0, 82.0]  # 72 of the 120 rows
+    result = coco_ap(annotated(), {1: found(low), 2: found(low)})
+    assert (result.ap50, result.ap75) == (pytest.approx(100), 0)
+    assert result.ap == pytest.approx(100 * 3 / 10)  # at 0.5, 0.55 and 0.6
+
+
+def test_images_that_were_not_looked_at_do_not_count_and_labels_matter() -> None:
+    assert coco_ap(annotated(), {1: found(BOX)}).ap == pytest.approx(100)
+    assert coco_ap(annotated(), {1: found(BOX, label=6)}).ap == 0
