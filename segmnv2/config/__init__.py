@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from segmnv2.config.classification import ClassificationExperiment, ClassifierSection, ImageFolderSource, RmspropSection
+from segmnv2.config.detection import (
+    BoxSource,
+    CocoFileSource,
+    CocoSource,
+    DetectionExperiment,
+    DetectionOptimizerSection,
+    DetectorSection,
+)
 from segmnv2.config.reading import (
     AnyExperiment,
     load_any_experiment,
@@ -18,10 +26,16 @@ from segmnv2.config.training import LossSection, OptimizerSection
 
 __all__ = [
     "AnyExperiment",
+    "BoxSource",
     "ClassificationExperiment",
     "ClassifierSection",
+    "CocoFileSource",
+    "CocoSource",
     "CocoVocSource",
     "DataSource",
+    "DetectionExperiment",
+    "DetectionOptimizerSection",
+    "DetectorSection",
     "Experiment",
     "FolderSource",
     "ImageFolderSource",

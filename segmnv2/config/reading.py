@@ -11,15 +11,17 @@ import yaml
 from pydantic import ValidationError
 
 from segmnv2.config.classification import ClassificationExperiment
+from segmnv2.config.detection import DetectionExperiment
 from segmnv2.config.faults import describe_faults
 from segmnv2.config.schema import Experiment
 from segmnv2.config.yaml_text import parse_yaml
 from segmnv2.errors import ConfigError
 
-AnyExperiment = Experiment | ClassificationExperiment
-SCHEMAS: dict[str, type[Experiment] | type[ClassificationExperiment]] = {
+AnyExperiment = Experiment | ClassificationExperiment | DetectionExperiment
+SCHEMAS: dict[str, type[Experiment] | type[ClassificationExperiment] | type[DetectionExperiment]] = {
     "segmentation": Experiment,
     "classification": ClassificationExperiment,
+    "detection": DetectionExperiment,
 }
 """Of each task."""
 
@@ -98,7 +100,7 @@ def _only_segmentation(experiment: AnyExperiment, source: str) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ConfigError(
             f"{source}: its task is {experiment.task}, and this is for segmentation; give an experiment that has masks "
-            "(`segmnv2 train` takes both)"
+            "(`segmnv2 train` takes all)"
         )
     return experiment
 

@@ -1,4 +1,4 @@
-"""COCO's boxes, for detectors."""
+"""Boxes in COCO's format, for detectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from pycocotools.coco import COCO
 from torch import Tensor
 
@@ -19,53 +19,77 @@ from segmnv2.errors import DatasetError
 
 Picture = Float[Tensor, "3 h w"]
 
+MOST_CLASSES = 4096
+"""Category ids are the detectors' classes, so a large one costs as many logits at every box."""
+
+
+NEEDED = {"imgs": ("file_name", "height", "width"), "anns": ("bbox", "category_id"), "cats": ("name",)}
+"""What is read of each image, box and category, by pycocotools' names of them."""
+
 
 class Target(TypedDict):
     """What is in an image, as torchvision's detectors take it.
 
-    ``boxes``: x1, y1, x2, y2 in pixels. ``labels``: COCO's category ids, 1 to 90 with gaps. ``image_id``: COCO's.
+    ``boxes``: x1, y1, x2, y2 in pixels. ``labels``: category ids, COCO's 1 to 90 with gaps. ``image_id``: the file's.
+    ``name``: the image's file.
     """
 
     boxes: Float[Tensor, "n 4"]
     labels: Int64[Tensor, " n"]
     image_id: int
+    name: str
 
 
 class CocoBoxes:
-    """Images of COCO with the boxes of their things; crowds and boxes without an area are left out.
+    """Images with the boxes of their things; crowds and boxes without an area are left out.
 
     Args:
-        root: folder with ``annotations/`` and the images' folders.
-        split: ``train2017`` or ``val2017``.
+        images: folder that the annotations' ``file_name`` are in.
+        annotations: JSON file of instances in COCO's format, COCO's own or another data set's.
 
     Attributes:
         coco: the annotations, as pycocotools holds them.
         ids: of the images, rising.
 
     Raises:
-        DatasetError: a file is missing or no annotations.
+        DatasetError: a file is missing or no annotations, there is no image or no category, or a category's id is not
+            in 1..4095 (0 is the detectors' background).
 
     Source: what is left out: ``convert_coco_poly_to_mask`` and ``_coco_remove_images_without_annotations`` of
     torchvision's references/detection/coco_utils.py (images without a box are kept here).
     """
 
-    def __init__(self, root: str | Path, split: str) -> None:
-        self.folder = Path(root) / split
-        path = Path(root) / "annotations" / f"instances_{split}.json"
-        for place in (self.folder, path):
+    def __init__(self, images: str | Path, annotations: str | Path) -> None:
+        self.folder = Path(images)
+        for place in (self.folder, Path(annotations)):
             if not place.exists():
-                raise DatasetError(f"{place}: does not exist; give the folder that holds COCO's annotations and images")
-        try:
-            with redirect_stdout(StringIO()):  # pycocotools tells its progress
-                self.coco = COCO(str(path))
-            self.ids: list[int] = sorted(self.coco.imgs)
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-            raise DatasetError(f"{path}: holds no annotations of instances ({error}); fetch it again") from error
+                raise DatasetError(f"{place}: does not exist; give the folder of the images and their annotations")
+        self.coco = _read(Path(annotations))
+        self.ids: list[int] = sorted(self.coco.imgs)
+        self._check(str(annotations))
+
+    @classmethod
+    def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
+        """Open a part of COCO itself.
+
+        Args:
+            root: folder with ``annotations/`` and the images' folders.
+            split: ``train2017`` or ``val2017``.
+
+        Raises:
+            DatasetError: as for the constructor.
+        """
+        return cls(Path(root) / split, Path(root) / "annotations" / f"instances_{split}.json")
 
     @property
     def class_names(self) -> dict[int, str]:
-        """COCO's categories: id -> name."""
-        return {number: each["name"] for number, each in sorted(self.coco.cats.items())}
+        """Categories: id -> name."""
+        return {number: str(each["name"]) for number, each in sorted(self.coco.cats.items())}
+
+    def leave_out_empty(self) -> None:
+        """Leave out the images that nothing can be learnt from: without a box that counts."""
+        sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
+        self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,10 +100,18 @@ class CocoBoxes:
         Raises:
             MediaError: the image cannot be read.
         """
+        pixels, target = self.read(index)
+        return pixels.float() / 255, target
+
+    def read(self, index: int) -> tuple[UInt8[Tensor, "3 h w"], Target]:
+        """Return an image as ``self[index]`` does, but uint8 in 0..255, which travels four times lighter.
+
+        Raises:
+            MediaError: the image cannot be read.
+        """
         number = self.ids[index]
         image = read_image(self.folder / self.coco.imgs[number]["file_name"])
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        return pixels, self._target(number, image.shape[:2])
+        return torch.from_numpy(image).permute(2, 0, 1), self._target(number, image.shape[:2])
 
     def _target(self, number: int, size: Sequence[int]) -> Target:
         kept: list[dict[str, Any]] = [each for each in self.coco.imgToAnns[number] if not each.get("iscrowd")]
@@ -93,4 +125,59 @@ class CocoBoxes:
             "boxes": torch.from_numpy(boxes[solid]),
             "labels": torch.from_numpy(labels[solid]),
             "image_id": number,
+            "name": self.coco.imgs[number]["file_name"],
         }
+
+    def _check(self, source: str) -> None:
+        used = {each["category_id"] for each in self.coco.anns.values()}
+        names = self.class_names
+        if not self.ids or not names:
+            raise DatasetError(f"{source}: has {len(self.ids)} images and {len(names)} categories; each needs some")
+        odd = sorted(number for number in {*names, *used} if not 1 <= number < MOST_CLASSES and number in used)
+        if odd:
+            raise DatasetError(
+                f"{source}: boxes have the category ids {', '.join(map(str, odd[:5]))}; detectors take 1 to "
+                f"{MOST_CLASSES - 1}, and 0 is their background: number the categories from 1"
+            )
+        unknown = sorted(used - names.keys())
+        if unknown:
+            raise DatasetError(
+                f"{source}: boxes have the category ids {', '.join(map(str, unknown[:5]))}, which its categories "
+                "lack; add them there"
+            )
+
+
+class PixelBoxes:
+    """The same samples with uint8 pixels, as training reads them."""
+
+    def __init__(self, dataset: CocoBoxes) -> None:
+        """Read from a data set."""
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int, /) -> tuple[UInt8[Tensor, "3 h w"], Target]:
+        """Return an image, uint8 RGB (3, H, W), and what is in it.
+
+        Raises:
+            MediaError: the image cannot be read.
+        """
+        return self.dataset.read(index)
+
+
+def _read(path: Path) -> COCO:
+    try:
+        with redirect_stdout(StringIO()):  # pycocotools tells its progress
+            coco = COCO(str(path))
+        for part, keys in (
+            ("imgs", ("file_name", "height", "width")),
+            ("anns", ("bbox", "category_id")),
+            ("cats", ("name",)),
+        ):
+            for each in getattr(coco, part).values():
+                for key in keys:
+                    each[key]
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise DatasetError(f"{path}: holds no annotations of instances ({error!r}); fetch or write it again") from error
+    return coco

@@ -10,11 +10,15 @@ from typing import Any
 import lightning.pytorch as pl
 
 from segmnv2.assembly.classification import build_classifier, build_image_folders, build_image_transforms
+from segmnv2.assembly.detection import build_box_sets, build_box_transform, build_detector
 from segmnv2.assembly.segmentation import build_datasets, build_model, build_transform
-from segmnv2.config import AnyExperiment, ClassificationExperiment, Experiment
+from segmnv2.config import AnyExperiment, ClassificationExperiment, DetectionExperiment, Experiment
+from segmnv2.data.box_transforms import collate_boxes
+from segmnv2.data.coco_boxes import PixelBoxes
 from segmnv2.data.image_transforms import collate_images
 from segmnv2.engine.classification import ClassificationTask
 from segmnv2.engine.data_module import RunData, first_samples, spread_samples
+from segmnv2.engine.detection import DetectionTask
 from segmnv2.engine.pictures import Pictures
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.segmentation import SegmentationTask
@@ -31,6 +35,7 @@ class Job:
         data: the loaders.
         network: the network in words.
         shown: kinds and numbers of the images, in words.
+        seen: what of an image a step sees, in words.
         images: number of training images.
         callbacks: beside those that every run has.
     """
@@ -39,6 +44,7 @@ class Job:
     data: RunData[Any]
     network: str
     shown: str
+    seen: str
     images: int
     callbacks: Sequence[pl.Callback] = ()
 
@@ -74,6 +80,7 @@ def _segmentation(experiment: Experiment, processes: Processes, *, initial_weigh
         f"{section.name}{options}, output stride {section.output_stride}, {model.num_classes} classes, "
         f"{count_parameters(model):,} parameters",
         f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
         [Pictures(experiment.log.pictures)],
     )
@@ -101,6 +108,35 @@ def _classification(experiment: ClassificationExperiment, processes: Processes, 
         ),
         f"{section.name}{options} as a classifier, {model.num_classes} classes, {count_parameters(model):,} parameters",
         f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        f"crops of {data.crop_size}x{data.crop_size}",
+        len(train),
+    )
+
+
+@build_job.register
+def _detection(experiment: DetectionExperiment, processes: Processes, *, initial_weights: bool) -> Job:
+    train, val = build_box_sets(experiment)
+    chosen = first_samples(PixelBoxes(val), experiment.validation.limit)
+    processes.check_validation(len(chosen))
+    model = build_detector(experiment.model, train.class_names, initial_weights=initial_weights)
+    section, data = experiment.model, experiment.data
+    options = "".join(f", {key} {value}" for key, value in section.backbone_options.items())
+    side = model.architecture.size
+    single = section.detector == "ssdlite"  # one size for all; others pad a batch, which moves results a little
+    return Job(
+        DetectionTask(model, experiment, len(train), val.coco),
+        RunData(
+            PixelBoxes(train),
+            chosen,
+            build_box_transform(experiment),
+            experiment,
+            stack=collate_boxes,
+            val_batch_size=processes.share(data.batch_size, experiment.optimizer.accumulate) if single else 1,
+        ),
+        f"{section.detector} on {section.name}{options}, output stride {section.output_stride}, "
+        f"{len(model.class_names)} classes, {count_parameters(model):,} parameters",
+        f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        f"images at {side}x{side}" if single else f"images at {side} or more",
         len(train),
     )
 
@@ -121,6 +157,6 @@ def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, plac
     return [
         f"model     {job.network}, {origin}",
         f"data      {job.shown}",
-        f"training  {steps} steps of {data.batch_size} crops of {data.crop_size}x{data.crop_size} "
+        f"training  {steps} steps of {data.batch_size} {job.seen} "
         f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {place}{several}",
     ]

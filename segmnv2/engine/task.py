@@ -6,17 +6,18 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmnv2.config import AnyExperiment
 from segmnv2.errors import SegmnError
-from segmnv2.models.pixels import PixelNetwork
+
+Part = TypeVar("Part")
 
 DROPOUT_STREAM = 2  # 0 is the order of the samples, 1 their augmentation
 
@@ -66,11 +67,11 @@ class Task(pl.LightningModule):
         validation: the latest one, if any.
     """
 
-    model: PixelNetwork
+    model: nn.Module
     score_name: ClassVar[str]
     score_key: ClassVar[str]
 
-    def __init__(self, model: PixelNetwork, experiment: AnyExperiment, timing: Timing) -> None:
+    def __init__(self, model: nn.Module, experiment: AnyExperiment, timing: Timing) -> None:
         super().__init__()
         self.model = model
         self.experiment: AnyExperiment = experiment
@@ -133,6 +134,14 @@ class Task(pl.LightningModule):
         total = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
         assert isinstance(total, Tensor)
         return total.cpu()
+
+    def gather(self, part: Part) -> list[Part]:
+        """Return what each process gives, in the order of their ranks."""
+        if self.trainer.world_size == 1:
+            return [part]
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, part)
+        return parts
 
     def finish_validation(self, validation: Validation, metrics: Mapping[str, float]) -> None:
         """Keep a validation, and log it."""

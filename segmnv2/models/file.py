@@ -21,7 +21,7 @@ from segmnv2.weights.loading import LoadReport, load_strict
 from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT = 1
-KINDS = ("model", "backbone", "classifier")
+KINDS = ("model", "backbone", "classifier", "detector")
 LAST_CONVS = ("last.", "conv5.")
 """What backbones call the layer of a classifier that segmentation leaves out."""
 
@@ -127,7 +127,7 @@ def load_model(path: str | Path, *, output_stride: int | None = None) -> Segment
         raise WeightsError(
             f"{path}: holds a {metadata['kind']}, not a segmentation network; train one from it with "
             "`segmnv2 train CONFIG -o model.backbone_weights=FILE` (a classifier is evaluated with --dataset "
-            "image-folder)"
+            "image-folder, a detector with --dataset coco)"
         )
     try:
         architecture = Architecture(**metadata["architecture"])
@@ -215,7 +215,7 @@ def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, A
 def _load_backbone(
     backbone: Backbone, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], source: str
 ) -> LoadReport:
-    prefix = "backbone."
+    prefix = "backbone.backbone." if metadata["kind"] == "detector" else "backbone."
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     own = backbone.state_dict()
     taken = {k: v for k, v in found.items() if k in own or not k.startswith(LAST_CONVS)}

@@ -17,6 +17,7 @@ from segmnv2.cli.evaluate import SHAPES
 from segmnv2.config import (
     ClassificationExperiment,
     CocoVocSource,
+    DetectionExperiment,
     Experiment,
     FolderSource,
     VocSource,
@@ -42,7 +43,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 EVERY = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 CLASSIFIERS = [path for path in EVERY if isinstance(load_any_experiment(path), ClassificationExperiment)]
-CONFIGS = [path for path in EVERY if path not in CLASSIFIERS]
+DETECTORS = [path for path in EVERY if isinstance(load_any_experiment(path), DetectionExperiment)]
+CONFIGS = [path for path in EVERY if path not in (*CLASSIFIERS, *DETECTORS)]
 NAMES = {path.stem: path for path in CONFIGS}
 RECIPES = [path for path in CONFIGS if path.stem.startswith(("coco_", "voc_")) and not path.stem.endswith("_cpu")]
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -102,6 +104,7 @@ def write_coco(root: Path, split: str, images: int = 2, size: tuple[int, int] = 
                 "image_id": number,
                 "category_id": COCO_CATEGORIES[number][0],
                 "segmentation": [[4, 4, 44, 4, 44, 44, 4, 44]],
+                "bbox": [4, 4, 40, 40],
                 "area": 1600.0,
                 "iscrowd": 0,
             }
@@ -165,6 +168,23 @@ def test_a_classifiers_config_loads_builds_and_runs_two_steps(path: Path, tmp_pa
     overrides = ["epochs=0.7", "data.batch_size=2", "data.crop_size=64", "data.num_workers=0", "device=cpu", *places]
     result = train(load_any_experiment(path, overrides), out=tmp_path / "run", report=lambda line: None)
     assert result.steps == 2
+    assert result.folder.best.is_file()
+
+
+@pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
+def test_a_detectors_config_loads_builds_and_runs_two_steps(path: Path, stand_ins: Path, tmp_path: Path) -> None:
+    experiment = load_any_experiment(path)
+    assert experiment.name == path.stem
+    weights = tmp_path / "backbone.safetensors"
+    write_backbone(weights, experiment.model.backbone_name)
+    overrides = [f"data.{part}.root={stand_ins / 'coco'}" for part in ("train", "val")]
+    overrides += [f"model.backbone_weights={weights}", "model.size=64", "data.batch_size=2", "data.num_workers=0"]
+    result = train(
+        load_any_experiment(path, [*overrides, "epochs=2", "device=cpu"]),
+        out=tmp_path / "run",
+        report=lambda line: None,
+    )
+    assert (result.steps, result.score_name) == (2, "AP")
     assert result.folder.best.is_file()
 
 

@@ -36,7 +36,7 @@ def write(root: Path, annotations: list[dict[str, Any]]) -> Path:
 def test_boxes_are_corners_within_the_image_without_crowds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept, beyond = thing(1, [10.0, 5.0, 20.0, 30.0]), thing(2, [50.0, -4.0, 40.0, 20.0])
     left_out = [thing(3, [0.0, 0.0, 9.0, 9.0], iscrowd=1), thing(4, [5.0, 5.0, 0.0, 7.0])]
-    dataset = CocoBoxes(write(tmp_path, [kept, beyond, *left_out]), "val2017")
+    dataset = CocoBoxes.of_split(write(tmp_path, [kept, beyond, *left_out]), "val2017")
     assert capsys.readouterr().out == ""
     assert (len(dataset), dataset.ids, dataset.class_names) == (2, [7, 9], {3: "car"})
     picture, target = dataset[0]
@@ -50,10 +50,10 @@ def test_boxes_are_corners_within_the_image_without_crowds(tmp_path: Path, capsy
 
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="val2017: does not exist"):
-        CocoBoxes(tmp_path, "val2017")
+        CocoBoxes.of_split(tmp_path, "val2017")
     write(tmp_path, [])
     with pytest.raises(DatasetError, match="train2017: does not exist"):
-        CocoBoxes(tmp_path, "train2017")
+        CocoBoxes.of_split(tmp_path, "train2017")
     (tmp_path / "annotations" / "instances_val2017.json").write_text("{")
     with pytest.raises(DatasetError, match=r"instances_val2017\.json: holds no annotations"):
-        CocoBoxes(tmp_path, "val2017")
+        CocoBoxes.of_split(tmp_path, "val2017")

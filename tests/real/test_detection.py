@@ -19,7 +19,7 @@ MOST_BOXES = 8
 
 @pytest.fixture(scope="module")
 def coco(shared: Path) -> CocoBoxes:
-    return CocoBoxes(shared / "data" / "coco", "val2017")
+    return CocoBoxes.of_split(shared / "data" / "coco", "val2017")
 
 
 def learn_by_heart(

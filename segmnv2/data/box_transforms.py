@@ -1,0 +1,76 @@
+"""What is done to images and their boxes before a detector learns from them, by torchvision's transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from segmnv2.data.coco_boxes import Target
+from segmnv2.data.transforms import ColourJitter
+
+BoxedPicture = tuple[UInt8[Tensor, "3 h w"], Target]
+
+
+class BoxTransform:
+    """A random mirror image, and on request a random part of the image and changes of colour.
+
+    Args:
+        flip: chance of mirroring left and right.
+        iou_crop: whether a random part is taken that has a drawn overlap with one of the boxes, SSD's augmentation.
+        colours: changes of colour, or none.
+
+    Source: SSD (Liu et al. 2016, arXiv 1512.02325), section 2.2; ``ssd_random_crop`` of TensorFlow's
+    ssdlite_mobilenet_v2_coco.config.
+    """
+
+    def __init__(self, flip: float = 0.5, *, iou_crop: bool = False, colours: ColourJitter | None = None) -> None:
+        always: list[nn.Module] = [v2.RandomHorizontalFlip(flip)]
+        if colours:
+            jitter = v2.ColorJitter(colours.brightness, colours.contrast, colours.saturation, colours.hue)
+            always.append(v2.RandomApply([jitter], p=colours.chance))
+        self._always = v2.Compose(always)
+        self._crop = v2.Compose([v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes(min_size=1)]) if iou_crop else None
+
+    def __call__(self, sample: BoxedPicture, seed: int) -> BoxedPicture:
+        """Augment an image and its boxes; the result is a pure function of both and the seed.
+
+        Args:
+            sample: uint8 RGB (3, h, w), and what is in it; an image without boxes is not cut.
+            seed: at least 0.
+        """
+        pixels, target = sample
+        values = {
+            "image": tv_tensors.Image(pixels),
+            "boxes": tv_tensors.BoundingBoxes(
+                target["boxes"],
+                format=tv_tensors.BoundingBoxFormat.XYXY,
+                canvas_size=(pixels.shape[1], pixels.shape[2]),
+            ),
+            "labels": target["labels"],
+        }
+        # torchvision draws from torch's global generator, which here is no one else's business.
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            if self._crop is not None and len(target["boxes"]):
+                values = self._crop(values)
+            values = self._always(values)
+        plain = {key: value.as_subclass(Tensor) for key, value in values.items()}
+        return plain["image"], {**target, "boxes": plain["boxes"], "labels": plain["labels"]}
+
+
+def collate_boxes(samples: Sequence[BoxedPicture]) -> dict[str, object]:
+    """Put images of any sizes together.
+
+    Returns:
+        ``images``: a list of uint8 (3, h, w), RGB 0..255; ``targets``: what is in each; ``name``: their files.
+    """
+    return {
+        "images": [pixels for pixels, _ in samples],
+        "targets": [target for _, target in samples],
+        "name": [target["name"] for _, target in samples],
+    }
