@@ -98,7 +98,7 @@ def _infer(predictor: Predictor, samples: Sequence[Sample], out: Path) -> list[n
     for sample, path in zip(samples, pictures, strict=True):
         with atomic_path(path) as partial:
             Image.fromarray(sample.image).save(partial)
-    infer_files(predictor, pictures, ResultFolder(out / "results"))
+    infer_files(predictor, pictures, ResultFolder(out / "results").write)
     return [read_mask(out / "results" / MASKS / path.name, predictor.model.labels) for path in pictures]
 
 

@@ -193,8 +193,8 @@ def test_a_task_decides_which_keys_there_are() -> None:
     experiment = parse_any_experiment(CLASSIFIER)
     assert isinstance(experiment, ClassificationExperiment)
     assert parse_any_experiment(experiment.to_dict()) == experiment
-    with pytest.raises(ConfigError, match="task: 'detection' is not possible; give 'segmentation' or 'classification'"):
-        parse_any_experiment({**CLASSIFIER, "task": "detection"})
+    with pytest.raises(ConfigError, match="task: 'depth' is not possible; give 'segmentation' or 'classification' or"):
+        parse_any_experiment({**CLASSIFIER, "task": "depth"})
     with pytest.raises(ConfigError, match="its task is classification, and this is for segmentation"):
         parse_experiment(CLASSIFIER)
 

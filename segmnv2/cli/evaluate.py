@@ -24,6 +24,7 @@ class DatasetKind(str, Enum):
     FOLDER = "folder"
     SHAPES = "shapes"
     IMAGE_FOLDER = "image-folder"
+    COCO = "coco"
 
 
 def evaluate(
@@ -31,13 +32,17 @@ def evaluate(
     dataset: Annotated[
         DatasetKind,
         typer.Option(
-            help="voc (also its layout), folder (one's own) or generated shapes; image-folder for a classifier."
+            help="voc (also its layout), folder (one's own) or generated shapes; image-folder for a classifier, coco "
+            "for a detector."
         ),
     ],
-    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, or that of one's own data.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, COCO's, or that of one's own data.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all."),
+        typer.Option(
+            help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all. coco: "
+            "val2017 by default."
+        ),
     ] = None,
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
     size: Annotated[
@@ -52,9 +57,16 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Count only the first images.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="File for figures and confusion matrix.")] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="coco: JSON file of one's own boxes; --root is then the images' folder.")
+    ] = None,
+    detections_out: Annotated[Path | None, typer.Option(help="coco: file for the boxes found.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix; of a classifier top-1 and top-5."""
+    """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix.
+
+    Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
+    """
     from dataclasses import replace
 
     from rich.console import Console
@@ -62,7 +74,8 @@ def evaluate(
 
     from segmnv2.atomic import check_writable
     from segmnv2.cli.evaluate_classifier import evaluate_classifier
-    from segmnv2.cli.options import parse_size
+    from segmnv2.cli.evaluate_detector import evaluate_detector
+    from segmnv2.cli.options import parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.inference.canvas import DEFAULT_SIZE
@@ -72,10 +85,21 @@ def evaluate(
 
     if json_out is not None:
         check_writable(json_out)
+    boxes = {"--annotations": annotations, "--detections-out": detections_out}
+    masks = {
+        "--output-stride": output_stride,
+        "--multi-scale": multi_scale,
+        "--flip": flip,
+        "--masks-out": masks_out,
+    }
     if dataset is DatasetKind.IMAGE_FOLDER:
-        others = {"--split": split, "--output-stride": output_stride, "--multi-scale": multi_scale, "--flip": flip}
-        evaluate_classifier(weights, root, size, limit, json_out, device, {**others, "--masks-out": masks_out})
+        evaluate_classifier(weights, root, size, limit, json_out, device, {"--split": split, **masks, **boxes})
         return
+    if dataset is DatasetKind.COCO:
+        others = {"--size": size, **masks}
+        evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, device, others)
+        return
+    refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
     if dataset is DatasetKind.VOC:
         split = split or "val"
     model = load_model(weights, output_stride=output_stride).to(check_device(device))

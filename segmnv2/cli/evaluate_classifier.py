@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.engine import evaluate_classifier as engine
@@ -42,11 +43,7 @@ def evaluate_classifier(
         ConfigError: such an option is given, or one of its own is missing or not possible.
         SegmnError: weights or data cannot be used.
     """
-    given = [name for name, value in others.items() if value]
-    if given:
-        raise ConfigError(
-            f"{', '.join(given)}: classifiers have no such option; leave it out with --dataset image-folder"
-        )
+    refuse_options(others, "classifiers", "leave it out with --dataset image-folder")
     if root is None:
         raise ConfigError(
             "--root is missing; --dataset image-folder needs the folder that holds a folder for each class"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,3 +31,21 @@ def parse_size(text: str) -> Size:
     from segmnv2.inference.canvas import check_size
 
     return check_size(int(text) if text.isdecimal() else text)
+
+
+def refuse_options(options: Mapping[str, Any], who: str, remedy: str) -> None:
+    """Refuse options that are given and mean nothing.
+
+    Args:
+        options: name -> value; what is None, False or empty is not given.
+        who: what has no such option, in the plural.
+        remedy: what to do.
+
+    Raises:
+        ConfigError: some are given.
+    """
+    from segmnv2.errors import ConfigError
+
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {who} have no such option; {remedy}")

@@ -16,16 +16,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
 from segmnv2.atomic import atomic_path
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
-from segmnv2.inference.predictor import Prediction, Predictor
+from segmnv2.inference.predictor import Prediction
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 JPEG_LONGEST_SIDE = 65500
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -85,32 +88,37 @@ class ResultFolder:
         paths = [mask]
         if self.overlay:
             picture = prediction.overlay(self.opacity)
-            suffix = ".jpg" if max(picture.size) <= JPEG_LONGEST_SIDE else ".png"
-            paths.append(_save(picture, self.path / OVERLAYS / f"{name}{suffix}"))
+            paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
         if self.confidence:
             grey = Image.fromarray(confidence_picture(prediction.confidence))
-            paths.append(_save(grey, self.path / CONFIDENCE / f"{name}.png"))
+            paths.append(save_picture(grey, self.path / CONFIDENCE / f"{name}.png"))
         return paths
 
 
-def _save(picture: Image.Image, path: Path) -> Path:
+def overlay_ending(picture: Image.Image) -> str:
+    """Return ``.jpg``, or ``.png`` for a picture that is too long for JPEG."""
+    return ".jpg" if max(picture.size) <= JPEG_LONGEST_SIDE else ".png"
+
+
+def save_picture(picture: Image.Image, path: Path) -> Path:
+    """Write a picture, whole or not at all, JPEG at quality 95; return its path."""
     with atomic_path(path) as temporary:
         picture.save(temporary, quality=95, subsampling=0)  # JPEG's; PNG passes over them
     return path
 
 
 def infer_files(
-    predictor: Predictor,
+    predictor: Callable[[Path], T],
     paths: Sequence[Path],
-    results: ResultFolder,
+    write: Callable[[T, str], list[Path]],
     on_done: Callable[[Path, str | None], None] = lambda path, failure: None,
 ) -> InferenceReport:
-    """Label every image; one that cannot be read is reported and the rest goes on.
+    """Predict for every image; one that cannot be read is reported and the rest goes on.
 
     Args:
-        predictor: the model.
+        predictor: the model: a path in, a prediction out.
         paths: image files.
-        results: where to write what.
+        write: writes a prediction's files under a name and returns their paths, as :meth:`ResultFolder.write`.
         on_done: called after each image with its path and the reason if it failed.
 
     Raises:
@@ -124,7 +132,7 @@ def infer_files(
         except MediaError as error:
             failure = report.failed[path] = str(error)
         else:
-            report.written[path] = results.write(prediction, name)
+            report.written[path] = write(prediction, name)
         on_done(path, failure)
     return report
 

@@ -129,7 +129,7 @@ class Predictor:
             MediaError: the file cannot be read, the array is of another type or shape, or memory does not suffice.
         """
         source = str(image) if isinstance(image, str | Path) else "image"
-        pixels = _load(image)
+        pixels = load_pixels(image)
         try:
             scores = predict_scores(self.model, pixels, size=self.size, scales=self.scales, flip=self.flip)
             return Prediction(pixels, scores.labels(), self.model.labels, scores)
@@ -162,7 +162,12 @@ def check_device(device: str | torch.device) -> torch.device:
     return torch.device(name)
 
 
-def _load(image: object) -> UInt8[np.ndarray, "h w 3"]:
+def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
+    """Return RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array.
+
+    Raises:
+        MediaError: the file cannot be read, or the array is of another type or shape.
+    """
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, PIL.Image.Image):

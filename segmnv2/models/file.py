@@ -18,7 +18,7 @@ from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.same_network import check_same_backbone, check_same_network
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.loading import LoadReport, load_strict
-from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
+from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
 
 FORMAT = 1
 KINDS = ("model", "backbone", "classifier", "detector")
@@ -95,6 +95,22 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         WeightsError: missing, damaged, of another program, or of a newer version of this library.
     """
     tensors, metadata = read_safetensors(path)
+    _check_metadata(metadata, path)
+    return tensors, metadata
+
+
+def read_kind(path: str | Path) -> str:
+    """Return what a file holds: one of :data:`KINDS`.
+
+    Raises:
+        WeightsError: as for :func:`read_model_file`.
+    """
+    metadata = read_metadata(path)
+    _check_metadata(metadata, path)
+    return str(metadata["kind"])
+
+
+def _check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
     if metadata.get("kind") not in KINDS or not isinstance(metadata.get("architecture"), dict):
         raise WeightsError(
             f"{path}: is a safetensors file, but not of segmnv2 (no architecture in its metadata); convert the "
@@ -105,7 +121,6 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             f"{path}: has format {metadata.get('format')!r}, this version reads {FORMAT}; install the "
             "segmnv2 that wrote it"
         )
-    return tensors, metadata
 
 
 def load_model(path: str | Path, *, output_stride: int | None = None) -> Segmenter:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,24 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
     Raises:
         WeightsError: the file is missing, truncated or not in safetensors format.
     """
-    path = Path(path)
+    with _opened(Path(path)) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+        metadata = file.metadata() or {}
+    return tensors, {key: _parse(value) for key, value in metadata.items()}
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Read the metadata alone, as :func:`read_safetensors` does.
+
+    Raises:
+        WeightsError: the file is missing, truncated or not in safetensors format.
+    """
+    with _opened(Path(path)) as file:
+        return {key: _parse(value) for key, value in (file.metadata() or {}).items()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         hint = "it is a folder" if path.is_dir() else "there is no such file"
         raise WeightsError(
@@ -58,14 +76,12 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
         )
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
-            metadata = file.metadata() or {}
+            yield file
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path}: is truncated or no safetensors file ({error}); copy it again, or make it from the original "
             "checkpoint with `segmnv2 import`"
         ) from error
-    return tensors, {key: _parse(value) for key, value in metadata.items()}
 
 
 def _parse(text: str) -> Any:

@@ -77,7 +77,7 @@ def test_weights_of_another_detector_or_backbone_are_refused(tmp_path: Path) -> 
         load_detector_weights(build("faster_rcnn"), path)
     with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 0\.5 in the network"):
         load_detector_weights(build(backbone_options={"width": 0.5}), path)
-    with pytest.raises(WeightsError, match="holds a detector, not a segmentation network.*--dataset coco"):
+    with pytest.raises(WeightsError, match=r"holds a detector, not a segmentation network.*--dataset coco"):
         segmnv2.load_model(path)
     backbone = segmnv2.save_classifier(tmp_path / "c.safetensors", segmnv2.create_classifier("mobilenet_v2", **NARROW))
     with pytest.raises(WeightsError, match="holds a classifier, not a detector"):

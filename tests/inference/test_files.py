@@ -30,15 +30,15 @@ def written(folder: Path) -> list[str]:
 
 
 def test_writes_masks_and_overlays_and_confidence_on_request(predictor, photos, tmp_path):
-    report = infer_files(predictor, photos, ResultFolder(tmp_path / "out"))
+    report = infer_files(predictor, photos, ResultFolder(tmp_path / "out").write)
     assert written(tmp_path / "out") == ["masks/a.png", "masks/b.png", "overlays/a.jpg", "overlays/b.jpg"]
     assert list(report.written) == photos
-    infer_files(predictor, photos[:1], ResultFolder(tmp_path / "more", overlay=False, confidence=True))
+    infer_files(predictor, photos[:1], ResultFolder(tmp_path / "more", overlay=False, confidence=True).write)
     assert written(tmp_path / "more") == ["confidence/a.png", "masks/a.png"]
 
 
 def test_files_hold_the_prediction(predictor, photos, tmp_path):
-    report = infer_files(predictor, photos[:1], ResultFolder(tmp_path / "out", confidence=True))
+    report = infer_files(predictor, photos[:1], ResultFolder(tmp_path / "out", confidence=True).write)
     mask, _, confidence = (Image.open(path) for path in report.written[photos[0]])
     prediction = predictor(photos[0])
     assert mask.mode == "P"
@@ -52,7 +52,10 @@ def test_a_broken_file_is_reported_and_the_rest_goes_on(predictor, photos, tmp_p
     broken.write_text("not an image")
     done: list[tuple[Path, str | None]] = []
     report = infer_files(
-        predictor, [broken, *photos], ResultFolder(tmp_path / "out"), lambda path, failure: done.append((path, failure))
+        predictor,
+        [broken, *photos],
+        ResultFolder(tmp_path / "out").write,
+        lambda path, failure: done.append((path, failure)),
     )
     assert list(report.failed) == [broken]
     assert "broken.jpg" in report.failed[broken]
@@ -64,7 +67,7 @@ def test_inputs_of_the_same_name_do_not_overwrite_each_other(predictor, photos, 
     twin = tmp_path / "other" / "a.png"
     twin.parent.mkdir()
     Image.open(photos[1]).save(twin)
-    infer_files(predictor, [*photos, twin], ResultFolder(tmp_path / "out", overlay=False))
+    infer_files(predictor, [*photos, twin], ResultFolder(tmp_path / "out", overlay=False).write)
     assert written(tmp_path / "out") == ["masks/b.png", "masks/in_a_png.png", "masks/other_a_png.png"]
 
 
@@ -96,7 +99,7 @@ def test_names_differ_even_where_the_rule_cannot_tell_them_apart():
 def test_a_folder_that_cannot_be_written_is_one_clear_error(predictor, photos, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match=r"file: results cannot be written \(Not a directory\)"):
-        infer_files(predictor, photos, ResultFolder(tmp_path / "file"))
+        infer_files(predictor, photos, ResultFolder(tmp_path / "file").write)
 
 
 def test_a_full_disk_stops_with_one_clear_error_and_leaves_nothing_half_written(
@@ -108,7 +111,7 @@ def test_a_full_disk_stops_with_one_clear_error_and_leaves_nothing_half_written(
 
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(ConfigError, match="No space left on device"):
-        infer_files(predictor, photos, ResultFolder(tmp_path / "out"))
+        infer_files(predictor, photos, ResultFolder(tmp_path / "out").write)
     assert written(tmp_path / "out") == []
 
 

@@ -9,7 +9,9 @@ import torch
 from pycocotools.coco import COCO
 from torch import Tensor
 
-from segmnv2.metrics.coco_ap import coco_ap
+from segmnv2.errors import ConfigError
+from segmnv2.metrics import coco_ap as module
+from segmnv2.metrics.coco_ap import check_library, coco_ap
 
 BOX = [10.0, 10.0, 110.0, 130.0]
 
@@ -44,6 +46,15 @@ def found(*boxes: list[float], label: int = 5) -> dict[str, Tensor]:
     return {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.full((count,), label), "scores": scores}
 
 
+@pytest.fixture(params=["pycocotools", "faster_coco_eval"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is true of one is true of the other."""
+    name: str = request.param
+    monkeypatch.setattr(module, "find_spec", lambda asked: asked == name)
+    assert check_library() == name
+    return name
+
+
 def test_the_truth_has_a_hundred_and_nothing_has_none(capsys: pytest.CaptureFixture[str]) -> None:
     result = coco_ap(annotated(), {1: found(BOX), 2: found(BOX)})
     assert (result.ap, result.ap50, result.ap_large) == (pytest.approx(100),) * 3
@@ -69,3 +80,21 @@ def test_an_iou_of_six_tenths_counts_at_half_and_not_at_three_quarters() -> None
 def test_images_that_were_not_looked_at_do_not_count_and_labels_matter() -> None:
     assert coco_ap(annotated(), {1: found(BOX)}).ap == pytest.approx(100)
     assert coco_ap(annotated(), {1: found(BOX, label=6)}).ap == 0
+
+
+def test_every_class_has_a_precision_of_its_own(library: str) -> None:
+    coco = annotated()
+    coco.dataset["categories"] += [{"id": 6, "name": "car"}, {"id": 7, "name": "cat"}]
+    coco.dataset["annotations"][1]["category_id"] = 6
+    with redirect_stdout(StringIO()):
+        coco.createIndex()
+    result = coco_ap(coco, {1: found(BOX), 2: found([0.0, 0.0, 9.0, 9.0], label=6)}, library=library)
+    assert result.by_class == {5: pytest.approx(100), 6: 0}
+    assert result.ap == pytest.approx(50)
+
+
+def test_a_library_that_is_not_there_is_named(library: str) -> None:
+    other = {"pycocotools": "faster_coco_eval", "faster_coco_eval": "pycocotools"}[library]
+    for name in (other, "torchmetrics"):
+        with pytest.raises(ConfigError, match=f"'{name}' is not there; give pycocotools or faster_coco_eval"):
+            check_library(name)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchvision
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
+from segmnv2.cli import main
 from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.detection import faster_rcnn, ssdlite
-from segmnv2.metrics.coco_ap import coco_ap
+from segmnv2.metrics.coco_ap import NAMES, coco_ap
+from segmnv2.models.file import read_model_file
 
 IMAGES = 10
 MOST_BOXES = 8
@@ -100,3 +110,73 @@ def test_the_truth_itself_has_an_ap_of_100_and_nothing_found_of_0(coco: CocoBoxe
         nothing[target["image_id"]] = empty
     assert coco_ap(coco.coco, truth).ap == pytest.approx(100)
     assert coco_ap(coco.coco, nothing).ap == 0
+
+
+def disturbed_truth(coco: CocoBoxes) -> dict[int, dict[str, Tensor]]:
+    """Two detections of each box, moved at random, the second one further, of random scores."""
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for index in range(len(coco)):
+        _, target = coco.read(index)
+        boxes, labels = target["boxes"], target["labels"]
+        noise = 6 * torch.randn(boxes.shape, generator=generator)
+        moved = torch.cat([boxes + noise, boxes + 3 * noise])
+        scores = torch.rand(len(moved), generator=generator)
+        found[target["image_id"]] = {"boxes": moved, "labels": labels.repeat(2), "scores": scores}
+    return found
+
+
+def image_by_image(coco: COCO, found: dict[int, dict[str, Tensor]]) -> list[float]:
+    """The procedure of torchvision's reference: each image is evaluated alone, and what comes out is put together."""
+    evaluation = COCOeval(coco, iouType="bbox")
+    parts = []
+    for number in sorted(found):
+        boxes = torchvision.ops.box_convert(found[number]["boxes"], "xyxy", "xywh").tolist()
+        labels, scores = found[number]["labels"].tolist(), found[number]["scores"].tolist()
+        rows = [
+            {"image_id": number, "category_id": label, "bbox": box, "score": score}
+            for box, label, score in zip(boxes, labels, scores, strict=True)
+        ]
+        evaluation.cocoDt = coco.loadRes(rows) if rows else COCO()
+        evaluation.params.imgIds = [number]
+        evaluation.evaluate()
+        areas = len(evaluation.params.areaRng)
+        parts.append(np.array(evaluation.evalImgs, dtype=object).reshape(-1, areas, 1))
+    evaluation.evalImgs = list(np.concatenate(parts, axis=-1).flatten())
+    evaluation.params.imgIds = sorted(found)
+    evaluation._paramsEval = copy.deepcopy(evaluation.params)
+    evaluation.accumulate()
+    evaluation.summarize()
+    return [100 * value for value in evaluation.stats[:6]]
+
+
+@pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
+def test_the_precision_is_that_of_torchvisions_reference(coco: CocoBoxes, library: str) -> None:
+    found = disturbed_truth(coco)
+    with contextlib.redirect_stdout(io.StringIO()):
+        expected = image_by_image(coco.coco, found)
+    result = coco_ap(coco.coco, found, library=library)
+    assert 20 < result.ap < 50, "neither all nor nothing"
+    # Ours are exact doubles; torchvision's boxes are floats until pycocotools has them.
+    assert [getattr(result, name) for name in NAMES] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_shipped_config_trains_and_evaluates_on_real_images(
+    shared: Path, imagenet_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few steps, then all 206 images, by the commands."""
+    root = shared / "data" / "coco"
+    places = [f"data.train={{kind: coco, root: {root}, split: val2017}}", f"data.val.root={root}"]
+    short = ["epochs=0.06", "data.batch_size=4", "data.num_workers=0", "validation.limit=4"]
+    options = [*places, *short, f"model.backbone_weights={imagenet_weights}", "device=cpu"]
+    config = str(Path(__file__).parents[2] / "configs" / "coco_ssdlite_mobilenet_v2.yaml")
+    words = [word for option in options for word in ("-o", option)]
+    assert main(["train", config, "--out", str(tmp_path / "run"), *words]) == 0
+    assert "204 images (coco) to train, 4 (coco) to validate" in capsys.readouterr().out
+    weights = tmp_path / "run" / "last.safetensors"
+    assert read_model_file(weights)[1]["provenance"]["step"] == 3
+    found = tmp_path / "r.json"
+    assert main(["evaluate", str(weights), "--dataset", "coco", "--root", str(root), "--json", str(found)]) == 0
+    values = json.loads(found.read_text())
+    assert (values["images"], len(values["classes"])) == (206, 80)
+    assert 0 <= values["ap"] < 5, "three steps teach next to nothing"

@@ -1,0 +1,72 @@
+"""``segmnv2 evaluate --dataset coco``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from segmnv2.atomic import check_writable
+from segmnv2.cli.options import refuse_options
+from segmnv2.cli.progress import image_progress
+from segmnv2.data.coco_boxes import CocoBoxes
+from segmnv2.detection.file import load_detector
+from segmnv2.engine import evaluate_detector as engine
+from segmnv2.errors import ConfigError
+from segmnv2.inference.predictor import check_device
+
+
+def evaluate_detector(
+    weights: Path,
+    root: Path | None,
+    split: str | None,
+    annotations: Path | None,
+    limit: int | None,
+    json_out: Path | None,
+    detections_out: Path | None,
+    device: str,
+    others: Mapping[str, Any],
+) -> None:
+    """Print COCO's average precision.
+
+    Args:
+        weights: a detector's file.
+        root: the folder of COCO, or with ``annotations`` that of the images.
+        split: part of COCO, ``val2017`` by default.
+        annotations: JSON file of one's own data.
+        limit: number of images, the first ones.
+        json_out: file for the figures.
+        detections_out: file for what was found, in COCO's format of results.
+        device: ``"cpu"`` or ``"cuda"``.
+        others: options that belong to segmentation only.
+
+    Raises:
+        ConfigError: such an option is given, or one of its own is missing or not possible.
+        SegmnError: weights or data cannot be used.
+    """
+    refuse_options(others, "detectors", "leave it out with --dataset coco")
+    if root is None:
+        raise ConfigError("--root is missing; --dataset coco needs COCO's folder, or with --annotations the images'")
+    if annotations is not None and split is not None:
+        raise ConfigError(f"--split {split} and --annotations {annotations} exclude each other; give one of them")
+    if detections_out is not None:
+        check_writable(detections_out)
+    model = load_detector(weights).to(check_device(device))
+    split = split or "val2017"
+    data = CocoBoxes.of_split(root, split) if annotations is None else CocoBoxes(root, annotations)
+    with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
+        result = engine.evaluate_detector(model, data, limit=limit, progress=advance)
+    if detections_out is not None:
+        result.write_detections(detections_out)
+    if json_out is not None:
+        place = {"dataset": "coco", "root": str(root)}
+        place.update({"split": split} if annotations is None else {"annotations": str(annotations)})
+        network = {**result.network, "file": str(weights)}
+        replace(result, protocol={**result.protocol, **place}, network=network).write_json(json_out)
+    table = result.to_markdown()
+    console = Console()
+    console.print(Markdown(table)) if console.is_terminal else print(table)

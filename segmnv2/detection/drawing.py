@@ -1,0 +1,77 @@
+"""Boxes drawn into an image, each with its class and score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
+
+from segmnv2.labels import Colour, voc_palette
+
+PALETTE = 256
+INK: Colour = (0, 0, 0)
+PAPER: Colour = (255, 255, 255)
+SMALLEST_FONT, LARGEST_FONT = 10, 120
+SIDES_OF_A_LETTER = 40
+"""Mean side of an image in letters' heights."""
+
+
+def draw_boxes(
+    image: UInt8[np.ndarray, "h w 3"],
+    boxes: Float[Tensor, "n 4"],
+    labels: Int64[Tensor, " n"],
+    scores: Float[Tensor, " n"],
+    class_names: Mapping[int, str],
+) -> Image.Image:
+    """Return the image with boxes, the surest on top; lines and letters grow with it.
+
+    Args:
+        image: RGB, 0..255.
+        boxes: x1, y1, x2, y2 in pixels.
+        labels: category ids.
+        scores: 0..1.
+        class_names: category id -> name.
+    """
+    if not len(boxes):
+        return Image.fromarray(image)
+    order = scores.argsort()  # later ones are drawn over earlier ones
+    boxes, labels, scores = boxes[order], labels[order], scores[order]
+    colours = [box_colour(label) for label in labels.tolist()]
+    side = float(image.shape[0] * image.shape[1]) ** 0.5
+    letter = round(min(max(side / SIDES_OF_A_LETTER, SMALLEST_FONT), LARGEST_FONT))
+    drawn = draw_bounding_boxes(
+        torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+        boxes.round(),
+        captions(labels.tolist(), scores.tolist(), class_names),
+        colours,
+        width=max(2, letter // 6),
+        font=str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")),
+        font_size=letter,
+        label_colors=[readable_on(colour) for colour in colours],
+        label_background_colors=colours,
+        fill_labels=True,
+    )
+    return Image.fromarray(drawn.permute(1, 2, 0).numpy())
+
+
+def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mapping[int, str]) -> list[str]:
+    """Return what is written on each box: its class and its score in percent."""
+    return [f"{class_names.get(label, label)} {100 * score:.0f}%" for label, score in zip(labels, scores, strict=True)]
+
+
+def box_colour(label: int) -> Colour:
+    """Return a category's colour, RGB 0..255: VOC's of the same number."""
+    return voc_palette(PALETTE)[1 + (label - 1) % (PALETTE - 1)]
+
+
+def readable_on(colour: Colour) -> Colour:
+    """Return black or white, whichever is further from a colour in brightness."""
+    red, green, blue = colour
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else PAPER
