@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from segmnv2.nn.conv import ConvNormAct, SameConv2d
+from segmnv2.nn.conv import ConvNormAct, PooledBatchNorm2d, SameConv2d
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
 NORM_EPS, NORM_MOMENTUM = 1e-3, 0.03
@@ -44,6 +44,6 @@ def _layers(in_channels: int, out_channels: int) -> Iterator[ConvNormAct]:
     ):
         yield ConvNormAct(
             SameConv2d(inputs, outputs, kernel, stride=2 if kernel == 3 else 1, groups=groups),
-            nn.BatchNorm2d(outputs, eps=NORM_EPS, momentum=NORM_MOMENTUM),
+            PooledBatchNorm2d(outputs, eps=NORM_EPS, momentum=NORM_MOMENTUM),  # the last map may be one value
             nn.ReLU6(inplace=True),
         )

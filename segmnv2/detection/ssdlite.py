@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 
@@ -15,6 +14,7 @@ from segmnv2.detection.boxes import TensorFlowBoxes
 from segmnv2.detection.extras import NORM_EPS, NORM_MOMENTUM
 from segmnv2.detection.features import SsdliteFeatures
 from segmnv2.errors import ConfigError
+from segmnv2.nn.conv import PooledBatchNorm2d
 
 COCO_CLASSES = 91
 """torchvision's number for COCO: its category ids, with gaps, and the background."""
@@ -59,7 +59,7 @@ def ssdlite(
     )
     features = SsdliteFeatures(network)
     boxes = TensorFlowBoxes(len(features.out_channels))
-    norm = partial(nn.BatchNorm2d, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+    norm = partial(PooledBatchNorm2d, eps=NORM_EPS, momentum=NORM_MOMENTUM)
     head = SSDLiteHead(features.out_channels, boxes.num_anchors_per_location(), num_classes, norm)
     usual = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
     return SSD(features, boxes, size, num_classes, head=head, **image_statistics(normalization), **{**usual, **options})

@@ -105,3 +105,12 @@ def test_values_that_are_not_possible_are_named() -> None:
     with pytest.raises(ConfigError, match="ssdlite has no option min_size; it has score_thresh"):
         build(min_size=3)
     assert "box_detections_per_img" in detector_options("faster_rcnn")
+
+
+@pytest.mark.parametrize("detector", ["ssdlite", "faster_rcnn"])
+def test_a_single_image_can_be_learnt_from(detector: str) -> None:
+    """SSDLite's last map is one value then, which has no variance."""
+    target = {"boxes": torch.tensor([[4.0, 4.0, 60.0, 60.0]]), "labels": torch.tensor([1])}
+    losses = build(detector).train()([torch.rand(3, 96, 96)], [target])
+    sum(losses.values()).backward()
+    assert torch.isfinite(sum(losses.values()))

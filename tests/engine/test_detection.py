@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,17 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from segmnv2.config import DetectionExperiment, DetectionOptimizerSection, parse_any_experiment
+from segmnv2.config import DetectionExperiment, DetectionOptimizerSection, parse_any_experiment, write_experiment
 from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.detection.file import load_detector
 from segmnv2.engine.detection import detection_rate, detection_timing
+from segmnv2.engine.evaluate_detector import evaluate_detector
 from segmnv2.engine.run import train
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
 from segmnv2.metrics.coco_ap import coco_ap
+from segmnv2.models.file import read_model_file
 from tests.coco_files import write_coco_boxes
 from tests.engine.tiny import ignore
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SECTION: dict[str, Any] = {
     "task": "detection",
@@ -129,3 +135,20 @@ def test_the_rate_falls_along_a_cosine_or_at_milestones() -> None:
 def test_epochs_are_counted_by_the_images_that_have_boxes(coco: Path) -> None:
     timing = detection_timing(tiny(coco, "epochs=3", "validation.every=0.5"), images=8)
     assert (timing.steps, timing.validate_every) == (12, 2)
+
+
+@pytest.mark.slow
+def test_two_processes_put_their_detections_together(coco: Path, tmp_path: Path) -> None:
+    """Three images are validated by two processes; what they say together is what one evaluation says."""
+    write_experiment(tmp_path / "tiny.yaml", tiny(coco, "optimizer.lr=0.05", "epochs=3", "validation.every=3"))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, str(ROOT / "tools/train.py"), str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes on 1 machine(s)" in done.stdout
+    last = tmp_path / "run" / "last.safetensors"
+    data = CocoBoxes.of_split(coco, "val2017")
+    result = evaluate_detector(load_detector(last), data)
+    assert result.precision.images == 3
+    assert result.precision.ap > 0
+    assert read_model_file(last)[1]["provenance"]["val_ap"] == pytest.approx(result.precision.ap, abs=1e-6)
