@@ -20,6 +20,25 @@ class FeatureInfo:
     stride: int
 
 
+class FeatureInfos(tuple[FeatureInfo, ...]):
+    """All feature maps of a backbone, finest first, with the questions that timm's ``feature_info`` answers."""
+
+    __slots__ = ()
+
+    def channels(self, index: int | Sequence[int] | None = None) -> int | list[int]:
+        """Return the channels of one map, of some, or of all."""
+        return self._ask("channels", index)
+
+    def reduction(self, index: int | Sequence[int] | None = None) -> int | list[int]:
+        """Return the stride of one map, of some, or of all."""
+        return self._ask("stride", index)
+
+    def _ask(self, what: str, index: int | Sequence[int] | None) -> int | list[int]:
+        if isinstance(index, int):
+            return int(getattr(self[index], what))
+        return [int(getattr(self[each], what)) for each in (range(len(self)) if index is None else index)]
+
+
 class Backbone(nn.Module, ABC):
     """A network from normalised images to feature maps, finest first.
 
@@ -39,9 +58,9 @@ class Backbone(nn.Module, ABC):
         """Map normalised images (b, 3, h, w) to feature maps (b, channels, ceil(h / stride), ceil(w / stride))."""
 
     @property
-    def feature_info(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps at the present output stride."""
-        return tuple(FeatureInfo(f.channels, min(f.stride, self.output_stride)) for f in self.nominal_features)
+    def feature_info(self) -> FeatureInfos:
+        """Channels and strides of the feature maps at the present output stride, also as timm asks for them."""
+        return FeatureInfos(FeatureInfo(f.channels, min(f.stride, self.output_stride)) for f in self.nominal_features)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Change the stride of the last feature map on the live network; the weights stay.

@@ -13,6 +13,7 @@ from segmnv2.backbones.nasnet import NASNet
 from segmnv2.backbones.resnet import resnet101
 from segmnv2.backbones.shufflenet_v1 import ShuffleNetV1
 from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
+from segmnv2.backbones.smp import SmpBackbone
 from segmnv2.backbones.timm import TimmBackbone
 from segmnv2.errors import ConfigError
 
@@ -23,10 +24,14 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet101": resnet101,
     "shufflenet_v1": ShuffleNetV1,
     "shufflenet_v2": ShuffleNetV2,
+    "smp": SmpBackbone,
     "timm": TimmBackbone,
 }
 
-EXAMPLES = {"timm": "model='resnet50'"}
+FOREIGN = ("smp", "timm")
+"""Backbones that stand for another library's networks."""
+
+EXAMPLES = {"smp": "encoder='resnet34'", "timm": "model='resnet50'"}
 """For backbones that cannot do without an argument, how it is given."""
 
 

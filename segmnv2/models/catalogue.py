@@ -29,6 +29,7 @@ _SUMMARIES = {
     "resnet101": "ResNet-101 as DeepLab's beta variant, with ASPP a row of the paper's Table 7",
     "shufflenet_v1": "ShuffleNet, of the paper's Table 4",
     "shufflenet_v2": "torchvision's ShuffleNetV2",
+    "smp": "any encoder of segmentation_models_pytorch, as encoder='resnet34'",
     "timm": "any convolutional pyramid of timm, as model='resnet50'",
 }
 """For each backbone, what a network on it is."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segmnv2.backbones.smp import smp_normalization
 from segmnv2.backbones.timm import timm_normalization
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
@@ -17,7 +18,7 @@ from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 
 PRETRAINED = "pretrained"
-"""The argument of timm's backbones that fetches weights."""
+"""The argument of timm's and smp's backbones that fetches weights."""
 
 
 def create_model(
@@ -77,7 +78,9 @@ def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usual_normalization(options: Mapping[str, Any]) -> Normalization:
-    """Return how fresh networks on such a backbone normalise: as timm's weights want it, or to -1..1."""
+    """Return how fresh networks on such a backbone normalise: as timm's or smp's weights want it, or to -1..1."""
     if not options.get(PRETRAINED):
         return TENSORFLOW_NORMALIZATION
+    if "encoder" in options:
+        return Normalization(*smp_normalization(options["encoder"], options[PRETRAINED]))
     return Normalization(*timm_normalization(options["model"]))

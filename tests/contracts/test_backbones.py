@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models import FeatureInfo as TimmFeatureInfo
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, create_backbone
@@ -22,11 +23,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet101": {"units": (2, 2, 2, 3)},
     "shufflenet_v1": {"width": 0.5},
     "shufflenet_v2": {"width": 0.5},
+    "smp": {"encoder": "resnet18"},
     "timm": {"model": "resnet18"},
 }
 """Options that keep what costs time small; the whole networks are traced for channels and strides."""
 
-NEEDED: dict[str, dict[str, Any]] = {"timm": {"model": "resnet50"}}
+NEEDED: dict[str, dict[str, Any]] = {"smp": {"encoder": "resnet50"}, "timm": {"model": "resnet50"}}
 
 
 def small(name: str, output_stride: int) -> Backbone:
@@ -46,6 +48,18 @@ def test_features_have_the_stated_channels_and_strides(name: str, output_stride:
     for feature, info in zip(features, backbone.feature_info, strict=True):
         assert feature.shape == (1, info.channels, -(-97 // info.stride), -(-65 // info.stride))
     assert backbone.feature_info[-1].stride == output_stride
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_feature_info_answers_as_timms_does(name: str) -> None:
+    backbone = small(name, 16)
+    info = backbone.feature_info
+    theirs = TimmFeatureInfo(
+        [{"num_chs": f.channels, "reduction": f.stride, "module": ""} for f in info], tuple(range(len(info)))
+    )
+    for index in (None, 0, -1, [0, 1]):
+        assert info.channels(index) == theirs.channels(index)
+        assert info.reduction(index) == theirs.reduction(index)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,9 +15,10 @@ from segmnv2.models.zoo import create_model
 
 
 def test_every_name_builds_what_it_says() -> None:
+    needed = {"timm": {"model": "resnet18"}, "smp": {"encoder": "resnet18"}}
     for name in segmnv2.list_models():
         with torch.device("meta"):
-            model = segmnv2.create_model(name, **({"model": "resnet18"} if "timm" in name else {}))
+            model = segmnv2.create_model(name, **needed.get(name.split("_")[1], {}))
         assert model.num_classes == 21
         assert model.labels == segmnv2.VOC_LABELS
         assert f"deeplabv3_{MODELS[name].backbone}" == name.removesuffix("_aspp")

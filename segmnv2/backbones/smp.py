@@ -1,0 +1,232 @@
+"""Any encoder of segmentation_models_pytorch (smp) as a feature extractor."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.backbones.base import Backbone, FeatureInfo
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
+
+NATIVE_STRIDE = max(OUTPUT_STRIDES)
+TIMM = "tu-"
+"""What smp's names of timm's models begin with."""
+
+PROBE = (2 * NATIVE_STRIDE, 3 * NATIVE_STRIDE)
+"""Sides of the image that an encoder is tried with, in pixels."""
+
+Triple = tuple[float, float, float]
+
+
+class SmpBackbone(Backbone):
+    """An encoder of smp of full depth: its maps at strides 2 to 32, as many as it has.
+
+    Every size of image is taken: it is padded with zeros, the mean colour, at the right and at the bottom to the
+    multiples of 32 that smp wants, and the maps are cropped to ceil(side / stride).
+
+    Output strides below 32 are made by this library and not by smp, whose function dilates the first layers of a stage
+    by the rate of the later ones: here the layer that strode keeps the rate from before it. Finer features contain the
+    coarser ones exactly in plain convolutional encoders (resnet, resnext, mobilenet_v2, mobileone, dpn); squeeze and
+    excitation, attention and padding that depends on the size (se-, efficientnet, skresnet, mit) keep them about so.
+    """
+
+    def __init__(self, *, encoder: str, pretrained: str | None = None, output_stride: int = 32) -> None:
+        """Build the encoder.
+
+        Args:
+            encoder: one of ``segmentation_models_pytorch.encoders.get_encoder_names()``.
+            pretrained: name of smp's weights for it, as ``"imagenet"``, downloaded when the cache has none.
+            output_stride: 8, 16 or 32; encoders that stride by pooling have 32 alone.
+
+        Raises:
+            ConfigError: an unknown encoder or name of weights, or one that cannot have the output stride.
+            WeightsError: the weights could not be had.
+        """
+        super().__init__()
+        check_output_stride(output_stride)
+        _check_name(encoder, pretrained)
+        self.encoder = encoder
+        self.network = _build(encoder, pretrained)
+        strides = [2**depth for depth in range(len(self.network.out_channels))]
+        channels = [int(each) for each in self.network.out_channels]
+        self._taps = [depth for depth in range(1, len(strides)) if channels[depth]]  # some begin at stride 4
+        self._nominal = tuple(FeatureInfo(channels[depth], strides[depth]) for depth in self._taps)
+        self._layers = _striding_stages(self.network)
+        self.output_stride = NATIVE_STRIDE
+        self.set_output_stride(output_stride)
+
+    @property
+    def nominal_features(self) -> tuple[FeatureInfo, ...]:
+        """Channels and strides of the feature maps as they are without any dilation."""
+        return self._nominal
+
+    def _apply_output_stride(self, output_stride: int) -> None:
+        self._set_rates(output_stride)
+        reason = self._misfit(output_stride)
+        if reason:
+            self._set_rates(self.output_stride)
+            raise ConfigError(
+                f"output_stride {output_stride} is not possible with smp's {self.encoder!r} ({reason}); "
+                f"use {NATIVE_STRIDE}, or another encoder, as resnet34"
+            )
+
+    def _set_rates(self, output_stride: int) -> None:
+        rate = 1
+        for stage_stride, layers in self._layers.items():
+            undone = stage_stride > output_stride
+            before, rate = rate, 2 * rate if undone else rate
+            strode = False
+            for each in layers:
+                strides = each.stride != (1, 1)
+                each.set_rate((1, 1) if undone else each.stride, before if strides or not strode else rate)
+                strode = strode or strides
+
+    def _misfit(self, output_stride: int) -> str:
+        """Return why the maps are not those that the output stride asks for, or nothing."""
+        if output_stride != NATIVE_STRIDE and not self._layers:
+            return "it strides by other layers than convolutions"
+        first = next(self.network.parameters())
+        training = self.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                maps = self.network(first.new_zeros(1, 3, *PROBE))
+        except (RuntimeError, AssertionError) as error:
+            return str(error).splitlines()[0]
+        finally:
+            self.network.train(training)
+        for depth, info in zip(self._taps, self._nominal, strict=True):
+            stride = min(info.stride, output_stride)
+            if tuple(maps[depth].shape[-2:]) != tuple(side // stride for side in PROBE):
+                return f"a map comes out at {tuple(maps[depth].shape[-2:])} of {PROBE} pixels"
+        return ""
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
+        """Map normalised images (b, 3, h, w), by :func:`smp_normalization`, to the feature maps, finest first."""
+        height, width = x.shape[-2:]
+        bottom, right = (-side % NATIVE_STRIDE for side in (height, width))
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom))
+        maps = self.network(x)
+        sizes = [(-(-height // info.stride), -(-width // info.stride)) for info in self.feature_info]
+        return tuple(maps[depth][..., :h, :w] for depth, (h, w) in zip(self._taps, sizes, strict=True))
+
+
+def smp_normalization(encoder: str, pretrained: str | None) -> tuple[Triple, Triple]:
+    """Return mean and standard deviation, each red, green, blue in 0..255, that smp's weights were trained with.
+
+    Args:
+        encoder: name of the encoder.
+        pretrained: name of its weights; without any, ImageNet's usual ones.
+
+    Raises:
+        WeightsError: the weights' description could not be had.
+    """
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    scale = 255.0
+    if pretrained:
+        from segmentation_models_pytorch.encoders import get_preprocessing_params
+
+        try:
+            found = get_preprocessing_params(encoder, pretrained)
+        except (OSError, ValueError) as error:  # the Hub's own errors derive from these
+            raise _unavailable(encoder, pretrained, error) from error
+        mean, std = found["mean"], found["std"]
+        scale = 255.0 / float(found["input_range"][1])
+    (r, g, b), (x, y, z) = mean, std
+    return (scale * r, scale * g, scale * b), (scale * x, scale * y, scale * z)
+
+
+def _check_name(encoder: str, pretrained: str | None) -> None:
+    from segmentation_models_pytorch.encoders import encoders
+
+    if encoder.startswith(TIMM):
+        raise ConfigError(
+            f"backbone.encoder {encoder!r} is timm's {encoder.removeprefix(TIMM)!r}; use the backbone timm "
+            f"(deeplabv3_timm) with model={encoder.removeprefix(TIMM)!r}"
+        )
+    if encoder not in encoders:
+        near = get_close_matches(encoder, encoders, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "smp.encoders.get_encoder_names() has them all"
+        raise ConfigError(f"backbone.encoder {encoder!r} is not an encoder of the installed smp; {hint}")
+    known = encoders[encoder]["pretrained_settings"]
+    if pretrained is not None and pretrained not in known:
+        raise ConfigError(
+            f"backbone.pretrained {pretrained!r} is not possible for smp's {encoder!r}; give {' or '.join(known)}, or "
+            "null for none"
+        )
+
+
+def _build(encoder: str, pretrained: str | None) -> Any:
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`timm-` encoders are deprecated", DeprecationWarning)
+        try:
+            return get_encoder(encoder, weights=pretrained)
+        except (OSError, ValueError) as error:  # the Hub's own errors derive from these
+            if pretrained is None:
+                raise
+            raise _unavailable(encoder, pretrained, error) from error
+
+
+def _unavailable(encoder: str, pretrained: str, error: Exception) -> WeightsError:
+    reason = " ".join(str(error).split())
+    return WeightsError(
+        f"weights {pretrained!r} of smp's {encoder!r} could not be had ({reason}); give pretrained: null, or download "
+        "them once with network access"
+    )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of any kind, as it is without dilation.
+
+    Attributes:
+        conv: the layer.
+        stride: its step.
+        dilation: distance of its taps.
+        padding: around the map.
+        static: layer that pads in its place, in EfficientNets.
+    """
+
+    conv: Any
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: Any
+    static: nn.Module | None
+
+    def set_rate(self, stride: tuple[int, ...], rate: int) -> None:
+        """Set step and distance of the taps, ``rate`` times its own, and the padding that goes with them."""
+        self.conv.stride, self.conv.dilation = stride, tuple(rate * own for own in self.dilation)
+        unchanged = stride == self.stride and rate == 1
+        sides = zip(self.conv.kernel_size, self.conv.dilation, strict=True)
+        self.conv.padding = self.padding if unchanged else tuple(reach * (side - 1) // 2 for side, reach in sides)
+        if self.static is not None:
+            self.conv.static_padding = self.static if unchanged else nn.Identity()
+
+
+def _striding_stages(network: Any) -> dict[int, list[Layer]]:
+    """Return the convolutions of the stages that end at strides 16 and 32, in order; none if smp does not know them."""
+    try:
+        stages: dict[int, Any] = network.get_stages()
+    except NotImplementedError:
+        return {}
+    return {stride: [Layer(*each) for each in _convolutions(modules)] for stride, modules in sorted(stages.items())}
+
+
+def _convolutions(modules: Any) -> Iterator[tuple[Any, ...]]:
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                static = getattr(layer, "static_padding", None)
+                yield layer, tuple(layer.stride), tuple(layer.dilation), layer.padding, static

@@ -1,0 +1,1 @@
+"""This library's parts in the forms that other libraries take."""
