@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segmnv2.backbones.registry import create_backbone
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
+    from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
+    from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.predictor import Prediction, Predictor
     from segmnv2.labels import VOC_LABELS, LabelSet
     from segmnv2.models.catalogue import list_models
@@ -40,13 +42,17 @@ _HOMES = {
     "create_block": "nn.block_family",
     "create_classifier": "models.classifier",
     "create_model": "models.zoo",
+    "from_pretrained": "hub.publish",
     "import_checkpoint": "models.convert",
     "list_models": "models.catalogue",
     "load_classifier": "models.classifier_file",
     "load_model": "models.file",
     "load_weights": "models.file",
+    "push_to_hub": "hub.publish",
+    "resolve_weights": "hub.resolve",
     "save_classifier": "models.classifier_file",
     "save_model": "models.file",
+    "save_pretrained": "hub.publish",
 }
 
 __all__ = [
@@ -66,13 +72,17 @@ __all__ = [
     "create_block",
     "create_classifier",
     "create_model",
+    "from_pretrained",
     "import_checkpoint",
     "list_models",
     "load_classifier",
     "load_model",
     "load_weights",
+    "push_to_hub",
+    "resolve_weights",
     "save_classifier",
     "save_model",
+    "save_pretrained",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segmnv2.assembly.naming import naming
+from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import ClassificationExperiment, ClassifierSection
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.data.image_transforms import CentralTransform, CropTransform
@@ -60,9 +60,9 @@ def build_classifier(
         model = create_classifier(
             section.name,
             class_names=class_names,
-            weights=section.weights if initial_weights else None,
+            weights=given_weights(section.weights, initial_weights),
             keep_logits=section.keep_logits,
-            backbone_weights=section.backbone_weights if initial_weights else None,
+            backbone_weights=given_weights(section.backbone_weights, initial_weights),
             **(options if initial_weights else without_pretrained(options)),
         )
     if section.norm_momentum is not None:

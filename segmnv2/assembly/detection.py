@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segmnv2.assembly.naming import naming
+from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import BoxSource, CocoSource, DetectionExperiment, DetectorSection
 from segmnv2.data.box_transforms import BoxTransform
 from segmnv2.data.coco_boxes import CocoBoxes
@@ -12,6 +12,7 @@ from segmnv2.data.transforms import ColourJitter
 from segmnv2.detection.detector import Detector, create_detector
 from segmnv2.detection.file import load_detector_weights
 from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.zoo import without_pretrained
 
 
@@ -82,12 +83,12 @@ def build_detector(
             class_names=class_names,
             size=section.size,
             output_stride=section.output_stride,
-            backbone_weights=section.backbone_weights if initial_weights else None,
+            backbone_weights=given_weights(section.backbone_weights, initial_weights),
             backbone_options=options if initial_weights else without_pretrained(options),
             **section.options,
         )
         if section.weights is not None and initial_weights:
-            load_detector_weights(model, section.weights, keep_logits=section.keep_logits)
+            load_detector_weights(model, resolve_weights(section.weights), keep_logits=section.keep_logits)
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)
     if section.norms == "frozen":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segmnv2.assembly.naming import naming
+from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import CocoVocSource, DataSource, Experiment, FolderSource, ModelSection, ShapesSource
 from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.folder import FolderSegmentation
@@ -81,9 +81,9 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
             section.name,
             output_stride=section.output_stride,
             labels=labels,
-            weights=section.weights if initial_weights else None,
+            weights=given_weights(section.weights, initial_weights),
             keep_logits=section.keep_logits,
-            backbone_weights=section.backbone_weights if initial_weights else None,
+            backbone_weights=given_weights(section.backbone_weights, initial_weights),
             **(options if initial_weights else without_pretrained(options)),
         )
     if section.norm_momentum is not None:

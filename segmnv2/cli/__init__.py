@@ -18,6 +18,7 @@ from segmnv2.cli.prepare_coco import prepare_coco
 from segmnv2.cli.prepare_voc import prepare_voc
 from segmnv2.cli.report import report
 from segmnv2.cli.train import train
+from segmnv2.cli.weights import push, weights
 from segmnv2.errors import SegmnError
 
 BAD_INPUT = 2
@@ -40,6 +41,8 @@ app.command("demo")(demo)
 app.command("check-data")(check_data)
 app.command("prepare-voc")(prepare_voc)
 app.command("prepare-coco")(prepare_coco)
+app.add_typer(weights, name="weights")
+app.command("push")(push)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,13 @@ class DatasetKind(str, Enum):
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Safetensors file of `segmnv2 import` or `segmnv2 train`.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            help="Safetensors file of `segmnv2 import` or `segmnv2 train`, a name of `segmnv2 weights`, or owner/name "
+            "on the Hugging Face Hub."
+        ),
+    ],
     dataset: Annotated[
         DatasetKind,
         typer.Option(
@@ -73,11 +79,13 @@ def evaluate(
     from rich.markdown import Markdown
 
     from segmnv2.atomic import check_writable
+    from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.evaluate_classifier import evaluate_classifier
     from segmnv2.cli.evaluate_detector import evaluate_detector
     from segmnv2.cli.options import parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.engine.evaluate import evaluate as run
+    from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import SCALES
     from segmnv2.inference.predictor import check_device
@@ -85,6 +93,7 @@ def evaluate(
 
     if json_out is not None:
         check_writable(json_out)
+    weights = resolve_weights(weights, track=byte_progress)
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     masks = {
         "--output-stride": output_stride,

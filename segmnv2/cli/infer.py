@@ -23,7 +23,12 @@ def infer(
         ),
     ],
     weights: Annotated[
-        Path, typer.Option(help="Model file (.safetensors), of `segmnv2 import` or of training.", show_default=False)
+        Path,
+        typer.Option(
+            help="Model file (.safetensors) of `segmnv2 import` or of training, a name of `segmnv2 weights`, or "
+            "owner/name on the Hugging Face Hub.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path,
@@ -65,7 +70,9 @@ def infer(
 
     A file that cannot be read is reported and the rest goes on; the exit code is then 2.
     """
+    from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.progress import image_progress
+    from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.files import infer_files
     from segmnv2.inference.media import list_images
     from segmnv2.models.file import read_kind
@@ -78,6 +85,7 @@ def infer(
         "--opacity": opacity,
         "--confidence": confidence,
     }
+    weights = resolve_weights(weights, track=byte_progress)
     prepare = _detector if read_kind(weights) == "detector" else _segmenter
     predictor, write, own = prepare(weights, out, overlay, device, segmentation, {"--threshold": threshold})
     paths = list_images(inputs, recursive=recursive, exclude=own)

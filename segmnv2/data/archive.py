@@ -61,7 +61,7 @@ def unpack(
     Args:
         archive: a tar (plain, gzip, bzip2, xz) or zip file.
         target: what the folder becomes; its parents are made.
-        inside: path of the folder in the archive, as ``VOCdevkit/VOC2012``.
+        inside: path of the folder in the archive, as ``VOCdevkit/VOC2012``; empty for all of it.
         wanted: which files, by their path below ``inside``.
         track: told of bytes of the archive, for a progress bar.
 
@@ -179,6 +179,8 @@ def _name_below(archive: Path, member: Member, inside: str) -> str | None:
     odd = name.startswith("/") or "\\" in name or "\0" in name or ":" in parts[0]
     if odd or (name not in ("", ".") and not {"", ".", ".."}.isdisjoint(parts)):
         raise DatasetError(f"{archive}: {member.name!r} leads out of the folder it is unpacked to; {_UNTRUSTED}")
+    if not inside:
+        return name
     return name.removeprefix(f"{inside}/") if name.startswith(f"{inside}/") else None
 
 

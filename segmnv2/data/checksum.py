@@ -12,9 +12,14 @@ from segmnv2.errors import DatasetError
 CHUNK = 1 << 20
 
 
-def file_sha256(path: Path, track: Track = untracked, *, name: str | None = None) -> str:
-    """Return a file's SHA-256, hexadecimal; the progress bar says ``name``, or the file's own."""
-    digest = hashlib.sha256()
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256, hexadecimal."""
+    return file_checksum(path, "sha256")
+
+
+def file_checksum(path: Path, algorithm: str, track: Track = untracked, *, name: str | None = None) -> str:
+    """Return a file's checksum, hexadecimal; the progress bar says ``name``, or the file's own."""
+    digest = hashlib.new(algorithm)
     with path.open("rb") as file, track(f"check {name or path.name}", path.stat().st_size) as advance:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
@@ -24,7 +29,9 @@ def file_sha256(path: Path, track: Track = untracked, *, name: str | None = None
 
 def matches(archive: Archive, path: Path, track: Track = untracked) -> bool:
     """Tell whether a file has an archive's size and checksum."""
-    return path.stat().st_size == archive.size and file_sha256(path, track, name=archive.name) == archive.sha256
+    if path.stat().st_size != archive.size:
+        return False
+    return file_checksum(path, archive.algorithm, track, name=archive.name) == archive.checksum
 
 
 def check_archive(archive: Archive, path: Path, track: Track = untracked, *, source: str | None = None) -> None:
@@ -50,9 +57,10 @@ def check_archive(archive: Archive, path: Path, track: Track = untracked, *, sou
     if size != archive.size:
         part = "truncated" if size < archive.size else "another file"
         raise DatasetError(f"{path}: has {size} bytes, {archive.name} has {archive.size}: it is {part}; {remedy}")
-    found = file_sha256(path, track)
-    if found != archive.sha256:
+    found = file_checksum(path, archive.algorithm, track)
+    if found != archive.checksum:
+        title = archive.algorithm.upper().replace("SHA", "SHA-")
         raise DatasetError(
-            f"{path}: its SHA-256 is {found}, that of {archive.name} is {archive.sha256}: it is damaged or another "
+            f"{path}: its {title} is {found}, that of {archive.name} is {archive.checksum}: it is damaged or another "
             f"file; {remedy}"
         )

@@ -1,4 +1,4 @@
-"""The official archives of data sets: where they are, how large, and the checksum that they must have."""
+"""Published archives: where they are, how large, and the checksum that they must have; those of the data sets."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a data set's publisher offers.
+    """A file that a publisher offers.
 
     Attributes:
         name: name of the file, by which it is looked for on disk and on a mirror.
         url: the publisher's address.
         size: bytes.
-        sha256: checksum, hexadecimal.
+        checksum: SHA-256 or SHA-384, hexadecimal; the length tells which.
     """
 
     name: str
     url: str
     size: int
-    sha256: str
+    checksum: str
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the checksum's algorithm, as hashlib has it."""
+        return {64: "sha256", 96: "sha384"}[len(self.checksum)]
 
     def __str__(self) -> str:
         return f"{self.name} ({gigabytes(self.size)}, {self.url})"

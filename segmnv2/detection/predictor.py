@@ -19,6 +19,7 @@ from segmnv2.detection.detector import Detector
 from segmnv2.detection.drawing import draw_boxes
 from segmnv2.detection.file import load_detector
 from segmnv2.errors import ConfigError
+from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.files import OVERLAYS, overlay_ending, save_picture
 from segmnv2.inference.predictor import check_device, load_pixels
 
@@ -91,13 +92,13 @@ class BoxPredictor:
     def load(
         cls, path: str | Path, *, threshold: float = THRESHOLD, device: str | torch.device = "cpu"
     ) -> BoxPredictor:
-        """Build the predictor of a detector's file.
+        """Build the predictor of a detector's file, or of ``owner/name`` on the Hugging Face Hub.
 
         Raises:
             ConfigError: as for the constructor.
             WeightsError: the file is missing or damaged, or holds no detector.
         """
-        return cls(load_detector(path), threshold=threshold, device=device)
+        return cls(load_detector(resolve_weights(path)), threshold=threshold, device=device)
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> BoxPrediction:
         """Find the things in a picture.

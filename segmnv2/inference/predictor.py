@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from segmnv2.data.image_file import read_image, rgb_array
 from segmnv2.data.mask_file import write_mask
 from segmnv2.errors import ConfigError, MediaError
+from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
@@ -102,7 +103,8 @@ class Predictor:
         """Build the predictor of a model file.
 
         Args:
-            path: safetensors file of ``segmnv2 import`` or of training.
+            path: safetensors file of ``segmnv2 import`` or of training, a short name as ``voc_mobilenet_v2``, or
+                ``owner/name`` on the Hugging Face Hub; see :func:`segmnv2.hub.resolve.resolve_weights`.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             output_stride: 8, 16 or 32 in place of the file's own; smaller is finer and slower.
             size: as for the constructor.
@@ -115,7 +117,7 @@ class Predictor:
         """
         check_size(size)
         found = check_device(device)
-        model = load_model(path, output_stride=output_stride)
+        model = load_model(resolve_weights(path), output_stride=output_stride)
         return cls(model.to(found), size=size, multi_scale=multi_scale, flip=flip)
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> Prediction:

@@ -136,7 +136,7 @@ def test_a_wrong_checksum_names_both_and_keeps_the_file_apart(server: Server, tm
     server.archive("a.tar", OTHER)
     with pytest.raises(DatasetError) as caught:
         fetch_archive(right, tmp_path)
-    for part in (wrong.sha256, right.sha256, "a.tar.rejected", right.url, "--mirror"):
+    for part in (wrong.checksum, right.checksum, "a.tar.rejected", right.url, "--mirror"):
         assert part in str(caught.value)
     assert names(tmp_path) == ["a.tar.rejected"]
     server.archive("a.tar", CONTENT)

@@ -1,0 +1,65 @@
+"""``segmnv2 weights``: published weights by name, fetched into the cache; ``segmnv2 push``: the way to the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segmnv2.cli.options import Mirror
+
+weights = typer.Typer(help="Published weights: list them, fetch them, tell where they are.", no_args_is_help=True)
+
+
+@weights.command("list")
+def list_weights() -> None:
+    """List the names, what they stand for and whether they are in the cache."""
+    from segmnv2.hub.cache import Entry, cache_folder
+    from segmnv2.hub.published import PUBLISHED
+
+    for name, published in PUBLISHED.items():
+        there = Entry(cache_folder(), name).path.is_file()
+        size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and not there else ""
+        typer.echo(
+            f"{name}: {published.summary} ({published.licence}); {'in the cache' if there else 'not here'}{size}"
+        )
+        typer.echo(f"    {published.origin}")
+    typer.echo(f"cache: {cache_folder()}")
+
+
+@weights.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name of `segmnv2 weights list`, or owner/name on the Hub.")],
+    mirror: Mirror = None,
+) -> None:
+    """Fetch weights into the cache, check them, and print where they are.
+
+    What is there already is used; an interrupted download goes on where it was.
+    """
+    from segmnv2.cli.byte_progress import byte_progress
+    from segmnv2.hub.resolve import resolve_weights
+
+    typer.echo(resolve_weights(name, mirror=mirror, track=byte_progress))
+
+
+def push(
+    source: Annotated[str, typer.Argument(help="File of weights, of any kind that this library writes.")],
+    name: Annotated[str, typer.Argument(help="owner/name of the repository; made if it does not exist.")],
+    licence: Annotated[str, typer.Option(help="Identifier of the weights' licence, as apache-2.0.")],
+    evaluation: Annotated[
+        Path | None, typer.Option(help="What `segmnv2 evaluate --json` wrote; goes into the card.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+    dry_run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what would be pushed to this folder, and push nothing.")
+    ] = None,
+) -> None:
+    """Publish weights on the Hugging Face Hub, with their description and a card."""
+    from segmnv2.hub.publish import push_to_hub, save_pretrained
+
+    if dry_run is not None:
+        typer.echo(save_pretrained(source, dry_run, name=name, licence=licence, evaluation=evaluation))
+        return
+    typer.echo(push_to_hub(source, name, licence=licence, evaluation=evaluation, private=private, revision=revision))

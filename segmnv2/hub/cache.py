@@ -1,0 +1,106 @@
+"""Where weights are kept on this machine, and whether what lies there is what was put there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from segmnv2.atomic import atomic_path
+from segmnv2.data.checksum import file_sha256
+from segmnv2.errors import WeightsError
+
+FOLDER, XDG, OFFLINE = "SEGMNV2_CACHE", "XDG_CACHE_HOME", ("SEGMNV2_OFFLINE", "HF_HUB_OFFLINE")
+TRUE = ("1", "on", "yes", "true")
+
+
+def cache_folder() -> Path:
+    """Return ``$SEGMNV2_CACHE``, else ``$XDG_CACHE_HOME/segmnv2``, else ``~/.cache/segmnv2``."""
+    own, general = os.environ.get(FOLDER), os.environ.get(XDG)
+    if own:
+        return Path(own).expanduser()
+    return (Path(general).expanduser() if general else Path.home() / ".cache") / "segmnv2"
+
+
+def is_offline() -> bool:
+    """Tell whether ``SEGMNV2_OFFLINE`` or ``HF_HUB_OFFLINE`` asks for no network."""
+    return any(os.environ.get(name, "").lower() in TRUE for name in OFFLINE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of weights in the cache, with a note beside it that holds its checksum.
+
+    Attributes:
+        folder: of the cache.
+        name: of the weights.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or would be."""
+        return self.folder / "weights" / f"{self.name}.safetensors"
+
+    @property
+    def note(self) -> Path:
+        """Where its checksum is."""
+        return self.path.with_suffix(".json")
+
+    @property
+    def downloads(self) -> Path:
+        """Where archives grow and wait."""
+        return self.folder / "downloads"
+
+    def fault(self) -> str | None:
+        """Return what is wrong with the file, or ``None`` if it is there and whole; an empty text if it is missing."""
+        if not self.path.is_file():
+            return ""
+        try:
+            stated = json.loads(self.note.read_text(encoding="utf-8"))["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "the note with its checksum is missing or damaged"
+        found = file_sha256(self.path)
+        return None if found == stated else f"its SHA-256 is {found}, noted is {stated}: it is damaged"
+
+    def keep(self, made: Path, origin: dict[str, str]) -> None:
+        """Move a complete file into its place, with its note.
+
+        Raises:
+            WeightsError: the folder cannot be written.
+        """
+        try:
+            with atomic_path(self.note) as partial:
+                partial.write_text(json.dumps({**origin, "sha256": file_sha256(made)}, indent=1), encoding="utf-8")
+            made.replace(self.path)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process fetch the same meanwhile.
+
+        Raises:
+            WeightsError: the folder cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path.with_suffix(".lock"))
+            lock.acquire()
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _unwritable(folder: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"{folder}: cannot be written ({error}); name another folder for weights by {FOLDER}")

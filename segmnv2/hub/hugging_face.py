@@ -1,0 +1,109 @@
+"""Repositories on the Hugging Face Hub: fetched once, checked, and used from its client's cache without a network."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from segmnv2.data.checksum import file_sha256
+from segmnv2.errors import WeightsError
+from segmnv2.hub.cache import is_offline
+from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LIBRARY = "segmnv2"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_own_repository(folder: Path) -> bool:
+    """Tell whether a folder has this library's format rather than transformers' or timm's."""
+    return read_json(folder / CONFIG).get("library_name") == LIBRARY
+
+
+def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
+    """Return the folder of a repository in the client's cache, and the commit that it is of.
+
+    Interrupted downloads go on where they were. The weights' checksum is compared with the one in ``config.json`` in
+    repositories of this library, and with the Hub's own in others; a file that is damaged is fetched once more.
+
+    Args:
+        name: ``owner/name``.
+        revision: branch, tag or commit; the main branch by default.
+
+    Raises:
+        WeightsError: there is no such repository or file, it can be had neither from the Hub nor from the cache, or the
+            checksum is wrong.
+    """
+    folder = _fetch(name, CONFIG, revision).parent
+    commit = folder.name
+    if is_own_repository(folder):
+        _checked(name, WEIGHTS, commit)
+        return folder, commit
+    _optional(name, "preprocessor_config.json", commit)
+    if _optional(name, WEIGHT_FILES[0], commit) is None:
+        _checked(name, WEIGHT_FILES[1], commit)
+    else:
+        _checked(name, WEIGHT_FILES[0], commit)
+    return folder, commit
+
+
+def check_weights(folder: Path) -> str | None:
+    """Return what is wrong with the weights in a folder of this library's format or of the client's cache, if anything.
+
+    Raises:
+        WeightsError: ``config.json`` is missing or damaged.
+    """
+    values = read_json(folder / CONFIG)
+    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if path is None:
+        return f"{folder} has no {WEIGHTS}"
+    stated = values.get("sha256") if values.get("library_name") == LIBRARY else path.resolve().name
+    if not isinstance(stated, str) or not SHA256.fullmatch(stated):
+        return None  # no checksum is known
+    found = file_sha256(path)
+    return None if found == stated else f"{path}: its SHA-256 is {found}, it should be {stated}: it is damaged"
+
+
+def _checked(name: str, file: str, commit: str) -> Path:
+    path = _fetch(name, file, commit)
+    fault = check_weights(path.parent)
+    if fault and not is_offline():
+        path = _fetch(name, file, commit, again=True)
+        fault = check_weights(path.parent)
+    if fault:
+        raise WeightsError(
+            f"{fault}; the repository {name} or the way to it is at fault: delete the file and try again later, or ask "
+            "its owner"
+        )
+    return path
+
+
+def _optional(name: str, file: str, commit: str) -> Path | None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return _fetch(name, file, commit)
+    except WeightsError as error:
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
+
+
+def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    places: dict[str, Any] = {"cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT")}
+    try:
+        path = hf_hub_download(
+            name, file, revision=revision, force_download=again, local_files_only=is_offline(), **places
+        )
+    except (OSError, ValueError) as error:  # the client's own errors derive from these
+        reason = " ".join(str(error).split())
+        where = f"{name}@{revision}" if revision else name
+        raise WeightsError(
+            f"{where}: {file} can be had neither from the Hugging Face Hub nor from its cache ({reason}); check the "
+            "spelling, the network, and for private repositories the token (`hf auth login`)"
+        ) from error
+    return Path(path)

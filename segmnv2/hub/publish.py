@@ -1,0 +1,208 @@
+"""A folder that the Hugging Face Hub understands, and its way there and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segmnv2.atomic import atomic_path
+from segmnv2.data.checksum import file_sha256
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.hub.card import build_card
+from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
+from segmnv2.hub.resolve import resolve_weights
+from segmnv2.models.classifier import Classifier
+from segmnv2.models.classifier_file import load_classifier, save_classifier
+from segmnv2.models.cost import count_parameters, trace_madds
+from segmnv2.models.file import load_model, read_kind, read_model_file, save_model
+from segmnv2.models.segmenter import Segmenter
+
+FORMAT = 1
+SIZE = 513
+"""Side of the image that multiply-adds are told for, in pixels."""
+
+Source = Segmenter | Classifier | str | Path
+
+
+def save_pretrained(
+    source: Source,
+    folder: str | Path,
+    *,
+    name: str,
+    licence: str,
+    evaluation: Mapping[str, Any] | str | Path | None = None,
+) -> Path:
+    """Write what a repository on the Hub holds: ``model.safetensors``, ``config.json`` and the card, ``README.md``.
+
+    Args:
+        source: a network that was built by name, or a file of any kind that this library wrote.
+        folder: where; made if need be, its files of these names replaced.
+        name: ``owner/name`` of the repository, told in the card.
+        licence: identifier of the weights' licence, as ``apache-2.0``.
+        evaluation: what ``segmnv2 evaluate --json`` wrote, or its file: its protocol and figures go into the card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: the network was joined from parts, the evaluation is of another kind, or the name is no
+            repository's.
+        WeightsError: the file cannot be read, or the folder not be written.
+    """
+    if name.count("/") != 1 or not all(name.split("/")):
+        raise ConfigError(f"repository {name!r} is not possible; give owner/name")
+    told = _read_evaluation(evaluation)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / WEIGHTS
+        _write_weights(source, weights)
+        metadata = read_model_file(weights)[1]
+        config: dict[str, Any] = {
+            "library_name": LIBRARY,
+            "format": FORMAT,
+            **{key: metadata[key] for key in ("kind", "architecture", "normalization", "labels") if key in metadata},
+            "sha256": file_sha256(weights),
+            "size": weights.stat().st_size,
+        }
+        card = build_card(
+            name,
+            config,
+            _costs(weights, str(config["kind"])),
+            licence=licence,
+            evaluation=told,
+            provenance=metadata.get("provenance") or {},
+        )
+        for file, text in ((CONFIG, json.dumps(config, indent=1) + "\n"), ("README.md", card)):
+            with atomic_path(folder / file) as partial:
+                partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{folder}: cannot be written ({error}); choose a folder with room and access") from error
+    return folder
+
+
+def push_to_hub(
+    source: Source,
+    name: str,
+    *,
+    licence: str,
+    evaluation: Mapping[str, Any] | str | Path | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    message: str = "Upload weights of segmnv2",
+) -> str:
+    """Write a repository on the Hugging Face Hub, made if need be, in one commit.
+
+    Args:
+        source: as for :func:`save_pretrained`.
+        name: ``owner/name``.
+        licence: as for :func:`save_pretrained`.
+        evaluation: as for :func:`save_pretrained`.
+        private: whether a new repository is.
+        revision: branch; the main one by default.
+        token: of the Hub's user; the one that ``hf auth login`` keeps by default.
+        message: of the commit.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ConfigError: as for :func:`save_pretrained`.
+        WeightsError: the file cannot be read, or the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
+        try:
+            api.create_repo(name, private=private, exist_ok=True)
+            operations = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
+            commit = api.create_commit(name, operations, revision=revision, commit_message=message)
+        except (OSError, ValueError) as error:  # the client's own errors derive from these
+            reason = " ".join(str(error).split())
+            raise WeightsError(
+                f"{name}: cannot be written on the Hugging Face Hub ({reason}); check the name, the network and the "
+                "token (`hf auth login`, with the right to write)"
+            ) from error
+    return str(commit.commit_url)
+
+
+def from_pretrained(
+    source: str | Path, *, revision: str | None = None, output_stride: int | None = None
+) -> Segmenter | Classifier:
+    """Build a network with weights that are published.
+
+    Args:
+        source: ``owner/name`` on the Hub, a folder of :func:`save_pretrained`, a short name as ``voc_mobilenet_v2``, or
+            a file.
+        revision: branch, tag or commit on the Hub.
+        output_stride: 8, 16 or 32 in place of the file's, of a segmentation network.
+
+    Returns:
+        A segmentation network or a classifier, in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: there is nothing of that name, it is damaged, or it holds a backbone or a detector.
+        ConfigError: an output stride that is not possible.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        fault = check_weights(folder)
+        if fault:
+            raise WeightsError(f"{fault}; write or copy the folder again")
+        path = folder / WEIGHTS
+    else:
+        path = resolve_weights(f"{source}@{revision}" if revision else source)
+    if read_kind(path) == Classifier.kind and output_stride is None:
+        return load_classifier(path)
+    return load_model(path, output_stride=output_stride)
+
+
+def _write_weights(source: Source, path: Path) -> None:
+    if isinstance(source, Segmenter):
+        save_model(path, source)
+    elif isinstance(source, Classifier):
+        save_classifier(path, source)
+    else:
+        file = resolve_weights(source)
+        read_model_file(file)  # of this library, and whole
+        if file.resolve() != path.resolve():
+            shutil.copyfile(file, path)
+
+
+def _costs(path: Path, kind: str) -> dict[str, str]:
+    """Return parameters, and of segmentation networks multiply-adds, as the card tells them."""
+    if kind == Segmenter.kind:
+        model = load_model(path)
+        madds = trace_madds(model, (SIZE, SIZE)).plain
+        return {
+            "parameters": f"{count_parameters(model):,}",
+            "multiply-adds": f"{madds / 1e9:.2f} B at {SIZE} x {SIZE}, output stride {model.output_stride}",
+            "classes": ", ".join(model.labels.names),
+        }
+    if kind == Classifier.kind:
+        return {"parameters": f"{count_parameters(load_classifier(path)):,}"}
+    tensors = read_model_file(path)[0]
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return {"parameters": f"{sum(t.numel() for name, t in tensors.items() if not name.endswith(statistics)):,}"}
+
+
+def _read_evaluation(evaluation: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any] | None:
+    if evaluation is None or isinstance(evaluation, Mapping):
+        return evaluation
+    try:
+        values = json.loads(Path(evaluation).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{evaluation}: cannot be read as an evaluation ({error}); give what `segmnv2 evaluate --json` wrote"
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{evaluation}: holds no evaluation; give what `segmnv2 evaluate --json` wrote")
+    return values

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+import segmnv2
+from segmnv2.cli import main
+from segmnv2.detection import create_detector, load_detector, save_detector
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
+from segmnv2.models.segmenter import Segmenter
+from tests.hub.hub_server import Hub
+
+NAME = "someone/net"
+EVALUATION: dict[str, Any] = {
+    "miou": 71.234,
+    "images": 12,
+    "protocol": {"dataset": "voc", "split": "val", "scales": [1.0], "flip": False, "root": "/home/someone/data"},
+}
+
+
+def same(one: Any, other: Any) -> bool:
+    pixels = torch.randint(0, 256, (1, 3, 49, 65), dtype=torch.uint8)
+    with torch.no_grad():
+        return torch.equal(one(pixels), other(pixels))
+
+
+def push(source: Any, **options: Any) -> str:
+    return push_to_hub(source, NAME, licence="apache-2.0", token="hf_token", **options)
+
+
+def test_what_is_pushed_is_what_is_loaded(hub: Hub, model: Segmenter) -> None:
+    address = push(model, evaluation=EVALUATION)
+    assert address == f"{hub.url}/{NAME}/commit/{hub.commits[NAME][-1][0]}"
+    assert hub.commits[NAME][-1][1].keys() == {"README.md", "config.json", "model.safetensors"}
+    again = from_pretrained(NAME)
+    assert isinstance(again, Segmenter)
+    assert not again.training
+    assert again.labels == model.labels
+    assert same(again, model)
+    assert from_pretrained(NAME, output_stride=8).output_stride == 8
+
+
+def test_a_revision_is_loaded_by_its_commit(hub: Hub, model: Segmenter) -> None:
+    push(model)
+    first = hub.commits[NAME][-1][0]
+    other = segmnv2.create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35).eval()
+    push(other)
+    assert same(from_pretrained(NAME, revision=first), model)
+    assert same(from_pretrained(f"{NAME}@{first}"), model)
+    assert same(from_pretrained(NAME), other)
+
+
+def test_the_card_tells_protocol_figures_and_costs(model: Segmenter, tmp_path: Path) -> None:
+    folder = save_pretrained(model, tmp_path / "repo", name=NAME, licence="apache-2.0", evaluation=EVALUATION)
+    card = ModelCard.load(folder / "README.md")
+    (result,) = card.data.eval_results
+    assert (result.metric_value, result.metric_type, result.dataset_name) == (71.23, "mean_iou", "voc val")
+    assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
+        "apache-2.0",
+        "segmnv2",
+        "image-segmentation",
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    for part in ("mIOU 71.23 % on 12 images", "| split | val |", f"{parameters:,}", "multiply-adds", f'"{NAME}"'):
+        assert part in card.text
+    assert "/home/someone" not in card.text
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["kind"], config["architecture"]["name"]) == ("model", "deeplabv3_mobilenet_v2")
+    assert "No evaluation was given" in (
+        save_pretrained(model, tmp_path / "bare", name=NAME, licence="mit") / "README.md"
+    ).read_text(encoding="utf-8")
+
+
+def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
+    classifier = segmnv2.create_classifier("mobilenet_v2", width=0.35, num_classes=4).eval()
+    push(classifier)
+    assert same(from_pretrained(NAME), classifier)
+    detector = create_detector("ssdlite", class_names={1: "a"}, size=96, backbone_options={"width": 0.35})
+    path = save_detector(tmp_path / "d.safetensors", detector)
+    push(path, evaluation={"ap": 1.5, "images": 3, "protocol": {"dataset": "coco"}})
+    again = load_detector(segmnv2.resolve_weights(NAME))
+    assert again.architecture == detector.architecture
+    with pytest.raises(WeightsError, match="holds a detector, not a segmentation network"):
+        from_pretrained(NAME)
+
+
+def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) -> None:
+    folder = save_pretrained(model, tmp_path, name=NAME, licence="mit")
+    assert same(from_pretrained(folder), model)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
+        from_pretrained(folder)
+    weights.unlink()
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
+        from_pretrained(folder)
+
+
+def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
+    with pytest.raises(WeightsError, match=r"someone/net: cannot be written on the Hugging Face Hub .*check the name"):
+        push_to_hub(model, NAME, licence="mit")
+    assert hub.commits == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "net"}, "repository 'net' is not possible; give owner/name"),
+        ({"evaluation": {"top1": 3}}, "has no miou with its protocol"),
+        ({"evaluation": "nowhere.json"}, "cannot be read as an evaluation"),
+    ],
+)
+def test_values_that_are_not_possible_are_named(
+    model: Segmenter, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "licence": "mit", **options})
+
+
+def test_the_command_pushes_or_shows_what_it_would(
+    hub: Hub, model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: "hf_token")
+    weights = str(segmnv2.save_model(tmp_path / "m.safetensors", model))
+    (tmp_path / "e.json").write_text(json.dumps(EVALUATION))
+    words = ["push", weights, NAME, "--licence", "mit", "--evaluation", str(tmp_path / "e.json")]
+    assert main([*words, "--dry-run", str(tmp_path / "repo")]) == 0
+    assert hub.requests == []
+    assert (tmp_path / "repo" / "README.md").is_file()
+    assert main(words) == 0
+    assert f"{NAME}/commit/" in capsys.readouterr().out
+    shown = {path.name: path.read_bytes() for path in (tmp_path / "repo").iterdir()}
+    assert hub.commits[NAME][-1][1] == shown
+    assert main(["push", str(tmp_path / "none.safetensors"), NAME, "--licence", "mit"]) == 2
+    assert "there is no such file" in capsys.readouterr().err
