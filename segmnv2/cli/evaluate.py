@@ -73,17 +73,13 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from dataclasses import replace
-
-    from rich.console import Console
-    from rich.markdown import Markdown
-
     from segmnv2.atomic import check_writable
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.evaluate_classifier import evaluate_classifier
     from segmnv2.cli.evaluate_detector import evaluate_detector
     from segmnv2.cli.options import parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
+    from segmnv2.cli.show_result import show_result
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.canvas import DEFAULT_SIZE
@@ -124,14 +120,8 @@ def evaluate(
             masks_out=masks_out,
             progress=advance,
         )
-    if json_out is not None:
-        place = {"dataset": dataset.value, "root": None if root is None else str(root), "split": split}
-        network = {**result.network, "file": str(weights)}
-        result = replace(result, protocol={**result.protocol, **place}, network=network)
-        result.write_json(json_out)
-    table = result.to_markdown()
-    console = Console()
-    console.print(Markdown(table)) if console.is_terminal else print(table)
+    place = {"dataset": dataset.value, "root": None if root is None else str(root), "split": split}
+    show_result(result, weights, place, json_out)
 
 
 def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet) -> SegmentationDataset:

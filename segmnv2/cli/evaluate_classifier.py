@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
+from segmnv2.cli.show_result import show_result
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.engine import evaluate_classifier as engine
 from segmnv2.errors import ConfigError
@@ -62,10 +59,4 @@ def evaluate_classifier(
             limit=limit,
             progress=advance,
         )
-    if json_out is not None:
-        place = {"dataset": "image-folder", "root": str(root)}
-        network = {**result.network, "file": str(weights)}
-        replace(result, protocol={**result.protocol, **place}, network=network).write_json(json_out)
-    table = result.to_markdown()
-    console = Console()
-    console.print(Markdown(table)) if console.is_terminal else print(table)
+    show_result(result, weights, {"dataset": "image-folder", "root": str(root)}, json_out)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.markdown import Markdown
 
 from segmnv2.atomic import check_writable
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
+from segmnv2.cli.show_result import show_result
 from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.detection.file import load_detector
 from segmnv2.engine import evaluate_detector as engine
@@ -62,11 +59,5 @@ def evaluate_detector(
         result = engine.evaluate_detector(model, data, limit=limit, progress=advance)
     if detections_out is not None:
         result.write_detections(detections_out)
-    if json_out is not None:
-        place = {"dataset": "coco", "root": str(root)}
-        place.update({"split": split} if annotations is None else {"annotations": str(annotations)})
-        network = {**result.network, "file": str(weights)}
-        replace(result, protocol={**result.protocol, **place}, network=network).write_json(json_out)
-    table = result.to_markdown()
-    console = Console()
-    console.print(Markdown(table)) if console.is_terminal else print(table)
+    part = {"split": split} if annotations is None else {"annotations": str(annotations)}
+    show_result(result, weights, {"dataset": "coco", "root": str(root), **part}, json_out)

@@ -7,17 +7,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from segmnv2.config.base import BaseExperiment
-from segmnv2.config.network import NetworkSection
+from segmnv2.config.network import BackboneName, NetworkSection
 from segmnv2.config.section import FilePath, Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
 from segmnv2.config.training import PhotometricSection
-
-
-def _known_backbone(name: str) -> str:
-    from segmnv2.backbones.registry import BACKBONES
-
-    if name not in BACKBONES:
-        raise ValueError(f"available are {', '.join(sorted(BACKBONES))}")
-    return name
 
 
 def _in_order(span: tuple[float, float]) -> tuple[float, float]:
@@ -38,7 +30,7 @@ class ClassifierSection(NetworkSection):
             whole batch, on GPUs.
     """
 
-    name: Annotated[str, AfterValidator(_known_backbone)] = "mobilenet_v2"
+    name: BackboneName = "mobilenet_v2"
     norms: Literal["batch", "synchronized"] = "batch"
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from segmnv2.config.base import BaseExperiment
 from segmnv2.config.classification import ClassificationValidationSection
-from segmnv2.config.network import NetworkSection
+from segmnv2.config.network import BackboneName, FreezableSection
 from segmnv2.config.section import (
     FilePath,
     Natural,
@@ -22,16 +22,8 @@ from segmnv2.config.section import (
 from segmnv2.config.training import PhotometricSection
 
 
-def _known_backbone(name: str) -> str:
-    from segmnv2.backbones.registry import BACKBONES
-
-    if name not in BACKBONES:
-        raise ValueError(f"available are {', '.join(sorted(BACKBONES))}")
-    return name
-
-
-class DetectorSection(NetworkSection):
-    """The network and what it starts from; see :class:`NetworkSection` for what every task has.
+class DetectorSection(FreezableSection):
+    """The network and what it starts from; see :class:`FreezableSection` for the rest.
 
     Attributes:
         detector: the kind.
@@ -40,17 +32,13 @@ class DetectorSection(NetworkSection):
             and 800.
         output_stride: of the backbone.
         options: numbers that torchvision's class takes, as ``{score_thresh: 0.01}``.
-        norms: ``batch`` normalises by the statistics of a process's part of a batch; ``synchronized`` by those of the
-            whole batch, on GPUs; ``frozen`` by the statistics that the weights came with; the other layers' learn on
-            where only the backbone came with weights.
     """
 
     detector: Literal["ssdlite", "faster_rcnn"] = "ssdlite"
-    name: Annotated[str, AfterValidator(_known_backbone)] = "mobilenet_v2"
+    name: BackboneName = "mobilenet_v2"
     size: Annotated[int, Field(ge=32)] | None = None
     output_stride: OutputStride = 32
     options: dict[str, Any] = Field(default_factory=dict)
-    norms: Literal["batch", "synchronized", "frozen"] = "batch"
 
     @property
     def backbone_name(self) -> str:
@@ -68,17 +56,6 @@ class DetectorSection(NetworkSection):
         odd = [key for key, value in self.options.items() if not isinstance(value, int | float)]
         if odd:
             raise ValueError(f"options: {odd[0]} is {self.options[odd[0]]!r}; give a number")
-        return self
-
-    @model_validator(mode="after")
-    def _frozen_norms(self) -> DetectorSection:
-        if self.norms == "frozen" and self.norm_momentum is not None:
-            raise ValueError("norms 'frozen' leaves the running statistics alone; set norm_momentum to null")
-        if self.norms == "frozen" and self.weights is None and self.backbone_weights is None:
-            raise ValueError(
-                "norms 'frozen' normalises by statistics that weights come with, and there are none; "
-                "name a file as weights or backbone_weights, or set norms to 'batch'"
-            )
         return self
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from segmnv2.config.section import FilePath, PositiveInt, Section
+
+
+def _known_backbone(name: str) -> str:
+    from segmnv2.backbones.registry import BACKBONES
+
+    if name not in BACKBONES:
+        raise ValueError(f"available are {', '.join(sorted(BACKBONES))}")
+    return name
+
+
+BackboneName = Annotated[str, AfterValidator(_known_backbone)]
 
 
 class NetworkSection(Section):
@@ -62,4 +73,27 @@ class NetworkSection(Section):
     def _one_start(self) -> NetworkSection:
         if self.weights is not None and self.backbone_weights is not None:
             raise ValueError("weights and backbone_weights are both given; name one file and set the other to null")
+        return self
+
+
+class FreezableSection(NetworkSection):
+    """A network whose batch norms may stay as its weights have them.
+
+    Attributes:
+        norms: ``batch`` normalises by the statistics of a process's part of a batch; ``synchronized`` by those of the
+            whole batch, on GPUs; ``frozen`` by the statistics that the weights came with, for batches below about 12;
+            the other layers' learn on where only the backbone came with weights.
+    """
+
+    norms: Literal["batch", "synchronized", "frozen"] = "batch"
+
+    @model_validator(mode="after")
+    def _frozen_norms(self) -> FreezableSection:
+        if self.norms == "frozen" and self.norm_momentum is not None:
+            raise ValueError("norms 'frozen' leaves the running statistics alone; set norm_momentum to null")
+        if self.norms == "frozen" and self.weights is None and self.backbone_weights is None:
+            raise ValueError(
+                "norms 'frozen' normalises by statistics that weights come with, and there are none; "
+                "name a file as weights or backbone_weights, or set norms to 'batch'"
+            )
         return self

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from segmnv2.config.base import BaseExperiment
-from segmnv2.config.network import NetworkSection
+from segmnv2.config.network import FreezableSection
 from segmnv2.config.section import Natural, OutputStride, PositiveInt, Scales, Section, Share
 from segmnv2.config.sources import DataSource
 from segmnv2.config.training import LossSection, OptimizerSection, PhotometricSection, PictureLogSection
@@ -21,20 +21,16 @@ def _known_model(name: str) -> str:
     return name
 
 
-class ModelSection(NetworkSection):
-    """The network and what it starts from; see :class:`NetworkSection` for what every task has.
+class ModelSection(FreezableSection):
+    """The network and what it starts from; see :class:`FreezableSection` for the rest.
 
     Attributes:
         name: one of ``segmnv2.list_models()``.
         output_stride: in training; 8 is finer and dearer.
-        norms: ``batch`` normalises by the statistics of a process's part of a batch; ``synchronized`` by those of the
-            whole batch, on GPUs; ``frozen`` by the statistics that the weights came with, for batches below about 12;
-            the head's learn on where only the backbone came with weights.
     """
 
     name: Annotated[str, AfterValidator(_known_model)] = "deeplabv3_mobilenet_v2"
     output_stride: OutputStride = 16
-    norms: Literal["batch", "synchronized", "frozen"] = "batch"
 
     @property
     def backbone_name(self) -> str:
@@ -42,17 +38,6 @@ class ModelSection(NetworkSection):
         from segmnv2.models.catalogue import MODELS
 
         return MODELS[self.name].backbone
-
-    @model_validator(mode="after")
-    def _frozen_norms(self) -> ModelSection:
-        if self.norms == "frozen" and self.norm_momentum is not None:
-            raise ValueError("norms 'frozen' leaves the running statistics alone; set norm_momentum to null")
-        if self.norms == "frozen" and self.weights is None and self.backbone_weights is None:
-            raise ValueError(
-                "norms 'frozen' normalises by statistics that weights come with, and there are none; "
-                "name a file as weights or backbone_weights, or set norms to 'batch'"
-            )
-        return self
 
 
 class DataSection(Section):

@@ -20,6 +20,7 @@ from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.zoo import without_pretrained
+from segmnv2.nn.norms import NormedNetwork
 
 Detections = dict[str, Tensor]
 """Of one image: ``boxes`` float (n, 4) as x1, y1, x2, y2 in its pixels, ``labels`` int64 (n,), ``scores`` (n,) 0..1."""
@@ -85,7 +86,7 @@ class DetectorArchitecture:
         return cls(**{**values, "class_names": {int(number): name for number, name in values["class_names"].items()}})
 
 
-class Detector(nn.Module):
+class Detector(NormedNetwork):
     """One of torchvision's detectors on a backbone of this library.
 
     Attributes:
@@ -101,7 +102,6 @@ class Detector(nn.Module):
         super().__init__()
         self.network = network
         self.architecture = architecture
-        self._frozen: tuple[nn.Module, ...] = ()
 
     @property
     def class_names(self) -> Mapping[int, str]:
@@ -131,29 +131,6 @@ class Detector(nn.Module):
         """Change how pixels are normalised, as weights trained elsewhere want it."""
         self.network.transform.image_mean = [value / PIXEL_RANGE for value in normalization.mean]
         self.network.transform.image_std = [value / PIXEL_RANGE for value in normalization.std]
-
-    def set_norm_momentum(self, momentum: float) -> None:
-        """Set the share of a new batch in every batch norm's running statistics."""
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = momentum
-
-    def freeze_norms(self, *, backbone_only: bool = False) -> None:
-        """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.
-
-        Args:
-            backbone_only: leave the other norms out, as when only the backbone's statistics are worth keeping.
-        """
-        parts = self.backbone if backbone_only else self
-        self._frozen = tuple(module for module in parts.modules() if isinstance(module, nn.BatchNorm2d))
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Detector:
-        """Switch to training or evaluation; frozen batch norms stay in evaluation."""
-        super().train(mode)
-        for norm in self._frozen:
-            norm.eval()
-        return self
 
     def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Any = None) -> Any:
         """Return a dict of losses in training, and a dict of boxes, labels and scores for each image in evaluation.

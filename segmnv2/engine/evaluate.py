@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
+from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size
 from segmnv2.inference.scores import predict_labels
@@ -31,22 +30,18 @@ ABSENT_RULE = (
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Result):
     """A confusion matrix, with how it came about.
 
     Attributes:
         confusion: int64 (K, K), [truth, prediction], in pixels.
         labels: the K classes.
         images: number of images counted.
-        protocol: how they were predicted, as JSON values.
-        network: what predicted them, as JSON values.
     """
 
     confusion: Int64[Tensor, "k k"]
     labels: LabelSet
     images: int
-    protocol: dict[str, Any]
-    network: dict[str, Any]
 
     @property
     def miou(self) -> float:
@@ -75,11 +70,6 @@ class Evaluation:
             "protocol": self.protocol,
             "network": self.network,
         }
-
-    def write_json(self, path: str | Path) -> None:
-        """Write :meth:`to_dict` to a file, whole or not at all."""
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     def to_markdown(self) -> str:
         """Return the table of classes, in percent: IoU, accuracy (share found), share of the true pixels."""
@@ -159,7 +149,8 @@ def evaluate(
     finally:
         model.train(training)
     protocol = describe_protocol(model, size, scales, flip)
-    return Evaluation(confusion.counts, model.labels, count, protocol, describe_network(model))
+    network = describe_network(model)
+    return Evaluation(confusion.counts, model.labels, count, protocol=protocol, network=network)
 
 
 def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], flip: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import torch
 
-from segmnv2.atomic import atomic_path
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.data.image_transforms import CentralTransform, collate_images
 from segmnv2.data.loader import validation_loader
 from segmnv2.engine.data_module import spread_samples
+from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError
 from segmnv2.metrics.accuracy import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
@@ -27,20 +26,16 @@ BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class ClassifierEvaluation:
+class ClassifierEvaluation(Result):
     """Accuracies, with how they came about.
 
     Attributes:
         accuracy: of all images.
         by_class: for each class, of its images.
-        protocol: how they were classified, as JSON values.
-        network: what classified them, as JSON values.
     """
 
     accuracy: TopAccuracy
     by_class: dict[str, TopAccuracy]
-    protocol: dict[str, Any]
-    network: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: accuracies in percent, ``None`` for a class without an image."""
@@ -56,11 +51,6 @@ class ClassifierEvaluation:
             "protocol": self.protocol,
             "network": self.network,
         }
-
-    def write_json(self, path: str | Path) -> None:
-        """Write :meth:`to_dict` to a file, whole or not at all."""
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     def to_markdown(self, worst: int = 10) -> str:
         """Return the accuracies, and the classes with the lowest, at most ``worst`` of them."""
@@ -133,8 +123,8 @@ def evaluate_classifier(
     return ClassifierEvaluation(
         total,
         dict(zip(model.class_names, by_class, strict=True)),
-        protocol,
-        {**network, "parameters": count_parameters(model)},
+        protocol=protocol,
+        network={**network, "parameters": count_parameters(model)},
     )
 
 

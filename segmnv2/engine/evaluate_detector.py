@@ -17,6 +17,7 @@ from segmnv2.data.coco_boxes import CocoBoxes, PixelBoxes
 from segmnv2.data.loader import validation_loader
 from segmnv2.detection.detector import Detections, Detector
 from segmnv2.engine.data_module import first_samples
+from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, check_library, coco_ap
 from segmnv2.models.cost import count_parameters
@@ -25,21 +26,17 @@ TITLES = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
 
 @dataclass(frozen=True)
-class DetectorEvaluation:
+class DetectorEvaluation(Result):
     """Average precisions, with how they came about.
 
     Attributes:
         precision: of all images, and by category.
         class_names: category id -> name.
-        protocol: how it was measured, as JSON values.
-        network: what detected, as JSON values.
         detections: image id -> what was found there.
     """
 
     precision: AveragePrecision
     class_names: Mapping[int, str]
-    protocol: dict[str, Any]
-    network: dict[str, Any]
     detections: Mapping[int, Detections]
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,11 +49,6 @@ class DetectorEvaluation:
             "protocol": self.protocol,
             "network": self.network,
         }
-
-    def write_json(self, path: str | Path) -> None:
-        """Write :meth:`to_dict` to a file, whole or not at all."""
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     def write_detections(self, path: str | Path) -> None:
         """Write what was found as COCO's result file: a list of image, category, box (x, y, width, height), score."""
@@ -126,9 +118,8 @@ def evaluate_detector(
     network = {**model.architecture.to_dict(), "parameters": count_parameters(model)}
     del network["class_names"]  # told by the figures of each
     protocol = {"iou": "0.50:0.95", "boxes_per_image": 100, "library": library, "torch": torch.__version__}
-    return DetectorEvaluation(
-        coco_ap(dataset.coco, found, library=library), dict(model.class_names), protocol, network, found
-    )
+    precision = coco_ap(dataset.coco, found, library=library)
+    return DetectorEvaluation(precision, dict(model.class_names), found, protocol=protocol, network=network)
 
 
 def _check(model: Detector, dataset: CocoBoxes, limit: int | None) -> None:

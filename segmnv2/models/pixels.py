@@ -6,15 +6,16 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.architecture import NetworkArchitecture
 from segmnv2.models.normalization import Normalization
+from segmnv2.nn.norms import NormedNetwork
 
 
-class PixelNetwork(nn.Module):
+class PixelNetwork(NormedNetwork):
     """A module with the normalisation its weights were trained for, kept as buffers and so saved with them.
 
     Attributes:
@@ -51,21 +52,6 @@ class PixelNetwork(nn.Module):
         """Change how pixels are normalised, as weights trained elsewhere want it."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
-
-    def set_norm_momentum(self, momentum: float) -> None:
-        """Set the share of a new batch in every batch norm's running statistics.
-
-        The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to forget where they started; a
-        short training run wants about 0.05.
-
-        Raises:
-            ConfigError: not above 0 and at most 1.
-        """
-        if not 0 < momentum <= 1:
-            raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = momentum
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.errors import ConfigError
@@ -65,7 +65,6 @@ class Segmenter(PixelNetwork):
         self.head = head
         self.labels = labels
         self.architecture = architecture
-        self._frozen: tuple[nn.Module, ...] = ()
         head.set_output_stride(backbone.output_stride)
 
     @property
@@ -89,27 +88,6 @@ class Segmenter(PixelNetwork):
         """
         self.backbone.set_output_stride(output_stride)
         self.head.set_output_stride(output_stride)
-
-    def freeze_norms(self, *, backbone_only: bool = False) -> None:
-        """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.
-
-        For batches of fewer than about 12 crops, whose own statistics say too little.
-
-        Args:
-            backbone_only: leave the head's norms out, as when only the backbone's statistics are worth keeping.
-
-        Source: tensorflow/models research/deeplab/train.py, ``fine_tune_batch_norm=False``.
-        """
-        parts = self.backbone if backbone_only else self
-        self._frozen = tuple(module for module in parts.modules() if isinstance(module, nn.BatchNorm2d))
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Segmenter:
-        """Switch to training or evaluation; frozen batch norms stay in evaluation."""
-        super().train(mode)
-        for norm in self._frozen:
-            norm.eval()
-        return self
 
     def raw_logits(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Return the logits before upsampling.

@@ -46,6 +46,20 @@ class Server:
 
 
 @contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on this machine, on a free port, and yield the address."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}"
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
+@contextmanager
 def serve() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -54,17 +68,12 @@ def serve() -> Iterator[Server]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server = Server(f"http://127.0.0.1:{http.server_port}")
-    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.released.set()
-        http.shutdown()
-        thread.join()
-        http.server_close()
+    with listening(Handler) as url:
+        server = Server(url)
+        try:
+            yield server
+        finally:
+            server.released.set()
 
 
 def answer(request: BaseHTTPRequestHandler, server: Server) -> None:

@@ -74,13 +74,13 @@ def test_json_has_the_stated_keys_and_comes_back(model: Segmenter, tmp_path: Pat
 def test_absent_classes_have_no_iou_and_only_predicted_ones_have_zero() -> None:
     labels = LabelSet.numbered(3)
     confusion = torch.tensor([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
-    result = Evaluation(confusion, labels, 1, {}, {})
+    result = Evaluation(confusion, labels, 1, protocol={}, network={})
     assert result.iou == {"class_0": 75.0, "class_1": 0.0, "class_2": None}
     assert result.miou == 37.5
     assert result.accuracy == 75.0
     assert "absent" in result.to_markdown()
     assert "class_1, class_2" in result.to_markdown()
-    empty = Evaluation(torch.zeros(3, 3, dtype=torch.int64), labels, 0, {}, {})
+    empty = Evaluation(torch.zeros(3, 3, dtype=torch.int64), labels, 0, protocol={}, network={})
     assert math.isnan(empty.miou)
     assert empty.to_dict()["miou"] is None
 
