@@ -14,6 +14,8 @@ from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LIBRARY = "segmnv2"
+ATTEMPTS = 3
+HTTP_LIBRARIES = ("http", "httpcore", "httpx", "httpx2", "requests", "urllib3")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -95,15 +97,27 @@ def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -
     from huggingface_hub import hf_hub_download
 
     places: dict[str, Any] = {"cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT")}
-    try:
-        path = hf_hub_download(
-            name, file, revision=revision, force_download=again, local_files_only=is_offline(), **places
-        )
-    except (OSError, ValueError) as error:  # the client's own errors derive from these
-        reason = " ".join(str(error).split())
-        where = f"{name}@{revision}" if revision else name
-        raise WeightsError(
-            f"{where}: {file} can be had neither from the Hugging Face Hub nor from its cache ({reason}); check the "
-            "spelling, the network, and for private repositories the token (`hf auth login`)"
-        ) from error
-    return Path(path)
+    for attempt in range(ATTEMPTS):
+        try:
+            path = hf_hub_download(
+                name, file, revision=revision, force_download=again, local_files_only=is_offline(), **places
+            )
+            return Path(path)
+        except Exception as error:  # whatever the HTTP library of the client's version raises
+            if _may_pass(error) and attempt + 1 < ATTEMPTS:
+                continue  # the client keeps what has arrived and goes on there
+            reason = " ".join(str(error).split())
+            where = f"{name}@{revision}" if revision else name
+            raise WeightsError(
+                f"{where}: {file} can be had neither from the Hugging Face Hub nor from its cache ({reason}); check "
+                "the spelling, the network, and for private repositories the token (`hf auth login`)"
+            ) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether a connection broke on the way, rather than that the Hub, or the cache, said no."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    library = type(error).__module__.partition(".")[0]
+    return library in HTTP_LIBRARIES and not isinstance(error, HfHubHTTPError)

@@ -125,7 +125,7 @@ def push_to_hub(
             api.create_repo(name, private=private, exist_ok=True)
             operations = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
             commit = api.create_commit(name, operations, revision=revision, commit_message=message)
-        except (OSError, ValueError) as error:  # the client's own errors derive from these
+        except Exception as error:  # whatever the HTTP library of the client's version raises
             reason = " ".join(str(error).split())
             raise WeightsError(
                 f"{name}: cannot be written on the Hugging Face Hub ({reason}); check the name, the network and the "

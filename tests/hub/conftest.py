@@ -40,6 +40,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve_hub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
+        # What the client read when it was imported, as it does where HF_ENDPOINT is set before the program starts.
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield running
 
 

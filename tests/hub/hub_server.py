@@ -82,6 +82,10 @@ def refuse(request: BaseHTTPRequestHandler, code: str) -> None:
 def resolve(request: BaseHTTPRequestHandler, hub: Hub) -> None:
     """Answer ``/owner/name/resolve/revision/path``."""
     hub.requests.append(f"{request.command} {request.path}")
+    asked_for = request.path.split("?")[0].removeprefix("/api/models/").split("/revision/")
+    if len(asked_for) == 2 and asked_for[0] in hub.commits:  # older clients ask before they write
+        answer(request, {"id": asked_for[0], "xetEnabled": False})
+        return
     owner, name, verb, revision, *rest = request.path.strip("/").split("/") + [""] * 4
     repository, path = f"{owner}/{name}", "/".join(part for part in rest if part)
     if verb != "resolve" or repository not in hub.commits:

@@ -73,6 +73,17 @@ def test_an_interrupted_download_goes_on_where_it_was(
     assert [asked for asked in published.ranges if asked] == ["bytes=100000-"]
 
 
+def test_a_line_that_keeps_breaking_is_told_and_the_next_run_goes_on(
+    published: Hub, model: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    published.cuts = [1000] * 100
+    with pytest.raises(WeightsError, match=r"model\.safetensors can be had neither .*check the spelling, the network"):
+        from_pretrained(NAME)
+    published.cuts = []
+    assert same(from_pretrained(NAME), model)
+
+
 def test_a_wrong_checksum_is_fetched_again_once_and_then_refused(published: Hub, model: Segmenter) -> None:
     published.tamper = True
     with pytest.raises(WeightsError, match=r"model\.safetensors: its SHA-256 is .*, it should be .*: it is damaged"):
