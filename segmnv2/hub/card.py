@@ -50,15 +50,17 @@ def build_card(
     from huggingface_hub import ModelCardData
 
     kind, network = str(config["kind"]), str(config["architecture"]["name"])
+    detector = config["architecture"].get("detector")
+    title = f"{detector} on {network}" if detector else network
     task = TASKS.get(kind)
     data = ModelCardData(
         license=licence,
         library_name="segmnv2",
-        tags=["segmnv2", network, *([task[0]] if task else [])],
+        tags=["segmnv2", network, *([detector] if detector else []), *([task[0]] if task else [])],
         pipeline_tag=task[0] if task else None,
         **_results(name, kind, evaluation),
     )
-    parts = [f"---\n{data.to_yaml()}\n---", f"# {name.split('/')[-1]}", f"`{network}` of segmnv2, a {_word(kind)}."]
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {name.split('/')[-1]}", f"`{title}` of segmnv2, a {_word(kind)}."]
     parts += [_table(("", ""), costs), *_evaluation_text(kind, evaluation)]
     parts.append(f"## Use\n\n```python\n{USES[kind].format(name=name, network=network)}\n```")
     if kind in ("model", "detector"):

@@ -84,6 +84,9 @@ def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
     detector = create_detector("ssdlite", class_names={1: "a"}, size=96, backbone_options={"width": 0.35})
     path = save_detector(tmp_path / "d.safetensors", detector)
     push(path, evaluation={"ap": 1.5, "images": 3, "protocol": {"dataset": "coco"}})
+    card = hub.commits[NAME][-1][1]["README.md"].decode()
+    assert "`ssdlite on mobilenet_v2` of segmnv2, a detector." in card
+    assert "AP 1.50 % on 3 images" in card
     again = load_detector(segmnv2.resolve_weights(NAME))
     assert again.architecture == detector.architecture
     with pytest.raises(WeightsError, match="holds a detector, not a segmentation network"):
