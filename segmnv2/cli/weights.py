@@ -19,11 +19,10 @@ def list_weights() -> None:
     from segmnv2.hub.published import PUBLISHED
 
     for name, published in PUBLISHED.items():
-        there = Entry(cache_folder(), name).path.is_file()
-        size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and not there else ""
-        typer.echo(
-            f"{name}: {published.summary} ({published.licence}); {'in the cache' if there else 'not here'}{size}"
-        )
+        fault = Entry(cache_folder(), name).fault()
+        place = "in the cache" if fault is None else "damaged in the cache" if fault else "not here"
+        size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and fault is not None else ""
+        typer.echo(f"{name}: {published.summary} ({published.licence}); {place}{size}")
         typer.echo(f"    {published.origin}")
     typer.echo(f"cache: {cache_folder()}")
 
@@ -44,9 +43,13 @@ def fetch(
 
 
 def push(
-    source: Annotated[str, typer.Argument(help="File of weights, of any kind that this library writes.")],
+    source: Annotated[
+        str, typer.Argument(help="File of weights, of any kind that this library writes, or a folder of --dry-run.")
+    ],
     name: Annotated[str, typer.Argument(help="owner/name of the repository; made if it does not exist.")],
-    licence: Annotated[str, typer.Option(help="Identifier of the weights' licence, as apache-2.0.")],
+    licence: Annotated[
+        str | None, typer.Option(help="Identifier of the weights' licence, as apache-2.0; a folder has it.")
+    ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="What `segmnv2 evaluate --json` wrote; goes into the card.")
     ] = None,
@@ -57,9 +60,12 @@ def push(
     ] = None,
 ) -> None:
     """Publish weights on the Hugging Face Hub, with their description and a card."""
+    from segmnv2.errors import ConfigError
     from segmnv2.hub.publish import push_to_hub, save_pretrained
 
     if dry_run is not None:
+        if licence is None:
+            raise ConfigError("--licence is missing; give the identifier of the weights' licence, as apache-2.0")
         typer.echo(save_pretrained(source, dry_run, name=name, licence=licence, evaluation=evaluation))
         return
     typer.echo(push_to_hub(source, name, licence=licence, evaluation=evaluation, private=private, revision=revision))

@@ -61,9 +61,11 @@ def check_weights(folder: Path) -> str | None:
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
         return f"{folder} has no {WEIGHTS}"
-    stated = values.get("sha256") if values.get("library_name") == LIBRARY else path.resolve().name
+    own = values.get("library_name") == LIBRARY
+    stated = values.get("sha256") if own else path.resolve().name
     if not isinstance(stated, str) or not SHA256.fullmatch(stated):
-        return None  # no checksum is known
+        # Others' checksums are known where the cache has links to files that are named by them.
+        return f"{folder / CONFIG}: has no sha256 of the weights" if own else None
     found = file_sha256(path)
     return None if found == stated else f"{path}: its SHA-256 is {found}, it should be {stated}: it is damaged"
 

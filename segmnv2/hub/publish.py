@@ -23,6 +23,7 @@ from segmnv2.models.file import load_model, read_kind, read_model_file, save_mod
 from segmnv2.models.segmenter import Segmenter
 
 FORMAT = 1
+CARD = "README.md"
 SIZE = 513
 """Side of the image that multiply-adds are told for, in pixels."""
 
@@ -78,7 +79,7 @@ def save_pretrained(
             evaluation=told,
             provenance=metadata.get("provenance") or {},
         )
-        for file, text in ((CONFIG, json.dumps(config, indent=1) + "\n"), ("README.md", card)):
+        for file, text in ((CONFIG, json.dumps(config, indent=1) + "\n"), (CARD, card)):
             with atomic_path(folder / file) as partial:
                 partial.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -90,7 +91,7 @@ def push_to_hub(
     source: Source,
     name: str,
     *,
-    licence: str,
+    licence: str | None = None,
     evaluation: Mapping[str, Any] | str | Path | None = None,
     private: bool = False,
     revision: str | None = None,
@@ -100,10 +101,10 @@ def push_to_hub(
     """Write a repository on the Hugging Face Hub, made if need be, in one commit.
 
     Args:
-        source: as for :func:`save_pretrained`.
+        source: as for :func:`save_pretrained`, or a folder that it wrote, which is then pushed as it is now.
         name: ``owner/name``.
-        licence: as for :func:`save_pretrained`.
-        evaluation: as for :func:`save_pretrained`.
+        licence: as for :func:`save_pretrained`; a folder has it already.
+        evaluation: as for :func:`save_pretrained`; a folder has it already.
         private: whether a new repository is.
         revision: branch; the main one by default.
         token: of the Hub's user; the one that ``hf auth login`` keeps by default.
@@ -113,17 +114,17 @@ def push_to_hub(
         Address of the commit.
 
     Raises:
-        ConfigError: as for :func:`save_pretrained`.
-        WeightsError: the file cannot be read, or the Hub refuses or cannot be reached.
+        ConfigError: as for :func:`save_pretrained`, or a licence is missing, or given for a folder.
+        WeightsError: the file or folder cannot be read, or the Hub refuses or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
+        folder = _folder_to_push(source, Path(temporary), name, licence, evaluation)
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
         try:
             api.create_repo(name, private=private, exist_ok=True)
-            operations = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
+            operations = [CommitOperationAdd(file, folder / file) for file in (CARD, CONFIG, WEIGHTS)]
             commit = api.create_commit(name, operations, revision=revision, commit_message=message)
         except Exception as error:  # whatever the HTTP library of the client's version raises
             reason = " ".join(str(error).split())
@@ -163,6 +164,30 @@ def from_pretrained(
     if read_kind(path) == Classifier.kind and output_stride is None:
         return load_classifier(path)
     return load_model(path, output_stride=output_stride)
+
+
+def _folder_to_push(
+    source: Source,
+    temporary: Path,
+    name: str,
+    licence: str | None,
+    evaluation: Mapping[str, Any] | str | Path | None,
+) -> Path:
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        if licence is not None or evaluation is not None:
+            raise ConfigError(
+                f"{source}: is a folder with a card, which tells licence and evaluation; change them there, or push "
+                "the file"
+            )
+        fault = check_weights(Path(source))
+        if fault is None and not (Path(source) / CARD).is_file():
+            fault = f"{source}: has no {CARD}"
+        if fault:
+            raise WeightsError(f"{fault}; write the folder again")
+        return Path(source)
+    if licence is None:
+        raise ConfigError("licence is missing; give the identifier of the weights' licence, as apache-2.0 (--licence)")
+    return save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
 
 
 def _write_weights(source: Source, path: Path) -> None:

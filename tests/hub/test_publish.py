@@ -100,6 +100,12 @@ def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) 
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
         from_pretrained(folder)
+    config = folder / "config.json"
+    stated = json.loads(config.read_text())
+    config.write_text(json.dumps({**stated, "sha256": None}))
+    with pytest.raises(WeightsError, match=r"config\.json: has no sha256 of the weights"):
+        from_pretrained(folder)
+    config.write_text(json.dumps(stated))
     weights.unlink()
     with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
         from_pretrained(folder)
@@ -141,5 +147,17 @@ def test_the_command_pushes_or_shows_what_it_would(
     assert f"{NAME}/commit/" in capsys.readouterr().out
     shown = {path.name: path.read_bytes() for path in (tmp_path / "repo").iterdir()}
     assert hub.commits[NAME][-1][1] == shown
+    card = tmp_path / "repo" / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nA line of my own.\n", encoding="utf-8")
+    assert main(["push", str(tmp_path / "repo"), NAME]) == 0
+    assert hub.commits[NAME][-1][1]["README.md"] == card.read_bytes(), "a folder is pushed as it was looked at"
+    capsys.readouterr()
+    for words, message in (
+        (["push", str(tmp_path / "repo"), NAME, "--licence", "mit"], "is a folder with a card"),
+        (["push", weights, NAME], "licence is missing"),
+        (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--licence is missing"),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
     assert main(["push", str(tmp_path / "none.safetensors"), NAME, "--licence", "mit"]) == 2
     assert "there is no such file" in capsys.readouterr().err

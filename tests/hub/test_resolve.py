@@ -261,6 +261,9 @@ def test_commands_and_the_predictor_take_short_names(
     assert main(["weights", "fetch", NAME]) == 0
     assert capsys.readouterr().out.strip().endswith(f"{NAME}.safetensors")
     assert main(["weights", "fetch", "voc"]) == 2
+    Entry(cache_folder(), NAME).path.write_bytes(b"")
+    assert main(["weights", "list"]) == 0
+    assert f"{NAME}: a network (Apache-2.0); damaged in the cache, " in capsys.readouterr().out
 
 
 def test_the_root_of_an_archive_can_be_unpacked(tmp_path: Path, model: Segmenter) -> None:
