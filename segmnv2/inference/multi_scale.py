@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import Canvas
+from segmnv2.inference.cells import Cells
 from segmnv2.inference.sampling import Axis, sample_bilinear
 from segmnv2.nn.resize import resize_bilinear, scaled_side
 
@@ -57,6 +59,14 @@ class ModelPass:
     def logits(self, rows: slice) -> Float[Tensor, "i j k"]:
         """Return the logits of a band of the image's rows, at full size."""
         return sample_bilinear(self.grid, self.rows[rows], self.columns)
+
+    def labels(self, rows: slice) -> UInt8[Tensor, "i j"]:
+        """Return the best class at each pixel of a band of the image's rows."""
+        return self._cells.labels(self.rows[rows], self.columns)
+
+    @cached_property
+    def _cells(self) -> Cells:
+        return Cells(self.grid)
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:

@@ -40,7 +40,7 @@ class Axis:
         weight = (positions - lower).float()
         return cls(lower.to(device), (lower + 1).clamp(max=cells - 1).to(device), weight.to(device))
 
-    def __getitem__(self, part: slice) -> Axis:
+    def __getitem__(self, part: slice | Int64[Tensor, " m"]) -> Axis:
         return Axis(self.lower[part], self.upper[part], self.weight[part])
 
     def __len__(self) -> int:
@@ -56,3 +56,17 @@ def sample_bilinear(grid: Float[Tensor, "h w k"], rows: Axis, columns: Axis) -> 
     lines = torch.lerp(grid.index_select(0, rows.lower), grid.index_select(0, rows.upper), weight)
     weight = columns.weight[:, None]
     return torch.lerp(lines.index_select(1, columns.lower), lines.index_select(1, columns.upper), weight)
+
+
+def sample_points(grid: Float[Tensor, "h w k"], rows: Axis, columns: Axis) -> Float[Tensor, "n k"]:
+    """Read ``grid`` at points, of which ``rows`` and ``columns`` have one position each.
+
+    Values are to the bit those of :func:`sample_bilinear`.
+    """
+    flat, width = grid.reshape(-1, grid.shape[-1]), grid.shape[1]
+
+    def line(column: Tensor) -> Tensor:
+        before, after = (flat.index_select(0, row * width + column) for row in (rows.lower, rows.upper))
+        return torch.lerp(before, after, rows.weight[:, None])
+
+    return torch.lerp(line(columns.lower), line(columns.upper), columns.weight[:, None])

@@ -36,9 +36,9 @@ class Scores:
 
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Return the class ids; of equally good classes the one with the lowest id."""
-        single = len(self.passes) == 1
-        scores = self.passes[0].logits if single else self._mean_probabilities
-        return self._read(lambda band: scores(band).argmax(-1), torch.uint8).numpy()
+        if len(self.passes) == 1:
+            return self._read(self.passes[0].labels, torch.uint8).numpy()
+        return self._read(lambda band: self._mean_probabilities(band).argmax(-1), torch.uint8).numpy()
 
     def confidence(self) -> Float32[np.ndarray, "h w"]:
         """Return the probability, 0..1, of each pixel's best class."""
