@@ -95,7 +95,7 @@ class SmpBackbone(Backbone):
         if output_stride != NATIVE_STRIDE and not self._layers:
             return "it strides by other layers than convolutions"
         first = next(self.network.parameters())
-        training = self.training
+        modes = [(module, module.training) for module in self.network.modules()]  # frozen norms are in evaluation
         self.network.eval()
         try:
             with torch.no_grad():
@@ -103,7 +103,8 @@ class SmpBackbone(Backbone):
         except (RuntimeError, AssertionError) as error:
             return str(error).splitlines()[0]
         finally:
-            self.network.train(training)
+            for module, training in modes:
+                module.training = training
         for depth, info in zip(self._taps, self._nominal, strict=True):
             stride = min(info.stride, output_stride)
             if tuple(maps[depth].shape[-2:]) != tuple(side // stride for side in PROBE):

@@ -75,8 +75,6 @@ def evaluate(
     """
     from segmnv2.atomic import check_writable
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.evaluate_classifier import evaluate_classifier
-    from segmnv2.cli.evaluate_detector import evaluate_detector
     from segmnv2.cli.options import parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.cli.show_result import show_result
@@ -98,9 +96,13 @@ def evaluate(
         "--masks-out": masks_out,
     }
     if dataset is DatasetKind.IMAGE_FOLDER:
+        from segmnv2.cli.evaluate_classifier import evaluate_classifier
+
         evaluate_classifier(weights, root, size, limit, json_out, device, {"--split": split, **masks, **boxes})
         return
     if dataset is DatasetKind.COCO:
+        from segmnv2.cli.evaluate_detector import evaluate_detector
+
         others = {"--size": size, **masks}
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, device, others)
         return

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from segmnv2.config.base import BaseExperiment
 from segmnv2.config.network import BackboneName, NetworkSection
 from segmnv2.config.section import FilePath, Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
-from segmnv2.config.training import PhotometricSection
+from segmnv2.config.training import EpochValidationSection, PhotometricSection
 
 
 def _in_order(span: tuple[float, float]) -> tuple[float, float]:
@@ -116,18 +116,6 @@ class RmspropSection(Section):
     clip_norm: PositiveFloat | None = None
 
 
-class ClassificationValidationSection(Section):
-    """When the network is validated; always after the last step too.
-
-    Attributes:
-        every: epochs between two validations, after each of which a checkpoint is written.
-        limit: number of images, spread over the set; ``null`` for all.
-    """
-
-    every: PositiveFloat = 1.0
-    limit: PositiveInt | None = None
-
-
 class ClassificationExperiment(BaseExperiment):
     """An experiment in classification; see :class:`BaseExperiment` for what every task has.
 
@@ -147,4 +135,4 @@ class ClassificationExperiment(BaseExperiment):
     loss: ClassificationLossSection = ClassificationLossSection()
     optimizer: RmspropSection = RmspropSection()
     epochs: PositiveFloat
-    validation: ClassificationValidationSection = ClassificationValidationSection()
+    validation: EpochValidationSection = EpochValidationSection()

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from segmnv2.config.base import BaseExperiment
-from segmnv2.config.classification import ClassificationValidationSection
 from segmnv2.config.network import BackboneName, FreezableSection
 from segmnv2.config.section import (
     FilePath,
@@ -19,7 +18,7 @@ from segmnv2.config.section import (
     Section,
     Share,
 )
-from segmnv2.config.training import PhotometricSection
+from segmnv2.config.training import EpochValidationSection, PhotometricSection
 
 
 class DetectorSection(FreezableSection):
@@ -162,5 +161,5 @@ class DetectionExperiment(BaseExperiment):
     data: DetectionDataSection
     optimizer: DetectionOptimizerSection = DetectionOptimizerSection()
     epochs: PositiveFloat
-    validation: ClassificationValidationSection = ClassificationValidationSection()
+    validation: EpochValidationSection = EpochValidationSection()
     compile: Literal[False] = False

@@ -126,3 +126,15 @@ class PhotometricSection(Section):
     saturation: Share = 0.2
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     chance: Share = 0.5
+
+
+class EpochValidationSection(Section):
+    """When the network is validated, of an experiment that is told in epochs; always after the last step too.
+
+    Attributes:
+        every: epochs between two validations, after each of which a checkpoint is written.
+        limit: number of images, spread over the set; ``null`` for all.
+    """
+
+    every: PositiveFloat = 1.0
+    limit: PositiveInt | None = None

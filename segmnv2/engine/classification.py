@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segmnv2.config import ClassificationExperiment, RmspropSection
 from segmnv2.engine.optimizer import divide_parameters
-from segmnv2.engine.task import Task, Timing
+from segmnv2.engine.task import Task, epoch_timing
 from segmnv2.metrics.accuracy import TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.classifier_file import save_classifier
@@ -37,17 +37,6 @@ class ClassificationValidation:
     def score(self) -> float:
         """Share of the images whose first class is right, in percent."""
         return self.accuracy.top1
-
-
-def epoch_timing(experiment: ClassificationExperiment, images: int) -> Timing:
-    """Return the steps of an experiment that is told in epochs.
-
-    Args:
-        experiment: its epochs and its batch.
-        images: number of training images.
-    """
-    steps = images / experiment.data.batch_size
-    return Timing(max(1, round(experiment.epochs * steps)), max(1, round(experiment.validation.every * steps)))
 
 
 def staircase_factor(step: int, *, rate_factor: float, rate_steps: float, warmup_steps: float) -> float:

@@ -18,7 +18,7 @@ from segmnv2.config import DetectionExperiment, DetectionOptimizerSection
 from segmnv2.detection.detector import Detections, Detector
 from segmnv2.detection.file import save_detector
 from segmnv2.engine.optimizer import divide_parameters
-from segmnv2.engine.task import Task, Timing
+from segmnv2.engine.task import Task, epoch_timing
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, coco_ap
 
 
@@ -38,17 +38,6 @@ class DetectionValidation:
     def score(self) -> float:
         """Mean average precision over IoUs of 0.5 to 0.95, in percent."""
         return self.precision.ap
-
-
-def detection_timing(experiment: DetectionExperiment, images: int) -> Timing:
-    """Return the steps of an experiment that is told in epochs.
-
-    Args:
-        experiment: its epochs and its batch.
-        images: number of training images.
-    """
-    steps = images / experiment.data.batch_size
-    return Timing(max(1, round(experiment.epochs * steps)), max(1, round(experiment.validation.every * steps)))
 
 
 def detection_rate(step: int, section: DetectionOptimizerSection, *, steps: int, per_epoch: float) -> float:
@@ -85,7 +74,7 @@ class DetectionTask(Task):
     experiment: DetectionExperiment
 
     def __init__(self, model: Detector, experiment: DetectionExperiment, images: int, truth: COCO) -> None:
-        super().__init__(model, experiment, detection_timing(experiment, images))
+        super().__init__(model, experiment, epoch_timing(experiment, images))
         self.images = images
         self.truth = truth
         self._found: dict[int, Detections] = {}

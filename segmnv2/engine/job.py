@@ -116,7 +116,7 @@ def _classification(experiment: ClassificationExperiment, processes: Processes, 
 @build_job.register
 def _detection(experiment: DetectionExperiment, processes: Processes, *, initial_weights: bool) -> Job:
     train, val = build_box_sets(experiment)
-    chosen = first_samples(PixelBoxes(val), experiment.validation.limit)
+    chosen = spread_samples(PixelBoxes(val), experiment.validation.limit)
     processes.check_validation(len(chosen))
     model = build_detector(experiment.model, train.class_names, initial_weights=initial_weights)
     section, data = experiment.model, experiment.data

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.config import AnyExperiment
+from segmnv2.config import AnyExperiment, ClassificationExperiment, DetectionExperiment
 from segmnv2.errors import SegmnError
 
 Part = TypeVar("Part")
@@ -33,6 +33,17 @@ class Timing:
 
     steps: int
     validate_every: int
+
+
+def epoch_timing(experiment: ClassificationExperiment | DetectionExperiment, images: int) -> Timing:
+    """Return the steps of an experiment that is told in epochs.
+
+    Args:
+        experiment: its epochs and its batch.
+        images: number of training images.
+    """
+    steps = images / experiment.data.batch_size
+    return Timing(max(1, round(experiment.epochs * steps)), max(1, round(experiment.validation.every * steps)))
 
 
 class Validation(Protocol):

@@ -65,6 +65,16 @@ def test_encoders_that_pool_have_32_alone_and_stay_whole_when_asked_for_less(enc
     assert list(shapes(backbone, x)) == before
 
 
+def test_norms_that_are_frozen_stay_so_at_another_output_stride() -> None:
+    model = segmnv2.create_model("deeplabv3_smp", encoder="resnet18").train()
+    model.freeze_norms(backbone_only=True)
+    modes = [module.training for module in model.modules()]
+    assert True in modes
+    assert False in modes
+    model.set_output_stride(8)
+    assert [module.training for module in model.modules()] == modes
+
+
 @pytest.mark.parametrize("name", ["deeplabv3_smp", "deeplabv3_smp_aspp"])
 def test_a_network_on_an_encoder_is_saved_loaded_and_trained(name: str, tmp_path: Path) -> None:
     model = segmnv2.create_model(name, encoder="resnet18", num_classes=3)

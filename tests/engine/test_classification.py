@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from segmnv2.config import ClassificationExperiment, load_any_experiment
 from segmnv2.config.reading import parse_any_experiment
 from segmnv2.data.image_folder import ImageFolder
-from segmnv2.engine.classification import build_rmsprop, epoch_timing, staircase_factor
+from segmnv2.engine.classification import build_rmsprop, staircase_factor
 from segmnv2.engine.evaluate_classifier import evaluate_classifier, trained_crop
 from segmnv2.engine.run import train
+from segmnv2.engine.task import epoch_timing
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.classifier_file import load_classifier, save_classifier

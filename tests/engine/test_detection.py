@@ -13,9 +13,10 @@ import torch
 from segmnv2.config import DetectionExperiment, DetectionOptimizerSection, parse_any_experiment, write_experiment
 from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.detection.file import load_detector
-from segmnv2.engine.detection import detection_rate, detection_timing
+from segmnv2.engine.detection import detection_rate
 from segmnv2.engine.evaluate_detector import evaluate_detector
 from segmnv2.engine.run import train
+from segmnv2.engine.task import epoch_timing
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
 from segmnv2.metrics.coco_ap import coco_ap
 from segmnv2.models.file import read_model_file
@@ -133,7 +134,7 @@ def test_the_rate_falls_along_a_cosine_or_at_milestones() -> None:
 
 
 def test_epochs_are_counted_by_the_images_that_have_boxes(coco: Path) -> None:
-    timing = detection_timing(tiny(coco, "epochs=3", "validation.every=0.5"), images=8)
+    timing = epoch_timing(tiny(coco, "epochs=3", "validation.every=0.5"), images=8)
     assert (timing.steps, timing.validate_every) == (12, 2)
 
 
