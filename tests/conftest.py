@@ -19,6 +19,10 @@ TYPECHECKED = (
     "segmnv2.models",
     "segmnv2.metrics",
     "segmnv2.inference",
+    "segmnv2.backends.base",
+    "segmnv2.backends.onnx_runtime",
+    "segmnv2.backends.openvino",
+    "segmnv2.backends.pytorch",
 )
 
 if os.environ.get("SEGMNV2_TYPECHECK", "1") != "0":

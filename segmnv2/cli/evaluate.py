@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ThreadsOption
 
 if TYPE_CHECKING:
     from segmnv2.data.sample import SegmentationDataset
@@ -68,18 +71,24 @@ def evaluate(
     ] = None,
     detections_out: Annotated[Path | None, typer.Option(help="coco: file for the boxes found.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    backend: BackendOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    calibration: CalibrationOption = None,
 ) -> None:
     """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix.
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
     from segmnv2.atomic import check_writable
+    from segmnv2.backends.selection import create_backend
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.cli.show_result import show_result
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.calibration import calibration_pixels
     from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import SCALES
     from segmnv2.inference.predictor import check_device
@@ -94,6 +103,10 @@ def evaluate(
         "--multi-scale": multi_scale,
         "--flip": flip,
         "--masks-out": masks_out,
+        "--backend": backend,
+        "--precision": precision,
+        "--threads": threads,
+        "--calibration": calibration,
     }
     if dataset is DatasetKind.IMAGE_FOLDER:
         from segmnv2.cli.evaluate_classifier import evaluate_classifier
@@ -109,21 +122,30 @@ def evaluate(
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
     if dataset is DatasetKind.VOC:
         split = split or "val"
-    model = load_model(weights, output_stride=output_stride).to(check_device(device))
+    place = check_device(device)
+    model = load_model(weights, output_stride=output_stride)
+    scales = SCALES if multi_scale else (1.0,)
+    canvas = DEFAULT_SIZE if size is None else parse_size(size)
+    pixels = None
+    if calibration is not None:
+        pixels = calibration_pixels(calibration, model.output_stride, size=canvas, scales=scales)
+    engine = create_backend(model, backend or "torch", precision or "float32", threads, place, pixels)
+    print(f"running {engine}", file=sys.stderr)
     data = _open(dataset, root, split, model.labels)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
         result = run(
             model,
             data,
-            size=DEFAULT_SIZE if size is None else parse_size(size),
-            scales=SCALES if multi_scale else (1.0,),
+            size=canvas,
+            scales=scales,
             flip=flip,
             limit=limit,
             masks_out=masks_out,
             progress=advance,
+            backend=engine,
         )
-    place = {"dataset": dataset.value, "root": None if root is None else str(root), "split": split}
-    show_result(result, weights, place, json_out)
+    source = {"dataset": dataset.value, "root": None if root is None else str(root), "split": split}
+    show_result(result, weights, source, json_out)
 
 
 def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet) -> SegmentationDataset:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ThreadsOption
+
 Prepared = tuple[Callable[[Path], Any], Callable[[Any, str], list[Path]], list[Path]]
 """What predicts, what writes a prediction under a name, and the folders of the results."""
 
@@ -65,6 +67,10 @@ def infer(
         bool, typer.Option("--recursive", help="Search subfolders too, those with this command's results apart.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    backend: BackendOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    calibration: CalibrationOption = None,
 ) -> None:
     """Label every pixel of images, or with a detector's weights find boxes in them.
 
@@ -84,6 +90,10 @@ def infer(
         "--size": size,
         "--opacity": opacity,
         "--confidence": confidence,
+        "--backend": backend,
+        "--precision": precision,
+        "--threads": threads,
+        "--calibration": calibration,
     }
     weights = resolve_weights(weights, track=byte_progress)
     prepare = _detector if read_kind(weights) == "detector" else _segmenter
@@ -98,9 +108,14 @@ def infer(
             advance()
 
         report = infer_files(predictor, paths, write, on_done)
-    typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed")
+    typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{_engine(predictor)}")
     if report.failed:
         raise typer.Exit(2)
+
+
+def _engine(predictor: Any) -> str:
+    """Return what ran the network, if that could be chosen."""
+    return f" ({predictor.backend})" if hasattr(predictor, "backend") else ""
 
 
 def _segmenter(
@@ -117,7 +132,17 @@ def _segmenter(
     results = ResultFolder(out, overlay, options["--confidence"], opacity)
     size = DEFAULT_SIZE if options["--size"] is None else parse_size(options["--size"])
     scales = options["--multi-scale"], options["--flip"]
-    predictor = Predictor.load(weights, device, options["--output-stride"], size, *scales)
+    predictor = Predictor.load(
+        weights,
+        device,
+        options["--output-stride"],
+        size,
+        *scales,
+        backend=options["--backend"] or "torch",
+        precision=options["--precision"] or "float32",
+        threads=options["--threads"],
+        calibration=options["--calibration"],
+    )
     return predictor, results.write, results.subfolders
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from segmnv2.backends.base import Backend
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engine.result import Result
@@ -100,6 +101,7 @@ def evaluate(
     limit: int | None = None,
     masks_out: str | Path | None = None,
     progress: Callable[[], None] | None = None,
+    backend: Backend | None = None,
 ) -> Evaluation:
     """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
 
@@ -113,6 +115,7 @@ def evaluate(
         limit: stop after so many images.
         masks_out: folder for the predicted masks as palette PNG, or none.
         progress: called after each image.
+        backend: what runs the network in its place, in its engine and precision.
 
     Returns:
         The confusion matrix and how it came about.
@@ -137,7 +140,7 @@ def evaluate(
     try:
         for index in range(count):
             sample = dataset[index]
-            prediction = predict_labels(model, sample.image, size=size, scales=scales, flip=flip)
+            prediction = predict_labels(backend or model, sample.image, size=size, scales=scales, flip=flip)
             try:
                 confusion.update(sample.mask, prediction)
             except ValueError as error:
@@ -149,6 +152,8 @@ def evaluate(
     finally:
         model.train(training)
     protocol = describe_protocol(model, size, scales, flip)
+    if backend is not None:
+        protocol |= {"backend": backend.name, "precision": backend.precision}
     network = describe_network(model)
     return Evaluation(confusion.counts, model.labels, count, protocol=protocol, network=network)
 

@@ -6,14 +6,14 @@ fraction of a label map at full size, so all passes of one image are held while 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import Canvas
@@ -27,7 +27,7 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 @runtime_checkable  # for the checker of annotations in tests
 class DenseModel(Protocol):
-    """What inference needs of a model; :class:`segmnv2.models.segmenter.Segmenter` has it."""
+    """What inference needs of a model: a :class:`segmnv2.models.segmenter.Segmenter` has it, and so has a backend."""
 
     training: bool
 
@@ -38,8 +38,9 @@ class DenseModel(Protocol):
     def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Return logits for RGB pixels 0..255 of any size; cell (i, j) lies on pixel (i, j) * output_stride."""
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Return the weights, whose device is where the model computes."""
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ def run_passes(model: DenseModel, canvas: Canvas, scales: Sequence[float], flip:
         raise ConfigError(
             "the model is in training mode, where dropout and batch statistics change its answer; call model.eval()"
         )
-    parameter = next(model.parameters(), None)
-    pixels = canvas.pixels if parameter is None else canvas.pixels.to(parameter.device)
+    pixels = canvas.pixels.to(model.device)
     passes = []
     for scale in scales:
         height, width = pixels.shape[-2:]

@@ -43,6 +43,11 @@ class PixelNetwork(NormedNetwork):
         self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are, and so where it computes."""
+        return self.pixel_mean.device
+
+    @property
     def normalization(self) -> Normalization:
         """The normalisation that the buffers hold, to the four decimals that float32 keeps of 255."""
         mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))

@@ -46,7 +46,7 @@ def test_a_folder_becomes_masks_and_overlays(infer, photos, tmp_path, capsys):
     assert infer(photos, out=tmp_path / "out") == 0
     assert written(tmp_path / "out") == ["masks/a.png", "masks/b.png", "overlays/a.jpg", "overlays/b.jpg"]
     output = capsys.readouterr()
-    assert output.out == f"2 written to {tmp_path / 'out'}, 0 failed\n"
+    assert output.out.startswith(f"2 written to {tmp_path / 'out'}, 0 failed (torch float32, ")
     assert output.err == ""
 
 
@@ -68,7 +68,7 @@ def test_broken_files_are_reported_the_rest_is_written_and_the_code_is_2(infer, 
     assert all(line.startswith("error: ") for line in errors)
     assert [name for name in ("broken.jpg", "empty.png", "missing.jpg") if any(name in line for line in errors)]
     assert output.out.startswith("2 written")
-    assert output.out.endswith("3 failed\n")
+    assert "3 failed (torch float32, " in output.out
     assert len(written(tmp_path / "out")) == 4
 
 
@@ -89,6 +89,12 @@ def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, ph
         (["--opacity", "60"], "opacity: 60"),
         (["--device", "gpu"], "device: 'gpu'"),
         (["--output-stride", "12"], "12"),
+        (["--backend", "tensorrt"], "backend: 'tensorrt'"),
+        (["--precision", "half"], "precision: 'half'"),
+        (["--threads", "0"], "threads: 0"),
+        (["--precision", "int8"], "precision: 'torch' does not compute int8"),
+        (["--precision", "int8", "--backend", "auto"], "precision: 'int8' needs images"),
+        (["--precision", "int8", "--backend", "auto", "--calibration", "gone"], "calibration: gone is no folder"),
         (["--weights", "none.safetensors"], "none.safetensors"),
         (["nowhere/*.jpg"], "nowhere/*.jpg: no file"),
     ],

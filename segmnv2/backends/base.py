@@ -1,0 +1,97 @@
+"""What inference asks of whatever runs a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from segmnv2.errors import ConfigError
+from segmnv2.models.segmenter import Segmenter
+
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+class Backend(ABC):
+    """A network made ready to run in one engine and precision.
+
+    It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
+    ``output_stride``, ``device``, ``training``.
+
+    Attributes:
+        name: of the engine, as ``--backend`` takes it.
+        precision: of the numbers that layers compute in; logits are float32 always.
+        threads: that the engine computes with on the CPU.
+        output_stride: pixels between two logits.
+        labels: names and colours of the classes.
+        device: where pixels are expected and logits appear.
+    """
+
+    name: ClassVar[str]
+    training = False
+
+    def __init__(self, model: Segmenter, precision: Precision, threads: int, device: torch.device) -> None:
+        """Keep what the engine is.
+
+        Args:
+            model: the network that it will run.
+            precision: of the layers' numbers.
+            threads: on the CPU.
+            device: where it computes.
+        """
+        self.precision = precision
+        self.threads = threads
+        self.output_stride = model.output_stride
+        self.labels = model.labels
+        self.device = device
+        self._mean = model.pixel_mean.to(device)  # what padding is made of, since it becomes 0
+
+    def __str__(self) -> str:
+        """Return the engine, precision and place, as "openvino float32, 2 threads"."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        place = threads if self.device.type == "cpu" else str(self.device)
+        return f"{self.name} {self.precision}, {place}"
+
+    def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * output_stride.
+
+        Sides that are not k * output_stride + 1 are padded right and bottom with the mean pixel.
+        """
+        bottom, right = (-(side - 1) % self.output_stride for side in pixels.shape[-2:])
+        if bottom or right:
+            pixels = F.pad(pixels - self._mean, (0, right, 0, bottom)) + self._mean
+        return self.run(pixels)
+
+    @abstractmethod
+    def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Run the network on pixels whose sides are k * output_stride + 1."""
+
+
+def check_precision(precision: str) -> Precision:
+    """Return ``precision`` if it is one of :data:`PRECISIONS`.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    for known in PRECISIONS:
+        if precision == known:
+            return known
+    raise ConfigError(f"precision: {precision!r} is not known; give one of {', '.join(PRECISIONS)}")
+
+
+def check_threads(threads: object) -> int:
+    """Return ``threads``, or PyTorch's number for ``None``.
+
+    Raises:
+        ConfigError: it is not a positive integer.
+    """
+    if threads is None:
+        return torch.get_num_threads()
+    if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
+        return threads
+    raise ConfigError(f"threads: {threads!r} is not a positive integer; leave it out for {torch.get_num_threads()}")

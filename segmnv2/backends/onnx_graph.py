@@ -1,0 +1,65 @@
+"""The network as an ONNX graph."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+OPSET = 18
+
+
+def onnx_bytes(
+    network: nn.Module,
+    example: torch.Tensor,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: Mapping[int, str] | None = None,
+) -> bytes:
+    """Return the ONNX file of a network with one input.
+
+    Args:
+        network: in evaluation mode.
+        example: an input of the type and shape to export for.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        dynamic: axes of the input that may have any size, with their names; none by default.
+    """
+    shapes = None if dynamic is None else (dict(dynamic),)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_exporter():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            network,
+            (example,),
+            path,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's advice on opset versions to itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,114 @@
+"""The ONNX graph in 8 bits, in the form that ONNX Runtime has fast kernels for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segmnv2.backends.int8 import quantize_graph
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+ROUNDING = 1e-3
+"""Share of its range by which a quantiser may seem to leave the bounds of the clamp before it."""
+
+
+def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> bytes:
+    """Return a graph with 8-bit weights and activations.
+
+    ONNX Runtime fuses a convolution with its quantisers into one integer kernel if nothing stands between them and all
+    activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a quantiser repeats are left
+    out, and signed levels are shifted by 128; neither changes a result.
+
+    Args:
+        graph: ONNX file with batch norms folded.
+        name: of its input.
+        inputs: arrays to calibrate on.
+    """
+    import onnx
+    from nncf import AdvancedQuantizationParameters, OverflowFix
+    from nncf.common.quantization.structs import QuantizationScheme
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+
+    activations = QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC, per_channel=False)
+    parameters = AdvancedQuantizationParameters(
+        activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE
+    )
+    feeds = [{name: each} for each in inputs]
+    quantized = quantize_graph(_prepare(graph), feeds, advanced_parameters=parameters)
+    _drop_clamps(quantized)
+    _shift_signed(quantized)
+    onnx.checker.check_model(quantized)
+    content: bytes = quantized.SerializeToString()
+    return content
+
+
+def _prepare(graph: bytes) -> ModelProto:
+    """Return the graph with constants folded and shapes inferred, as quantisers want it."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(graph)
+        quant_pre_process(path, path, skip_symbolic_shape=True)
+        return onnx.load(path)
+
+
+def _drop_clamps(model: ModelProto) -> None:
+    """Take out each ReLU and clip that only feeds quantisers which clamp as it does."""
+    constants = _constants(model)
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    for node in list(model.graph.node):
+        if node.op_type not in ("Clip", "Relu"):
+            continue
+        low, high = 0.0, np.inf
+        if node.op_type == "Clip":
+            low, high = (float(constants[name]) for name in node.input[1:3])
+        users = readers[node.output[0]]
+        if users and all(_clamps(user, constants, low, high) for user in users):
+            for user in users:
+                user.input[0] = node.input[0]
+            model.graph.node.remove(node)
+
+
+def _clamps(node: NodeProto, constants: dict[str, np.ndarray], low: float, high: float) -> bool:
+    """Return whether a node is a quantiser whose range lies in ``low`` to ``high``."""
+    if node.op_type != "QuantizeLinear":
+        return False
+    scale, zero = constants[node.input[1]], constants[node.input[2]]
+    levels = np.iinfo(zero.dtype)
+    least = (scale * (levels.min - zero.astype(int))).min()
+    most = (scale * (levels.max - zero.astype(int))).max()
+    slack = ROUNDING * float(most - least)
+    return bool(least >= low - slack and most <= high + slack)
+
+
+def _shift_signed(model: ModelProto) -> None:
+    """Let activations be unsigned: level and zero point move by 128 together."""
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in tensors:
+            continue
+        tensor = tensors[node.input[2]]
+        zero = numpy_helper.to_array(tensor)
+        if zero.dtype == np.int8:
+            tensor.CopyFrom(numpy_helper.from_array((zero.astype(np.int16) + 128).astype(np.uint8), tensor.name))
+    del model.graph.value_info[:]  # which still tells of signed numbers
+
+
+def _constants(model: ModelProto) -> dict[str, np.ndarray]:
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

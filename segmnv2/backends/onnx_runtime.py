@@ -1,0 +1,81 @@
+"""ONNX Runtime as the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segmnv2.backends.base import Backend, Precision
+from segmnv2.backends.int8 import calibration_arrays
+from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.onnx_graph import onnx_bytes
+from segmnv2.backends.onnx_int8 import quantize_onnx
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+INPUT, OUTPUT = "pixels", "logits"
+DYNAMIC_AXES = {0: "batch", 2: "height", 3: "width"}
+
+
+class OnnxRuntimeBackend(Backend):
+    """Runs the folded network with ONNX Runtime on the CPU."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(self, model: Segmenter, graph: bytes, precision: Precision, threads: int) -> None:
+        """Open a session.
+
+        Args:
+            model: the network, for its stride and classes.
+            graph: ONNX file of it, by :func:`grid_graph` or :func:`int8_graph`.
+            precision: what the graph computes in.
+            threads: of the engine.
+        """
+        super().__init__(model, precision, threads, torch.device("cpu"))
+        self._session = open_session(graph, threads)
+
+    def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Run the network."""
+        (logits,) = self._session.run([OUTPUT], {INPUT: pixels.contiguous().numpy()})
+        return torch.from_numpy(logits)
+
+
+def grid_graph(model: Segmenter) -> bytes:
+    """Return the ONNX file of a network up to its logits at output stride, for images of any size.
+
+    Its input ``pixels`` is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
+    """
+    side = 8 * model.output_stride + 1
+    example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, lest they be taken for one
+    return onnx_bytes(GridNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
+
+
+def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> bytes:
+    """Return :func:`grid_graph` with 8-bit weights and activations.
+
+    Args:
+        model: the network.
+        calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
+
+    Raises:
+        ConfigError: there is no calibration.
+    """
+    arrays = calibration_arrays(calibration)
+    return quantize_onnx(grid_graph(model), INPUT, arrays)
+
+
+def open_session(graph: bytes, threads: int) -> InferenceSession:
+    """Return a session on the CPU whose threads sleep between calls, as PyTorch's are needed then."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors; the exporter's redundant nodes are told as warnings
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

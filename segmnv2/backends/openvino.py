@@ -1,0 +1,106 @@
+"""OpenVINO as the engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segmnv2.backends.base import Backend, Precision
+from segmnv2.backends.int8 import calibration_arrays, quantize_graph
+from segmnv2.backends.network import GridNetwork
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    import openvino
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+"""What layers that are not quantised compute in."""
+
+KEPT_SHAPES = 8
+"""Sizes of image that the network stays compiled for."""
+
+
+class OpenVinoBackend(Backend):
+    """Runs the folded network with OpenVINO on the CPU."""
+
+    name: ClassVar[str] = "openvino"
+
+    def __init__(self, model: Segmenter, graph: openvino.Model, precision: Precision, threads: int) -> None:
+        """Keep a graph, which is compiled for each size of image when it first comes.
+
+        Args:
+            model: the network, for its stride and classes.
+            graph: OpenVINO's model of it, by :func:`grid_model` or :func:`int8_model`.
+            precision: what layers compute in.
+            threads: of the engine.
+        """
+        super().__init__(model, precision, threads, torch.device("cpu"))
+        self._graph = graph
+        self._requests: dict[tuple[int, ...], openvino.InferRequest] = {}
+
+    def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Run the network."""
+        request = self._request(tuple(pixels.shape))
+        request.infer([pixels.contiguous().numpy()], share_inputs=True)
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    def _request(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+        """Return the network compiled for one shape; the last few are kept, since folders mix a few sizes."""
+        if shape not in self._requests:
+            if len(self._requests) == KEPT_SHAPES:
+                self._requests.pop(next(iter(self._requests)))
+            self._requests[shape] = compile_model(self._graph, self.precision, self.threads, shape)
+        return self._requests[shape]
+
+
+def grid_model(model: Segmenter) -> openvino.Model:
+    """Return a network up to its logits at output stride as OpenVINO's model, for images of any size.
+
+    Its input is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
+    """
+    import openvino
+
+    side = 2 * model.output_stride + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
+        found: openvino.Model = openvino.convert_model(
+            GridNetwork(model),
+            example_input=torch.zeros(1, 3, side, side),
+            input=[openvino.PartialShape([-1, 3, -1, -1])],
+        )
+    return found
+
+
+def int8_model(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> openvino.Model:
+    """Return :func:`grid_model` with 8-bit weights and activations.
+
+    Args:
+        model: the network.
+        calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
+
+    Raises:
+        ConfigError: there is no calibration.
+    """
+    arrays = calibration_arrays(calibration)
+    return quantize_graph(grid_model(model), arrays)
+
+
+def compile_model(
+    graph: openvino.Model, precision: Precision, threads: int, shape: tuple[int, ...]
+) -> openvino.InferRequest:
+    """Return a request for a model, compiled for one input shape."""
+    import openvino
+
+    fixed = graph.clone()
+    fixed.reshape(list(shape))
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+    }
+    return openvino.Core().compile_model(fixed, "CPU", settings).create_infer_request()

@@ -1,0 +1,193 @@
+"""Which engine runs a network: by name, or the fastest that is installed and has the precision."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segmnv2.backends.base import Backend, Precision, check_precision, check_threads
+from segmnv2.errors import ConfigError
+from segmnv2.models.segmenter import Segmenter
+
+Calibration: TypeAlias = "Sequence[Float[Tensor, '1 3 _ _']] | None"
+"""Pixels that int8 chooses its ranges by."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is known of an engine before it is imported.
+
+    Attributes:
+        build: (model, precision, threads, device, calibration) -> the engine, running that model.
+        precisions: that it can compute in.
+        packages: that must be installed.
+        extra: of this package's, which installs them.
+        gpu: whether it runs on CUDA devices.
+    """
+
+    build: Callable[[Segmenter, Precision, int, torch.device, Calibration], Backend]
+    precisions: tuple[Precision, ...]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    gpu: bool = False
+
+    def missing(self, precision: Precision) -> list[str]:
+        """Return the packages that are not installed and that a precision needs."""
+        needed = (*self.packages, *(INT8_PACKAGES if precision == "int8" else ()))
+        return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+def _torch(model: Segmenter, precision: Precision, threads: int, device: torch.device, _c: Calibration) -> Backend:
+    from segmnv2.backends.pytorch import PyTorchBackend
+
+    return PyTorchBackend(model, precision, threads, device)
+
+
+def _compiled(model: Segmenter, precision: Precision, threads: int, device: torch.device, _c: Calibration) -> Backend:
+    from segmnv2.backends.pytorch import CompiledBackend
+
+    return CompiledBackend(model, precision, threads, device)
+
+
+def _onnx_runtime(
+    model: Segmenter, precision: Precision, threads: int, _device: torch.device, calibration: Calibration
+) -> Backend:
+    from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, grid_graph, int8_graph
+
+    graph = int8_graph(model, calibration) if precision == "int8" else grid_graph(model)
+    return OnnxRuntimeBackend(model, graph, precision, threads)
+
+
+def _openvino(
+    model: Segmenter, precision: Precision, threads: int, _device: torch.device, calibration: Calibration
+) -> Backend:
+    from segmnv2.backends.openvino import OpenVinoBackend, grid_model, int8_model
+
+    graph = int8_model(model, calibration) if precision == "int8" else grid_model(model)
+    return OpenVinoBackend(model, graph, precision, threads)
+
+
+ENGINES: dict[str, Engine] = {
+    "openvino": Engine(_openvino, ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
+    "onnxruntime": Engine(_onnx_runtime, ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"),
+    "torch": Engine(_torch, ("float32", "bfloat16", "float16"), gpu=True),
+    "torch-compile": Engine(_compiled, ("float32", "bfloat16", "float16"), gpu=True),
+}
+"""Name -> engine, the fastest on a CPU first; compiling takes a minute for each size of image and is never picked."""
+
+AUTO = "auto"
+INT8_PACKAGES = ("nncf",)
+UNPICKED = ("torch-compile",)
+
+
+def check_backend(backend: str) -> str:
+    """Return ``backend`` if it is ``"auto"`` or one of :data:`ENGINES`.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    if backend not in (AUTO, *ENGINES):
+        raise ConfigError(f"backend: {backend!r} is not known; give one of {', '.join((AUTO, *ENGINES))}")
+    return backend
+
+
+def choose_engine(backend: str, precision: Precision, device: torch.device) -> str:
+    """Return the name of the engine to use.
+
+    Args:
+        backend: one of :data:`ENGINES`, or ``"auto"`` for the first that is installed and fits.
+        precision: that layers shall compute in.
+        device: where.
+
+    Raises:
+        ConfigError: the engine is unknown, is not installed, lacks the precision or the device, or none fits.
+    """
+    if check_backend(backend) != AUTO:
+        if reason := _refusal(backend, precision, device):
+            raise ConfigError(reason)
+        return backend
+    fitting = [name for name in ENGINES if name not in UNPICKED and not _unable(name, precision, device)]
+    if not fitting:
+        raise ConfigError(f"precision: no engine computes {precision} on {device}; give float32")
+    installed = [name for name in fitting if not ENGINES[name].missing(precision)]
+    if not installed:
+        raise ConfigError(_missing(fitting[0], precision))
+    return installed[0]
+
+
+def _refusal(name: str, precision: Precision, device: torch.device) -> str | None:
+    if reason := _unable(name, precision, device):
+        return reason
+    return _missing(name, precision) if ENGINES[name].missing(precision) else None
+
+
+def _unable(name: str, precision: Precision, device: torch.device) -> str | None:
+    """Return why an engine, installed or not, cannot do what is asked."""
+    engine = ENGINES[name]
+    if device.type != "cpu" and not engine.gpu:
+        return f"backend: '{name}' runs on the CPU only, not on {device}; give torch or torch-compile"
+    if precision not in engine.precisions:
+        return (
+            f"precision: '{name}' does not compute {precision}; give one of {', '.join(engine.precisions)}, or "
+            "another backend"
+        )
+    if precision == "float16" and device.type == "cpu":
+        return "precision: float16 is for GPUs; on the CPU give bfloat16, or float32"
+    if (
+        precision == "bfloat16"
+        and name == "openvino"
+        and not engine.missing(precision)
+        and not _openvino_has_bfloat16()
+    ):
+        return "precision: this CPU has no bfloat16 instructions, without which OpenVINO does not use it; give float32"
+    return None
+
+
+def _openvino_has_bfloat16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _missing(name: str, precision: Precision) -> str:
+    engine = ENGINES[name]
+    return (
+        f"backend: '{name}' needs {' and '.join(engine.missing(precision))}, not installed here; "
+        f"run: pip install 'segmnv2[{engine.extra}]'"
+    )
+
+
+def create_backend(
+    model: Segmenter,
+    backend: str = AUTO,
+    precision: str = "float32",
+    threads: int | None = None,
+    device: torch.device | str = "cpu",
+    calibration: Calibration = None,
+) -> Backend:
+    """Make a network ready to run.
+
+    Args:
+        model: the network, which is not changed.
+        backend: ``"torch"``, ``"torch-compile"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
+        threads: on the CPU; PyTorch's number by default.
+        device: where to compute.
+        calibration: RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1, that int8 chooses its ranges
+            by: 50 or more, like those that will be seen
+            (:func:`segmnv2.inference.calibration.calibration_pixels`).
+
+    Raises:
+        ConfigError: the engine is unknown, is not installed, or lacks the precision or the device; or int8 has no
+            calibration.
+    """
+    place = torch.device(device)
+    wanted = check_precision(precision)
+    count = check_threads(threads)
+    return ENGINES[choose_engine(backend, wanted, place)].build(model, wanted, count, place, calibration)

@@ -1,0 +1,66 @@
+"""The images that 8-bit networks choose their ranges by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from segmnv2.data.image_file import read_image
+from segmnv2.errors import ConfigError
+from segmnv2.inference.canvas import DEFAULT_SIZE, Size, make_canvas
+from segmnv2.inference.media import list_images
+from segmnv2.nn.resize import resize_bilinear, scaled_side
+
+MOST = 100
+"""Images of a folder that are used; more change little and take longer."""
+
+
+def calibration_pixels(
+    images: str | Path | Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    output_stride: int,
+    *,
+    size: Size = DEFAULT_SIZE,
+    scales: Sequence[float] = (1.0,),
+) -> list[Float[Tensor, "1 3 _ _"]]:
+    """Return what the network will see of some images.
+
+    Args:
+        images: a folder, of which every n-th image is taken if it has more than :data:`MOST`, or uint8 RGB arrays.
+        output_stride: of the network.
+        size: the canvas that will be used.
+        scales: that will be used; one image after another is shown at one of them after another.
+
+    Returns:
+        RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1.
+
+    Raises:
+        ConfigError: it is no folder, or there are no images.
+        MediaError: a file is no image, or the folder has none.
+    """
+    pictures = images if not isinstance(images, str | Path) else [read_image(path) for path in _sample(Path(images))]
+    if not len(pictures):
+        raise ConfigError("calibration: no images given; give 50 or more, like those that will be seen")
+    found = []
+    with torch.inference_mode():
+        for number, picture in enumerate(pictures):
+            pixels = make_canvas(picture, size, output_stride).pixels
+            scale = scales[number % len(scales)]
+            if scale != 1:
+                height, width = pixels.shape[-2:]
+                pixels = resize_bilinear(pixels, (scaled_side(height, scale), scaled_side(width, scale)))
+            found.append(pixels)
+    return found
+
+
+def _sample(folder: Path) -> list[Path]:
+    """Return at most :data:`MOST` of a folder's images, evenly over their order."""
+    if not folder.is_dir():
+        raise ConfigError(f"calibration: {folder} is no folder; give one with 50 or more images like those to come")
+    paths = list_images([folder])
+    chosen = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
+    return [paths[index] for index in chosen]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.zoo import create_model
+
+
+def smooth_pixels(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    """Return coarse random patterns, 0..255, as pictures are: a network tells them apart, unlike noise."""
+    coarse = torch.rand(*shape[:2], 5, 5, generator=torch.Generator().manual_seed(seed)) * 255
+    return F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=True)
+
+
+def lively_model(name: str = "deeplabv3_mobilenet_v2", **options: object) -> Segmenter:
+    """Return a network whose norms and logits are those of a batch, as after training, so that all layers count."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5, **options)
+    pixels = smooth_pixels((4, 3, 65, 65))
+    with torch.no_grad():
+        model.set_norm_momentum(1.0)
+        model.train()(pixels)
+        model.eval().head.logits.weight.mul_(2 / model.raw_logits(pixels).std((0, 2, 3))[:, None, None, None])
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Segmenter]:
+    return lively_model
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., torch.Tensor]:
+    return smooth_pixels
+
+
+@pytest.fixture(scope="session")
+def model() -> Segmenter:
+    return lively_model(width=0.35)

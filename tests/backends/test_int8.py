@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, int8_graph
+from segmnv2.backends.selection import create_backend
+
+
+@pytest.fixture(scope="module")
+def calibration(pictures):
+    return [pictures((1, 3, 65, 65), seed=seed) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def graph(model, calibration):
+    return int8_graph(model, calibration)
+
+
+# A narrow untrained network is hard on 8 bits; tests/real asks more of a trained one.
+def similarity(found, expected):
+    return float(torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1])
+
+
+@torch.inference_mode()
+def test_openvino_computes_nearly_the_same_at_any_size(model, calibration, pictures):
+    backend = create_backend(model, "openvino", "int8", threads=1, calibration=calibration)
+    for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
+        pixels = pictures(shape, seed=9)
+        found = backend.raw_logits(pixels)
+        assert 0.3 < similarity(found, model.raw_logits(pixels)) < 1 - 1e-9
+
+
+@torch.inference_mode()
+def test_onnx_runtime_computes_nearly_the_same_at_any_size(model, graph, pictures):
+    backend = OnnxRuntimeBackend(model, graph, "int8", 1)
+    for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
+        pixels = pictures(shape, seed=9)
+        found = backend.raw_logits(pixels)
+        assert 0.3 < similarity(found, model.raw_logits(pixels)) < 1 - 1e-9
+
+
+def test_onnx_runtime_finds_every_convolution_in_the_form_that_it_fuses(graph):
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(graph)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert not kinds.keys() & {"Clip", "Relu"}
+    readers = {name: node.op_type for node in model.graph.node for name in node.input}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 50
+    assert sum(readers.get(node.output[0]) == "QuantizeLinear" for node in convolutions) >= len(convolutions) - 2
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[1]].shape == ()
+            assert constants[node.input[2]].dtype == np.uint8

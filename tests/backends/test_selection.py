@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from segmnv2.backends import selection
+from segmnv2.backends.selection import ENGINES, choose_engine, create_backend
+from segmnv2.errors import ConfigError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def without(monkeypatch, *names):
+    absent = {name: dataclasses.replace(ENGINES[name], packages=("no_such_package",)) for name in names}
+    monkeypatch.setattr(selection, "ENGINES", {**ENGINES, **absent})
+
+
+def test_auto_takes_the_first_engine_that_is_installed(monkeypatch):
+    assert choose_engine("auto", "float32", CPU) == "openvino"
+    without(monkeypatch, "openvino")
+    assert choose_engine("auto", "float32", CPU) == "onnxruntime"
+    without(monkeypatch, "openvino", "onnxruntime")
+    assert choose_engine("auto", "float32", CPU) == "torch"
+
+
+def test_auto_takes_one_that_has_the_precision_and_the_device(monkeypatch):
+    assert choose_engine("auto", "float32", GPU) == "torch"
+    assert choose_engine("auto", "float16", GPU) == "torch"
+    monkeypatch.setattr(selection, "_openvino_has_bfloat16", lambda: True)
+    assert choose_engine("auto", "bfloat16", CPU) == "openvino"
+    monkeypatch.setattr(selection, "_openvino_has_bfloat16", lambda: False)
+    assert choose_engine("auto", "bfloat16", CPU) == "torch"
+
+
+def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
+    without(monkeypatch, "openvino")
+    with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
+        choose_engine("openvino", "float32", CPU)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tensorrt", "float32", CPU), r"'tensorrt' is not known; give one of auto, openvino"),
+        (("onnxruntime", "bfloat16", CPU), r"does not compute bfloat16; give one of float32"),
+        (("openvino", "float32", GPU), r"runs on the CPU only.*torch"),
+        (("torch", "float16", CPU), r"float16 is for GPUs.*bfloat16"),
+        (("auto", "float16", CPU), r"no engine computes float16 on cpu; give float32"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        choose_engine(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp32"}, "precision: 'fp32' is not known; give one of float32"),
+        ({"threads": 0}, "threads: 0 is not a positive integer"),
+    ],
+)
+def test_bad_options_are_refused(model, options, message):
+    with pytest.raises(ConfigError, match=message):
+        create_backend(model, "torch", **options)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_int8_asks_for_images_to_calibrate_on(model, name):
+    for none in (None, []):
+        with pytest.raises(ConfigError, match=r"precision: 'int8' needs images.*--calibration DIR"):
+            create_backend(model, name, "int8", calibration=none)
+
+
+def test_int8_names_the_package_that_it_needs(monkeypatch):
+    monkeypatch.setattr(selection, "INT8_PACKAGES", ("no_such_package",))
+    with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
+        choose_engine("openvino", "int8", CPU)
+    assert choose_engine("openvino", "float32", CPU) == "openvino"
+
+
+def test_an_engine_says_what_it_is(model):
+    assert str(create_backend(model, "torch", threads=1)) == "torch float32, 1 thread"

@@ -1,0 +1,58 @@
+"""Engines and precisions on the paper's network and real images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segmnv2.backends.selection import create_backend
+from segmnv2.data.voc import VocSegmentation
+from segmnv2.errors import ConfigError
+from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.inference.scores import predict_labels
+from segmnv2.models.file import load_model
+from segmnv2.models.segmenter import Segmenter
+
+IMAGES = 4
+
+
+@pytest.fixture(scope="module")
+def model(voc_weights: Path) -> Segmenter:
+    return load_model(voc_weights).eval()
+
+
+@pytest.fixture(scope="module")
+def images(shared: Path) -> list[np.ndarray]:
+    dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
+    return [dataset[index].image for index in range(IMAGES)]
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_int8_keeps_nearly_all_labels_of_images_that_it_was_not_calibrated_on(model, shared, images, backend):
+    dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
+    calibration = calibration_pixels([dataset[index].image for index in range(40, 440, 20)], model.output_stride)
+    engine = create_backend(model, backend, "int8", calibration=calibration)
+    same = [predict_labels(engine, x) == predict_labels(model, x) for x in images]
+    assert np.concatenate([part.ravel() for part in same]).mean() >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "least"),
+    [
+        ("torch", "float32", 0.9999),
+        ("onnxruntime", "float32", 0.9999),
+        ("openvino", "float32", 0.9999),
+        ("torch", "bfloat16", 0.98),
+        ("openvino", "bfloat16", 0.98),
+    ],
+)
+def test_labels_are_those_of_the_network_itself(model, images, backend, precision, least):
+    try:
+        engine = create_backend(model, backend, precision)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    for options in ({}, {"scales": (0.75,), "flip": True}):
+        same = [predict_labels(engine, x, **options) == predict_labels(model, x, **options) for x in images]
+        assert np.concatenate([part.ravel() for part in same]).mean() >= least
