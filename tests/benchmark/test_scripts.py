@@ -69,6 +69,33 @@ def test_the_loader_is_compared_on_the_same_files(load, tmp_path: Path, capsys: 
     assert "times as fast" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_int8_is_judged_on_images_that_it_was_not_chosen_on(
+    load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import segmnv2
+
+    load("data_pipeline").write_pictures(tmp_path)
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    names = (lists / "train.txt").read_text().split()
+    (lists / "train.txt").write_text("\n".join(names[:4]))
+    (lists / "val.txt").write_text("\n".join(names[4:13]))
+    weights, path = tmp_path / "model.safetensors", tmp_path / "table.json"
+    segmnv2.save_model(weights, segmnv2.create_model("deeplabv3_mobilenet_v2", width=0.35))
+    words = ["--weights", str(weights), "--root", str(tmp_path), "--backends", "openvino", "--size", "65"]
+    script = load("int8_accuracy")
+    assert script.main([*words, "--rounds", "2", "--calibration", "2", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert [(row["part"], row["images"]) for row in report["accuracy"]] == [("chosen", 3), ("judged", 6)]
+    for row in report["accuracy"]:
+        assert row["change"]["low"] <= row["change"]["value"] <= row["change"]["high"]
+        assert 0 < row["agreement"] <= 1
+    assert report["speed"]["openvino"]["ratio"]["median"] > 0
+    assert "| openvino | judged | 6 |" in capsys.readouterr().out
+    parts = script.split(segmnv2.data.voc.VocSegmentation(tmp_path, "val"))
+    assert sorted(parts["chosen"] + parts["judged"]) == list(range(9))
+
+
 @pytest.mark.parametrize(
     ("script", "words", "message"),
     [
@@ -77,6 +104,8 @@ def test_the_loader_is_compared_on_the_same_files(load, tmp_path: Path, capsys: 
         ("training_step", ["--root", "nowhere"], "nowhere: does not exist"),
         ("data_pipeline", ["--batches", "-1"], "--batches -1"),
         ("data_pipeline", ["--root", "nowhere"], "nowhere: does not exist"),
+        ("int8_accuracy", ["--weights", "a", "--root", "b", "--rounds", "0"], "--rounds 0"),
+        ("int8_accuracy", ["--weights", "a", "--root", "b", "--backends", "tpu"], "backend: 'tpu' is not known"),
     ],
 )
 def test_a_fault_is_one_message(
