@@ -1,17 +1,26 @@
-"""The best class at each pixel from the logits at output stride, computed only where a cell's corners disagree.
+"""The best class at each pixel from the logits at output stride, computed only where there is something to compute.
 
-Between four corners that have the same best class, bilinear mixing has it too: at each corner it is at least as good
-as every other class, and the weights are the same for all. Most cells of a picture are such, so most pixels need no
-logits.
+A cell is the square between four neighbouring points of the grid. Bilinear mixing keeps order: a class that is at
+least as good as another at all four corners is so in between, the weights being the same for both. So
+
+- where the corners have the same best class, all pixels of the cell have it, which holds for most cells of a picture;
+- elsewhere only the classes that no corner's best one beats at all four corners are candidates, most often two.
+
+The rows and columns of pixels that lie in one cell are neighbours, so pixels are computed cell by cell, in blocks.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from segmnv2.inference.sampling import Axis, sample_points
+from segmnv2.inference.sampling import Axis
+
+BLOCK_ELEMENTS = 2**20
+"""Pixels computed at a time, which bounds the memory for large pictures (4 MB for each number held)."""
 
 
 class Cells:
@@ -29,16 +38,123 @@ class Cells:
         self.agree: Bool[Tensor, "h w"] = (self.best == below) & (self.best == right) & (self.best == _next(below, 1))
 
     def labels(self, rows: Axis, columns: Axis) -> UInt8[Tensor, "i j"]:
-        """Return the best class at every crossing of ``rows`` and ``columns``.
+        """Return the best class at every crossing of ``rows`` and ``columns``, whose positions rise or fall.
 
-        The same as the argmax of :func:`segmnv2.inference.sampling.sample_bilinear`, but for the rounding of two
-        classes that are equally good at all corners.
+        The same as the argmax of :func:`segmnv2.inference.sampling.sample_bilinear`, but for the rounding of classes
+        that are equally good.
         """
-        found = self.best.index_select(0, rows.lower).index_select(1, columns.lower)
-        agree = self.agree.index_select(0, rows.lower).index_select(1, columns.lower)
-        row, column = (~agree).nonzero(as_tuple=True)
-        found[row, column] = sample_points(self.grid, rows[row], columns[column]).argmax(-1).to(torch.uint8)
-        return found
+        height, width = self.best.shape
+        down, across = Runs.of(rows, height), Runs.of(columns, width)
+        blocks = self.best[:, None, :, None].expand(-1, down.longest, -1, across.longest).contiguous()
+        wanted = ~self.agree & (down.counts > 0)[:, None] & (across.counts > 0)
+        cells = wanted.nonzero()
+        at_once = max(1, BLOCK_ELEMENTS // (down.longest * across.longest))
+        for start in range(0, len(cells), at_once):
+            row, column = cells[start : start + at_once].unbind(1)
+            corners = self._corners(row, column)
+            blocks[row, :, column, :] = _best_inside(corners, down.weights[row], across.weights[column])
+        found = blocks.view(height * down.longest, width * across.longest)
+        return across.pick(down.pick(found, 0), 1).contiguous()
+
+    def _corners(self, row: Int64[Tensor, " n"], column: Int64[Tensor, " n"]) -> Float[Tensor, "n 4 k"]:
+        """Return the logits at the upper left, lower left, upper right and lower right corners of cells."""
+        height, width, classes = self.grid.shape
+        below, right = (row + 1).clamp(max=height - 1), (column + 1).clamp(max=width - 1)
+        places = torch.stack([row * width + column, below * width + column, row * width + right, below * width + right])
+        return self.grid.reshape(-1, classes)[places.T]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The positions of an axis by the cell that they lie in; all runs are stretched to the longest.
+
+    Attributes:
+        counts: positions in each cell.
+        weights: (cells, longest) of each position, see :class:`segmnv2.inference.sampling.Axis`.
+        places: of each position among the stretched runs, one after another.
+    """
+
+    counts: Int64[Tensor, " cells"]
+    weights: Float[Tensor, "cells longest"]
+    places: Int64[Tensor, " n"]
+
+    @classmethod
+    def of(cls, axis: Axis, cells: int) -> Runs:
+        """Return the runs of an axis whose positions rise or fall.
+
+        Args:
+            axis: of one position or more.
+            cells: points of the grid along the axis.
+        """
+        counts = torch.bincount(axis.lower, minlength=cells)
+        longest = int(counts.max())
+        index = torch.arange(len(axis), device=axis.lower.device)
+        first = torch.full_like(counts, len(axis)).scatter_reduce_(0, axis.lower, index, "amin")
+        places = axis.lower * longest + index - first[axis.lower]
+        weights = axis.weight.new_zeros(cells * longest)
+        weights[places] = axis.weight
+        return cls(counts, weights.view(cells, longest), places)
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest run."""
+        return self.weights.shape[1]
+
+    def pick(self, values: Tensor, dim: int) -> Tensor:
+        """Return each position's value from those of the stretched runs."""
+        places = self.places
+        if int(places[-1]) - int(places[0]) == len(places) - 1:  # rising, with no gaps: nothing was stretched
+            return values.narrow(dim, int(places[0]), len(places))
+        return values.index_select(dim, places)
+
+
+def _best_inside(
+    corners: Float[Tensor, "n 4 k"], rows: Float[Tensor, "n i"], columns: Float[Tensor, "n j"]
+) -> UInt8[Tensor, "n i j"]:
+    """Return the best class at each pixel of each cell.
+
+    Args:
+        corners: logits at the upper left, lower left, upper right and lower right corners.
+        rows: weights of the pixels' rows between upper and lower corners.
+        columns: weights of the pixels' columns between left and right corners.
+    """
+    candidates = _candidates(corners)
+    counts = candidates.sum(1)
+    order = counts.argsort(descending=True)
+    classes = candidates[order].to(torch.uint8).argsort(dim=1, descending=True, stable=True)  # candidates first, by id
+    corners, rows, columns = corners[order], rows[order][:, :, None], columns[order][:, None, :]
+    best = torch.empty(len(corners), rows.shape[1], columns.shape[2], device=corners.device)
+    ids = torch.empty_like(best, dtype=torch.uint8)
+    for rank in range(int(counts.max())):
+        n = int((counts > rank).sum())  # those with fewer candidates come last
+        chosen = classes[:n, rank]
+        ends = corners[:n].gather(2, chosen[:, None, None].expand(-1, 4, 1))
+        left, right = (torch.lerp(ends[:, [side]], ends[:, [side + 1]], rows[:n]) for side in (0, 2))
+        values = torch.lerp(left, right, columns[:n])
+        names = chosen.to(torch.uint8)[:, None, None]
+        if rank == 0:
+            best.copy_(values)
+            ids.copy_(names.expand_as(ids))
+        else:
+            better = values > best[:n]
+            ids[:n] = torch.where(better, names, ids[:n])
+            torch.maximum(best[:n], values, out=best[:n])
+    found = torch.empty_like(ids)
+    found[order] = ids
+    return found
+
+
+def _candidates(corners: Float[Tensor, "n 4 k"]) -> Bool[Tensor, "n k"]:
+    """Return which classes can be the best somewhere in each cell.
+
+    A class cannot if the best one of some corner is better at all corners, or as good and has the lower id.
+    """
+    number = torch.arange(corners.shape[2], device=corners.device)
+    beaten = torch.zeros_like(corners[:, 0], dtype=torch.bool)
+    for winner in corners.argmax(2).unbind(1):
+        lead = (corners.gather(2, winner[:, None, None].expand(-1, 4, 1)) - corners).amin(1)
+        beaten |= (lead > 0) | ((lead == 0) & (number > winner[:, None]))
+    return ~beaten
 
 
 def _next(values: Tensor, dim: int) -> Tensor:

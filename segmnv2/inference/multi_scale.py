@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -61,13 +60,9 @@ class ModelPass:
         """Return the logits of a band of the image's rows, at full size."""
         return sample_bilinear(self.grid, self.rows[rows], self.columns)
 
-    def labels(self, rows: slice) -> UInt8[Tensor, "i j"]:
-        """Return the best class at each pixel of a band of the image's rows."""
-        return self._cells.labels(self.rows[rows], self.columns)
-
-    @cached_property
-    def _cells(self) -> Cells:
-        return Cells(self.grid)
+    def labels(self) -> UInt8[Tensor, "i j"]:
+        """Return the best class at each pixel of the image."""
+        return Cells(self.grid).labels(self.rows, self.columns)
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:

@@ -56,17 +56,3 @@ def sample_bilinear(grid: Float[Tensor, "h w k"], rows: Axis, columns: Axis) -> 
     lines = torch.lerp(grid.index_select(0, rows.lower), grid.index_select(0, rows.upper), weight)
     weight = columns.weight[:, None]
     return torch.lerp(lines.index_select(1, columns.lower), lines.index_select(1, columns.upper), weight)
-
-
-def sample_points(grid: Float[Tensor, "h w k"], rows: Axis, columns: Axis) -> Float[Tensor, "n k"]:
-    """Read ``grid`` at points, of which ``rows`` and ``columns`` have one position each.
-
-    Values are to the bit those of :func:`sample_bilinear`.
-    """
-    flat, width = grid.reshape(-1, grid.shape[-1]), grid.shape[1]
-
-    def line(column: Tensor) -> Tensor:
-        before, after = (flat.index_select(0, row * width + column) for row in (rows.lower, rows.upper))
-        return torch.lerp(before, after, rows.weight[:, None])
-
-    return torch.lerp(line(columns.lower), line(columns.upper), columns.weight[:, None])

@@ -37,7 +37,8 @@ class Scores:
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Return the class ids; of equally good classes the one with the lowest id."""
         if len(self.passes) == 1:
-            return self._read(self.passes[0].labels, torch.uint8).numpy()
+            with torch.inference_mode():
+                return self.passes[0].labels().cpu().numpy()
         return self._read(lambda band: self._mean_probabilities(band).argmax(-1), torch.uint8).numpy()
 
     def confidence(self) -> Float32[np.ndarray, "h w"]:

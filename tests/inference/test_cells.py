@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmnv2.inference import cells
 from segmnv2.inference.cells import Cells
-from segmnv2.inference.sampling import Axis, sample_bilinear, sample_points
+from segmnv2.inference.sampling import Axis, sample_bilinear
 
 
 def axis(generator: torch.Generator, cells: int, pixels: int, *, backwards: bool) -> Axis:
@@ -39,27 +40,35 @@ def test_labels_are_the_argmax_of_all_logits(
     assert torch.equal(Cells(grid).labels(rows, columns).long(), expected)
 
 
-def test_points_are_read_to_the_bit_as_crossings_are() -> None:
-    generator = torch.Generator().manual_seed(0)
-    grid = torch.randn(7, 9, 4, generator=generator)
-    rows, columns = axis(generator, 7, 11, backwards=False), axis(generator, 9, 13, backwards=True)
-    row, column = torch.meshgrid(torch.arange(11), torch.arange(13), indexing="ij")
-    points = sample_points(grid, rows[row.flatten()], columns[column.flatten()])
-    assert torch.equal(points, sample_bilinear(grid, rows, columns).reshape(-1, 4))
-
-
-def test_only_pixels_between_corners_that_disagree_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_cells_whose_corners_disagree_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+    compute = cells._best_inside
 
-    def counting(grid: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
-        asked.append(len(rows))
-        return sample_points(grid, rows, columns)
+    def counting(corners: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        found = compute(corners, rows, columns)
+        asked.append(found.numel())
+        return found
 
-    monkeypatch.setattr("segmnv2.inference.cells.sample_points", counting)
+    monkeypatch.setattr(cells, "_best_inside", counting)
     grid = torch.zeros(5, 5, 2)
     grid[:, 3:, 1] = 1  # a border between the third column of points and the fourth
     pixels = Axis.at(torch.arange(33, dtype=torch.float64) / 8, 5)
     labels = Cells(grid).labels(pixels, pixels)
-    assert asked == [33 * 8]
+    assert asked == [5 * 8 * 8]  # one column of cells
     assert labels[:, :17].max() == 0  # as good as the other up to the third column, and then worse
     assert labels[:, 17:].min() == 1
+
+
+def test_few_classes_are_candidates_and_only_where_no_corners_best_one_beats_them() -> None:
+    corners = torch.tensor([[[9.0, 0.0, 5.0, -1.0]] * 2 + [[0.0, 9.0, 5.0, -1.0]] * 2])  # in the middle 4.5, 4.5, 5, -1
+    assert cells._candidates(corners).tolist() == [[True, True, True, False]]
+    labels = Cells(corners.view(2, 2, 4)).labels(*[Axis.at(torch.tensor([0.0, 0.5, 1.0]).double(), 2)] * 2)
+    assert labels.tolist() == [[0] * 3, [2] * 3, [1] * 3]
+
+
+def test_large_pictures_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = torch.randn(6, 7, 5, generator=torch.Generator().manual_seed(0))
+    rows, columns = (Axis.at(torch.linspace(0, side - 1, 100).double(), side) for side in (6, 7))
+    whole = Cells(grid).labels(rows, columns)
+    monkeypatch.setattr(cells, "BLOCK_ELEMENTS", 1)
+    assert torch.equal(Cells(grid).labels(rows, columns), whole)
