@@ -33,7 +33,6 @@ from segmnv2.labels import VOC_LABELS
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class
 from segmnv2.metrics.resampling import Change, mean_iou_change
 from segmnv2.models.file import load_model
-from segmnv2.models.segmenter import Segmenter
 
 CLASSES = ("background", "person", "cat", "cow", "dog", "horse", "sheep")
 """What the mean IoU is over."""
@@ -131,9 +130,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     val = VocSegmentation(options.root, "val")
     reference = create_backend(model, "torch", threads=threads)
     truth = {part: look(reference, val, rows, options.size) for part, rows in parts.items()}
-    print(
-        "| backend | part | images | float32 mIOU | change in int8 (95 %) | equal pixels, % |\n|---|---|---:|---:|---|---:|"
-    )
+    print("| backend | part | images | float32 mIOU | change in int8 (95 %) | equal pixels, % |")
+    print("|---|---|---:|---:|---|---:|")
     results, speeds = [], {}
     for name in names:
         plain, small = (create_backend(model, name, kind, threads, "cpu", pixels) for kind in ("float32", "int8"))
