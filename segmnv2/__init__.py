@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
     from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.predictor import Prediction, Predictor
+    from segmnv2.inference.prediction import Prediction
+    from segmnv2.inference.predictor import Predictor
     from segmnv2.labels import VOC_LABELS, LabelSet
     from segmnv2.models.catalogue import list_models
     from segmnv2.models.classifier import Classifier, create_classifier
@@ -32,7 +33,7 @@ _HOMES = {
     "DatasetError": "errors",
     "LabelSet": "labels",
     "MediaError": "errors",
-    "Prediction": "inference.predictor",
+    "Prediction": "inference.prediction",
     "Predictor": "inference.predictor",
     "SegmnError": "errors",
     "Segmenter": "models.segmenter",

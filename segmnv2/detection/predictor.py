@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,22 @@ class BoxPredictor:
         Raises:
             MediaError: the file cannot be read, or the array is of another type or shape.
         """
-        pixels = load_pixels(image)
+        (prediction,) = self.predict([self.prepare(image)])
+        return prediction
+
+    def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> UInt8[np.ndarray, "h w 3"]:
+        """Return a picture's RGB pixels, 0..255, which several threads may do at once.
+
+        Raises:
+            MediaError: the file cannot be read, or the array is of another type or shape.
+        """
+        return load_pixels(image)
+
+    def predict(self, prepared: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[BoxPrediction]:
+        """Find the things in prepared pictures, in one after another: some detectors pad a batch to its largest."""
+        return [self._find(pixels) for pixels in prepared]
+
+    def _find(self, pixels: UInt8[np.ndarray, "h w 3"]) -> BoxPrediction:
         picture = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
             found = {key: value.cpu() for key, value in self.model([picture])[0].items()}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -21,14 +22,16 @@ from typing import TypeVar
 from PIL import Image
 
 from segmnv2.atomic import atomic_path
-from segmnv2.errors import ConfigError, MediaError
+from segmnv2.errors import ConfigError
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
-from segmnv2.inference.predictor import Prediction
+from segmnv2.inference.pipeline import ManyPredictor, check_batch, run_pipeline
+from segmnv2.inference.prediction import Prediction
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 JPEG_LONGEST_SIDE = 65500
 
-T = TypeVar("T")
+Read = TypeVar("Read")
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -108,32 +111,46 @@ def save_picture(picture: Image.Image, path: Path) -> Path:
 
 
 def infer_files(
-    predictor: Callable[[Path], T],
+    predictor: ManyPredictor[Read, Made],
     paths: Sequence[Path],
-    write: Callable[[T, str], list[Path]],
+    write: Callable[[Made, str], list[Path]],
     on_done: Callable[[Path, str | None], None] = lambda path, failure: None,
+    *,
+    batch: int = 1,
 ) -> InferenceReport:
-    """Predict for every image; one that cannot be read is reported and the rest goes on.
+    """Predict for every image, reading the next ones and writing the last ones meanwhile.
+
+    Files and reports are those of one image after another, in the order of ``paths``. An image that cannot be read
+    is reported and the rest goes on. :func:`segmnv2.inference.pipeline.most_held` says how many are in memory at most.
 
     Args:
-        predictor: the model: a path in, a prediction out.
+        predictor: the model.
         paths: image files.
-        write: writes a prediction's files under a name and returns their paths, as :meth:`ResultFolder.write`.
+        write: writes a prediction's files under a name and returns their paths, as :meth:`ResultFolder.write`; called
+            in another thread.
         on_done: called after each image with its path and the reason if it failed.
+        batch: images to run at once.
 
     Raises:
-        ConfigError: the results cannot be written. What was written before stays.
+        ConfigError: the results cannot be written, or ``batch`` is not a positive integer. What was written before
+            stays.
     """
     report = InferenceReport()
-    for path, name in zip(paths, output_names(paths), strict=True):
-        failure = None
-        try:
-            prediction = predictor(path)
-        except MediaError as error:
-            failure = report.failed[path] = str(error)
-        else:
-            report.written[path] = write(prediction, name)
-        on_done(path, failure)
+    outcomes = run_pipeline(
+        zip(paths, output_names(paths), strict=True),
+        lambda item: predictor.prepare(item[0]),
+        predictor.predict,
+        lambda item, made: write(made, item[1]),
+        batch=check_batch(batch),
+    )
+    with closing(outcomes):
+        for outcome in outcomes:
+            path, failure = outcome.item[0], None
+            if outcome.result is None:
+                failure = report.failed[path] = str(outcome.failure)
+            else:
+                report.written[path] = outcome.result
+            on_done(path, failure)
     return report
 
 

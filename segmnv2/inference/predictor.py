@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from segmnv2.backends.base import check_precision, check_threads
 from segmnv2.backends.selection import choose_engine, create_backend
 from segmnv2.data.image_file import read_image, rgb_array
-from segmnv2.data.mask_file import write_mask
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.hub.resolve import resolve_weights
+from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.calibration import calibration_pixels
-from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size
+from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size, make_canvas
 from segmnv2.inference.multi_scale import SCALES, DenseModel
-from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
-from segmnv2.inference.scores import Scores, predict_scores
-from segmnv2.labels import LabelSet
+from segmnv2.inference.pipeline import check_batch, predict_in_order
+from segmnv2.inference.prediction import Prediction, PreparedImage
+from segmnv2.inference.smoothing import Smoother
 from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a model sees in one image.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
-        mask: (H, W) uint8 class ids.
-        labels: names and colours of the classes.
-        scores: the model's passes, from which more is read out on request.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    mask: UInt8[np.ndarray, "h w"]
-    labels: LabelSet
-    scores: Scores
-
-    @cached_property
-    def confidence(self) -> Float32[np.ndarray, "h w"]:
-        """(H, W) probability, 0..1, of each pixel's class; computed when first asked for."""
-        return self.scores.confidence()
-
-    def probabilities(self) -> Float32[np.ndarray, "k h w"]:
-        """Return (num_classes, H, W) probabilities, 0..1; large for large images, and computed on each call."""
-        return self.scores.probabilities()
-
-    def overlay(self, opacity: float = DEFAULT_OPACITY, legend: bool = True) -> PIL.Image.Image:
-        """Return the image under its classes' colours, with a legend beside it.
-
-        Args:
-            opacity: 0 for outlines only, 1 for plain colours.
-            legend: names, colours and shares of the classes present, in a strip that covers nothing of the image.
-
-        Raises:
-            ConfigError: ``opacity`` is not in 0..1.
-        """
-        return overlay_picture(self.image, self.mask, self.labels, opacity, legend)
-
-    def save_mask(self, path: str | Path) -> None:
-        """Write the class ids as a palette PNG in the classes' colours."""
-        write_mask(path, self.mask, self.labels)
 
 
 class Predictor:
@@ -160,18 +116,72 @@ class Predictor:
         Raises:
             MediaError: the file cannot be read, the array is of another type or shape, or memory does not suffice.
         """
+        (prediction,) = self.predict([self.prepare(image)])
+        return prediction
+
+    def predict_many(
+        self, images: Iterable[str | Path | PIL.Image.Image | npt.NDArray[Any]], *, batch: int = 1
+    ) -> Iterator[Prediction]:
+        """Label pictures one after another, reading the next ones meanwhile.
+
+        Args:
+            images: any kinds, as for a single one; drawn a few ahead, so they may be endless.
+            batch: how many to run at once; see :func:`segmnv2.inference.batches.predict_batch` on rounding. 1 is
+                fastest on a CPU, whose caches hold one image's features better than several; try 8 on a GPU.
+
+        Yields:
+            One prediction each, in order.
+
+        Raises:
+            ConfigError: ``batch`` is not a positive integer.
+            MediaError: as for a single picture, at its turn; none follows it.
+        """
+        return predict_in_order(images, self.prepare, self.predict, batch=check_batch(batch))
+
+    def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
+        """Read a picture and lay it out for the network, which several threads may do at once.
+
+        Args:
+            image: as for a call.
+
+        Raises:
+            MediaError: the file cannot be read, or the array is of another type or shape.
+        """
         source = str(image) if isinstance(image, str | Path) else "image"
         pixels = load_pixels(image)
+        return PreparedImage(pixels, make_canvas(pixels, self.size, self.backend.output_stride), source)
+
+    def predict(self, prepared: Sequence[PreparedImage], smoother: Smoother | None = None) -> list[Prediction]:
+        """Label prepared pictures, those with canvases of one size at once.
+
+        Args:
+            prepared: by :meth:`prepare`.
+            smoother: of the frames of a video, which must then come in order.
+
+        Raises:
+            MediaError: memory does not suffice.
+        """
         try:
-            scores = predict_scores(self.backend, pixels, size=self.size, scales=self.scales, flip=self.flip)
-            return Prediction(pixels, scores.labels(), self.model.labels, scores)
+            canvases = [each.canvas for each in prepared]
+            found = predict_batch(self.backend, canvases, scales=self.scales, flip=self.flip)
+            if smoother is not None:
+                found = [smoother(each.image, scores) for each, scores in zip(prepared, found, strict=True)]
+            return [
+                Prediction(each.image, scores.labels(), self.model.labels, scores)
+                for each, scores in zip(prepared, found, strict=True)
+            ]
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise MediaError(
-                f"{source}: {pixels.shape[1]}x{pixels.shape[0]} pixels at size {self.size!r} do not fit in memory; "
-                f"give a smaller size, as {DEFAULT_SIZE}"
-            ) from error
+            raise MediaError(self._too_large(prepared)) from error
+
+    def _too_large(self, prepared: Sequence[PreparedImage]) -> str:
+        height, width = prepared[0].image.shape[:2]
+        if len(prepared) == 1:
+            what, remedy = prepared[0].source, f"give a smaller size, as {DEFAULT_SIZE}"
+        else:
+            what, remedy = f"{prepared[0].source} and {len(prepared) - 1} more at once", "give a smaller batch"
+        return f"{what}: {width}x{height} pixels at size {self.size!r} do not fit in memory; {remedy}"
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -52,7 +52,7 @@ def test_a_folder_becomes_masks_and_overlays(infer, photos, tmp_path, capsys):
 
 def test_every_option_is_understood(infer, photos, tmp_path):
     switches = "--multi-scale --flip --confidence --no-overlay --recursive"
-    values = "--output-stride 8 --opacity 0.5 --device cpu --size native"
+    values = "--output-stride 8 --opacity 0.5 --device cpu --size native --batch 2"
     assert infer(f"{photos}/*", *switches.split(), *values.split(), out=tmp_path / "out") == 0
     names = ["a.png", "b.png", "c.png"]
     assert written(tmp_path / "out") == [f"{kind}/{name}" for kind in ("confidence", "masks") for name in names]
@@ -92,6 +92,7 @@ def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, ph
         (["--backend", "tensorrt"], "backend: 'tensorrt'"),
         (["--precision", "half"], "precision: 'half'"),
         (["--threads", "0"], "threads: 0"),
+        (["--batch", "0"], "batch: 0"),
         (["--precision", "int8"], "precision: 'torch' does not compute int8"),
         (["--precision", "int8", "--backend", "auto"], "precision: 'int8' needs images"),
         (["--precision", "int8", "--backend", "auto", "--calibration", "gone"], "calibration: gone is no folder"),

@@ -47,6 +47,39 @@ def test_files_hold_the_prediction(predictor, photos, tmp_path):
     assert np.abs(np.asarray(confidence) / 255 - prediction.confidence).max() <= 0.5 / 255 + 1e-6
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_files_are_to_the_byte_those_of_one_image_after_another(batch, predictor, photo, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(7)]
+    for seed, path in enumerate(paths):
+        Image.fromarray(photo(20 + 9 * (seed % 3), 30, seed)).save(path)
+    single, many = (ResultFolder(tmp_path / name, confidence=True) for name in ("single", "many"))
+    expected = {path: single.write(predictor(path), path.stem) for path in paths}
+    report = infer_files(predictor, paths, many.write, batch=batch)
+    assert list(report.written) == paths
+    for path in paths:
+        for one, other in zip(expected[path], report.written[path], strict=True):
+            assert one.relative_to(single.path) == other.relative_to(many.path)
+            assert one.read_bytes() == other.read_bytes()
+
+
+def test_an_image_given_twice_is_written_twice(predictor, photos, tmp_path):
+    infer_files(predictor, [photos[0], photos[0]], ResultFolder(tmp_path / "out", overlay=False).write)
+    assert len(written(tmp_path / "out")) == 2
+
+
+def test_an_interrupt_leaves_whole_files_only(predictor, photos, tmp_path):
+    def interrupt(path, failure):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        infer_files(predictor, photos * 5, ResultFolder(tmp_path / "out").write, interrupt)
+    left = written(tmp_path / "out")
+    assert left
+    for name in left:
+        assert not Path(name).name.startswith(".")
+        Image.open(tmp_path / "out" / name).load()
+
+
 def test_a_broken_file_is_reported_and_the_rest_goes_on(predictor, photos, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_text("not an image")

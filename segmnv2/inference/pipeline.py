@@ -1,0 +1,232 @@
+"""Reading, computing and writing at the same time, in order, with a bounded number of items in memory.
+
+Readers and writers are threads: decoders, encoders and networks let other threads run while they work. The network
+runs in the thread that asks for results, so that Ctrl-C reaches it. An item counts from the moment it is read until it
+is written, and no more than :func:`most_held` of them exist at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+
+from segmnv2.errors import ConfigError, MediaError
+
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+Made = TypeVar("Made")
+Written = TypeVar("Written")
+
+Made_co = TypeVar("Made_co", covariant=True)
+
+
+@runtime_checkable  # for the checker of annotations in tests
+class ManyPredictor(Protocol[Read, Made_co]):
+    """What predicts in two steps, so that one image is read while another is computed."""
+
+    def prepare(self, image: Any) -> Read:
+        """Read an image, a file or pixels; called in several threads at once."""
+
+    def predict(self, prepared: Sequence[Read]) -> Sequence[Made_co]:
+        """Predict for several images, in order."""
+
+
+END: Final = object()
+"""What a reader returns in place of an item's content when there is no more to come."""
+
+READERS = 2
+"""Threads that read files: decoding a photo of a telephone takes longer than the network."""
+
+WRITERS = 2
+"""Threads that write files, for the same reason."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Written]):
+    """What became of an item: ``result``, or ``failure`` if it could not be read."""
+
+    item: Item
+    result: Written | None = None
+    failure: MediaError | None = None
+
+
+def check_batch(batch: object) -> int:
+    """Return ``batch``.
+
+    Raises:
+        ConfigError: it is not a positive integer.
+    """
+    if isinstance(batch, int) and not isinstance(batch, bool) and batch > 0:
+        return batch
+    raise ConfigError(f"batch: {batch!r} is not a positive integer; give 1 on a CPU; try 8 on a GPU")
+
+
+def most_held(batch: int, readers: int = READERS, writers: int = WRITERS) -> int:
+    """Return how many items exist at most: a batch that is computed, as much being read and as much being written."""
+    return batch + max(batch, readers) + max(batch, writers)
+
+
+def run_pipeline(
+    items: Iterable[Item],
+    read: Callable[[Item], Read],
+    compute: Callable[[Sequence[Read]], Sequence[Made]],
+    write: Callable[[Item, Made], Written],
+    *,
+    batch: int = 1,
+    readers: int = READERS,
+    writers: int = WRITERS,
+) -> Generator[Outcome[Item, Written]]:
+    """Read, compute and write items, and yield what became of each, in their order.
+
+    Whatever ends it, an error, Ctrl-C or a caller who asks no further, what is not begun is dropped and what is being
+    read or written is finished before the threads end.
+
+    Args:
+        items: drawn one by one, as there is room; they may be endless if ``read`` says :data:`END`.
+        read: called in a reader's thread.
+        compute: called in this thread with up to ``batch`` items' contents, in order; one result for each.
+        write: called in a writer's thread.
+        batch: contents to compute at once.
+        readers: threads; 1 where items must be read in order.
+        writers: threads; 1 where items must be written in order.
+
+    Raises:
+        Exception: what any of the three raises, but for a ``MediaError`` of ``read`` or ``compute``, which is the
+            item's failure.
+    """
+    behind: deque[tuple[Item, Future[Written] | MediaError]] = deque()
+
+    def pass_on(computed: list[tuple[Item, Made | MediaError]]) -> None:
+        while computed:
+            item, made = computed.pop(0)
+            behind.append((item, made if isinstance(made, MediaError) else writing.submit(write, item, made)))
+
+    def finished(most: int) -> Iterator[Outcome[Item, Written]]:
+        while behind and (len(behind) > most or _is_done(behind[0][1])):
+            item, future = behind.popleft()
+            if isinstance(future, MediaError):
+                yield Outcome(item, failure=future)
+            else:
+                yield Outcome(item, future.result())
+
+    with (
+        closing(_compute_in_order(items, read, compute, batch, readers)) as groups,
+        _threads(writers, "write") as writing,
+    ):
+        for computed in groups:
+            pass_on(computed)
+            yield from finished(max(batch, writers))
+        yield from finished(0)
+
+
+def predict_in_order(
+    items: Iterable[Item],
+    read: Callable[[Item], Read],
+    compute: Callable[[Sequence[Read]], Sequence[Made]],
+    *,
+    batch: int = 1,
+    readers: int = READERS,
+) -> Iterator[Made]:
+    """Yield what is computed of each item, in order, reading the next ones meanwhile.
+
+    Args:
+        items: as for :func:`run_pipeline`; an item's content of :data:`END` ends them.
+        read: as there.
+        compute: as there.
+        batch: as there.
+        readers: as there.
+
+    Raises:
+        Exception: what any of the two raises, at the item's turn.
+    """
+    with closing(_compute_in_order(items, read, compute, batch, readers)) as groups:
+        for computed in groups:
+            while computed:
+                _, made = computed.pop(0)
+                if isinstance(made, MediaError):
+                    raise made
+                yield made
+
+
+def _compute_in_order(
+    items: Iterable[Item],
+    read: Callable[[Item], Read],
+    compute: Callable[[Sequence[Read]], Sequence[Made]],
+    batch: int,
+    readers: int,
+) -> Generator[list[tuple[Item, Made | MediaError]]]:
+    """Yield batches of what is computed, or why not; whoever takes one empties it, lest it be held."""
+    source = iter(items)
+    ahead: deque[tuple[Item, Future[Read]]] = deque()
+
+    def draw() -> None:
+        for item in islice(source, max(batch, readers) - len(ahead)):
+            ahead.append((item, reading.submit(read, item)))
+
+    def compute_next() -> tuple[list[tuple[Item, Made | MediaError]], bool]:
+        group, ended = _take(ahead, batch)
+        if not ended:
+            draw()
+        return _compute(group, compute), ended
+
+    with _threads(readers, "read") as reading:
+        draw()
+        ended = False
+        while ahead and not ended:
+            computed, ended = compute_next()
+            yield computed
+
+
+@contextmanager
+def _threads(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads that end with the block, without what they have not begun."""
+    pool = ThreadPoolExecutor(number, f"segmnv2-{name}")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _take(ahead: deque[tuple[Item, Future[Read]]], batch: int) -> tuple[list[tuple[Item, Read | MediaError]], bool]:
+    """Wait for the next items; return what was read of them or why not, and whether :data:`END` was."""
+    group: list[tuple[Item, Read | MediaError]] = []
+    while ahead and len(group) < batch:
+        item, future = ahead.popleft()
+        try:
+            content = future.result()
+        except MediaError as error:
+            group.append((item, error))
+            continue
+        if content is END:
+            return group, True
+        group.append((item, content))
+    return group, False
+
+
+def _compute(
+    group: Sequence[tuple[Item, Read | MediaError]], compute: Callable[[Sequence[Read]], Sequence[Made]]
+) -> list[tuple[Item, Made | MediaError]]:
+    """Compute what could be read; if the whole cannot be computed, each alone, so that one failure is one item's."""
+    contents = [content for _, content in group if not isinstance(content, MediaError)]
+    made: Iterator[Made | MediaError] = iter(_compute_each(contents, compute) if contents else [])
+    return [(item, content if isinstance(content, MediaError) else next(made)) for item, content in group]
+
+
+def _compute_each(
+    contents: Sequence[Read], compute: Callable[[Sequence[Read]], Sequence[Made]]
+) -> list[Made | MediaError]:
+    try:
+        return list(compute(contents))
+    except MediaError as error:
+        if len(contents) == 1:
+            return [error]
+    return [made for content in contents for made in _compute_each([content], compute)]
+
+
+def _is_done(future: Future[Any] | MediaError) -> bool:
+    return isinstance(future, MediaError) or future.done()

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import ClassVar
+from weakref import WeakSet
+
+import pytest
+
+from segmnv2.errors import ConfigError, MediaError
+from segmnv2.inference.pipeline import END, check_batch, most_held, predict_in_order, run_pipeline
+
+PATIENCE = 20.0
+"""Seconds after which something that never comes is given up."""
+
+
+class Content:
+    """What is read of an item; all that exist are counted."""
+
+    alive: ClassVar[WeakSet[Content]] = WeakSet()
+
+    def __init__(self, item: int) -> None:
+        self.item = item
+        self.alive.add(self)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert not [thread for thread in left if thread.name.startswith("segmnv2")]
+
+
+def square(numbers: Sequence[int]) -> list[int]:
+    return [number * number for number in numbers]
+
+
+def note(item: int, made: int) -> tuple[int, int]:
+    return item, made
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("items", [0, 1, 4, 23])
+def test_outcomes_come_in_order_whoever_is_slow(batch: int, threads: int, items: int) -> None:
+    def read(item: int) -> int:
+        threading.Event().wait(0.003 * (item % 3 == 0))
+        return item
+
+    def write(item: int, made: int) -> tuple[int, int]:
+        threading.Event().wait(0.003 * (item % 3 == 1))
+        return item, made
+
+    outcomes = list(run_pipeline(range(items), read, square, write, batch=batch, readers=threads, writers=threads))
+    assert [outcome.item for outcome in outcomes] == list(range(items))
+    assert [outcome.result for outcome in outcomes] == [(item, item * item) for item in range(items)]
+
+
+@pytest.mark.parametrize(("batch", "readers", "writers"), [(1, 1, 1), (1, 2, 2), (4, 2, 2), (2, 3, 1)])
+def test_no_more_are_held_than_promised_whoever_is_slow(batch: int, readers: int, writers: int) -> None:
+    most = 0
+    lock = threading.Lock()
+    slow = threading.Event()
+
+    def read(item: int) -> Content:
+        nonlocal most
+        with lock:
+            content = Content(item)
+            most = max(most, len(Content.alive))
+        slow.wait(0.001)
+        return content
+
+    def write(item: int, made: Content) -> int:
+        slow.wait(0.004)
+        return made.item
+
+    gc.collect()
+    for number, outcome in enumerate(
+        run_pipeline(range(60), read, list, write, batch=batch, readers=readers, writers=writers)
+    ):
+        assert outcome.result == number
+    assert 1 < most <= most_held(batch, readers, writers)
+    gc.collect()
+    assert not Content.alive
+
+
+def test_the_next_is_read_and_the_last_is_written_while_one_is_computed() -> None:
+    read_events, computed = [threading.Event() for _ in range(3)], [threading.Event() for _ in range(3)]
+
+    def read(item: int) -> int:
+        read_events[item].set()
+        return item
+
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        (item,) = items
+        assert read_events[min(item + 1, 2)].wait(PATIENCE), "nothing is read while computing"
+        computed[item].set()
+        return items
+
+    def write(item: int, made: int) -> int:
+        assert computed[min(item + 1, 2)].wait(PATIENCE), "nothing is computed while writing"
+        return made
+
+    assert [outcome.result for outcome in run_pipeline(range(3), read, compute, write, readers=1, writers=1)] == [
+        0,
+        1,
+        2,
+    ]
+
+
+def refuse(*numbers: int) -> Callable[[int], int]:
+    def read(item: int) -> int:
+        if item in numbers:
+            raise MediaError(f"{item} is broken")
+        return item
+
+    return read
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_cannot_be_read_is_told_in_its_place_and_the_rest_goes_on(batch: int) -> None:
+    outcomes = list(run_pipeline(range(8), refuse(0, 3, 4, 7), square, note, batch=batch))
+    assert [outcome.item for outcome in outcomes if outcome.failure] == [0, 3, 4, 7]
+    assert str(outcomes[3].failure) == "3 is broken"
+    assert [outcome.result for outcome in outcomes if not outcome.failure] == [(1, 1), (2, 4), (5, 25), (6, 36)]
+
+
+def test_what_cannot_be_computed_fails_alone_though_it_came_with_others() -> None:
+    def compute(numbers: Sequence[int]) -> list[int]:
+        if 2 in numbers:
+            raise MediaError("too large")
+        return list(numbers)
+
+    outcomes = list(run_pipeline(range(5), int, compute, note, batch=3))
+    assert [outcome.item for outcome in outcomes if outcome.failure] == [2]
+    assert [outcome.result for outcome in outcomes if outcome.result] == [(n, n) for n in (0, 1, 3, 4)]
+
+
+def test_an_error_in_writing_ends_everything_at_once() -> None:
+    read: list[int] = []
+
+    def write(item: int, made: int) -> int:
+        if item == 3:
+            raise ConfigError("disk full")
+        return made
+
+    outcomes = run_pipeline(count(), lambda item: read.append(item) or item, list, write)
+    with pytest.raises(ConfigError, match="disk full"):
+        list(outcomes)
+    assert len(read) <= 4 + most_held(1)
+
+
+def test_an_error_that_is_no_fault_of_an_input_is_not_swallowed() -> None:
+    def fail(item: int) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(run_pipeline(range(3), fail, list, note))
+
+
+def test_whoever_asks_no_further_leaves_no_thread() -> None:
+    written: list[int] = []
+    outcomes = run_pipeline(count(), int, list, lambda item, made: written.append(item))
+    assert next(outcomes).item == 0
+    outcomes.close()
+    assert len(written) <= 1 + most_held(1)
+
+
+def test_an_interrupt_ends_it_with_everything_written_whole() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        if items[0] == 4:
+            signal.raise_signal(signal.SIGINT)
+        return items
+
+    def write(item: int, made: int) -> None:
+        begun.append(item)
+        threading.Event().wait(0.01)
+        ended.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_pipeline(count(), int, compute, write))
+    assert begun
+    assert sorted(begun) == sorted(ended)
+    assert max(begun) < 4
+
+
+def test_items_may_be_endless_if_their_reader_knows_the_end() -> None:
+    numbers = iter(range(5))
+    outcomes = run_pipeline(count(), lambda _: next(numbers, END), square, note, batch=2, readers=1)
+    assert [outcome.result for outcome in outcomes] == [(n, n * n) for n in range(5)]
+
+
+def test_predictions_come_in_order_and_an_error_at_its_turn() -> None:
+    assert list(predict_in_order(range(7), int, square, batch=3)) == square(range(7))
+    found = predict_in_order(range(7), refuse(2), square, batch=4)
+    assert [next(found), next(found)] == [0, 1]
+    with pytest.raises(MediaError, match="2 is broken"):
+        next(found)
+    assert list(found) == []
+
+
+def test_a_prediction_is_there_before_the_next_one_is_asked_for() -> None:
+    computed: list[int] = []
+    found = predict_in_order(count(), int, lambda numbers: computed.extend(numbers) or numbers)
+    assert [next(found) for _ in range(3)] == [0, 1, 2] == computed
+    found.close()
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True, "2"])
+def test_a_batch_is_a_positive_integer(batch: object) -> None:
+    with pytest.raises(ConfigError, match="batch"):
+        check_batch(batch)
+    assert check_batch(3) == 3
