@@ -17,28 +17,30 @@ OPSET = 18
 
 def onnx_bytes(
     network: nn.Module,
-    example: torch.Tensor,
+    example: torch.Tensor | tuple[torch.Tensor, ...],
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
-    dynamic: Mapping[int, str] | None = None,
+    dynamic: Mapping[int, str] | tuple[Mapping[int, str], ...] | None = None,
 ) -> bytes:
-    """Return the ONNX file of a network with one input.
+    """Return the ONNX file of a network.
 
     Args:
         network: in evaluation mode.
-        example: an input of the type and shape to export for.
+        example: an input, or several, of the type and shape to export for.
         inputs: names of the inputs.
         outputs: names of the outputs.
-        dynamic: axes of the input that may have any size, with their names; none by default.
+        dynamic: axes of each input that may have any size, with their names; none by default.
     """
-    shapes = None if dynamic is None else (dict(dynamic),)
+    examples = example if isinstance(example, tuple) else (example,)
+    axes = (dynamic,) if isinstance(dynamic, Mapping) else dynamic
+    shapes = None if axes is None else tuple(dict(each) for each in axes)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network,
-            (example,),
+            examples,
             path,
             dynamo=True,
             opset_version=OPSET,

@@ -1,0 +1,113 @@
+"""A network with its pre- and post-processing inside: a uint8 image in, a label map out.
+
+Three parts in a row, which formats take together or one by one: :class:`Preparation`, the network
+(:class:`segmnv2.backends.network.GridNetwork`), and an ending.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segmnv2.backends.network import GridNetwork
+from segmnv2.export.endings import CellLabels, DenseLabels, RawLogits
+from segmnv2.models.segmenter import Segmenter
+
+
+class Preparation(nn.Module):
+    """A uint8 image as the network wants it: channels first, padded right and bottom with the mean pixel.
+
+    Attributes:
+        mean: (1, 3, 1, 1) of the network's normalisation, 0..255, which is what padding is made of.
+        output_stride: of the network; sides become k * output_stride + 1.
+    """
+
+    mean: Tensor
+
+    def __init__(self, mean: Float[Tensor, "1 3 1 1"], output_stride: int) -> None:
+        """Keep the mean pixel.
+
+        Args:
+            mean: RGB, 0..255.
+            output_stride: of the network.
+        """
+        super().__init__()
+        self.register_buffer("mean", mean.detach().clone())
+        values = mean.flatten().tolist()
+        self.fill = values[0] if len(set(values)) == 1 else None
+        self.output_stride = output_stride
+
+    def forward(self, image: UInt8[Tensor, "1 h w 3"]) -> Float[Tensor, "1 3 i j"]:
+        """Return RGB pixels, 0..255.
+
+        Args:
+            image: RGB, 0..255, sides of at least 2.
+        """
+        pixels = image.permute(0, 3, 1, 2).to(torch.float32)
+        bottom, right = (-(side - 1) % self.output_stride for side in image.shape[1:3])
+        if isinstance(bottom, int) and isinstance(right, int) and not bottom and not right:
+            return pixels  # a size known beforehand that needs none
+        if self.fill is not None:
+            return F.pad(pixels, (0, right, 0, bottom), value=self.fill)
+        return F.pad(pixels - self.mean, (0, right, 0, bottom)) + self.mean
+
+
+class Deployable(nn.Module):
+    """From a uint8 image to its label map, or to logits at output stride.
+
+    Attributes:
+        preparation: image -> pixels.
+        network: pixels -> logits.
+        ending: (logits, image) -> what the file gives out.
+    """
+
+    def __init__(self, preparation: nn.Module, network: nn.Module, ending: nn.Module) -> None:
+        """Join the parts.
+
+        Args:
+            preparation: usually :class:`Preparation`.
+            network: a :class:`segmnv2.backends.network.GridNetwork`, or what a quantiser made of it.
+            ending: one of :mod:`segmnv2.export.endings`.
+        """
+        super().__init__()
+        self.preparation = preparation
+        self.network = network
+        self.ending = ending
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: UInt8[Tensor, "1 h w 3"]) -> Tensor:
+        """Return uint8 labels (1, h, w), or float32 logits (1, k, i, j).
+
+        Args:
+            image: RGB, 0..255.
+        """
+        logits = self.network(self.preparation(image))
+        out: Tensor = self.ending(logits.float(), image)
+        return out
+
+
+def build_deployable(model: Segmenter, *, raw_logits: bool = False, cells: bool = False) -> Deployable:
+    """Return a segmenter's copy with everything inside.
+
+    Args:
+        model: the network, which is not changed; its output stride is the copy's.
+        raw_logits: give out logits at output stride in place of labels.
+        cells: use the ending whose work depends on the picture, for runtimes that can; see
+            :mod:`segmnv2.export.endings`.
+    """
+    network = GridNetwork(model)
+    return Deployable(build_preparation(model), network, build_ending(model, raw_logits=raw_logits, cells=cells))
+
+
+def build_preparation(model: Segmenter) -> Preparation:
+    """Return what comes before the network."""
+    return Preparation(model.pixel_mean, model.output_stride)
+
+
+def build_ending(model: Segmenter, *, raw_logits: bool = False, cells: bool = False) -> nn.Module:
+    """Return what comes after the network; arguments as for :func:`build_deployable`."""
+    if raw_logits:
+        return RawLogits()
+    return CellLabels(model.output_stride) if cells else DenseLabels(model.output_stride)

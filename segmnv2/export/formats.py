@@ -1,0 +1,156 @@
+"""The formats that a network is exported to: what is known of each before its packages are imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmnv2.backends.base import Precision
+from segmnv2.backends.selection import INT8_PACKAGES, Calibration
+from segmnv2.errors import ConfigError
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Format:
+    """What is known of a format.
+
+    Attributes:
+        title: what people call it.
+        suffix: of its files.
+        write: (model, path, metadata, calibration) -> nothing; ``metadata`` is the order. The path lies in an empty
+            folder: whatever files, or folder, are written there belong to the export.
+        open: (path, threads) -> the file in its own runtime.
+        precisions: that it can be written in.
+        packages: that must be installed to write and open it.
+        extra: of this package's, which installs them.
+        dynamic: whether one file can take images of any size.
+        int8_packages: that int8 needs besides.
+    """
+
+    title: str
+    suffix: str
+    write: Callable[[Segmenter, Path, ExportMetadata, Calibration], None]
+    open: Callable[[Path, int], OpenedExport]
+    precisions: tuple[Precision, ...]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    dynamic: bool = True
+    int8_packages: tuple[str, ...] = INT8_PACKAGES
+
+    def missing(self, precision: Precision = "float32") -> list[str]:
+        """Return the packages that are not installed and that a precision needs."""
+        needed = (*self.packages, *(self.int8_packages if precision == "int8" else ()))
+        return [name for name in needed if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the parent of a.b
+        return False
+
+
+def _write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
+    from segmnv2.export.onnx_file import write_onnx
+
+    write_onnx(model, path, metadata, calibration)
+
+
+def _open_onnx(path: Path, threads: int) -> OpenedExport:
+    from segmnv2.export.onnx_file import open_onnx
+
+    return open_onnx(path, threads)
+
+
+def _write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
+    from segmnv2.export.openvino_file import write_openvino
+
+    write_openvino(model, path, metadata, calibration)
+
+
+def _open_openvino(path: Path, threads: int) -> OpenedExport:
+    from segmnv2.export.openvino_file import open_openvino
+
+    return open_openvino(path, threads)
+
+
+def _write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
+    from segmnv2.export.torch_file import write_torch
+
+    write_torch(model, path, metadata, calibration)
+
+
+def _open_torch(path: Path, threads: int) -> OpenedExport:
+    from segmnv2.export.torch_file import open_torch
+
+    return open_torch(path, threads)
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format(
+        "ONNX",
+        ".onnx",
+        _write_onnx,
+        _open_onnx,
+        precisions=("float32", "float16", "int8"),
+        packages=("onnx", "onnxscript", "onnxruntime"),
+        extra="onnx",
+    ),
+    "openvino": Format(
+        "OpenVINO IR",
+        ".xml",
+        _write_openvino,
+        _open_openvino,
+        precisions=("float32", "float16", "bfloat16", "int8"),
+        packages=("openvino",),
+        extra="openvino",
+    ),
+    "torch": Format(
+        "torch.export",
+        ".pt2",
+        _write_torch,
+        _open_torch,
+        precisions=("float32", "bfloat16"),
+    ),
+}
+"""Name, as ``--format`` takes it -> format."""
+
+
+def find_format(name: str, precision: Precision = "float32") -> Format:
+    """Return the format of that name.
+
+    Raises:
+        ConfigError: it is unknown, lacks the precision, or its packages are not installed.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"format: {name!r} is not known; give one of {', '.join(FORMATS)}")
+    found = FORMATS[name]
+    if precision not in found.precisions:
+        raise ConfigError(
+            f"precision: '{name}' is not written in {precision}; give one of {', '.join(found.precisions)}"
+        )
+    if missing := found.missing(precision):
+        raise ConfigError(
+            f"format: '{name}' needs {' and '.join(missing)}, not installed here; "
+            f"run: pip install 'segmnv2[{found.extra}]'"
+        )
+    return found
+
+
+def recognise_format(path: str | Path) -> str:
+    """Return the name of the format that a file's suffix is of.
+
+    Raises:
+        ConfigError: it is no format's.
+    """
+    suffix = Path(path).suffix.lower()
+    for name, form in FORMATS.items():
+        if form.suffix == suffix:
+            return name
+    endings = ", ".join(form.suffix for form in FORMATS.values())
+    raise ConfigError(f"{path}: the suffix {suffix!r} is no format's; give a file that ends in one of {endings}")

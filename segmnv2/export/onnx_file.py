@@ -1,0 +1,178 @@
+"""ONNX: the network's graph, joined to the graphs of what comes before and after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from segmnv2.backends.onnx_graph import onnx_bytes
+from segmnv2.backends.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
+from segmnv2.backends.selection import Calibration
+from segmnv2.errors import WeightsError
+from segmnv2.export.deployable import build_ending, build_preparation
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from onnxruntime import InferenceSession
+
+IMAGE, LABELS = "image", "labels"
+IMAGE_AXES = {1: "height", 2: "width"}
+GRID_AXES = {2: "rows", 3: "columns"}
+LEAST_HALVED = 1024
+"""Numbers of a tensor below which halving it saves less than it costs in nodes."""
+
+FLOAT = 1  # onnx.TensorProto.FLOAT
+
+EXAMPLE = (97, 129)
+"""Height and width that a graph for any size is traced with; unequal, lest they be taken for one."""
+
+
+def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+    """Write a network as ONNX.
+
+    Args:
+        model: the network.
+        path: file to write.
+        metadata: what shall be written; in float16 the weights are kept in 16 bits and layers compute in 32.
+        calibration: pixels that int8 chooses its ranges by.
+
+    Raises:
+        ConfigError: int8 without calibration.
+    """
+    import onnx
+
+    network = int8_graph(model, calibration) if metadata.precision == "int8" else grid_graph(model)
+    graph = join_ends(onnx.load_from_string(network), model, metadata)
+    if metadata.precision == "float16":
+        halve_weights(graph)
+    for key, value in metadata.to_entries().items():
+        graph.metadata_props.add(key=key, value=value)
+    graph.producer_name, graph.producer_version = "segmnv2", metadata.version
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -> ModelProto:
+    """Return the network's graph between those of preparation and ending.
+
+    Args:
+        network: from pixels to logits, for any size.
+        model: what it was made of.
+        metadata: whose size and output are followed.
+    """
+    from onnx import compose, load_from_string
+
+    height, width = metadata.size or EXAMPLE
+    image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    axes = None if metadata.size else IMAGE_AXES
+    before = onnx_bytes(build_preparation(model), image, inputs=[IMAGE], outputs=[INPUT], dynamic=axes)
+    graph = _connect(load_from_string(before), network, INPUT)
+    if metadata.output == "labels":
+        rows, columns = (-(-(side - 1) // model.output_stride) + 1 for side in (height, width))
+        logits = torch.zeros(1, model.num_classes, rows, columns)
+        after = onnx_bytes(
+            build_ending(model, cells=True),
+            (logits, image),
+            inputs=[OUTPUT, IMAGE],
+            outputs=[LABELS],
+            dynamic=axes and (GRID_AXES, axes),
+        )
+        ending = compose.add_prefix(load_from_string(after), "ending/", rename_inputs=False, rename_outputs=False)
+        graph = _connect(graph, ending, OUTPUT)
+    _state_shapes(graph, model, metadata)
+    return graph
+
+
+def _connect(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
+    """Return both graphs as one, in which ``name``, which the first gives out and the second takes, is a tensor inside.
+
+    Other inputs that both have are one input.
+    """
+    import onnx
+
+    assert {each.version for each in first.opset_import if not each.domain} == {
+        each.version for each in second.opset_import if not each.domain
+    }
+    joined = onnx.ModelProto()
+    joined.CopyFrom(first)
+    graph = joined.graph
+    known = {each.name for each in graph.input} | {name}
+    graph.node.extend(second.graph.node)
+    graph.initializer.extend(second.graph.initializer)
+    graph.input.extend(each for each in second.graph.input if each.name not in known)
+    del graph.output[:]
+    graph.output.extend(second.graph.output)
+    return joined
+
+
+def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata) -> None:
+    """Name the axes of the output as those of the image, and drop what was known of tensors inside before."""
+    from onnx import TensorProto, helper
+
+    del graph.graph.value_info[:]
+    del graph.graph.output[:]
+    shape: list[int | str]
+    if metadata.output == "labels":
+        shape = [1, *(metadata.size or IMAGE_AXES.values())]
+        graph.graph.output.append(helper.make_tensor_value_info(LABELS, TensorProto.UINT8, shape))
+    else:
+        sides = metadata.size and [-(-(side - 1) // model.output_stride) + 1 for side in metadata.size]
+        shape = [1, model.num_classes, *(sides or GRID_AXES.values())]
+        graph.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
+
+
+def halve_weights(model: ModelProto) -> None:
+    """Keep weights in 16 bits; runtimes turn them into 32 once, when they load the file."""
+    from onnx import helper, numpy_helper
+
+    graph, casts = model.graph, []
+    for tensor in list(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < LEAST_HALVED:
+            continue
+        half = f"{tensor.name}/half"
+        casts.append(helper.make_node("Cast", [half], [tensor.name], f"{tensor.name}/cast", to=FLOAT))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+class OnnxSession(OpenedExport):
+    """An ONNX file, run by ONNX Runtime on the CPU."""
+
+    def __init__(self, session: InferenceSession, metadata: ExportMetadata) -> None:
+        """Take a session that was opened."""
+        super().__init__(metadata)
+        self._session = session
+
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the file."""
+        (found,) = self._session.run(None, {IMAGE: batch})
+        return np.asarray(found)
+
+
+def open_onnx(path: Path, threads: int) -> OnnxSession:
+    """Open an ONNX file in ONNX Runtime.
+
+    Args:
+        path: file of :func:`write_onnx`.
+        threads: of the engine.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another program.
+    """
+    try:
+        session = open_session(path.read_bytes(), threads)
+    except Exception as error:  # ONNX Runtime's classes of error derive from nothing narrower
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: ONNX Runtime cannot read it ({reason}); export it again") from error
+    entries = session.get_modelmeta().custom_metadata_map
+    return OnnxSession(session, ExportMetadata.from_entries(entries, str(path)))

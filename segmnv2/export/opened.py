@@ -1,0 +1,46 @@
+"""An exported file, opened in its own runtime."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from segmnv2.errors import MediaError
+from segmnv2.export.metadata import ExportMetadata
+
+
+class OpenedExport(ABC):
+    """Calls an exported file on one image after another.
+
+    Attributes:
+        metadata: what the file says of itself.
+    """
+
+    def __init__(self, metadata: ExportMetadata) -> None:
+        """Keep what the file says of itself."""
+        self.metadata = metadata
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
+        """Return uint8 labels (h, w), or float32 logits (classes, rows, columns).
+
+        Args:
+            image: uint8 RGB, 0..255, of the file's size if it has one.
+
+        Raises:
+            MediaError: the image has another size.
+        """
+        size = self.metadata.size
+        if size is not None and image.shape[:2] != size:
+            raise MediaError(
+                f"image: has {image.shape[1]}x{image.shape[0]} pixels, and this {self.metadata.format} file takes "
+                f"{size[1]}x{size[0]} only; fit the image, or export with --size dynamic"
+            )
+        found: np.ndarray[Any, Any] = self.run(np.ascontiguousarray(image)[None])[0]
+        return found
+
+    @abstractmethod
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the file on a batch of one image; the result has an axis for the batch too, and stays as it is."""

@@ -1,0 +1,149 @@
+"""OpenVINO IR: the network's model, joined to those of what comes before and after it, as ``.xml`` and ``.bin``."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from segmnv2.backends.openvino import HINTS, grid_model, int8_model
+from segmnv2.backends.selection import Calibration
+from segmnv2.errors import WeightsError
+from segmnv2.export.deployable import build_ending, build_preparation
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    import openvino
+
+IMAGE = "image"
+SECTION = "segmnv2"
+"""Of the model's ``rt_info``, which holds the metadata."""
+
+
+def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+    """Write a network as OpenVINO IR.
+
+    Args:
+        model: the network.
+        path: the ``.xml`` file to write; the ``.bin`` file of that name is written beside it.
+        metadata: what shall be written. In float16 and bfloat16 weights are kept in 16 bits; what layers compute in is
+            told to OpenVINO when the file is loaded, and :func:`open_openvino` tells it this precision.
+        calibration: pixels that int8 chooses its ranges by.
+
+    Raises:
+        ConfigError: int8 without calibration.
+    """
+    import openvino
+
+    network = int8_model(model, calibration) if metadata.precision == "int8" else grid_model(model)
+    whole = join_ends(network, model, metadata)
+    for key, value in metadata.to_entries().items():
+        whole.set_rt_info(value, [SECTION, key])
+    openvino.save_model(whole, path, compress_to_fp16=metadata.precision in ("float16", "bfloat16"))
+
+
+def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadata) -> openvino.Model:
+    """Return the network's model between those of preparation and ending.
+
+    Args:
+        network: from pixels to logits, for any size.
+        model: what it was made of.
+        metadata: whose size and output are followed.
+    """
+    import openvino
+
+    stride = model.output_stride
+    image = torch.zeros(1, 2 * stride, 3 * stride, 3, dtype=torch.uint8)
+    logits = torch.zeros(1, model.num_classes, 3, 4)
+    any_image, any_grid = [1, -1, -1, 3], [1, model.num_classes, -1, -1]
+    before = _convert(build_preparation(model), (image,), (any_image,))
+    parameter = before.inputs[0].get_node()
+    parameter.set_friendly_name(IMAGE)
+    before.inputs[0].get_tensor().set_names({IMAGE})
+    _feed(network.inputs[0], before.outputs[0])
+    result = network.outputs[0]
+    if metadata.output == "labels":
+        after = _convert(build_ending(model, cells=True), (logits, image), (any_grid, any_image))
+        _feed(after.inputs[0], result)
+        _feed(after.inputs[1], before.inputs[0])
+        result = after.outputs[0]
+    result.get_tensor().set_names({metadata.output})
+    whole = openvino.Model([result.get_node()], [parameter], "segmnv2")
+    if metadata.size is not None:
+        whole.reshape([1, *metadata.size, 3])
+    whole.validate_nodes_and_infer_types()
+    return whole
+
+
+def _convert(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: tuple[list[int], ...]) -> openvino.Model:
+    import openvino
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
+        found: openvino.Model = openvino.convert_model(
+            module,
+            example_input=examples if len(examples) > 1 else examples[0],
+            input=[openvino.PartialShape(shape) for shape in shapes],
+        )
+    return found
+
+
+def _feed(taken: openvino.Output, given: openvino.Output) -> None:
+    """Let what read a model's input read another tensor; of a model's output, what the output itself reads."""
+    node = given.get_node()
+    source = node.input_value(0) if node.get_type_name() == "Result" else given
+    for reader in taken.get_target_inputs():
+        reader.replace_source_output(source)
+
+
+class OpenVinoRequest(OpenedExport):
+    """An IR file, run by OpenVINO on the CPU."""
+
+    def __init__(self, request: openvino.InferRequest, metadata: ExportMetadata) -> None:
+        """Take a request of a compiled model."""
+        super().__init__(metadata)
+        self._request = request
+
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the file."""
+        self._request.infer([batch], share_inputs=True)
+        return np.array(self._request.get_output_tensor(0).data)
+
+
+def open_openvino(path: Path, threads: int) -> OpenVinoRequest:
+    """Open an IR file in OpenVINO, to be computed in the precision that it was written for.
+
+    Args:
+        path: the ``.xml`` file of :func:`write_openvino`, with its ``.bin`` beside it.
+        threads: of the engine.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another program.
+    """
+    import openvino
+
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+    except Exception as error:  # OpenVINO raises RuntimeError, and what its parser raises
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: OpenVINO cannot read it ({reason}); export it again") from error
+    entries = model.get_rt_info([SECTION]).value if model.has_rt_info([SECTION]) else {}
+    metadata = ExportMetadata.from_entries({key: _text(value) for key, value in entries.items()}, str(path))
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": HINTS.get(metadata.precision, "f32"),
+    }
+    return OpenVinoRequest(core.compile_model(model, "CPU", settings).create_infer_request(), metadata)
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value))

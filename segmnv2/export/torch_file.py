@@ -1,0 +1,112 @@
+"""torch.export's ``.pt2``: the whole as one program of PyTorch's, which runs without this library."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.pytorch import DTYPES, convert_layers
+from segmnv2.backends.selection import Calibration
+from segmnv2.errors import WeightsError
+from segmnv2.export.deployable import Deployable, build_ending, build_preparation
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.models.segmenter import Segmenter
+
+ENTRY = "segmnv2.json"
+"""Name of the archive's extra file that holds the metadata."""
+
+EXAMPLE = (97, 129)
+"""Height and width that a program for any size is traced with; unequal, lest they be taken for one."""
+
+
+def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
+    """Write a network as a program of torch.export.
+
+    Args:
+        model: the network.
+        path: file to write.
+        metadata: what shall be written; in bfloat16 the layers compute in it.
+    """
+    network = convert_layers(GridNetwork(model), DTYPES[metadata.precision])
+    ending = build_ending(model, raw_logits=metadata.output == "logits", cells=True)
+    whole = Deployable(build_preparation(model), network, ending)
+    height, width = metadata.size or EXAMPLE
+    # Named axes would be refused: the sizes of the ending's tensors are proven at run time only.
+    any_size = {1: torch.export.Dim.DYNAMIC(min=2), 2: torch.export.Dim.DYNAMIC(min=2)}
+    example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    with _quiet():
+        program = torch.export.export(
+            whole,
+            (example,),
+            dynamic_shapes=None if metadata.size else (any_size,),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        torch.export.save(program, path, extra_files={ENTRY: json.dumps(metadata.to_dict())})
+
+
+class TorchProgram(OpenedExport):
+    """A program of torch.export, run by PyTorch."""
+
+    def __init__(self, program: torch.export.ExportedProgram, metadata: ExportMetadata) -> None:
+        """Take a program that was loaded."""
+        super().__init__(metadata)
+        self._call = program.module()
+
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the program."""
+        with torch.inference_mode():
+            found: np.ndarray[Any, Any] = self._call(torch.from_numpy(batch)).numpy()
+            return found
+
+
+def open_torch(path: Path, threads: int) -> TorchProgram:
+    """Open a program.
+
+    Args:
+        path: file of :func:`write_torch`.
+        threads: PyTorch's own number, which belongs to the process, is set to it.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another program.
+    """
+    extra = {ENTRY: ""}
+    try:
+        with _quiet():
+            program = torch.export.load(path, extra_files=extra)
+    except Exception as error:  # torch has no class for what may be wrong with an archive
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{path}: cannot be read as a program of torch.export ({reason}); export it again"
+        ) from error
+    try:
+        values = json.loads(extra[ENTRY] or "{}")
+    except ValueError as error:
+        raise WeightsError(f"{path}: what it says of itself is damaged ({error}); export it again") from error
+    torch.set_num_threads(threads)
+    return TorchProgram(program, ExportMetadata.from_dict(values, str(path)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's advice on its archives to itself."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
