@@ -1,18 +1,16 @@
-"""``segmnv2 infer``: label maps, overlays and confidence maps of image files, or boxes."""
+"""``segmnv2 infer``: label maps, overlays and confidence maps of images and videos, or boxes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from segmnv2.cli.infer_setup import Prepared, prepare_detector, prepare_segmenter
+from segmnv2.cli.infer_video import infer_one_video, pick_video
 from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ThreadsOption
-
-Prepared = tuple[Any, Callable[[Any, str], list[Path]], list[Path]]
-"""What predicts, what writes a prediction under a name, and the folders of the results."""
 
 
 def infer(
@@ -20,7 +18,8 @@ def infer(
         list[str],
         typer.Argument(
             help="Image files, folders, or quoted patterns such as 'photos/*.jpg'. Of a folder its images are taken; "
-            "a file given by name is tried whatever its ending.",
+            "a file given by name is tried whatever its ending. Or one video, or a camera: camera:0, or 0 if no file "
+            "has that name.",
             show_default=False,
         ),
     ],
@@ -37,7 +36,8 @@ def infer(
         typer.Option(
             help="Folder for masks/NAME.png, overlays/NAME.jpg, confidence/NAME.png, or of a detector boxes/NAME.json "
             "and overlays/NAME.jpg; existing files are replaced. Images of one run with the same NAME become "
-            "NAME_ENDING, then FOLDER_NAME_ENDING.",
+            "NAME_ENDING, then FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi), a video of overlays, "
+            "or a folder, masks/NAME_000001.png and so on.",
             show_default=False,
         ),
     ],
@@ -54,7 +54,14 @@ def infer(
             show_default="513",
         ),
     ] = None,
-    overlay: Annotated[bool, typer.Option(help="Write overlays with a legend, or with boxes.")] = True,
+    overlay: Annotated[
+        bool | None,
+        typer.Option(
+            "--overlay/--no-overlay",
+            help="Write overlays with a legend, or with boxes.",
+            show_default="overlay; for a video's folder no-overlay",
+        ),
+    ] = None,
     opacity: Annotated[float | None, typer.Option(help="Of the overlays' colours, 0 to 1.", show_default="0.6")] = None,
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Write confidence maps: grey 0..255 is probability 0..1.")
@@ -75,16 +82,27 @@ def infer(
         int | None,
         typer.Option(help="Images to run at once: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
     ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(help="Of a video: share of the frames before in a frame's labels, 0 to 1.", show_default="0"),
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Of a video: label each N-th frame, and leave out the others.", show_default="1"
+        ),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Of a video: stop after N labelled frames.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="Of a video: stop after S seconds.")] = None,
 ) -> None:
-    """Label every pixel of images, or with a detector's weights find boxes in them.
+    """Label every pixel of images or of a video, or with a detector's weights find boxes in them.
 
-    A file that cannot be read is reported and the rest goes on; the exit code is then 2.
+    An image that cannot be read is reported and the rest goes on; the exit code is then 2. A camera is recorded until
+    --frames, --seconds or Ctrl-C.
     """
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.progress import image_progress
+    from segmnv2.cli.options import refuse_options
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.files import infer_files
-    from segmnv2.inference.media import list_images
     from segmnv2.inference.pipeline import check_batch
     from segmnv2.models.file import read_kind
 
@@ -100,13 +118,31 @@ def infer(
         "--threads": threads,
         "--calibration": calibration,
         "--batch": batch,
+        "--smooth": smooth,
     }
     count = 1 if batch is None else check_batch(batch)
+    of_video = {"--smooth": smooth, "--every": every, "--frames": frames, "--seconds": seconds}
+    video = pick_video(inputs)
+    if video is None:
+        refuse_options(of_video, "images", "leave it out, or give one video or camera")
+    else:
+        refuse_options({"--recursive": recursive}, "videos", "leave it out")
     weights = resolve_weights(weights, track=byte_progress)
-    prepare = _detector if read_kind(weights) == "detector" else _segmenter
-    predictor, write, own = prepare(weights, out, overlay, device, segmentation, {"--threshold": threshold})
-    paths = list_images(inputs, recursive=recursive, exclude=own)
+    prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
+    wanted = overlay if overlay is not None else video is None
+    prepared = prepare(weights, out, wanted, device, segmentation, {"--threshold": threshold})
+    if video is not None:
+        infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence, batch=count)
+    else:
+        _infer_images(prepared, inputs, recursive, out, count)
 
+
+def _infer_images(prepared: Prepared, inputs: list[str], recursive: bool, out: Path, batch: int) -> None:
+    from segmnv2.cli.progress import image_progress
+    from segmnv2.inference.files import infer_files
+    from segmnv2.inference.media import list_images
+
+    paths = list_images(inputs, recursive=recursive, exclude=prepared.subfolders)
     with image_progress(len(paths)) as advance:
 
         def on_done(path: Path, failure: str | None) -> None:
@@ -114,52 +150,7 @@ def infer(
                 print(f"error: {failure}", file=sys.stderr)
             advance()
 
-        report = infer_files(predictor, paths, write, on_done, batch=count)
-    typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{_engine(predictor)}")
+        report = infer_files(prepared.predictor, paths, prepared.write, on_done, batch=batch)
+    typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}")
     if report.failed:
         raise typer.Exit(2)
-
-
-def _engine(predictor: Any) -> str:
-    """Return what ran the network, if that could be chosen."""
-    return f" ({predictor.backend})" if hasattr(predictor, "backend") else ""
-
-
-def _segmenter(
-    weights: Path, out: Path, overlay: bool, device: str, options: dict[str, Any], others: dict[str, Any]
-) -> Prepared:
-    from segmnv2.cli.options import parse_size, refuse_options
-    from segmnv2.inference.canvas import DEFAULT_SIZE
-    from segmnv2.inference.files import ResultFolder
-    from segmnv2.inference.overlay import DEFAULT_OPACITY
-    from segmnv2.inference.predictor import Predictor
-
-    refuse_options(others, "segmentation networks", "leave it out, or give a detector's weights")
-    opacity = DEFAULT_OPACITY if options["--opacity"] is None else options["--opacity"]
-    results = ResultFolder(out, overlay, options["--confidence"], opacity)
-    size = DEFAULT_SIZE if options["--size"] is None else parse_size(options["--size"])
-    scales = options["--multi-scale"], options["--flip"]
-    predictor = Predictor.load(
-        weights,
-        device,
-        options["--output-stride"],
-        size,
-        *scales,
-        backend=options["--backend"] or "torch",
-        precision=options["--precision"] or "float32",
-        threads=options["--threads"],
-        calibration=options["--calibration"],
-    )
-    return predictor, results.write, results.subfolders
-
-
-def _detector(
-    weights: Path, out: Path, overlay: bool, device: str, others: dict[str, Any], options: dict[str, Any]
-) -> Prepared:
-    from segmnv2.cli.options import refuse_options
-    from segmnv2.detection.predictor import THRESHOLD, BoxFolder, BoxPredictor
-
-    refuse_options(others, "detectors", "leave it out, or give a segmentation network's weights")
-    threshold = THRESHOLD if options["--threshold"] is None else options["--threshold"]
-    results = BoxFolder(out, overlay)
-    return BoxPredictor.load(weights, threshold=threshold, device=device), results.write, results.subfolders

@@ -1,4 +1,4 @@
-"""A progress bar over images, on a terminal only."""
+"""A progress bar over images or frames, on a terminal only."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def image_progress(total: int) -> Iterator[Callable[[], None]]:
+def image_progress(total: int | None, unit: str = "images") -> Iterator[Callable[[], None]]:
     """Show images done, images a second and the time left on standard error while the block runs.
 
     Args:
-        total: number of images.
+        total: number of images; without it no time left is told.
+        unit: what they are called.
 
     Yields:
         What to call after each image. Without a terminal nothing is shown.
@@ -30,6 +31,6 @@ def image_progress(total: int) -> Iterator[Callable[[], None]]:
         def advance() -> None:
             progress.advance(task)
             speed = progress.tasks[task].speed
-            progress.update(task, rate=f"{speed:.1f} images/s" if speed else "")
+            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "")
 
         yield advance

@@ -131,7 +131,7 @@ def predict_in_order(
     *,
     batch: int = 1,
     readers: int = READERS,
-) -> Iterator[Made]:
+) -> Generator[Made]:
     """Yield what is computed of each item, in order, reading the next ones meanwhile.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from segmnv2.inference.multi_scale import SCALES, DenseModel
 from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.prediction import Prediction, PreparedImage
 from segmnv2.inference.smoothing import Smoother
+from segmnv2.inference.video import VideoReader
+from segmnv2.inference.video_files import predict_frames
 from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
 
@@ -138,6 +141,39 @@ class Predictor:
         """
         return predict_in_order(images, self.prepare, self.predict, batch=check_batch(batch))
 
+    def predict_video(
+        self,
+        source: str | Path | int,
+        *,
+        every: int = 1,
+        frames: int | None = None,
+        seconds: float | None = None,
+        smooth: float = 0.0,
+        batch: int = 1,
+    ) -> Iterator[Prediction]:
+        """Label the frames of a video file or a camera, reading the next ones meanwhile.
+
+        Args:
+            source: a file, ``"camera:N"``, or the number of a camera.
+            every: label each n-th frame, from the first on.
+            frames: end after so many.
+            seconds: end after that time.
+            smooth: how much of the frames before is in a frame's labels, 0 to 1, excluded; the rule is in
+                :mod:`segmnv2.inference.smoothing`.
+            batch: how many to run at once.
+
+        Yields:
+            One prediction a frame, in order.
+
+        Raises:
+            ConfigError: a number is not possible.
+            MediaError: there is no such file or camera, or no frame; or, after the last frame, the video is truncated
+                or the camera lost.
+        """
+        predictor = VideoPredictor(self, Smoother(smooth))
+        size = check_batch(batch)
+        return predict_frames(predictor, VideoReader(source, every=every, frames=frames, seconds=seconds), batch=size)
+
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
         """Read a picture and lay it out for the network, which several threads may do at once.
 
@@ -182,6 +218,27 @@ class Predictor:
         else:
             what, remedy = f"{prepared[0].source} and {len(prepared) - 1} more at once", "give a smaller batch"
         return f"{what}: {width}x{height} pixels at size {self.size!r} do not fit in memory; {remedy}"
+
+
+@dataclass(frozen=True)
+class VideoPredictor:
+    """A predictor for the frames of one video, in order.
+
+    Attributes:
+        predictor: what labels them.
+        smoother: what has seen the frames before.
+    """
+
+    predictor: Predictor
+    smoother: Smoother
+
+    def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
+        """Read a frame and lay it out; see :meth:`Predictor.prepare`."""
+        return self.predictor.prepare(image)
+
+    def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
+        """Label the next frames; see :meth:`Predictor.predict`."""
+        return self.predictor.predict(prepared, self.smoother)
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_flicker_is_less_the_larger_the_share(small_model, frames):
     def flicker(share: float) -> float:
         smoother = Smoother(share)
         masks = [predictor.predict([predictor.prepare(frame)], smoother)[0].mask for frame in frames]
-        return float(np.mean([one != other for one, other in zip(masks[4:], masks[5:], strict=False)]))
+        return float(np.mean([one != other for one, other in pairwise(masks[4:])]))
 
     none, half, most = flicker(0), flicker(0.5), flicker(0.9)
     assert none > 0, "the test needs flicker"

@@ -1,0 +1,96 @@
+"""What ``segmnv2 infer`` needs of a weights file of either kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a weights file and the options make.
+
+    Attributes:
+        predictor: prepares and predicts.
+        write: writes a prediction's files under a name.
+        draw: makes a picture of a prediction, of the image's size.
+        subfolders: of the results.
+        engine: what runs the network, if that could be chosen.
+    """
+
+    predictor: Any
+    write: Callable[[Any, str], list[Path]]
+    draw: Callable[[Any], PIL.Image.Image]
+    subfolders: list[Path]
+    engine: str = ""
+
+
+def prepare_segmenter(
+    weights: Path, out: Path, overlay: bool, device: str, options: dict[str, Any], others: dict[str, Any]
+) -> Prepared:
+    """Make a segmentation network ready.
+
+    Args:
+        weights: its file.
+        out: where results go.
+        overlay: whether overlays are written.
+        device: where to compute.
+        options: those of segmentation.
+        others: those of detectors, which are refused.
+
+    Raises:
+        ConfigError: an option is not possible.
+        WeightsError: the file is damaged.
+    """
+    from segmnv2.cli.options import parse_size, refuse_options
+    from segmnv2.inference.canvas import DEFAULT_SIZE
+    from segmnv2.inference.files import ResultFolder
+    from segmnv2.inference.overlay import DEFAULT_OPACITY
+    from segmnv2.inference.predictor import Predictor, VideoPredictor
+    from segmnv2.inference.smoothing import Smoother, check_share
+
+    refuse_options(others, "segmentation networks", "leave it out, or give a detector's weights")
+    if options["--smooth"] is not None:
+        check_share(options["--smooth"])
+    opacity = DEFAULT_OPACITY if options["--opacity"] is None else options["--opacity"]
+    results = ResultFolder(out, overlay, options["--confidence"], opacity)
+    size = DEFAULT_SIZE if options["--size"] is None else parse_size(options["--size"])
+    scales = options["--multi-scale"], options["--flip"]
+    predictor = Predictor.load(
+        weights,
+        device,
+        options["--output-stride"],
+        size,
+        *scales,
+        backend=options["--backend"] or "torch",
+        precision=options["--precision"] or "float32",
+        threads=options["--threads"],
+        calibration=options["--calibration"],
+    )
+    smooth = options["--smooth"]
+    return Prepared(
+        predictor if smooth is None else VideoPredictor(predictor, Smoother(smooth)),
+        results.write,
+        lambda prediction: prediction.overlay(opacity, legend=False),
+        results.subfolders,
+        f" ({predictor.backend})",
+    )
+
+
+def prepare_detector(
+    weights: Path, out: Path, overlay: bool, device: str, others: dict[str, Any], options: dict[str, Any]
+) -> Prepared:
+    """Make a detector ready; arguments and errors as for a segmentation network, whose options are refused."""
+    from segmnv2.cli.options import refuse_options
+    from segmnv2.detection.predictor import THRESHOLD, BoxFolder, BoxPredictor
+
+    refuse_options(others, "detectors", "leave it out, or give a segmentation network's weights")
+    threshold = THRESHOLD if options["--threshold"] is None else options["--threshold"]
+    results = BoxFolder(out, overlay)
+    predictor = BoxPredictor.load(weights, threshold=threshold, device=device)
+    return Prepared(predictor, results.write, lambda prediction: prediction.overlay(), results.subfolders)

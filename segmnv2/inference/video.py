@@ -1,0 +1,234 @@
+"""Frames of a video file or a camera, as they are meant to be looked at."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from segmnv2.errors import ConfigError, MediaError
+from segmnv2.inference.video_log import quiet
+from segmnv2.inference.video_source import VideoSource, find_video
+
+USUAL_RATE = 25.0
+"""Frames a second where the file does not tell."""
+
+HIGHEST_RATE = 1000.0
+"""Frames a second from which on the header tells the unit of its clock and no rate."""
+
+
+DAMAGED = 60
+"""Frames in a row that may fail to decode before a file is taken to be over; damage ends with the next key frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a video.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, 0..255, upright.
+        number: its place in the video, from 1; frames that were skipped or damaged are counted.
+        seconds: since the first frame: by the frame rate of a file, by the clock of a camera.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    number: int
+    seconds: float
+
+
+class VideoReader:
+    """Reads every n-th frame in order, once, in one thread at a time.
+
+    Rotation that a telephone notes in the file is applied. What a header says of the number of frames is an estimate
+    for progress only; reading ends where the frames do.
+
+    Attributes:
+        source: what is read.
+        size: (width, height) of the first frame.
+        frame_rate: frames a second of what is yielded: the source's, divided by ``every``.
+        fault: why reading ended too early, once it did: a camera was lost, or a file is much shorter than its header
+            says.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | int | VideoSource,
+        *,
+        every: int = 1,
+        frames: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Open a video and read its first frame.
+
+        Args:
+            source: a file, ``"camera:N"``, or the number of a camera.
+            every: read each n-th frame, from the first on.
+            frames: end after so many of them.
+            seconds: end after that time.
+
+        Raises:
+            ConfigError: a number that is not positive.
+            MediaError: there is no such file or camera, it is no video, or has no frame that can be decoded.
+        """
+        self._every = _check_whole("every", every)
+        self._most = None if frames is None else _check_whole("frames", frames)
+        self._until = None if seconds is None else _check_positive("seconds", seconds)
+        found = source if isinstance(source, VideoSource) else find_video(source)
+        self.source = found if found is not None else VideoSource(Path(str(source)))
+        self.fault: str | None = None
+        self._capture = _open(self.source)
+        self._place = -1  # of the last frame that was passed, from 0
+        first = self._read(0)
+        if first is None:
+            self.close()
+            raise MediaError(_no_frame(self.source))
+        self._first: UInt8[np.ndarray, "h w 3"] | None = first
+        self.size = (first.shape[1], first.shape[0])
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self._rate = rate if 0 < rate < HIGHEST_RATE else USUAL_RATE
+        self.frame_rate = self._rate / self._every
+        self._told = None if self.source.live else _told(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file or camera."""
+        self._capture.release()
+
+    @property
+    def total(self) -> int | None:
+        """How many frames will come, as far as the header and the limits tell."""
+        counts = []
+        if self._told is not None:
+            counts.append(math.ceil(self._told / self._every))
+        if self._most is not None:
+            counts.append(self._most)
+        if self._until is not None and not self.source.live:
+            counts.append(math.ceil(self._until * self._rate / self._every))
+        return min(counts) if counts else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames; only the first time, as they are not kept."""
+        image, self._first = self._first, None
+        given, began = 0, time.monotonic()
+        while image is not None:
+            seconds = time.monotonic() - began if self.source.live and given else self._place / self._rate
+            if self._until is not None and seconds >= self._until:
+                return
+            yield Frame(image, self._place + 1, seconds)
+            given += 1
+            if given == self._most:
+                return
+            image = self._read(self._place + self._every)
+        self.fault = self._ended_early(self._place + 1)
+
+    def _read(self, place: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        """Return the first frame at ``place`` or later that can be decoded, RGB, or None at the end."""
+        while self._place < place:
+            if not self._pass():
+                return None
+        done, bgr = self._capture.retrieve()
+        if not done or bgr is None or bgr.size == 0:
+            return None
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+    def _pass(self) -> bool:
+        """Go to the next frame that can be decoded; False at the end."""
+        for damaged in range(1 if self.source.live else DAMAGED):
+            if self._capture.grab():
+                self._place += 1 + damaged
+                return True
+        return False
+
+    def _ended_early(self, count: int) -> str | None:
+        """Return what is wrong with an end after ``count`` frames, if anything is."""
+        if self.source.live:
+            return (
+                f"{self.source}: gives no more frames after {count}; check that it is plugged in and not in other use"
+            )
+        if self._told is None or count > 0.95 * self._told or self._told - count < 3:
+            return None  # headers of sound files are off by a few, too
+        return (
+            f"{self.source}: ends after {count} of {self._told} frames that its header tells, so that it is probably "
+            "truncated or damaged; the frames before that are labelled; get the whole file, or repair it"
+        )
+
+
+def _open(source: VideoSource) -> cv2.VideoCapture:
+    """Open a file or camera.
+
+    Raises:
+        MediaError: it cannot be opened.
+    """
+    with quiet():
+        if source.path is None:
+            capture = cv2.VideoCapture(source.camera)
+            if not capture.isOpened():
+                raise MediaError(
+                    f"{source}: is not there, or another program uses it; plug it in, close the other program, or give "
+                    "another number (on Linux, /dev/videoN is camera N)"
+                )
+            return capture
+        start = _first_bytes(source.path)
+        capture = cv2.VideoCapture(str(source.path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise MediaError(
+            f"{source}: is not a video that can be read (it starts with {start!r}); it may be truncated: a recording "
+            "that was cut off has no index; give the whole file, or one that a player plays"
+        )
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+    return capture
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Return what a file starts with.
+
+    Raises:
+        MediaError: it is missing, a folder, not readable, or empty.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except FileNotFoundError:
+        raise MediaError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read ({error.strerror or error}); give a readable video file") from error
+    if not start:
+        raise MediaError(f"{path}: is empty (0 bytes); replace the file")
+    return start
+
+
+def _no_frame(source: VideoSource) -> str:
+    if source.live:
+        return f"{source}: is there but gives no picture; check that no other program uses it"
+    return f"{source}: has no frame that can be decoded; give the whole file, or one that a player plays"
+
+
+def _told(count: float) -> int | None:
+    """Return a header's number of frames, if it is one: streams have none, and unfinished files have nonsense."""
+    return int(count) if 0 < count < 2**31 else None
+
+
+def _check_whole(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ConfigError(f"{name}: {value!r} is not a positive integer; give 1 or more")
+
+
+def _check_positive(name: str, value: float) -> float:
+    if value > 0:
+        return value
+    raise ConfigError(f"{name}: {value!r} is not above 0; give the time to record or read, in seconds")

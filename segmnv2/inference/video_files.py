@@ -1,0 +1,197 @@
+"""A video's frames through a predictor, and what is made of them: another video, or files for each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import PIL.Image
+from jaxtyping import UInt8
+
+from segmnv2.errors import MediaError
+from segmnv2.inference.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
+from segmnv2.inference.video import Frame, VideoReader
+from segmnv2.inference.video_writer import video_file
+
+Read = TypeVar("Read")
+Made = TypeVar("Made")
+
+DIGITS = 6
+
+
+def infer_video(
+    predictor: ManyPredictor[Read, Made],
+    video: VideoReader,
+    write: Callable[[Frame, Made], object],
+    on_done: Callable[[], None] = lambda: None,
+    *,
+    batch: int = 1,
+) -> int:
+    """Predict for every frame, reading the next ones and writing the last ones meanwhile.
+
+    Args:
+        predictor: the model.
+        video: where frames come from; when it is through, its ``fault`` tells whether it ended too early.
+        write: takes a frame and its prediction, in order; called in another thread.
+        on_done: called after each frame.
+        batch: frames to run at once.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        ConfigError: the results cannot be written, or ``batch`` is not a positive integer.
+        MediaError: a frame does not fit in memory.
+    """
+    done = 0
+    outcomes = run_pipeline(
+        count(),
+        _reader(predictor, video),
+        _computer(predictor),
+        lambda _, made: write(*made),
+        batch=check_batch(batch),
+        readers=1,
+        writers=1,
+    )
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.failure is not None:
+                raise outcome.failure
+            done += 1
+            on_done()
+    return done
+
+
+def predict_frames(predictor: ManyPredictor[Read, Made], video: VideoReader, *, batch: int = 1) -> Iterator[Made]:
+    """Yield the prediction of each frame in order, reading the next ones meanwhile, and close the video.
+
+    Args:
+        predictor: the model.
+        video: where frames come from.
+        batch: frames to run at once.
+
+    Raises:
+        MediaError: after the last frame, if the video ended too early; or a frame does not fit in memory.
+    """
+    frames = predict_in_order(
+        count(), _reader(predictor, video), _computer(predictor), batch=check_batch(batch), readers=1
+    )
+    with video, closing(frames):
+        for _, made in frames:
+            yield made
+    if video.fault is not None:
+        raise MediaError(video.fault)
+
+
+def _reader(predictor: ManyPredictor[Read, Made], video: VideoReader) -> Callable[[int], Any]:
+    frames = iter(video)
+
+    def read(_: int) -> Any:
+        frame = next(frames, None)
+        return END if frame is None else (frame, predictor.prepare(frame.image))
+
+    return read
+
+
+def _computer(
+    predictor: ManyPredictor[Read, Made],
+) -> Callable[[Sequence[tuple[Frame, Read]]], list[tuple[Frame, Made]]]:
+    def compute(pairs: Sequence[tuple[Frame, Read]]) -> list[tuple[Frame, Made]]:
+        made = predictor.predict([prepared for _, prepared in pairs])
+        return [(frame, each) for (frame, _), each in zip(pairs, made, strict=True)]
+
+    return compute
+
+
+class FrameSink(Generic[Made]):
+    """Takes frames with their predictions, in order.
+
+    Attributes:
+        count: frames that were taken.
+        note: what the user should know of the way they are written, if anything.
+    """
+
+    def __init__(self, write: Callable[[Frame, Made], object], note: str | None = None) -> None:
+        """Begin with no frame.
+
+        Args:
+            write: called with each frame and its prediction.
+            note: as above.
+        """
+        self.write, self.count, self.note = write, 0, note
+
+    def __call__(self, frame: Frame, made: Made) -> None:
+        """Write a frame."""
+        self.write(frame, made)
+        self.count += 1
+
+
+@contextmanager
+def frame_files(video: VideoReader, write: Callable[[Made, str], object]) -> Iterator[FrameSink[Made]]:
+    """Yield what writes files for each frame, named as the video with the frame's number from 1: ``clip_000001``.
+
+    Args:
+        video: where the frames come from.
+        write: writes a prediction's files under a name, as :meth:`segmnv2.inference.files.ResultFolder.write`.
+    """
+    yield FrameSink(lambda frame, made: write(made, f"{video.source.stem}_{frame.number:0{DIGITS}}"))
+
+
+@contextmanager
+def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Image.Image]) -> Iterator[FrameSink[Made]]:
+    """Yield what writes a video of overlays, of the frames' size and pace.
+
+    :func:`segmnv2.inference.video_writer.video_file` says what is left after errors. A camera's frames are written by
+    the clock, the last one again where the next is late, so that the recording plays as fast as things happened.
+
+    Args:
+        path: the file.
+        video: where the frames come from.
+        draw: makes a picture of a prediction, of the frame's size.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    with video_file(path, video.size, video.frame_rate) as writer:
+        clock = Clock(writer.write, video.frame_rate)
+
+        def write(frame: Frame, made: Made) -> None:
+            picture = np.asarray(draw(made))
+            if video.source.live:
+                clock.write(picture, frame.seconds)
+            else:
+                writer.write(picture)
+
+        yield FrameSink(write, writer.note)
+
+
+class Clock:
+    """Shows pictures that come at any time at an even pace."""
+
+    def __init__(self, show: Callable[[UInt8[np.ndarray, "_ _ 3"]], object], frame_rate: float) -> None:
+        """Begin at 0 seconds.
+
+        Args:
+            show: called with one picture after another.
+            frame_rate: how many of them make a second.
+        """
+        self.show, self.frame_rate, self.count = show, frame_rate, 0
+        self._last: UInt8[np.ndarray, "h w 3"] | None = None
+
+    def write(self, picture: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
+        """Show a picture at its time: the last one is repeated up to it; one that comes too soon is left out."""
+        due = round(seconds * self.frame_rate)
+        if self._last is not None:
+            self._repeat(self._last, due)
+        self._repeat(picture, due + 1)
+        self._last = picture
+
+    def _repeat(self, picture: UInt8[np.ndarray, "h w 3"], count: int) -> None:
+        """Show a picture until there are ``count`` in all."""
+        while self.count < count:
+            self.show(picture)
+            self.count += 1

@@ -1,0 +1,76 @@
+"""Which words mean a video or a camera rather than images.
+
+- A file whose name ends in one of :data:`VIDEO_ENDINGS`, in any case.
+- ``camera:N``: camera N of this machine, from 0.
+- A bare number ``N``, if no file has that name: the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmnv2.errors import MediaError
+
+VIDEO_ENDINGS = (
+    ".3gp",
+    ".avi",
+    ".flv",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".webm",
+    ".wmv",
+)
+CAMERA = "camera:"
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """A file or a camera.
+
+    Attributes:
+        path: of the file, or None.
+        camera: number of the camera; it counts if there is no path.
+    """
+
+    path: Path | None
+    camera: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come as time goes by."""
+        return self.path is None
+
+    @property
+    def stem(self) -> str:
+        """What files made from it are called."""
+        return f"camera{self.camera}" if self.path is None else self.path.stem
+
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return f"camera {self.camera}" if self.path is None else str(self.path)
+
+
+def find_video(word: str | Path | int) -> VideoSource | None:
+    """Return the video or camera that a word means by the rule at the top of this file, or None.
+
+    Raises:
+        MediaError: it begins with ``camera:`` and no number follows.
+    """
+    if isinstance(word, int):
+        return VideoSource(None, word)
+    text = str(word)
+    number = text.removeprefix(CAMERA)
+    if number != text and not number.isdecimal():
+        raise MediaError(f"{text}: is no camera; give camera:N with its number from 0, as {CAMERA}0")
+    if number.isdecimal() and (number != text or not Path(text).exists()):
+        return VideoSource(None, int(number))
+    return VideoSource(Path(text)) if Path(text).suffix.lower() in VIDEO_ENDINGS else None

@@ -1,0 +1,172 @@
+"""Pictures to a video file, which appears whole or not at all.
+
+OpenCV writes no sound, and says nothing when the disk is full; what was written is therefore counted at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from segmnv2.atomic import atomic_path, check_writable
+from segmnv2.errors import ConfigError
+from segmnv2.inference.video_log import quiet
+
+CODECS: dict[str, tuple[str, ...]] = {
+    ".avi": ("MJPG", "mp4v"),
+    ".m4v": ("mp4v", "avc1"),
+    ".mkv": ("mp4v", "MJPG"),
+    ".mov": ("mp4v", "avc1", "MJPG"),
+    ".mp4": ("mp4v", "avc1", "MJPG"),
+}
+"""Ending -> codecs, the first that OpenCV has here is used."""
+
+LEAST_ROOM = 2**20
+"""Bytes that must be free on the disk."""
+
+BETWEEN_CHECKS = 30
+"""Frames after which the room is looked at again."""
+
+
+def check_video_ending(path: Path) -> Path:
+    """Return ``path``.
+
+    Raises:
+        ConfigError: no video of that ending can be written.
+    """
+    if path.suffix.lower() in CODECS:
+        return path
+    raise ConfigError(
+        f"{path}: videos are not written with the ending '{path.suffix}'; give one of {', '.join(CODECS)}, or a folder "
+        "(a name without ending) for one mask a frame"
+    )
+
+
+class VideoWriter:
+    """Writes frames of one size at an even pace.
+
+    Attributes:
+        codec: that is used.
+        note: what the user should know of it, if anything.
+        count: frames written.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], frame_rate: float) -> None:
+        """Open a file.
+
+        Args:
+            path: where; its ending decides on the container.
+            size: (width, height) of the frames. A side that is odd gets one more row or column, as the last one,
+                since codecs store colours for two by two pixels.
+            frame_rate: frames a second.
+
+        Raises:
+            ConfigError: nothing can write it here.
+        """
+        self.path, self.size, self.count = path, size, 0
+        self._even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        self.codec, self._writer = _open(path, self._even, frame_rate)
+        wanted = CODECS[path.suffix.lower()][0]
+        fallen_back = self.codec != wanted
+        self.note = f"OpenCV cannot write {wanted} here; {self.codec} is used instead" if fallen_back else None
+
+    def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Append a frame.
+
+        Args:
+            image: RGB, 0..255; one of another size is scaled.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if (image.shape[1], image.shape[0]) != self.size:
+            image = np.asarray(cv2.resize(image, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        right, bottom = self._even[0] - self.size[0], self._even[1] - self.size[1]
+        if right or bottom:
+            image = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
+        if self.count % BETWEEN_CHECKS == 0 and shutil.disk_usage(self.path.parent).free < LEAST_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        self.count += 1
+
+    def close(self) -> None:
+        """End the file; a second time does nothing."""
+        self._writer.release()
+
+    def verify(self) -> None:
+        """Make sure that the closed file holds what was written.
+
+        Raises:
+            OSError: it does not.
+        """
+        with quiet():
+            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+            found = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
+            capture.release()
+        if found != self.count:
+            raise OSError(f"of {self.count} frames not all arrived in the file; the disk may be full")
+
+
+@contextmanager
+def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator[VideoWriter]:
+    """Yield a writer of a file that appears when the block ends.
+
+    After an error nothing is left and an older file is untouched. After Ctrl-C the frames that were written appear as a
+    whole file, before the interruption goes on.
+
+    Args:
+        path: the file.
+        size: (width, height) of the frames.
+        frame_rate: frames a second.
+
+    Raises:
+        ConfigError: the ending, the folder or the disk does not allow it.
+    """
+    check_writable(check_video_ending(path))
+    interruption: KeyboardInterrupt | None = None
+    try:
+        with atomic_path(path) as temporary:
+            writer = VideoWriter(temporary, size, frame_rate)
+            try:
+                yield writer
+            except KeyboardInterrupt as error:
+                if writer.count == 0:
+                    raise
+                interruption = error
+            finally:
+                writer.close()
+            writer.verify()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the video cannot be written ({error.strerror or error}); free space there, or choose "
+            "another place that you may write to"
+        ) from error
+    if interruption is not None:
+        raise interruption
+
+
+def _open(path: Path, size: tuple[int, int], frame_rate: float) -> tuple[str, cv2.VideoWriter]:
+    """Return the first codec that can be used, with its writer.
+
+    MPEG-4 counts time in parts of at most 1/65535 second, in which not every rate can be told, so rounded ones are
+    tried too.
+    """
+    rates = list(dict.fromkeys((frame_rate, round(frame_rate, 2), max(1.0, round(frame_rate)))))
+    with quiet():
+        for codec in CODECS[path.suffix.lower()]:
+            for rate in rates:
+                writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), rate, size)
+                if writer.isOpened():
+                    return codec, writer
+    raise ConfigError(
+        f"*{path.suffix}: OpenCV here can write none of its codecs ({', '.join(CODECS[path.suffix.lower()])}) at "
+        f"{size[0]}x{size[1]}; give another ending ({', '.join(CODECS)}) or a folder for one mask a frame"
+    )

@@ -1,0 +1,70 @@
+"""Tiny videos for tests, written by OpenCV, and a camera that shows one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segmnv2.inference.video_log import quiet
+
+with quiet():  # before OpenCV opens the first video
+    pass
+
+RATE = 10.0
+CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
+
+
+def pictures(count: int = 12, height: int = 32, width: int = 48) -> list[np.ndarray]:
+    """A bright square that walks over a coloured ground, RGB; red, green and blue all differ."""
+    found = []
+    for number in range(count):
+        picture = np.empty((height, width, 3), np.uint8)
+        picture[:] = (160, 90, 30)
+        left = 2 * number % (width - 12)
+        picture[8:20, left : left + 12] = (240, 220, 40)
+        found.append(picture)
+    return found
+
+
+def write_clip(path: Path, frames: Sequence[np.ndarray] | None = None, rate: float = RATE) -> Path:
+    frames = pictures() if frames is None else frames
+    height, width = frames[0].shape[:2]
+    codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, rate, (width, height))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    """All frames as OpenCV reads them, RGB."""
+    capture, found = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), []
+    while True:
+        done, frame = capture.read()
+        if not done:
+            return found
+        found.append(frame[..., ::-1].copy())
+
+
+class Camera:
+    """What OpenCV's capture is to a reader: it shows a clip, again and again if endless."""
+
+    def __init__(self, clip: Path, endless: bool = False) -> None:
+        self.frames, self.place, self.endless = decode(clip), 0, endless
+
+    def get(self, prop: int) -> float:
+        return RATE if prop == cv2.CAP_PROP_FPS else -1.0
+
+    def grab(self) -> bool:
+        self.place += 1
+        return self.endless or self.place <= len(self.frames)
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, self.frames[(self.place - 1) % len(self.frames)][..., ::-1].copy()
+
+    def release(self) -> None:
+        self.frames = []

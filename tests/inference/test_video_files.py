@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import threading
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inference.clips import Camera, decode, pictures, write_clip
+from PIL import Image
+
+from segmnv2.errors import ConfigError, MediaError
+from segmnv2.inference import video as video_module
+from segmnv2.inference.files import ResultFolder
+from segmnv2.inference.predictor import Predictor, VideoPredictor
+from segmnv2.inference.smoothing import Smoother
+from segmnv2.inference.video import VideoReader
+from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
+
+
+@pytest.fixture
+def predictor(small_model) -> Predictor:
+    return Predictor(small_model, size=33)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return write_clip(tmp_path / "in" / "clip.avi", pictures(9))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_predictions_of_a_video_are_those_of_its_frames(batch, predictor, clip):
+    frames = decode(clip)
+    found = list(predictor.predict_video(clip, batch=batch))
+    assert len(found) == len(frames)
+    for frame, prediction in zip(frames, found, strict=True):
+        assert np.array_equal(prediction.image, frame)
+        assert np.array_equal(prediction.mask, predictor(frame).mask)
+    skipped = list(predictor.predict_video(str(clip), every=4, batch=batch))
+    assert [np.array_equal(a.mask, b.mask) for a, b in zip(skipped, found[::4], strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_smoothing_goes_from_frame_to_frame_whatever_the_batch(batch, predictor, clip):
+    smoother = Smoother(0.8)
+    expected = [predictor.predict([predictor.prepare(frame)], smoother)[0].mask for frame in decode(clip)]
+    found = list(predictor.predict_video(clip, smooth=0.8, batch=batch))
+    assert [np.array_equal(a, b.mask) for a, b in zip(expected, found, strict=True)] == [True] * 9
+
+
+def test_each_frame_becomes_a_palette_mask_with_its_number(predictor, clip, tmp_path):
+    results = ResultFolder(tmp_path / "out", overlay=False)
+    with VideoReader(clip, every=4) as video, frame_files(video, results.write) as sink:
+        assert infer_video(predictor, video, sink) == sink.count == 3
+    paths = sorted((tmp_path / "out").rglob("*.*"))
+    assert [path.name for path in paths] == [f"clip_00000{number}.png" for number in (1, 5, 9)]
+    for path, frame in zip(paths, decode(clip)[::4], strict=True):
+        mask = Image.open(path)
+        assert mask.mode == "P"
+        assert np.array_equal(np.asarray(mask), predictor(frame).mask)
+
+
+def test_a_video_of_overlays_shows_each_frame_under_its_colours(predictor, clip, tmp_path):
+    out = tmp_path / "out.avi"
+    done: list[None] = []
+    with (
+        VideoReader(clip) as video,
+        overlay_video(out, video, lambda prediction: prediction.overlay(1.0, legend=False)) as sink,
+    ):
+        infer_video(predictor, video, sink, lambda: done.append(None), batch=2)
+    assert (len(done), sink.count, sink.note) == (9, 9, None)
+    shown = decode(out)
+    assert len(shown) == 9
+    for frame, picture in zip(decode(clip), shown, strict=True):
+        drawn = np.asarray(predictor(frame).overlay(1.0, legend=False)).astype(int)
+        assert picture.shape == drawn.shape
+        assert np.abs(picture - drawn).mean() < 16
+
+
+def test_frames_after_the_limit_are_not_read_from_an_endless_camera(predictor, clip, monkeypatch):
+    camera = Camera(clip, endless=True)
+    monkeypatch.setattr(video_module, "_open", lambda source: camera)
+    assert len(list(predictor.predict_video(0, frames=5))) == 5
+    assert camera.place == 5
+    monkeypatch.setattr(video_module, "_open", lambda source: Camera(clip, endless=True))
+    some = predictor.predict_video("camera:0")
+    assert len(list(islice(some, 3))) == 3
+    some.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("segmnv2")]
+
+
+def test_an_early_end_is_an_error_after_the_last_frame(predictor, clip, monkeypatch):
+    monkeypatch.setattr(video_module, "_open", lambda source: Camera(clip))
+    found = predictor.predict_video(0)
+    assert len(list(islice(found, 9))) == 9
+    with pytest.raises(MediaError, match="camera 0: gives no more frames after 9"):
+        next(found)
+
+
+def test_an_error_in_writing_leaves_nothing(predictor, clip, tmp_path):
+    def draw(prediction):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ConfigError, match=r"out\.mp4: the video cannot be written \(No space left"):
+        label(predictor, clip, tmp_path / "out" / "out.mp4", draw)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def label(predictor, clip, out, draw) -> None:
+    with VideoReader(clip) as video, overlay_video(out, video, draw) as sink:
+        infer_video(predictor, video, sink)
+
+
+def test_a_frame_that_does_not_fit_in_memory_ends_it(predictor, clip, tmp_path, monkeypatch):
+    def fail(pixels):
+        raise MemoryError
+
+    monkeypatch.setattr(predictor.model, "raw_logits", fail)
+    with pytest.raises(MediaError, match="image: 48x32 pixels"):
+        label(predictor, clip, tmp_path / "out.mp4", lambda prediction: prediction.overlay(legend=False))
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_options_are_checked_when_they_are_given(predictor, clip):
+    for options, message in (({"smooth": 1.0}, "smooth"), ({"batch": 0}, "batch"), ({"every": 0}, "every")):
+        with pytest.raises(ConfigError, match=message):
+            predictor.predict_video(clip, **options)
+    with pytest.raises(MediaError, match="no such file"):
+        predictor.predict_video(clip.with_name("gone.mp4"))
+    assert VideoPredictor(predictor, Smoother(0)).prepare(decode(clip)[0]).source == "image"
