@@ -23,6 +23,7 @@ from segmnv2.hub.cache import Entry, cache_folder
 from segmnv2.models.file import save_backbone
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from tests.coco_files import CATEGORIES, write_coco_boxes
+from tests.inference.clips import pictures, write_clip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -69,6 +70,14 @@ def detection_page() -> dict[str, Any]:
     return {"images": [image, image], "targets": [target, target], "image": image}
 
 
+def video_page() -> dict[str, Any]:
+    segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2"))
+    for name in ("monday.jpg", "tuesday.jpg"):
+        Image.new("RGB", (90, 60), (90, 120, 30)).save(name)
+    write_clip(Path("clip.mp4"), pictures(9))
+    return {}
+
+
 def hub_page() -> dict[str, Any]:
     model = segmnv2.create_model("deeplabv3_mobilenet_v2")
     keep("voc_mobilenet_v2", segmnv2.save_model("m.safetensors", model))
@@ -99,6 +108,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "docs/detection.md": (detection_page, 4),
     "docs/hub.md": (hub_page, 2),
     "docs/planning.md": (planning_page, 1),
+    "docs/video.md": (video_page, 2),
 }
 """What each page needs, and how many blocks it has at least."""
 
