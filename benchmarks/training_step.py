@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from apart import apart
 from contenders import Ours, Peer, Smp, Transformers
 
+from segmnv2.benchmark.apart import apart
 from segmnv2.benchmark.compare import interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import Rate, check_count

@@ -19,7 +19,7 @@ from segmnv2.models.segmenter import Segmenter
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-INPUT, OUTPUT = "pixels", "logits"
+IMAGE, INPUT, OUTPUT = "image", "pixels", "logits"
 DYNAMIC_AXES = {0: "batch", 2: "height", 3: "width"}
 
 
@@ -38,11 +38,12 @@ class OnnxRuntimeBackend(Backend):
             threads: of the engine.
         """
         super().__init__(model, precision, threads, torch.device("cpu"))
-        self._session = open_session(graph, threads)
+        self._session = open_session(take_channels_last(graph), threads)
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""
-        (logits,) = self._session.run([OUTPUT], {INPUT: pixels.contiguous().numpy()})
+        image = pixels.permute(0, 2, 3, 1).contiguous()  # as it lies in memory already
+        (logits,) = self._session.run([OUTPUT], {IMAGE: image.numpy()})
         return torch.from_numpy(logits)
 
 
@@ -68,6 +69,19 @@ def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]]
     """
     arrays = calibration_arrays(calibration)
     return quantize_onnx(grid_graph(model), INPUT, arrays)
+
+
+def take_channels_last(graph: bytes) -> bytes:
+    """Return a graph whose input is :data:`IMAGE` (batch, height, width, 3), reordered by the engine itself."""
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    model.graph.input.remove(next(each for each in model.graph.input if each.name == INPUT))
+    shape: list[str | int | None] = ["batch", "height", "width", 3]
+    model.graph.input.append(onnx.helper.make_tensor_value_info(IMAGE, onnx.TensorProto.FLOAT, shape))
+    model.graph.node.insert(0, onnx.helper.make_node("Transpose", [IMAGE], [INPUT], perm=[0, 3, 1, 2]))
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def open_session(graph: bytes, threads: int) -> InferenceSession:

@@ -40,13 +40,14 @@ class OpenVinoBackend(Backend):
             threads: of the engine.
         """
         super().__init__(model, precision, threads, torch.device("cpu"))
-        self._graph = graph
+        self._graph = take_channels_last(graph)
         self._requests: dict[tuple[int, ...], openvino.InferRequest] = {}
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""
-        request = self._request(tuple(pixels.shape))
-        request.infer([pixels.contiguous().numpy()], share_inputs=True)
+        image = pixels.permute(0, 2, 3, 1).contiguous()  # as it lies in memory already
+        request = self._request(tuple(image.shape))
+        request.infer([image.numpy()], share_inputs=True)
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
     def _request(self, shape: tuple[int, ...]) -> openvino.InferRequest:
@@ -88,6 +89,21 @@ def int8_model(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]]
     """
     arrays = calibration_arrays(calibration)
     return quantize_graph(grid_model(model), arrays)
+
+
+def take_channels_last(graph: openvino.Model) -> openvino.Model:
+    """Return a copy of a model that takes (batch, height, width, 3), the order that its layers compute in.
+
+    Reordering pixels outside took a fifth of the time of an 8-bit network.
+    """
+    from openvino import Layout
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(graph.clone())
+    steps.input().tensor().set_layout(Layout("NHWC"))
+    steps.input().model().set_layout(Layout("NCHW"))
+    found: openvino.Model = steps.build()
+    return found
 
 
 def compile_model(

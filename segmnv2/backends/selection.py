@@ -109,7 +109,7 @@ def choose_engine(backend: str, precision: Precision, device: torch.device) -> s
         ConfigError: the engine is unknown, is not installed, lacks the precision or the device, or none fits.
     """
     if check_backend(backend) != AUTO:
-        if reason := _refusal(backend, precision, device):
+        if reason := refuse_engine(backend, precision, device):
             raise ConfigError(reason)
         return backend
     fitting = [name for name in ENGINES if name not in UNPICKED and not _unable(name, precision, device)]
@@ -121,7 +121,8 @@ def choose_engine(backend: str, precision: Precision, device: torch.device) -> s
     return installed[0]
 
 
-def _refusal(name: str, precision: Precision, device: torch.device) -> str | None:
+def refuse_engine(name: str, precision: Precision, device: torch.device) -> str | None:
+    """Return why an engine cannot run here, or ``None`` if it can."""
     if reason := _unable(name, precision, device):
         return reason
     return _missing(name, precision) if ENGINES[name].missing(precision) else None

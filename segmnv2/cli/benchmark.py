@@ -70,6 +70,84 @@ def train(
     _show(benchmark_training(experiment, steps=steps), json_out)
 
 
+@benchmark.command("infer")
+def infer(
+    weights: Annotated[
+        str | None,
+        typer.Argument(help="Model file or name; untrained weights by default.", show_default=False),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of images; generated ones by default.")
+    ] = None,
+    output_stride: Annotated[str, typer.Option(metavar="N,N", help="Output strides to measure.")] = "16,8",
+    threads: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Numbers of threads to measure.", show_default="1 and all cores")
+    ] = None,
+    engines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BACKEND:PRECISION,...", help="Ours, as openvino:int8,torch:float32.", show_default="all installed"
+        ),
+    ] = None,
+    peers: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Other libraries.", show_default="all installed")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile too, ours and the peers: a minute each.")
+    ] = False,
+    multi_scale: Annotated[
+        bool, typer.Option("--multi-scale", help="Six scales with flips, beside the plain eager loop.")
+    ] = False,
+    size: Annotated[int, typer.Option(help="Side of the images, which are scaled to it.")] = 513,
+    batch: Annotated[int, typer.Option(help="Images at once.")] = 1,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Measurements of each.")] = 20,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Images that int8 chooses its ranges by.", show_default="--images"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json_out: JsonOut = None,
+) -> None:
+    """Measure label maps a second: backends and precisions beside other libraries, taking turns in one run."""
+    from segmnv2.atomic import check_writable
+    from segmnv2.benchmark.contenders import Setting
+    from segmnv2.benchmark.images import square_images
+    from segmnv2.benchmark.inference import Choice, benchmark_inference, parse_engines, parse_peers
+    from segmnv2.benchmark.machine import core_count
+    from segmnv2.benchmark.rate import check_count
+    from segmnv2.benchmark.table import write_tables
+    from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.predictor import check_device
+
+    for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds)):
+        check_count(name, value)
+    place = check_device(device)
+    strides = _parse_counts("--output-stride", output_stride)
+    counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
+    choice = Choice(parse_engines(engines, place, compiled=compiled), parse_peers(peers), compiled)
+    if json_out is not None:
+        check_writable(json_out)
+    path = None if weights is None else str(resolve_weights(weights))
+    shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()
+    tables = []
+    for stride in strides:
+        for count in counts if place.type == "cpu" else counts[-1:]:
+            setting = Setting(path, stride, count, size, batch, device, multi_scale)
+            tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen))
+            print(f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n")
+    if json_out is not None:
+        write_tables(json_out, tables)
+
+
+def _parse_counts(option: str, text: str) -> list[int]:
+    from segmnv2.errors import ConfigError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ConfigError(f"{option} {text!r}: give numbers of at least 1 with commas between them, as 16,8")
+    return [int(word) for word in words]
+
+
 def _parse_workers(text: str) -> list[int]:
     from segmnv2.errors import ConfigError
 

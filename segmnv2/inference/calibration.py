@@ -42,7 +42,7 @@ def calibration_pixels(
         ConfigError: it is no folder, or there are no images.
         MediaError: a file is no image, or the folder has none.
     """
-    pictures = images if not isinstance(images, str | Path) else [read_image(path) for path in _sample(Path(images))]
+    pictures = [read_image(path) for path in sample_folder(Path(images))] if isinstance(images, str | Path) else images
     if not len(pictures):
         raise ConfigError("calibration: no images given; give 50 or more, like those that will be seen")
     found = []
@@ -57,10 +57,15 @@ def calibration_pixels(
     return found
 
 
-def _sample(folder: Path) -> list[Path]:
-    """Return at most :data:`MOST` of a folder's images, evenly over their order."""
+def sample_folder(folder: Path) -> list[Path]:
+    """Return at most :data:`MOST` of a folder's images, evenly over their order.
+
+    Raises:
+        ConfigError: it is no folder.
+        MediaError: it has no images.
+    """
     if not folder.is_dir():
-        raise ConfigError(f"calibration: {folder} is no folder; give one with 50 or more images like those to come")
+        raise ConfigError(f"{folder}: is no folder; give one with 50 or more images like those to come")
     paths = list_images([folder])
     chosen = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
     return [paths[index] for index in chosen]

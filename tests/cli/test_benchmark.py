@@ -49,6 +49,17 @@ def test_train_prints_the_table_that_it_writes(config: str, capsys: pytest.Captu
     assert sorted(file.name for file in Path().iterdir()) == ["tiny.yaml", "train.json"]  # nothing of a run
 
 
+@pytest.mark.slow
+def test_infer_prints_the_table_that_it_writes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--output-stride", "16", "--threads", "1", "--engines", "torch", "--peers", "torchvision lraspp"]
+    assert main(["benchmark", "infer", *words, "--size", "33", "--rounds", "1", "--json", "infer.json"]) == 0
+    out, (table,) = capsys.readouterr().out, json.loads(Path("infer.json").read_text())
+    assert "## Output stride 16, 1 thread\n" in out
+    assert [row["name"] for row in table["rows"]] == ["torchvision lraspp", "segmnv2 torch float32"]
+    for row in table["rows"]:
+        assert f"| {row['name']} | {row['images_per_second']:.4g} |" in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -58,6 +69,13 @@ def test_train_prints_the_table_that_it_writes(config: str, capsys: pytest.Captu
         (["train", "tiny.yaml", "--steps", "-2"], "steps -2"),
         (["train", "tiny.yaml", "--json", "."], ".: is a folder"),
         (["train", "none.yaml"], "none.yaml"),
+        (["infer", "none.safetensors"], "none.safetensors"),
+        (["infer", "--images", "nowhere"], "nowhere: is no folder"),
+        (["infer", "--threads", "0"], "--threads '0'"),
+        (["infer", "--rounds", "0"], "--rounds 0"),
+        (["infer", "--engines", "torch:float16"], "float16 is for GPUs"),
+        (["infer", "--peers", "mmseg"], "--peers 'mmseg'"),
+        (["infer", "--output-stride", "12", "--peers", "", "--engines", "torch"], "12"),
         (["train", "tiny.yaml", "-o", "data.train={kind: voc, root: nowhere, split: train}"], "nowhere"),
     ],
 )

@@ -33,7 +33,7 @@ def test_of_a_large_folder_images_are_taken_evenly(tmp_path, monkeypatch):
 def test_what_holds_no_images_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="calibration: no images"):
         calibration_pixels([], 16)
-    with pytest.raises(ConfigError, match=r"gone is no folder"):
+    with pytest.raises(ConfigError, match=r"gone: is no folder"):
         calibration_pixels(tmp_path / "gone", 16)
     with pytest.raises(MediaError, match=r"no image"):
         calibration_pixels(tmp_path, 16)

@@ -13,6 +13,11 @@ import torch
 from segmnv2.benchmark.machine import peak_memory
 from segmnv2.errors import SegmnError
 
+LOST = (
+    "a contender's process was lost; if it printed nothing, most often the memory is full: give fewer contenders or "
+    "smaller batches"
+)
+
 PATIENCE = 30.0
 """Seconds that a process has to end."""
 
@@ -48,7 +53,7 @@ class Apart:
     def finish(self) -> float | None:
         """End the process, and return the most memory that it held, in MB."""
         self.pipe.send(None)
-        memory = self._receive()
+        memory: float | None = self._receive()
         self.process.join(PATIENCE)
         return memory
 
@@ -56,7 +61,7 @@ class Apart:
         try:
             answer = self.pipe.recv()
         except EOFError:
-            raise SegmnError("a contender's process was lost; most often the memory is full: lower --batch") from None
+            raise SegmnError(LOST) from None
         if isinstance(answer, SegmnError):
             raise answer
         return answer
@@ -88,6 +93,7 @@ def _serve(pipe: Connection, build: Callable[..., Callable[[int], object]], argu
         while (number := pipe.recv()) is not None:
             step(number)
             pipe.send(None)
-        pipe.send(peak_memory(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")))
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        pipe.send(peak_memory(torch.device("cuda" if used else "cpu")))
     except SegmnError as error:
         pipe.send(error)

@@ -1,0 +1,126 @@
+"""What is compared in inference; each is built in a process of its own and returns its step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+
+from segmnv2.backends.selection import create_backend
+from segmnv2.benchmark.peers import PEERS
+from segmnv2.inference.batches import predict_batch
+from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.inference.canvas import make_canvas
+from segmnv2.inference.multi_scale import SCALES
+from segmnv2.labels import VOC_LABELS
+from segmnv2.models.file import load_model
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.zoo import create_model
+from segmnv2.nn.resize import resize_bilinear, scaled_side
+
+Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+Step = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all contenders have in common.
+
+    Attributes:
+        weights: model file; untrained weights of the paper's network without ASPP by default.
+        output_stride: of the networks that let one choose.
+        threads: on the CPU.
+        size: side of the images in pixels.
+        batch: images a step.
+        device: ``"cpu"`` or ``"cuda"``.
+        multi_scale: six scales, as they are and mirrored, in place of one pass.
+    """
+
+    weights: str | None = None
+    output_stride: int = 16
+    threads: int = 1
+    size: int = 513
+    batch: int = 1
+    device: str = "cpu"
+    multi_scale: bool = False
+
+    def model(self) -> Segmenter:
+        """Return the network."""
+        if self.weights is not None:
+            return load_model(self.weights, output_stride=self.output_stride).eval()
+        torch.manual_seed(0)
+        return create_model("deeplabv3_mobilenet_v2", output_stride=self.output_stride, labels=VOC_LABELS).eval()
+
+    def pick(self, images: Images, number: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        """Return the images of a round."""
+        return [images[(number * self.batch + place) % len(images)] for place in range(self.batch)]
+
+
+def build_ours(setting: Setting, images: Images, backend: str, precision: str, calibration: Images) -> Step:
+    """Return a step of this library's predictor."""
+    torch.set_num_threads(setting.threads)
+    model = setting.model()
+    scales = SCALES if setting.multi_scale else (1.0,)
+    pixels = None
+    if calibration:
+        pixels = calibration_pixels(calibration, setting.output_stride, size=setting.size, scales=scales)
+    engine = create_backend(model, backend, precision, setting.threads, setting.device, pixels)
+
+    def step(number: int) -> object:
+        canvases = [make_canvas(each, setting.size, setting.output_stride) for each in setting.pick(images, number)]
+        return [each.labels() for each in predict_batch(engine, canvases, scales=scales, flip=setting.multi_scale)]
+
+    return step
+
+
+def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> Step:
+    """Return a step of another library."""
+    torch.set_num_threads(setting.threads)
+    model = setting.model()
+    same = model.architecture is not None and model.architecture.name == "deeplabv3_mobilenet_v2"
+    weights = setting.weights if same else None
+    peer = PEERS[name].build(model.num_classes, setting.output_stride, weights).to(setting.device)
+    run = torch.compile(peer) if compiled else peer
+
+    def step(number: int) -> object:
+        import torch._inductor.config as inductor
+
+        pixels = peer.prepare(np.stack(setting.pick(images, number))).to(setting.device)
+        with inductor.patch(freezing=compiled), torch.inference_mode():
+            return run(pixels).to(torch.uint8).cpu().numpy()
+
+    return step
+
+
+def build_eager_loop(setting: Setting, images: Images) -> Step:
+    """Return a step of the plain form: eager PyTorch, pass after pass, probabilities enlarged and added up."""
+    torch.set_num_threads(setting.threads)
+    model = setting.model().to(setting.device)
+
+    def step(number: int) -> object:
+        found = []
+        for image in setting.pick(images, number):
+            pixels = make_canvas(image, setting.size, setting.output_stride).pixels.contiguous().to(setting.device)
+            with torch.inference_mode():
+                found.append(_add_up(model, pixels)[0].cpu().numpy())
+        return found
+
+    return step
+
+
+def _add_up(model: Segmenter, pixels: torch.Tensor) -> torch.Tensor:
+    height, width = pixels.shape[-2:]
+    total: torch.Tensor | None = None
+    for scale in SCALES:
+        scaled = resize_bilinear(pixels, (scaled_side(height, scale), scaled_side(width, scale)))
+        for mirrored in (False, True):
+            logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
+            logits = logits.flip(-1) if mirrored else logits
+            chances = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True).softmax(1)
+            total = chances if total is None else total + chances
+    assert total is not None
+    return total.argmax(1).to(torch.uint8)

@@ -1,0 +1,147 @@
+"""How fast label maps are made here, by engine and precision, beside other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from segmnv2.backends.base import check_precision
+from segmnv2.backends.selection import ENGINES, UNPICKED, choose_engine, refuse_engine
+from segmnv2.benchmark.apart import apart
+from segmnv2.benchmark.compare import interleave, paired_ratio
+from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
+from segmnv2.benchmark.machine import describe_machine
+from segmnv2.benchmark.peers import PEERS
+from segmnv2.benchmark.rate import Rate, check_count
+from segmnv2.benchmark.table import Row, Table
+from segmnv2.errors import ConfigError
+
+Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+Builds = dict[str, tuple[Any, ...]]
+
+EAGER_LOOP = "eager loop"
+
+
+def parse_engines(text: str | None, device: torch.device, *, compiled: bool = False) -> Sequence[tuple[str, str]]:
+    """Read ``--engines``: BACKEND:PRECISION with commas between them.
+
+    Args:
+        text: what was given; ``None`` for everything that runs here.
+        device: where they shall run.
+        compiled: whether ``None`` means torch.compile too, which takes long.
+
+    Raises:
+        ConfigError: an engine or precision is unknown or cannot be used here.
+    """
+    if text is None:
+        return [
+            (name, precision)
+            for name, engine in ENGINES.items()
+            for precision in engine.precisions
+            if (compiled or name not in UNPICKED) and refuse_engine(name, precision, device) is None
+        ]
+    found: list[tuple[str, str]] = []
+    for word in filter(None, text.split(",")):
+        name, _, precision = word.strip().partition(":")
+        wanted = check_precision(precision or "float32")
+        found.append((choose_engine(name, wanted, device), wanted))
+    return found
+
+
+def parse_peers(text: str | None) -> list[str]:
+    """Read ``--peers``: names with commas between them; ``None`` for all, an empty text for none.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    names = list(PEERS) if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    for name in names:
+        if name not in PEERS:
+            raise ConfigError(f"--peers {name!r}: is not known; give some of {', '.join(PEERS)}")
+    return names
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who takes part.
+
+    Attributes:
+        engines: (backend, precision) of ours, see :func:`segmnv2.backends.selection.create_backend`.
+        peers: names of :data:`segmnv2.benchmark.peers.PEERS`; those not installed, or without the stride, are left out.
+        compiled: the peers compiled with frozen weights too.
+    """
+
+    engines: Sequence[tuple[str, str]]
+    peers: Sequence[str] = tuple(PEERS)
+    compiled: bool = False
+
+
+def benchmark_inference(
+    images: Images, setting: Setting, choice: Choice, *, rounds: int = 20, calibration: Images = ()
+) -> Table:
+    """Time all contenders in one run, each in a process of its own while the others wait.
+
+    What is timed begins with uint8 RGB arrays in memory and ends with label maps of their size in memory.
+
+    Args:
+        images: all of one size; round after round takes the next ones.
+        setting: what all have in common.
+        choice: who takes part.
+        rounds: that are measured, after three that are not.
+        calibration: for int8; ``images`` themselves by default.
+
+    Raises:
+        ConfigError: an engine is not installed or lacks the precision, or there are no rounds.
+    """
+    check_count("rounds", rounds)
+    builds = contenders(images, setting, choice, calibration or images)
+    with apart(builds) as steps:
+        seconds = interleave(steps, rounds=rounds, warm_up=3)
+        memory = {name: step.finish() for name, step in steps.items()}
+    rows = [
+        Row(name, Rate.of(setting.batch, values), _note(name, seconds, memory[name]))
+        for name, values in seconds.items()
+    ]
+    differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in builds]
+    environment = {
+        **describe_machine(setting.device),
+        "threads": setting.threads,
+        "device": setting.device,
+        "output stride": setting.output_stride,
+        "size": setting.size,
+        "batch": setting.batch,
+        "passes": 12 if setting.multi_scale else 1,
+        "rounds": rounds,
+    }
+    return Table(tuple(rows), tuple(differences), environment)
+
+
+def contenders(images: Images, setting: Setting, choice: Choice, calibration: Images) -> Builds:
+    """Return who takes part, peers first, each with what builds it in its process."""
+    builds: Builds = {}
+    if setting.multi_scale:
+        builds[EAGER_LOOP] = (build_eager_loop, setting, images)
+    else:
+        for name in choice.peers:
+            peer = PEERS[name]
+            if not peer.installed or setting.output_stride not in peer.strides:
+                continue
+            builds[name] = (build_peer, setting, images, name, False)
+            if choice.compiled:
+                builds[f"{name}, compiled"] = (build_peer, setting, images, name, True)
+    for backend, precision in choice.engines:
+        shown = calibration if precision == "int8" else ()
+        builds[f"segmnv2 {backend} {precision}"] = (build_ours, setting, images, backend, precision, shown)
+    return builds
+
+
+def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | None) -> str:
+    """Return how a contender stands to the first, and the memory that it held."""
+    first = next(iter(seconds))
+    ratio = [] if name == first else [f"{paired_ratio(seconds[first], seconds[name])} times as fast as {first}"]
+    return "; ".join([*ratio, *([] if memory is None else [f"peak {memory:.0f} MB"])])

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from segmnv2.benchmark import inference, peers
+from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
+from segmnv2.benchmark.images import square_images
+from segmnv2.benchmark.inference import Choice, benchmark_inference, contenders, parse_engines, parse_peers
+from segmnv2.benchmark.table import write_tables
+from segmnv2.errors import ConfigError
+from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.scores import predict_labels
+from segmnv2.models.file import save_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def keep_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return square_images(None, 65)
+
+
+@torch.inference_mode()
+def test_transformers_network_with_our_weights_is_our_network():
+    model = Setting().model()
+    with torch.no_grad():
+        model.train()(torch.rand(4, 3, 65, 65) * 255)  # norms that are not those of a new network
+    peer = peers.PEERS["transformers"].build(21, 16, None)
+    peers.copy_weights(model.eval(), peer.network)
+    pixels = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
+    found = peer.network((pixels.float() / 255 - peer.mean) / peer.std).logits
+    torch.testing.assert_close(found, model.raw_logits(pixels.float()), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(peers.PEERS))
+def test_every_peer_labels_images(name, images, keep_threads):
+    (labels,) = build_peer(Setting(size=65), images, name, compiled=False)(0)
+    assert labels.shape == ((64, 64) if name == "smp" else (65, 65))
+
+
+@pytest.mark.parametrize("multi_scale", [False, True])
+def test_ours_and_the_plain_loop_give_the_models_labels(images, keep_threads, multi_scale):
+    setting = Setting(size=65, batch=2, multi_scale=multi_scale)
+    model = setting.model()
+    scales = SCALES if multi_scale else (1.0,)
+    expected = [predict_labels(model, image, size=65, scales=scales, flip=multi_scale) for image in images[2:4]]
+    steps = [build_ours(setting, images, "torch", "float32", ()), *([build_eager_loop(setting, images)] * multi_scale)]
+    for step in steps:
+        assert np.mean([a == b for a, b in zip(step(1), expected, strict=True)]) > 0.999
+
+
+def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, monkeypatch):
+    choice = Choice([("torch", "float32"), ("openvino", "int8")], compiled=True)
+    names = list(contenders(images, Setting(output_stride=8), choice, images))
+    assert names == [
+        "transformers",
+        "transformers, compiled",
+        "smp",
+        "smp, compiled",
+        "segmnv2 torch float32",
+        "segmnv2 openvino int8",
+    ]
+    absent = dataclasses.replace(peers.PEERS["smp"], package="no_such_package")
+    monkeypatch.setitem(inference.PEERS, "smp", absent)
+    assert "smp" not in contenders(images, Setting(), choice, images)
+    assert next(iter(contenders(images, Setting(multi_scale=True), choice, images))) == "eager loop"
+
+
+def test_engines_and_peers_are_read_from_words():
+    assert parse_engines("torch, onnxruntime:float32", CPU) == [("torch", "float32"), ("onnxruntime", "float32")]
+    everything = parse_engines(None, CPU)
+    assert ("torch", "float32") in everything
+    assert not {name for name, _ in everything} & {"torch-compile"}
+    assert parse_peers("") == []
+    for read, message in [
+        (lambda: parse_engines("tensorrt", CPU), "'tensorrt' is not known"),
+        (lambda: parse_engines("torch:half", CPU), "'half' is not known"),
+        (lambda: parse_peers("mmseg"), "--peers 'mmseg': is not known; give some of transformers"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            read()
+
+
+@pytest.mark.slow
+def test_the_table_has_a_row_for_each_with_ratio_and_memory(images, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, Setting().model())
+    choice = Choice([("torch", "float32")], ["transformers"])
+    table = benchmark_inference(images, Setting(str(path), size=65), choice, rounds=2)
+    assert [row.name for row in table.rows] == ["transformers", "segmnv2 torch float32"]
+    assert "times as fast as transformers; peak " in table.rows[1].note
+    write_tables(tmp_path / "tables.json", [table])
+    (read,) = json.loads((tmp_path / "tables.json").read_text())
+    assert len(read["rows"][0]["measurements"]) == 2
+    assert read["environment"]["output stride"] == 16
