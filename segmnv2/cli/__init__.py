@@ -11,6 +11,7 @@ from segmnv2.cli.benchmark import benchmark
 from segmnv2.cli.check_data import check_data
 from segmnv2.cli.demo import demo
 from segmnv2.cli.evaluate import evaluate
+from segmnv2.cli.export import export
 from segmnv2.cli.import_checkpoint import import_checkpoint
 from segmnv2.cli.infer import infer
 from segmnv2.cli.plan import plan
@@ -18,6 +19,7 @@ from segmnv2.cli.prepare_coco import prepare_coco
 from segmnv2.cli.prepare_voc import prepare_voc
 from segmnv2.cli.report import report
 from segmnv2.cli.train import train
+from segmnv2.cli.verify import verify
 from segmnv2.cli.weights import push, weights
 from segmnv2.errors import SegmnError
 
@@ -33,6 +35,8 @@ app = typer.Typer(
 app.command("import")(import_checkpoint)
 app.command("infer")(infer)
 app.command("evaluate")(evaluate)
+app.command("export")(export)
+app.command("verify")(verify)
 app.command("report")(report)
 app.command("plan")(plan)
 app.command("train")(train)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segmnv2.backends.base import Precision
 from segmnv2.backends.selection import INT8_PACKAGES, Calibration
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport
 from segmnv2.models.segmenter import Segmenter
@@ -29,6 +29,7 @@ class Format:
         packages: that must be installed to write and open it.
         extra: of this package's, which installs them.
         dynamic: whether one file can take images of any size.
+        companions: suffixes of the files without which the file cannot be opened.
         int8_packages: that int8 needs besides.
     """
 
@@ -40,6 +41,7 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     dynamic: bool = True
+    companions: tuple[str, ...] = ()
     int8_packages: tuple[str, ...] = INT8_PACKAGES
 
     def missing(self, precision: Precision = "float32") -> list[str]:
@@ -109,6 +111,7 @@ FORMATS: dict[str, Format] = {
         precisions=("float32", "float16", "bfloat16", "int8"),
         packages=("openvino",),
         extra="openvino",
+        companions=(".bin",),
     ),
     "torch": Format(
         "torch.export",
@@ -154,3 +157,19 @@ def recognise_format(path: str | Path) -> str:
             return name
     endings = ", ".join(form.suffix for form in FORMATS.values())
     raise ConfigError(f"{path}: the suffix {suffix!r} is no format's; give a file that ends in one of {endings}")
+
+
+def export_files(path: str | Path) -> list[Path]:
+    """Return the files that an export consists of, those in a folder one by one.
+
+    Raises:
+        ConfigError: the suffix is no format's.
+        WeightsError: one is missing.
+    """
+    path = Path(path)
+    companions = FORMATS[recognise_format(path)].companions
+    parts = [path, *(path.with_suffix(suffix) for suffix in companions)]
+    for part in parts:
+        if not part.exists():
+            raise WeightsError(f"{part}: no such file; give what `segmnv2 export` wrote, with all files beside it")
+    return [file for part in parts for file in ([part] if part.is_file() else sorted(part.rglob("*")))]

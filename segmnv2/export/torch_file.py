@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from segmnv2.models.segmenter import Segmenter
 
 ENTRY = "segmnv2.json"
 """Name of the archive's extra file that holds the metadata."""
+
+TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""Variable of the environment that ``torch.load`` obeys whatever its caller wants."""
 
 EXAMPLE = (97, 129)
 """Height and width that a program for any size is traced with; unequal, lest they be taken for one."""
@@ -71,19 +75,19 @@ class TorchProgram(OpenedExport):
             return found
 
 
-def open_torch(path: Path, threads: int) -> TorchProgram:
+def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
     """Open a program.
 
     Args:
         path: file of :func:`write_torch`.
-        threads: PyTorch's own number, which belongs to the process, is set to it.
+        _threads: taken by other runtimes; this one computes with PyTorch's own number, which belongs to the process.
 
     Raises:
         WeightsError: the file is missing, damaged or of another program.
     """
     extra = {ENTRY: ""}
     try:
-        with _quiet():
+        with _quiet(), _no_pickles():
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:  # torch has no class for what may be wrong with an archive
         reason = " ".join(str(error).split())[:200]
@@ -94,8 +98,20 @@ def open_torch(path: Path, threads: int) -> TorchProgram:
         values = json.loads(extra[ENTRY] or "{}")
     except ValueError as error:
         raise WeightsError(f"{path}: what it says of itself is damaged ({error}); export it again") from error
-    torch.set_num_threads(threads)
     return TorchProgram(program, ExportMetadata.from_dict(values, str(path)))
+
+
+@contextmanager
+def _no_pickles() -> Iterator[None]:
+    """Let torch read tensors only: its reader of archives otherwise unpickles what it cannot read in safer ways."""
+    before = os.environ.get(TENSORS_ONLY)
+    os.environ[TENSORS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(TENSORS_ONLY)
+        if before is not None:
+            os.environ[TENSORS_ONLY] = before
 
 
 @contextmanager

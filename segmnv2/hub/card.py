@@ -61,13 +61,13 @@ def build_card(
         **_results(name, kind, evaluation),
     )
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name.split('/')[-1]}", f"`{title}` of segmnv2, a {_word(kind)}."]
-    parts += [_table(("", ""), costs), *_evaluation_text(kind, evaluation)]
+    parts += [card_table(("", ""), costs), *_evaluation_text(kind, evaluation)]
     parts.append(f"## Use\n\n```python\n{USES[kind].format(name=name, network=network)}\n```")
     if kind in ("model", "detector"):
         parts.append(f"    segmnv2 infer photos --weights {name} --out results")
     if provenance:
-        rows = {key: _short(value) for key, value in provenance.items() if key != "experiment"}
-        parts.append("## Where the weights come from\n\n" + _table(("", ""), rows))
+        rows = {key: shorten(value) for key, value in provenance.items() if key != "experiment"}
+        parts.append("## Where the weights come from\n\n" + card_table(("", ""), rows))
     if "experiment" in provenance:
         parts.append("The experiment they were trained by, in full, is in the metadata of `model.safetensors`.")
     return "\n\n".join(parts) + "\n"
@@ -109,16 +109,18 @@ def _evaluation_text(kind: str, evaluation: Mapping[str, Any] | None) -> list[st
     told = (
         f"{words} {float(evaluation[key]):.2f} % on {images} images, measured by `segmnv2 evaluate` with this protocol:"
     )
-    rows = {name: _short(value) for name, value in evaluation["protocol"].items() if name != "root"}
-    return ["## Evaluation", told, _table(("", ""), rows)]
+    rows = {name: shorten(value) for name, value in evaluation["protocol"].items() if name != "root"}
+    return ["## Evaluation", told, card_table(("", ""), rows)]
 
 
-def _table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
+def card_table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
+    """Return a Markdown table of two columns."""
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
     return "\n".join([*lines, *(f"| {key} | {value} |" for key, value in rows.items())])
 
 
-def _short(value: object) -> str:
+def shorten(value: object) -> str:
+    """Return a value as one line that fits in a table."""
     text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     text = " ".join(text.replace("|", "/").split())
     return text if len(text) <= 200 else text[:200] + "..."

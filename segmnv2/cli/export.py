@@ -1,0 +1,121 @@
+"""``segmnv2 export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segmnv2.cli.options import CalibrationOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from segmnv2.export.create import ExportSize
+
+LeastOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of pixels, 0 to 1, that must have the network's own label.",
+        show_default="0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8",
+    ),
+]
+
+
+def export(
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            help="Model file of `segmnv2 import` or `segmnv2 train`, a name of `segmnv2 weights`, or owner/name on the "
+            "Hugging Face Hub.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        str, typer.Option("--format", help="onnx, openvino, torch, or another; an unknown one is answered by the list.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write. NAME.json and the card NAME.md are written beside it.")],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="dynamic for images of any size, else the side or H,W in pixels of the only size that the file takes.",
+            show_default="dynamic where the format can, else 513",
+        ),
+    ] = None,
+    output_stride: Annotated[
+        int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="the weights' own")
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32; float16 or bfloat16, half as large; int8, a quarter, with --calibration. Not every format "
+            "has each."
+        ),
+    ] = "float32",
+    calibration: CalibrationOption = None,
+    raw_logits: Annotated[
+        bool, typer.Option("--raw-logits", help="Give out float logits at output stride, and not a label map.")
+    ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images to compare the file with the network on; a few are taken.",
+            show_default="those of --calibration, or else drawn ones",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Compare the file with the network, and refuse it if it differs.")
+    ] = True,
+    least_agreement: LeastOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Write a network for another runtime, with pre- and post-processing inside: uint8 RGB in, label map out.
+
+    The file is opened in its own runtime and compared with the network before it is left; one that differs is not.
+    """
+    from segmnv2.backends.base import check_threads
+    from segmnv2.cli.byte_progress import byte_progress
+    from segmnv2.export.create import export_weights
+    from segmnv2.export.formats import find_format
+    from segmnv2.hub.resolve import resolve_weights
+
+    find_format(form)
+    done = export_weights(
+        resolve_weights(weights, track=byte_progress),
+        out,
+        form,
+        size="auto" if size is None else parse_export_size(size),
+        output_stride=output_stride,
+        precision=precision,
+        calibration=calibration,
+        raw_logits=raw_logits,
+        verify=verify,
+        images=images,
+        least_agreement=least_agreement,
+        threads=check_threads(threads),
+        on_step=lambda step: typer.echo(f"{step} ...", err=True),
+    )
+    if done.verification is None:
+        typer.echo(f"{done.path} written, not compared with the network")
+        return
+    share = 100 * done.verification.agreement
+    typer.echo(
+        f"{done.path} written, {done.verification.size / 1e6:.2f} MB; {share:.4f} % of pixels have the network's own "
+        f"label on {done.verification.count} images ({done.verification.images})"
+    )
+
+
+def parse_export_size(text: str) -> ExportSize:
+    """Read ``--size``: ``dynamic``, a side, or ``H,W``.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    from segmnv2.errors import ConfigError
+
+    if text == "dynamic":
+        return None
+    sides = [part.strip() for part in text.split(",")]
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ConfigError(f"--size: {text!r} is not understood; give dynamic, a side as 513, or H,W as 375,500")
+    return int(sides[0]), int(sides[-1])

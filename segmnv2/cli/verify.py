@@ -1,0 +1,78 @@
+"""``segmnv2 verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segmnv2.cli.export import LeastOption
+from segmnv2.cli.options import ThreadsOption
+
+
+def verify(
+    export: Annotated[Path, typer.Argument(help="File of `segmnv2 export`.", show_default=False)],
+    against: Annotated[
+        Path,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="What it was made of: a model file, a name of `segmnv2 weights`, or owner/name on the Hub.",
+            show_default=False,
+        ),
+    ],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images to compare on.", show_default="drawn ones")
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="NAME.png for each image, of class ids, to measure mIOU before and after."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Images at most, evenly over the folder.", show_default="all")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=0, help="Runs that latency is measured by; 0 leaves it out.")] = 15,
+    json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    least_agreement: LeastOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Compare an exported file, in its own runtime, with the network it was made of.
+
+    Tells the share of pixels with the same label, the error of logits, mIOU before and after, size and latency. The
+    exit code is 2 if fewer pixels agree than must.
+    """
+    from segmnv2.atomic import atomic_path, check_writable
+    from segmnv2.backends.base import check_threads
+    from segmnv2.cli.byte_progress import byte_progress
+    from segmnv2.cli.progress import image_progress
+    from segmnv2.export.pictures import GENERATED_SIZES, list_pictures
+    from segmnv2.export.verify import check_agreement, check_least, verify_export
+    from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.models.file import load_model
+
+    check_least(least_agreement)
+    if json_out is not None:
+        check_writable(json_out)
+    model = load_model(resolve_weights(against, track=byte_progress))
+    count = len(GENERATED_SIZES) if images is None else len(list_pictures(images, masks, limit))
+    with image_progress(count) as advance:
+        found = verify_export(
+            export,
+            model,
+            images,
+            masks,
+            limit=limit,
+            threads=check_threads(threads),
+            repeats=repeats,
+            on_image=advance,
+        )
+    rows = found.rows()
+    width = max(map(len, rows))
+    typer.echo(f"{export} beside {against}")
+    for name, value in rows.items():
+        typer.echo(f"  {name:<{width}}  {value}")
+    if json_out is not None:
+        with atomic_path(json_out) as partial:
+            partial.write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
+    check_agreement(found, least_agreement)

@@ -1,0 +1,159 @@
+"""From weights to an exported file that has been proven, with its description and card beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segmnv2.atomic import atomic_path
+from segmnv2.backends.base import Precision, check_precision
+from segmnv2.backends.int8 import calibration_arrays
+from segmnv2.backends.selection import Calibration
+from segmnv2.data.image_file import read_image
+from segmnv2.errors import ConfigError
+from segmnv2.export.card import build_export_card
+from segmnv2.export.formats import Format, find_format
+from segmnv2.export.metadata import ExportMetadata, describe_export
+from segmnv2.export.pictures import fit_image, list_pictures
+from segmnv2.export.staging import staged_path
+from segmnv2.export.verification import Verification
+from segmnv2.export.verify import check_agreement, check_least, verify_export
+from segmnv2.inference.calibration import MOST, calibration_pixels
+from segmnv2.inference.canvas import DEFAULT_SIZE, SMALLEST_SIZE
+from segmnv2.models.file import load_model
+
+ExportSize = tuple[int, int] | None
+"""(height, width) of the only image size that a file takes, or ``None`` for any."""
+
+SHORT = 8
+"""Images that an export is verified on before it is left."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: of the file.
+        metadata: what it says of itself.
+        verification: what its proof found, or ``None`` without one.
+    """
+
+    path: Path
+    metadata: ExportMetadata
+    verification: Verification | None
+
+
+def export_weights(
+    weights: str | Path,
+    path: str | Path,
+    form: str,
+    *,
+    size: ExportSize | Literal["auto"] = "auto",
+    output_stride: int | None = None,
+    precision: str = "float32",
+    calibration: str | Path | None = None,
+    raw_logits: bool = False,
+    verify: bool = True,
+    images: str | Path | None = None,
+    least_agreement: float | None = None,
+    threads: int = 1,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Exported:
+    """Write a network for another runtime, and prove it before it is left.
+
+    Args:
+        weights: a model file; see :func:`segmnv2.hub.resolve.resolve_weights` for names.
+        path: file to write; its suffix is the format's.
+        form: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
+        size: (height, width) of the only image size that the file takes, or ``None`` for any; ``"auto"`` for any where
+            the format can, else 513 by 513.
+        output_stride: 8, 16 or 32 in place of the weights' own.
+        precision: one of the format's.
+        calibration: for int8, a folder with 50 or more images like those to come.
+        raw_logits: give out logits at output stride in place of labels.
+        verify: whether the file is compared with the network, and refused if it differs.
+        images: folder to compare on; by default that of the calibration, or else drawn images.
+        least_agreement: share of pixels that must have the network's label; by default
+            :data:`segmnv2.export.verify.LEAST`.
+        threads: to compare with.
+        on_step: called with what is done next.
+
+    Raises:
+        ConfigError: an argument is not possible, or packages are missing.
+        WeightsError: the weights cannot be read, or the file's labels are not the network's: nothing is left then.
+        MediaError: an image cannot be read.
+        OSError: the file cannot be written.
+    """
+    wanted = check_precision(precision)
+    check_least(least_agreement)
+    kind = find_format(form, wanted)
+    path = _check_path(Path(path), kind)
+    fixed = _choose_size(form, kind, size)
+    if wanted == "int8" and calibration is None:
+        calibration_arrays(None)  # which tells what int8 needs
+    if wanted != "int8" and calibration is not None:
+        raise ConfigError(f"calibration: is for int8, not for {wanted}; leave it out, or give --precision int8")
+    model = load_model(weights, output_stride=output_stride)
+    metadata = describe_export(model, form, weights=weights, precision=wanted, size=fixed, raw_logits=raw_logits)
+    with staged_path(path) as staged:
+        on_step(f"writing {kind.title} in {wanted}")
+        kind.write(model, staged, metadata, _read_calibration(wanted, calibration, metadata))
+        found = None
+        if verify:
+            on_step("comparing it with the network")
+            folder = images or calibration
+            found = verify_export(staged, model, folder, limit=SHORT, threads=threads, repeats=0)
+            check_agreement(found, least_agreement)
+        write_description(staged, metadata, found)
+    return Exported(path, metadata, found)
+
+
+def write_description(path: Path, metadata: ExportMetadata, verification: Verification | None) -> None:
+    """Write ``NAME.json`` and the card, ``NAME.md``, beside a file, which must be there.
+
+    Args:
+        path: of the export.
+        metadata: what it says of itself.
+        verification: what its proof found.
+    """
+    values = metadata.to_dict()
+    if verification is not None:
+        values["verification"] = {k: v for k, v in verification.to_dict().items() if k != "metadata"}
+    texts = {
+        ".json": json.dumps(values, indent=1) + "\n",
+        ".md": build_export_card(path, metadata, verification),
+    }
+    for suffix, text in texts.items():
+        with atomic_path(path.with_name(path.name + suffix)) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def _check_path(path: Path, form: Format) -> Path:
+    if path.suffix.lower() != form.suffix:
+        raise ConfigError(f"{path}: a {form.title} file ends in {form.suffix}; give {path.with_suffix(form.suffix)}")
+    return path
+
+
+def _choose_size(name: str, form: Format, size: ExportSize | Literal["auto"]) -> ExportSize:
+    if size == "auto":
+        return None if form.dynamic else (DEFAULT_SIZE, DEFAULT_SIZE)
+    if size is None and not form.dynamic:
+        raise ConfigError(f"size: '{name}' takes images of one size only; give --size {DEFAULT_SIZE} or H,W")
+    if size is not None and min(size) < SMALLEST_SIZE:
+        raise ConfigError(f"size: {size[0]},{size[1]} is too small; give sides of at least {SMALLEST_SIZE} pixels")
+    return size
+
+
+def _read_calibration(precision: Precision, folder: str | Path | None, metadata: ExportMetadata) -> Calibration:
+    """Return the images as the network will see them."""
+    if precision != "int8" or folder is None:
+        return None
+    if metadata.size is None:
+        return calibration_pixels(folder, metadata.output_stride)
+    size = metadata.size
+    pictures = [fit_image(read_image(path), size, metadata.padding)[0] for path, _ in list_pictures(folder, limit=MOST)]
+    return calibration_pixels(pictures, metadata.output_stride, size="native")

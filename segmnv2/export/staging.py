@@ -1,0 +1,46 @@
+"""An export appears whole and proven, or not at all, be it a file, several, or a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+@contextmanager
+def staged_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path of the same name in an empty folder beside ``path``.
+
+    When the block ends without an error, all that was written into that folder takes its place beside ``path``, the
+    file of that name last. After an error nothing is left and older files are untouched. Missing parent folders are
+    made.
+
+    Args:
+        path: the file, or folder, to write.
+
+    Raises:
+        OSError: something cannot be written or put in its place.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stage = path.with_name(f".{uuid4().hex}")
+    stage.mkdir()
+    try:
+        yield stage / path.name
+        for part in sorted(stage.iterdir(), key=lambda each: each.name == path.name):
+            _place(part, path.with_name(part.name))
+    finally:
+        shutil.rmtree(stage)
+
+
+def _place(new: Path, target: Path) -> None:
+    """Move a file or folder to where an older one may be; a folder cannot replace another in one step."""
+    if target.is_dir() and not target.is_symlink():
+        old = new.with_name(f"{new.name}.old")
+        target.replace(old)
+        new.replace(target)
+        shutil.rmtree(old)
+    else:
+        new.replace(target)
