@@ -166,11 +166,14 @@ def split(dataset: VocSegmentation, limit: int | None = None) -> dict[str, list[
     return {"chosen": rows[chosen].tolist(), "judged": rows[~chosen].tolist()}
 
 
-def calibration(options: argparse.Namespace, output_stride: int) -> list[torch.Tensor]:
+def calibration(
+    options: argparse.Namespace, output_stride: int, scales: Sequence[float] = (1.0,)
+) -> list[torch.Tensor]:
     """Return the train split's images as the network sees them, evenly over its list."""
     train = VocSegmentation(options.root, "train")
     rows = np.unique(np.linspace(0, len(train) - 1, min(options.calibration, len(train))).round().astype(int))
-    return calibration_pixels([train[int(row)].image for row in rows], output_stride, size=options.size)
+    pictures = [train[int(row)].image for row in rows]
+    return calibration_pixels(pictures, output_stride, size=options.size, scales=scales)
 
 
 def look(engine: Backend, dataset: VocSegmentation, rows: Sequence[int], size: int) -> Seen:

@@ -15,7 +15,7 @@ from segmnv2.benchmark.peers import PEERS
 from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.canvas import make_canvas
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.multi_scale import SCALES, choose_scales
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
@@ -64,7 +64,7 @@ def build_ours(setting: Setting, images: Images, backend: str, precision: str, c
     """Return a step of this library's predictor."""
     torch.set_num_threads(setting.threads)
     model = setting.model()
-    scales = SCALES if setting.multi_scale else (1.0,)
+    scales = choose_scales(setting.multi_scale)
     pixels = None
     if calibration:
         pixels = calibration_pixels(calibration, setting.output_stride, size=setting.size, scales=scales)

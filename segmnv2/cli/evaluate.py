@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ThreadsOption
+from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ScalesOption, ThreadsOption
 
 if TYPE_CHECKING:
     from segmnv2.data.sample import SegmentationDataset
@@ -62,6 +62,7 @@ def evaluate(
         ),
     ] = None,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,
+    scales: ScalesOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     limit: Annotated[int | None, typer.Option(help="Count only the first images.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
@@ -83,14 +84,14 @@ def evaluate(
     from segmnv2.atomic import check_writable
     from segmnv2.backends.selection import create_backend
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import parse_size, refuse_options
+    from segmnv2.cli.options import parse_scales, parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.cli.show_result import show_result
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.calibration import calibration_pixels
     from segmnv2.inference.canvas import DEFAULT_SIZE
-    from segmnv2.inference.multi_scale import SCALES
+    from segmnv2.inference.multi_scale import choose_scales
     from segmnv2.inference.predictor import check_device
     from segmnv2.models.file import load_model
 
@@ -101,6 +102,7 @@ def evaluate(
     masks = {
         "--output-stride": output_stride,
         "--multi-scale": multi_scale,
+        "--scales": scales,
         "--flip": flip,
         "--masks-out": masks_out,
         "--backend": backend,
@@ -124,11 +126,11 @@ def evaluate(
         split = split or "val"
     place = check_device(device)
     model = load_model(weights, output_stride=output_stride)
-    scales = SCALES if multi_scale else (1.0,)
+    several = choose_scales(parse_scales(scales, multi_scale))
     canvas = DEFAULT_SIZE if size is None else parse_size(size)
     pixels = None
     if calibration is not None:
-        pixels = calibration_pixels(calibration, model.output_stride, size=canvas, scales=scales)
+        pixels = calibration_pixels(calibration, model.output_stride, size=canvas, scales=several)
     engine = create_backend(model, backend or "torch", precision or "float32", threads, place, pixels)
     print(f"running {engine}", file=sys.stderr)
     data = _open(dataset, root, split, model.labels)
@@ -137,7 +139,7 @@ def evaluate(
             model,
             data,
             size=canvas,
-            scales=scales,
+            scales=several,
             flip=flip,
             limit=limit,
             masks_out=masks_out,

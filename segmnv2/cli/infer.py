@@ -10,7 +10,7 @@ import typer
 
 from segmnv2.cli.infer_setup import Prepared, prepare_detector, prepare_segmenter
 from segmnv2.cli.infer_video import infer_one_video, pick_video
-from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ThreadsOption
+from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ScalesOption, ThreadsOption
 
 
 def infer(
@@ -45,6 +45,7 @@ def infer(
         int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="the file's")
     ] = None,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over six scales, 0.5 to 1.75.")] = False,
+    scales: ScalesOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
     size: Annotated[
         str | None,
@@ -109,6 +110,7 @@ def infer(
     segmentation = {
         "--output-stride": output_stride,
         "--multi-scale": multi_scale,
+        "--scales": scales,
         "--flip": flip,
         "--size": size,
         "--opacity": opacity,

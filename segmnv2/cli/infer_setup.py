@@ -47,7 +47,7 @@ def prepare_segmenter(
         ConfigError: an option is not possible.
         WeightsError: the file is damaged.
     """
-    from segmnv2.cli.options import parse_size, refuse_options
+    from segmnv2.cli.options import parse_scales, parse_size, refuse_options
     from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.files import ResultFolder
     from segmnv2.inference.overlay import DEFAULT_OPACITY
@@ -60,13 +60,14 @@ def prepare_segmenter(
     opacity = DEFAULT_OPACITY if options["--opacity"] is None else options["--opacity"]
     results = ResultFolder(out, overlay, options["--confidence"], opacity)
     size = DEFAULT_SIZE if options["--size"] is None else parse_size(options["--size"])
-    scales = options["--multi-scale"], options["--flip"]
+    scales = parse_scales(options["--scales"], options["--multi-scale"])
     predictor = Predictor.load(
         weights,
         device,
         options["--output-stride"],
         size,
-        *scales,
+        scales,
+        options["--flip"],
         backend=options["--backend"] or "torch",
         precision=options["--precision"] or "float32",
         threads=options["--threads"],

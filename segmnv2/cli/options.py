@@ -46,6 +46,33 @@ CalibrationOption = Annotated[
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads on the CPU.", show_default="PyTorch's")]
 
 
+ScalesOption = Annotated[
+    str | None,
+    typer.Option(metavar="S,S", help="Average over these scales, as 0.75,1,1.25: fewer than --multi-scale has."),
+]
+
+
+def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, ...]:
+    """Read ``--scales`` and ``--multi-scale``, of which one may be given.
+
+    Raises:
+        ConfigError: both are given, or ``--scales`` is not numbers above 0 with commas between them.
+    """
+    from segmnv2.errors import ConfigError
+    from segmnv2.inference.multi_scale import SCALES, check_scales
+
+    if scales is None:
+        return multi_scale
+    if multi_scale:
+        raise ConfigError(f"--scales {scales}: --multi-scale means {SCALES}; give one of the two")
+    try:
+        return check_scales([float(word) for word in scales.split(",")])
+    except ValueError:
+        raise ConfigError(
+            f"--scales {scales!r}: give numbers above 0 with commas between them, as 0.75,1,1.25"
+        ) from None
+
+
 def parse_size(text: str) -> Size:
     """Read ``--size``.
 

@@ -65,6 +65,17 @@ class ModelPass:
         return Cells(self.grid).labels(self.rows, self.columns)
 
 
+def choose_scales(multi_scale: bool | Sequence[float]) -> tuple[float, ...]:
+    """Return the scales that an argument ``multi_scale`` stands for: the paper's six, one, or those given.
+
+    Raises:
+        ConfigError: none are given, or one is not above 0.
+    """
+    if isinstance(multi_scale, bool):
+        return SCALES if multi_scale else (1.0,)
+    return check_scales(multi_scale)
+
+
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """Return ``scales`` as a tuple.
 

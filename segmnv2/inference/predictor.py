@@ -21,7 +21,7 @@ from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size, make_canvas
-from segmnv2.inference.multi_scale import SCALES, DenseModel
+from segmnv2.inference.multi_scale import DenseModel, choose_scales
 from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.prediction import Prediction, PreparedImage
 from segmnv2.inference.smoothing import Smoother
@@ -39,7 +39,7 @@ class Predictor:
         model: Segmenter,
         *,
         size: Size = DEFAULT_SIZE,
-        multi_scale: bool = False,
+        multi_scale: bool | Sequence[float] = False,
         flip: bool = False,
         backend: DenseModel | None = None,
     ) -> None:
@@ -48,15 +48,16 @@ class Predictor:
         Args:
             model: the network; predictions are made on its device, in its precision.
             size: longest side in pixels that the network sees, larger images being scaled down, or ``"native"``.
-            multi_scale: average over six scales, 0.5 to 1.75: six or more times the work for about one point of mIOU.
+            multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
+                over scales of your own, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
             backend: what runs the network in its place, made by :func:`segmnv2.backends.selection.create_backend`.
 
         Raises:
-            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``.
+            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, or a scale is not above 0.
         """
         self.size = check_size(size)
-        self.scales = SCALES if multi_scale else (1.0,)
+        self.scales = choose_scales(multi_scale)
         self.flip = flip
         self.model = model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout, nearly twice as fast
         self.backend: DenseModel = self.model if backend is None else backend
@@ -68,7 +69,7 @@ class Predictor:
         device: str | torch.device = "cpu",
         output_stride: int | None = None,
         size: Size = DEFAULT_SIZE,
-        multi_scale: bool = False,
+        multi_scale: bool | Sequence[float] = False,
         flip: bool = False,
         backend: str = "torch",
         precision: str = "float32",
@@ -102,7 +103,7 @@ class Predictor:
         engine = choose_engine(backend, check_precision(precision), found)
         count = check_threads(threads)
         model = load_model(resolve_weights(path), output_stride=output_stride)
-        scales = SCALES if multi_scale else (1.0,)
+        scales = choose_scales(multi_scale)
         pixels = None
         if calibration is not None:
             pixels = calibration_pixels(calibration, model.output_stride, size=size, scales=scales)

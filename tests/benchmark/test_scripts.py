@@ -96,14 +96,49 @@ def test_int8_is_judged_on_images_that_it_was_not_chosen_on(
     assert sorted(parts["chosen"] + parts["judged"]) == list(range(9))
 
 
+def test_every_set_of_scales_is_compared_with_all_of_them(
+    load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import segmnv2
+
+    load("data_pipeline").write_pictures(tmp_path)
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    (lists / "val.txt").write_text((lists / "train.txt").read_text())
+    weights, path = tmp_path / "model.safetensors", tmp_path / "table.json"
+    segmnv2.save_model(weights, segmnv2.create_model("deeplabv3_mobilenet_v2", width=0.35))
+    words = ["--weights", str(weights), "--root", str(tmp_path), "--size", "33", "--images", "2"]
+    assert load("multi_scale").main([*words, "--engines", "torch", "--json", str(path)]) == 0
+    rows = {row["scales"]: row for row in json.loads(path.read_text())["rows"]}
+    assert rows["six, flips"]["agreement"] > 0.999
+    assert len(rows) == 8
+    assert "| torch float32 | six, flips |" in capsys.readouterr().out
+
+
+def test_folders_are_labelled_in_all_ways_on_the_same_files(
+    load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "table.json"
+    words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1"]
+    assert load("folder_throughput").main([*words, "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["one by one", "pipelined", "transformers"]
+    assert "times as fast as one by one" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("script", "words", "message"),
     [
+        ("folder_throughput", ["--count", "0"], "--count 0"),
+        ("folder_throughput", ["--batches", "0"], "batch: 0"),
+        ("folder_throughput", ["--images", "nowhere"], "nowhere"),
+        ("folder_throughput", ["--weights", "nowhere"], "nowhere"),
         ("training_step", ["--steps", "0"], "--steps 0"),
         ("training_step", ["--device", "tpu"], "--device tpu"),
         ("training_step", ["--root", "nowhere"], "nowhere: does not exist"),
         ("data_pipeline", ["--batches", "-1"], "--batches -1"),
         ("data_pipeline", ["--root", "nowhere"], "nowhere: does not exist"),
+        ("multi_scale", ["--weights", "a", "--root", "b", "--images", "0"], "--images 0"),
+        ("multi_scale", ["--weights", "a", "--root", "b", "--engines", "tpu"], "backend: 'tpu' is not known"),
         ("int8_accuracy", ["--weights", "a", "--root", "b", "--rounds", "0"], "--rounds 0"),
         ("int8_accuracy", ["--weights", "a", "--root", "b", "--backends", "tpu"], "backend: 'tpu' is not known"),
     ],
