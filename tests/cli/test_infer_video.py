@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inference.clips import Camera, decode, pictures, write_clip
 from PIL import Image
 
 from segmnv2.cli import main
@@ -19,6 +18,7 @@ from segmnv2.detection.file import save_detector
 from segmnv2.inference import video as video_module
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
+from tests.inference.clips import Camera, decode, pictures, write_clip
 
 
 @pytest.fixture(scope="module")

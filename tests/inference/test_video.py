@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from inference.clips import CODECS, RATE, Camera, decode, pictures, write_clip
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference import video as video_module
 from segmnv2.inference.video import USUAL_RATE, VideoReader
 from segmnv2.inference.video_source import VideoSource, find_video
+from tests.inference.clips import CODECS, RATE, Camera, decode, pictures, write_clip
 
 
 @pytest.fixture

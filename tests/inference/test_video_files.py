@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inference.clips import Camera, decode, pictures, write_clip
 from PIL import Image
 
 from segmnv2.errors import ConfigError, MediaError
@@ -16,6 +15,7 @@ from segmnv2.inference.predictor import Predictor, VideoPredictor
 from segmnv2.inference.smoothing import Smoother
 from segmnv2.inference.video import VideoReader
 from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
+from tests.inference.clips import Camera, decode, pictures, write_clip
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from inference.clips import decode, pictures
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.video_files import Clock
 from segmnv2.inference.video_writer import CODECS, VideoWriter, check_video_ending, video_file
+from tests.inference.clips import decode, pictures
 
 
 def left(folder: Path) -> list[str]:
