@@ -64,21 +64,29 @@ def blend(
         ConfigError: ``opacity`` is not in 0..1.
     """
     check_opacity(opacity)
-    tint = np.full(256, opacity, dtype=np.float32)
-    outlined = np.ones(256, dtype=bool)
-    for index in range(labels.num_classes):
-        if is_background(labels, index):
-            tint[index], outlined[index] = 0, False
-    result = np.empty_like(image)
     colours = colour_table(labels)
-    lines = outlines(mask) & outlined[mask]
-    for row in range(0, mask.shape[0], 256):  # floats for a strip only: an image may have 100 megapixels
-        part = slice(row, row + 256)
-        strength = tint[mask[part]][..., None]
-        mixed = image[part] * (1 - strength) + colours[mask[part]] * strength
-        result[part] = np.rint(mixed)
-    result[lines] = colours[mask[lines]] // 2 + 127
+    outlined = np.ones(256, dtype=bool)
+    image = np.ascontiguousarray(image)
+    result = image.copy()
+    groups = np.minimum(mask, labels.num_classes)  # all ids without a class look alike
+    for index in np.flatnonzero(cv2.calcHist([groups], [0], None, [256], [0, 256])):
+        if is_background(labels, int(index)):
+            outlined[index] = False
+            continue
+        tinted = cv2.LUT(image, _tint_table(colours[index], opacity))
+        cv2.copyTo(tinted, (groups == index).astype(np.uint8), result)
+    lines = np.flatnonzero(outlines(mask))
+    ids = mask.ravel()[lines]
+    shown = outlined[ids]
+    result.reshape(-1, 3)[lines[shown]] = colours[ids[shown]] // 2 + 127
     return result
+
+
+def _tint_table(colour: UInt8[np.ndarray, "3"], opacity: float) -> UInt8[np.ndarray, "256 1 3"]:
+    """Return what each value 0..255 of each channel becomes under a colour."""
+    strength = np.float32(opacity)
+    values = np.arange(256, dtype=np.float32)[:, None, None]
+    return np.rint(values * (1 - strength) + colour * strength).astype(np.uint8)
 
 
 def outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
