@@ -229,6 +229,6 @@ def _check_whole(name: str, value: object) -> int:
 
 
 def _check_positive(name: str, value: float) -> float:
-    if value > 0:
+    if 0 < value < math.inf:
         return value
-    raise ConfigError(f"{name}: {value!r} is not above 0; give the time to record or read, in seconds")
+    raise ConfigError(f"{name}: {value!r} is not a time above 0; give the time to record or read, in seconds")

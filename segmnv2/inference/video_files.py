@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from segmnv2.errors import MediaError
+from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
 from segmnv2.inference.video import Frame, VideoReader
 from segmnv2.inference.video_writer import video_file
@@ -154,8 +154,10 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
         draw: makes a picture of a prediction, of the frame's size.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: the file cannot be written, or is the video itself.
     """
+    if video.source.path is not None and path.resolve() == video.source.path.resolve():
+        raise ConfigError(f"{path}: is the video that is read, and would be lost; choose another name for the result")
     with video_file(path, video.size, video.frame_rate) as writer:
         clock = Clock(writer.write, video.frame_rate)
 

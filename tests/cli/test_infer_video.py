@@ -149,7 +149,9 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
         (["clip.mp4", "--smooth", "1"], "o.mp4", "smooth: 1.0 is not in 0..1"),
         (["clip.mp4", "--every", "0"], "o.mp4", "every: 0 is not a positive integer"),
         (["clip.mp4", "--frames", "-1"], "o.mp4", "frames: -1 is not a positive integer"),
-        (["clip.mp4", "--seconds", "0"], "o.mp4", "seconds: 0.0 is not above 0"),
+        (["clip.mp4", "--seconds", "0"], "o.mp4", "seconds: 0.0 is not a time above 0"),
+        (["clip.mp4", "--seconds", "inf"], "o.mp4", "seconds: inf is not a time above 0"),
+        (["clip.mp4"], "clip.mp4", "clip.mp4: is the video that is read, and would be lost"),
         (["clip.mp4", "--recursive"], "o", "--recursive: videos have no such option"),
         (["clip.mp4", "--confidence"], "o.mp4", "--confidence: videos of overlays have no such option"),
         (["clip.mp4", "--no-overlay"], "o.mp4", "--no-overlay: videos of overlays have no such option"),
@@ -163,9 +165,10 @@ def test_bad_input_gives_one_message_and_writes_nothing(
     Image.new("RGB", (20, 20)).save("photo.jpg")
     Path("text.mp4").write_text("plain text")
     Path("empty.mov").touch()
-    before = written(tmp_path)
+    before, content = written(tmp_path), clip.read_bytes()
     assert infer(*arguments, out=Path(out)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
     assert written(tmp_path) == before
+    assert clip.read_bytes() == content
