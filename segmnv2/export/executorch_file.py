@@ -1,0 +1,180 @@
+"""ExecuTorch's ``.pte``: a program for phones, run by XNNPACK, with its metadata as a method that returns a text."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segmnv2.backends.int8 import calibration_arrays
+from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.selection import Calibration
+from segmnv2.errors import WeightsError
+from segmnv2.export.deployable import Deployable, build_preparation
+from segmnv2.export.endings import RawLogits
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.export.planes import PlaneLabels
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from executorch.runtime import Method, Program
+
+ENTRIES = "segmnv2"
+"""Name of the method that returns the metadata as JSON."""
+
+MAIN = "forward"
+
+
+def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+    """Write a network as a program for ExecuTorch with XNNPACK.
+
+    Args:
+        model: the network.
+        path: file to write.
+        metadata: what shall be written, with a size: XNNPACK plans memory for one.
+        calibration: pixels that int8 chooses its ranges by.
+
+    Raises:
+        ConfigError: int8 without calibration.
+    """
+    assert metadata.size is not None
+    # XNNPACK's passes order memory themselves and refuse weights that are in channels-last order already.
+    network: nn.Module = GridNetwork(model).to(memory_format=torch.contiguous_format)
+    if metadata.precision == "int8":
+        network = quantize_network(network, model.output_stride, calibration)
+    logits = metadata.output == "logits"
+    ending = RawLogits() if logits else PlaneLabels(metadata.size, model.output_stride)
+    whole = Deployable(_FloatFirst(build_preparation(model)), network, ending)
+    image = torch.zeros(1, *metadata.size, 3, dtype=torch.uint8)
+    path.write_bytes(lower(whole, image, metadata))
+
+
+class _FloatFirst(nn.Module):
+    """What comes before the network, with the bytes made numbers first, so that XNNPACK does all the rest."""
+
+    def __init__(self, preparation: nn.Module) -> None:
+        super().__init__()
+        self.preparation = preparation
+
+    def forward(self, image: UInt8[Tensor, "1 h w 3"]) -> Float[Tensor, "1 3 i j"]:
+        pixels: Tensor = self.preparation(image.to(torch.float32))
+        return pixels
+
+
+def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMetadata) -> bytes:
+    """Return the program of a module.
+
+    Args:
+        whole: from a uint8 image to what the file gives out.
+        image: of the size that the program takes.
+        metadata: what the program tells of itself.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    with _quiet():
+        program = torch.export.export(whole, (image,), strict=False)
+        lowered = to_edge_transform_and_lower(
+            program,
+            partitioner=[XnnpackPartitioner()],
+            constant_methods={ENTRIES: json.dumps(metadata.to_dict())},
+        )
+        return bytes(lowered.to_executorch().buffer)
+
+
+def quantize_network(network: nn.Module, output_stride: int, calibration: Calibration) -> nn.Module:
+    """Return a network with 8-bit weights, one scale a channel, and 8-bit activations.
+
+    Args:
+        network: from pixels to logits.
+        output_stride: of the network.
+        calibration: pixels to choose the ranges by.
+
+    Raises:
+        ConfigError: there is no calibration.
+    """
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e import allow_exported_model_train_eval
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    with _quiet():
+        observed = prepare_pt2e(_export_any_size(network, output_stride, pixels), quantizer)
+        for each in pixels:
+            observed(each)
+        quantized: nn.Module = allow_exported_model_train_eval(convert_pt2e(observed))
+    return quantized
+
+
+def _export_any_size(network: nn.Module, stride: int, pixels: Sequence[Tensor]) -> nn.Module:
+    """Return the network as a graph that takes images of any size of the grid."""
+    axes = {axis: stride * torch.export.Dim(name, min=1) + 1 for axis, name in ((2, "rows"), (3, "columns"))}
+    example = torch.zeros(1, 3, 5 * stride + 1, 7 * stride + 1)
+    return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False).module()
+
+
+class ExecuTorchMethod(OpenedExport):
+    """A program, run by ExecuTorch's runtime on the CPU."""
+
+    def __init__(self, program: Program, method: Method, metadata: ExportMetadata) -> None:
+        """Take a method that was loaded, and its program, which must live as long."""
+        super().__init__(metadata)
+        self._program = program
+        self._method = method
+
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the program."""
+        (found,) = self._method.execute([torch.from_numpy(batch)])
+        return np.array(found)
+
+
+def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
+    """Open a program.
+
+    Args:
+        path: file of :func:`write_executorch`.
+        threads: of the runtime, which belong to the process.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another program.
+    """
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    if portable_lib._threadpool_get_thread_count() != threads:
+        portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to give their number
+    try:
+        program = Runtime.get().load_program(path.read_bytes())
+        text = program.load_method(ENTRIES).execute([])[0] if ENTRIES in program.method_names else "{}"
+        method = program.load_method(MAIN)
+    except Exception as error:  # the runtime raises RuntimeError with a number
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: ExecuTorch cannot read it ({reason}); export it again") from error
+    return ExecuTorchMethod(program, method, ExportMetadata.from_dict(json.loads(text), str(path)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice to itself."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
