@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from segmnv2.benchmark.machine import peak_memory
+from segmnv2.benchmark.machine import forget_peak_memory, peak_memory
 from segmnv2.errors import SegmnError
 
 LOST = (
@@ -51,7 +51,7 @@ class Apart:
         self._receive()
 
     def finish(self) -> float | None:
-        """End the process, and return the most memory that it held, in MB."""
+        """End the process, and return the most memory that it held since it was ready, in MB."""
         self.pipe.send(None)
         memory: float | None = self._receive()
         self.process.join(PATIENCE)
@@ -89,6 +89,7 @@ def apart(builds: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Apart]]:
 def _serve(pipe: Connection, build: Callable[..., Callable[[int], object]], arguments: tuple[Any, ...]) -> None:
     try:
         step = build(*arguments)
+        forget_peak_memory(torch.device("cpu"))  # what was needed to get ready, as for calibration
         pipe.send(None)
         while (number := pipe.recv()) is not None:
             step(number)

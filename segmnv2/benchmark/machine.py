@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +17,8 @@ import torch
 from segmnv2.config import Experiment
 
 MEGABYTE = 1e6
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -60,15 +64,20 @@ def synchronize(device: torch.device) -> None:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Begin to measure a GPU's memory anew; a process's own peak cannot be forgotten."""
+    """Begin to measure memory anew, from what is held now; a process's own peak is forgotten on Linux only."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    gc.collect()
+    with suppress(OSError):
+        CLEAR_REFS.write_text("5")  # which sets the peak to what is resident; see `man 5 proc`
 
 
 def peak_memory(device: torch.device) -> float | None:
     """Return the most memory used, in megabytes of 10^6 bytes; ``None`` where the system does not tell.
 
-    On a GPU it is what tensors took since :func:`forget_peak_memory`, on a CPU what the process took since its start.
+    On a GPU it is what tensors took since :func:`forget_peak_memory`, on a CPU what the whole process took, since then
+    or, where that cannot be forgotten, since its start.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
