@@ -16,7 +16,8 @@ LeastOption = Annotated[
     float | None,
     typer.Option(
         help="Share of pixels, 0 to 1, that must have the network's own label.",
-        show_default="0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8",
+        show_default="of photographs 0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8; of drawn "
+        "images 0.9999, 0.98, 0.7, 0.4",
     ),
 ]
 
@@ -101,7 +102,7 @@ def export(
     share = 100 * done.verification.agreement
     typer.echo(
         f"{done.path} written, {done.verification.size / 1e6:.2f} MB; {share:.4f} % of pixels have the network's own "
-        f"label on {done.verification.count} images ({done.verification.images})"
+        f"label on {done.verification.source} with {done.verification.classes} classes"
     )
 
 

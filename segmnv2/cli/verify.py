@@ -46,7 +46,7 @@ def verify(
     from segmnv2.backends.base import check_threads
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.progress import image_progress
-    from segmnv2.export.pictures import GENERATED_SIZES, list_pictures
+    from segmnv2.export.pictures import list_pictures
     from segmnv2.export.verify import check_agreement, check_least, verify_export
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.models.file import load_model
@@ -55,7 +55,7 @@ def verify(
     if json_out is not None:
         check_writable(json_out)
     model = load_model(resolve_weights(against, track=byte_progress))
-    count = len(GENERATED_SIZES) if images is None else len(list_pictures(images, masks, limit))
+    count = None if images is None else len(list_pictures(images, masks, limit))
     with image_progress(count) as advance:
         found = verify_export(
             export,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from jaxtyping import UInt8
 
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
-from segmnv2.data.shapes import Shapes
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.probes import draw_probe
 from segmnv2.inference.media import list_images
 from segmnv2.labels import LabelSet
+from segmnv2.models.segmenter import Segmenter
 
-GENERATED = "generated shapes"
-GENERATED_SIZES = ((193, 257), (150, 203), (257, 161), (129, 129))
-"""Heights and widths of generated images for a file that takes any: odd, even, and such that need no padding."""
+DRAWN_SIZES = ((193, 257), (150, 203), (257, 161), (129, 129))
+"""Heights and widths of drawn images for a file that takes any: odd, even, and such that need no padding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,15 @@ class Picture:
     mask: UInt8[np.ndarray, "_ _"] | None = None
 
 
-def generate_pictures(metadata: ExportMetadata) -> list[Picture]:
-    """Return drawn images of sizes that the file takes."""
-    sizes = GENERATED_SIZES if metadata.size is None else [metadata.size] * len(GENERATED_SIZES)
-    images = [Shapes(len(sizes), size, seed=7)[index].image for index, size in enumerate(sizes)]
-    return [Picture(f"shapes {index}", image, image.shape[:2]) for index, image in enumerate(images)]
+def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Picture]:
+    """Yield drawn images of sizes that the file takes, in which the network sees many classes."""
+    for seed, size in enumerate(drawn_sizes(metadata)):
+        yield Picture(f"drawn {seed}", draw_probe(model, size, seed), size)
+
+
+def drawn_sizes(metadata: ExportMetadata) -> tuple[tuple[int, int], ...]:
+    """Return the heights and widths of drawn images."""
+    return DRAWN_SIZES if metadata.size is None else (metadata.size,) * 2
 
 
 def list_pictures(

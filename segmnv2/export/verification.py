@@ -42,8 +42,9 @@ class Verification:
 
     Attributes:
         metadata: what the file says of itself.
-        images: where the images are from.
+        images: name of the folder that the images are from, or ``None`` if they were drawn for the network.
         count: of images.
+        classes: that the network saw in them; labels of few classes prove little.
         agreement: share of pixels, over all images, whose label is the network's own.
         worst: the same share on the image where it is least.
         logits: their error, of a file that gives out logits; labels alone tell nothing of it.
@@ -55,8 +56,9 @@ class Verification:
     """
 
     metadata: ExportMetadata
-    images: str
+    images: str | None
     count: int
+    classes: int
     agreement: float
     worst: float
     logits: LogitError | None
@@ -65,6 +67,11 @@ class Verification:
     size: int
     latency: Latencies | None
     threads: int
+
+    @property
+    def source(self) -> str:
+        """Number and origin of the images, as "8 images of photos"."""
+        return f"{self.count} drawn images" if self.images is None else f"{self.count} images of {self.images}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -75,7 +82,8 @@ class Verification:
     def rows(self) -> dict[str, str]:
         """Return a table of two columns."""
         rows = {
-            "images": f"{self.count} ({self.images})",
+            "compared on": self.source,
+            "classes that the network sees there": f"{self.classes} of {self.metadata.labels.num_classes}",
             "pixels with the network's own label": f"{100 * self.agreement:.4f} %",
             "the same on the worst image": f"{100 * self.worst:.4f} %",
         }
