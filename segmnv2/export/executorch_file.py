@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +11,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backends.int8 import calibration_arrays
 from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.selection import Calibration
 from segmnv2.errors import WeightsError
@@ -24,6 +19,7 @@ from segmnv2.export.endings import RawLogits
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport
 from segmnv2.export.planes import PlaneLabels
+from segmnv2.export.xnnpack_int8 import quantize_network, quiet_exporter
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -82,7 +78,7 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    with _quiet():
+    with quiet_exporter():
         program = torch.export.export(whole, (image,), strict=False)
         lowered = to_edge_transform_and_lower(
             program,
@@ -90,41 +86,6 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
             constant_methods={ENTRIES: json.dumps(metadata.to_dict())},
         )
         return bytes(lowered.to_executorch().buffer)
-
-
-def quantize_network(network: nn.Module, output_stride: int, calibration: Calibration) -> nn.Module:
-    """Return a network with 8-bit weights, one scale a channel, and 8-bit activations.
-
-    Args:
-        network: from pixels to logits.
-        output_stride: of the network.
-        calibration: pixels to choose the ranges by.
-
-    Raises:
-        ConfigError: there is no calibration.
-    """
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e import allow_exported_model_train_eval
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
-    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    with _quiet():
-        observed = prepare_pt2e(_export_any_size(network, output_stride, pixels), quantizer)
-        for each in pixels:
-            observed(each)
-        quantized: nn.Module = allow_exported_model_train_eval(convert_pt2e(observed))
-    return quantized
-
-
-def _export_any_size(network: nn.Module, stride: int, pixels: Sequence[Tensor]) -> nn.Module:
-    """Return the network as a graph that takes images of any size of the grid."""
-    axes = {axis: stride * torch.export.Dim(name, min=1) + 1 for axis, name in ((2, "rows"), (3, "columns"))}
-    example = torch.zeros(1, 3, 5 * stride + 1, 7 * stride + 1)
-    return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False).module()
 
 
 class ExecuTorchMethod(OpenedExport):
@@ -165,16 +126,3 @@ def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path}: ExecuTorch cannot read it ({reason}); export it again") from error
     return ExecuTorchMethod(program, method, ExportMetadata.from_dict(json.loads(text), str(path)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to itself."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -1,0 +1,163 @@
+"""LiteRT's ``.tflite``, formerly TensorFlow Lite's, with the metadata inside under a name of its own.
+
+The file is written here, operator by operator, from the classes of the file format that the runtime brings along.
+Converters exist, but litert-torch asks for versions of packages that this library's other dependencies exclude,
+and onnx2tf needs TensorFlow, which is larger than all the rest. A network of this kind is a few sorts of operators; and
+dilated convolutions, which converters tend to write as three operators each, stay one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.selection import Calibration
+from segmnv2.errors import WeightsError
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.export.xnnpack_int8 import quantize_network
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from segmnv2.export.litert_model import LiteRtModel
+
+IMAGE = "image"
+ENTRIES = "segmnv2"
+"""Name of the file's metadata buffer that holds the JSON."""
+
+
+def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+    """Write a network as a LiteRT file.
+
+    Args:
+        model: the network.
+        path: file to write.
+        metadata: what shall be written, with a size; in float16 the weights are kept in 16 bits and layers compute in
+            32, where the device does not choose otherwise.
+        calibration: pixels that int8 chooses its ranges by.
+
+    Raises:
+        ConfigError: int8 without calibration, or a backbone with operations that are not known here.
+    """
+    from segmnv2.export.litert_model import LiteRtModel
+    from segmnv2.export.litert_operators import write_network
+
+    assert metadata.size is not None
+    network: nn.Module = GridNetwork(model).to(memory_format=torch.contiguous_format)
+    if metadata.precision == "int8":
+        network = quantize_network(network, model.output_stride, calibration)
+    stride, size = model.output_stride, metadata.size
+    sides = [-(-(side - 1) // stride) * stride + 1 for side in size]
+    program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()
+    graph = LiteRtModel()
+    image = graph.tensor((1, *size, 3), np.uint8, name=IMAGE)
+    pixels = _prepare(graph, image, sides, metadata.padding)
+    logits = write_network(program, graph, pixels, half=metadata.precision == "float16")
+    result = _channels_first(graph, logits) if metadata.output == "logits" else _labels(graph, logits, sides, size)
+    entries = {ENTRIES: json.dumps(metadata.to_dict())}
+    path.write_bytes(graph.to_bytes({IMAGE: image}, {metadata.output: result}, entries))
+
+
+def _prepare(graph: LiteRtModel, image: int, sides: list[int], padding: tuple[float, float, float]) -> int:
+    """Add what makes the image a map of floats, padded right and bottom with the mean pixel."""
+    shape = graph.shape(image)
+    pixels = graph.operator(
+        "CAST", [image], graph.tensor(shape, np.float32), options="CastOptions", inDataType=3, outDataType=0
+    )
+    bottom, right = (side - own for side, own in zip(sides, shape[1:3], strict=True))
+    if not bottom and not right:
+        return pixels
+    mean = graph.constant(np.array(padding, dtype=np.float32))
+    table = graph.constant(np.array([[0, 0], [0, bottom], [0, right], [0, 0]], dtype=np.int32))
+    full = (1, *sides, 3)
+    pixels = graph.operator("SUB", [pixels, mean], graph.tensor(shape, np.float32), options="SubOptions")
+    pixels = graph.operator("PAD", [pixels, table], graph.tensor(full, np.float32), options="PadOptions")
+    return graph.operator("ADD", [pixels, mean], graph.tensor(full, np.float32), options="AddOptions")
+
+
+def _labels(graph: LiteRtModel, logits: int, sides: list[int], size: tuple[int, int]) -> int:
+    """Add the enlargement with aligned corners, the best class at each pixel, and the crop to the image."""
+    classes = graph.shape(logits)[-1]
+    wanted = graph.constant(np.array(sides, dtype=np.int32))
+    full = graph.tensor((1, *sides, classes), np.float32)
+    graph.operator("RESIZE_BILINEAR", [logits, wanted], full, options="ResizeBilinearOptions", alignCorners=True)
+    axis = graph.constant(np.array(3, dtype=np.int32))
+    best = graph.tensor((1, *sides), np.int32)
+    graph.operator("ARG_MAX", [full, axis], best, options="ArgMaxOptions", outputType=2)
+    labels = graph.tensor((1, *sides), np.uint8, name="" if list(size) != sides else "labels")
+    graph.operator("CAST", [best], labels, options="CastOptions", inDataType=2, outDataType=3)
+    if list(size) == sides:
+        return labels
+    begin, extent = (graph.constant(np.array(each, dtype=np.int32)) for each in ([0, 0, 0], [1, *size]))
+    cropped = graph.tensor((1, *size), np.uint8, name="labels")
+    return graph.operator("SLICE", [labels, begin, extent], cropped, version=2, options="SliceOptions")
+
+
+def _channels_first(graph: LiteRtModel, logits: int) -> int:
+    batch, rows, columns, classes = graph.shape(logits)
+    order = graph.constant(np.array([0, 3, 1, 2], dtype=np.int32))
+    turned = graph.tensor((batch, classes, rows, columns), np.float32, name="logits")
+    return graph.operator("TRANSPOSE", [logits, order], turned, options="TransposeOptions")
+
+
+class LiteRtInterpreter(OpenedExport):
+    """A file, run by LiteRT's interpreter with XNNPACK on the CPU."""
+
+    def __init__(self, interpreter: Interpreter, metadata: ExportMetadata) -> None:
+        """Take an interpreter whose tensors are allocated."""
+        super().__init__(metadata)
+        self._interpreter = interpreter
+        (self._input,), (self._output,) = (
+            [each["index"] for each in side]
+            for side in (interpreter.get_input_details(), interpreter.get_output_details())
+        )
+
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the file."""
+        self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output))
+
+
+def open_litert(path: Path, threads: int) -> LiteRtInterpreter:
+    """Open a LiteRT file.
+
+    Args:
+        path: file of :func:`write_litert`.
+        threads: of the runtime.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another program.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        content = path.read_bytes()
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+        text = read_entry(content, ENTRIES)
+    except Exception as error:  # the runtime raises ValueError, and RuntimeError for operators it lacks
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: LiteRT cannot read it ({reason}); export it again") from error
+    return LiteRtInterpreter(interpreter, ExportMetadata.from_dict(json.loads(text), str(path)))
+
+
+def read_entry(content: bytes, name: str) -> str:
+    """Return a text that a file holds under a name, ``{}`` if there is none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == name.encode():
+            return bytes(model.Buffers(entry.Buffer()).DataAsNumpy()).decode()
+    return "{}"

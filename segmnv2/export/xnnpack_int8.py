@@ -1,0 +1,114 @@
+"""A network in 8 bits for phones: what ExecuTorch's and LiteRT's files share, since XNNPACK runs both.
+
+Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
+the activation after it are rounded once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from segmnv2.backends.int8 import calibration_arrays
+from segmnv2.backends.selection import Calibration
+
+CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
+CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
+ANNOTATION = "quantization_annotation"
+EPSILON = 2**-12
+"""Smallest scale, as in ExecuTorch's configuration."""
+
+
+def quantize_network(network: nn.Module, output_stride: int, calibration: Calibration) -> nn.Module:
+    """Return a graph of a network whose operations stand between conversions to levels and back.
+
+    Args:
+        network: from pixels to logits, norms folded.
+        output_stride: of the network.
+        calibration: RGB pixels, 0..255, sides k * output_stride + 1, to choose the ranges by.
+
+    Raises:
+        ConfigError: there is no calibration.
+    """
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e import allow_exported_model_train_eval
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    config = _measure_extremes(get_symmetric_quantization_config(is_per_channel=True))
+
+    class Quantizer(XNNPACKQuantizer):  # type: ignore[misc]
+        """ExecuTorch's own, which rounds before a ReLU6 and so spends levels on what the ReLU6 cuts off."""
+
+        def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+            for node in model.graph.nodes:
+                if node.target in CLAMPS and _is_convolution_for(node.args[0], node):
+                    _round_once(node.args[0], node, config)
+            annotated: fx.GraphModule = super().annotate(model)
+            return annotated
+
+    pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
+    with quiet_exporter():
+        observed = prepare_pt2e(_export_any_size(network, output_stride), Quantizer().set_global(config))
+        for each in pixels:
+            observed(each)
+        quantized: nn.Module = allow_exported_model_train_eval(convert_pt2e(observed))
+    return quantized
+
+
+def _measure_extremes(config: Any) -> Any:
+    """Return a configuration whose ranges are the smallest and largest values seen.
+
+    ExecuTorch's own choice, by histograms, keeps no more labels once sums are rounded after their clamps, and takes
+    twice as long.
+    """
+    from torchao.quantization.pt2e import MinMaxObserver
+
+    observer = MinMaxObserver.with_args(eps=EPSILON)
+    activation = dataclasses.replace(config.input_activation, observer_or_fake_quant_ctr=observer)
+    return dataclasses.replace(config, input_activation=activation, output_activation=activation)
+
+
+def _is_convolution_for(node: object, reader: fx.Node) -> bool:
+    return isinstance(node, fx.Node) and node.target in CONVOLUTIONS and list(node.users) == [reader]
+
+
+def _round_once(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
+    """Let a convolution and the clamp after it be one operation to the quantiser."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+
+    image, weight, *bias = convolution.args
+    specs = {image: config.input_activation, weight: config.weight}
+    specs |= dict.fromkeys(bias[:1], config.bias)
+    convolution.meta[ANNOTATION] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
+    output = config.output_activation
+    clamp.meta[ANNOTATION] = QuantizationAnnotation(output_qspec=output, _annotated=True)
+
+
+def _export_any_size(network: nn.Module, stride: int) -> nn.Module:
+    """Return the network as a graph that takes images of any size of the grid."""
+    axes = {axis: stride * torch.export.Dim(name, min=1) + 1 for axis, name in ((2, "rows"), (3, "columns"))}
+    example = torch.zeros(1, 3, 5 * stride + 1, 7 * stride + 1)
+    return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False).module()
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep the advice of torch's and ExecuTorch's exporters to themselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,142 @@
+"""LiteRT files of a narrow network, in LiteRT's own interpreter."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.export.metadata import describe_export
+from segmnv2.inference.scores import predict_labels
+from tests.backends.conftest import lively_model, smooth_pixels
+
+pytest.importorskip("ai_edge_litert")
+
+from segmnv2.export.litert_file import open_litert, write_litert
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+OFF_THE_GRID = (50, 71)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively_model(width=0.35)
+
+
+def picture(size, seed=3):
+    return smooth_pixels((1, 3, *size), seed=seed)[0].permute(1, 2, 0).round().byte().numpy()
+
+
+def operators(path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    codes = [names[code.builtinCode] for code in model.operatorCodes]
+    return Counter(codes[each.opcodeIndex] for each in model.subgraphs[0].operators)
+
+
+@pytest.mark.parametrize("size", [(65, 65), OFF_THE_GRID])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_file_gives_the_networks_labels_and_tells_of_itself(model, tmp_path, size, precision):
+    path = tmp_path / "a.tflite"
+    metadata = describe_export(model, "litert", size=size, precision=precision)
+    write_litert(model, path, metadata)
+    opened = open_litert(path, threads=1)
+    assert opened.metadata == metadata
+    image = picture(size)
+    labels = opened(image)
+    assert labels.shape == size
+    assert labels.dtype == np.uint8
+    least = 0.999 if precision == "float32" else 0.98
+    assert (labels == predict_labels(model, image, size="native")).mean() > least
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deeplabv3_mobilenet_v2_aspp", {"width": 0.35, "output_stride": 8}),
+        ("deeplabv3_mobilenet_v2", {"width": 0.35, "padding": "symmetric", "output_stride": 32}),
+        ("deeplabv3_mobilenet_v1", {"width": 0.25}),
+    ],
+)
+def test_logits_are_those_of_the_network(tmp_path, name, options):
+    model = lively_model(name, **options)
+    path = tmp_path / "a.tflite"
+    write_litert(model, path, describe_export(model, "litert", size=OFF_THE_GRID, raw_logits=True))
+    image = picture(OFF_THE_GRID)
+    with torch.inference_mode():
+        expected = model.raw_logits(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
+    torch.testing.assert_close(torch.from_numpy(open_litert(path, threads=1)(image)), expected, rtol=0, atol=1e-3)
+
+
+def test_dilated_convolutions_and_activations_are_part_of_one_operator(tmp_path):
+    model = lively_model("deeplabv3_mobilenet_v2", width=0.35, output_stride=8)
+    path = tmp_path / "a.tflite"
+    write_litert(model, path, describe_export(model, "litert", size=(65, 65)))
+    found = operators(path)
+    assert found["DEPTHWISE_CONV_2D"] == 17
+    assert not found.keys() & {"RELU", "RELU6", "PAD", "SPACE_TO_BATCH_ND", "TRANSPOSE", "RESHAPE"}
+
+
+def test_halved_weights_make_a_file_of_nearly_half_the_size(model, tmp_path):
+    sizes = []
+    for precision in ("float32", "float16"):
+        path = tmp_path / f"{precision}.tflite"
+        write_litert(model, path, describe_export(model, "litert", size=(33, 33), precision=precision))
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 0.65 * sizes[0]
+
+
+def test_an_8_bit_file_computes_in_levels_and_gives_nearly_the_networks_logits(model, tmp_path):
+    pytest.importorskip("executorch")
+    path = tmp_path / "a.tflite"
+    calibration = [smooth_pixels((1, 3, 49, 81), seed=seed) for seed in range(4)]
+    metadata = describe_export(model, "litert", precision="int8", size=(65, 65), raw_logits=True)
+    write_litert(model, path, metadata, calibration)
+    image = picture((65, 65), seed=9)
+    found = torch.from_numpy(open_litert(path, threads=1)(image))
+    with torch.inference_mode():
+        expected = model.raw_logits(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
+    assert 0.3 < torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] < 1 - 1e-6
+    kinds = operators(path)
+    assert (kinds["QUANTIZE"], kinds["DEQUANTIZE"]) == (1, 1)  # where the network begins, and where it ends
+
+
+def test_8_bits_need_calibration(model, tmp_path):
+    pytest.importorskip("executorch")
+    metadata = describe_export(model, "litert", precision="int8", size=(33, 33))
+    with pytest.raises(ConfigError, match="calibration"):
+        write_litert(model, tmp_path / "a.tflite", metadata, None)
+
+
+def test_constants_lie_where_kernels_can_read_them_in_place(model, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    path = tmp_path / "a.tflite"
+    write_litert(model, path, describe_export(model, "litert", size=(33, 33)))
+    content = path.read_bytes()
+    found = schema.Model.GetRootAs(content, 0)
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    buffers = [found.Buffers(index).DataAsNumpy() for index in range(1, found.BuffersLength())]
+    assert len(buffers) > 100
+    assert all((each.ctypes.data - start) % 16 == 0 for each in buffers)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model at all" * 9])
+def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.tflite: LiteRT cannot read it"):
+        open_litert(path, threads=1)
+
+
+def test_a_model_of_another_program_is_refused(model, tmp_path):
+    path = tmp_path / "a.tflite"
+    write_litert(model, path, describe_export(model, "litert", size=(33, 33)))
+    path.write_bytes(path.read_bytes().replace(b"\x07\x00\x00\x00segmnv2\x00", b"\x07\x00\x00\x00another\x00"))
+    with pytest.raises(WeightsError, match="says nothing of segmnv2"):
+        open_litert(path, threads=1)
