@@ -31,9 +31,7 @@ def export(
             show_default=False,
         ),
     ],
-    form: Annotated[
-        str, typer.Option("--format", help="onnx, openvino, torch, or another; an unknown one is answered by the list.")
-    ],
+    form: Annotated[str, typer.Option("--format", help="onnx, openvino, torch, executorch, litert or coreml.")],
     out: Annotated[Path, typer.Option(help="File to write. NAME.json and the card NAME.md are written beside it.")],
     size: Annotated[
         str | None,
@@ -97,7 +95,8 @@ def export(
         on_step=lambda step: typer.echo(f"{step} ...", err=True),
     )
     if done.verification is None:
-        typer.echo(f"{done.path} written, not compared with the network")
+        reason = f": {done.unproven}" if done.unproven else ""
+        typer.echo(f"{done.path} written, not compared with the network{reason}", err=bool(reason))
         return
     share = 100 * done.verification.agreement
     typer.echo(

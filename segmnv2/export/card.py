@@ -51,6 +51,9 @@ def _ports(metadata: ExportMetadata) -> dict[str, str]:
         rows["output `logits`"] = (
             f"float32 (1, {classes}, rows, columns); logit (i, j) lies on pixel (i, j) * {metadata.output_stride}"
         )
+    if metadata.format == "coreml":
+        rows["input `image`"] = f"an image, as CVPixelBuffer, {width} wide and {height} high"
+        rows = {name: text.replace("uint8", "int32") for name, text in rows.items()}
     if metadata.size is not None:
         colour = ", ".join(f"{round(value)}" for value in metadata.padding)
         rows["smaller images"] = f"pad them right and bottom with RGB ({colour})"

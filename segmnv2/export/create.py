@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,13 @@ class Exported:
         path: of the file.
         metadata: what it says of itself.
         verification: what its proof found, or ``None`` without one.
+        unproven: why there is none although one was asked for, or nothing.
     """
 
     path: Path
     metadata: ExportMetadata
     verification: Verification | None
+    unproven: str = ""
 
 
 def export_weights(
@@ -103,13 +106,19 @@ def export_weights(
         on_step(f"writing {kind.title} in {wanted}")
         kind.write(model, staged, metadata, _read_calibration(wanted, calibration, metadata))
         found = None
-        if verify:
+        if verify and kind.runs_here:
             on_step("comparing it with the network")
             folder = images or calibration
             found = verify_export(staged, model, folder, limit=SHORT, threads=threads, repeats=0)
             check_agreement(found, least_agreement)
         write_description(staged, metadata, found)
-    return Exported(path, metadata, found)
+    return Exported(path, metadata, found, _unproven(path, kind) if verify else "")
+
+
+def _unproven(path: Path, form: Format) -> str:
+    if form.runs_here:
+        return ""
+    return f"{form.title} does not run on {sys.platform}; compare it with `segmnv2 verify {path.name}` where it does"
 
 
 def write_description(path: Path, metadata: ExportMetadata, verification: Verification | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class Format:
         dynamic: whether one file can take images of any size.
         companions: suffixes of the files without which the file cannot be opened.
         int8_packages: that int8 needs besides.
+        system: ``sys.platform`` of the only system that can run the file, though every one can write it.
     """
 
     title: str
@@ -43,6 +45,12 @@ class Format:
     dynamic: bool = True
     companions: tuple[str, ...] = ()
     int8_packages: tuple[str, ...] = INT8_PACKAGES
+    system: str = ""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this system can run the file, and so prove it."""
+        return self.system in ("", sys.platform)
 
     def missing(self, precision: Precision = "float32") -> list[str]:
         """Return the packages that are not installed and that a precision needs."""
@@ -93,6 +101,42 @@ def _open_torch(path: Path, threads: int) -> OpenedExport:
     return open_torch(path, threads)
 
 
+def _write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
+    from segmnv2.export.executorch_file import write_executorch
+
+    write_executorch(model, path, metadata, calibration)
+
+
+def _open_executorch(path: Path, threads: int) -> OpenedExport:
+    from segmnv2.export.executorch_file import open_executorch
+
+    return open_executorch(path, threads)
+
+
+def _write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
+    from segmnv2.export.litert_file import write_litert
+
+    write_litert(model, path, metadata, calibration)
+
+
+def _open_litert(path: Path, threads: int) -> OpenedExport:
+    from segmnv2.export.litert_file import open_litert
+
+    return open_litert(path, threads)
+
+
+def _write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
+    from segmnv2.export.coreml_file import write_coreml
+
+    write_coreml(model, path, metadata, calibration)
+
+
+def _open_coreml(path: Path, threads: int) -> OpenedExport:
+    from segmnv2.export.coreml_file import open_coreml
+
+    return open_coreml(path, threads)
+
+
 FORMATS: dict[str, Format] = {
     "onnx": Format(
         "ONNX",
@@ -119,6 +163,39 @@ FORMATS: dict[str, Format] = {
         _write_torch,
         _open_torch,
         precisions=("float32", "bfloat16"),
+    ),
+    "executorch": Format(
+        "ExecuTorch",
+        ".pte",
+        _write_executorch,
+        _open_executorch,
+        precisions=("float32", "int8"),
+        packages=("executorch",),
+        extra="executorch",
+        dynamic=False,
+        int8_packages=("torchao",),
+    ),
+    "litert": Format(
+        "LiteRT",
+        ".tflite",
+        _write_litert,
+        _open_litert,
+        precisions=("float32", "float16", "int8"),
+        packages=("ai_edge_litert", "flatbuffers"),
+        extra="litert",
+        dynamic=False,
+        int8_packages=("executorch", "torchao"),
+    ),
+    "coreml": Format(
+        "Core ML",
+        ".mlpackage",
+        _write_coreml,
+        _open_coreml,
+        precisions=("float32", "float16"),
+        packages=("coremltools",),
+        extra="coreml",
+        dynamic=False,
+        system="darwin",
     ),
 }
 """Name, as ``--format`` takes it -> format."""
@@ -172,4 +249,5 @@ def export_files(path: str | Path) -> list[Path]:
     for part in parts:
         if not part.exists():
             raise WeightsError(f"{part}: no such file; give what `segmnv2 export` wrote, with all files beside it")
-    return [file for part in parts for file in ([part] if part.is_file() else sorted(part.rglob("*")))]
+    found = [file for part in parts for file in ([part] if part.is_file() else sorted(part.rglob("*")))]
+    return [file for file in found if file.is_file()]

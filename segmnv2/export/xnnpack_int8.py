@@ -37,12 +37,14 @@ def quantize_network(network: nn.Module, output_stride: int, calibration: Calibr
     Raises:
         ConfigError: there is no calibration.
     """
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e import allow_exported_model_train_eval
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
+    with quiet_exporter():  # imports have advice, too
+        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+            XNNPACKQuantizer,
+            get_symmetric_quantization_config,
+        )
+        from torchao.quantization.pt2e import allow_exported_model_train_eval
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     config = _measure_extremes(get_symmetric_quantization_config(is_per_channel=True))
 
@@ -56,7 +58,6 @@ def quantize_network(network: nn.Module, output_stride: int, calibration: Calibr
             annotated: fx.GraphModule = super().annotate(model)
             return annotated
 
-    pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
     with quiet_exporter():
         observed = prepare_pt2e(_export_any_size(network, output_stride), Quantizer().set_global(config))
         for each in pixels:

@@ -1,0 +1,176 @@
+"""Core ML's ``.mlpackage``, for iOS 16, macOS 13 and later. It is written anywhere, and runs on Apple's systems only.
+
+The input is an image in Core ML's sense, which apps fill from a camera's buffer, and labels are 32-bit integers, since
+Core ML gives out no smaller ones.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor, nn
+
+from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.selection import Calibration
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.export.deployable import build_preparation
+from segmnv2.export.endings import interpolation_matrix
+from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.opened import OpenedExport
+from segmnv2.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+
+IMAGE = "image"
+SYSTEM = "darwin"
+"""``sys.platform`` of the system that can run it."""
+
+DEBUG_FILE = "executorch_debug_handle_mapping.json"
+"""What coremltools leaves in the package for debuggers of another runtime."""
+
+
+class _Whole(nn.Module):
+    """From an image, channels first, to labels or logits."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, model: Segmenter, size: tuple[int, int], *, raw_logits: bool) -> None:
+        super().__init__()
+        self.preparation = build_preparation(model)
+        self.network = GridNetwork(model).to(memory_format=torch.contiguous_format)
+        self.raw_logits = raw_logits
+        stride = model.output_stride
+        for name, side in zip(("rows", "columns"), size, strict=True):
+            cells = -(-(side - 1) // stride) + 1
+            self.register_buffer(name, interpolation_matrix(side, cells, stride))
+
+    def forward(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 k i j"] | Int32[Tensor, "1 h w"]:
+        logits: Tensor = self.network(self.preparation(image.permute(0, 2, 3, 1)))
+        if self.raw_logits:
+            return logits
+        full = torch.matmul(torch.matmul(self.rows, logits), self.columns.t())
+        return full.argmax(1).to(torch.int32)
+
+
+def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
+    """Write a network as a Core ML package, which is a folder.
+
+    Args:
+        model: the network.
+        path: folder to write.
+        metadata: what shall be written, with a size; in float16 the layers compute in it, as the Neural Engine does.
+    """
+    package = convert(model, metadata)
+    package.user_defined_metadata.update(metadata.to_entries())
+    package.short_description = f"segmnv2: {', '.join(metadata.labels.names)}"
+    package.save(str(path))
+    (path / DEBUG_FILE).unlink(missing_ok=True)
+
+
+def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram") -> Any:
+    """Return a network as coremltools' model.
+
+    Args:
+        model: the network.
+        metadata: whose size, precision and output are followed.
+        target: what coremltools shall convert to; ``"milinternal"`` for its program before it is serialised.
+    """
+    with _quiet():
+        import coremltools
+
+        assert metadata.size is not None
+        whole = _Whole(model, metadata.size, raw_logits=metadata.output == "logits").eval()
+        example = torch.zeros(1, 3, *metadata.size)
+        program = torch.export.export(whole, (example,), strict=False).run_decompositions({})
+        precision = coremltools.precision
+        kind = np.int32 if metadata.output == "labels" else np.float32
+        return coremltools.convert(
+            program,
+            inputs=[coremltools.ImageType(IMAGE, example.shape, color_layout=coremltools.colorlayout.RGB)],
+            outputs=[coremltools.TensorType(metadata.output, dtype=kind)],
+            convert_to=target,
+            minimum_deployment_target=coremltools.target.iOS16,
+            compute_precision=precision.FLOAT16 if metadata.precision == "float16" else precision.FLOAT32,
+            skip_model_load=True,
+        )
+
+
+class CoreMlModel(OpenedExport):
+    """A package, run by Core ML on a Mac. No machine of this project's tests can run it; they check what it says."""
+
+    def __init__(self, package: MLModel, metadata: ExportMetadata) -> None:
+        """Take a package that was loaded."""
+        super().__init__(metadata)
+        self._package = package
+
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the package."""
+        found = self._package.predict({IMAGE: PIL.Image.fromarray(batch[0])})[self.metadata.output]
+        return np.asarray(found).astype(np.uint8 if self.metadata.output == "labels" else np.float32)
+
+
+def open_coreml(path: Path, _threads: int) -> CoreMlModel:
+    """Open a package in Core ML, which chooses processor and threads itself.
+
+    Args:
+        path: folder of :func:`write_coreml`.
+
+    Raises:
+        ConfigError: this is no Mac.
+        WeightsError: the folder is missing, damaged or of another program.
+    """
+    if sys.platform != SYSTEM:
+        raise ConfigError(f"{path}: Core ML runs on macOS and iOS only, not on {sys.platform}; verify it on a Mac")
+    package = load_package(path, run=True)
+    return CoreMlModel(package, read_coreml_metadata(package, path))
+
+
+def load_package(path: Path, *, run: bool) -> MLModel:
+    """Load a package, to run it or, on any system, to look at it.
+
+    Raises:
+        WeightsError: the folder is missing or damaged.
+    """
+    with _quiet():
+        from coremltools.models import MLModel
+
+        try:
+            return MLModel(str(path), skip_model_load=not run)
+        except Exception as error:  # of many classes, from parsers and from Core ML
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(f"{path}: coremltools cannot read it ({reason}); export it again") from error
+
+
+def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:
+    """Return what a package says of itself.
+
+    Raises:
+        WeightsError: it is of another program.
+    """
+    return ExportMetadata.from_entries(dict(package.user_defined_metadata), str(path))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what coremltools says of versions that it has not been tested with, and its progress bars."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
