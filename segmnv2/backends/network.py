@@ -19,8 +19,8 @@ class GridNetwork(nn.Module):
     added, where the head itself spreads it over the map first.
 
     Attributes:
-        mean: (1, 3, 1, 1) of the normalisation, 0..255.
-        std: (1, 3, 1, 1) of the normalisation.
+        mean: (1, 3, 1, 1) of the normalisation, 0..255; (1, 1, 1, 1) if it is the same for all channels.
+        std: the same of the normalisation's divisor.
     """
 
     mean: Tensor
@@ -33,8 +33,8 @@ class GridNetwork(nn.Module):
             model: any segmenter; its output stride is the copy's.
         """
         super().__init__()
-        self.register_buffer("mean", model.pixel_mean.clone())
-        self.register_buffer("std", model.pixel_std.clone())
+        self.register_buffer("mean", _one_if_equal(model.pixel_mean))
+        self.register_buffer("std", _one_if_equal(model.pixel_std))
         self.backbone = fold_norms(model.backbone)
         head = fold_norms(model.head)
         self.aspp = head.aspp
@@ -59,6 +59,11 @@ class GridNetwork(nn.Module):
         local = self.local(branches[0] if len(branches) == 1 else torch.cat(branches, dim=1))
         out: Tensor = self.logits(torch.relu(local + pooled))
         return out
+
+
+def _one_if_equal(channels: Float[Tensor, "1 3 1 1"]) -> Float[Tensor, "1 c 1 1"]:
+    """Return one number if all are the same: engines that compute channels last apply it several times as fast."""
+    return (channels[:, :1] if bool((channels == channels[:, :1]).all()) else channels).clone()
 
 
 def _split_projection(projection: ConvNormAct, aspp: Aspp) -> tuple[nn.Conv2d, nn.Conv2d]:
