@@ -9,7 +9,8 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.executorch_file import open_executorch, write_executorch
 from segmnv2.export.metadata import describe_export
 from segmnv2.inference.scores import predict_labels
-from tests.backends.conftest import lively_model, smooth_pixels
+from tests.backends.conftest import smooth_pixels
+from tests.export.shallow import shallow_model
 
 pytest.importorskip("executorch")
 pytest.importorskip("torchao")
@@ -20,7 +21,7 @@ SIZE = (50, 71)
 
 @pytest.fixture(scope="module")
 def model():
-    return lively_model(width=0.35)
+    return shallow_model()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import torch
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.metadata import describe_export
 from segmnv2.inference.scores import predict_labels
-from tests.backends.conftest import lively_model, smooth_pixels
+from tests.backends.conftest import smooth_pixels
+from tests.export.shallow import shallow_model
 
 pytest.importorskip("ai_edge_litert")
 
@@ -23,7 +24,7 @@ OFF_THE_GRID = (50, 71)
 
 @pytest.fixture(scope="module")
 def model():
-    return lively_model(width=0.35)
+    return shallow_model()
 
 
 def picture(size, seed=3):
@@ -58,13 +59,13 @@ def test_a_file_gives_the_networks_labels_and_tells_of_itself(model, tmp_path, s
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("deeplabv3_mobilenet_v2_aspp", {"width": 0.35, "output_stride": 8}),
-        ("deeplabv3_mobilenet_v2", {"width": 0.35, "padding": "symmetric", "output_stride": 32}),
-        ("deeplabv3_mobilenet_v1", {"width": 0.25}),
+        ("deeplabv3_mobilenet_v2_aspp", {"output_stride": 8}),
+        ("deeplabv3_mobilenet_v2", {"padding": "symmetric", "output_stride": 32}),
+        ("deeplabv3_mobilenet_v1", {}),
     ],
 )
 def test_logits_are_those_of_the_network(tmp_path, name, options):
-    model = lively_model(name, **options)
+    model = shallow_model(name, **options)
     path = tmp_path / "a.tflite"
     write_litert(model, path, describe_export(model, "litert", size=OFF_THE_GRID, raw_logits=True))
     image = picture(OFF_THE_GRID)
@@ -74,11 +75,11 @@ def test_logits_are_those_of_the_network(tmp_path, name, options):
 
 
 def test_dilated_convolutions_and_activations_are_part_of_one_operator(tmp_path):
-    model = lively_model("deeplabv3_mobilenet_v2", width=0.35, output_stride=8)
+    model = shallow_model(output_stride=8)
     path = tmp_path / "a.tflite"
     write_litert(model, path, describe_export(model, "litert", size=(65, 65)))
     found = operators(path)
-    assert found["DEPTHWISE_CONV_2D"] == 17
+    assert found["DEPTHWISE_CONV_2D"] == 8
     assert not found.keys() & {"RELU", "RELU6", "PAD", "SPACE_TO_BATCH_ND", "TRANSPOSE", "RESHAPE"}
 
 
@@ -88,7 +89,7 @@ def test_halved_weights_make_a_file_of_nearly_half_the_size(model, tmp_path):
         path = tmp_path / f"{precision}.tflite"
         write_litert(model, path, describe_export(model, "litert", size=(33, 33), precision=precision))
         sizes.append(path.stat().st_size)
-    assert sizes[1] < 0.65 * sizes[0]
+    assert sizes[1] < 0.7 * sizes[0]
 
 
 def test_an_8_bit_file_computes_in_levels_and_gives_nearly_the_networks_logits(model, tmp_path):
@@ -122,7 +123,7 @@ def test_constants_lie_where_kernels_can_read_them_in_place(model, tmp_path):
     found = schema.Model.GetRootAs(content, 0)
     start = np.frombuffer(content, np.uint8).ctypes.data
     buffers = [found.Buffers(index).DataAsNumpy() for index in range(1, found.BuffersLength())]
-    assert len(buffers) > 100
+    assert len(buffers) > 50
     assert all((each.ctypes.data - start) % 16 == 0 for each in buffers)
 
 
