@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from segmnv2.data.checksum import file_sha256
+from segmnv2.errors import WeightsError
+from segmnv2.export.card import build_export_card
+from segmnv2.export.metadata import ExportMetadata, describe_export
+
+
+@pytest.fixture
+def metadata(seeing_model, weights) -> ExportMetadata:
+    return describe_export(seeing_model, "onnx", weights=weights, precision="int8", size=(75, 100), raw_logits=True)
+
+
+def test_metadata_comes_back_from_json_and_from_entries(metadata):
+    assert ExportMetadata.from_dict(json.loads(json.dumps(metadata.to_dict())), "file") == metadata
+    entries = {**metadata.to_entries(), "of another program": "kept out"}
+    assert ExportMetadata.from_entries(entries, "file") == metadata
+
+
+def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
+    origin = {"weights": "small.safetensors", "sha256": file_sha256(weights), "origin": {"source": "a test"}}
+    assert metadata.provenance == origin
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": None}, "says nothing of segmnv2"),
+        ({"format_version": 9}, "have version 9, this segmnv2 reads 1"),
+        ({"output": "boxes"}, "damaged .*boxes"),
+        ({"size": [1]}, "damaged"),
+        ({"precision": "int3"}, "damaged .*int3"),
+        ({"palette": []}, "damaged .*colours"),
+        ({"provenance": None}, "damaged"),
+    ],
+)
+def test_what_cannot_be_is_refused(metadata, change, message):
+    values = {**metadata.to_dict(), **change}
+    if change.get("format_version", 1) is None:
+        del values["format_version"]
+    with pytest.raises(WeightsError, match=f"file: .*{message}"):
+        ExportMetadata.from_dict(values, "file")
+
+
+def test_the_card_tells_ports_classes_and_origin(metadata, tmp_path):
+    text = build_export_card(tmp_path / "small.onnx", metadata, None)
+    for part in (
+        "# small.onnx",
+        "uint8 (1, 75, 100, 3), RGB, 0..255",
+        "float32 (1, 5, rows, columns)",
+        "| 4 | class_4 | #000080 |",
+        "not compared",
+        metadata.provenance["sha256"],
+    ):
+        assert part in text
