@@ -39,6 +39,7 @@ def interleave(
     rounds: int,
     warm_up: int = 2,
     device: torch.device | None = None,
+    rest: float = 0.0,
 ) -> dict[str, list[float]]:
     """Let all do one thing after another in each round, and time every one.
 
@@ -49,6 +50,7 @@ def interleave(
         rounds: how many are measured.
         warm_up: rounds before them that are not.
         device: waited for before the clock is read, if it is a GPU.
+        rest: seconds before each turn, in which threads of the one before fall asleep.
 
     Returns:
         Seconds of each round, by name; equal places are of the same round.
@@ -60,6 +62,7 @@ def interleave(
         first = number % len(names)
         for name in names[first:] + names[:first]:
             synchronize(device)
+            time.sleep(rest)
             began = time.perf_counter()
             contenders[name](number)
             synchronize(device)

@@ -38,6 +38,7 @@ class Setting:
         batch: images a step.
         device: ``"cpu"`` or ``"cuda"``.
         multi_scale: six scales, as they are and mirrored, in place of one pass.
+        burst: batches that a contender does in its turn; the first finds others' numbers in the caches.
     """
 
     weights: str | None = None
@@ -47,6 +48,11 @@ class Setting:
     batch: int = 1
     device: str = "cpu"
     multi_scale: bool = False
+    burst: int = 1
+
+    def repeat(self, step: Step) -> Step:
+        """Return what does a whole turn."""
+        return lambda number: [step(number * self.burst + place) for place in range(self.burst)]
 
     def model(self) -> Segmenter:
         """Return the network."""
@@ -74,7 +80,7 @@ def build_ours(setting: Setting, images: Images, backend: str, precision: str, c
         canvases = [make_canvas(each, setting.size, setting.output_stride) for each in setting.pick(images, number)]
         return [each.labels() for each in predict_batch(engine, canvases, scales=scales, flip=setting.multi_scale)]
 
-    return step
+    return setting.repeat(step)
 
 
 def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> Step:
@@ -93,7 +99,7 @@ def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> S
         with inductor.patch(freezing=compiled), torch.inference_mode():
             return run(pixels).to(torch.uint8).cpu().numpy()
 
-    return step
+    return setting.repeat(step)
 
 
 def build_eager_loop(setting: Setting, images: Images) -> Step:
@@ -109,7 +115,7 @@ def build_eager_loop(setting: Setting, images: Images) -> Step:
                 found.append(_add_up(model, pixels)[0].cpu().numpy())
         return found
 
-    return step
+    return setting.repeat(step)
 
 
 def _add_up(model: Segmenter, pixels: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,9 @@ from segmnv2.errors import ConfigError
 Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 Builds = dict[str, tuple[Any, ...]]
 
+REST = 0.05
+"""Seconds before each turn."""
+
 EAGER_LOOP = "eager loop"
 
 
@@ -92,7 +95,7 @@ def benchmark_inference(
         images: all of one size; round after round takes the next ones.
         setting: what all have in common.
         choice: who takes part.
-        rounds: that are measured, after three that are not.
+        rounds: that are measured, after two that are not.
         calibration: for int8; ``images`` themselves by default.
 
     Raises:
@@ -101,10 +104,10 @@ def benchmark_inference(
     check_count("rounds", rounds)
     builds = contenders(images, setting, choice, calibration or images)
     with apart(builds) as steps:
-        seconds = interleave(steps, rounds=rounds, warm_up=3)
+        seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
         memory = {name: step.finish() for name, step in steps.items()}
     rows = [
-        Row(name, Rate.of(setting.batch, values), _note(name, seconds, memory[name]))
+        Row(name, Rate.of(setting.batch * setting.burst, values), _note(name, seconds, memory[name]))
         for name, values in seconds.items()
     ]
     differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in builds]
@@ -117,6 +120,7 @@ def benchmark_inference(
         "batch": setting.batch,
         "passes": 12 if setting.multi_scale else 1,
         "rounds": rounds,
+        "batches a turn": setting.burst,
     }
     return Table(tuple(rows), tuple(differences), environment)
 

@@ -100,7 +100,10 @@ def infer(
     ] = False,
     size: Annotated[int, typer.Option(help="Side of the images, which are scaled to it.")] = 513,
     batch: Annotated[int, typer.Option(help="Images at once.")] = 1,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Measurements of each.")] = 20,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Turns of each.")] = 20,
+    burst: Annotated[
+        int, typer.Option(metavar="N", help="Batches a turn, since the first finds others' numbers in the caches.")
+    ] = 4,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Images that int8 chooses its ranges by.", show_default="--images"),
@@ -119,7 +122,7 @@ def infer(
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.predictor import check_device
 
-    for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds)):
+    for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds), ("--burst", burst)):
         check_count(name, value)
     place = check_device(device)
     strides = _parse_counts("--output-stride", output_stride)
@@ -132,7 +135,7 @@ def infer(
     tables = []
     for stride in strides:
         for count in counts if place.type == "cpu" else counts[-1:]:
-            setting = Setting(path, stride, count, size, batch, device, multi_scale)
+            setting = Setting(path, stride, count, size, batch, device, multi_scale, burst)
             tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen))
             print(f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n")
     if json_out is not None:

@@ -73,6 +73,7 @@ def test_infer_prints_the_table_that_it_writes(config: str, capsys: pytest.Captu
         (["infer", "--images", "nowhere"], "nowhere: is no folder"),
         (["infer", "--threads", "0"], "--threads '0'"),
         (["infer", "--rounds", "0"], "--rounds 0"),
+        (["infer", "--burst", "0"], "--burst 0"),
         (["infer", "--engines", "torch:float16"], "float16 is for GPUs"),
         (["infer", "--peers", "mmseg"], "--peers 'mmseg'"),
         (["infer", "--output-stride", "12", "--peers", "", "--engines", "torch"], "12"),
