@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.selection import Calibration
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_preparation
@@ -19,7 +18,7 @@ from segmnv2.export.endings import RawLogits
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport
 from segmnv2.export.planes import PlaneLabels
-from segmnv2.export.xnnpack_int8 import quantize_network, quiet_exporter
+from segmnv2.export.xnnpack_int8 import build_network, quiet_exporter
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -44,10 +43,7 @@ def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, cal
         ConfigError: int8 without calibration.
     """
     assert metadata.size is not None
-    # XNNPACK's passes order memory themselves and refuse weights that are in channels-last order already.
-    network: nn.Module = GridNetwork(model).to(memory_format=torch.contiguous_format)
-    if metadata.precision == "int8":
-        network = quantize_network(network, model.output_stride, calibration)
+    network = build_network(model, metadata.precision, calibration)
     logits = metadata.output == "logits"
     ending = RawLogits() if logits else PlaneLabels(metadata.size, model.output_stride)
     whole = Deployable(_FloatFirst(build_preparation(model)), network, ending)

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import nn
 
-from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.selection import Calibration
 from segmnv2.errors import WeightsError
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport
-from segmnv2.export.xnnpack_int8 import quantize_network
+from segmnv2.export.xnnpack_int8 import build_network
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -52,9 +50,7 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
     from segmnv2.export.litert_operators import write_network
 
     assert metadata.size is not None
-    network: nn.Module = GridNetwork(model).to(memory_format=torch.contiguous_format)
-    if metadata.precision == "int8":
-        network = quantize_network(network, model.output_stride, calibration)
+    network = build_network(model, metadata.precision, calibration)
     stride, size = model.output_stride, metadata.size
     sides = [-(-(side - 1) // stride) * stride + 1 for side in size]
     program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()

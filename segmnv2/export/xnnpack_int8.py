@@ -1,7 +1,7 @@
 """A network in 8 bits for phones: what ExecuTorch's and LiteRT's files share, since XNNPACK runs both.
 
 Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
-the activation after it are rounded once.
+the activation after it are rounded once. Before, channels are equalised across layers and biases corrected.
 """
 
 from __future__ import annotations
@@ -16,17 +16,44 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from segmnv2.backends.base import Precision
+from segmnv2.backends.equalization import equalize_channels
 from segmnv2.backends.int8 import calibration_arrays
+from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.selection import Calibration
+from segmnv2.export.bias_correction import correct_biases
+from segmnv2.models.segmenter import Segmenter
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
 ANNOTATION = "quantization_annotation"
+PREPARED_ON = 50
+"""Images at most that channels are equalised and biases corrected on; ranges are those of all."""
+
 EPSILON = 2**-12
 """Smallest scale, as in ExecuTorch's configuration."""
 
 
-def quantize_network(network: nn.Module, output_stride: int, calibration: Calibration) -> nn.Module:
+def build_network(model: Segmenter, precision: Precision, calibration: Calibration) -> nn.Module:
+    """Return a network from pixels to logits, in 8 bits if they are asked for, else in floats.
+
+    Its weights are in contiguous order: XNNPACK's passes order memory themselves and refuse any other.
+
+    Args:
+        model: the network, which is not changed.
+        precision: int8, or any other.
+        calibration: as for :func:`quantize_network`.
+
+    Raises:
+        ConfigError: int8 without calibration.
+    """
+    network = GridNetwork(model)
+    if precision == "int8":
+        return quantize_network(network, model.output_stride, calibration)
+    return network.to(memory_format=torch.contiguous_format)
+
+
+def quantize_network(network: GridNetwork, output_stride: int, calibration: Calibration) -> nn.Module:
     """Return a graph of a network whose operations stand between conversions to levels and back.
 
     Args:
@@ -38,6 +65,8 @@ def quantize_network(network: nn.Module, output_stride: int, calibration: Calibr
         ConfigError: there is no calibration.
     """
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
+    some = pixels[:: -(-len(pixels) // PREPARED_ON)]
+    prepared = correct_biases(equalize_channels(network, some), some).to(memory_format=torch.contiguous_format)
     with quiet_exporter():  # imports have advice, too
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
             XNNPACKQuantizer,
@@ -59,7 +88,7 @@ def quantize_network(network: nn.Module, output_stride: int, calibration: Calibr
             return annotated
 
     with quiet_exporter():
-        observed = prepare_pt2e(_export_any_size(network, output_stride), Quantizer().set_global(config))
+        observed = prepare_pt2e(_export_any_size(prepared, output_stride), Quantizer().set_global(config))
         for each in pixels:
             observed(each)
         quantized: nn.Module = allow_exported_model_train_eval(convert_pt2e(observed))
