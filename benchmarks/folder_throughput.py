@@ -1,4 +1,4 @@
-"""A folder of image files to a folder of masks: one by one, pipelined, and as transformers' documentation does it.
+"""A folder of image files to a folder of masks: one by one, pipelined, in streams, and as transformers documents it.
 
     python benchmarks/folder_throughput.py --images data/VOCdevkit/VOC2012/JPEGImages --rounds 8
 
@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from segmnv2.backends.base import check_streams
 from segmnv2.backends.selection import create_backend
 from segmnv2.benchmark.apart import apart
 from segmnv2.benchmark.compare import interleave, paired_ratio
@@ -63,6 +64,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=16, help="images a round")
     parser.add_argument("--rounds", type=int, default=6, help="measured rounds, after one that is not")
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="pipelined with these batches, too")
+    parser.add_argument("--streams", type=int, nargs="*", default=[], help="in so many streams, too")
+    parser.add_argument("--alone", action="store_true", help="leave transformers out")
     parser.add_argument("--overlays", action="store_true", help="segmnv2 writes overlays, too")
     parser.add_argument("--backend", default="torch", help="of segmnv2: torch, openvino, onnxruntime or auto")
     parser.add_argument("--precision", default="float32", help="of segmnv2")
@@ -79,14 +82,16 @@ def compare(options: argparse.Namespace) -> Table:
     """
     for name in ("count", "rounds"):
         check_count(f"--{name}", getattr(options, name))
-    batches = {f"{PIPELINED}, batch {check_batch(batch)}": batch for batch in options.batches}
-    names = [SINGLE, PIPELINED, *batches, TRANSFORMERS]
+    batches = {f"{PIPELINED}, batch {check_batch(batch)}": (batch, 1) for batch in options.batches}
+    streams = {f"{number} streams": (1, check_streams(number)) for number in options.streams}
+    ways_of_ours = {SINGLE: (1, 1), PIPELINED: (1, 1), **batches, **streams}
+    names = [*ways_of_ours, *([] if options.alone else [TRANSFORMERS])]
     if options.weights is not None:
         load_model(options.weights)  # what is not there is told before anyone starts
     with TemporaryDirectory() as folder:
         paths = choose_images(options.images, options.count, Path(folder))
         builds = {
-            name: (build, options, name, batches.get(name, 1), paths, Path(folder) / f"results{number}")
+            name: (build, options, name, *ways_of_ours.get(name, (1, 1)), paths, Path(folder) / f"results{number}")
             for number, name in enumerate(names)
         }
         with apart(builds) as ways:
@@ -133,7 +138,7 @@ def choose_images(folder: Path | None, count: int, place: Path) -> list[Path]:
 
 
 def build(
-    options: argparse.Namespace, name: str, batch: int, paths: Sequence[Path], out: Path
+    options: argparse.Namespace, name: str, batch: int, streams: int, paths: Sequence[Path], out: Path
 ) -> Callable[[int], object]:
     """Return a way, to be called with the number of the round; the network is in memory then."""
     if options.threads:
@@ -144,11 +149,11 @@ def build(
     )
     if name == TRANSFORMERS:
         return Transformers(model, paths, out)
-    backend = create_backend(model.eval(), options.backend, options.precision, options.threads)
+    backend = create_backend(model.eval(), options.backend, options.precision, options.threads, streams=streams)
     predictor, results = Predictor(model, backend=backend), ResultFolder(out, overlay=options.overlays)
     if name == SINGLE:
         return lambda _: [results.write(predictor(path), path.stem) for path in paths]
-    return lambda _: infer_files(predictor, paths, results.write, batch=batch)
+    return lambda _: infer_files(predictor, paths, results.write, batch=batch, streams=streams)
 
 
 class Transformers:

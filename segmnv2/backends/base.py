@@ -18,7 +18,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Backend(ABC):
-    """A network made ready to run in one engine and precision.
+    """A network made ready to run in one engine and precision, which several threads may call at once.
 
     It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
     ``output_stride``, ``device``, ``training``.
@@ -27,6 +27,7 @@ class Backend(ABC):
         name: of the engine, as ``--backend`` takes it.
         precision: of the numbers that layers compute in; logits are float32 always.
         threads: that the engine computes with on the CPU.
+        streams: calls from different threads that it computes at once, sharing the threads; more wait for each other.
         output_stride: pixels between two logits.
         labels: names and colours of the classes.
         device: where pixels are expected and logits appear.
@@ -35,26 +36,31 @@ class Backend(ABC):
     name: ClassVar[str]
     training = False
 
-    def __init__(self, model: Segmenter, precision: Precision, threads: int, device: torch.device) -> None:
+    def __init__(
+        self, model: Segmenter, precision: Precision, threads: int, device: torch.device, streams: int = 1
+    ) -> None:
         """Keep what the engine is.
 
         Args:
             model: the network that it will run.
             precision: of the layers' numbers.
-            threads: on the CPU.
+            threads: on the CPU, in all.
             device: where it computes.
+            streams: that share the threads.
         """
         self.precision = precision
         self.threads = threads
+        self.streams = streams
         self.output_stride = model.output_stride
         self.labels = model.labels
         self.device = device
         self._mean = model.pixel_mean.to(device)  # what padding is made of, since it becomes 0
 
     def __str__(self) -> str:
-        """Return the engine, precision and place, as "openvino float32, 2 threads"."""
+        """Return the engine, precision and place, as "openvino float32, 2 threads in 2 streams"."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        place = threads if self.device.type == "cpu" else str(self.device)
+        shared = f" in {self.streams} streams" if self.streams > 1 else ""
+        place = threads + shared if self.device.type == "cpu" else str(self.device)
         return f"{self.name} {self.precision}, {place}"
 
     def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
@@ -95,3 +101,14 @@ def check_threads(threads: object) -> int:
     if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
         return threads
     raise ConfigError(f"threads: {threads!r} is not a positive integer; leave it out for {torch.get_num_threads()}")
+
+
+def check_streams(streams: object) -> int:
+    """Return ``streams``.
+
+    Raises:
+        ConfigError: it is not a positive integer.
+    """
+    if isinstance(streams, int) and not isinstance(streams, bool) and streams > 0:
+        return streams
+    raise ConfigError(f"streams: {streams!r} is not a positive integer; give 1, or as many as threads for many images")

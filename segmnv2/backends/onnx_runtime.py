@@ -28,17 +28,19 @@ class OnnxRuntimeBackend(Backend):
 
     name: ClassVar[str] = "onnxruntime"
 
-    def __init__(self, model: Segmenter, graph: bytes, precision: Precision, threads: int) -> None:
+    def __init__(self, model: Segmenter, graph: bytes, precision: Precision, threads: int, streams: int = 1) -> None:
         """Open a session.
 
         Args:
             model: the network, for its stride and classes.
             graph: ONNX file of it, by :func:`grid_graph` or :func:`int8_graph`.
             precision: what the graph computes in.
-            threads: of the engine.
+            threads: of the engine, in all.
+            streams: that share them.
         """
-        super().__init__(model, precision, threads, torch.device("cpu"))
-        self._session = open_session(take_channels_last(graph), threads)
+        super().__init__(model, precision, threads, torch.device("cpu"), streams)
+        # Each call computes in its own thread, and all are helped by those that the session has besides.
+        self._session = open_session(take_channels_last(graph), max(1, threads - streams + 1))
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from segmnv2.backends.base import Backend, Precision
@@ -30,33 +32,77 @@ class OpenVinoBackend(Backend):
 
     name: ClassVar[str] = "openvino"
 
-    def __init__(self, model: Segmenter, graph: openvino.Model, precision: Precision, threads: int) -> None:
+    def __init__(
+        self, model: Segmenter, graph: openvino.Model, precision: Precision, threads: int, streams: int = 1
+    ) -> None:
         """Keep a graph, which is compiled for each size of image when it first comes.
 
         Args:
             model: the network, for its stride and classes.
             graph: OpenVINO's model of it, by :func:`grid_model` or :func:`int8_model`.
             precision: what layers compute in.
-            threads: of the engine.
+            threads: of the engine, in all.
+            streams: that share them.
         """
-        super().__init__(model, precision, threads, torch.device("cpu"))
+        super().__init__(model, precision, threads, torch.device("cpu"), streams)
         self._graph = take_channels_last(graph)
-        self._requests: dict[tuple[int, ...], openvino.InferRequest] = {}
+        self._compiled: dict[tuple[int, ...], CompiledGraph] = {}
+        self._lock = threading.Lock()
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""
         image = pixels.permute(0, 2, 3, 1).contiguous()  # as it lies in memory already
-        request = self._request(tuple(image.shape))
-        request.infer([image.numpy()], share_inputs=True)
-        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+        return torch.from_numpy(self._compile(tuple(image.shape))(image.numpy()))
 
-    def _request(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+    def _compile(self, shape: tuple[int, ...]) -> CompiledGraph:
         """Return the network compiled for one shape; the last few are kept, since folders mix a few sizes."""
-        if shape not in self._requests:
-            if len(self._requests) == KEPT_SHAPES:
-                self._requests.pop(next(iter(self._requests)))
-            self._requests[shape] = compile_model(self._graph, self.precision, self.threads, shape)
-        return self._requests[shape]
+        with self._lock:
+            if shape not in self._compiled:
+                if len(self._compiled) == KEPT_SHAPES:
+                    self._compiled.pop(next(iter(self._compiled)))
+                self._compiled[shape] = CompiledGraph(self._graph, self.precision, self.threads, self.streams, shape)
+            return self._compiled[shape]
+
+
+class CompiledGraph:
+    """A graph compiled for one input shape, which several threads may call at once."""
+
+    def __init__(
+        self, graph: openvino.Model, precision: Precision, threads: int, streams: int, shape: tuple[int, ...]
+    ) -> None:
+        """Compile a graph, which is not changed.
+
+        Args:
+            graph: of any input shape.
+            precision: what layers compute in.
+            threads: of the engine, in all.
+            streams: that share them.
+            shape: of the input.
+        """
+        import openvino
+
+        fixed = graph.clone()
+        fixed.reshape(list(shape))
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+        }
+        if streams > 1:
+            settings["NUM_STREAMS"] = min(streams, threads)
+        self._model = openvino.Core().compile_model(fixed, "CPU", settings)
+        self._idle: list[openvino.InferRequest] = []
+
+    def __call__(self, pixels: Float32[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k i j"]:
+        """Return the logits, computed by a request that no other thread uses at the time."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        request.infer([pixels], share_inputs=True)
+        logits: Float32[np.ndarray, "b k i j"] = request.get_output_tensor(0).data.copy()
+        self._idle.append(request)
+        return logits
 
 
 def grid_model(model: Segmenter) -> openvino.Model:
@@ -104,19 +150,3 @@ def take_channels_last(graph: openvino.Model) -> openvino.Model:
     steps.input().model().set_layout(Layout("NCHW"))
     found: openvino.Model = steps.build()
     return found
-
-
-def compile_model(
-    graph: openvino.Model, precision: Precision, threads: int, shape: tuple[int, ...]
-) -> openvino.InferRequest:
-    """Return a request for a model, compiled for one input shape."""
-    import openvino
-
-    fixed = graph.clone()
-    fixed.reshape(list(shape))
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": HINTS[precision],
-    }
-    return openvino.Core().compile_model(fixed, "CPU", settings).create_infer_request()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import ClassVar
 
 import torch
@@ -20,7 +21,9 @@ class PyTorchBackend(Backend):
 
     name: ClassVar[str] = "torch"
 
-    def __init__(self, model: Segmenter, precision: Precision, threads: int, device: torch.device) -> None:
+    def __init__(
+        self, model: Segmenter, precision: Precision, threads: int, device: torch.device, streams: int = 1
+    ) -> None:
         """Copy a network for inference.
 
         Args:
@@ -28,8 +31,9 @@ class PyTorchBackend(Backend):
             precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
             threads: PyTorch's own number, which belongs to the process, is set to it.
             device: where to compute.
+            streams: that share the threads; each is a thread of the caller's, who sets its number.
         """
-        super().__init__(model, precision, threads, device)
+        super().__init__(model, precision, threads, device, streams)
         self.network = convert_layers(GridNetwork(model), DTYPES[precision]).to(device)
         torch.set_num_threads(threads)
 
@@ -49,12 +53,13 @@ class CompiledBackend(PyTorchBackend):
         """Prepare the compilation, which happens at the first call; arguments as for the engine without it."""
         super().__init__(model, precision, threads, device)
         self._compiled = torch.compile(self.network, dynamic=False)
+        self._lock = threading.Lock()  # settings of the compiler are the process's
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network, compiling it first for a size not seen before."""
         import torch._inductor.config as inductor
 
-        with inductor.patch(freezing=True), torch.inference_mode():
+        with self._lock, inductor.patch(freezing=True), torch.inference_mode():
             out: Tensor = self._compiled(pixels.to(self.device, memory_format=torch.channels_last))
             return out.float()
 

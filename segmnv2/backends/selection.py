@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.backends.base import Backend, Precision, check_precision, check_threads
+from segmnv2.backends.base import Backend, Precision, check_precision, check_streams, check_threads
 from segmnv2.errors import ConfigError
 from segmnv2.models.segmenter import Segmenter
 
@@ -24,18 +24,20 @@ class Engine:
     """What is known of an engine before it is imported.
 
     Attributes:
-        build: (model, precision, threads, device, calibration) -> the engine, running that model.
+        build: (model, precision, place, calibration) -> the engine, running that model.
         precisions: that it can compute in.
         packages: that must be installed.
         extra: of this package's, which installs them.
         gpu: whether it runs on CUDA devices.
+        streams: whether it computes several calls at once.
     """
 
-    build: Callable[[Segmenter, Precision, int, torch.device, Calibration], Backend]
+    build: Callable[[Segmenter, Precision, Place, Calibration], Backend]
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()
     extra: str = ""
     gpu: bool = False
+    streams: bool = True
 
     def missing(self, precision: Precision) -> list[str]:
         """Return the packages that are not installed and that a precision needs."""
@@ -43,41 +45,52 @@ class Engine:
         return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
-def _torch(model: Segmenter, precision: Precision, threads: int, device: torch.device, _c: Calibration) -> Backend:
+@dataclass(frozen=True)
+class Place:
+    """Where an engine computes.
+
+    Attributes:
+        device: the CPU or a GPU.
+        threads: on the CPU, in all.
+        streams: calls at once that share the threads.
+    """
+
+    device: torch.device
+    threads: int
+    streams: int
+
+
+def _torch(model: Segmenter, precision: Precision, place: Place, _c: Calibration) -> Backend:
     from segmnv2.backends.pytorch import PyTorchBackend
 
-    return PyTorchBackend(model, precision, threads, device)
+    return PyTorchBackend(model, precision, place.threads, place.device, place.streams)
 
 
-def _compiled(model: Segmenter, precision: Precision, threads: int, device: torch.device, _c: Calibration) -> Backend:
+def _compiled(model: Segmenter, precision: Precision, place: Place, _c: Calibration) -> Backend:
     from segmnv2.backends.pytorch import CompiledBackend
 
-    return CompiledBackend(model, precision, threads, device)
+    return CompiledBackend(model, precision, place.threads, place.device)
 
 
-def _onnx_runtime(
-    model: Segmenter, precision: Precision, threads: int, _device: torch.device, calibration: Calibration
-) -> Backend:
+def _onnx_runtime(model: Segmenter, precision: Precision, place: Place, calibration: Calibration) -> Backend:
     from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, grid_graph, int8_graph
 
     graph = int8_graph(model, calibration) if precision == "int8" else grid_graph(model)
-    return OnnxRuntimeBackend(model, graph, precision, threads)
+    return OnnxRuntimeBackend(model, graph, precision, place.threads, place.streams)
 
 
-def _openvino(
-    model: Segmenter, precision: Precision, threads: int, _device: torch.device, calibration: Calibration
-) -> Backend:
+def _openvino(model: Segmenter, precision: Precision, place: Place, calibration: Calibration) -> Backend:
     from segmnv2.backends.openvino import OpenVinoBackend, grid_model, int8_model
 
     graph = int8_model(model, calibration) if precision == "int8" else grid_model(model)
-    return OpenVinoBackend(model, graph, precision, threads)
+    return OpenVinoBackend(model, graph, precision, place.threads, place.streams)
 
 
 ENGINES: dict[str, Engine] = {
     "openvino": Engine(_openvino, ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
     "onnxruntime": Engine(_onnx_runtime, ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"),
     "torch": Engine(_torch, ("float32", "bfloat16", "float16"), gpu=True),
-    "torch-compile": Engine(_compiled, ("float32", "bfloat16", "float16"), gpu=True),
+    "torch-compile": Engine(_compiled, ("float32", "bfloat16", "float16"), gpu=True, streams=False),
 }
 """Name -> engine, the fastest on a CPU first; compiling takes a minute for each size of image and is never picked."""
 
@@ -128,6 +141,19 @@ def refuse_engine(name: str, precision: Precision, device: torch.device) -> str 
     return _missing(name, precision) if ENGINES[name].missing(precision) else None
 
 
+def refuse_streams(name: str, streams: int, device: torch.device) -> str | None:
+    """Return why an engine, or ``"auto"``, cannot compute so many calls at once on a device; ``None`` if it can.
+
+    Raises:
+        ConfigError: the engine is unknown.
+    """
+    if streams > 1 and device.type != "cpu":
+        return f"streams: {streams} on {device}; a GPU runs several images at once as a batch: leave streams out"
+    if check_backend(name) != AUTO and streams > 1 and not ENGINES[name].streams:
+        return f"streams: '{name}' computes one call at a time; leave streams out, or give another backend"
+    return None
+
+
 def _unable(name: str, precision: Precision, device: torch.device) -> str | None:
     """Return why an engine, installed or not, cannot do what is asked."""
     engine = ENGINES[name]
@@ -171,6 +197,7 @@ def create_backend(
     threads: int | None = None,
     device: torch.device | str = "cpu",
     calibration: Calibration = None,
+    streams: int = 1,
 ) -> Backend:
     """Make a network ready to run.
 
@@ -178,17 +205,20 @@ def create_backend(
         model: the network, which is not changed.
         backend: ``"torch"``, ``"torch-compile"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
-        threads: on the CPU; PyTorch's number by default.
+        threads: on the CPU, in all; PyTorch's number by default.
         device: where to compute.
         calibration: RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1, that int8 chooses its ranges
             by: 50 or more, like those that will be seen
             (:func:`segmnv2.inference.calibration.calibration_pixels`).
+        streams: calls from different threads to compute at once on the CPU, each with its share of the threads. One
+            call alone is faster with 1, many with as many as threads.
 
     Raises:
-        ConfigError: the engine is unknown, is not installed, or lacks the precision or the device; or int8 has no
-            calibration.
+        ConfigError: the engine is unknown, is not installed, or lacks the precision or the device; int8 has no
+            calibration; or there cannot be so many streams.
     """
-    place = torch.device(device)
-    wanted = check_precision(precision)
-    count = check_threads(threads)
-    return ENGINES[choose_engine(backend, wanted, place)].build(model, wanted, count, place, calibration)
+    wanted, place = check_precision(precision), Place(torch.device(device), check_threads(threads), streams)
+    engine = choose_engine(backend, wanted, place.device)
+    if reason := refuse_streams(engine, check_streams(streams), place.device):
+        raise ConfigError(reason)
+    return ENGINES[engine].build(model, wanted, place, calibration)

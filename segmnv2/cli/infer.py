@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segmnv2.cli.infer_setup import Prepared, prepare_detector, prepare_segmenter
+from segmnv2.cli.infer_setup import Prepared, prepare_detector, prepare_segmenter, result_folders
 from segmnv2.cli.infer_video import infer_one_video, pick_video
 from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ScalesOption, ThreadsOption
 
@@ -83,6 +83,15 @@ def infer(
         int | None,
         typer.Option(help="Images to run at once: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
     ] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images to compute in threads of their own at once, on a CPU: as many as threads is fastest for many "
+            "images, 1 for few large ones.",
+            show_default="as many as threads and images; 1 with --batch or a canvas above 1025",
+        ),
+    ] = None,
     smooth: Annotated[
         float | None,
         typer.Option(help="Of a video: share of the frames before in a frame's labels, 0 to 1.", show_default="0"),
@@ -104,6 +113,7 @@ def infer(
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import refuse_options
     from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.media import list_images
     from segmnv2.inference.pipeline import check_batch
     from segmnv2.models.file import read_kind
 
@@ -120,6 +130,7 @@ def infer(
         "--threads": threads,
         "--calibration": calibration,
         "--batch": batch,
+        "--streams": streams,
         "--smooth": smooth,
     }
     count = 1 if batch is None else check_batch(batch)
@@ -128,23 +139,23 @@ def infer(
     if video is None:
         refuse_options(of_video, "images", "leave it out, or give one video or camera")
     else:
-        refuse_options({"--recursive": recursive}, "videos", "leave it out")
+        refuse_options({"--recursive": recursive, "--streams": streams}, "videos", "leave it out")
     weights = resolve_weights(weights, track=byte_progress)
-    prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
+    is_detector = read_kind(weights) == "detector"
+    prepare = prepare_detector if is_detector else prepare_segmenter
+    paths = [] if video else list_images(inputs, recursive=recursive, exclude=result_folders(out, is_detector))
     wanted = overlay if overlay is not None else video is None
-    prepared = prepare(weights, out, wanted, device, segmentation, {"--threshold": threshold})
+    prepared = prepare(weights, out, wanted, device, segmentation, {"--threshold": threshold}, len(paths))
     if video is not None:
         infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence, batch=count)
     else:
-        _infer_images(prepared, inputs, recursive, out, count)
+        _infer_images(prepared, paths, out, count)
 
 
-def _infer_images(prepared: Prepared, inputs: list[str], recursive: bool, out: Path, batch: int) -> None:
+def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int) -> None:
     from segmnv2.cli.progress import image_progress
     from segmnv2.inference.files import infer_files
-    from segmnv2.inference.media import list_images
 
-    paths = list_images(inputs, recursive=recursive, exclude=prepared.subfolders)
     with image_progress(len(paths)) as advance:
 
         def on_done(path: Path, failure: str | None) -> None:
@@ -152,7 +163,7 @@ def _infer_images(prepared: Prepared, inputs: list[str], recursive: bool, out: P
                 print(f"error: {failure}", file=sys.stderr)
             advance()
 
-        report = infer_files(prepared.predictor, paths, prepared.write, on_done, batch=batch)
+        report = infer_files(prepared.predictor, paths, prepared.write, on_done, batch=batch, streams=prepared.streams)
     typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}")
     if report.failed:
         raise typer.Exit(2)

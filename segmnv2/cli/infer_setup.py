@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import PIL.Image
+
+    from segmnv2.inference.canvas import Size
 
 
 @dataclass(frozen=True)
@@ -19,19 +22,27 @@ class Prepared:
         predictor: prepares and predicts.
         write: writes a prediction's files under a name.
         draw: makes a picture of a prediction, of the image's size.
-        subfolders: of the results.
         engine: what runs the network, if that could be chosen.
+        streams: images that it computes at once.
     """
 
     predictor: Any
     write: Callable[[Any, str], list[Path]]
     draw: Callable[[Any], PIL.Image.Image]
-    subfolders: list[Path]
     engine: str = ""
+    streams: int = 1
+
+
+def result_folders(out: Path, is_detector: bool) -> list[Path]:
+    """Return the folders that the results of images are written to."""
+    from segmnv2.detection.predictor import BoxFolder
+    from segmnv2.inference.files import ResultFolder
+
+    return BoxFolder(out).subfolders if is_detector else ResultFolder(out).subfolders
 
 
 def prepare_segmenter(
-    weights: Path, out: Path, overlay: bool, device: str, options: dict[str, Any], others: dict[str, Any]
+    weights: Path, out: Path, overlay: bool, device: str, options: dict[str, Any], others: dict[str, Any], images: int
 ) -> Prepared:
     """Make a segmentation network ready.
 
@@ -42,6 +53,7 @@ def prepare_segmenter(
         device: where to compute.
         options: those of segmentation.
         others: those of detectors, which are refused.
+        images: how many are to come; 0 for a video.
 
     Raises:
         ConfigError: an option is not possible.
@@ -72,19 +84,37 @@ def prepare_segmenter(
         precision=options["--precision"] or "float32",
         threads=options["--threads"],
         calibration=options["--calibration"],
+        streams=_choose_streams(options, images, size, scales, device),
     )
     smooth = options["--smooth"]
     return Prepared(
         predictor if smooth is None else VideoPredictor(predictor, Smoother(smooth)),
         results.write,
         lambda prediction: prediction.overlay(opacity, legend=False),
-        results.subfolders,
         f" ({predictor.backend})",
+        predictor.streams,
     )
 
 
+def _choose_streams(
+    options: dict[str, Any], images: int, size: Size, scales: bool | Sequence[float], device: str
+) -> int:
+    from segmnv2.backends.base import check_threads
+    from segmnv2.inference.multi_scale import choose_scales
+    from segmnv2.inference.predictor import check_device
+    from segmnv2.inference.streams import choose_streams
+
+    if options["--streams"] is not None:
+        return int(options["--streams"])
+    if options["--batch"] not in (None, 1):
+        return 1
+    side = math.inf if size == "native" else size * max(choose_scales(scales))
+    threads = check_threads(options["--threads"])
+    return choose_streams(images, threads, side, options["--backend"] or "torch", check_device(device))
+
+
 def prepare_detector(
-    weights: Path, out: Path, overlay: bool, device: str, others: dict[str, Any], options: dict[str, Any]
+    weights: Path, out: Path, overlay: bool, device: str, others: dict[str, Any], options: dict[str, Any], _images: int
 ) -> Prepared:
     """Make a detector ready; arguments and errors as for a segmentation network, whose options are refused."""
     from segmnv2.cli.options import refuse_options
@@ -94,4 +124,4 @@ def prepare_detector(
     threshold = THRESHOLD if options["--threshold"] is None else options["--threshold"]
     results = BoxFolder(out, overlay)
     predictor = BoxPredictor.load(weights, threshold=threshold, device=device)
-    return Prepared(predictor, results.write, lambda prediction: prediction.overlay(), results.subfolders)
+    return Prepared(predictor, results.write, lambda prediction: prediction.overlay())

@@ -16,16 +16,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
 
 from segmnv2.atomic import atomic_path
+from segmnv2.backends.base import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
 from segmnv2.inference.pipeline import ManyPredictor, check_batch, run_pipeline
 from segmnv2.inference.prediction import Prediction
+from segmnv2.inference.streams import run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 JPEG_LONGEST_SIDE = 65500
@@ -117,26 +120,30 @@ def infer_files(
     on_done: Callable[[Path, str | None], None] = lambda path, failure: None,
     *,
     batch: int = 1,
+    streams: int = 1,
 ) -> InferenceReport:
     """Predict for every image, reading the next ones and writing the last ones meanwhile.
 
     Files and reports are those of one image after another, in the order of ``paths``. An image that cannot be read
-    is reported and the rest goes on. :func:`segmnv2.inference.pipeline.most_held` says how many are in memory at most.
+    is reported and the rest goes on. At most ``streams * batch`` images are in memory, with one stream
+    :func:`segmnv2.inference.pipeline.most_held`.
 
     Args:
         predictor: the model.
         paths: image files.
         write: writes a prediction's files under a name and returns their paths, as :meth:`ResultFolder.write`; called
-            in another thread.
+            in other threads.
         on_done: called after each image with its path and the reason if it failed.
         batch: images to run at once.
+        streams: threads that each take images from their files to their results; those of a predictor with as many.
 
     Raises:
-        ConfigError: the results cannot be written, or ``batch`` is not a positive integer. What was written before
-            stays.
+        ConfigError: the results cannot be written, or ``batch`` or ``streams`` is not a positive integer. What was
+            written before stays.
     """
     report = InferenceReport()
-    outcomes = run_pipeline(
+    run = partial(run_streams, streams=streams) if check_streams(streams) > 1 else run_pipeline
+    outcomes = run(
         zip(paths, output_names(paths), strict=True),
         lambda item: predictor.prepare(item[0]),
         predictor.predict,

@@ -172,7 +172,7 @@ def _compute_in_order(
         group, ended = _take(ahead, batch)
         if not ended:
             draw()
-        return _compute(group, compute), ended
+        return compute_group(group, compute), ended
 
     with _threads(readers, "read") as reading:
         draw()
@@ -208,7 +208,7 @@ def _take(ahead: deque[tuple[Item, Future[Read]]], batch: int) -> tuple[list[tup
     return group, False
 
 
-def _compute(
+def compute_group(
     group: Sequence[tuple[Item, Read | MediaError]], compute: Callable[[Sequence[Read]], Sequence[Made]]
 ) -> list[tuple[Item, Made | MediaError]]:
     """Compute what could be read; if the whole cannot be computed, each alone, so that one failure is one item's."""

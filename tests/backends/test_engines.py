@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
+from segmnv2.backends import openvino
 from segmnv2.backends.selection import ENGINES, create_backend
 from segmnv2.inference.scores import predict_labels
+from tests.stream_engines import STREAMING, build_engines
 
 RUNNABLE = [
     (name, precision)
@@ -55,6 +59,37 @@ def test_an_answer_stays_when_the_next_is_asked_for(engines, name, precision):
     kept = first.clone()
     backend.raw_logits(torch.full((1, 3, 33, 33), 200.0))
     assert torch.equal(first, kept)
+
+
+@pytest.fixture
+def keep_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_threads_that_call_at_once_get_the_logits_of_calls_in_turn(model, pictures, name, keep_threads):
+    single, many = build_engines(model, name, (1, 4))
+    torch.set_num_threads(1)
+    images = [pictures((1, 3, 17 + 16 * (seed % 3), 65), seed=seed) for seed in range(36)]
+    expected = [single.raw_logits(image) for image in images]
+    for backend in (single, many):
+        with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            found = list(pool.map(backend.raw_logits, images))
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_size_that_is_thrown_out_while_it_is_used_does_no_harm(engines, pictures, monkeypatch):
+    backend = engines("openvino", "float32")
+    monkeypatch.setattr(openvino, "KEPT_SHAPES", 1)
+    backend._compiled.clear()
+    images = [pictures((1, 3, 17 + 16 * (seed % 2), 33), seed=seed) for seed in range(8)]
+    expected = [backend.raw_logits(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(backend.raw_logits, images))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert len(backend._compiled) == 1
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

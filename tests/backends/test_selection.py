@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segmnv2.backends import selection
-from segmnv2.backends.selection import ENGINES, choose_engine, create_backend
+from segmnv2.backends.selection import ENGINES, choose_engine, create_backend, refuse_streams
 from segmnv2.errors import ConfigError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -60,6 +60,7 @@ def test_what_an_engine_cannot_do_is_refused(arguments, message):
     [
         ({"precision": "fp32"}, "precision: 'fp32' is not known; give one of float32"),
         ({"threads": 0}, "threads: 0 is not a positive integer"),
+        *(({"streams": streams}, f"streams: {streams} is not a positive integer") for streams in (0, -1, 1.5, True)),
     ],
 )
 def test_bad_options_are_refused(model, options, message):
@@ -81,5 +82,27 @@ def test_int8_names_the_package_that_it_needs(monkeypatch):
     assert choose_engine("openvino", "float32", CPU) == "openvino"
 
 
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [
+        ("torch-compile", CPU, "streams: 'torch-compile' computes one call at a time"),
+        ("torch", torch.device("cuda"), "streams: 2 on cuda; a GPU runs several images at once as a batch"),
+        ("auto", torch.device("cuda:1"), "streams: 2 on cuda:1"),
+    ],
+)
+def test_streams_are_refused_where_there_are_none(name, device, message):
+    assert refuse_streams(name, 1, device) is None
+    assert message in refuse_streams(name, 2, device)
+    assert refuse_streams("auto", 2, CPU) is None
+
+
+def test_the_compiled_network_takes_no_streams(model):
+    with pytest.raises(ConfigError, match="streams: 'torch-compile'"):
+        create_backend(model, "torch-compile", streams=2)
+
+
 def test_an_engine_says_what_it_is(model):
     assert str(create_backend(model, "torch", threads=1)) == "torch float32, 1 thread"
+    threads = torch.get_num_threads()
+    assert str(create_backend(model, "torch", threads=3, streams=2)) == "torch float32, 3 threads in 2 streams"
+    torch.set_num_threads(threads)

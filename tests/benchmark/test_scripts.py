@@ -118,10 +118,10 @@ def test_folders_are_labelled_in_all_ways_on_the_same_files(
     load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "table.json"
-    words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1"]
+    words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1", "--streams", "2"]
     assert load("folder_throughput").main([*words, "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
-    assert [row["name"] for row in rows] == ["one by one", "pipelined", "transformers"]
+    assert [row["name"] for row in rows] == ["one by one", "pipelined", "2 streams", "transformers"]
     assert "times as fast as one by one" in capsys.readouterr().out
 
 
@@ -130,6 +130,7 @@ def test_folders_are_labelled_in_all_ways_on_the_same_files(
     [
         ("folder_throughput", ["--count", "0"], "--count 0"),
         ("folder_throughput", ["--batches", "0"], "batch: 0"),
+        ("folder_throughput", ["--streams", "0"], "streams: 0"),
         ("folder_throughput", ["--images", "nowhere"], "nowhere"),
         ("folder_throughput", ["--weights", "nowhere"], "nowhere"),
         ("training_step", ["--steps", "0"], "--steps 0"),

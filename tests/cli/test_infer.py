@@ -58,6 +58,26 @@ def test_every_option_is_understood(infer, photos, tmp_path):
     assert written(tmp_path / "out") == [f"{kind}/{name}" for kind in ("confidence", "masks") for name in names]
 
 
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
+    yield ("--threads", "2")
+    torch.set_num_threads(threads)
+
+
+def test_many_images_are_computed_in_streams_and_their_files_are_the_same(infer, photos, tmp_path, capsys, two_threads):
+    def engine(*options: str, images: Path = photos) -> str:
+        assert infer(images, *options, *two_threads, out=tmp_path / "_".join(["out", *options])) == 0
+        return capsys.readouterr().out.rpartition("(")[2].strip(")\n")
+
+    assert engine() == engine("--streams", "2") == "torch float32, 2 threads in 2 streams"
+    for options in (("--streams", "1"), ("--size", "native"), ("--size", "1026"), ("--batch", "2")):
+        assert engine(*options) == "torch float32, 2 threads"
+    assert engine("--scales", "1", images=photos / "a.jpg") == "torch float32, 2 threads"
+    masks = [(tmp_path / folder / "masks" / "a.png").read_bytes() for folder in ("out", "out_--streams_2")]
+    assert masks[0] == masks[1]
+
+
 def test_broken_files_are_reported_the_rest_is_written_and_the_code_is_2(infer, photos, tmp_path, capsys):
     (photos / "broken.jpg").write_text("plain text")
     (photos / "empty.png").touch()
@@ -96,6 +116,8 @@ def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, ph
         (["--scales", "1,0"], "--scales '1,0'"),
         (["--scales", "1", "--multi-scale"], "--scales 1: --multi-scale means (0.5,"),
         (["--batch", "0"], "batch: 0"),
+        (["--streams", "0"], "streams: 0 is not a positive integer"),
+        (["--streams", "2", "--backend", "torch-compile"], "streams: 'torch-compile' computes one call at a time"),
         (["--precision", "int8"], "precision: 'torch' does not compute int8"),
         (["--precision", "int8", "--backend", "auto"], "precision: 'int8' needs images"),
         (["--precision", "int8", "--backend", "auto", "--calibration", "gone"], "gone: is no folder"),

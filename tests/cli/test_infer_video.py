@@ -158,6 +158,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
         (["clip.mp4", "--seconds", "inf"], "o.mp4", "seconds: inf is not a time above 0"),
         (["clip.mp4"], "clip.mp4", "clip.mp4: is the video that is read, and would be lost"),
         (["clip.mp4", "--recursive"], "o", "--recursive: videos have no such option"),
+        (["clip.mp4", "--streams", "2"], "o", "--streams: videos have no such option"),
         (["clip.mp4", "--confidence"], "o.mp4", "--confidence: videos of overlays have no such option"),
         (["clip.mp4", "--no-overlay"], "o.mp4", "--no-overlay: videos of overlays have no such option"),
         (["photo.jpg", "--smooth", "0.5", "--frames", "2"], "o", "--smooth, --frames: images have no such option"),
