@@ -78,7 +78,7 @@ class CellLabels(nn.Module):
         index = mixed.reshape(-1).nonzero()[:, 0]
         corner = index + index // columns  # on the grid, whose rows are longer by one
         corners = torch.stack([grid[corner + step] for step in (0, 1, columns + 1, columns + 2)], dim=2)
-        cells = first.reshape(-1, 1).repeat(1, stride * stride)
+        cells = first.reshape(-1, 1).expand(-1, stride * stride).clone()
         cells[index] = best_class(corners @ self.weights)
         pixels = cells.reshape(rows, columns, stride, stride).permute(0, 2, 1, 3)
         return pixels.reshape(rows * stride, columns * stride)[None, :height, :width]
