@@ -19,10 +19,13 @@ from PIL import Image
 
 import segmnv2
 from segmnv2.detection import create_detector, save_detector
+from segmnv2.export.formats import FORMATS
+from segmnv2.export.metadata import describe_export
 from segmnv2.hub.cache import Entry, cache_folder
 from segmnv2.models.file import save_backbone
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from tests.coco_files import CATEGORIES, write_coco_boxes
+from tests.export.shallow import shallow_model
 from tests.inference.clips import pictures, write_clip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -78,6 +81,17 @@ def video_page() -> dict[str, Any]:
     return {}
 
 
+def export_page() -> dict[str, Any]:
+    segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2", width=0.35))
+    Path("photos").mkdir()
+    for path in ("photo.jpg", "photos/a.jpg", "photos/b.jpg"):
+        Image.new("RGB", (90, 60), (90, 120, 30)).save(path)
+    model = shallow_model()
+    for form in ("onnx", "openvino", "torch"):
+        FORMATS[form].write(model, Path(f"voc{FORMATS[form].suffix}"), describe_export(model, form), None)
+    return {}
+
+
 def hub_page() -> dict[str, Any]:
     model = segmnv2.create_model("deeplabv3_mobilenet_v2")
     keep("voc_mobilenet_v2", segmnv2.save_model("m.safetensors", model))
@@ -106,6 +120,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "docs/backbone.md": (backbone_page, 8),
     "docs/classification.md": (classification_page, 1),
     "docs/detection.md": (detection_page, 4),
+    "docs/export.md": (export_page, 5),
     "docs/hub.md": (hub_page, 2),
     "docs/planning.md": (planning_page, 1),
     "docs/video.md": (video_page, 2),
