@@ -81,6 +81,16 @@ def video_page() -> dict[str, Any]:
     return {}
 
 
+def mobile_page() -> dict[str, Any]:
+    for package in ("ai_edge_litert", "executorch"):
+        pytest.importorskip(package)
+    model = shallow_model()
+    for form, name in (("litert", "voc.tflite"), ("executorch", "voc.pte")):
+        FORMATS[form].write(model, Path(name), describe_export(model, form, size=(513, 513)), None)
+    Image.new("RGB", (90, 60), (90, 120, 30)).save("photo.jpg")
+    return {}
+
+
 def export_page() -> dict[str, Any]:
     segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2", width=0.35))
     Path("photos").mkdir()
@@ -122,6 +132,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "docs/detection.md": (detection_page, 4),
     "docs/export.md": (export_page, 5),
     "docs/hub.md": (hub_page, 2),
+    "docs/mobile.md": (mobile_page, 3),
     "docs/planning.md": (planning_page, 1),
     "docs/video.md": (video_page, 2),
 }

@@ -42,8 +42,8 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], **parameters: Any) -> Any:
         )
 
 
-def calibration_arrays(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> list[np.ndarray]:
-    """Return calibration pixels as arrays.
+def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequence[Float[Tensor, "1 3 _ _"]]:
+    """Return calibration pixels if there are any.
 
     Raises:
         ConfigError: there are none.
@@ -53,7 +53,12 @@ def calibration_arrays(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> lis
             "precision: 'int8' needs images like those that will be seen, to choose its ranges; give a folder with 50 "
             "or more as calibration (--calibration DIR)"
         )
-    return [each.contiguous().cpu().numpy() for each in pixels]
+    return pixels
+
+
+def calibration_arrays(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> list[np.ndarray]:
+    """Return calibration pixels as arrays; errors as :func:`check_calibration`."""
+    return [each.contiguous().cpu().numpy() for each in check_calibration(pixels)]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segmnv2.backends.base import Backend, Precision
 from segmnv2.backends.int8 import calibration_arrays, quantize_graph
+from segmnv2.backends.int8_network import int8_network
 from segmnv2.backends.network import GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
@@ -105,10 +106,14 @@ class CompiledGraph:
         return logits
 
 
-def grid_model(model: Segmenter) -> openvino.Model:
+def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino.Model:
     """Return a network up to its logits at output stride as OpenVINO's model, for images of any size.
 
     Its input is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
+
+    Args:
+        model: the network.
+        network: what was made of it, in place of its plain copy.
     """
     import openvino
 
@@ -116,25 +121,28 @@ def grid_model(model: Segmenter) -> openvino.Model:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
         found: openvino.Model = openvino.convert_model(
-            GridNetwork(model),
+            network or GridNetwork(model),
             example_input=torch.zeros(1, 3, side, side),
             input=[openvino.PartialShape([-1, 3, -1, -1])],
         )
     return found
 
 
-def int8_model(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> openvino.Model:
+def int8_model(
+    model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None, fine_tune: int = 0
+) -> openvino.Model:
     """Return :func:`grid_model` with 8-bit weights and activations.
 
     Args:
         model: the network.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
+        fine_tune: steps of quantisation-aware fine-tuning on them; none by default.
 
     Raises:
-        ConfigError: there is no calibration.
+        ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
     """
     arrays = calibration_arrays(calibration)
-    return quantize_graph(grid_model(model), arrays)
+    return quantize_graph(grid_model(model, int8_network(model, calibration, fine_tune)), arrays)
 
 
 def take_channels_last(graph: openvino.Model) -> openvino.Model:

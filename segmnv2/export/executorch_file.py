@@ -112,7 +112,8 @@ def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    if portable_lib._threadpool_get_thread_count() != threads:
+    count = getattr(portable_lib, "_threadpool_get_thread_count", None)  # not in 1.0
+    if count is None or count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to give their number
     try:
         program = Runtime.get().load_program(path.read_bytes())

@@ -26,7 +26,6 @@ from segmnv2.models.segmenter import Segmenter
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
-ANNOTATION = "quantization_annotation"
 PREPARED_ON = 50
 """Images at most that channels are equalised and biases corrected on; ranges are those of all."""
 
@@ -115,13 +114,14 @@ def _is_convolution_for(node: object, reader: fx.Node) -> bool:
 def _round_once(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
     """Let a convolution and the clamp after it be one operation to the quantiser."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
     image, weight, *bias = convolution.args
     specs = {image: config.input_activation, weight: config.weight}
     specs |= dict.fromkeys(bias[:1], config.bias)
-    convolution.meta[ANNOTATION] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
+    convolution.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
     output = config.output_activation
-    clamp.meta[ANNOTATION] = QuantizationAnnotation(output_qspec=output, _annotated=True)
+    clamp.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=output, _annotated=True)
 
 
 def _export_any_size(network: nn.Module, stride: int) -> nn.Module:

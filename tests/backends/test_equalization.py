@@ -21,7 +21,7 @@ def test_the_function_on_the_calibration_images_stays(make_model, pictures, name
     images = [pictures((1, 3, 65, 65), seed=seed).double() for seed in range(2)]
     equal = equalize_channels(network, images)
     changed = [not torch.equal(*pair) for pair in zip(network.parameters(), equal.parameters(), strict=True)]
-    assert sum(changed) > len(changed) / 2
+    assert sum(changed) > len(changed) / 4
     for pixels in images:
         torch.testing.assert_close(equal(pixels), network(pixels))
 
@@ -40,32 +40,31 @@ def test_channels_that_a_depthwise_layer_reads_get_one_peak(model, pictures):
         torch.testing.assert_close(after[heard], torch.full_like(after[heard], 6.0), rtol=1e-3, atol=1e-3)
 
 
-def test_sums_and_means_share_their_channels_and_inputs_keep_theirs(model):
-    spaces = find_spaces(GridNetwork(model), torch.zeros(1, 3, 65, 65))
-    producers = [space.producers for space in spaces]
-    assert {"backbone.blocks.1.project.conv", "backbone.blocks.2.project.conv"} in producers
-    assert {"local", "pooled"} in producers
-    (last,) = (space for space in spaces if space.producers == {"backbone.blocks.16.project.conv"})
-    assert last.consumers == {"aspp.pointwise.conv", "aspp.image_pooling.conv"}
-    assert not any("backbone.stem.conv" in space.consumers or "logits" in space.producers for space in spaces)
+def test_only_what_convolutions_alone_read_may_be_scaled(model):
+    spaces = {space.producer: space for space in find_spaces(GridNetwork(model), torch.zeros(1, 3, 65, 65))}
+    assert spaces["backbone.stem.conv"].consumers == {"backbone.blocks.0.depthwise.conv"}
+    assert spaces["backbone.blocks.5.expand.conv"].ceiling == 6.0
+    assert spaces["aspp.pointwise.conv"].consumers == {"local"}
+    assert spaces["aspp.pointwise.conv"].ceiling == float("inf")
+    for summed in ("backbone.blocks.2.project.conv", "local", "backbone.blocks.16.project.conv", "logits"):
+        assert summed not in spaces
 
 
 class Odd(torch.nn.Module):
-    """What may not be scaled: a concatenation, a sigmoid, a sum after ReLU6, and grouped channels."""
+    """What may not be scaled: a concatenation, a sigmoid, a sum, a clamp not at 0, and grouped channels."""
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c, self.d = (torch.nn.Conv2d(4, 4, 1) for _ in range(4))
+        self.a, self.b, self.c, self.d, self.e = (torch.nn.Conv2d(4, 4, 1) for _ in range(5))
         self.grouped = torch.nn.Conv2d(4, 4, 1, groups=2)
         self.joined = torch.nn.Conv2d(8, 4, 1)
-        self.clamp = torch.nn.ReLU6()
 
     def forward(self, x):
         y = self.b(torch.sigmoid(self.a(x)))
-        y = self.clamp(self.c(y)) + self.d(y)
-        return self.joined(torch.cat([self.grouped(y), y], 1))
+        y = self.d(torch.nn.functional.hardtanh(self.c(y) + y))
+        z = self.grouped(torch.relu(self.e(y)))
+        return self.joined(torch.cat([z, y], 1))
 
 
 def test_what_may_not_be_scaled_is_left():
-    found = [(space.producers, space.consumers) for space in find_spaces(Odd(), torch.zeros(1, 4, 5, 5))]
-    assert found == [({"b"}, {"c", "d"})]
+    assert find_spaces(Odd(), torch.zeros(1, 4, 5, 5)) == []

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from segmnv2.backends import fine_tuning, pt2e
+from segmnv2.backends import fake_quantization, fine_tuning
 from segmnv2.backends.fine_tuning import distance, fine_tune_int8
 from segmnv2.backends.network import GridNetwork
 from segmnv2.errors import ConfigError
@@ -26,11 +26,11 @@ def images(pictures):
 
 def rounded(network, images):
     """The network as 8 bits compute it."""
-    pupil = pt2e.fake_quantized(network, images[0])
+    pupil = fake_quantization.fake_quantized(network, images[0])
     with torch.no_grad():
         for pixels in images:
             pupil(pixels)
-    pt2e.hold_ranges(pupil)
+    fake_quantization.hold_ranges(pupil)
     return pupil
 
 
@@ -41,7 +41,7 @@ def test_learning_brings_the_rounded_network_nearer_to_the_teacher(network, imag
     before = [parameter.clone() for parameter in network.parameters()]
     losses: list[float] = []
     report = lambda _, loss: losses.append(loss)  # noqa: E731
-    tuned = fine_tune_int8(network, images, steps=20, learning_rate=1e-4, report=report)
+    tuned = fine_tune_int8(network, images, steps=20, weights_rate=1e-4, report=report)
     assert len(losses) == 20
     assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
     teacher = [network(pixels) for pixels in images]
@@ -91,6 +91,6 @@ def test_no_steps_leave_the_weights_and_bad_ones_are_refused(network, images):
 
 
 def test_a_missing_torchao_is_named(network, images, monkeypatch):
-    monkeypatch.setattr(pt2e, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(fake_quantization, "PACKAGE", "no_such_package")
     with pytest.raises(ConfigError, match=r"needs no_such_package, not installed here; run: pip install"):
         fine_tune_int8(network, images, steps=1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from segmnv2.models.file import save_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
+from tests.export.shallow import shallow_model
 
 
 def picture(size: tuple[int, int], seed: int) -> torch.Tensor:
@@ -18,14 +20,11 @@ def picture(size: tuple[int, int], seed: int) -> torch.Tensor:
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True).clamp(0, 255).round()
 
 
-@pytest.fixture(scope="session")
-def seeing_model() -> Segmenter:
-    """A small network whose classes all have their turn, as after training, so that all layers count.
+def let_see(model: Segmenter) -> Segmenter:
+    """Give every class of a network of one's own its turn, as after training, so that all layers count.
 
     Its norms and logits are those of a batch. Its image-level feature would else outweigh the rest, and is damped.
     """
-    torch.manual_seed(0)
-    model = create_model("deeplabv3_mobilenet_v2", num_classes=5, width=0.35)
     pixels = torch.cat([picture((65, 97), seed) for seed in range(4)])
     head = model.head
     with torch.no_grad():
@@ -36,6 +35,17 @@ def seeing_model() -> Segmenter:
         head.logits.weight.mul_(2 / model.raw_logits(pixels).std((0, 2, 3))[:, None, None, None])
         head.logits.bias.sub_(model.raw_logits(pixels).mean((0, 2, 3)))
     return model
+
+
+@pytest.fixture(scope="session")
+def seeing_model() -> Segmenter:
+    torch.manual_seed(0)
+    return let_see(create_model("deeplabv3_mobilenet_v2", num_classes=5, width=0.35))
+
+
+@pytest.fixture(scope="session")
+def shallow_seeing_model() -> Segmenter:
+    return let_see(copy.deepcopy(shallow_model()))
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ OWN = ("onnx", "openvino", "torch")
 
 
 @pytest.fixture(scope="module")
-def model(seeing_model):
-    return seeing_model
+def model(shallow_seeing_model):
+    return shallow_seeing_model
 
 
 @pytest.fixture(scope="module")
