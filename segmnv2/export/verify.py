@@ -85,14 +85,14 @@ def verify_export(
     """
     if masks is not None and images is None:
         raise ConfigError("masks: given without images; give the folder of their images too")
+    pairs = None if images is None else list_pictures(images, masks, limit)
     export = open_export(path, threads)
     _check_same_classes(path, export, model)
     model.set_output_stride(export.metadata.output_stride)
     pictures: Iterable[Picture]
-    if images is None:
+    if pairs is None:
         pictures = draw_pictures(model, export.metadata)
     else:
-        pairs = list_pictures(images, masks, limit)
         pictures = (read_picture(*pair, export.metadata, model.labels) for pair in pairs)
     comparison = Comparison(export, model)
     with _torch_threads(threads):

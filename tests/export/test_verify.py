@@ -75,7 +75,6 @@ def test_a_file_that_is_not_the_network_is_not_left(weights, photos, tmp_path, m
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.pt2", "an older file")]
     export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, verify=False)
     assert "not compared" in (tmp_path / "a.pt2.md").read_text()
-    export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, images=photos[0], least_agreement=0)
 
 
 def test_masks_tell_miou_before_and_after(done, model, photos):
