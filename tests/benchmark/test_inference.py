@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -10,12 +9,10 @@ import torch
 from segmnv2.benchmark import inference, peers
 from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
 from segmnv2.benchmark.images import square_images
-from segmnv2.benchmark.inference import Choice, benchmark_inference, contenders, parse_engines, parse_peers
-from segmnv2.benchmark.table import write_tables
+from segmnv2.benchmark.inference import Choice, contenders, parse_engines, parse_peers
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.file import save_model
 
 CPU = torch.device("cpu")
 
@@ -93,17 +90,3 @@ def test_engines_and_peers_are_read_from_words():
     ]:
         with pytest.raises(ConfigError, match=message):
             read()
-
-
-@pytest.mark.slow
-def test_the_table_has_a_row_for_each_with_ratio_and_memory(images, tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_model(path, Setting().model())
-    choice = Choice([("torch", "float32")], ["transformers"])
-    table = benchmark_inference(images, Setting(str(path), size=65), choice, rounds=2)
-    assert [row.name for row in table.rows] == ["transformers", "segmnv2 torch float32"]
-    assert "times as fast as transformers; peak " in table.rows[1].note
-    write_tables(tmp_path / "tables.json", [table])
-    (read,) = json.loads((tmp_path / "tables.json").read_text())
-    assert len(read["rows"][0]["measurements"]) == 2
-    assert read["environment"]["output stride"] == 16

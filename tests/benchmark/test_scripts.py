@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +24,20 @@ def load(monkeypatch: pytest.MonkeyPatch) -> object:
     return load
 
 
+def run_alone(script: str, *words: str) -> str:
+    """Run a script as a user does, and return what it prints: its contenders are processes of this one no more."""
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_training_steps_are_compared_on_the_same_batches(
     load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--crop", "65", "--batch", "2", "--steps", "1", "--warm-up", "0", "--device", "cpu"]
     path = tmp_path / "table.json"
-    assert load("training_step").main([*words, "--json", str(path)]) == 0
-    out = capsys.readouterr().out
+    out = run_alone("training_step", *words, "--json", str(path))
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["segmnv2", "transformers", "smp"]
     for row in rows:
@@ -89,7 +97,7 @@ def test_int8_is_judged_on_images_that_it_was_not_chosen_on(
     assert [(row["part"], row["images"]) for row in report["accuracy"]] == [("chosen", 3), ("judged", 6)]
     for row in report["accuracy"]:
         assert row["change"]["low"] <= row["change"]["value"] <= row["change"]["high"]
-        assert 0 < row["agreement"] <= 1
+        assert 0 <= row["agreement"] <= 1  # of an untrained network anything may become
     assert report["speed"]["openvino"]["ratio"]["median"] > 0
     assert "| openvino | judged | 6 |" in capsys.readouterr().out
     parts = script.split(segmnv2.data.voc.VocSegmentation(tmp_path, "val"))
@@ -114,15 +122,13 @@ def test_every_set_of_scales_is_compared_with_all_of_them(
     assert "| torch float32 | six, flips |" in capsys.readouterr().out
 
 
-def test_folders_are_labelled_in_all_ways_on_the_same_files(
-    load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_are_labelled_in_all_ways_on_the_same_files(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1", "--streams", "2"]
-    assert load("folder_throughput").main([*words, "--json", str(path)]) == 0
+    out = run_alone("folder_throughput", *words, "--json", str(path))
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["one by one", "pipelined", "2 streams", "transformers"]
-    assert "times as fast as one by one" in capsys.readouterr().out
+    assert "times as fast as one by one" in out
 
 
 @pytest.mark.parametrize(
@@ -142,6 +148,11 @@ def test_folders_are_labelled_in_all_ways_on_the_same_files(
         ("multi_scale", ["--weights", "a", "--root", "b", "--engines", "tpu"], "backend: 'tpu' is not known"),
         ("int8_accuracy", ["--weights", "a", "--root", "b", "--rounds", "0"], "--rounds 0"),
         ("int8_accuracy", ["--weights", "a", "--root", "b", "--backends", "tpu"], "backend: 'tpu' is not known"),
+        (
+            "int8_accuracy",
+            ["--weights", "a", "--root", "b", "--plain", "--fine-tune", "2"],
+            "--plain, --fine-tune: give",
+        ),
     ],
 )
 def test_a_fault_is_one_message(
