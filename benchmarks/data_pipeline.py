@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import torch
+from script import show_table
 from torch.utils.data import DataLoader, Dataset
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
@@ -32,7 +33,6 @@ from segmnv2.data.sampler import StepSampler
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import PAD_VALUE, SCALES, TrainTransform
 from segmnv2.data.voc import VocSegmentation
-from segmnv2.errors import SegmnError
 from segmnv2.labels import IGNORE_INDEX
 
 WARM_UP = 2
@@ -44,20 +44,21 @@ PICTURES, PICTURE_SIZE = 64, (375, 500)
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison and print its table; 0, or 2 with one message when an argument is at fault."""
     options = parse(arguments)
-    try:
-        for name in ("crop", "batch", "batches"):
-            check_count(f"--{name}", getattr(options, name))
-        with tempfile.TemporaryDirectory() if options.root is None else nullcontext(options.root) as root:
-            if options.root is None:
-                write_pictures(Path(root))
-            table = compare(VocSegmentation(root, "train"), options)
-        if options.json is not None:
-            table.write_json(options.json)
-    except SegmnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(table.to_markdown())
-    return 0
+    return show_table(lambda: compare_pictures(options), options.json)
+
+
+def compare_pictures(options: argparse.Namespace) -> Table:
+    """Measure both on VOC's pictures, or on generated ones.
+
+    Raises:
+        SegmnError: an argument is not possible, or the data are missing.
+    """
+    for name in ("crop", "batch", "batches"):
+        check_count(f"--{name}", getattr(options, name))
+    with tempfile.TemporaryDirectory() if options.root is None else nullcontext(options.root) as root:
+        if options.root is None:
+            write_pictures(Path(root))
+        return compare(VocSegmentation(root, "train"), options)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

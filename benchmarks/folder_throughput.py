@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import PIL.Image
 import torch
+from script import show_table
 
 from segmnv2.backends.base import check_streams
 from segmnv2.backends.selection import create_backend
@@ -27,7 +28,7 @@ from segmnv2.benchmark.peers import copy_weights
 from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.table import Row, Table
 from segmnv2.data.shapes import Shapes
-from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.errors import ConfigError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.media import list_images
 from segmnv2.inference.pipeline import check_batch
@@ -45,15 +46,7 @@ SIDE = 513
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison and print its table; 0, or 2 with one message when an argument is at fault."""
     options = parse(arguments)
-    try:
-        table = compare(options)
-        if options.json is not None:
-            table.write_json(options.json)
-    except SegmnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(table.to_markdown())
-    return 0
+    return show_table(lambda: compare(options), options.json)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

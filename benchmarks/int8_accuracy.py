@@ -9,7 +9,6 @@ judge what was chosen. Images to calibrate on are of the train split, so they ar
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from script import write_values
 
-from segmnv2.atomic import atomic_path
 from segmnv2.backends.base import Backend, check_threads
 from segmnv2.backends.int8 import calibration_arrays, quantize_graph
 from segmnv2.backends.int8_network import int8_network
@@ -32,8 +31,9 @@ from segmnv2.benchmark.compare import Ratio, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import check_count
 from segmnv2.data.voc import VocSegmentation
-from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.errors import ConfigError
 from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import VOC_LABELS
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class
@@ -92,15 +92,7 @@ class Result:
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison and print its tables; 0, or 2 with one message when an argument is at fault."""
     options = parse(arguments)
-    try:
-        report = compare(options)
-        if options.json is not None:
-            with atomic_path(options.json) as partial:
-                partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    except SegmnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return write_values(lambda: compare(options), options.json)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -185,11 +177,8 @@ def quantize(
 
 def split(dataset: VocSegmentation, limit: int | None = None) -> dict[str, list[int]]:
     """Return the indices of both parts; with a limit, so many images in all, evenly over the list."""
-    rows = np.arange(len(dataset))
-    if limit is not None:
-        rows = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int))
-    chosen = np.arange(len(rows)) % EVERY == 0
-    return {"chosen": rows[chosen].tolist(), "judged": rows[~chosen].tolist()}
+    rows = spread_evenly(range(len(dataset)), limit)
+    return {"chosen": rows[::EVERY], "judged": [row for place, row in enumerate(rows) if place % EVERY]}
 
 
 def calibration(
@@ -197,8 +186,7 @@ def calibration(
 ) -> list[torch.Tensor]:
     """Return the train split's images as the network sees them, evenly over its list."""
     train = VocSegmentation(options.root, "train")
-    rows = np.unique(np.linspace(0, len(train) - 1, min(options.calibration, len(train))).round().astype(int))
-    pictures = [train[int(row)].image for row in rows]
+    pictures = [train[row].image for row in spread_evenly(range(len(train)), options.calibration)]
     return calibration_pixels(pictures, output_stride, size=options.size, scales=scales)
 
 

@@ -9,7 +9,6 @@ eager PyTorch with all six scales and flips, and the time of an image.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -19,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 from int8_accuracy import CLASSES, calibration
+from script import write_values
 
-from segmnv2.atomic import atomic_path
 from segmnv2.backends.base import check_threads
 from segmnv2.backends.selection import create_backend
 from segmnv2.benchmark.inference import parse_engines
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import check_count
 from segmnv2.data.voc import VocSegmentation
-from segmnv2.errors import SegmnError
+from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.multi_scale import SCALES, DenseModel
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import VOC_LABELS
@@ -76,16 +75,7 @@ class Result:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 0, or 2 with one message when an argument is at fault."""
     options = parse(arguments)
-    try:
-        results, environment = compare(options)
-        if options.json is not None:
-            with atomic_path(options.json) as partial:
-                values = {"rows": [asdict(result) for result in results], "environment": environment}
-                partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    except SegmnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return write_values(lambda: compare(options), options.json)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -103,8 +93,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def compare(options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
-    """Print the rows while they come, and return them with where they were measured.
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Print the rows while they come, and return them, with where they were measured, as JSON values.
 
     Raises:
         SegmnError: an argument is not possible, or files are missing.
@@ -114,7 +104,7 @@ def compare(options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
     engines = parse_engines(options.engines, torch.device("cpu"))
     model = load_model(options.weights, output_stride=options.output_stride).eval()
     val = VocSegmentation(options.root, "val")
-    rows = np.unique(np.linspace(0, len(val) - 1, min(options.images, len(val))).round().astype(int)).tolist()
+    rows = spread_evenly(range(len(val)), options.images)
     reference = [predict_labels(model, val[row].image, size=options.size, scales=SCALES, flip=True) for row in rows]
     print("| engine | scales | mIOU of seven classes | pixels as with all, % | s an image |\n|---|---|---:|---:|---:|")
     results = []
@@ -132,7 +122,7 @@ def compare(options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
         "images": len(rows),
     }
     print(f"\nMeasured with: {', '.join(f'{key} {value}' for key, value in environment.items())}.")
-    return results, environment
+    return {"rows": [asdict(result) for result in results], "environment": environment}
 
 
 def judge(

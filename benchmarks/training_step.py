@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from contenders import Ours, Peer, Smp, Transformers
+from script import show_table
 
 from segmnv2.benchmark.apart import apart
 from segmnv2.benchmark.compare import interleave, paired_ratio
@@ -28,7 +29,7 @@ from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.data.voc import VocSegmentation
 from segmnv2.engine.memory import keep_freed_memory
-from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.errors import ConfigError
 
 OURS = "segmnv2"
 MARKS = {"transformers": 1.8, "smp": 3.0}
@@ -41,15 +42,7 @@ DISTINCT = 8
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison and print its table; 0, or 2 with one message when an argument is at fault."""
     options = parse(arguments)
-    try:
-        table = compare(options)
-        if options.json is not None:
-            table.write_json(options.json)
-    except SegmnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(table.to_markdown())
-    return 0
+    return show_table(lambda: compare(options), options.json)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

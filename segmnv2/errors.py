@@ -25,3 +25,19 @@ class WeightsError(SegmnError):
 
 class MediaError(SegmnError):
     """An image to read is missing, damaged or not an image."""
+
+
+def check_positive_integer(name: str, value: object, remedy: str) -> int:
+    """Return ``value`` if it is an integer above 0.
+
+    Args:
+        name: of the option.
+        value: that was given.
+        remedy: what to give instead.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ConfigError(f"{name}: {value!r} is not a positive integer; {remedy}")

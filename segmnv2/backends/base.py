@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, check_positive_integer
 from segmnv2.models.segmenter import Segmenter
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
@@ -96,11 +96,8 @@ def check_threads(threads: object) -> int:
     Raises:
         ConfigError: it is not a positive integer.
     """
-    if threads is None:
-        return torch.get_num_threads()
-    if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
-        return threads
-    raise ConfigError(f"threads: {threads!r} is not a positive integer; leave it out for {torch.get_num_threads()}")
+    usual = torch.get_num_threads()
+    return usual if threads is None else check_positive_integer("threads", threads, f"leave it out for {usual}")
 
 
 def check_streams(streams: object) -> int:
@@ -109,6 +106,4 @@ def check_streams(streams: object) -> int:
     Raises:
         ConfigError: it is not a positive integer.
     """
-    if isinstance(streams, int) and not isinstance(streams, bool) and streams > 0:
-        return streams
-    raise ConfigError(f"streams: {streams!r} is not a positive integer; give 1, or as many as threads for many images")
+    return check_positive_integer("streams", streams, "give 1, or as many as threads for many images")

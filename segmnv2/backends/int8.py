@@ -7,17 +7,16 @@ layer alone, leaves more pixels with another label.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.errors import ConfigError
 
 
@@ -31,7 +30,7 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], **parameters: Any) -> Any:
     """
     import nncf
 
-    with _quiet():
+    with quiet_loggers("nncf"), redirect_stdout(sys.stderr):  # where its progress belongs
         return nncf.quantize(
             graph,
             nncf.Dataset(inputs),
@@ -59,19 +58,3 @@ def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequ
 def calibration_arrays(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> list[np.ndarray]:
     """Return calibration pixels as arrays; errors as :func:`check_calibration`."""
     return [each.contiguous().cpu().numpy() for each in check_calibration(pixels)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Send NNCF's progress to the error stream, and its advice nowhere."""
-    import nncf
-
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    nncf.set_log_level(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

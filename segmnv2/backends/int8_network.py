@@ -13,8 +13,8 @@ from segmnv2.backends.int8 import check_calibration
 from segmnv2.backends.network import GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
-EQUALIZED_ON = 50
-"""Images at most that peaks of channels are taken from."""
+PREPARED_ON = 50
+"""Images at most that a network is made ready on; ranges are those of all."""
 
 
 def int8_network(
@@ -31,5 +31,10 @@ def int8_network(
         ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
     """
     images = check_calibration(calibration)
-    network = equalize_channels(GridNetwork(model), images[:: -(-len(images) // EQUALIZED_ON)])
+    network = equalize_channels(GridNetwork(model), spread_images(images))
     return fine_tune_int8(network, images, steps=fine_tune) if fine_tune else network
+
+
+def spread_images(images: Sequence[Float[Tensor, "1 3 _ _"]]) -> Sequence[Float[Tensor, "1 3 _ _"]]:
+    """Return every n-th image, so that they are at most :data:`PREPARED_ON`."""
+    return images[:: -(-len(images) // PREPARED_ON)]

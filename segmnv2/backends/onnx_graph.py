@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from segmnv2.backends.quiet import quiet_loggers
 
 OPSET = 18
 
@@ -35,8 +34,7 @@ def onnx_bytes(
     examples = example if isinstance(example, tuple) else (example,)
     axes = (dynamic,) if isinstance(dynamic, Mapping) else dynamic
     shapes = None if axes is None else tuple(dict(each) for each in axes)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_exporter():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
+    with tempfile.TemporaryDirectory() as folder, quiet_loggers("torch.onnx", "onnxscript", "onnx_ir"):
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network,
@@ -51,17 +49,3 @@ def onnx_bytes(
             verbose=False,
         )
         return path.read_bytes()
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's advice on opset versions to itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import torch
 
+from segmnv2.backends.threads import torch_threads
 from segmnv2.config import Experiment
 
 MEGABYTE = 1e6
@@ -92,11 +93,10 @@ def peak_memory(device: torch.device) -> float | None:
 @contextmanager
 def one_core() -> Iterator[None]:
     """Let PyTorch and OpenCV compute on one core while the block runs, as they do in a reading process."""
-    torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+    before = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:
-        yield
+        with torch_threads(1):
+            yield
     finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(cv2_threads)
+        cv2.setNumThreads(before)

@@ -35,10 +35,13 @@ class Prepared:
 
 def result_folders(out: Path, is_detector: bool) -> list[Path]:
     """Return the folders that the results of images are written to."""
-    from segmnv2.detection.predictor import BoxFolder
+    if is_detector:
+        from segmnv2.detection.predictor import BoxFolder
+
+        return BoxFolder(out).subfolders
     from segmnv2.inference.files import ResultFolder
 
-    return BoxFolder(out).subfolders if is_detector else ResultFolder(out).subfolders
+    return ResultFolder(out).subfolders
 
 
 def prepare_segmenter(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -22,12 +21,13 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
 from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.quiet import quiet_logging
 from segmnv2.backends.selection import Calibration
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation
-from segmnv2.export.endings import interpolation_matrix
+from segmnv2.export.endings import grid_cells, interpolation_matrix
 from segmnv2.export.metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class _Whole(nn.Module):
         self.raw_logits = raw_logits
         stride = model.output_stride
         for name, side in zip(("rows", "columns"), size, strict=True):
-            cells = -(-(side - 1) // stride) + 1
-            self.register_buffer(name, interpolation_matrix(side, cells, stride))
+            self.register_buffer(name, interpolation_matrix(side, grid_cells(side, stride), stride))
 
     def forward(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 k i j"] | Int32[Tensor, "1 h w"]:
         logits: Tensor = self.network(self.preparation(image.permute(0, 2, 3, 1)))
@@ -150,8 +149,7 @@ def load_package(path: Path, *, run: bool) -> MLModel:
         try:
             return MLModel(str(path), skip_model_load=not run)
         except Exception as error:  # of many classes, from parsers and from Core ML
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"{path}: coremltools cannot read it ({reason}); export it again") from error
+            raise unreadable(path, "coremltools cannot read it", error) from error
 
 
 def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:
@@ -166,11 +164,5 @@ def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to itself what coremltools says of versions that it has not been tested with, and its progress bars."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    with quiet_logging(logging.ERROR), redirect_stderr(io.StringIO()):
+        yield

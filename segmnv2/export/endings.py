@@ -95,6 +95,11 @@ def best_class(logits: Float[Tensor, "n k p"]) -> UInt8[Tensor, "n p"]:
     return found.amin(1).to(torch.uint8)
 
 
+def grid_cells(side: int, stride: int) -> int:
+    """Return how many logits, ``stride`` pixels apart, an image of ``side`` pixels has along that side."""
+    return -(-(side - 1) // stride) + 1
+
+
 def interpolation_matrix(side: int, cells: int, stride: int) -> Float[Tensor, "side cells"]:
     """Return the share that each of ``cells`` values, ``stride`` pixels apart, has in each of ``side`` pixels.
 

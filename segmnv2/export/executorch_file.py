@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from segmnv2.backends.quiet import quiet_logging
 from segmnv2.backends.selection import Calibration
-from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_preparation
 from segmnv2.export.endings import RawLogits
 from segmnv2.export.metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.export.planes import PlaneLabels
-from segmnv2.export.xnnpack_int8 import build_network, quiet_exporter
+from segmnv2.export.xnnpack_int8 import build_network
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
         image: of the size that the program takes.
         metadata: what the program tells of itself.
     """
-    with quiet_exporter():
+    with quiet_logging():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
@@ -120,6 +120,5 @@ def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
         text = program.load_method(ENTRIES).execute([])[0] if ENTRIES in program.method_names else "{}"
         method = program.load_method(MAIN)
     except Exception as error:  # the runtime raises RuntimeError with a number
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path}: ExecuTorch cannot read it ({reason}); export it again") from error
+        raise unreadable(path, "ExecuTorch cannot read it", error) from error
     return ExecuTorchMethod(program, method, ExportMetadata.from_dict(json.loads(text), str(path)))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segmnv2.backends.base import Precision
 from segmnv2.backends.selection import INT8_PACKAGES, Calibration
@@ -65,84 +66,21 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def _write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
-    from segmnv2.export.onnx_file import write_onnx
+def _late(module: str, name: str) -> Callable[..., Any]:
+    """Return a function of this room whose module, and its packages, are imported when it is called."""
 
-    write_onnx(model, path, metadata, calibration)
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(f"segmnv2.export.{module}"), name)(*arguments)
 
-
-def _open_onnx(path: Path, threads: int) -> OpenedExport:
-    from segmnv2.export.onnx_file import open_onnx
-
-    return open_onnx(path, threads)
-
-
-def _write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
-    from segmnv2.export.openvino_file import write_openvino
-
-    write_openvino(model, path, metadata, calibration)
-
-
-def _open_openvino(path: Path, threads: int) -> OpenedExport:
-    from segmnv2.export.openvino_file import open_openvino
-
-    return open_openvino(path, threads)
-
-
-def _write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
-    from segmnv2.export.torch_file import write_torch
-
-    write_torch(model, path, metadata, calibration)
-
-
-def _open_torch(path: Path, threads: int) -> OpenedExport:
-    from segmnv2.export.torch_file import open_torch
-
-    return open_torch(path, threads)
-
-
-def _write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
-    from segmnv2.export.executorch_file import write_executorch
-
-    write_executorch(model, path, metadata, calibration)
-
-
-def _open_executorch(path: Path, threads: int) -> OpenedExport:
-    from segmnv2.export.executorch_file import open_executorch
-
-    return open_executorch(path, threads)
-
-
-def _write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
-    from segmnv2.export.litert_file import write_litert
-
-    write_litert(model, path, metadata, calibration)
-
-
-def _open_litert(path: Path, threads: int) -> OpenedExport:
-    from segmnv2.export.litert_file import open_litert
-
-    return open_litert(path, threads)
-
-
-def _write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration) -> None:
-    from segmnv2.export.coreml_file import write_coreml
-
-    write_coreml(model, path, metadata, calibration)
-
-
-def _open_coreml(path: Path, threads: int) -> OpenedExport:
-    from segmnv2.export.coreml_file import open_coreml
-
-    return open_coreml(path, threads)
+    return call
 
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
         "ONNX",
         ".onnx",
-        _write_onnx,
-        _open_onnx,
+        _late("onnx_file", "write_onnx"),
+        _late("onnx_file", "open_onnx"),
         precisions=("float32", "float16", "int8"),
         packages=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
@@ -150,8 +88,8 @@ FORMATS: dict[str, Format] = {
     "openvino": Format(
         "OpenVINO IR",
         ".xml",
-        _write_openvino,
-        _open_openvino,
+        _late("openvino_file", "write_openvino"),
+        _late("openvino_file", "open_openvino"),
         precisions=("float32", "float16", "bfloat16", "int8"),
         packages=("openvino",),
         extra="openvino",
@@ -160,15 +98,15 @@ FORMATS: dict[str, Format] = {
     "torch": Format(
         "torch.export",
         ".pt2",
-        _write_torch,
-        _open_torch,
+        _late("torch_file", "write_torch"),
+        _late("torch_file", "open_torch"),
         precisions=("float32", "bfloat16"),
     ),
     "executorch": Format(
         "ExecuTorch",
         ".pte",
-        _write_executorch,
-        _open_executorch,
+        _late("executorch_file", "write_executorch"),
+        _late("executorch_file", "open_executorch"),
         precisions=("float32", "int8"),
         packages=("executorch",),
         extra="executorch",
@@ -178,8 +116,8 @@ FORMATS: dict[str, Format] = {
     "litert": Format(
         "LiteRT",
         ".tflite",
-        _write_litert,
-        _open_litert,
+        _late("litert_file", "write_litert"),
+        _late("litert_file", "open_litert"),
         precisions=("float32", "float16", "int8"),
         packages=("ai_edge_litert", "flatbuffers"),
         extra="litert",
@@ -189,8 +127,8 @@ FORMATS: dict[str, Format] = {
     "coreml": Format(
         "Core ML",
         ".mlpackage",
-        _write_coreml,
-        _open_coreml,
+        _late("coreml_file", "write_coreml"),
+        _late("coreml_file", "open_coreml"),
         precisions=("float32", "float16"),
         packages=("coremltools",),
         extra="coreml",

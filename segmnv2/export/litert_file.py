@@ -17,9 +17,9 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.backends.selection import Calibration
-from segmnv2.errors import WeightsError
+from segmnv2.export.endings import grid_cells
 from segmnv2.export.metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.export.xnnpack_int8 import build_network
 from segmnv2.models.segmenter import Segmenter
 
@@ -52,7 +52,7 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration)
     stride, size = model.output_stride, metadata.size
-    sides = [-(-(side - 1) // stride) * stride + 1 for side in size]
+    sides = [(grid_cells(side, stride) - 1) * stride + 1 for side in size]
     program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()
     graph = LiteRtModel()
     image = graph.tensor((1, *size, 3), np.uint8, name=IMAGE)
@@ -142,8 +142,7 @@ def open_litert(path: Path, threads: int) -> LiteRtInterpreter:
         interpreter.allocate_tensors()
         text = read_entry(content, ENTRIES)
     except Exception as error:  # the runtime raises ValueError, and RuntimeError for operators it lacks
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path}: LiteRT cannot read it ({reason}); export it again") from error
+        raise unreadable(path, "LiteRT cannot read it", error) from error
     return LiteRtInterpreter(interpreter, ExportMetadata.from_dict(json.loads(text), str(path)))
 
 

@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from segmnv2.backends.onnx_graph import onnx_bytes
 from segmnv2.backends.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
 from segmnv2.backends.selection import Calibration
-from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import build_ending, build_preparation
+from segmnv2.export.endings import grid_cells
 from segmnv2.export.metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
     before = onnx_bytes(build_preparation(model), image, inputs=[IMAGE], outputs=[INPUT], dynamic=axes)
     graph = _connect(load_from_string(before), network, INPUT)
     if metadata.output == "labels":
-        rows, columns = (-(-(side - 1) // model.output_stride) + 1 for side in (height, width))
+        rows, columns = (grid_cells(side, model.output_stride) for side in (height, width))
         logits = torch.zeros(1, model.num_classes, rows, columns)
         after = onnx_bytes(
             build_ending(model, cells=True),
@@ -123,7 +123,7 @@ def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata)
         shape = [1, *(metadata.size or IMAGE_AXES.values())]
         graph.graph.output.append(helper.make_tensor_value_info(LABELS, TensorProto.UINT8, shape))
     else:
-        sides = metadata.size and [-(-(side - 1) // model.output_stride) + 1 for side in metadata.size]
+        sides = metadata.size and [grid_cells(side, model.output_stride) for side in metadata.size]
         shape = [1, model.num_classes, *(sides or GRID_AXES.values())]
         graph.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
 
@@ -172,7 +172,6 @@ def open_onnx(path: Path, threads: int) -> OnnxSession:
     try:
         session = open_session(path.read_bytes(), threads)
     except Exception as error:  # ONNX Runtime's classes of error derive from nothing narrower
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path}: ONNX Runtime cannot read it ({reason}); export it again") from error
+        raise unreadable(path, "ONNX Runtime cannot read it", error) from error
     entries = session.get_modelmeta().custom_metadata_map
     return OnnxSession(session, ExportMetadata.from_entries(entries, str(path)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from segmnv2.errors import MediaError
+from segmnv2.errors import MediaError, WeightsError
 from segmnv2.export.metadata import ExportMetadata
 
 
@@ -44,3 +45,15 @@ class OpenedExport(ABC):
     @abstractmethod
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
         """Run the file on a batch of one image; the result has an axis for the batch too, and stays as it is."""
+
+
+def unreadable(path: Path, what: str, error: Exception) -> WeightsError:
+    """Return the error of a file that a runtime refuses.
+
+    Args:
+        path: the file.
+        what: happened, as "ONNX Runtime cannot read it".
+        error: the runtime's own, of which a line is told.
+    """
+    reason = " ".join(str(error).split())[:200]
+    return WeightsError(f"{path}: {what} ({reason}); export it again")

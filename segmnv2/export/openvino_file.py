@@ -13,10 +13,9 @@ from torch import nn
 
 from segmnv2.backends.openvino import HINTS, grid_model, int8_model
 from segmnv2.backends.selection import Calibration
-from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -133,8 +132,7 @@ def open_openvino(path: Path, threads: int) -> OpenVinoRequest:
     try:
         model = core.read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError, and what its parser raises
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path}: OpenVINO cannot read it ({reason}); export it again") from error
+        raise unreadable(path, "OpenVINO cannot read it", error) from error
     entries = model.get_rt_info([SECTION]).value if model.has_rt_info([SECTION]) else {}
     metadata = ExportMetadata.from_entries({key: _text(value) for key, value in entries.items()}, str(path))
     settings = {

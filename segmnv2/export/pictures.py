@@ -15,7 +15,7 @@ from segmnv2.data.mask_file import read_mask
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.probes import draw_probe
-from segmnv2.inference.media import list_images
+from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
 
@@ -76,9 +76,7 @@ def list_pictures(
         pairs = [(path, mask) for path, mask in pairs if mask is not None and mask.is_file()]
         if not pairs:
             raise DatasetError(f"{masks}: holds no NAME.png for any image of {folder}; give the masks' folder")
-    if limit is None or limit >= len(pairs):
-        return pairs
-    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, limit).round().astype(int)]
+    return spread_evenly(pairs, limit)
 
 
 def read_picture(path: Path, mask: Path | None, metadata: ExportMetadata, labels: LabelSet) -> Picture:

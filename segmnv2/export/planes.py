@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.export.endings import interpolation_matrix
+from segmnv2.export.endings import grid_cells, interpolation_matrix
 
 GAIN = 2.0**60
 """Factor of the logits, exact in float32, that makes every difference between two of them larger than any class id."""
@@ -53,7 +53,7 @@ class PlaneLabels(nn.Module):
 
 def _interpolation(side: int, stride: int) -> nn.Linear:
     """Return the interpolation of one axis with ``side`` pixels."""
-    cells = -(-(side - 1) // stride) + 1
+    cells = grid_cells(side, stride)
     layer = nn.Linear(cells, side, bias=False).requires_grad_(False)
     layer.weight.copy_(interpolation_matrix(side, cells, stride))
     return layer

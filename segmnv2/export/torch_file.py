@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +15,18 @@ from jaxtyping import UInt8
 
 from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.pytorch import DTYPES, convert_layers
+from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.backends.selection import Calibration
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 ENTRY = "segmnv2.json"
 """Name of the archive's extra file that holds the metadata."""
+
+LOGGER = "torch.export"
 
 TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 """Variable of the environment that ``torch.load`` obeys whatever its caller wants."""
@@ -49,7 +50,7 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
     # Named axes would be refused: the sizes of the ending's tensors are proven at run time only.
     any_size = {1: torch.export.Dim.DYNAMIC(min=2), 2: torch.export.Dim.DYNAMIC(min=2)}
     example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    with _quiet():
+    with quiet_loggers(LOGGER):
         program = torch.export.export(
             whole,
             (example,),
@@ -87,13 +88,10 @@ def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
     """
     extra = {ENTRY: ""}
     try:
-        with _quiet(), _no_pickles():
+        with quiet_loggers(LOGGER), _no_pickles():
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:  # torch has no class for what may be wrong with an archive
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{path}: cannot be read as a program of torch.export ({reason}); export it again"
-        ) from error
+        raise unreadable(path, "cannot be read as a program of torch.export", error) from error
     try:
         values = json.loads(extra[ENTRY] or "{}")
     except ValueError as error:
@@ -112,17 +110,3 @@ def _no_pickles() -> Iterator[None]:
         os.environ.pop(TENSORS_ONLY)
         if before is not None:
             os.environ[TENSORS_ONLY] = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's advice on its archives to itself."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.backends.base import Precision
+from segmnv2.backends.threads import torch_threads
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.formats import export_files, find_format, recognise_format
 from segmnv2.export.opened import OpenedExport
@@ -95,7 +95,7 @@ def verify_export(
     else:
         pictures = (read_picture(*pair, export.metadata, model.labels) for pair in pairs)
     comparison = Comparison(export, model)
-    with _torch_threads(threads):
+    with torch_threads(threads):
         for picture in pictures:
             comparison.add(picture)
             on_image()
@@ -220,17 +220,6 @@ def check_least(least: float | None) -> float | None:
     if least is not None and not 0 <= least <= 1:
         raise ConfigError(f"least agreement: {least} is no share of pixels; give a number from 0 to 1, as 0.98")
     return least
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_same_classes(path: str | Path, export: OpenedExport, model: Segmenter) -> None:

@@ -7,28 +7,22 @@ the activation after it are rounded once. Before, channels are equalised across 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from segmnv2.backends.base import Precision
-from segmnv2.backends.equalization import equalize_channels
 from segmnv2.backends.int8 import calibration_arrays
+from segmnv2.backends.int8_network import int8_network, spread_images
 from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.quiet import quiet_logging
 from segmnv2.backends.selection import Calibration
 from segmnv2.export.bias_correction import correct_biases
 from segmnv2.models.segmenter import Segmenter
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
-PREPARED_ON = 50
-"""Images at most that channels are equalised and biases corrected on; ranges are those of all."""
-
 EPSILON = 2**-12
 """Smallest scale, as in ExecuTorch's configuration."""
 
@@ -46,17 +40,16 @@ def build_network(model: Segmenter, precision: Precision, calibration: Calibrati
     Raises:
         ConfigError: int8 without calibration.
     """
-    network = GridNetwork(model)
     if precision == "int8":
-        return quantize_network(network, model.output_stride, calibration)
-    return network.to(memory_format=torch.contiguous_format)
+        return quantize_network(int8_network(model, calibration), model.output_stride, calibration)
+    return GridNetwork(model).to(memory_format=torch.contiguous_format)
 
 
 def quantize_network(network: GridNetwork, output_stride: int, calibration: Calibration) -> nn.Module:
     """Return a graph of a network whose operations stand between conversions to levels and back.
 
     Args:
-        network: from pixels to logits, norms folded.
+        network: from pixels to logits, by :func:`segmnv2.backends.int8_network.int8_network`.
         output_stride: of the network.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, to choose the ranges by.
 
@@ -64,9 +57,8 @@ def quantize_network(network: GridNetwork, output_stride: int, calibration: Cali
         ConfigError: there is no calibration.
     """
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
-    some = pixels[:: -(-len(pixels) // PREPARED_ON)]
-    prepared = correct_biases(equalize_channels(network, some), some).to(memory_format=torch.contiguous_format)
-    with quiet_exporter():  # imports have advice, too
+    prepared = correct_biases(network, spread_images(pixels)).to(memory_format=torch.contiguous_format)
+    with quiet_logging():  # imports have advice, too
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
             XNNPACKQuantizer,
             get_symmetric_quantization_config,
@@ -86,7 +78,7 @@ def quantize_network(network: GridNetwork, output_stride: int, calibration: Cali
             annotated: fx.GraphModule = super().annotate(model)
             return annotated
 
-    with quiet_exporter():
+    with quiet_logging():
         observed = prepare_pt2e(_export_any_size(prepared, output_stride), Quantizer().set_global(config))
         for each in pixels:
             observed(each)
@@ -129,16 +121,3 @@ def _export_any_size(network: nn.Module, stride: int) -> nn.Module:
     axes = {axis: stride * torch.export.Dim(name, min=1) + 1 for axis, name in ((2, "rows"), (3, "columns"))}
     example = torch.zeros(1, 3, 5 * stride + 1, 7 * stride + 1)
     return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False).module()
-
-
-@contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Keep the advice of torch's and ExecuTorch's exporters to themselves."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from segmnv2.inference.canvas import Canvas
-from segmnv2.inference.multi_scale import DenseModel, run_passes
+from segmnv2.inference.multi_scale import DenseModel, ModelPass, locate_logits, run_passes
 from segmnv2.inference.scores import Scores
-
-
-@dataclass
-class _Answered:
-    """A model that has been asked already: its logits for one image of a batch.
-
-    Attributes:
-        logits: that it returns.
-        output_stride: of the model.
-        device: of the model.
-        training: of the model.
-    """
-
-    logits: Float[Tensor, "1 k i j"]
-    output_stride: int
-    device: torch.device
-    training: bool
-
-    def raw_logits(self, pixels: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 k i j"]:
-        return self.logits
 
 
 def predict_batch(
@@ -55,11 +32,13 @@ def predict_batch(
     found: dict[int, Scores] = {}
     with torch.inference_mode():
         for group in _same_sizes(canvases):
-            single = len(group) == 1 or tuple(scales) != (1.0,) or flip or model.training
-            models = [model] * len(group) if single else _ask(model, [canvases[number] for number in group])
-            for number, answering in zip(group, models, strict=True):
-                canvas = canvases[number]
-                found[number] = Scores(run_passes(answering, canvas, scales, flip), canvas.image_size)
+            several = [canvases[number] for number in group]
+            if len(group) == 1 or tuple(scales) != (1.0,) or flip or model.training:
+                passes = [run_passes(model, canvas, scales, flip) for canvas in several]
+            else:
+                passes = [[each] for each in _run_together(model, several)]
+            for number, canvas, own in zip(group, several, passes, strict=True):
+                found[number] = Scores(own, canvas.image_size)
     return [found[number] for number in range(len(canvases))]
 
 
@@ -70,7 +49,11 @@ def _same_sizes(canvases: Sequence[Canvas]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _ask(model: DenseModel, canvases: Sequence[Canvas]) -> list[DenseModel]:
-    pixels = torch.cat([canvas.pixels for canvas in canvases]).to(model.device)
-    logits = model.raw_logits(pixels)
-    return [_Answered(part, model.output_stride, model.device, model.training) for part in torch.split(logits, 1)]
+def _run_together(model: DenseModel, canvases: Sequence[Canvas]) -> list[ModelPass]:
+    """Return a pass of each of several canvases of one size, run as one batch."""
+    pixels = torch.cat([canvas.pixels for canvas in canvases])
+    sides = (pixels.shape[-2], pixels.shape[-1])
+    logits = torch.split(model.raw_logits(pixels.to(model.device)), 1)
+    return [
+        locate_logits(own, canvas, model.output_stride, sides) for own, canvas in zip(logits, canvases, strict=True)
+    ]

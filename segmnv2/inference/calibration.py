@@ -13,7 +13,7 @@ from torch import Tensor
 from segmnv2.data.image_file import read_image
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, make_canvas
-from segmnv2.inference.media import list_images
+from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.nn.resize import resize_bilinear, scaled_side
 
 MOST = 100
@@ -66,6 +66,4 @@ def sample_folder(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder; give one with 50 or more images like those to come")
-    paths = list_images([folder])
-    chosen = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
-    return [paths[index] for index in chosen]
+    return spread_evenly(list_images([folder]), MOST)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from segmnv2.errors import MediaError
+
+T = TypeVar("T")
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings, in any case, by which the images of a folder are known."""
@@ -42,6 +47,13 @@ def list_images(
         for path in matches:
             found.setdefault(path.resolve(), path)
     return list(found.values())
+
+
+def spread_evenly(items: Sequence[T], most: int | None) -> list[T]:
+    """Return at most so many items, evenly over their order; all of them for ``None``."""
+    if most is None or most >= len(items):
+        return list(items)
+    return [items[int(index)] for index in np.linspace(0, len(items) - 1, most).round()]
 
 
 def _expand(item: str, recursive: bool) -> list[Path]:

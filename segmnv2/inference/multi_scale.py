@@ -106,20 +106,32 @@ def run_passes(model: DenseModel, canvas: Canvas, scales: Sequence[float], flip:
     for scale in scales:
         height, width = pixels.shape[-2:]
         scaled = resize_bilinear(pixels, (scaled_side(height, scale), scaled_side(width, scale)))
-        passes += [_run_pass(model, canvas, scaled, mirrored) for mirrored in ((False, True) if flip else (False,))]
+        sides = (scaled.shape[-2], scaled.shape[-1])
+        for mirrored in (False, True) if flip else (False,):
+            logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
+            passes.append(locate_logits(logits, canvas, model.output_stride, sides, mirrored=mirrored))
     return passes
 
 
-def _run_pass(model: DenseModel, canvas: Canvas, scaled: Tensor, mirrored: bool) -> ModelPass:
-    stride = model.output_stride
-    logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
+def locate_logits(
+    logits: Float[Tensor, "1 k i j"], canvas: Canvas, stride: int, sides: tuple[int, int], *, mirrored: bool = False
+) -> ModelPass:
+    """Return the pass that gave some logits.
+
+    Args:
+        logits: of the canvas, scaled and mirrored as below.
+        canvas: whose image's pixels are looked for among them.
+        stride: pixels between two logits.
+        sides: (height, width) of the scaled canvas.
+        mirrored: whether it was mirrored.
+    """
     grid = logits[0].float().permute(1, 2, 0).contiguous()
     rows, columns = (
-        _positions(canvas.image_size[axis], canvas.content[axis], canvas.pixels.shape[2 + axis], scaled.shape[2 + axis])
+        _positions(canvas.image_size[axis], canvas.content[axis], canvas.pixels.shape[2 + axis], sides[axis])
         for axis in (0, 1)
     )
     if mirrored:
-        columns = scaled.shape[-1] - 1 - columns
+        columns = sides[1] - 1 - columns
     return ModelPass(
         grid,
         Axis.at(rows / stride, grid.shape[0], grid.device),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
-from segmnv2.errors import ConfigError, MediaError
+from segmnv2.errors import MediaError, check_positive_integer
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -61,9 +61,7 @@ def check_batch(batch: object) -> int:
     Raises:
         ConfigError: it is not a positive integer.
     """
-    if isinstance(batch, int) and not isinstance(batch, bool) and batch > 0:
-        return batch
-    raise ConfigError(f"batch: {batch!r} is not a positive integer; give 1 on a CPU; try 8 on a GPU")
+    return check_positive_integer("batch", batch, "give 1 on a CPU; try 8 on a GPU")
 
 
 def most_held(batch: int, readers: int = READERS, writers: int = WRITERS) -> int:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segmnv2.errors import ConfigError, MediaError
+from segmnv2.errors import ConfigError, MediaError, check_positive_integer
 from segmnv2.inference.video_log import quiet
 from segmnv2.inference.video_source import VideoSource, find_video
 
@@ -77,8 +77,8 @@ class VideoReader:
             ConfigError: a number that is not positive.
             MediaError: there is no such file or camera, it is no video, or has no frame that can be decoded.
         """
-        self._every = _check_whole("every", every)
-        self._most = None if frames is None else _check_whole("frames", frames)
+        self._every = check_positive_integer("every", every, "give 1 or more")
+        self._most = None if frames is None else check_positive_integer("frames", frames, "give 1 or more")
         self._until = None if seconds is None else _check_positive("seconds", seconds)
         found = source if isinstance(source, VideoSource) else find_video(source)
         self.source = found if found is not None else VideoSource(Path(str(source)))
@@ -220,12 +220,6 @@ def _no_frame(source: VideoSource) -> str:
 def _told(count: float) -> int | None:
     """Return a header's number of frames, if it is one: streams have none, and unfinished files have nonsense."""
     return int(count) if 0 < count < 2**31 else None
-
-
-def _check_whole(name: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise ConfigError(f"{name}: {value!r} is not a positive integer; give 1 or more")
 
 
 def _check_positive(name: str, value: float) -> float:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from segmnv2.backends.threads import torch_threads
 from segmnv2.errors import ConfigError
 from segmnv2.inference.predictor import check_device
 from segmnv2.inference.scores import predict_labels
@@ -78,9 +79,5 @@ def thread_count(threads: int | None) -> Iterator[None]:
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads {threads}: is not at least 1; leave it out for PyTorch's own number")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with torch_threads(threads or torch.get_num_threads()):
         yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from segmnv2.cli import main
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
 
@@ -28,14 +26,6 @@ def photos(tmp_path: Path) -> Path:
     for name in ("a.jpg", "b.png", "sub/c.png"):
         Image.fromarray(generator.integers(0, 256, (31, 44, 3), dtype=np.uint8)).save(folder / name)
     return folder
-
-
-@pytest.fixture
-def infer(weights: Path) -> Callable[..., int]:
-    def run(*arguments: str | Path, out: Path) -> int:
-        return main(["infer", "--weights", str(weights), "--out", str(out), "--size", "33", *map(str, arguments)])
-
-    return run
 
 
 def written(folder: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +34,6 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "clip.mp4", pictures(9))
-
-
-@pytest.fixture
-def infer(weights: Path) -> Callable[..., int]:
-    def run(*arguments: str | Path, out: Path) -> int:
-        return main(["infer", "--weights", str(weights), "--out", str(out), "--size", "33", *map(str, arguments)])
-
-    return run
 
 
 def written(folder: Path) -> list[str]:

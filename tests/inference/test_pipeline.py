@@ -5,34 +5,19 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import ClassVar
-from weakref import WeakSet
 
 import pytest
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.pipeline import END, check_batch, most_held, predict_in_order, run_pipeline
-
-PATIENCE = 20.0
-"""Seconds after which something that never comes is given up."""
-
-
-class Content:
-    """What is read of an item; all that exist are counted."""
-
-    alive: ClassVar[WeakSet[Content]] = WeakSet()
-
-    def __init__(self, item: int) -> None:
-        self.item = item
-        self.alive.add(self)
+from tests.inference.threads import PATIENCE, Content, threads_since
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    left = [thread for thread in threading.enumerate() if thread not in before]
-    assert not [thread for thread in left if thread.name.startswith("segmnv2")]
+    assert not threads_since(before)
 
 
 def square(numbers: Sequence[int]) -> list[int]:

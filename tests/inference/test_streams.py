@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
-from weakref import WeakSet
 
 import pytest
 import torch
@@ -19,22 +17,10 @@ from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.pipeline import Outcome
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.streams import AHEAD, LARGEST_SIDE, choose_streams, predict_streams, run_streams
+from tests.inference.threads import PATIENCE, Content, threads_since
 from tests.stream_engines import STREAMING, build_engines
 
-PATIENCE = 20.0
-"""Seconds after which something that never comes is given up."""
-
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-
-
-class Content:
-    """What is read of an item; all that exist are counted."""
-
-    alive: ClassVar[WeakSet[Content]] = WeakSet()
-
-    def __init__(self, item: int) -> None:
-        self.item = item
-        self.alive.add(self)
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +30,7 @@ def no_thread_is_left_and_torch_has_its_threads() -> Iterator[None]:
     yield
     assert torch.get_num_threads() == 3
     torch.set_num_threads(threads)
-    left = [thread for thread in threading.enumerate() if thread not in before]
-    assert not [thread for thread in left if thread.name.startswith("segmnv2")]
+    assert not threads_since(before)
 
 
 def wait_now_and_then(item: int, remainder: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,21 +10,6 @@ from segmnv2.data.voc import VocSegmentation
 from segmnv2.errors import ConfigError
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.file import load_model
-from segmnv2.models.segmenter import Segmenter
-
-IMAGES = 4
-
-
-@pytest.fixture(scope="module")
-def model(voc_weights: Path) -> Segmenter:
-    return load_model(voc_weights).eval()
-
-
-@pytest.fixture(scope="module")
-def images(shared: Path) -> list[np.ndarray]:
-    dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
-    return [dataset[index].image for index in range(IMAGES)]
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])

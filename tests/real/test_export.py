@@ -17,13 +17,7 @@ from segmnv2.export.opened import OpenedExport
 from segmnv2.export.verify import open_export, verify_export
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
-
-
-@pytest.fixture(scope="module")
-def model(voc_weights: Path) -> Segmenter:
-    return load_model(voc_weights).eval()
 
 
 @pytest.fixture(scope="module")

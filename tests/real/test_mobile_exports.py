@@ -12,26 +12,13 @@ from segmnv2.data.voc import VocSegmentation
 from segmnv2.export.create import export_weights
 from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
 
-IMAGES = 4
 SIZE = (513, 513)
 PACKAGES = {"executorch": "executorch", "litert": "ai_edge_litert"}
 SUFFIXES = {"executorch": ".pte", "litert": ".tflite"}
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def model(voc_weights: Path) -> Segmenter:
-    return load_model(voc_weights).eval()
-
-
-@pytest.fixture(scope="module")
-def images(shared: Path) -> list[np.ndarray]:
-    dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
-    return [dataset[index].image for index in range(IMAGES)]
 
 
 @pytest.fixture(scope="module")

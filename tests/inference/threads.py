@@ -1,0 +1,27 @@
+"""What tests of work in several threads count."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import ClassVar
+from weakref import WeakSet
+
+PATIENCE = 20.0
+"""Seconds after which something that never comes is given up."""
+
+
+class Content:
+    """What is read of an item; all that exist are counted."""
+
+    alive: ClassVar[WeakSet[Content]] = WeakSet()
+
+    def __init__(self, item: int) -> None:
+        self.item = item
+        self.alive.add(self)
+
+
+def threads_since(before: Collection[threading.Thread]) -> list[threading.Thread]:
+    """Return this library's threads that were not there before."""
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    return [thread for thread in left if thread.name.startswith("segmnv2")]
