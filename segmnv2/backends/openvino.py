@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -80,8 +81,6 @@ class CompiledGraph:
             streams: that share them.
             shape: of the input.
         """
-        import openvino
-
         fixed = graph.clone()
         fixed.reshape(list(shape))
         settings = {
@@ -91,7 +90,7 @@ class CompiledGraph:
         }
         if streams > 1:
             settings["NUM_STREAMS"] = min(streams, threads)
-        self._model = openvino.Core().compile_model(fixed, "CPU", settings)
+        self._model = openvino_core().compile_model(fixed, "CPU", settings)
         self._idle: list[openvino.InferRequest] = []
 
     def __call__(self, pixels: Float32[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k i j"]:
@@ -104,6 +103,18 @@ class CompiledGraph:
         logits: Float32[np.ndarray, "b k i j"] = request.get_output_tensor(0).data.copy()
         self._idle.append(request)
         return logits
+
+
+@cache
+def openvino_core() -> openvino.Core:
+    """Return OpenVINO itself, the one of this process.
+
+    Each new one gives the calling thread a stack for handlers of signals, takes it away with its end and puts back the
+    one before. Where that has ended first, the next signal, as of Ctrl-C or a child's end, is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino.Model:

@@ -177,9 +177,9 @@ def _unable(name: str, precision: Precision, device: torch.device) -> str | None
 
 
 def _openvino_has_bfloat16() -> bool:
-    import openvino
+    from segmnv2.backends.openvino import openvino_core
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _missing(name: str, precision: Precision) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,8 @@ from segmnv2.config import Experiment
 
 MEGABYTE = 1e6
 
-CLEAR_REFS = Path("/proc/self/clear_refs")
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+PEAK = re.compile(r"VmHWM:\s*(\d+) kB")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -82,6 +84,9 @@ def peak_memory(device: torch.device) -> float | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    with suppress(OSError):  # `getrusage` also counts the program that began this one, before it did
+        if found := PEAK.search(STATUS.read_text()):
+            return int(found[1]) * 1024 / MEGABYTE
     try:
         import resource
     except ImportError:  # Windows

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from segmnv2.backends.openvino import HINTS, grid_model, int8_model
+from segmnv2.backends.openvino import HINTS, grid_model, int8_model, openvino_core
 from segmnv2.backends.selection import Calibration
 from segmnv2.export.deployable import build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
@@ -126,9 +126,7 @@ def open_openvino(path: Path, threads: int) -> OpenVinoRequest:
     Raises:
         WeightsError: the file is missing, damaged or of another program.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     try:
         model = core.read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError, and what its parser raises

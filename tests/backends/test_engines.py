@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -108,3 +110,27 @@ def test_the_compiled_network_is_the_network(model):
     pixels = torch.rand(1, 3, 50, 65) * 255
     expected = model.raw_logits(pixels)
     torch.testing.assert_close(backend.raw_logits(pixels), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+
+
+SIGNALLED = """
+import signal
+import torch
+from segmnv2.backends.selection import create_backend
+from segmnv2.models.zoo import create_model
+
+model = create_model("deeplabv3_mobilenet_v2", width=0.35).eval()
+backends = [create_backend(model, "openvino", threads=1) for _ in range(3)]
+for backend in backends:
+    backend.raw_logits(torch.zeros(1, 3, 33, 33))
+del backend
+while backends:
+    del backends[0]
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_when_engines_have_come_and_gone() -> None:
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
