@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from segmnv2.backends.composition import join_projection
 from segmnv2.backends.folding import fold_norms
 from segmnv2.heads.aspp import Aspp
 from segmnv2.models.segmenter import Segmenter
@@ -15,8 +16,9 @@ from segmnv2.nn.conv import ConvNormAct
 class GridNetwork(nn.Module):
     """A segmenter's copy for inference: norms folded, nothing checked, nothing padded, nothing enlarged.
 
-    The head's image-level feature is the same at every pixel, so its share of the projection is computed once and
-    added, where the head itself spreads it over the map first.
+    The backbone's last layer, which is linear, is part of the head's first where that is less work
+    (:mod:`segmnv2.backends.composition`). The head's image-level feature is the same at every pixel, so its share of
+    the projection is computed once and added, where the head itself spreads it over the map first.
 
     Attributes:
         mean: (1, 3, 1, 1) of the normalisation, 0..255; (1, 1, 1, 1) if it is the same for all channels.
@@ -37,6 +39,7 @@ class GridNetwork(nn.Module):
         self.register_buffer("std", _one_if_equal(model.pixel_std))
         self.backbone = fold_norms(model.backbone)
         head = fold_norms(model.head)
+        join_projection(self.backbone, head.aspp)
         self.aspp = head.aspp
         self.pooled, self.local = _split_projection(head.projection, head.aspp)
         self.logits = head.logits

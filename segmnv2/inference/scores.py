@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from segmnv2.backends.threads import torch_threads
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size, make_canvas
 from segmnv2.inference.multi_scale import DenseModel, ModelPass, check_scales, run_passes
 
@@ -37,7 +38,8 @@ class Scores:
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Return the class ids; of equally good classes the one with the lowest id."""
         if len(self.passes) == 1:
-            with torch.inference_mode():
+            # More threads gain nothing here, and afterwards wait for work in the way of those of an engine.
+            with torch.inference_mode(), torch_threads(1):
                 return self.passes[0].labels().cpu().numpy()
         return self._read(lambda band: self._mean_probabilities(band).argmax(-1), torch.uint8).numpy()
 
