@@ -20,12 +20,12 @@ import torch
 from script import write_values
 
 from segmnv2.backends.base import Backend, check_threads
-from segmnv2.backends.int8 import calibration_arrays, quantize_graph
+from segmnv2.backends.int8 import calibration_arrays
 from segmnv2.backends.int8_network import int8_network
 from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.onnx_int8 import quantize_onnx
 from segmnv2.backends.onnx_runtime import INPUT, OnnxRuntimeBackend, grid_graph
-from segmnv2.backends.openvino import OpenVinoBackend, grid_model
+from segmnv2.backends.openvino import OpenVinoBackend, grid_model, quantize_openvino
 from segmnv2.backends.selection import choose_engine, create_backend
 from segmnv2.benchmark.compare import Ratio, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
@@ -171,7 +171,7 @@ def quantize(
     network = GridNetwork(model) if options.plain else int8_network(model, pixels, options.fine_tune)
     arrays = calibration_arrays(pixels)
     if name == "openvino":
-        return OpenVinoBackend(model, quantize_graph(grid_model(model, network), arrays), "int8", threads)
+        return OpenVinoBackend(model, quantize_openvino(grid_model(model, network), arrays), "int8", threads)
     return OnnxRuntimeBackend(model, quantize_onnx(grid_graph(model, network), INPUT, arrays), "int8", threads)
 
 

@@ -1,5 +1,6 @@
 """Post-training quantisation to 8 bits with NNCF: what OpenVINO and ONNX Runtime share.
 
+The image-level branch stays in float: it is a few numbers, whose rounding moves the labels of a whole image.
 Ranges are the smallest and largest values seen. NNCF's bias correction goes through the layers one after another
 and takes each channel's mean error, over the calibration images, out of its bias; the faster kind, which looks at each
 layer alone, leaves more pixels with another label.
@@ -20,12 +21,13 @@ from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.errors import ConfigError
 
 
-def quantize_graph(graph: Any, inputs: Sequence[Any], **parameters: Any) -> Any:
+def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = (), **parameters: Any) -> Any:
     """Return a graph with 8-bit weights and activations.
 
     Args:
         graph: OpenVINO's or ONNX's, with batch norms folded.
         inputs: what it is calibrated on, in the form that the graph takes.
+        floats: names of convolutions that stay as they are; none by default.
         parameters: more for ``nncf.quantize``.
     """
     import nncf
@@ -37,6 +39,7 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], **parameters: Any) -> Any:
             subset_size=len(inputs),
             preset=nncf.QuantizationPreset.MIXED,
             fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(names=list(floats)),
             **parameters,
         )
 

@@ -12,6 +12,9 @@ from segmnv2.heads.aspp import Aspp
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.conv import ConvNormAct
 
+IMAGE_LEVEL = ("aspp.image_pooling", "pooled")
+"""Names of the layers of :class:`GridNetwork` that see one pixel, the mean of all."""
+
 
 class GridNetwork(nn.Module):
     """A segmenter's copy for inference: norms folded, nothing checked, nothing padded, nothing enlarged.

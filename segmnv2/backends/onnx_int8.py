@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segmnv2.backends.int8 import quantize_graph
+from segmnv2.backends.network import IMAGE_LEVEL
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -41,7 +42,9 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
         activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE
     )
     feeds = [{name: each} for each in inputs]
-    quantized = quantize_graph(_prepare(graph), feeds, advanced_parameters=parameters)
+    prepared = _prepare(graph)
+    quantized = quantize_graph(prepared, feeds, advanced_parameters=parameters)
+    _leave_in_float(quantized, prepared, IMAGE_LEVEL)
     _drop_clamps(quantized)
     _shift_signed(quantized)
     onnx.checker.check_model(quantized)
@@ -59,6 +62,46 @@ def _prepare(graph: bytes) -> ModelProto:
         path.write_bytes(graph)
         quant_pre_process(path, path, skip_symbolic_shape=True)
         return onnx.load(path)
+
+
+def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str, ...]) -> None:
+    """Give some layers' convolutions their own weights and unrounded inputs back.
+
+    NNCF 3.4 can leave layers out itself, but then its bias correction does not find its way through this graph.
+
+    Args:
+        quantized: what it made of the graph.
+        graph: as it was before.
+        layers: what the names of the weights begin with.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    chosen = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
+    writers = {name: node for node in quantized.graph.node for name in node.output}
+    for node in quantized.graph.node:
+        own = chosen.get(node.name)
+        if own is None or not own.input[1].startswith(layers):
+            continue
+        levels = writers[node.input[0]]
+        node.input[0] = writers[levels.input[0]].input[0]
+        for place in (1, 2):
+            name = node.input[place] = f"{own.input[place]}/float"
+            quantized.graph.initializer.add().CopyFrom(tensors[own.input[place]])
+            quantized.graph.initializer[-1].name = name
+    _drop_unread(quantized)
+
+
+def _drop_unread(model: ModelProto) -> None:
+    """Take out nodes whose outputs nobody reads, and initialisers likewise."""
+    graph = model.graph
+    while True:
+        read = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
+        unread = [node for node in graph.node if not read.intersection(node.output)]
+        if not unread:
+            break
+        for node in unread:
+            graph.node.remove(node)
+    for tensor in [each for each in graph.initializer if each.name not in read]:
+        graph.initializer.remove(tensor)
 
 
 def _drop_clamps(model: ModelProto) -> None:

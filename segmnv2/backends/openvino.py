@@ -16,7 +16,7 @@ from torch import Tensor
 from segmnv2.backends.base import Backend, Precision
 from segmnv2.backends.int8 import calibration_arrays, quantize_graph
 from segmnv2.backends.int8_network import int8_network
-from segmnv2.backends.network import GridNetwork
+from segmnv2.backends.network import IMAGE_LEVEL, GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -153,7 +153,15 @@ def int8_model(
         ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
     """
     arrays = calibration_arrays(calibration)
-    return quantize_graph(grid_model(model, int8_network(model, calibration, fine_tune)), arrays)
+    return quantize_openvino(grid_model(model, int8_network(model, calibration, fine_tune)), arrays)
+
+
+def quantize_openvino(graph: openvino.Model, inputs: Sequence[np.ndarray]) -> openvino.Model:
+    """Return a model of :func:`grid_model` with 8-bit weights and activations, chosen by some inputs."""
+    names = [each.get_friendly_name() for each in graph.get_ops() if each.get_type_name() == "Convolution"]
+    floats = [name for name in names if any(f"module.{layer}" in name for layer in IMAGE_LEVEL)]
+    found: openvino.Model = quantize_graph(graph, inputs, floats)
+    return found
 
 
 def take_channels_last(graph: openvino.Model) -> openvino.Model:

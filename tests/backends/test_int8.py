@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, int8_graph
+from segmnv2.backends.openvino import int8_model
 from segmnv2.backends.selection import create_backend
 
 
@@ -50,12 +51,28 @@ def test_onnx_runtime_finds_every_convolution_in_the_form_that_it_fuses(graph):
     model = onnx.load_from_string(graph)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     kinds = Counter(node.op_type for node in model.graph.node)
-    assert not kinds.keys() & {"Clip", "Relu"}
+    assert "Clip" not in kinds
+    assert kinds["Relu"] == 1  # of the image-level branch
     readers = {name: node.op_type for node in model.graph.node for name in node.input}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     assert len(convolutions) > 50
-    assert sum(readers.get(node.output[0]) == "QuantizeLinear" for node in convolutions) >= len(convolutions) - 2
+    assert sum(readers.get(node.output[0]) == "QuantizeLinear" for node in convolutions) >= len(convolutions) - 4
+    assert sorted(node.input[1] for node in convolutions if node.input[1] in constants) == [
+        "aspp.image_pooling.conv.weight/float",
+        "pooled.weight/float",
+    ]
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
             assert constants[node.input[1]].shape == ()
             assert constants[node.input[2]].dtype == np.uint8
+
+
+def test_openvino_rounds_every_convolution_but_the_image_level_branchs(model, calibration):
+    graph = int8_model(model, calibration)
+    plain = [
+        each.get_friendly_name()
+        for each in graph.get_ops()
+        if "Convolution" in each.get_type_name() and each.input_value(0).get_node().get_type_name() != "FakeQuantize"
+    ]
+    assert len(plain) == 2
+    assert all("pool" in name for name in plain)
