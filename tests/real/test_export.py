@@ -76,7 +76,7 @@ def test_16_bits_keep_nearly_all_labels(write, model, images, form, precision, l
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_int8_keeps_nearly_all_labels_of_images_that_it_was_not_calibrated_on(write, model, dataset, images, form):
     calibration = calibration_pixels([dataset[index].image for index in range(40, 440, 20)], model.output_stride)
-    assert agreement(write(form, "int8", calibration=calibration), model, images) >= 0.98
+    assert agreement(write(form, "int8", calibration=calibration), model, images) >= 0.985
 
 
 def test_the_proof_measures_miou_on_real_masks(model, shared, tmp_path):
