@@ -29,8 +29,7 @@ def fake_quantized(network: GridNetwork, example: Float[Tensor, "b 3 h w"]) -> n
     Raises:
         ConfigError: torchao is not installed.
     """
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise ConfigError(f"fine-tuning for int8 needs {PACKAGE}, not installed here; run: pip install {PACKAGE}")
+    check_torchao()
     from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
     with warnings.catch_warnings():
@@ -38,6 +37,16 @@ def fake_quantized(network: GridNetwork, example: Float[Tensor, "b 3 h w"]) -> n
         recorded = torch.export.export(plain_convolutions(network), (example,)).module()
         pupil: nn.Module = prepare_qat_pt2e(recorded, _quantizer())
     return pupil.requires_grad_(True)
+
+
+def check_torchao() -> None:
+    """Make sure that torchao is here.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if importlib.util.find_spec(PACKAGE) is None:
+        raise ConfigError(f"fine-tuning for int8 needs {PACKAGE}, not installed here; run: pip install {PACKAGE}")
 
 
 def hold_ranges(pupil: nn.Module) -> None:

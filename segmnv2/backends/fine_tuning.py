@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.backends.fake_quantization import fake_quantized, hold_ranges
+from segmnv2.backends.fake_quantization import check_torchao, fake_quantized, hold_ranges
 from segmnv2.backends.network import GridNetwork
 from segmnv2.errors import ConfigError
 
@@ -57,8 +57,7 @@ def fine_tune_int8(
     Raises:
         ConfigError: torchao is not installed, there are no images, or the number of steps is below 0.
     """
-    if steps < 0:
-        raise ConfigError(f"fine-tuning: {steps} steps; give 0 for none, or some hundreds")
+    check_fine_tuning(steps)
     tuned = copy.deepcopy(network)
     if steps == 0:
         return tuned
@@ -88,6 +87,18 @@ def fine_tune_int8(
         for name, parameter in tuned.named_parameters():
             parameter.copy_(learnt[name])
     return tuned
+
+
+def check_fine_tuning(steps: int) -> None:
+    """Make sure that so many steps can be done here.
+
+    Raises:
+        ConfigError: the number is below 0, or torchao is not installed.
+    """
+    if steps < 0:
+        raise ConfigError(f"fine-tuning: {steps} steps; give 0 for none, or some hundreds")
+    if steps:
+        check_torchao()
 
 
 def distance(teacher: Float[Tensor, "b k i j"], pupil: Float[Tensor, "b k i j"]) -> Float[Tensor, ""]:

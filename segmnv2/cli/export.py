@@ -51,6 +51,15 @@ def export(
         ),
     ] = "float32",
     calibration: CalibrationOption = None,
+    fine_tune: Annotated[
+        int,
+        typer.Option(
+            "--fine-tune",
+            metavar="STEPS",
+            help="Fine-tune for int8 before, on the images of --calibration without masks; for networks that lose much "
+            "in int8.",
+        ),
+    ] = 0,
     raw_logits: Annotated[
         bool, typer.Option("--raw-logits", help="Give out float logits at output stride, and not a label map.")
     ] = False,
@@ -87,6 +96,7 @@ def export(
         output_stride=output_stride,
         precision=precision,
         calibration=calibration,
+        fine_tune=fine_tune,
         raw_logits=raw_logits,
         verify=verify,
         images=images,

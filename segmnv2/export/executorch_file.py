@@ -30,7 +30,9 @@ ENTRIES = "segmnv2"
 MAIN = "forward"
 
 
-def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+def write_executorch(
+    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
+) -> None:
     """Write a network as a program for ExecuTorch with XNNPACK.
 
     Args:
@@ -38,12 +40,13 @@ def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, cal
         path: file to write.
         metadata: what shall be written, with a size: XNNPACK plans memory for one.
         calibration: pixels that int8 chooses its ranges by.
+        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     assert metadata.size is not None
-    network = build_network(model, metadata.precision, calibration)
+    network = build_network(model, metadata.precision, calibration, fine_tune)
     logits = metadata.output == "logits"
     ending = RawLogits() if logits else PlaneLabels(metadata.size, model.output_stride)
     whole = Deployable(_FloatFirst(build_preparation(model)), network, ending)

@@ -33,7 +33,9 @@ ENTRIES = "segmnv2"
 """Name of the file's metadata buffer that holds the JSON."""
 
 
-def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+def write_litert(
+    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
+) -> None:
     """Write a network as a LiteRT file.
 
     Args:
@@ -42,6 +44,7 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
         metadata: what shall be written, with a size; in float16 the weights are kept in 16 bits and layers compute in
             32, where the device does not choose otherwise.
         calibration: pixels that int8 chooses its ranges by.
+        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration, or a backbone with operations that are not known here.
@@ -50,7 +53,7 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
     from segmnv2.export.litert_operators import write_network
 
     assert metadata.size is not None
-    network = build_network(model, metadata.precision, calibration)
+    network = build_network(model, metadata.precision, calibration, fine_tune)
     stride, size = model.output_stride, metadata.size
     sides = [(grid_cells(side, stride) - 1) * stride + 1 for side in size]
     program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()

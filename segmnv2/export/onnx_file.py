@@ -34,7 +34,9 @@ EXAMPLE = (97, 129)
 """Height and width that a graph for any size is traced with; unequal, lest they be taken for one."""
 
 
-def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+def write_onnx(
+    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
+) -> None:
     """Write a network as ONNX.
 
     Args:
@@ -42,13 +44,14 @@ def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibrati
         path: file to write.
         metadata: what shall be written; in float16 the weights are kept in 16 bits and layers compute in 32.
         calibration: pixels that int8 chooses its ranges by.
+        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     import onnx
 
-    network = int8_graph(model, calibration) if metadata.precision == "int8" else grid_graph(model)
+    network = int8_graph(model, calibration, fine_tune) if metadata.precision == "int8" else grid_graph(model)
     graph = join_ends(onnx.load_from_string(network), model, metadata)
     if metadata.precision == "float16":
         halve_weights(graph)

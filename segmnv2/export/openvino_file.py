@@ -26,7 +26,9 @@ SECTION = "segmnv2"
 """Of the model's ``rt_info``, which holds the metadata."""
 
 
-def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
+def write_openvino(
+    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
+) -> None:
     """Write a network as OpenVINO IR.
 
     Args:
@@ -35,13 +37,14 @@ def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calib
         metadata: what shall be written. In float16 and bfloat16 weights are kept in 16 bits; what layers compute in is
             told to OpenVINO when the file is loaded, and :func:`open_openvino` tells it this precision.
         calibration: pixels that int8 chooses its ranges by.
+        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     import openvino
 
-    network = int8_model(model, calibration) if metadata.precision == "int8" else grid_model(model)
+    network = int8_model(model, calibration, fine_tune) if metadata.precision == "int8" else grid_model(model)
     whole = join_ends(network, model, metadata)
     for key, value in metadata.to_entries().items():
         whole.set_rt_info(value, [SECTION, key])

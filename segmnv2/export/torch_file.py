@@ -35,7 +35,9 @@ EXAMPLE = (97, 129)
 """Height and width that a program for any size is traced with; unequal, lest they be taken for one."""
 
 
-def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
+def write_torch(
+    model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None, _fine_tune: int = 0
+) -> None:
     """Write a network as a program of torch.export.
 
     Args:

@@ -27,7 +27,7 @@ EPSILON = 2**-12
 """Smallest scale, as in ExecuTorch's configuration."""
 
 
-def build_network(model: Segmenter, precision: Precision, calibration: Calibration) -> nn.Module:
+def build_network(model: Segmenter, precision: Precision, calibration: Calibration, fine_tune: int = 0) -> nn.Module:
     """Return a network from pixels to logits, in 8 bits if they are asked for, else in floats.
 
     Its weights are in contiguous order: XNNPACK's passes order memory themselves and refuse any other.
@@ -36,12 +36,13 @@ def build_network(model: Segmenter, precision: Precision, calibration: Calibrati
         model: the network, which is not changed.
         precision: int8, or any other.
         calibration: as for :func:`quantize_network`.
+        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     if precision == "int8":
-        return quantize_network(int8_network(model, calibration), model.output_stride, calibration)
+        return quantize_network(int8_network(model, calibration, fine_tune), model.output_stride, calibration)
     return GridNetwork(model).to(memory_format=torch.contiguous_format)
 
 

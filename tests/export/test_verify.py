@@ -129,6 +129,8 @@ def test_masks_without_images_are_refused(done, model, photos, tmp_path):
     [
         ({"precision": "int8"}, "'int8' needs images"),
         ({"calibration": "."}, "calibration: is for int8"),
+        ({"precision": "int8", "calibration": ".", "fine_tune": -1}, "fine-tuning: -1 steps; give 0"),
+        ({"fine_tune": 5}, "fine tune: is for int8"),
         ({"size": (3, 99)}, "size: 3,99 is too small"),
         ({"least_agreement": 98}, "least agreement: 98"),
         ({"form": "torch"}, r"a torch\.export file ends in \.pt2; give .*a\.pt2"),
@@ -144,7 +146,7 @@ def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, 
 def test_a_format_of_one_size_takes_513_unless_told_otherwise(weights, tmp_path, monkeypatch):
     orders: list[ExportMetadata] = []
     only = replace(
-        FORMATS["torch"], dynamic=False, write=lambda model, path, order, images: orders.append(order) or path.touch()
+        FORMATS["torch"], dynamic=False, write=lambda model, path, order, *_: orders.append(order) or path.touch()
     )
     monkeypatch.setitem(FORMATS, "torch", only)
     for size in ("auto", (81, 70)):
