@@ -100,8 +100,10 @@ def benchmark_inference(
 
     Raises:
         ConfigError: an engine is not installed or lacks the precision, or there are no rounds.
+        WeightsError: the weights cannot be read.
     """
     check_count("rounds", rounds)
+    setting.model()  # so that weights at fault are told of before processes start
     builds = contenders(images, setting, choice, calibration or images)
     with apart(builds) as steps:
         seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
