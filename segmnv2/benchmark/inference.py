@@ -147,7 +147,10 @@ def contenders(images: Images, setting: Setting, choice: Choice, calibration: Im
 
 
 def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | None) -> str:
-    """Return how a contender stands to the first, and the memory that it held."""
+    """Return how a contender stands to the first, as it is and compiled, and the memory that it held."""
     first = next(iter(seconds))
-    ratio = [] if name == first else [f"{paired_ratio(seconds[first], seconds[name])} times as fast as {first}"]
-    return "; ".join([*ratio, *([] if memory is None else [f"peak {memory:.0f} MB"])])
+    others = [each for each in (first, f"{first}, compiled") if each in seconds] if name != first else []
+    ratios = [
+        f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}" for other in others if other != name
+    ]
+    return "; ".join([*ratios, *([] if memory is None else [f"peak {memory:.0f} MB"])])

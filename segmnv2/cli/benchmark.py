@@ -100,10 +100,14 @@ def infer(
     ] = False,
     size: Annotated[int, typer.Option(help="Side of the images, which are scaled to it.")] = 513,
     batch: Annotated[int, typer.Option(help="Images at once.")] = 1,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Turns of each.")] = 20,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Turns of each.")] = 8,
     burst: Annotated[
-        int, typer.Option(metavar="N", help="Batches a turn, since the first finds others' numbers in the caches.")
-    ] = 4,
+        int,
+        typer.Option(
+            metavar="N",
+            help="Batches a turn: the first ones find others' numbers in the caches, and cores that have rested.",
+        ),
+    ] = 15,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Images that int8 chooses its ranges by.", show_default="--images"),

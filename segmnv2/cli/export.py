@@ -46,7 +46,7 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="float32; float16 or bfloat16, half as large; int8, a quarter, with --calibration. Not every format "
+            help="float32; float16 or bfloat16, half as large; int8, less than half, with --calibration. Not every format "
             "has each."
         ),
     ] = "float32",

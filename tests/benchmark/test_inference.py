@@ -90,3 +90,12 @@ def test_engines_and_peers_are_read_from_words():
     ]:
         with pytest.raises(ConfigError, match=message):
             read()
+
+
+def test_a_contender_is_compared_with_the_first_as_it_is_and_compiled() -> None:
+    seconds = {"peer": [2.0, 2.0], "peer, compiled": [1.0, 1.0], "ours": [0.5, 0.5]}
+    notes = {name: inference._note(name, seconds, 3.0) for name in seconds}
+    assert notes["peer"] == "peak 3 MB"
+    assert [part.split(" (")[0] for part in notes["ours"].split("; ")] == ["4.00", "2.00", "peak 3 MB"]
+    assert notes["ours"].index("times as fast as peer;") < notes["ours"].index("times as fast as peer, compiled;")
+    assert "as peer, compiled" not in notes["peer, compiled"]
