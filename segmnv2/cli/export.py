@@ -46,8 +46,8 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="float32; float16 or bfloat16, half as large; int8, less than half, with --calibration. Not every format "
-            "has each."
+            help="float32; float16 or bfloat16, half as large; int8, less than half, with --calibration. Not every "
+            "format has each."
         ),
     ] = "float32",
     calibration: CalibrationOption = None,
