@@ -7,10 +7,8 @@ are one matrix (960 to 256). At width 1.0 this leaves out 6 % of the network's w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from segmnv2.heads.aspp import Aspp
 from segmnv2.nn.blocks import InvertedResidual
@@ -28,7 +26,8 @@ def join_projection(backbone: nn.Module, aspp: Aspp) -> None:
     if block is None or len(aspp.atrous):
         return
     first, second = block.project.conv, aspp.pointwise.conv
-    if _work([compose(first, second)]) >= _work([first, second]):
+    joined = first.in_channels * second.out_channels
+    if joined >= (first.in_channels + second.out_channels) * first.out_channels:
         return
     for reader in (aspp.pointwise, aspp.image_pooling):
         reader.conv = compose(first, reader.conv)
@@ -36,7 +35,15 @@ def join_projection(backbone: nn.Module, aspp: Aspp) -> None:
 
 
 def compose(first: SameConv2d, second: SameConv2d) -> SameConv2d:
-    """Return the 1x1 convolution that computes what two of them do one after the other."""
+    """Return the 1x1 convolution that computes what two of them do one after the other.
+
+    Args:
+        first: from channels a to b; its type of number is the result's.
+        second: from b to c.
+
+    Returns:
+        from a to c, with a bias, not to be learnt.
+    """
     joined = SameConv2d(first.in_channels, second.out_channels, bias=True)
     before, after = (conv.weight.detach().double()[:, :, 0, 0] for conv in (first, second))
     bias = _bias(second) + after @ _bias(first)
@@ -56,10 +63,5 @@ def _last_block(backbone: nn.Module) -> InvertedResidual | None:
     return block if isinstance(block.project.activation, nn.Identity) else None
 
 
-def _work(convs: Sequence[SameConv2d]) -> int:
-    """Return multiplications a pixel of 1x1 convolutions."""
-    return sum(conv.in_channels * conv.out_channels for conv in convs)
-
-
-def _bias(conv: SameConv2d) -> torch.Tensor:
-    return torch.zeros(conv.out_channels).double() if conv.bias is None else conv.bias.detach().double()
+def _bias(conv: SameConv2d) -> Float[Tensor, " c"]:
+    return (conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias).detach().double()

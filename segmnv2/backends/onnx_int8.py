@@ -74,6 +74,8 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
         graph: as it was before.
         layers: what the names of the weights begin with.
     """
+    from onnxscript.optimizer import remove_unused_nodes
+
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     chosen = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
     writers = {name: node for node in quantized.graph.node for name in node.output}
@@ -87,21 +89,7 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
             name = node.input[place] = f"{own.input[place]}/float"
             quantized.graph.initializer.add().CopyFrom(tensors[own.input[place]])
             quantized.graph.initializer[-1].name = name
-    _drop_unread(quantized)
-
-
-def _drop_unread(model: ModelProto) -> None:
-    """Take out nodes whose outputs nobody reads, and initialisers likewise."""
-    graph = model.graph
-    while True:
-        read = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
-        unread = [node for node in graph.node if not read.intersection(node.output)]
-        if not unread:
-            break
-        for node in unread:
-            graph.node.remove(node)
-    for tensor in [each for each in graph.initializer if each.name not in read]:
-        graph.initializer.remove(tensor)
+    remove_unused_nodes(quantized)
 
 
 def _drop_clamps(model: ModelProto) -> None:

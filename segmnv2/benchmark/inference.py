@@ -149,8 +149,6 @@ def contenders(images: Images, setting: Setting, choice: Choice, calibration: Im
 def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | None) -> str:
     """Return how a contender stands to the first, as it is and compiled, and the memory that it held."""
     first = next(iter(seconds))
-    others = [each for each in (first, f"{first}, compiled") if each in seconds] if name != first else []
-    ratios = [
-        f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}" for other in others if other != name
-    ]
+    others = [each for each in (first, f"{first}, compiled") if each in seconds and name not in (first, each)]
+    ratios = [f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}" for other in others]
     return "; ".join([*ratios, *([] if memory is None else [f"peak {memory:.0f} MB"])])
