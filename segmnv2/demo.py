@@ -25,7 +25,6 @@ from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet
 from segmnv2.report.table7 import table7, to_markdown
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "shapes.yaml"
 PICTURES = 6
 PICTURES_SEED = 1000
 """Of the pictures to look at: neither trained nor validated on."""

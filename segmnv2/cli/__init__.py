@@ -9,6 +9,7 @@ import typer
 
 from segmnv2.cli.benchmark import benchmark
 from segmnv2.cli.check_data import check_data
+from segmnv2.cli.configs import configs
 from segmnv2.cli.demo import demo
 from segmnv2.cli.evaluate import evaluate
 from segmnv2.cli.export import export
@@ -40,6 +41,7 @@ app.command("verify")(verify)
 app.command("report")(report)
 app.command("plan")(plan)
 app.command("train")(train)
+app.command("configs")(configs)
 app.add_typer(benchmark, name="benchmark")
 app.command("demo")(demo)
 app.command("check-data")(check_data)

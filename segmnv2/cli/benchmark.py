@@ -15,7 +15,7 @@ benchmark = typer.Typer(
     help="Measure speeds on this machine, with an experiment's own data and network.",
 )
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, as those in configs/.")]
+Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")]
 Override = Annotated[
     list[str] | None,
     typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value, as data.crop_size=257; repeatable."),

@@ -11,8 +11,8 @@ import typer
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("runs/demo"),
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Experiment on shapes; configs/shapes.yaml by default.")
-    ] = None,
+        Path, typer.Option(metavar="FILE", help="Experiment on shapes: a YAML file, or a name of `segmnv2 configs`.")
+    ] = Path("shapes"),
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value; repeatable.")
     ] = None,
@@ -21,7 +21,7 @@ def demo(
     from rich.console import Console
 
     from segmnv2.config import load_experiment
-    from segmnv2.demo import CONFIG, run_demo
+    from segmnv2.demo import run_demo
 
-    experiment = load_experiment(config or CONFIG, override or ())
+    experiment = load_experiment(config, override or ())
     run_demo(experiment, out, console=Console(stderr=True))

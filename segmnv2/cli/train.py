@@ -22,7 +22,7 @@ class Resume(str, Enum):
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of the experiment, as those in configs/.")],
+    config: Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")],
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,7 +44,7 @@ def train(
     """Train a network as a configuration says.
 
     Paths in the configuration are relative to the current folder. On several processes or machines: `torchrun
-    --nproc-per-node N tools/train.py CONFIG`; a batch is then divided among them.
+    --nproc-per-node N -m segmnv2 train CONFIG`; a batch is then divided among them.
     """
     from segmnv2.config import load_any_experiment
 

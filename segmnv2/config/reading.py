@@ -14,6 +14,7 @@ from segmnv2.config.classification import ClassificationExperiment
 from segmnv2.config.detection import DetectionExperiment
 from segmnv2.config.faults import describe_faults
 from segmnv2.config.schema import Experiment
+from segmnv2.config.shipped import find_config
 from segmnv2.config.yaml_text import parse_yaml
 from segmnv2.errors import ConfigError
 
@@ -30,7 +31,8 @@ def load_any_experiment(path: str | Path, overrides: Sequence[str] = ()) -> AnyE
     """Read an experiment of any task.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of an experiment that comes with the package; see
+            :func:`segmnv2.config.shipped.find_config`.
         overrides: each ``section.key=value``, the value as YAML; they take the place of the file's values before
             anything is checked. A mapping is replaced as a whole.
 
@@ -38,7 +40,7 @@ def load_any_experiment(path: str | Path, overrides: Sequence[str] = ()) -> AnyE
         ConfigError: the file is missing or no YAML, an override is malformed, or keys or values are wrong; all wrong
             ones are named in one message.
     """
-    return parse_any_experiment(_read(Path(path)), overrides, source=str(path))
+    return parse_any_experiment(_read(find_config(path)), overrides, source=str(path))
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -117,8 +119,6 @@ def write_experiment(path: Path, experiment: AnyExperiment) -> None:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; name the YAML file of an experiment") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); name the YAML file of an experiment") from error
     try:

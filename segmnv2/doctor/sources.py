@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segmnv2.config import CocoVocSource, DataSource, FolderSource, VocSource, load_experiment
+from segmnv2.config.shipped import find_config
 from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.folder import IMAGES, MASKS, SPLITS
 from segmnv2.data.sample import SegmentationDataset
@@ -31,7 +32,7 @@ def listings_of(
     """List what an experiment trains and validates on, or the splits of a folder.
 
     Args:
-        target: the YAML file of an experiment, or a data set's folder, plain or in VOC's layout.
+        target: an experiment's YAML file or name, or a data set's folder, plain or in VOC's layout.
         splits: of a folder, the lists to examine, the one to train on first; by default ``train`` and ``val`` where
             they are, else all pairs.
         labels: of a folder, a YAML file with its classes.
@@ -45,8 +46,13 @@ def listings_of(
         if overrides:
             raise ConfigError(f"-o {overrides[0]}: {target} is a folder; overrides go with an experiment's file")
         return _folder_listings(target, splits, labels)
-    if not target.exists():
-        raise DatasetError(f"{target}: is not there; give a data set's folder, or the YAML file of an experiment")
+    try:
+        target = find_config(target)
+    except ConfigError as error:
+        raise DatasetError(
+            f"{target}: is not there; give a data set's folder, the YAML file of an experiment, or a name of "
+            "`segmnv2 configs`"
+        ) from error
     if splits or labels:
         raise ConfigError(f"{target}: the experiment says which splits and labels; leave out --split and --labels")
     data = load_experiment(target, overrides).data
