@@ -23,7 +23,7 @@ class LossSection(Section):
             check-data`` suggests for rare classes.
         hard_pixels: share of the pixels with the largest cross-entropy that it is the mean of; 1 takes all
             (online hard example mining).
-        gamma: exponent of the focal loss.
+        gamma: exponent of the focal loss: 0, or 1 and more.
     """
 
     cross_entropy: NaturalFloat = 1.0
@@ -40,6 +40,10 @@ class LossSection(Section):
             raise ValueError("all factors are 0, so there is nothing to learn; set cross_entropy to 1")
         if not self.cross_entropy and (self.class_weights or self.hard_pixels < 1):
             raise ValueError("class_weights and hard_pixels belong to the cross-entropy; set cross_entropy above 0")
+        if 0 < self.gamma < 1:
+            raise ValueError(
+                f"gamma {self.gamma} has no finite gradient where a pixel is certain; set gamma to 0, or to 1 or more"
+            )
         return self
 
 

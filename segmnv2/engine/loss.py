@@ -11,7 +11,7 @@ from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
 from torch import Tensor, nn
 
 from segmnv2.config.training import LossSection
-from segmnv2.engine.cross_entropy import cross_entropy_rows, summed_cross_entropy
+from segmnv2.engine.cross_entropy import cross_entropy, summed_cross_entropy
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 from segmnv2.nn.resize import upsample_logits
@@ -72,10 +72,10 @@ class SegmentationLoss(nn.Module):
         logits = upsample_logits(raw, output_stride, (height, width))
         if section.cross_entropy and section.hard_pixels < 1:
             loss = loss + section.cross_entropy * self._hard_cross_entropy(logits, targets)
-        # These make NaN of a mean over nothing.
-        if self.terms and bool((targets != self.ignore_index).any()):
-            for name, term in self.terms.items():
-                loss = loss + getattr(section, name) * term(logits, targets)
+        if not bool((targets != self.ignore_index).any()):
+            return loss + (0 * raw).sum()  # the other losses are NaN over nothing; DDP needs each gradient all the same
+        for name, term in self.terms.items():
+            loss = loss + getattr(section, name) * term(logits, targets)
         return loss
 
     def _cross_entropy(
@@ -91,7 +91,7 @@ class SegmentationLoss(nn.Module):
     def _hard_cross_entropy(
         self, logits: Float[Tensor, "b k h w"], targets: Int64[Tensor, "b h w"]
     ) -> Float[Tensor, ""]:
-        each = cross_entropy_rows(logits, targets, self.ignore_index, self.class_weights, "none")
+        each = cross_entropy(logits, targets, self.ignore_index, self.class_weights, "none").flatten()
         # Pixels that do not count have 0, so they are never among the hardest unless nothing else is left.
         counted = int((targets != self.ignore_index).sum())
         return each.topk(max(1, math.ceil(self.section.hard_pixels * counted))).values.mean()

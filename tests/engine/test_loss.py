@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -50,18 +51,37 @@ def test_by_default_it_is_torchs_mean_cross_entropy(
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kinds", [c for n in range(1, 5) for c in itertools.combinations(KINDS, n)], ids="+".join)
 @pytest.mark.parametrize("hard_pixels", [1.0, 0.25])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_nothing_to_learn_from_is_a_loss_of_zero_and_no_gradient(kind: str, hard_pixels: float, weighted: bool) -> None:
-    values: dict[str, Any] = {kind: 1.0, "hard_pixels": hard_pixels}
-    loss_of = build(**values, class_weights={LABELS.names[0]: 2.0} if weighted else {})
+def test_a_batch_without_labels_has_a_loss_and_a_gradient_of_zero(
+    kinds: tuple[str, ...], hard_pixels: float, weighted: bool
+) -> None:
+    values: dict[str, Any] = {kind: float(kind in kinds) for kind in KINDS}
+    if "cross_entropy" in kinds:
+        values |= {"hard_pixels": hard_pixels, "class_weights": {LABELS.names[0]: 2.0} if weighted else {}}
     logits = torch.randn(1, 5, 4, 4, requires_grad=True)
-    loss = loss_of(logits, NOTHING)
+    loss = build(**values)(logits, NOTHING)
     loss.backward()
     assert float(loss.detach()) == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_gradients_are_finite_where_a_pixel_is_certain(kind: str, gamma: float) -> None:
+    logits, _ = random_case(0.0)
+    logits = (1e4 * logits).requires_grad_()
+    mask = logits.detach().argmax(1).to(torch.uint8)
+    build(**{"cross_entropy": 0.0, kind: 1.0, "gamma": gamma})(logits, mask).backward()
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+
+
+def test_a_gamma_without_a_finite_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gamma 0\.5 .* set gamma to 0, or to 1 or more"):
+        LossSection(focal=1.0, gamma=0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
