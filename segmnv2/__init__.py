@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from segmnv2.telemetry import forbid_telemetry
+
 if TYPE_CHECKING:
     from segmnv2.backbones.registry import create_backbone
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from segmnv2.nn.block_family import create_block
 
 __version__ = "0.1.0.dev0"
+
+forbid_telemetry()
 
 _HOMES = {
     "Classifier": "models.classifier",

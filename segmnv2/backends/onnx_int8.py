@@ -85,10 +85,11 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
             continue
         levels = writers[node.input[0]]
         node.input[0] = writers[levels.input[0]].input[0]
-        for place in (1, 2):
-            name = node.input[place] = f"{own.input[place]}/float"
-            quantized.graph.initializer.add().CopyFrom(tensors[own.input[place]])
-            quantized.graph.initializer[-1].name = name
+        del node.input[1:]
+        for name in own.input[1:]:  # the weights, and a bias unless it is zero
+            node.input.append(f"{name}/float")
+            quantized.graph.initializer.add().CopyFrom(tensors[name])
+            quantized.graph.initializer[-1].name = node.input[-1]
     remove_unused_nodes(quantized)
 
 

@@ -96,6 +96,7 @@ def open_session(graph: bytes, threads: int) -> InferenceSession:
     """Return a session on the CPU whose threads sleep between calls, as PyTorch's are needed then."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # also where it was imported before this library, and on Windows
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; the exporter's redundant nodes are told as warnings

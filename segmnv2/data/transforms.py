@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-# On import albumentations otherwise asks a server for newer versions, which delays or hangs offline machines.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-import albumentations as A
 
 from segmnv2.data.sample import Image, Mask, Sample
 from segmnv2.errors import ConfigError
