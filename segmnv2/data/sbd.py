@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import check_ids, read_mask, write_mask
+from segmnv2.data.matlab_file import read_field
 from segmnv2.data.sample import Mask
 from segmnv2.data.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation
 from segmnv2.errors import DatasetError
@@ -50,8 +49,7 @@ class TrainAugReport:
 def read_sbd_mask(path: str | Path) -> Mask:
     """Read the class mask of an SBD annotation, a MATLAB file of version 5.
 
-    Such files hold numbers and text, no code; ``scipy.io.loadmat`` unpickles nothing. SBD marks no void pixels: one
-    class borders on the next.
+    SBD marks no void pixels: one class borders on the next.
 
     Args:
         path: a file of SBD's folder ``cls``, whose structure ``GTcls`` has a field ``Segmentation``.
@@ -63,25 +61,21 @@ def read_sbd_mask(path: str | Path) -> Mask:
         DatasetError: the file is missing, damaged, of another structure, or holds ids that are no class.
     """
     try:
-        content = scipy.io.loadmat(BytesIO(Path(path).read_bytes()), variable_names=["GTcls"])
+        mask = np.ascontiguousarray(read_field(Path(path).read_bytes(), "GTcls", "Segmentation"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such mask; unpack SBD's folder 'cls' whole") from None
-    except Exception as error:  # scipy meets damaged bytes with errors of every kind
+    except KeyError as error:
         raise DatasetError(
-            f"{path}: cannot be read as a MATLAB file of version 5 ({type(error).__name__}: {error}); "
-            "unpack it anew from SBD's archive"
+            f"{path}: has no GTcls.Segmentation ({error}); give a file of SBD's folder 'cls', not of 'inst'"
         ) from error
-    try:
-        mask = np.ascontiguousarray(content["GTcls"]["Segmentation"][0, 0])
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(
-            f"{path}: has no GTcls.Segmentation ({type(error).__name__}: {error}); give a file of SBD's folder 'cls', "
-            "not of 'inst'"
+            f"{path}: cannot be read as a MATLAB file of version 5 ({error}); unpack it again from SBD's archive"
         ) from error
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
         raise DatasetError(
             f"{path}: GTcls.Segmentation is {mask.dtype} of shape {mask.shape}; allowed is uint8 (rows, columns); "
-            "unpack the file anew from SBD's archive"
+            "unpack the file again from SBD's archive"
         )
     check_ids(mask, VOC_LABELS, source=str(path))
     return mask
