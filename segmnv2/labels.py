@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError
 
 Colour = tuple[int, int, int]
@@ -121,12 +122,7 @@ class LabelSet:
         Raises:
             ConfigError: the file is missing, is not YAML, or holds something else.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML ({error}); give a file with a 'names' list") from error
+        values = read_yaml(path, "give a file with a 'names' list")
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: holds {type(values).__name__}; give a mapping with a 'names' list")
         return cls.from_dict(values, source=str(path))

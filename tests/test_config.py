@@ -150,10 +150,10 @@ def test_a_malformed_override_is_named(override: str) -> None:
     [
         ("name: a\nsteps: 1\nname: b\n", "line 3, column 1: key 'name' is given twice"),
         ("data: {train: {kind: voc, kind: shapes}}", "key 'kind' is given twice"),
-        ("name: [", "is no proper YAML"),
+        ("name: [", "is not valid YAML"),
         ("", "holds nothing"),
         ("- 1\n", "holds a list"),
-        ("name: !!python/object/apply:os.getcwd []", "is no proper YAML"),
+        ("name: !!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, text: str, expected: str) -> None:

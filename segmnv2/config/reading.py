@@ -7,7 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from segmnv2.config.classification import ClassificationExperiment
@@ -15,7 +14,7 @@ from segmnv2.config.detection import DetectionExperiment
 from segmnv2.config.faults import describe_faults
 from segmnv2.config.schema import Experiment
 from segmnv2.config.shipped import find_config
-from segmnv2.config.yaml_text import parse_yaml
+from segmnv2.documents import dump_yaml, parse_yaml, read_yaml
 from segmnv2.errors import ConfigError
 
 AnyExperiment = Experiment | ClassificationExperiment | DetectionExperiment
@@ -113,28 +112,15 @@ def write_experiment(path: Path, experiment: AnyExperiment) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.write_text(yaml.safe_dump(experiment.to_dict(), sort_keys=False), encoding="utf-8")
+    path.write_text(dump_yaml(experiment.to_dict()), encoding="utf-8")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); name the YAML file of an experiment") from error
-    try:
-        values = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no proper YAML: {_where(error)}") from error
+    values = read_yaml(path, "give the YAML file of an experiment")
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise ConfigError(f"{path}: holds {found}; give a mapping with the keys {', '.join(Experiment.model_fields)}")
     return values
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return place + (getattr(error, "problem", None) or str(error))
 
 
 def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -147,9 +133,9 @@ def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[st
             faults.append(f"-o {override}: is no override; write section.key=value, as optimizer.lr=0.01")
             continue
         try:
-            value = parse_yaml(text)
-        except yaml.YAMLError as error:
-            faults.append(f"-o {override}: the value is no proper YAML: {_where(error)}")
+            value = parse_yaml(text, f"-o {override}", "quote text with special characters")
+        except ConfigError as error:
+            faults.append(str(error))
             continue
         faults += _put(merged, path, value, override)
     return merged, faults

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from segmnv2.data.colour_mask import is_colour_mask, read_colour_mask
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Mask, Sample
+from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
 
@@ -156,7 +155,7 @@ def read_labels(path: Path) -> tuple[LabelSet, bool]:
         labels = LabelSet.from_yaml(path)
     except ConfigError as error:
         raise DatasetError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    return labels, "palette" in yaml.safe_load(path.read_text(encoding="utf-8"))
+    return labels, "palette" in read_yaml(path, "give a file with a 'names' list")
 
 
 def _read_split(root: Path, split: str, present: Iterable[str]) -> list[str]:

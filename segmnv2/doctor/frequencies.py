@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import yaml
 
+from segmnv2.documents import dump_yaml
 from segmnv2.labels import LabelSet
 
 _DIGITS = 4
@@ -77,4 +77,4 @@ class Frequencies:
 def weights_yaml(weights: dict[str, float]) -> str:
     """Return weights as the lines of an experiment."""
     values: dict[str, Any] = {"loss": {"class_weights": weights}}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return dump_yaml(values)

@@ -7,7 +7,7 @@ import torch
 
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.config import ModelSection
-from segmnv2.config.yaml_text import parse_yaml
+from segmnv2.documents import parse_yaml
 from segmnv2.errors import WeightsError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.models.file import load_weights, save_backbone, save_model
@@ -40,7 +40,7 @@ def test_the_remedy_of_the_message_is_one(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         create_model("deeplabv3_mobilenet_v2", backbone_weights=path)
     _, remedy = str(caught.value).split("in an experiment model.backbone: ")
-    section = ModelSection(backbone=parse_yaml(remedy), backbone_weights=path)
+    section = ModelSection(backbone=parse_yaml(remedy, "remedy", ""), backbone_weights=path)
     model = create_model(section.name, backbone_weights=path, **section.backbone_options)
     assert model.normalization == IMAGENET_NORMALIZATION
 
