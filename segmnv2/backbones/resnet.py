@@ -17,7 +17,7 @@ from segmnv2.nn.stride import Strided
 STAGE_CHANNELS = (64, 128, 256, 512)
 RESNET101_UNITS = (3, 4, 23, 3)
 MULTI_GRID = (1, 2, 4)
-NORM_MOMENTUM = 0.0003  # TensorFlow's decay of 0.9997, seen from the other side
+NORM_MOMENTUM = 0.05  # 1 minus TensorFlow's decay of 0.95; 0.9997 is the head's
 
 
 class ResNet(ChainBackbone):
@@ -30,7 +30,8 @@ class ResNet(ChainBackbone):
     stride, so the maps at strides 4, 8 and 16 come from the unit before it. torchvision's and timm's
     (``strided_unit="first"``) let the first unit of the last three stages stride.
 
-    Source: tensorflow/models research/deeplab/core/resnet_v1_beta.py; DeepLabv3 (arXiv 1706.05587), section 3.2.1.
+    Source: tensorflow/models research/deeplab/core/resnet_v1_beta.py; batch norm (epsilon 1e-5, decay 0.95) of
+    core/feature_extractor.py; DeepLabv3 (arXiv 1706.05587), section 3.2.1.
     """
 
     def __init__(

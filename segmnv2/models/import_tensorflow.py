@@ -56,7 +56,7 @@ def read_tensorflow(path: str | Path, *, ema: bool = False) -> Source:
         name=str(path),
         architecture=architecture,
         tensors=tensors,
-        normalization=family.normalization,
+        normalization=family.classifier_normalization if backbone_only else family.normalization,
         labels=VOC_LABELS if not backbone_only and architecture.num_classes == VOC_LABELS.num_classes else None,
         backbone_only=backbone_only,
         skipped=dict(skipped),

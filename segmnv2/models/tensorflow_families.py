@@ -20,9 +20,10 @@ from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint
 V1_WIDTHS = (1.0, 0.75, 0.5, 0.25)
 V2_WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, 0.25)
 V2_DIVISORS = (8, 1)
-MEAN_SUBTRACTION = Normalization((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
-"""Source: slim/preprocessing/vgg_preprocessing.py; ``_preprocess_subtract_imagenet_mean`` of
-research/deeplab/core/feature_extractor.py."""
+SLIM_MEAN = Normalization((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
+"""Source: slim/preprocessing/vgg_preprocessing.py."""
+DEEPLAB_MEAN = Normalization((123.15, 115.90, 103.06), (1.0, 1.0, 1.0))
+"""Source: ``_MEAN_RGB`` of research/deeplab/core/feature_extractor.py."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class TensorFlowFamily:
         table: our names to theirs, of the backbone and of DeepLab's head.
         classifier: what the names of ImageNet's last layer begin with.
         options: reads the backbone's arguments off a checkpoint.
-        normalization: of the pixels.
+        normalization: of the pixels in DeepLab's networks.
+        classifier_normalization: of the pixels in slim's classifiers.
         what: the network in words.
     """
 
@@ -45,6 +47,7 @@ class TensorFlowFamily:
     classifier: str
     options: Callable[[TensorFlowCheckpoint], dict[str, Any]]
     normalization: Normalization
+    classifier_normalization: Normalization
     what: str
 
 
@@ -130,6 +133,7 @@ FAMILIES = (
         "MobilenetV2/Logits/",
         _v2_options,
         TENSORFLOW_NORMALIZATION,
+        TENSORFLOW_NORMALIZATION,
         "MobileNetV2",
     ),
     TensorFlowFamily(
@@ -138,6 +142,7 @@ FAMILIES = (
         TENSORFLOW_MOBILENET_V1,
         "MobilenetV1/Logits/",
         _v1_options,
+        TENSORFLOW_NORMALIZATION,
         TENSORFLOW_NORMALIZATION,
         "MobileNetV1",
     ),
@@ -148,6 +153,7 @@ FAMILIES = (
         "resnet_v1_101/logits/",
         partial(_resnet_options, stem="deep"),
         TENSORFLOW_NORMALIZATION,
+        TENSORFLOW_NORMALIZATION,
         "ResNet-101 (beta)",
     ),
     TensorFlowFamily(
@@ -156,8 +162,9 @@ FAMILIES = (
         TENSORFLOW_RESNET101_7X7,
         "resnet_v1_101/logits/",
         partial(_resnet_options, stem="7x7"),
-        MEAN_SUBTRACTION,
+        DEEPLAB_MEAN,
+        SLIM_MEAN,
         "ResNet-101",
     ),
 )
-"""Source of the normalisations: ``_PREPROCESS_FN`` of research/deeplab/core/feature_extractor.py."""
+"""Source of DeepLab's normalizations: ``_PREPROCESS_FN`` of research/deeplab/core/feature_extractor.py."""

@@ -30,7 +30,7 @@ class Bottleneck(nn.Module):
         grid: int = 1,
         padding: Padding = "tensorflow",
         norm_eps: float = 1e-5,
-        norm_momentum: float = 0.0003,
+        norm_momentum: float = 0.05,
     ) -> None:
         """Build the block at its nominal stride.
 

@@ -64,7 +64,7 @@ RESNET = ("resnet101", TENSORFLOW_RESNET101, {}, "resnet_v1_101/logits/weights")
 RESNET_7X7 = ("resnet101", TENSORFLOW_RESNET101_7X7, {"stem": "7x7"}, "resnet_v1_101/logits/weights")
 
 
-@pytest.mark.parametrize(("backbone", "table", "options", "_classifier"), [V1, RESNET])
+@pytest.mark.parametrize(("backbone", "table", "options", "_classifier"), [V1, RESNET, RESNET_7X7])
 def test_deeplabs_other_networks_become_what_they_were(
     tmp_path: Path, backbone: str, table: KeyTable, options: dict[str, Any], _classifier: str
 ) -> None:
@@ -73,6 +73,7 @@ def test_deeplabs_other_networks_become_what_they_were(
     assert len(tensors) == len([k for k in model.state_dict() if not k.endswith(FREE_SUFFIXES)])
     write_checkpoint(tmp_path / "deeplab.ckpt", tensors)
     back = load_model(import_checkpoint(tmp_path / "deeplab.ckpt", tmp_path / "m.safetensors").path)
+    assert back.normalization.mean == ((123.15, 115.9, 103.06) if options.get("stem") == "7x7" else 3 * (127.5,))
     state = back.state_dict()
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items() if not k.endswith(FREE_SUFFIXES))
 
