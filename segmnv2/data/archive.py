@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +23,8 @@ GROWTH, ALLOWANCE = 10, 1 << 20
 
 ZIP_MAGIC = b"PK\3\4"
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
-"""What the standard library meets damaged archives with."""
+OF_BYTES = (None, errno.EINVAL, errno.ENAMETOOLONG)
+"""Numbers of the `OSError`s that damaged bytes cause, as seeking to a negative place, and that no file system does."""
 
 
 class Member(NamedTuple):
@@ -80,17 +78,18 @@ def unpack(
         with _open(archive) as (members, raw):
             _write_members(archive, members, raw, temporary, inside, wanted, track)
         return _put_in_place(temporary, target)
-    except DAMAGE as error:
-        raise DatasetError(
-            f"{archive}: is damaged or truncated ({type(error).__name__}: {error}); delete it and fetch it anew"
-        ) from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except DatasetError:
+        raise
+    except Exception as error:  # the standard library meets damaged bytes with errors of every kind
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DatasetError(
+                f"{target}: no room to unpack {archive.name}; make room (about {archive.stat().st_size / 1e9:.1f} GB) "
+                "and repeat, nothing half-written is left"
+            ) from error
+        if isinstance(error, OSError) and error.errno not in OF_BYTES:
             raise
-        raise DatasetError(
-            f"{target}: no room to unpack {archive.name}; make room (about {archive.stat().st_size / 1e9:.1f} GB) and "
-            "repeat, nothing half-written is left"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise DatasetError(f"{archive}: is damaged or truncated ({reason}); delete it and fetch it again") from error
     finally:
         _remove(temporary)
 
@@ -151,16 +150,18 @@ def _write_members(
     with track(f"unpack {archive.name}", size) as advance:
         for member in members:
             name = _name_below(archive, member, inside)
-            if name is None or member.kind == "folder" or not wanted(name):
-                continue
-            if member.kind != "file":
-                raise DatasetError(f"{archive}: {member.name!r} is a {member.kind}; {_UNTRUSTED}")
-            left -= member.size
+            left -= member.size  # of unwanted files too, which tar reads to get past them
+            if member.size < 0:
+                raise EOFError(f"{member.name!r} has {member.size} bytes")
             if left < 0:
                 raise DatasetError(
                     f"{archive}: holds more than {GROWTH} times its own {size} bytes, counted up to {member.name!r}; "
                     f"{_UNTRUSTED}"
                 )
+            if name is None or member.kind == "folder" or not wanted(name):
+                continue
+            if member.kind != "file":
+                raise DatasetError(f"{archive}: {member.name!r} is a {member.kind}; {_UNTRUSTED}")
             _write_file(archive, member, folder / name)
             written += 1
             advance(max(0, raw.tell() - read))

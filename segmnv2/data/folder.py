@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from segmnv2.data.colour_mask import is_colour_mask, read_colour_mask
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Mask, Sample
+from segmnv2.data.split_list import read_split_list
 from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
@@ -166,23 +166,12 @@ def _read_split(root: Path, split: str, present: Iterable[str]) -> list[str]:
             f"{path}: there is no such list; the splits present are: {others}; write one file name without ending "
             "a line, or leave the split out to take all pairs"
         )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: is no text file ({error}); give one file name without ending a line") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise DatasetError(f"{path}: names no images; give one file name without ending a line")
+    names = read_split_list(path, "file name without ending")
     absent = sorted(set(names) - set(present))
     if absent:
         raise DatasetError(
             f"{path}: {len(absent)} of its {len(names)} entries are not in {IMAGES}/ ({_some(absent)}); "
             "write names without folder and ending, and only of files that are there"
-        )
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise DatasetError(
-            f"{path}: {len(twice)} of its entries occur more than once ({_some(twice)}); name each image once"
         )
     return names
 

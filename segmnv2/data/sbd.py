@@ -12,7 +12,7 @@ from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import check_ids, read_mask, write_mask
 from segmnv2.data.matlab_file import read_field
 from segmnv2.data.sample import Mask
-from segmnv2.data.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation
+from segmnv2.data.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation, read_ids
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS
 
@@ -111,7 +111,7 @@ def build_train_aug(
             f"{voc.folder / LISTS / 'train.txt'}: {len(leaks)} of its ids are in val too, the first is {leaks[0]}; "
             "take them off one of the lists"
         )
-    sbd = sorted({name for split in ("train", "val") for name in _read_ids(source / f"{split}.txt")})
+    sbd = sorted({name for split in ("train", "val") for name in read_ids(source / f"{split}.txt")})
     added = [name for name in sbd if name not in train and name not in val]
     path = voc.folder / LISTS / f"{TRAIN_AUG}.txt"
     _check_list(path, train | set(added))
@@ -144,23 +144,11 @@ def _find_folder(root: Path) -> Path:
 def _val_ids(folder: Path) -> set[str]:
     own = folder / LISTS / "val.txt"
     others = (folder / LISTS).parent.glob(f"{LISTS.name}*/val.txt")
-    return {name for path in {own, *others} for name in _read_ids(path)}
-
-
-def _read_ids(path: Path) -> list[str]:
-    try:
-        names = path.read_text(encoding="utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); give the list with one image id a line") from error
-    wrong = next((name for name in names if "/" in name or "\\" in name), None)
-    if wrong is not None or not names:
-        found = "names no images" if wrong is None else f"has the entry {wrong!r}"
-        raise DatasetError(f"{path}: {found}; give one image id a line, as 2008_000002")
-    return names
+    return {name for path in {own, *others} for name in read_ids(path)}
 
 
 def _check_list(path: Path, expected: set[str]) -> None:
-    if path.is_file() and (found := set(_read_ids(path))) != expected:
+    if path.is_file() and (found := set(read_ids(path))) != expected:
         raise DatasetError(
             f"{path}: exists with {len(found)} ids, {len(found ^ expected)} of which or of the {len(expected)} to "
             "be listed are not in both; move it away to have it written anew"

@@ -8,6 +8,7 @@ from pathlib import Path
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
+from segmnv2.data.split_list import read_split_list
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS, LabelSet
 
@@ -95,12 +96,16 @@ def _read_list(lists: Path, split: str) -> list[str]:
         present = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
         hint = "; train_aug comes with the Semantic Boundaries Dataset" if split == "train_aug" else ""
         raise DatasetError(f"{path}: no such list; the splits present are: {present}{hint}")
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: is no text file ({error}); give one image id a line") from error
-    if not names:
-        raise DatasetError(f"{path}: names no images; give one image id a line, as 2007_000033")
+    return read_ids(path)
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the image ids in a list.
+
+    Raises:
+        DatasetError: as for :func:`~segmnv2.data.split_list.read_split_list`, or an entry is no id.
+    """
+    names = read_split_list(path)
     for number, name in enumerate(names, start=1):
         if name.split() != [name] or "/" in name or "\\" in name:
             raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id a line, as 2007_000033")

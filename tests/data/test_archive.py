@@ -7,12 +7,15 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given
 
 from segmnv2.data import archive as module
 from segmnv2.data.archive import unpack
 from segmnv2.errors import DatasetError
+from tests.damage import check_lawful, damage, many, randoms
 
 FILES = {"top/in/a.txt": b"one", "top/in/deep/b.txt": b"two" * 1000, "top/out.txt": b"three", "else.txt": b"four"}
 EXPECTED = {"a.txt": b"one", "deep/b.txt": b"two" * 1000}
@@ -182,3 +185,29 @@ def test_what_a_killed_run_left_is_not_taken_for_content(write: Writer, tmp_path
     unpack(write(tmp_path / "archive", FILES), tmp_path / "target", inside="top/in")
     assert contents(tmp_path / "target") == EXPECTED
     assert not remains.exists()
+
+
+@many
+@given(randoms)
+def test_unpacking_is_lawful(tmp_path_factory: pytest.TempPathFactory, random: Random) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    writer = random.choice((write_tar, write_tgz, write_zip))
+    path = writer(folder / "a", FILES)
+    content = path.read_bytes()
+    if writer is write_tar:  # most of it are zeros
+        start = 512 * random.randrange(4)
+        path.write_bytes(content[:start] + damage(content[start : start + 512], random) + content[start + 512 :])
+    else:
+        path.write_bytes(damage(content, random))
+    check_lawful(lambda: unpack(path, folder / "target", inside="top/in"))
+    assert not list(folder.glob(".*"))
+
+
+def test_names_that_no_file_system_takes_are_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a", {**FILES, "top/in/" + "x" * 5000: b"1"})
+    refused(path, tmp_path / "target", "is damaged or truncated .*File name too long")
+
+
+def test_unwanted_files_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ALLOWANCE", 0)
+    refused(write_zip(tmp_path / "a", {"else": b"0" * 10**6, **FILES}), tmp_path / "target", "holds more than 10 times")

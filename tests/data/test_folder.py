@@ -158,7 +158,7 @@ def test_of_many_unpaired_files_the_first_are_named_and_all_counted(root: Path) 
     [
         (b"\n", "names no images"),
         (b"a\nb.BMP\nz\n", r"2 of its 3 entries are not in images/ \(b\.BMP, z\); write names without"),
-        (b"a\nb\na\n", r"1 of its entries occur more than once \(a\)"),
+        (b"a\nb\na\n", "1 of its entries occur more than once, as 'a'"),
         (b"\xff\xfe\x00", "is no text file"),
     ],
 )

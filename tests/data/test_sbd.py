@@ -128,7 +128,7 @@ def test_missing_parts_are_named(voc: Path, sbd: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=rf"1 of the 3 images that SBD adds .*{OTHERS[1]}.jpg"):
         build_train_aug(voc, sbd)
     (sbd / "val.txt").write_text("../x\n")
-    with pytest.raises(DatasetError, match=r"val.txt: has the entry '../x'"):
+    with pytest.raises(DatasetError, match=r"val.txt: entry 1 is '../x'"):
         build_train_aug(voc, sbd)
     (voc / "ImageSets/Segmentation/val.txt").unlink()
     with pytest.raises(DatasetError, match=r"val.txt: cannot be read"):

@@ -68,7 +68,12 @@ def test_a_wrong_split_lists_those_present(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n", "names no images"), ("/JPEGImages/a.jpg /x/a.png\n", "entry 1 is"), ("a\nb 1\n", "entry 2 is 'b 1'")],
+    [
+        ("\n", "names no images"),
+        ("/JPEGImages/a.jpg /x/a.png\n", "entry 1 is"),
+        ("a\nb 1\n", "entry 2 is 'b 1'"),
+        ("a\nb\na\n", "1 of its entries occur more than once, as 'a'"),
+    ],
 )
 def test_a_wrong_list_is_named(root: Path, text: str, message: str) -> None:
     (root / "VOC2012/ImageSets/Segmentation/odd.txt").write_text(text)
