@@ -23,6 +23,14 @@ USUAL_RATE = 25.0
 HIGHEST_RATE = 1000.0
 """Frames a second from which on the header tells the unit of its clock and no rate."""
 
+ROUNDING = 1e-6
+"""Seconds by which a sum of time stamps may be off."""
+
+LONGEST_GAP = 600.0
+"""Seconds between two frames from which on the time stamps are wrong, as where two recordings were joined."""
+
+SEGMENT, HEADER = b"\x18\x53\x80\x67", 4096
+"""Matroska and WebM: what comes before the length of all the rest, and bytes in which it is found."""
 
 DAMAGED = 60
 """Frames in a row that may fail to decode before a file is taken to be over; damage ends with the next key frame."""
@@ -35,7 +43,7 @@ class Frame:
     Attributes:
         image: (H, W, 3) uint8 RGB, 0..255, upright.
         number: its place in the video, from 1; frames that were skipped or damaged are counted.
-        seconds: since the first frame: by the frame rate of a file, by the clock of a camera.
+        seconds: since the first frame: by the time stamps of a file, by the clock of a camera.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -47,12 +55,14 @@ class VideoReader:
     """Reads every n-th frame in order, once, in one thread at a time.
 
     Rotation that a telephone notes in the file is applied. What a header says of the number of frames is an estimate
-    for progress only; reading ends where the frames do.
+    for progress only; reading ends where the frames do. Times are those of the frames' time stamps; a frame without
+    one comes one frame of the stated rate after the last.
 
     Attributes:
         source: what is read.
         size: (width, height) of the first frame.
-        frame_rate: frames a second of what is yielded: the source's, divided by ``every``.
+        frame_rate: frames a second of what is yielded: the source's, divided by ``every``. Where frames come at varying
+            times, it is the rate that shows nearly all of them.
         fault: why reading ended too early, once it did: a camera was lost, or a file is much shorter than its header
             says.
     """
@@ -84,17 +94,20 @@ class VideoReader:
         self.source = found if found is not None else VideoSource(Path(str(source)))
         self.fault: str | None = None
         self._capture = _open(self.source)
+        stated = self._capture.get(cv2.CAP_PROP_FPS)
+        self._rate = stated if 0 < stated < HIGHEST_RATE else USUAL_RATE
+        self.frame_rate = self._rate / self._every
+        self._told = None if self.source.live else _told(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._length = self._told / (stated if stated > 0 else USUAL_RATE) if self._told else None
         self._place = -1  # of the last frame that was passed, from 0
+        self._start: float | None = None  # time stamp of the first frame, in seconds
+        self._seconds = 0.0  # from the first frame to the last one that was passed
         first = self._read(0)
         if first is None:
             self.close()
             raise MediaError(_no_frame(self.source))
         self._first: UInt8[np.ndarray, "h w 3"] | None = first
         self.size = (first.shape[1], first.shape[0])
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self._rate = rate if 0 < rate < HIGHEST_RATE else USUAL_RATE
-        self.frame_rate = self._rate / self._every
-        self._told = None if self.source.live else _told(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
 
     def __enter__(self) -> VideoReader:
         return self
@@ -125,8 +138,8 @@ class VideoReader:
         image, self._first = self._first, None
         given, began = 0, time.monotonic()
         while image is not None:
-            seconds = time.monotonic() - began if self.source.live and given else self._place / self._rate
-            if self._until is not None and seconds >= self._until:
+            seconds = time.monotonic() - began if self.source.live and given else self._seconds
+            if self._until is not None and seconds >= self._until - ROUNDING:
                 return
             yield Frame(image, self._place + 1, seconds)
             given += 1
@@ -150,8 +163,18 @@ class VideoReader:
         for damaged in range(1 if self.source.live else DAMAGED):
             if self._capture.grab():
                 self._place += 1 + damaged
+                self._seconds = self._time(1 + damaged)
                 return True
         return False
+
+    def _time(self, frames: int) -> float:
+        """Return the seconds of the frame just passed, ``frames`` after the last one."""
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._start is None:
+            self._start = stamp
+            return 0.0
+        passed = stamp - self._start - self._seconds
+        return self._seconds + (passed if 0 < passed < LONGEST_GAP else frames / self._rate)
 
     def _ended_early(self, count: int) -> str | None:
         """Return what is wrong with an end after ``count`` frames, if anything is."""
@@ -159,11 +182,16 @@ class VideoReader:
             return (
                 f"{self.source}: gives no more frames after {count}; check that it is plugged in and not in other use"
             )
-        if self._told is None or count > 0.95 * self._told or self._told - count < 3:
-            return None  # headers of sound files are off by a few, too
+        if self._told is None or self._length is None or self.source.path is None:
+            return None
+        step = self._seconds / (count - 1) if count > 1 else 1 / self._rate
+        missing = min((self._told - count) * step, self._length - self._seconds - step)
+        if missing < max(0.05 * self._length, 2.5 * step) or _has_stated_size(self.source.path):
+            return None  # headers of files with sound are off by a few frames, too
         return (
-            f"{self.source}: ends after {count} of {self._told} frames that its header tells, so that it is probably "
-            "truncated or damaged; the frames before that are labelled; get the whole file, or repair it"
+            f"{self.source}: ends after {count} frames at {self._seconds:.2f} s, its header states {self._length:.2f} "
+            "s, so that it is probably truncated or damaged; the frames before that are labelled; get the whole file, "
+            "or repair it"
         )
 
 
@@ -209,6 +237,23 @@ def _first_bytes(path: Path) -> bytes:
     if not start:
         raise MediaError(f"{path}: is empty (0 bytes); replace the file")
     return start
+
+
+def _has_stated_size(path: Path) -> bool:
+    """Return whether a file is a Matroska or WebM file as long as it says, or one that does not say.
+
+    Its number of frames is none of the header's but a product of length and rate, and its last frame may stay on the
+    screen for long, so that only the length in bytes shows that it is cut off.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEADER)
+    at = head.find(SEGMENT) + len(SEGMENT)
+    if at < len(SEGMENT) or not head[at : at + 1] or not head[at]:
+        return False
+    width = 9 - head[at].bit_length()  # bytes of a number, whose first bit that is set says how many they are
+    unknown = (1 << 7 * width) - 1
+    size = int.from_bytes(head[at : at + width], "big") & unknown
+    return size == unknown or at + width + size <= path.stat().st_size
 
 
 def _no_frame(source: VideoSource) -> str:

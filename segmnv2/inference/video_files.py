@@ -145,8 +145,8 @@ def frame_files(video: VideoReader, write: Callable[[Made, str], object]) -> Ite
 def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Image.Image]) -> Iterator[FrameSink[Made]]:
     """Yield what writes a video of overlays, of the frames' size and pace.
 
-    :func:`segmnv2.inference.video_writer.video_file` says what is left after errors. A camera's frames are written by
-    the clock, the last one again where the next is late, so that the recording plays as fast as things happened.
+    :func:`segmnv2.inference.video_writer.video_file` says what is left after errors. Frames are written by their times,
+    the last one again where the next is late, so that the result plays as fast as things happened.
 
     Args:
         path: the file.
@@ -162,11 +162,7 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
         clock = Clock(writer.write, video.frame_rate)
 
         def write(frame: Frame, made: Made) -> None:
-            picture = np.asarray(draw(made))
-            if video.source.live:
-                clock.write(picture, frame.seconds)
-            else:
-                writer.write(picture)
+            clock.write(np.asarray(draw(made)), frame.seconds)
 
         yield FrameSink(write, writer.note)
 

@@ -124,7 +124,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
     output = capsys.readouterr()
     assert output.out.startswith(f"{count} frames written")
     (line,) = output.err.splitlines()
-    assert f"cut.mkv: ends after {count} of 20 frames" in line
+    assert f"cut.mkv: ends after {count} frames at " in line
     if out.endswith(".mp4"):
         assert len(decode(tmp_path / out)) == count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,28 @@ def write_clip(path: Path, frames: Sequence[np.ndarray] | None = None, rate: flo
     for frame in frames:
         writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
+    return path
+
+
+def write_recording(path: Path, times: Sequence[int], length: int | None) -> Path:
+    """A Matroska file as of a screen recorder or browser: no rate, any time stamps, in ms, and a length or none."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), RATE, (48, 32))
+    for picture in pictures(len(times)):
+        writer.write(np.ascontiguousarray(picture[..., ::-1]))
+    writer.release()
+    content = bytearray(path.read_bytes())
+    rate, duration = content.index(b"\x23\xe3\x83\x84"), content.index(b"\x44\x89\x88")
+    content[rate : rate + 8] = b"\xec\x86" + bytes(6)  # void
+    if length is None:
+        content[duration : duration + 11] = b"\xec\x89" + bytes(9)
+    else:
+        struct.pack_into(">d", content, duration + 3, length)
+    place = content.index(b"\x1f\x43\xb6\x75")
+    for number, time in enumerate(times):
+        place = content.index(b"\x81" + struct.pack(">h", round(1000 * number / RATE)), place)
+        struct.pack_into(">h", content, place + 1, time)
+        place += 3
+    path.write_bytes(content)
     return path
 
 

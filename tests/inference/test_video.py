@@ -11,7 +11,7 @@ from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference import video as video_module
 from segmnv2.inference.video import USUAL_RATE, VideoReader
 from segmnv2.inference.video_source import VideoSource, find_video
-from tests.inference.clips import CODECS, RATE, Camera, decode, pictures, write_clip
+from tests.inference.clips import CODECS, RATE, Camera, decode, pictures, write_clip, write_recording
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_file_that_ends_long_before_its_header_says_is_told_with_the_frames_it
     tell(clip, 40)
     with VideoReader(clip) as video:
         assert len(list(video)) == 12
-        assert "ends after 12 of 40 frames" in video.fault
+        assert "ends after 12 frames at 1.10 s, its header states 4.00 s" in video.fault
     with VideoReader(clip, frames=4) as video:
         assert len(list(video)) == 4
         assert video.fault is None
@@ -97,7 +97,54 @@ def test_a_truncated_file_gives_the_frames_it_has(tmp_path):
     with VideoReader(clip) as video:
         count = len(list(video))
         assert 0 < count < 20
-        assert f"ends after {count} of 20 frames" in video.fault
+        assert f"ends after {count} frames" in video.fault
+        assert "its header states 2.00 s" in video.fault
+
+
+VARIABLE = [0, 100, 250, 300, 700, 1200, 1300, 1350, 2000, 2600, 3300, 4000]
+"""Milliseconds of the frames of a screen recording, which writes one when something moves."""
+
+
+@pytest.mark.parametrize("length", [None, 4100, 9000], ids=["unstated", "stated", "a still screen at the end"])
+def test_time_stamps_decide_where_frames_come_at_any_time(length, tmp_path):
+    clip = write_recording(tmp_path / "clip.mkv", VARIABLE, length)
+    with VideoReader(clip) as video:
+        frames = list(video)
+        assert video.fault is None
+    assert [round(1000 * frame.seconds) for frame in frames] == VARIABLE
+    for seconds, count in ((0.25, 2), (1.3, 6), (2, 8), (2.001, 9), (60, 12)):
+        with VideoReader(clip, seconds=seconds) as video:
+            assert len(list(video)) == count
+    with VideoReader(clip, every=5) as video:
+        assert [round(1000 * frame.seconds) for frame in video] == [0, 1200, 3300]
+
+
+def test_a_recording_that_is_cut_off_is_told_whatever_its_rate(tmp_path):
+    clip = write_recording(tmp_path / "clip.mkv", VARIABLE, 4100)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with VideoReader(clip) as video:
+        count = len(list(video))
+        assert 0 < count < 12
+        assert "its header states 4.10 s" in video.fault
+
+
+@pytest.mark.parametrize("stamp", [0.0, -1e6, 1e12, float("nan")])
+def test_frames_without_sound_time_stamps_come_at_the_stated_rate(stamp, clip, monkeypatch):
+    class Stampless:
+        def __init__(self, capture):
+            self.capture = capture
+
+        def get(self, name):
+            return stamp if name == cv2.CAP_PROP_POS_MSEC else self.capture.get(name)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    opened = video_module._open
+    monkeypatch.setattr(video_module, "_open", lambda source: Stampless(opened(source)))
+    with VideoReader(clip) as video:
+        assert [frame.seconds for frame in video] == pytest.approx([number / RATE for number in range(12)])
+        assert video.fault is None
 
 
 @pytest.mark.parametrize("place", [150, 300, 350])
@@ -120,8 +167,12 @@ def test_damaged_frames_are_passed_over_and_the_rest_keeps_its_numbers(place, tm
 
 @pytest.mark.parametrize(
     ("matrix", "turned"),
-    [((0, 1, -1, 0), lambda image: np.rot90(image, -1)), ((-1, 0, 0, -1), lambda image: np.rot90(image, 2))],
-    ids=["quarter", "half"],
+    [
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
+    ],
+    ids=["quarter", "half", "three quarters"],
 )
 def test_the_rotation_that_a_telephone_notes_is_applied(matrix, turned, tmp_path):
     clip = write_clip(tmp_path / "clip.mp4")

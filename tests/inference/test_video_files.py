@@ -15,7 +15,7 @@ from segmnv2.inference.predictor import Predictor, VideoPredictor
 from segmnv2.inference.smoothing import Smoother
 from segmnv2.inference.video import VideoReader
 from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
-from tests.inference.clips import Camera, decode, pictures, write_clip
+from tests.inference.clips import Camera, decode, pictures, write_clip, write_recording
 
 
 @pytest.fixture
@@ -76,6 +76,20 @@ def test_a_video_of_overlays_shows_each_frame_under_its_colours(predictor, clip,
         drawn = np.asarray(predictor(frame).overlay(1.0, legend=False)).astype(int)
         assert picture.shape == drawn.shape
         assert np.abs(picture - drawn).mean() < 16
+
+
+def test_a_recording_of_varying_times_keeps_its_pace(predictor, tmp_path):
+    times = [0, 100, 250, 300, 700, 1200, 1300, 1350, 2000, 2600, 3300, 4000]
+    clip = write_recording(tmp_path / "clip.mkv", times, 4100)
+    numbers = iter(range(12))
+    label(
+        predictor, clip, tmp_path / "out.avi", lambda made: Image.new("L", (48, 32), 20 * next(numbers)).convert("RGB")
+    )
+    rate = VideoReader(clip).frame_rate
+    shown = [round(picture.mean() / 20) for picture in decode(tmp_path / "out.avi")]
+    assert len(shown) == round(4.0 * rate) + 1
+    for number, time in enumerate(times):
+        assert shown[round(time / 1000 * rate)] == number
 
 
 def test_frames_after_the_limit_are_not_read_from_an_endless_camera(predictor, clip, monkeypatch):
