@@ -49,5 +49,4 @@ def mobilenet_v2(weights: str | None = "imagenet_mobilenet_v2", output_stride: i
 def _model(name: str, weights: str | None, output_stride: int, options: dict[str, Any]) -> Any:
     import segmnv2
 
-    given = None if weights is None else segmnv2.resolve_weights(weights)
-    return segmnv2.create_model(name, output_stride=output_stride, weights=given, **options).eval()
+    return segmnv2.create_model(name, output_stride=output_stride, weights=weights, **options).eval()

@@ -13,18 +13,18 @@ from segmnv2.telemetry import forbid_telemetry
 if TYPE_CHECKING:
     from segmnv2.backbones.registry import create_backbone
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
+    from segmnv2.hub.by_name import create_classifier, create_model, load_classifier, load_model, load_weights
     from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.prediction import Prediction
     from segmnv2.inference.predictor import Predictor
     from segmnv2.labels import VOC_LABELS, LabelSet
     from segmnv2.models.catalogue import list_models
-    from segmnv2.models.classifier import Classifier, create_classifier
-    from segmnv2.models.classifier_file import load_classifier, save_classifier
+    from segmnv2.models.classifier import Classifier
+    from segmnv2.models.classifier_file import save_classifier
     from segmnv2.models.convert import import_checkpoint
-    from segmnv2.models.file import load_model, load_weights, save_model
+    from segmnv2.models.file import save_model
     from segmnv2.models.segmenter import Segmenter
-    from segmnv2.models.zoo import create_model
     from segmnv2.nn.block_family import create_block
 
 __version__ = "0.1.0.dev0"
@@ -45,14 +45,14 @@ _HOMES = {
     "WeightsError": "errors",
     "create_backbone": "backbones.registry",
     "create_block": "nn.block_family",
-    "create_classifier": "models.classifier",
-    "create_model": "models.zoo",
+    "create_classifier": "hub.by_name",
+    "create_model": "hub.by_name",
     "from_pretrained": "hub.publish",
     "import_checkpoint": "models.convert",
     "list_models": "models.catalogue",
-    "load_classifier": "models.classifier_file",
-    "load_model": "models.file",
-    "load_weights": "models.file",
+    "load_classifier": "hub.by_name",
+    "load_model": "hub.by_name",
+    "load_weights": "hub.by_name",
     "push_to_hub": "hub.publish",
     "resolve_weights": "hub.resolve",
     "save_classifier": "models.classifier_file",

@@ -86,8 +86,11 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
         raise ConfigError(f"backbone '{name}' is unknown; available are {', '.join(sorted(BACKBONES))}")
     unknown = sorted(set(options) - set(backbone_options(name)))
     if unknown:
+        remedy = (
+            "; for published weights give their name, as weights='voc_mobilenet_v2'" if "pretrained" in unknown else ""
+        )
         raise ConfigError(
-            f"backbone '{name}' has no option {', '.join(unknown)}; it has {', '.join(backbone_options(name))}"
+            f"backbone '{name}' has no option {', '.join(unknown)}; it has {', '.join(backbone_options(name))}{remedy}"
         )
     missing = missing_options(name, options)
     if missing:

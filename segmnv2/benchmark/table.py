@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +63,5 @@ class Table:
 
     def write_json(self, path: str | Path) -> None:
         """Write :meth:`to_dict` to a file, whole or not at all."""
-        _write(path, self.to_dict())
-
-
-def write_tables(path: str | Path, tables: Sequence[Table]) -> None:
-    """Write several tables to one file, whole or not at all: their :meth:`Table.to_dict` in a list."""
-    _write(path, [table.to_dict() for table in tables])
-
-
-def _write(path: str | Path, values: Any) -> None:
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
+
 if TYPE_CHECKING:
     from segmnv2.benchmark.table import Table
 
@@ -20,9 +22,6 @@ Override = Annotated[
     list[str] | None,
     typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value, as data.crop_size=257; repeatable."),
 ]
-JsonOut = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="File for the table with every single measurement.")
-]
 
 
 @benchmark.command("data")
@@ -31,16 +30,14 @@ def data(
     override: Override = None,
     batches: Annotated[int, typer.Option(metavar="N", help="Batches measured each time.")] = 20,
     workers: Annotated[str, typer.Option(metavar="N,N", help="Numbers of reading processes to try.")] = "0,1,2",
-    json_out: JsonOut = None,
+    json_out: JsonOption = None,
 ) -> None:
     """Measure the training loader alone, and its stages on one core: decoding, augmentation, collation."""
-    from segmnv2.atomic import check_writable
     from segmnv2.config import load_experiment
 
     experiment = load_experiment(config, override or ())
     counts = _parse_workers(workers)
-    if json_out is not None:
-        check_writable(json_out)
+    check_json(json_out)
 
     from segmnv2.benchmark.data import benchmark_data
 
@@ -52,18 +49,16 @@ def train(
     config: Config,
     override: Override = None,
     steps: Annotated[int, typer.Option(metavar="N", help="Steps measured each time, after a warm-up.")] = 20,
-    json_out: JsonOut = None,
+    json_out: JsonOption = None,
 ) -> None:
     """Measure the training step alone, the loader alone and both together, and say which limits.
 
     Nothing is saved or validated, and files of initial weights are not needed.
     """
-    from segmnv2.atomic import check_writable
     from segmnv2.config import load_experiment
 
     experiment = load_experiment(config, override or ())
-    if json_out is not None:
-        check_writable(json_out)
+    check_json(json_out)
 
     from segmnv2.benchmark.training import benchmark_training
 
@@ -113,16 +108,14 @@ def infer(
         typer.Option(metavar="DIR", help="Images that int8 chooses its ranges by.", show_default="--images"),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    json_out: JsonOut = None,
+    json_out: JsonOption = None,
 ) -> None:
     """Measure label maps a second: backends and precisions beside other libraries, taking turns in one run."""
-    from segmnv2.atomic import check_writable
     from segmnv2.benchmark.contenders import Setting
     from segmnv2.benchmark.images import square_images
     from segmnv2.benchmark.inference import Choice, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
     from segmnv2.benchmark.rate import check_count
-    from segmnv2.benchmark.table import write_tables
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.predictor import check_device
 
@@ -132,8 +125,7 @@ def infer(
     strides = _parse_counts("--output-stride", output_stride)
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
     choice = Choice(parse_engines(engines, place, compiled=compiled), parse_peers(peers), compiled)
-    if json_out is not None:
-        check_writable(json_out)
+    check_json(json_out)
     path = None if weights is None else str(resolve_weights(weights))
     shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()
     tables = []
@@ -141,9 +133,11 @@ def infer(
         for count in counts if place.type == "cpu" else counts[-1:]:
             setting = Setting(path, stride, count, size, batch, device, multi_scale, burst)
             tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen))
-            print(f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n")
-    if json_out is not None:
-        write_tables(json_out, tables)
+            print(
+                f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n",
+                file=text_stream(json_out),
+            )
+    write_json([table.to_dict() for table in tables], json_out)
 
 
 def _parse_counts(option: str, text: str) -> list[int]:
@@ -165,6 +159,5 @@ def _parse_workers(text: str) -> list[int]:
 
 
 def _show(table: Table, json_out: Path | None) -> None:
-    if json_out is not None:
-        table.write_json(json_out)
-    print(table.to_markdown())
+    print(table.to_markdown(), file=text_stream(json_out))
+    write_json(table.to_dict(), json_out)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmnv2.cli.show_result import STANDARD_OUTPUT, JsonOption, check_json, write_json
+
 if TYPE_CHECKING:
     from segmnv2.doctor.examination import Examination
 
 FAULTS_FOUND = 1
 """Exit code where errors were found in the data; warnings alone leave it 0."""
-
-STANDARD_OUTPUT = Path("-")
 
 
 def check_data(
@@ -32,9 +32,7 @@ def check_data(
     workers: Annotated[int | None, typer.Option(help="Reading processes; one a core by default.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read only the first pairs of each split.")] = None,
     examples: Annotated[int, typer.Option(min=0, help="Files of each kind of finding to name.")] = 3,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all findings; - for standard output.")
-    ] = None,
+    json_out: JsonOption = None,
     html_out: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures.")] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a copy with repaired masks to a new folder.")
@@ -55,9 +53,9 @@ def check_data(
     from segmnv2.doctor.tables import LEAST_WIDTH, print_examination, print_mending
     from segmnv2.errors import ConfigError
 
-    for path in (json_out, html_out):
-        if path is not None and path != STANDARD_OUTPUT:
-            check_writable(path)
+    check_json(json_out)
+    if html_out is not None:
+        check_writable(html_out)
     listings = listings_of(target, splits=split or (), labels=labels, overrides=override or ())
     if fix is not None:
         check_folder(fix, listings)
@@ -78,18 +76,9 @@ def check_data(
 
 
 def _write(examination: Examination, json_out: Path | None, html_out: Path | None) -> None:
-    import json
-
-    from segmnv2.atomic import atomic_path
-
-    if json_out is not None:
-        text = json.dumps(examination.to_dict(), indent=1)
-        if json_out == STANDARD_OUTPUT:
-            print(text)
-        else:
-            with atomic_path(json_out) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(examination.to_dict() if json_out else None, json_out)
     if html_out is not None:
+        from segmnv2.atomic import atomic_path
         from segmnv2.doctor.page import html_page
 
         with atomic_path(html_out) as temporary:

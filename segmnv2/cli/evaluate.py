@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ScalesOption, ThreadsOption
+from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 if TYPE_CHECKING:
     from segmnv2.data.sample import SegmentationDataset
@@ -66,7 +67,7 @@ def evaluate(
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     limit: Annotated[int | None, typer.Option(help="Count only the first images.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="File for figures and confusion matrix.")] = None,
+    json_out: JsonOption = None,
     annotations: Annotated[
         Path | None, typer.Option(help="coco: JSON file of one's own boxes; --root is then the images' folder.")
     ] = None,
@@ -81,12 +82,10 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from segmnv2.atomic import check_writable
     from segmnv2.backends.selection import create_backend
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import parse_scales, parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
-    from segmnv2.cli.show_result import show_result
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.calibration import calibration_pixels
@@ -95,8 +94,7 @@ def evaluate(
     from segmnv2.inference.predictor import check_device
     from segmnv2.models.file import load_model
 
-    if json_out is not None:
-        check_writable(json_out)
+    check_json(json_out)
     weights = resolve_weights(weights, track=byte_progress)
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     masks = {

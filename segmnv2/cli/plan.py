@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 
 def plan(
@@ -37,7 +38,7 @@ def plan(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     limit: Annotated[int, typer.Option(metavar="N", help="Most rows to show.")] = 20,
-    json_out: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
+    json_out: JsonOption = None,
 ) -> None:
     """List the best choices of network and inference within a budget of multiply-adds, time or parameters.
 
@@ -50,6 +51,7 @@ def plan(
     from segmnv2.plan.budget import Budget
     from segmnv2.plan.choice import list_choices
 
+    check_json(json_out)
     budget = Budget(madds, ms, params)
     choices = list_choices(backbone, width or (), size or ())
 
@@ -65,9 +67,8 @@ def plan(
     with thread_count(threads), console.status("Planning", spinner="line"):
         result = make_plan(choices, budget, stopwatch, limit=limit, seconds=seconds)
         machine = describe_machine(device) if measure else None
-    if json_out:
-        print(json.dumps({**result.to_dict(), "machine": machine}, indent=1))
-        return
-    print(to_markdown(result))
+    text = to_markdown(result)
     if machine is not None:
-        print("\nMeasured with: " + ", ".join(f"{key} {value}" for key, value in machine.items()) + ".")
+        text += "\n\nMeasured with: " + ", ".join(f"{key} {value}" for key, value in machine.items()) + "."
+    print(text, file=text_stream(json_out))
+    write_json({**result.to_dict(), "machine": machine}, json_out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from enum import Enum
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def report(
     seeds: Annotated[
         int | None, typer.Option(help="figure6: how often each of its networks is trained; 3 by default.")
     ] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="Print JSON instead of Markdown.")] = False,
+    json_out: JsonOption = None,
 ) -> None:
     """Print one of the paper's tables or figures, computed here as far as it can be.
 
@@ -59,8 +60,10 @@ def report(
     training = {name: value for name, value in (("steps", steps), ("seeds", seeds)) if value is not None}
     _check(subject, evaluation or [], training)
     paths = _check_places(subject, out or [])
+    check_json(json_out)
     result = _compute(subject, evaluation or [], training)
-    print(json.dumps(result.values, indent=1) if json_out else result.text)
+    print(result.text, file=text_stream(json_out))
+    write_json(result.values, json_out)
     if paths and result.draw is not None:
         from segmnv2.report.drawing import save_figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from segmnv2.cli.export import LeastOption
 from segmnv2.cli.options import ThreadsOption
+from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 
 def verify(
@@ -33,7 +33,7 @@ def verify(
         int | None, typer.Option(help="Images at most, evenly over the folder.", show_default="all")
     ] = None,
     repeats: Annotated[int, typer.Option(min=0, help="Runs that latency is measured by; 0 leaves it out.")] = 15,
-    json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    json_out: JsonOption = None,
     least_agreement: LeastOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -42,7 +42,6 @@ def verify(
     Tells the share of pixels with the same label, the error of logits, mIOU before and after, size and latency. The
     exit code is 2 if fewer pixels agree than must.
     """
-    from segmnv2.atomic import atomic_path, check_writable
     from segmnv2.backends.base import check_threads
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.progress import image_progress
@@ -52,8 +51,7 @@ def verify(
     from segmnv2.models.file import load_model
 
     check_least(least_agreement)
-    if json_out is not None:
-        check_writable(json_out)
+    check_json(json_out)
     model = load_model(resolve_weights(against, track=byte_progress))
     count = None if images is None else len(list_pictures(images, masks, limit))
     with image_progress(count) as advance:
@@ -69,10 +67,7 @@ def verify(
         )
     rows = found.rows()
     width = max(map(len, rows))
-    typer.echo(f"{export} beside {against}")
-    for name, value in rows.items():
-        typer.echo(f"  {name:<{width}}  {value}")
-    if json_out is not None:
-        with atomic_path(json_out) as partial:
-            partial.write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
+    lines = [f"{export} beside {against}", *(f"  {name:<{width}}  {value}" for name, value in rows.items())]
+    typer.echo("\n".join(lines), file=text_stream(json_out))
+    write_json(found.to_dict(), json_out)
     check_agreement(found, least_agreement)

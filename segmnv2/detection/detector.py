@@ -18,6 +18,7 @@ from segmnv2.detection.backbone import PIXEL_RANGE
 from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError
+from segmnv2.hub.by_name import takes_names
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.norms import NormedNetwork
@@ -142,6 +143,7 @@ class Detector(NormedNetwork):
         return self.network(list(images), targets)
 
 
+@takes_names("backbone_weights")
 def create_detector(
     detector: str,
     backbone: str = "mobilenet_v2",

@@ -8,6 +8,7 @@ from typing import Any
 
 from segmnv2.detection.detector import Detector, DetectorArchitecture, create_detector
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.hub.by_name import takes_names
 from segmnv2.models.file import FORMAT, read_model_file, read_normalization
 from segmnv2.models.same_network import check_same_backbone
 from segmnv2.weights.loading import load_strict
@@ -38,6 +39,7 @@ def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, An
     return write_safetensors(path, model.network.state_dict(), metadata)
 
 
+@takes_names("path")
 def load_detector(path: str | Path) -> Detector:
     """Build the detector that a file describes and load its weights.
 

@@ -14,12 +14,14 @@ from segmnv2.detection.boxes import TensorFlowBoxes
 from segmnv2.detection.extras import NORM_EPS, NORM_MOMENTUM
 from segmnv2.detection.features import SsdliteFeatures
 from segmnv2.errors import ConfigError
+from segmnv2.hub.by_name import takes_names
 from segmnv2.nn.conv import PooledBatchNorm2d
 
 COCO_CLASSES = 91
 """torchvision's number for COCO: its category ids, with gaps, and the background."""
 
 
+@takes_names("backbone_weights")
 def ssdlite(
     backbone: str = "mobilenet_v2",
     *,

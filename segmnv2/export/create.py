@@ -130,7 +130,10 @@ def _check_fine_tuning(steps: int, precision: Precision) -> None:
 def _unproven(path: Path, form: Format) -> str:
     if form.runs_here:
         return ""
-    return f"{form.title} does not run on {sys.platform}; compare it with `segmnv2 verify {path.name}` where it does"
+    return (
+        f"{form.title} does not run on {sys.platform}; compare it with `segmnv2 verify {path.name} --against WEIGHTS` "
+        "where it does"
+    )
 
 
 def write_description(path: Path, metadata: ExportMetadata, verification: Verification | None) -> None:

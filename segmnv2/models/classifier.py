@@ -131,7 +131,8 @@ def create_classifier(
     if num_classes is not None and num_classes != len(class_names):
         raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
     architecture = ClassifierArchitecture(name, tuple(class_names), options)
-    model = build_classifier(architecture, normalization=normalization or usual_normalization(options))
+    model = build_classifier(architecture)  # which refuses options, before anything is read from them
+    model.set_normalization(normalization or usual_normalization(options))
     # A file that is written later holds the weights: to load it, nothing must be fetched.
     model.architecture = replace(architecture, backbone=without_pretrained(options))
     source = weights or backbone_weights

@@ -60,8 +60,8 @@ def create_model(
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     architecture = Architecture(name, num_classes, output_stride, backbone_options)
-    usual = usual_normalization(backbone_options)
-    model = build_model(architecture, labels=labels, normalization=normalization or usual)
+    model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
+    model.set_normalization(normalization or usual_normalization(backbone_options))
     # A file that is written later holds the weights: to load it, nothing must be fetched.
     model.architecture = replace(architecture, backbone=without_pretrained(backbone_options))
     source = weights or backbone_weights

@@ -17,7 +17,7 @@ from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale
 from segmnv2.models.zoo import create_model
 
 SIZE = 513
-PAPER = "paper"
+UNMEASURED = "not measured"
 VAL_IMAGES = 1449
 """Of VOC 2012 val, on which the paper's figures were measured."""
 
@@ -64,8 +64,8 @@ class Row:
         params: trainable values.
         madds_plain: multiply-adds at 513 x 513, each output sample counted once.
         madds_paper_convention: the same with dilated convolutions counted as TensorFlow 1 executed them.
-        miou: in percent.
-        miou_source: ``"paper"``, or the evaluation file that it was read from.
+        miou: in percent, or ``None`` where no evaluation was given.
+        miou_source: the evaluation file that it was read from, or ``"not measured"``.
         paper: the printed values: ``miou`` in percent, ``params`` in millions, ``madds`` in billions.
         note: what the mIOU was measured on, where it was measured, and where a printed value is unexplained.
     """
@@ -77,7 +77,7 @@ class Row:
     params: int
     madds_plain: int
     madds_paper_convention: int
-    miou: float
+    miou: float | None
     miou_source: str
     paper: dict[str, float]
     note: str = ""
@@ -92,7 +92,7 @@ def table7(evaluations: Iterable[str | Path] = ()) -> list[Row]:
 
     Args:
         evaluations: files that ``segmnv2 evaluate --json`` wrote. A row takes the mIOU of the last one whose network
-            and protocol are its own, and names it; without one it shows the paper's figure and says so.
+            and protocol are its own, and names it; without one it has none.
 
     Returns:
         Eight rows in the paper's order.
@@ -109,7 +109,7 @@ def table7(evaluations: Iterable[str | Path] = ()) -> list[Row]:
 
 def _row(paper: PaperRow, measured: tuple[str, dict[str, Any]] | None) -> Row:
     params, plain, convention = _costs(paper.model, paper.output_stride, paper.mf)
-    source, miou, note = PAPER, paper.miou, paper.note
+    source, miou, note = UNMEASURED, None, paper.note
     if measured is not None:
         source, result = measured
         miou = result["miou"]
@@ -181,13 +181,19 @@ def to_markdown(rows: Iterable[Row]) -> str:
         ]
         source = row.miou_source + (f", {row.note}" if row.note else "")
         cells = [row.network, str(row.output_stride), _tick(row.aspp), _tick(row.mf)]
-        lines.append("| " + " | ".join([*cells, f"{row.miou:.2f} ({paper['miou']:.2f})", source, *costs]) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                [*cells, f"{'-' if row.miou is None else f'{row.miou:.2f}'} ({paper['miou']:.2f})", source, *costs]
+            )
+            + " |"
+        )
     lines += [
         "",
         f"At {SIZE} x {SIZE}; MF sums the passes of 6 scales, each as it is and mirrored. Params are trainable values. "
         "Plain MAdds count each output sample of a convolution once; the paper's count takes dilated ones as "
-        "TensorFlow 1 executed them, padding to a multiple of the dilation included. An mIOU from `paper` was not "
-        "measured here.",
+        "TensorFlow 1 executed them, padding to a multiple of the dilation included. `-`: not measured; "
+        "`segmnv2 report table7 --evaluation FILE` takes what `segmnv2 evaluate --json FILE` wrote.",
     ]
     return "\n".join(lines)
 

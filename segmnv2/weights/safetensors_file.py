@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segmnv2.atomic import atomic_path
 from segmnv2.errors import WeightsError
+from segmnv2.weights.foreign_file import describe_foreign
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
@@ -69,6 +70,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    if path.exists() and (foreign := describe_foreign(path)):
+        raise WeightsError(f"{path}: {foreign}")
     if not path.is_file():
         hint = "it is a folder" if path.is_dir() else "there is no such file"
         raise WeightsError(

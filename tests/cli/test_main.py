@@ -124,7 +124,7 @@ def test_a_missing_and_a_truncated_model_file(
 def test_report_prints_markdown_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "table7"]) == 0
     assert "| MNet V2* |" in capsys.readouterr().out
-    assert main(["report", "table7", "--json"]) == 0
+    assert main(["report", "table7", "--json", "-"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 8
     assert "absent" in refused(["report", "table7", "--evaluation", "absent.json"], capsys)
 

@@ -17,7 +17,7 @@ def test_a_plan_of_multiply_adds_is_a_table_and_json(capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert text.startswith("| width | OS |")
     assert "Measured" not in text
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--json", "-"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["budget"] == {"madds": 1e8, "ms": None, "params": None}
     assert values["machine"] is None
@@ -30,7 +30,7 @@ def test_a_plan_of_multiply_adds_is_a_table_and_json(capsys: pytest.CaptureFixtu
 
 def test_a_plan_of_time_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("segmnv2.plan.stopwatch.Stopwatch.__call__", lambda _, choice: _ms(choice))
-    assert main(["plan", "--ms", "4", *NARROW, "--limit", "3", "--threads", "1", "--json"]) == 0
+    assert main(["plan", "--ms", "4", *NARROW, "--limit", "3", "--threads", "1", "--json", "-"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["machine"]["threads"] == 1
     assert 0 < len(values["rows"]) <= 3

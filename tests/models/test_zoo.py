@@ -10,6 +10,7 @@ import segmnv2
 import segmnv2.backbones.timm
 from segmnv2.errors import ConfigError
 from segmnv2.models.catalogue import MODELS
+from segmnv2.models.classifier import create_classifier
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
@@ -74,3 +75,14 @@ def test_a_network_on_timms_weights_wants_their_normalisation_and_its_file_fetch
     model.eval().set_output_stride(8)
     pixels = torch.randint(0, 256, (1, 3, 40, 60), dtype=torch.uint8)
     assert torch.equal(again(pixels), model(pixels))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [("mobilenet_v2", "no option pretrained.*weights='voc_mobilenet_v2'"), ("timm", "needs model")],
+)
+def test_pretrained_where_there_is_none_is_refused_with_the_remedy(backbone: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        create_model(f"deeplabv3_{backbone}", pretrained=True)
+    with pytest.raises(ConfigError, match=said):
+        create_classifier(backbone, pretrained=True)
