@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,9 +24,13 @@ from segmnv2.cli.train import train
 from segmnv2.cli.verify import verify
 from segmnv2.cli.weights import push, weights
 from segmnv2.errors import SegmnError
+from segmnv2.signals import interrupting
 
 BAD_INPUT = 2
 """Exit code of everything that is the input's fault; unknown options have it too."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,12 +59,25 @@ app.command("push")(push)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
+    SIGTERM and SIGHUP end each command as Ctrl-C does: nothing is left half-written, and `train` saves a state first.
+
     Args:
         arguments: the words after the program's name; those of this process by default.
 
     Returns:
-        0 when all went well, 2 when the input is at fault (one message is on standard error), 130 when interrupted.
+        0 when all went well; 2 when the input is at fault (one message is on standard error); 128 plus the number of
+        the signal when one ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
+    with interrupting() as received:
+        code = _run(arguments)
+    if received:
+        name = signal.Signals(received[0]).name
+        print("interrupted" if name == "SIGINT" else f"stopped by {name}", file=sys.stderr)
+        return 128 + received[0]
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="segmnv2")
     except SegmnError as error:
@@ -69,9 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is not said in better words where it happens: a full disk, a folder without write access.
         print(f"error: {error}; choose a place with room and write access", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt:  # of the library's own; typer turns those of signals into SystemExit
+        return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0

@@ -156,14 +156,23 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int) 
     from segmnv2.cli.progress import image_progress
     from segmnv2.inference.files import infer_files
 
+    done = failed = 0
     with image_progress(len(paths)) as advance:
 
         def on_done(path: Path, failure: str | None) -> None:
+            nonlocal done, failed
+            done, failed = done + 1, failed + (failure is not None)
             if failure is not None:
                 print(f"error: {failure}", file=sys.stderr)
             advance()
 
-        report = infer_files(prepared.predictor, paths, prepared.write, on_done, batch=batch, streams=prepared.streams)
+        try:
+            report = infer_files(
+                prepared.predictor, paths, prepared.write, on_done, batch=batch, streams=prepared.streams
+            )
+        except KeyboardInterrupt:
+            typer.echo(f"{done - failed} written to {out}, {failed} failed, of {len(paths)} images{prepared.engine}")
+            raise
     typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}")
     if report.failed:
         raise typer.Exit(2)

@@ -6,6 +6,7 @@ main process as an item, through :func:`collate`, and :class:`BatchLoader` raise
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -20,6 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from segmnv2.data.sample import Sample
 from segmnv2.data.sampler import StepSampler, StridedSampler, augmentation_seed
 from segmnv2.errors import DatasetError, SegmnError
+
+WORKER_PATIENCE = 30
+"""Seconds that a worker lives on after SIGTERM."""
 
 
 class Batch(TypedDict):
@@ -214,13 +218,20 @@ def _reading(stack: Callable[[Any], Any], num_workers: int, pin_memory: bool) ->
         "num_workers": num_workers,
         "pin_memory": pin_memory,
         "persistent_workers": num_workers > 0,
-        "worker_init_fn": _one_thread,
+        "worker_init_fn": _prepare_worker,
         # Its own, because a loader otherwise draws a seed for its workers from the global generator, and dropout
         # after a resume would then differ.
         "generator": torch.Generator().manual_seed(0),
     }
 
 
-def _one_thread(_worker: int) -> None:
-    """Keep OpenCV from starting a thread per core in every worker; PyTorch sees to its own."""
+def _prepare_worker(_worker: int) -> None:
+    """Keep OpenCV from starting a thread per core in every worker; PyTorch sees to its own.
+
+    A signal to the whole group of processes is answered by the one that reads from the workers: it may need their next
+    batches to end its step, and ends them itself. SIGTERM is therefore obeyed late.
+    """
     cv2.setNumThreads(0)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_PATIENCE))

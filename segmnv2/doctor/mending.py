@@ -150,8 +150,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder that takes its place when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{uuid4().hex}")
-    work.mkdir()
     try:
+        work.mkdir()
         yield work
         if folder.exists():
             folder.rmdir()  # empty, as was checked

@@ -16,6 +16,11 @@ from segmnv2.config import AnyExperiment
 from segmnv2.engine.run_folder import RunFolder
 from segmnv2.engine.task import Task, Timing, Validation
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.signals import Held
+
+
+class StoppedError(Exception):
+    """The run was asked to stop; its state is written."""
 
 
 class Checkpoints(pl.Callback):
@@ -28,6 +33,7 @@ class Checkpoints(pl.Callback):
         experiment: when and how many; and what the networks' files say they come from.
         timing: when validations come, and the end.
         task: gives the task whose network is validated and kept.
+        signals: when one comes, the step or the validation ends, the state is written, and the run with it.
 
     Attributes:
         best_score: the best validation's, in percent, or ``None`` before the first.
@@ -35,11 +41,19 @@ class Checkpoints(pl.Callback):
         saved_step: step of the latest state that was written, or ``None``.
     """
 
-    def __init__(self, folder: RunFolder, experiment: AnyExperiment, timing: Timing, task: Callable[[], Task]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        experiment: AnyExperiment,
+        timing: Timing,
+        task: Callable[[], Task],
+        signals: Held | None = None,
+    ) -> None:
         self.folder = folder
         self.experiment = experiment
         self.timing = timing
         self.task = task
+        self.signals = signals or Held()
         self.best_score: float | None = None
         self.best_step = 0
         self.saved_step: int | None = None
@@ -69,24 +83,42 @@ class Checkpoints(pl.Callback):
             if isinstance(progress, dict):
                 progress["completed"] = progress["ready"]
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals back from Lightning, whose handler ends the run without a state."""
+        self.signals.install()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals back from Lightning; a resumed run has no check before."""
+        self.signals.install()
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write a state if one is due and no validation, which writes one too, comes next.
 
         Raises:
+            StoppedError: a signal asks for it.
             WeightsError: it cannot be written.
         """
         step, every = trainer.global_step, self.experiment.checkpoint.every
         validated = step % self.timing.validate_every == 0 or step >= self.timing.steps
-        part_of_step = (batch_idx + 1) % self.experiment.optimizer.accumulate
-        if every is not None and step % every == 0 and not validated and not part_of_step:
+        if validated or (batch_idx + 1) % self.experiment.optimizer.accumulate:
+            return
+        stopping = self._must_stop(trainer)
+        if stopping or (every is not None and step % every == 0):
             self._save_state(trainer)
+        if stopping:
+            raise StoppedError
+
+    def _must_stop(self, trainer: pl.Trainer) -> bool:
+        """Whether a process has a signal: all must stop after the same step."""
+        return trainer.strategy.reduce_boolean_decision(bool(self.signals.received), all=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the files.
 
         Raises:
+            StoppedError: a signal asks for it, and there are steps to do yet.
             WeightsError: one cannot be written.
         """
         assert isinstance(pl_module, Task)
@@ -100,6 +132,8 @@ class Checkpoints(pl.Callback):
             self._save_model(trainer, validation, best=True)
         self._save_model(trainer, validation, best=False)
         self._save_state(trainer)
+        if trainer.global_step < self.timing.steps and self._must_stop(trainer):
+            raise StoppedError
 
     def _save_model(self, trainer: pl.Trainer, validation: Validation, *, best: bool) -> None:
         if not trainer.is_global_zero:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from segmnv2.config import AnyExperiment
 from segmnv2.engine.averaging import MovingAverage
-from segmnv2.engine.checkpoints import Checkpoints
+from segmnv2.engine.checkpoints import Checkpoints, StoppedError
 from segmnv2.engine.claim import claimed
 from segmnv2.engine.job import Job, build_job, describe_job
 from segmnv2.engine.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
@@ -28,6 +28,7 @@ from segmnv2.engine.task import Task
 from segmnv2.engine.trainer import build_trainer, choose_accelerator, interruptible
 from segmnv2.engine.wandb_log import build_wandb_log
 from segmnv2.errors import ConfigError
+from segmnv2.signals import Held, held
 
 Resume = Literal["no", "last", "auto"]
 
@@ -108,7 +109,8 @@ def train(
         for line in describe_job(job, experiment, processes, place):
             report(line)
         report(f"results   {folder.path}" + (f", resumed at step {state.step} ({state.file.name})" if state else ""))
-        steps, checkpoints = _fit(job, experiment, folder, state, accelerator, processes, report, console)
+        with held() as signals:
+            steps, checkpoints = _fit(job, experiment, folder, state, accelerator, processes, report, console, signals)
     validation = job.task.validation
     return TrainingReport(
         folder,
@@ -130,11 +132,12 @@ def _fit(
     processes: Processes,
     report: Callable[[str], None],
     console: Console | None,
+    signals: Held,
 ) -> tuple[int, Checkpoints]:
     """Train to the end, and return the steps done and what was kept."""
     task = job.task
     average = MovingAverage(experiment.average.decay) if experiment.average else None
-    checkpoints = Checkpoints(folder, experiment, task.timing, lambda: average.task if average else task)
+    checkpoints = Checkpoints(folder, experiment, task.timing, lambda: average.task if average else task, signals)
     bar = ProgressBar(console) if console is not None and console.is_terminal else None
     lines = LineLog(bar.write if bar else report, task.timing.steps, task.describe_validation, training=bar is None)
     loggers = _build_loggers(experiment, folder, task, lines, state, processes)
@@ -147,7 +150,10 @@ def _fit(
 
     with quiet_lightning(), explained(folder, checkpoints), interruptible(tell_stop):
         trainer = build_trainer(experiment, folder.path, accelerator, task.timing, processes, loggers, present)
-        trainer.fit(task, datamodule=job.data, ckpt_path=state.file if state else None, weights_only=True)
+        try:
+            trainer.fit(task, datamodule=job.data, ckpt_path=state.file if state else None, weights_only=True)
+        except StoppedError:
+            tell_stop()
     return trainer.global_step, checkpoints
 
 

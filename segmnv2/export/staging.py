@@ -26,13 +26,13 @@ def staged_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stage = path.with_name(f".{uuid4().hex}")
-    stage.mkdir()
     try:
+        stage.mkdir()
         yield stage / path.name
         for part in sorted(stage.iterdir(), key=lambda each: each.name == path.name):
             _place(part, path.with_name(part.name))
     finally:
-        shutil.rmtree(stage)
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _place(new: Path, target: Path) -> None:
@@ -40,7 +40,11 @@ def _place(new: Path, target: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         old = new.with_name(f"{new.name}.old")
         target.replace(old)
-        new.replace(target)
+        try:
+            new.replace(target)
+        except BaseException:
+            old.replace(target)
+            raise
         shutil.rmtree(old)
     else:
         new.replace(target)
