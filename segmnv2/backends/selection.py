@@ -148,7 +148,10 @@ def refuse_streams(name: str, streams: int, device: torch.device) -> str | None:
         ConfigError: the engine is unknown.
     """
     if streams > 1 and device.type != "cpu":
-        return f"streams: {streams} on {device}; a GPU runs several images at once as a batch: leave streams out"
+        return (
+            f"streams: {streams} on {device}; a GPU runs several images at once as a batch: leave streams out, or give "
+            "device cpu"
+        )
     if check_backend(name) != AUTO and streams > 1 and not ENGINES[name].streams:
         return f"streams: '{name}' computes one call at a time; leave streams out, or give another backend"
     return None
@@ -158,7 +161,7 @@ def _unable(name: str, precision: Precision, device: torch.device) -> str | None
     """Return why an engine, installed or not, cannot do what is asked."""
     engine = ENGINES[name]
     if device.type != "cpu" and not engine.gpu:
-        return f"backend: '{name}' runs on the CPU only, not on {device}; give torch or torch-compile"
+        return f"backend: '{name}' runs on the CPU only, not on {device}; give torch or torch-compile, or device cpu"
     if precision not in engine.precisions:
         return (
             f"precision: '{name}' does not compute {precision}; give one of {', '.join(engine.precisions)}, or "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmnv2.cli.options import DeviceOption
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 if TYPE_CHECKING:
@@ -107,21 +108,21 @@ def infer(
         Path | None,
         typer.Option(metavar="DIR", help="Images that int8 chooses its ranges by.", show_default="--images"),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: DeviceOption = "auto",
     json_out: JsonOption = None,
 ) -> None:
     """Measure label maps a second: backends and precisions beside other libraries, taking turns in one run."""
+    from segmnv2.backends.device import choose_device
     from segmnv2.benchmark.contenders import Setting
     from segmnv2.benchmark.images import square_images
     from segmnv2.benchmark.inference import Choice, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
     from segmnv2.benchmark.rate import check_count
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.predictor import check_device
 
     for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds), ("--burst", burst)):
         check_count(name, value)
-    place = check_device(device)
+    place = choose_device(device)
     strides = _parse_counts("--output-stride", output_stride)
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
     choice = Choice(parse_engines(engines, place, compiled=compiled), parse_peers(peers), compiled)
@@ -131,7 +132,7 @@ def infer(
     tables = []
     for stride in strides:
         for count in counts if place.type == "cpu" else counts[-1:]:
-            setting = Setting(path, stride, count, size, batch, device, multi_scale, burst)
+            setting = Setting(path, stride, count, size, batch, str(place), multi_scale, burst)
             tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen))
             print(
                 f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n",

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ScalesOption, ThreadsOption
+from segmnv2.cli.options import (
+    BackendOption,
+    CalibrationOption,
+    DeviceOption,
+    PrecisionOption,
+    ScalesOption,
+    ThreadsOption,
+)
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 if TYPE_CHECKING:
@@ -72,7 +79,7 @@ def evaluate(
         Path | None, typer.Option(help="coco: JSON file of one's own boxes; --root is then the images' folder.")
     ] = None,
     detections_out: Annotated[Path | None, typer.Option(help="coco: file for the boxes found.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
@@ -82,6 +89,7 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
+    from segmnv2.backends.device import choose_device
     from segmnv2.backends.selection import create_backend
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import parse_scales, parse_size, refuse_options
@@ -91,7 +99,6 @@ def evaluate(
     from segmnv2.inference.calibration import calibration_pixels
     from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import choose_scales
-    from segmnv2.inference.predictor import check_device
     from segmnv2.models.file import load_model
 
     check_json(json_out)
@@ -122,7 +129,7 @@ def evaluate(
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
     if dataset is DatasetKind.VOC:
         split = split or "val"
-    place = check_device(device)
+    place = choose_device(device, backend or "torch", precision or "float32")
     model = load_model(weights, output_stride=output_stride)
     several = choose_scales(parse_scales(scales, multi_scale))
     canvas = DEFAULT_SIZE if size is None else parse_size(size)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segmnv2.backends.device import choose_device
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.engine import evaluate_classifier as engine
 from segmnv2.errors import ConfigError
-from segmnv2.inference.predictor import check_device
 from segmnv2.models.classifier_file import load_classifier
 
 
@@ -33,7 +33,7 @@ def evaluate_classifier(
         size: side of the crop, or ``None`` for the one in training.
         limit: number of images, spread over the set.
         json_out: file for the figures.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: its name, or ``"auto"``.
         others: options that belong to segmentation only.
 
     Raises:
@@ -47,7 +47,7 @@ def evaluate_classifier(
         )
     if size is not None and not size.isdecimal():
         raise ConfigError(f"--size {size!r} is not possible for a classifier; give pixels, as 224")
-    model = load_classifier(weights).to(check_device(device))
+    model = load_classifier(weights).to(choose_device(device))
     trained, central = engine.trained_crop(weights)
     data = ImageFolder(root)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:

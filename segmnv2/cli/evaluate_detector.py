@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segmnv2.atomic import check_writable
+from segmnv2.backends.device import choose_device
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
@@ -14,7 +15,6 @@ from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.detection.file import load_detector
 from segmnv2.engine import evaluate_detector as engine
 from segmnv2.errors import ConfigError
-from segmnv2.inference.predictor import check_device
 
 
 def evaluate_detector(
@@ -38,7 +38,7 @@ def evaluate_detector(
         limit: number of images, the first ones.
         json_out: file for the figures.
         detections_out: file for what was found, in COCO's format of results.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: its name, or ``"auto"``.
         others: options that belong to segmentation only.
 
     Raises:
@@ -52,7 +52,7 @@ def evaluate_detector(
         raise ConfigError(f"--split {split} and --annotations {annotations} exclude each other; give one of them")
     if detections_out is not None:
         check_writable(detections_out)
-    model = load_detector(weights).to(check_device(device))
+    model = load_detector(weights).to(choose_device(device))
     split = split or "val2017"
     data = CocoBoxes.of_split(root, split) if annotations is None else CocoBoxes(root, annotations)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:

@@ -10,7 +10,14 @@ import typer
 
 from segmnv2.cli.infer_setup import Prepared, prepare_detector, prepare_segmenter, result_folders
 from segmnv2.cli.infer_video import infer_one_video, pick_video
-from segmnv2.cli.options import BackendOption, CalibrationOption, PrecisionOption, ScalesOption, ThreadsOption
+from segmnv2.cli.options import (
+    BackendOption,
+    CalibrationOption,
+    DeviceOption,
+    PrecisionOption,
+    ScalesOption,
+    ThreadsOption,
+)
 
 
 def infer(
@@ -74,7 +81,7 @@ def infer(
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Search subfolders too, those with this command's results apart.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: DeviceOption = "auto",
     backend: BackendOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,

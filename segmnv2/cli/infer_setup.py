@@ -103,8 +103,8 @@ def _choose_streams(
     options: dict[str, Any], images: int, size: Size, scales: bool | Sequence[float], device: str
 ) -> int:
     from segmnv2.backends.base import check_threads
+    from segmnv2.backends.device import choose_device
     from segmnv2.inference.multi_scale import choose_scales
-    from segmnv2.inference.predictor import check_device
     from segmnv2.inference.streams import choose_streams
 
     if options["--streams"] is not None:
@@ -113,7 +113,8 @@ def _choose_streams(
         return 1
     side = math.inf if size == "native" else size * max(choose_scales(scales))
     threads = check_threads(options["--threads"])
-    return choose_streams(images, threads, side, options["--backend"] or "torch", check_device(device))
+    backend, precision = options["--backend"] or "torch", options["--precision"] or "float32"
+    return choose_streams(images, threads, side, backend, choose_device(device, backend, precision))
 
 
 def prepare_detector(

@@ -43,6 +43,11 @@ CalibrationOption = Annotated[
     typer.Option(metavar="DIR", help="For int8: 50 or more images like those to come; at most 100 are used."),
 ]
 
+DeviceOption = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one that can run what is chosen."),
+]
+
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads on the CPU.", show_default="PyTorch's")]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from segmnv2.cli.options import DeviceOption
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 
@@ -36,7 +37,7 @@ def plan(
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads to compute on.", show_default="PyTorch's own number")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: DeviceOption = "auto",
     limit: Annotated[int, typer.Option(metavar="N", help="Most rows to show.")] = 20,
     json_out: JsonOption = None,
 ) -> None:
@@ -66,7 +67,7 @@ def plan(
     stopwatch = Stopwatch(device) if measure else None
     with thread_count(threads), console.status("Planning", spinner="line"):
         result = make_plan(choices, budget, stopwatch, limit=limit, seconds=seconds)
-        machine = describe_machine(device) if measure else None
+        machine = describe_machine(str(stopwatch.device)) if stopwatch else None
     text = to_markdown(result)
     if machine is not None:
         text += "\n\nMeasured with: " + ", ".join(f"{key} {value}" for key, value in machine.items()) + "."

@@ -16,13 +16,14 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from segmnv2.atomic import atomic_path
+from segmnv2.backends.device import choose_device
 from segmnv2.detection.detector import Detector
 from segmnv2.detection.drawing import draw_boxes
 from segmnv2.detection.file import load_detector
 from segmnv2.errors import ConfigError
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.files import OVERLAYS, overlay_ending, save_picture
-from segmnv2.inference.predictor import check_device, load_pixels
+from segmnv2.inference.predictor import load_pixels
 
 THRESHOLD = 0.5
 BOXES = "boxes"
@@ -72,13 +73,13 @@ class BoxPrediction:
 class BoxPredictor:
     """Calls a detector on pictures of any kind and size."""
 
-    def __init__(self, model: Detector, *, threshold: float = THRESHOLD, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: Detector, *, threshold: float = THRESHOLD, device: str | torch.device = "auto") -> None:
         """Make a detector ready; it is put in evaluation mode, in place.
 
         Args:
             model: the detector.
             threshold: score 0..1 from which a box is told.
-            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            device: as for :func:`segmnv2.backends.device.choose_device`.
 
         Raises:
             ConfigError: a threshold outside 0..1, or a device that is not there.
@@ -86,12 +87,12 @@ class BoxPredictor:
         if not 0 <= threshold <= 1:
             raise ConfigError(f"threshold: {threshold!r} is not in 0..1; give the lowest score to tell, as {THRESHOLD}")
         self.threshold = threshold
-        self.device = check_device(device)
+        self.device = choose_device(device)
         self.model = model.eval().to(self.device)
 
     @classmethod
     def load(
-        cls, path: str | Path, *, threshold: float = THRESHOLD, device: str | torch.device = "cpu"
+        cls, path: str | Path, *, threshold: float = THRESHOLD, device: str | torch.device = "auto"
     ) -> BoxPredictor:
         """Build the predictor of a detector's file, or of ``owner/name`` on the Hugging Face Hub.
 

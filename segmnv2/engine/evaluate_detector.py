@@ -56,7 +56,7 @@ class DetectorEvaluation(Result):
             {"image_id": number, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
             for number, found in self.detections.items()
             for (x1, y1, x2, y2), label, score in zip(
-                *(found[key].double().tolist() for key in ("boxes", "labels", "scores")), strict=True
+                *(found[key].cpu().double().tolist() for key in ("boxes", "labels", "scores")), strict=True
             )
         ]
         with atomic_path(path) as partial:

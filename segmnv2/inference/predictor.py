@@ -14,6 +14,7 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.backends.base import Backend, check_precision, check_streams, check_threads
+from segmnv2.backends.device import choose_device
 from segmnv2.backends.selection import choose_engine, create_backend, refuse_streams
 from segmnv2.data.image_file import read_image, rgb_array
 from segmnv2.errors import ConfigError, MediaError
@@ -67,7 +68,7 @@ class Predictor:
     def load(
         cls,
         path: str | Path,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
         output_stride: int | None = None,
         size: Size = DEFAULT_SIZE,
         multi_scale: bool | Sequence[float] = False,
@@ -83,7 +84,8 @@ class Predictor:
         Args:
             path: safetensors file of ``segmnv2 import`` or of training, a short name as ``voc_mobilenet_v2``, or
                 ``owner/name`` on the Hugging Face Hub; see :func:`segmnv2.hub.resolve.resolve_weights`.
-            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or ``"auto"`` for a GPU if there is one that the
+                backend computes on, else the CPU.
             output_stride: 8, 16 or 32 in place of the file's own; smaller is finer and slower.
             size: as for the constructor.
             multi_scale: as for the constructor.
@@ -103,7 +105,7 @@ class Predictor:
             WeightsError: the file is missing or damaged, or does not describe a model.
         """
         check_size(size)
-        found = check_device(device)
+        found = choose_device(device, backend, precision)
         engine = choose_engine(backend, check_precision(precision), found)
         count = check_threads(threads)
         if reason := refuse_streams(engine, check_streams(streams), found):
@@ -254,26 +256,6 @@ class VideoPredictor:
     def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
         """Label the next frames; see :meth:`Predictor.predict`."""
         return self.predictor.predict(prepared, self.smoother)
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        ConfigError: it is not cpu, cuda or cuda:N, or is not there.
-    """
-    name = str(device)
-    kind, _, number = name.partition(":")
-    if kind == "cpu" and not number:
-        return torch.device("cpu")
-    if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
-        raise ConfigError(f"device: {name!r} is not known; give cpu, cuda or cuda:N")
-    if int(number or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device: {name!r} is not there ({torch.cuda.device_count()} CUDA devices are seen); give cpu, or install "
-            "a CUDA build of PyTorch and a driver that fits it"
-        )
-    return torch.device(name)
 
 
 def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from segmnv2.backends.device import choose_device
 from segmnv2.backends.threads import torch_threads
 from segmnv2.errors import ConfigError
-from segmnv2.inference.predictor import check_device
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
@@ -27,17 +27,17 @@ SEED = 0
 class Stopwatch:
     """Measures choices; networks have fresh weights, which change no speed, and are kept for the next choice."""
 
-    def __init__(self, device: str = "cpu", clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, device: str = "auto", clock: Callable[[], float] = time.perf_counter) -> None:
         """Prepare to measure.
 
         Args:
-            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            device: as for :func:`segmnv2.backends.device.choose_device`.
             clock: seconds since any moment.
 
         Raises:
             ConfigError: the device is not there.
         """
-        self.device = check_device(device)
+        self.device = choose_device(device)
         self._clock = clock
         self._models: dict[tuple[str, float], Segmenter] = {}
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from segmnv2.data.mask_file import read_mask
 from segmnv2.errors import ConfigError, MediaError, WeightsError
-from segmnv2.inference.predictor import Predictor, check_device
+from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels, predict_probabilities
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
@@ -73,22 +73,6 @@ def test_refuses_bad_options_by_name(weights, tmp_path):
         Predictor.load(tmp_path / "none.safetensors")
     with pytest.raises(ConfigError, match="stride"):
         Predictor.load(weights, output_stride=12)
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cpu:0", "", "meta"])
-def test_an_unknown_device_is_refused(device):
-    with pytest.raises(ConfigError, match=r"device: .* cpu, cuda or cuda:N"):
-        check_device(device)
-
-
-def test_cuda_must_be_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert check_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(ConfigError, match=r"'cuda:1' is not there \(1 CUDA"):
-        check_device("cuda:1")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match="'cuda' is not there"):
-        check_device("cuda")
 
 
 def test_a_lack_of_memory_is_one_clear_message(small_model, photo, monkeypatch):
