@@ -39,19 +39,30 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> Path:
-    """Make sure that a file can be written later, before the work whose result it shall hold.
-
-    Missing parent folders are made; the file itself is neither made nor changed.
+    """Make sure that a file can be written later, before the work whose result it shall hold; nothing is made.
 
     Raises:
         ConfigError: it cannot; the reason is named.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; name a file to write")
+    return _check(Path(path), folder=False)
+
+
+def check_folder(path: str | Path) -> Path:
+    """Make sure that files can be written into a folder later, which need not exist yet; nothing is made.
+
+    Raises:
+        ConfigError: they cannot; the reason is named.
+    """
+    return _check(Path(path), folder=True)
+
+
+def _check(path: Path, *, folder: bool) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{uuid4().hex}.probe")
+        if path.exists() and path.is_dir() != folder:
+            found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
+            raise ConfigError(f"{path}: is {found}; name {wanted} to write")
+        home = path if folder else path.parent
+        probe = next(each for each in (home, *home.parents) if each.exists()) / f".{uuid4().hex}.probe"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -127,8 +127,8 @@ def infer(
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
     choice = Choice(parse_engines(engines, place, compiled=compiled), parse_peers(peers), compiled)
     check_json(json_out)
-    path = None if weights is None else str(resolve_weights(weights))
     shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()
+    path = None if weights is None else str(resolve_weights(weights))
     tables = []
     for stride in strides:
         for count in counts if place.type == "cpu" else counts[-1:]:

@@ -36,6 +36,17 @@ class DatasetKind(str, Enum):
     SHAPES = "shapes"
     IMAGE_FOLDER = "image-folder"
     COCO = "coco"
+    COCO_VOC = "coco-voc"
+
+
+ROOTS = {
+    DatasetKind.VOC: "the VOCdevkit folder",
+    DatasetKind.FOLDER: "the folder that holds images and masks",
+    DatasetKind.IMAGE_FOLDER: "the folder that holds a folder for each class",
+    DatasetKind.COCO_VOC: "COCO's folder",
+    DatasetKind.COCO: "COCO's folder, or with --annotations the images'",
+}
+"""Of each data set, what ``--root`` is."""
 
 
 def evaluate(
@@ -49,16 +60,16 @@ def evaluate(
     dataset: Annotated[
         DatasetKind,
         typer.Option(
-            help="voc (also its layout), folder (one's own) or generated shapes; image-folder for a classifier, coco "
-            "for a detector."
+            help="voc (also its layout), folder (your own), coco-voc (COCO as VOC's classes, all images) or generated "
+            "shapes; image-folder for a classifier, coco for a detector."
         ),
     ],
     root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, COCO's, or that of one's own data.")] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all. coco: "
-            "val2017 by default."
+            help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all. coco "
+            "and coco-voc: val2017 by default."
         ),
     ] = None,
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
@@ -89,12 +100,14 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
+    from segmnv2.atomic import check_folder, check_writable
     from segmnv2.backends.device import choose_device
     from segmnv2.backends.selection import create_backend
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import parse_scales, parse_size, refuse_options
+    from segmnv2.cli.options import check_inputs, parse_scales, parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.engine.evaluate import evaluate as run
+    from segmnv2.errors import ConfigError
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.calibration import calibration_pixels
     from segmnv2.inference.canvas import DEFAULT_SIZE
@@ -102,6 +115,13 @@ def evaluate(
     from segmnv2.models.file import load_model
 
     check_json(json_out)
+    check_inputs({"--root": root, "--annotations": annotations, "--calibration": calibration})
+    if masks_out is not None:
+        check_folder(masks_out)
+    if detections_out is not None:
+        check_writable(detections_out)
+    if root is None and dataset is not DatasetKind.SHAPES:
+        raise ConfigError(f"--root is missing; --dataset {dataset.value} needs {ROOTS[dataset]}")
     weights = resolve_weights(weights, track=byte_progress)
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     masks = {
@@ -127,18 +147,17 @@ def evaluate(
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, device, others)
         return
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
-    if dataset is DatasetKind.VOC:
-        split = split or "val"
+    split = split or {DatasetKind.VOC: "val", DatasetKind.COCO_VOC: "val2017"}.get(dataset)
     place = choose_device(device, backend or "torch", precision or "float32")
     model = load_model(weights, output_stride=output_stride)
     several = choose_scales(parse_scales(scales, multi_scale))
     canvas = DEFAULT_SIZE if size is None else parse_size(size)
+    data = _open(dataset, root, split, model.labels)
     pixels = None
     if calibration is not None:
         pixels = calibration_pixels(calibration, model.output_stride, size=canvas, scales=several)
     engine = create_backend(model, backend or "torch", precision or "float32", threads, place, pixels)
     print(f"running {engine}", file=sys.stderr)
-    data = _open(dataset, root, split, model.labels)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
         result = run(
             model,
@@ -156,6 +175,7 @@ def evaluate(
 
 
 def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet) -> SegmentationDataset:
+    from segmnv2.data.coco_voc import CocoAsVoc
     from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes
     from segmnv2.data.voc import VocSegmentation
@@ -163,13 +183,16 @@ def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: Label
 
     if kind is DatasetKind.SHAPES:
         return Shapes(**SHAPES)
-    if root is None:
-        needed = "the VOCdevkit folder" if kind is DatasetKind.VOC else "the folder that holds images and masks"
-        raise ConfigError(f"--root is missing; --dataset {kind.value} needs {needed}")
+    assert root is not None
     if kind is DatasetKind.VOC:
         assert split is not None
         return VocSegmentation(root, split, labels=labels)
-    data = FolderSegmentation(root, split)
+    data: FolderSegmentation | CocoAsVoc
+    if kind is DatasetKind.COCO_VOC:
+        assert split is not None
+        data = CocoAsVoc(root, split, min_pixels=0)  # as the first stage of training validates
+    else:
+        data = FolderSegmentation(root, split)
     if data.labels.names != labels.names:  # the same number in another order would be measured wrongly, unnoticed
         raise ConfigError(
             f"{root}: has the classes {', '.join(data.labels.names)}, the network {', '.join(labels.names)}; "

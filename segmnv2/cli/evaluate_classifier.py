@@ -18,7 +18,7 @@ from segmnv2.models.classifier_file import load_classifier
 
 def evaluate_classifier(
     weights: Path,
-    root: Path | None,
+    root: Path,
     size: str | None,
     limit: int | None,
     json_out: Path | None,
@@ -41,10 +41,6 @@ def evaluate_classifier(
         SegmnError: weights or data cannot be used.
     """
     refuse_options(others, "classifiers", "leave it out with --dataset image-folder")
-    if root is None:
-        raise ConfigError(
-            "--root is missing; --dataset image-folder needs the folder that holds a folder for each class"
-        )
     if size is not None and not size.isdecimal():
         raise ConfigError(f"--size {size!r} is not possible for a classifier; give pixels, as 224")
     model = load_classifier(weights).to(choose_device(device))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segmnv2.atomic import check_writable
 from segmnv2.backends.device import choose_device
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
@@ -19,7 +18,7 @@ from segmnv2.errors import ConfigError
 
 def evaluate_detector(
     weights: Path,
-    root: Path | None,
+    root: Path,
     split: str | None,
     annotations: Path | None,
     limit: int | None,
@@ -46,12 +45,8 @@ def evaluate_detector(
         SegmnError: weights or data cannot be used.
     """
     refuse_options(others, "detectors", "leave it out with --dataset coco")
-    if root is None:
-        raise ConfigError("--root is missing; --dataset coco needs COCO's folder, or with --annotations the images'")
     if annotations is not None and split is not None:
         raise ConfigError(f"--split {split} and --annotations {annotations} exclude each other; give one of them")
-    if detections_out is not None:
-        check_writable(detections_out)
     model = load_detector(weights).to(choose_device(device))
     split = split or "val2017"
     data = CocoBoxes.of_split(root, split) if annotations is None else CocoBoxes(root, annotations)

@@ -85,11 +85,10 @@ def export(
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.export.create import export_weights
     from segmnv2.export.formats import find_format
-    from segmnv2.hub.resolve import resolve_weights
 
     find_format(form)
     done = export_weights(
-        resolve_weights(weights, track=byte_progress),
+        weights,
         out,
         form,
         size="auto" if size is None else parse_export_size(size),
@@ -102,6 +101,7 @@ def export(
         images=images,
         least_agreement=least_agreement,
         threads=check_threads(threads),
+        track=byte_progress,
         on_step=lambda step: typer.echo(f"{step} ...", err=True),
     )
     if done.verification is None:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from segmnv2.cli.infer_setup import Prepared, prepare_detector, prepare_segmenter, result_folders
-from segmnv2.cli.infer_video import infer_one_video, pick_video
+from segmnv2.cli.infer_setup import Prepared, check_image_folder, prepare_detector, prepare_segmenter, result_folders
+from segmnv2.cli.infer_video import infer_one_video, is_overlay_video, pick_video
 from segmnv2.cli.options import (
     BackendOption,
     CalibrationOption,
@@ -118,7 +118,7 @@ def infer(
     --frames, --seconds or Ctrl-C.
     """
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import refuse_options
+    from segmnv2.cli.options import check_inputs, refuse_options
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.media import list_images
     from segmnv2.inference.pipeline import check_batch
@@ -147,10 +147,14 @@ def infer(
         refuse_options(of_video, "images", "leave it out, or give one video or camera")
     else:
         refuse_options({"--recursive": recursive, "--streams": streams}, "videos", "leave it out")
+    check_inputs({"--calibration": calibration})
+    if video is None:
+        check_image_folder(out)
+    else:
+        is_overlay_video(video, out, overlay=overlay, confidence=confidence)
+    paths = [] if video else list_images(inputs, recursive=recursive, exclude=result_folders(out))
     weights = resolve_weights(weights, track=byte_progress)
-    is_detector = read_kind(weights) == "detector"
-    prepare = prepare_detector if is_detector else prepare_segmenter
-    paths = [] if video else list_images(inputs, recursive=recursive, exclude=result_folders(out, is_detector))
+    prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
     wanted = overlay if overlay is not None else video is None
     prepared = prepare(weights, out, wanted, device, segmentation, {"--threshold": threshold}, len(paths))
     if video is not None:

@@ -33,15 +33,31 @@ class Prepared:
     streams: int = 1
 
 
-def result_folders(out: Path, is_detector: bool) -> list[Path]:
-    """Return the folders that the results of images are written to."""
-    if is_detector:
-        from segmnv2.detection.predictor import BoxFolder
-
-        return BoxFolder(out).subfolders
+def result_folders(out: Path) -> list[Path]:
+    """Return the folders that the results of images are written to, by weights of either kind."""
+    from segmnv2.detection.predictor import BoxFolder
     from segmnv2.inference.files import ResultFolder
 
-    return ResultFolder(out).subfolders
+    return [*ResultFolder(out).subfolders, *BoxFolder(out).subfolders]
+
+
+def check_image_folder(out: Path) -> None:
+    """Refuse an ``--out`` that the results of images cannot be written to.
+
+    Raises:
+        ConfigError: it is called like an image or a video, is a file, or cannot be written.
+    """
+    from segmnv2.atomic import check_folder
+    from segmnv2.errors import ConfigError
+    from segmnv2.inference.media import EXTENSIONS
+    from segmnv2.inference.video_source import VIDEO_ENDINGS
+
+    if out.suffix.lower() in (*EXTENSIONS, *VIDEO_ENDINGS) and not out.is_dir():
+        raise ConfigError(
+            f"--out {out}: images have several results, so --out is a folder; give {out.with_suffix('')}, in which the "
+            "label map is masks/NAME.png"
+        )
+    check_folder(out)
 
 
 def prepare_segmenter(

@@ -30,6 +30,35 @@ def pick_video(inputs: Sequence[str]) -> VideoSource | None:
     return found[0] if found else None
 
 
+def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, confidence: bool) -> bool:
+    """Tell whether ``out`` is a video of overlays, else it is a folder; what cannot be done is refused.
+
+    Args:
+        source: the video or camera.
+        out: file or folder.
+        overlay: whether overlays are requested, or None.
+        confidence: whether confidence maps are.
+
+    Raises:
+        ConfigError: an option does not fit, or ``out`` cannot be written.
+        MediaError: there is no such video.
+    """
+    from segmnv2.atomic import check_folder, check_writable
+    from segmnv2.cli.options import refuse_options
+    from segmnv2.errors import MediaError
+    from segmnv2.inference.video_writer import check_video_ending
+
+    if source.path is not None and not source.path.is_file():
+        raise MediaError(f"{source}: there is no such file; check the path")
+    if not out.suffix or out.is_dir():
+        check_folder(out)
+        return False
+    unfit = {"--confidence": confidence, "--no-overlay": True if overlay is False else None}
+    refuse_options(unfit, "videos of overlays", "leave it out, or give a folder as --out")
+    check_writable(check_video_ending(out))
+    return True
+
+
 def infer_one_video(
     prepared: Prepared,
     source: VideoSource,
@@ -56,16 +85,11 @@ def infer_one_video(
         MediaError: the video cannot be read.
         KeyboardInterrupt: after what was done is told.
     """
-    from segmnv2.cli.options import refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.inference.video import VideoReader
     from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
-    from segmnv2.inference.video_writer import check_video_ending
 
-    if is_file := bool(out.suffix) and not out.is_dir():
-        check_video_ending(out)
-        unfit = {"--confidence": confidence, "--no-overlay": True if overlay is False else None}
-        refuse_options(unfit, "videos of overlays", "leave it out, or give a folder as --out")
+    is_file = is_overlay_video(source, out, overlay=overlay, confidence=confidence)
     every = 1 if options["--every"] is None else options["--every"]
     with VideoReader(source, every=every, frames=options["--frames"], seconds=options["--seconds"]) as video:
         sink = overlay_video(out, video, prepared.draw) if is_file else frame_files(video, prepared.write)

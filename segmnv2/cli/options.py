@@ -89,6 +89,22 @@ def parse_size(text: str) -> Size:
     return check_size(int(text) if text.isdecimal() else text)
 
 
+def check_inputs(paths: Mapping[str, Path | None]) -> None:
+    """Refuse files and folders that are not there, before any work.
+
+    Args:
+        paths: option -> what was given for it.
+
+    Raises:
+        ConfigError: some are missing; all are named.
+    """
+    from segmnv2.errors import ConfigError
+
+    missing = [f"{name} {path}" for name, path in paths.items() if path is not None and not path.exists()]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)}: there is no such file or folder; check the path")
+
+
 def refuse_options(options: Mapping[str, Any], who: str, remedy: str) -> None:
     """Refuse options that are given and mean nothing.
 

@@ -75,14 +75,13 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
         f"{folder.last}: the last one; `--resume last` goes on from {folder.state.name} beside it",
         f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
-    val = experiment.data.val
-    if val.kind == "voc":
-        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset voc --root {val.root} --split {val.split}")
-    elif val.kind == "folder":
-        split = f" --split {val.split}" if val.split else ""
-        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset folder --root {val.root}{split}")
-    elif val.kind == "image_folder":
-        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset image-folder --root {val.root}")
+    val = experiment.data.val.model_dump()
+    kind, root = str(val["kind"]), val.get("root")
+    if root is not None:
+        chosen = "".join(f" --{key} {val[key]}" for key in ("split", "annotations") if val.get(key))
+        dataset = "coco" if kind.startswith("coco_") and kind != "coco_voc" else kind.replace("_", "-")
+        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset {dataset} --root {root}{chosen}")
+    if kind == "image_folder":
         lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={folder.best}")
         return lines
     lines.append(f"next: segmnv2 infer PHOTOS --weights {folder.best} --out results")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segmnv2.atomic import atomic_path
+from segmnv2.atomic import atomic_path, check_writable
 from segmnv2.backends.base import Precision, check_precision
 from segmnv2.backends.fine_tuning import check_fine_tuning
 from segmnv2.backends.int8 import calibration_arrays
 from segmnv2.backends.selection import Calibration
 from segmnv2.data.image_file import read_image
+from segmnv2.data.tracking import Track, untracked
 from segmnv2.errors import ConfigError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.formats import Format, find_format
@@ -23,6 +24,7 @@ from segmnv2.export.pictures import fit_image, list_pictures
 from segmnv2.export.staging import staged_path
 from segmnv2.export.verification import Verification
 from segmnv2.export.verify import check_agreement, check_least, verify_export
+from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.calibration import MOST, calibration_pixels
 from segmnv2.inference.canvas import DEFAULT_SIZE, SMALLEST_SIZE
 from segmnv2.models.file import load_model
@@ -67,11 +69,12 @@ def export_weights(
     least_agreement: float | None = None,
     threads: int = 1,
     on_step: Callable[[str], None] = lambda step: None,
+    track: Track = untracked,
 ) -> Exported:
     """Write a network for another runtime, and prove it before it is left.
 
     Args:
-        weights: a model file; see :func:`segmnv2.hub.resolve.resolve_weights` for names.
+        weights: a model file or a name; see :func:`segmnv2.hub.resolve.resolve_weights`.
         path: file to write; its suffix is the format's.
         form: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
         size: (height, width) of the only image size that the file takes, or ``None`` for any; ``"auto"`` for any where
@@ -88,6 +91,7 @@ def export_weights(
             :data:`segmnv2.export.verify.LEAST`.
         threads: to compare with.
         on_step: called with what is done next.
+        track: told of bytes that are fetched.
 
     Raises:
         ConfigError: an argument is not possible, or packages are missing.
@@ -105,6 +109,11 @@ def export_weights(
     if wanted != "int8" and calibration is not None:
         raise ConfigError(f"calibration: is for int8, not for {wanted}; leave it out, or give --precision int8")
     _check_fine_tuning(fine_tune, wanted)
+    check_writable(path)
+    for folder in (images, calibration):
+        if folder is not None:
+            list_pictures(folder)
+    weights = resolve_weights(weights, track=track)
     model = load_model(weights, output_stride=output_stride)
     metadata = describe_export(model, form, weights=weights, precision=wanted, size=fixed, raw_logits=raw_logits)
     with staged_path(path) as staged:

@@ -22,7 +22,7 @@ def list_images(
 ) -> list[Path]:
     """Return the image files that ``inputs`` stand for, each once, in the order of ``inputs``.
 
-    - A file is taken whatever its name; it need not exist, so that reading it is what reports it.
+    - A file is taken whatever its name.
     - A folder gives, sorted, its files that end in one of :data:`EXTENSIONS`, hidden ones apart; with ``recursive``
       those of its subfolders too.
     - A pattern with ``*``, ``?`` or ``[]`` gives, sorted, what a shell would make of it (``**`` matches any depth), and
@@ -34,10 +34,15 @@ def list_images(
         exclude: folders whose contents are passed over, as those that results are written to.
 
     Raises:
-        MediaError: no inputs, one that no image matches, or a file given by name inside ``exclude``.
+        MediaError: no inputs, files or folders that do not exist, an input that no image matches, or a file given by
+            name inside ``exclude``.
     """
     if not inputs:
         raise MediaError("no images given; give files, folders or patterns such as 'photos/*.jpg'")
+    missing = [str(item) for item in inputs if not (Path(item).exists() or glob.has_magic(str(item)))]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise MediaError(f"{', '.join(missing[:3])}{more}: there is no such file or folder; check the path")
     excluded = [Path(folder).resolve() for folder in exclude]
     found: dict[Path, Path] = {}
     for item in inputs:

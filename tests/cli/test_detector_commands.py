@@ -73,7 +73,7 @@ def test_evaluate_takes_ones_own_boxes_and_a_limit(
         ([], "d", "--root is missing; --dataset coco needs COCO's folder"),
         (["--root", "COCO", "--flip", "--size", "33"], "d", "--size, --flip: detectors have no such option"),
         (["--root", "COCO", "--split", "x"], "d", "x: does not exist"),
-        (["--root", "COCO", "--split", "x", "--annotations", "y"], "d", "exclude each other"),
+        (["--root", "COCO", "--split", "x", "--annotations", "COCO"], "d", "exclude each other"),
         (["--root", "COCO", "--limit", "0"], "d", "limit 0 is not positive"),
         (["--root", "COCO"], "voc", "holds a model, not a detector"),
         (["--root", "COCO"], "other", "1 round, 1 square, 3 oblong are in one of them only"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import PIL.Image
@@ -8,9 +9,10 @@ import pytest
 from segmnv2.cli import main
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.voc_layout import write_voc_layout
-from segmnv2.labels import LabelSet
+from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
+from tests.data.test_coco_voc import CAT, Coco, box
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFi
     ("arguments", "part"),
     [
         ([], "--root is missing; --dataset folder needs the folder that holds images and masks"),
-        (["--root", "none"], "none: there is no such folder"),
+        (["--root", "none"], "--root none: there is no such file or folder"),
         (["--root", "own", "--split", "val"], "the splits present are: one"),
     ],
 )
@@ -66,3 +68,17 @@ def test_classes_in_another_order_are_refused(home: Path, capsys: pytest.Capture
     Path("own/labels.yaml").write_text("names: [crop, ground]\n")
     assert main(["evaluate", "own.safetensors", "--dataset", "folder", "--root", "own"]) == 2
     assert "own: has the classes crop, ground, the network ground, crop" in capsys.readouterr().err
+
+
+def test_coco_is_evaluated_as_vocs_classes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("coco").mkdir()
+    coco = Coco(Path("coco"), [{"category_id": CAT, "area": 50, "segmentation": box(0, 0, 10, 5)}], [])
+    coco.open()
+    save("voc.safetensors", VOC_LABELS)
+    words = ["--dataset", "coco-voc", "--root", "coco", "--size", "49"]
+    assert main(["evaluate", "voc.safetensors", *words, "--json", "r.json"]) == 0
+    assert "2 images" in capsys.readouterr().out, "as in validation, those without VOC's classes count"
+    result = json.loads(Path("r.json").read_text())
+    assert (result["protocol"]["dataset"], result["protocol"]["split"]) == ("coco-voc", "val2017")
+    assert main(["evaluate", "own.safetensors", *words]) == 2
+    assert "has the classes background, aeroplane" in capsys.readouterr().err

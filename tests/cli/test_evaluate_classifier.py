@@ -52,7 +52,7 @@ def test_a_limit_is_spread_over_the_classes(folder: Path, tmp_path: Path) -> Non
     ("options", "weights", "parts"),
     [
         ([], "c", ["--root is missing"]),
-        (["--root", "nowhere"], "c", ["nowhere", "no such folder"]),
+        (["--root", "nowhere"], "c", ["nowhere", "no such file or folder"]),
         (["--root", "IMAGES", "--flip", "--split", "val"], "c", ["--split, --flip", "no such option"]),
         (["--root", "IMAGES", "--size", "native"], "c", ["native", "give pixels"]),
         (["--root", "IMAGES", "--size", "0"], "c", ["crop_size 0"]),

@@ -71,12 +71,13 @@ def test_many_images_are_computed_in_streams_and_their_files_are_the_same(infer,
 def test_broken_files_are_reported_the_rest_is_written_and_the_code_is_2(infer, photos, tmp_path, capsys):
     (photos / "broken.jpg").write_text("plain text")
     (photos / "empty.png").touch()
-    assert infer(photos, tmp_path / "missing.jpg", out=tmp_path / "out") == 2
+    (photos / "note.txt").write_text("no image")
+    assert infer(photos, photos / "note.txt", out=tmp_path / "out") == 2
     output = capsys.readouterr()
     errors = output.err.splitlines()
     assert len(errors) == 3
     assert all(line.startswith("error: ") for line in errors)
-    assert [name for name in ("broken.jpg", "empty.png", "missing.jpg") if any(name in line for line in errors)]
+    assert [name for name in ("broken.jpg", "empty.png", "note.txt") if any(name in line for line in errors)]
     assert output.out.startswith("2 written")
     assert "3 failed (torch float32, " in output.out
     assert len(written(tmp_path / "out")) == 4
@@ -110,7 +111,7 @@ def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, ph
         (["--streams", "2", "--backend", "torch-compile"], "streams: 'torch-compile' computes one call at a time"),
         (["--precision", "int8"], "precision: 'torch' does not compute int8"),
         (["--precision", "int8", "--backend", "auto"], "precision: 'int8' needs images"),
-        (["--precision", "int8", "--backend", "auto", "--calibration", "gone"], "gone: is no folder"),
+        (["--precision", "int8", "--backend", "auto", "--calibration", "gone"], "gone: there is no such file"),
         (["--weights", "none.safetensors"], "none.safetensors"),
         (["nowhere/*.jpg"], "nowhere/*.jpg: no file"),
     ],

@@ -29,9 +29,15 @@ def test_recursive_takes_subfolders_too(photos):
     assert names(list_images([photos], recursive=True), photos) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deep/d.webp"]
 
 
-def test_a_file_given_by_name_is_taken_whatever_it_is_called_even_if_missing(photos):
-    given = [photos / "notes.txt", photos / ".hidden.jpg", photos / "missing.jpg"]
+def test_a_file_given_by_name_is_taken_whatever_it_is_called(photos):
+    given = [photos / "notes.txt", photos / ".hidden.jpg"]
     assert list_images(given) == given
+
+
+def test_all_missing_files_are_named_at_once(photos):
+    missing = [photos / f"missing{number}" for number in range(5)]
+    with pytest.raises(MediaError, match=r"missing0, .*missing2 and 2 more: there is no such file or folder"):
+        list_images([photos / "notes.txt", *missing])
 
 
 def test_a_pattern_gives_what_a_shell_would(photos):
