@@ -120,7 +120,7 @@ def infer(
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import check_inputs, refuse_options
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.media import list_images
+    from segmnv2.inference.media import describe_others, list_images, list_others
     from segmnv2.inference.pipeline import check_batch
     from segmnv2.models.file import read_kind
 
@@ -152,7 +152,8 @@ def infer(
         check_image_folder(out)
     else:
         is_overlay_video(video, out, overlay=overlay, confidence=confidence)
-    paths = [] if video else list_images(inputs, recursive=recursive, exclude=result_folders(out))
+    own = result_folders(out)
+    paths = [] if video else list_images(inputs, recursive=recursive, exclude=own)
     weights = resolve_weights(weights, track=byte_progress)
     prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
     wanted = overlay if overlay is not None else video is None
@@ -160,10 +161,12 @@ def infer(
     if video is not None:
         infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence, batch=count)
     else:
-        _infer_images(prepared, paths, out, count)
+        others = list_others(inputs, recursive=recursive, exclude=own)
+        note = f"; {len(others)} passed over, no images by their endings: {describe_others(others)}" if others else ""
+        _infer_images(prepared, paths, out, count, note)
 
 
-def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int) -> None:
+def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int, note: str) -> None:
     from segmnv2.cli.progress import image_progress
     from segmnv2.inference.files import infer_files
 
@@ -184,6 +187,6 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int) 
         except KeyboardInterrupt:
             typer.echo(f"{done - failed} written to {out}, {failed} failed, of {len(paths)} images{prepared.engine}")
             raise
-    typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}")
+    typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}{note}")
     if report.failed:
         raise typer.Exit(2)

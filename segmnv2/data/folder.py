@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from segmnv2.data.colour_mask import is_colour_mask, read_colour_mask
-from segmnv2.data.image_file import read_image
+from segmnv2.data.image_file import ENDINGS, read_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Mask, Sample
 from segmnv2.data.split_list import read_split_list
@@ -18,7 +18,6 @@ IMAGES = "images"
 MASKS = "masks"
 LABELS = "labels.yaml"
 SPLITS = "splits"
-IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MASK_ENDINGS = (".png",)
 
 _SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
@@ -51,7 +50,7 @@ class FolderSegmentation:
         self.folder = Path(root)
         if not self.folder.is_dir():
             raise DatasetError(f"{root}: there is no such folder; give the one that holds {IMAGES} and {MASKS}")
-        self._images = _files_by_stem(self.folder / IMAGES, IMAGE_ENDINGS)
+        self._images = _files_by_stem(self.folder / IMAGES, ENDINGS)
         self._masks = _files_by_stem(self.folder / MASKS, MASK_ENDINGS)
         _check_pairs(self.folder, self._images, self._masks)
         self.labels, self._in_colours = (labels, False) if labels else read_labels(self.folder / LABELS)

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torchvision.datasets.folder import make_dataset
 
-from segmnv2.data.folder import IMAGE_ENDINGS
-from segmnv2.data.image_file import read_image
+from segmnv2.data.image_file import ENDINGS, read_image
 from segmnv2.errors import DatasetError
 
 SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
@@ -78,7 +77,7 @@ class ImageFolder:
         below = Path(path).relative_to(self.folder)
         if any(part.startswith(".") for part in below.parts) or below.name in SYSTEM_FILES:
             return False
-        if below.suffix.lower() not in IMAGE_ENDINGS:
+        if below.suffix.lower() not in ENDINGS:
             strange.append(str(below))
             return False
         return True
@@ -87,7 +86,7 @@ class ImageFolder:
         if strange:
             raise DatasetError(
                 f"{self.folder}: {len(strange)} files are no images by their names ({_some(strange)}); images end in "
-                f"{', '.join(IMAGE_ENDINGS)}: rename or remove them"
+                f"{', '.join(ENDINGS)}: rename or remove them"
             )
         empty = [name for index, name in enumerate(self.class_names) if index not in set(self.targets)]
         if empty:

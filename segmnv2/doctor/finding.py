@@ -41,6 +41,7 @@ WARNING_KINDS: dict[str, str] = {
     "smoothed-ids": "ids between those of their neighbours along borders",
     "palette-differs": "a palette in other colours than the classes'",
     "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not tell whether the mask is turned too",
+    "low-values": "a 16-bit image whose values use fewer bits",
     "animated": "several frames or pages, of which the first is taken",
     "all-ignored": "a mask of ignored pixels only",
     "absent-class": "a class that never occurs in a split",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from segmnv2.data.folder import (
-    IMAGE_ENDINGS,
     IMAGES,
     LABELS,
     MASK_ENDINGS,
@@ -14,6 +13,7 @@ from segmnv2.data.folder import (
     is_passed_over,
     read_labels,
 )
+from segmnv2.data.image_file import ENDINGS
 from segmnv2.doctor.diagnosis import Classes
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair, read_names, unknown_names
@@ -36,8 +36,8 @@ def list_folder(root: Path, list_name: str | None, split: str, label_file: Path 
         raise DatasetError(f"{root}: there is no such folder; give the one that holds {IMAGES} and {MASKS}")
     label_file = label_file or root / LABELS
     labels, has_palette = read_labels(label_file)
-    images, findings = _scan(root / IMAGES, IMAGE_ENDINGS, IMAGE_ENDINGS)
-    masks, more = _scan(root / MASKS, MASK_ENDINGS, IMAGE_ENDINGS)  # other pictures are looked into all the same
+    images, findings = _scan(root / IMAGES, ENDINGS, ENDINGS)
+    masks, more = _scan(root / MASKS, MASK_ENDINGS, ENDINGS)  # other pictures are looked into all the same
     findings += more + _lonely(root, images, masks)
     names, list_file = sorted(images.keys() & masks.keys()), None
     if list_name is not None:

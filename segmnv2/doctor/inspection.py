@@ -9,10 +9,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
-from PIL.ExifTags import Base as ExifTag
 
-from segmnv2.data.image_file import FORMATS, read_image
+from segmnv2.data.image_file import DecodedImage, decode_image
 from segmnv2.data.sample import Image, Mask
 from segmnv2.doctor.diagnosis import Diagnosis
 from segmnv2.doctor.finding import Finding
@@ -23,7 +21,6 @@ from segmnv2.doctor.thumbnail import kept_thumbnail
 from segmnv2.errors import DatasetError, MediaError, SegmnError
 
 _UPRIGHT = 1
-_MANY_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")
 
 Report = Callable[..., Finding]
 
@@ -53,7 +50,8 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
     if pair.mask is None:
         return _inspect_sample(listing, index)
     findings: list[Finding] = []
-    image = _read(pair.image, listing.split, findings)
+    decoded = _read(pair.image, listing.split, findings)
+    image = None if decoded is None else decoded.image
     at_mask = partial(_finding, file=str(pair.mask), split=listing.split)
     try:
         raw = read_raw_mask(pair.mask)
@@ -63,8 +61,8 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
         return _reading(findings, image, None)
     diagnosis = diagnose_mask(raw, listing.classes)
     findings += [at_mask(fault.kind, fault.reason, fault.remedy, repair=fault.repair) for fault in diagnosis.faults]
-    if image is not None:
-        findings += _compare_sizes(pair, image, raw, at_mask)
+    if decoded is not None:
+        findings += _compare_sizes(pair, decoded, raw, at_mask)
     return _reading(findings, image, diagnosis)
 
 
@@ -89,25 +87,27 @@ def _reason(error: SegmnError, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
-def _read(path: Path, split: str, findings: list[Finding]) -> Image | None:
+def _read(path: Path, split: str, findings: list[Finding]) -> DecodedImage | None:
     try:
-        image = read_image(path)
+        decoded = decode_image(path)
     except MediaError as error:
         reason, _, remedy = _reason(error, path).rpartition("; ")
         findings.append(Finding("unreadable-image", str(path), reason, remedy, split))
         return None
-    with PIL.Image.open(path, formats=FORMATS) as picture:
-        if picture.format in _MANY_FRAMES and getattr(picture, "is_animated", False):
-            reason, remedy = "has several frames or pages", "save the one that is meant; the first counts"
-            findings.append(Finding("animated", str(path), reason, remedy, split))
-    return image
+    if decoded.animated:
+        reason, remedy = "has several frames or pages", "save the one that is meant; the first counts"
+        findings.append(Finding("animated", str(path), reason, remedy, split))
+    if decoded.bits < decoded.stored_bits:
+        reason = f"holds 16-bit samples that use {decoded.bits} bits only: {2**decoded.bits - 1} is read as white"
+        remedy = "save it with 8 bits to decide yourself, if its images differ in brightness from the others"
+        findings.append(Finding("low-values", str(path), reason, remedy, split))
+    return decoded
 
 
-def _compare_sizes(pair: Pair, image: Image, raw: RawMask, at_mask: Report) -> list[Finding]:
+def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Report) -> list[Finding]:
     """Compare the upright image with the mask, which is taken as it is."""
-    with PIL.Image.open(pair.image, formats=FORMATS) as picture:
-        orientation, stored = picture.getexif().get(ExifTag.Orientation, _UPRIGHT), (picture.height, picture.width)
-    height, width = image.shape[:2]
+    orientation, stored = decoded.orientation, decoded.stored_size
+    height, width = decoded.image.shape[:2]
     rows, columns = raw.values.shape[:2]
     turned = f"its image {pair.image} is turned by EXIF orientation {orientation}"
     if (height, width) == (rows, columns):

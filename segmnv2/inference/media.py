@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from segmnv2.data.folder import is_passed_over
+from segmnv2.data.image_file import ENDINGS
 from segmnv2.errors import MediaError
 
 T = TypeVar("T")
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings, in any case, by which the images of a folder are known."""
+_NAMED = 3
 
 
 def list_images(
@@ -23,8 +25,8 @@ def list_images(
     """Return the image files that ``inputs`` stand for, each once, in the order of ``inputs``.
 
     - A file is taken whatever its name.
-    - A folder gives, sorted, its files that end in one of :data:`EXTENSIONS`, hidden ones apart; with ``recursive``
-      those of its subfolders too.
+    - A folder gives, sorted, its files that end in one of :data:`segmnv2.data.image_file.ENDINGS`, hidden ones apart;
+      with ``recursive`` those of its subfolders too.
     - A pattern with ``*``, ``?`` or ``[]`` gives, sorted, what a shell would make of it (``**`` matches any depth), and
       each match is treated as above. A file that exists under the very name comes first.
 
@@ -54,6 +56,27 @@ def list_images(
     return list(found.values())
 
 
+def list_others(
+    inputs: Sequence[str | Path], *, recursive: bool = False, exclude: Sequence[str | Path] = ()
+) -> list[Path]:
+    """Return the files of the folders among ``inputs`` that :func:`list_images` passes over by their endings, sorted.
+
+    Hidden files and those of the operating system do not count.
+    """
+    excluded = [Path(folder).resolve() for folder in exclude]
+    folders = [match for item in inputs for match in _matches(str(item)) if match.is_dir()]
+    others = {path for folder in folders for path in _folder_files(folder, recursive) if not _is_image(path)}
+    return sorted(path for path in others if not is_passed_over(path) and not _is_inside(path, excluded))
+
+
+def describe_others(others: Sequence[Path]) -> str:
+    """Return the count, endings and first names of files that are no images, as ``2 .heic, 1 .mp4 (a.heic, ...)``."""
+    counts = Counter(path.suffix.lower() or "without ending" for path in others)
+    kinds = ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
+    more = ", ..." if len(others) > _NAMED else ""
+    return f"{kinds} ({', '.join(str(path) for path in others[:_NAMED])}{more})"
+
+
 def spread_evenly(items: Sequence[T], most: int | None) -> list[T]:
     """Return at most so many items, evenly over their order; all of them for ``None``."""
     if most is None or most >= len(items):
@@ -62,29 +85,34 @@ def spread_evenly(items: Sequence[T], most: int | None) -> list[T]:
 
 
 def _expand(item: str, recursive: bool) -> list[Path]:
-    path = Path(item)
     try:
-        if path.exists() or not glob.has_magic(item):
-            return _files(path, recursive)
-        matches = sorted(glob.glob(item, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        return [file for match in matches for file in _files(Path(match), recursive)]
+        return [file for match in _matches(item) for file in _files(match, recursive)]
     except OSError as error:
         raise MediaError(f"{item}: cannot be searched ({error.strerror or error}); give a readable folder") from error
 
 
+def _matches(item: str) -> list[Path]:
+    if Path(item).exists() or not glob.has_magic(item):
+        return [Path(item)]
+    return [Path(match) for match in sorted(glob.glob(item, recursive=True))]  # noqa: PTH207  (for absolute patterns)
+
+
 def _files(path: Path, recursive: bool) -> list[Path]:
-    return _folder_images(path, recursive) if path.is_dir() else [path]
+    return [file for file in _folder_files(path, recursive) if _is_image(file)] if path.is_dir() else [path]
 
 
-def _folder_images(folder: Path, recursive: bool) -> list[Path]:
+def _folder_files(folder: Path, recursive: bool) -> list[Path]:
+    """Return a folder's files, sorted, without hidden ones."""
     candidates = folder.rglob("*") if recursive else folder.iterdir()
     return sorted(
         path
         for path in candidates
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
     )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS
 
 
 def _is_inside(path: Path, folders: Sequence[Path]) -> bool:
@@ -94,11 +122,13 @@ def _is_inside(path: Path, folders: Sequence[Path]) -> bool:
 
 def _nothing_message(item: str, recursive: bool) -> str:
     path = Path(item)
-    endings = ", ".join(EXTENSIONS)
+    endings = ", ".join(ENDINGS)
     if path.is_dir():
         where = "it and its subfolders hold" if recursive else "it holds"
         remedy = "give the files by name" if recursive else "--recursive searches its subfolders too"
-        return f"{item}: {where} no image ({endings}), own results not counted; {remedy}"
+        others = list_others([item], recursive=recursive)
+        found = f" but {describe_others(others)}" if others else ""
+        return f"{item}: {where} no image ({endings}), own results not counted{found}; {remedy}"
     if path.exists():
         return f"{item}: lies where the results are written and would be overwritten; choose another output folder"
     return f"{item}: no file or folder matches this pattern, own results not counted; check it"

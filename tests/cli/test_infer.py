@@ -40,6 +40,12 @@ def test_a_folder_becomes_masks_and_overlays(infer, photos, tmp_path, capsys):
     assert output.err == ""
 
 
+def test_files_that_are_no_images_are_counted(infer, photos, tmp_path, capsys):
+    (photos / "IMG_1.HEIC").write_bytes(b"x")
+    assert infer(photos, out=tmp_path / "out") == 0
+    assert "; 1 passed over, no images by their endings: 1 .heic (" in capsys.readouterr().out
+
+
 def test_every_option_is_understood(infer, photos, tmp_path):
     switches = "--multi-scale --flip --confidence --no-overlay --recursive"
     values = "--output-stride 8 --opacity 0.5 --device cpu --size native --batch 2"

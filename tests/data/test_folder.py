@@ -118,7 +118,7 @@ def empty(path: str) -> Callable[[Path], None]:
     [
         (remove("images"), r"images: there is no such folder; .*images/NAME\.jpg"),
         (remove("masks"), r"masks: there is no such folder; .*masks/NAME\.png"),
-        (empty("images"), r"images: is empty; put files ending in \.bmp"),
+        (empty("images"), r"images: is empty; put files ending in \.avif"),
         (empty("masks"), r"masks: is empty; put files ending in \.png"),
         (remove("masks/b.png"), r"1 in images/ have no mask \(b\); .*rename, add or move"),
         (remove("images/b.BMP"), r"1 in masks/ have no image \(b\)"),

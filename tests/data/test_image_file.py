@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from segmnv2.data.image_file import read_image, rgb_array
+from segmnv2.data import image_file
+from segmnv2.data.image_file import decode_image, read_image, rgb_array
 from segmnv2.errors import MediaError
 
 ORIENTATION = 0x0112
@@ -132,6 +137,132 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     PIL.Image.new("1", (300, 300)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(MediaError, match=r"bomb.png: too large.*scale it down"):
+    monkeypatch.setattr(image_file, "MOST_PIXELS", 1000)
+    with pytest.raises(MediaError, match=r"bomb.png: too large.*300 x 300.*scale it down"):
         read_image(tmp_path / "bomb.png")
+
+
+def test_the_size_of_a_webp_is_checked_before_decoding(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (16, 16)).save(tmp_path / "small.webp", lossless=True)
+    content = bytearray((tmp_path / "small.webp").read_bytes())
+    at = content.index(b"VP8L") + 9
+    bits = int.from_bytes(content[at : at + 4], "little")
+    content[at : at + 4] = (bits & ~((1 << 28) - 1) | 16382 | 16382 << 14).to_bytes(4, "little")
+    (tmp_path / "huge.webp").write_bytes(content)
+    with pytest.raises(MediaError, match="too large"):
+        read_image(tmp_path / "huge.webp")
+
+
+@pytest.mark.filterwarnings("error")
+def test_pillows_warning_about_large_images_is_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PIL.Image.new("RGB", (30, 30), "red").save(tmp_path / "large.png")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 500)
+    assert read_image(tmp_path / "large.png")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"exif": True}])
+def test_a_jpeg_damaged_inside_is_refused(tmp_path: Path, options: dict, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its header and its end are whole, so only the decoder's warning shows it."""
+    path = tmp_path / "damaged.jpg"
+    if options.get("exif"):
+        options = {"exif": PIL.Image.Exif()}
+        options["exif"][ORIENTATION] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    PIL.Image.fromarray(noise).save(path, **options)
+    read_image(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-400] + content[-100:])
+    with pytest.raises(MediaError, match=r"damaged.jpg: is damaged.*Corrupt JPEG data"):
+        read_image(path)
+    assert capfd.readouterr().err == ""  # the message names the file; libjpeg's own does not
+
+
+def test_equal_bytes_before_the_end_marker_are_padding(tmp_path: Path, photo: np.ndarray) -> None:
+    path = tmp_path / "padded.jpg"
+    PIL.Image.fromarray(photo).save(path)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes()[:-2] + bytes(500) + b"\xff\xd9")
+    np.testing.assert_array_equal(read_image(path), whole)
+
+
+def test_a_png_with_a_changed_pixel_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flipped.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    PIL.Image.fromarray(noise).save(path, compress_level=0)
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"flipped.png: is damaged.*IDAT.*checksum"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(200, 8), (1000, 10), (4095, 12), (9000, 14), (20000, 16)])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_samples_of_sixteen_bits_are_scaled_by_their_significant_bits(
+    tmp_path: Path, largest: int, bits: int, suffix: str, channels: int
+) -> None:
+    values = np.zeros((2, 3, channels), np.uint16)
+    values[0, :, 0] = [largest, largest // 2, 1]
+    values[..., 3:] = 65535
+    path = tmp_path / f"deep.{suffix}"
+    cv2.imwrite(str(path), values if channels > 1 else values[..., 0])
+    decoded = decode_image(path)
+    assert (decoded.bits, decoded.stored_bits) == (bits, 16)
+    expected = np.round(values[0, :, 0] * (255 / (2**bits - 1)))
+    assert difference(decoded.image[0, :, 2], expected) <= 0  # blue, OpenCV's first channel
+
+
+def test_a_stated_range_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([1, 0, 4, 0]))
+    assert read_image(tmp_path / "dark.pgm")[0, :, 0].tolist() == [1, 4]
+
+
+def _seeds() -> dict[str, bytes]:
+    seeds = {}
+    noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = 6
+    for name, picture, options in [
+        ("JPEG", noise, {"exif": exif}),
+        ("JPEG", noise.convert("CMYK"), {"progressive": True}),
+        ("PNG", noise, {"exif": exif}),
+        ("PNG", noise.convert("P"), {"transparency": 3}),
+        ("WEBP", noise, {"lossless": True}),
+        ("WEBP", noise.convert("RGBA"), {"exif": exif}),
+        ("TIFF", noise, {"compression": "tiff_lzw"}),
+        ("TIFF", noise.convert("L"), {}),
+        ("BMP", noise, {}),
+        ("GIF", noise, {"save_all": True, "append_images": [noise.convert("L")]}),
+        ("PPM", noise, {}),
+    ]:
+        buffer = BytesIO()
+        picture.save(buffer, name, **options)
+        seeds[f"{name} {picture.mode}"] = buffer.getvalue()
+    for suffix in (".png", ".tiff"):
+        deep = cv2.imencode(suffix, np.arange(60, dtype=np.uint16).reshape(4, 5, 3))[1].tobytes()
+        seeds[f"deep {suffix}"] = deep
+    return seeds
+
+
+SEEDS = _seeds()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.sampled_from(sorted(SEEDS)),
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), max_size=4),
+    keep=st.integers(0, 4000),
+)
+def test_damaged_bytes_are_an_image_or_one_error(tmp_path: Path, seed: str, changes: list, keep: int) -> None:
+    content = bytearray(SEEDS[seed])
+    for at, new in changes:
+        at %= len(content)
+        content[at : at + len(new)] = new
+    (tmp_path / "any").write_bytes(content[:keep])
+    try:
+        image = read_image(tmp_path / "any")
+    except MediaError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2:] == (3,)

@@ -105,6 +105,19 @@ def other_size(root: Path) -> None:
     save_grey(mask_path(root), ids(root)[:-1])
 
 
+def store_8_bits_in_16(root: Path) -> None:
+    image = cv2.imread(str(root / "images/0.png"))
+    cv2.imwrite(str(root / "images/0.png"), image.astype(np.uint16))
+
+
+def damage_inside(root: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    (root / "images/0.png").unlink()
+    PIL.Image.fromarray(noise).save(root / "images/0.jpg")
+    content = (root / "images/0.jpg").read_bytes()
+    (root / "images/0.jpg").write_bytes(content[:-400] + content[-100:])
+
+
 def animate_mask(root: Path) -> None:
     frames = [PIL.Image.fromarray(ids(root) * 1), PIL.Image.fromarray(np.zeros_like(ids(root)))]
     frames[0].save(mask_path(root), save_all=True, append_images=frames[1:], default_image=True)
@@ -223,6 +236,8 @@ BROKEN: list[Form] = [
     (other_size, "size-mismatch", "masks/0.png", r"47 rows and 64 columns.*48 and 64", "one size"),
     (turn_image, "exif-rotation", "masks/0.png", r"orientation 6.*the mask is not", "turn the mask"),
     (turn_by_half, "exif-ambiguous", "masks/0.png", "orientation 3", "look at a picture"),
+    (store_8_bits_in_16, "low-values", "images/0.png", "8 bits only: 255 is read as white", "with 8 bits"),
+    (damage_inside, "unreadable-image", "images/0.jpg", "Corrupt JPEG data", "replace the file"),
     (animate_mask, "animated", "masks/0.png", "several frames", "save the one"),
     (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is a JPEG", "export it anew"),
     (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is a JPEG", "export it anew"),

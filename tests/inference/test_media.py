@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.errors import MediaError
-from segmnv2.inference.media import list_images
+from segmnv2.inference.media import describe_others, list_images, list_others
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_file_that_would_be_overwritten_is_refused(photos):
 @pytest.mark.parametrize(
     ("item", "recursive", "message"),
     [
-        ("photos/empty", False, r"empty: it holds no image \(\.bmp.*--recursive"),
+        ("photos/empty", False, r"empty: it holds no image \(\.avif.*--recursive"),
         ("photos/empty", True, r"empty: it and its subfolders hold no image"),
         ("photos/*.gif", False, r"\*\.gif: no file or folder matches"),
     ],
@@ -85,3 +85,27 @@ def test_an_input_that_gives_nothing_is_an_error_that_names_it(photos, item, rec
 def test_no_inputs_are_an_error():
     with pytest.raises(MediaError, match="no images given"):
         list_images([])
+
+
+def test_what_is_passed_over_is_counted_and_named(photos):
+    for name in ("a.HEIC", "b.heic", "clip.mp4", "README", "Thumbs.db", "sub/x.heic"):
+        (photos / name).write_bytes(b"x")
+    assert names(list_others([photos], exclude=[photos / "sub"]), photos) == [
+        *("README", "a.HEIC", "b.heic", "clip.mp4", "notes.txt")
+    ]
+    found = describe_others(list_others([photos]))
+    assert found.startswith("2 .heic, 1 without ending, 1 .mp4, 1 .txt (")
+    assert found.endswith("a.HEIC, " + str(photos / "b.heic") + ", ...)")
+    assert names(list_others([photos / "*.jpg", photos], recursive=True), photos)[-1] == "sub/x.heic"
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.JPE", "a.pgm", "a.jp2"])
+def test_endings_of_every_readable_format_are_images(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    assert list_images([tmp_path]) == [tmp_path / name]
+
+
+def test_a_folder_without_images_names_what_it_holds(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(MediaError, match=r"holds no image.*but 1 \.heic"):
+        list_images([tmp_path])

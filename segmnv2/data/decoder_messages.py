@@ -1,0 +1,70 @@
+"""Messages that a C decoder prints while it decodes, as a value of the call.
+
+libjpeg reports corrupt data only as text on C's ``stderr``, without the file's name, and OpenCV has no other way to
+pass it on. So that variable of the C library points to a stream of ours: text of a thread that listens is kept for it,
+and all other text goes to file descriptor 2 as before. It needs glibc (``fopencookie``); elsewhere nothing is heard.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_STDERR = 2
+_IONBF = 2
+_LOCKED_BY_CALLER = 2
+
+_Write = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+class _Functions(ctypes.Structure):
+    _fields_ = (("read", ctypes.c_void_p), ("write", _Write), ("seek", ctypes.c_void_p), ("close", ctypes.c_void_p))
+
+
+_thread = threading.local()
+
+
+def listen(decode: Callable[[], T]) -> tuple[T, str]:
+    """Call a decoder and return its result and the text that it printed on C's ``stderr``, empty if none."""
+    _redirect()
+    _thread.heard = []
+    try:
+        result = decode()
+        return result, b"".join(_thread.heard).decode(errors="replace").strip()
+    finally:
+        _thread.heard = None
+
+
+@_Write
+def _write(_cookie: int, text: int, size: int) -> int:
+    heard = getattr(_thread, "heard", None)
+    if heard is None:
+        return os.write(_STDERR, ctypes.string_at(text, size))
+    heard.append(ctypes.string_at(text, size))
+    return size
+
+
+@cache
+def _redirect() -> None:
+    """Point C's ``stderr`` to :func:`_write`, once for the process."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "fopencookie"):
+        return
+    library.fopencookie.restype = ctypes.c_void_p
+    library.fopencookie.argtypes = [ctypes.c_void_p, ctypes.c_char_p, _Functions]
+    stream = ctypes.c_void_p(library.fopencookie(None, b"w", _Functions(None, _write, None, None)))
+    if not stream:
+        return
+    library.setvbuf(stream, None, _IONBF, ctypes.c_size_t(0))
+    # A thread inside `_write` may wait for Python's lock, so no other thread may wait for the stream's with it.
+    library.__fsetlocking(stream, _LOCKED_BY_CALLER)
+    variable = ctypes.c_void_p.in_dll(library, "stderr")
+    before, variable.value = variable.value, stream.value
+    atexit.register(setattr, variable, "value", before)
