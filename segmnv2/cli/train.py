@@ -35,8 +35,9 @@ def train(
     resume: Annotated[
         Resume,
         typer.Option(
-            help="Go on with the run in the folder: `last` from its latest state; `auto` too, or begin where there is "
-            "none, as a job that may be restarted wants."
+            help="Resume the run in the folder: `last` from its latest state; `auto` too, or start where there is "
+            "none, for jobs that may be restarted. The run's own config.yaml counts, with the overrides on top; "
+            "`-o steps=N` makes it longer."
         ),
     ] = Resume.NO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder.")] = False,
@@ -48,15 +49,24 @@ def train(
     """
     from segmnv2.config import load_any_experiment
 
-    experiment = load_any_experiment(config, override or ())
+    overrides = override or ()
+    experiment = load_any_experiment(config, overrides)
 
     from rich.console import Console
 
     from segmnv2.engine.processes import Processes
     from segmnv2.engine.run import train as run
+    from segmnv2.engine.run_folder import RunFolder, differences
 
+    leads = Processes.from_environment().leads
+    if resume is not Resume.NO:
+        folder = RunFolder(out or experiment.output_folder)
+        given, experiment = experiment, folder.own_experiment(experiment, overrides)
+        changed = [key for key, _, _ in differences(experiment.to_dict(), given.to_dict())]
+        if changed and leads:
+            print(f"note: {folder.config} counts; {config} differs in {', '.join(changed)} (change a value with -o)")
     result = run(experiment, out=out, resume=resume.value, overwrite=overwrite, console=Console(stderr=True))
-    if Processes.from_environment().leads:
+    if leads:
         for line in _summary(result, experiment):
             print(line)
 
@@ -72,7 +82,7 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
         )
     lines += [
         f"{folder.best}: the best network",
-        f"{folder.last}: the last one; `--resume last` goes on from {folder.state.name} beside it",
+        f"{folder.last}: the last one; `--resume last` resumes from {folder.state.name} beside it",
         f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
     val = experiment.data.val.model_dump()

@@ -13,9 +13,9 @@ from typing import Any
 import lightning.pytorch as pl
 
 from segmnv2.config import AnyExperiment
-from segmnv2.engine.run_folder import RunFolder
+from segmnv2.engine.run_folder import Record, RunFolder
 from segmnv2.engine.task import Task, Timing, Validation
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.errors import WeightsError
 from segmnv2.signals import Held
 
 
@@ -33,6 +33,7 @@ class Checkpoints(pl.Callback):
         experiment: when and how many; and what the networks' files say they come from.
         timing: when validations come, and the end.
         task: gives the task whose network is validated and kept.
+        record: what the run's results depend on, for the state.
         signals: when one comes, the step or the validation ends, the state is written, and the run with it.
 
     Attributes:
@@ -47,12 +48,14 @@ class Checkpoints(pl.Callback):
         experiment: AnyExperiment,
         timing: Timing,
         task: Callable[[], Task],
+        record: Record,
         signals: Held | None = None,
     ) -> None:
         self.folder = folder
         self.experiment = experiment
         self.timing = timing
         self.task = task
+        self.record = record
         self.signals = signals or Held()
         self.best_score: float | None = None
         self.best_step = 0
@@ -60,19 +63,10 @@ class Checkpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must remember."""
-        return {"best_score": self.best_score, "best_step": self.best_step, "steps": self.timing.steps}
+        return {"best_score": self.best_score, "best_step": self.best_step, "record": self.record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it.
-
-        Raises:
-            ConfigError: the run was to be of another length, as when images came to those that epochs are counted by.
-        """
-        if state_dict["steps"] != self.timing.steps:
-            raise ConfigError(
-                f"{self.folder.state}: is of a run of {state_dict['steps']} steps, this one has {self.timing.steps}: "
-                "the training set has another number of images; take it back, or start a new run (--out DIR)"
-            )
+        """Remember the best validation; the record was compared before."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
 
     def on_save_checkpoint(
@@ -146,6 +140,8 @@ class Checkpoints(pl.Callback):
     def _save_state(self, trainer: pl.Trainer) -> None:
         """Write Lightning's checkpoint beside its place, then move it there: Lightning itself may copy across disks."""
         partial = self.folder.state.with_name(f".{self.folder.state.name}.partial")
+        if trainer.is_global_zero:
+            self.folder.check_present()
         try:
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
@@ -155,7 +151,7 @@ class Checkpoints(pl.Callback):
                 partial.replace(self.folder.state)
         except OSError as error:
             raise WeightsError(
-                f"{self.folder.state}: cannot be written ({error}); make room on the disk and go on with --resume last"
+                f"{self.folder.state}: cannot be written ({error}); make room on the disk and resume with --resume last"
             ) from error
         finally:
             if trainer.is_global_zero:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from segmnv2.config import ClassificationExperiment, RmspropSection
 from segmnv2.engine.optimizer import divide_parameters
@@ -91,7 +91,8 @@ class ClassificationTask(Task):
         super().__init__(model, experiment, epoch_timing(experiment, images))
         self.images = images
         self._accuracy = TopAccuracy()
-        self._logits: nn.Module | Any = torch.compile(model) if experiment.compile else model
+        # A function: a second module of the same weights would be in the state as well.
+        self._logits = torch.compile(model.forward) if experiment.compile else model.forward
 
     @property
     def columns(self) -> tuple[str, ...]:

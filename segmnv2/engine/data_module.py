@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic
 
 import lightning.pytorch as pl
@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 from segmnv2.config import AnyExperiment
 from segmnv2.data.loader import BatchLoader, Indexed, T, stack_samples, training_loader, validation_loader
 from segmnv2.engine.processes import Processes
+from segmnv2.inference.media import spread_evenly
 
 
 class RunData(pl.LightningDataModule, Generic[T]):
@@ -89,7 +90,7 @@ class Chosen(Generic[T]):
         indices: which, in order.
     """
 
-    def __init__(self, dataset: Indexed[T], indices: range) -> None:
+    def __init__(self, dataset: Indexed[T], indices: Sequence[int]) -> None:
         self.dataset = dataset
         self.indices = indices
 
@@ -108,4 +109,4 @@ def first_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
 
 def spread_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
     """Return at most ``limit`` samples, evenly spread: where they are in order of class, of all classes."""
-    return Chosen(dataset, range(0, len(dataset), 1 if limit is None else -(-len(dataset) // limit)))
+    return Chosen(dataset, spread_evenly(range(len(dataset)), limit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -37,6 +37,8 @@ class Job:
         shown: kinds and numbers of the images, in words.
         seen: what of an image a step sees, in words.
         images: number of training images.
+        classes: id -> name, and what is ignored.
+        datasets: ``train`` and ``val``, whole.
         callbacks: beside those that every run has.
     """
 
@@ -46,6 +48,8 @@ class Job:
     shown: str
     seen: str
     images: int
+    classes: Mapping[str, Any]
+    datasets: Mapping[str, Any]
     callbacks: Sequence[pl.Callback] = ()
 
 
@@ -82,6 +86,8 @@ def _segmentation(experiment: Experiment, processes: Processes, *, initial_weigh
         f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
+        {**_numbered(train.labels.names), "ignore_index": train.labels.ignore_index},
+        {"train": train, "val": val},
         [Pictures(experiment.log.pictures)],
     )
 
@@ -110,6 +116,8 @@ def _classification(experiment: ClassificationExperiment, processes: Processes, 
         f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
+        _numbered(train.class_names),
+        {"train": train, "val": val},
     )
 
 
@@ -138,7 +146,13 @@ def _detection(experiment: DetectionExperiment, processes: Processes, *, initial
         f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"images at {side}x{side}" if single else f"images at {side} or more",
         len(train),
+        {str(number): name for number, name in train.class_names.items()},
+        {"train": train, "val": val},
     )
+
+
+def _numbered(names: Sequence[str]) -> dict[str, str]:
+    return {str(number): name for number, name in enumerate(names)}
 
 
 def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, place: str) -> list[str]:
@@ -159,4 +173,29 @@ def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, plac
         f"data      {job.shown}",
         f"training  {steps} steps of {data.batch_size} {job.seen} "
         f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {place}{several}",
+        *_schedule_warnings(experiment, job),
     ]
+
+
+def _schedule_warnings(experiment: AnyExperiment, job: Job) -> list[str]:
+    """Return a line for each part of the schedule that lies beyond the end of the run."""
+    section, steps = experiment.optimizer, job.task.timing.steps
+    per_epoch = job.images / experiment.data.batch_size
+    warmup = {
+        "warmup_steps": float(getattr(section, "warmup_steps", 0)),
+        "warmup_epochs": getattr(section, "warmup_epochs", 0.0) * per_epoch,
+    }
+    lines = [
+        f"warning: optimizer.{key} is {getattr(section, key)}, and the run has {steps} steps"
+        f"{f' ({steps / per_epoch:.1f} epochs)' if key.endswith('epochs') else ''}: the learning rate never reaches "
+        f"optimizer.lr; give {key} a tenth of the run or less"
+        for key, needed in warmup.items()
+        if needed > steps
+    ]
+    late = [epoch for epoch in getattr(section, "milestones", ()) if epoch * per_epoch >= steps]
+    if late:
+        lines.append(
+            f"warning: optimizer.milestones: {', '.join(map(str, late))} are not before the end of the run "
+            f"({steps / per_epoch:.1f} epochs), so the learning rate does not fall there"
+        )
+    return lines

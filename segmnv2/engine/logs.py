@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+from segmnv2.atomic import atomic_path
 
 TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
 
@@ -86,6 +89,18 @@ class RunLog(Logger):
         """Leave them to ``config.yaml``."""
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a run's table; none where there is no file, or a damaged one.
+
+    A row that a power cut left half-written is passed over.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
+    except (FileNotFoundError, csv.Error):
+        return []
+
+
 class CsvLog(RunLog):
     """One table of the whole run: a row an entry, a column a measure, empty where an entry has none.
 
@@ -101,23 +116,26 @@ class CsvLog(RunLog):
         super().__init__()
         self.path = path
         self.columns = ("step", *columns)
-        kept: list[dict[str, str]] = []
-        if resume_step is not None and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]
-        self._begin(kept)
+        self._begin(resume_step)
 
     @rank_zero_only
-    def _begin(self, rows: Sequence[Mapping[str, str]]) -> None:
-        with self.path.open("w", newline="", encoding="utf-8") as file:
+    def _begin(self, resume_step: int | None) -> None:
+        """Write the table with the rows to keep, beside its place: a resumed run must not lose them to a crash."""
+        rows = [] if resume_step is None else [row for row in read_rows(self.path) if int(row["step"]) <= resume_step]
+        with atomic_path(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(rows)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        """Append a row.
+
+        Raises:
+            FileNotFoundError: the table is gone, and with it the run's folder.
+        """
+        with self.path.open("r+", newline="", encoding="utf-8") as file:
+            file.seek(0, io.SEEK_END)
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
             writer.writerow({"step": step, **{key: f"{value:.6g}" for key, value in metrics.items()}})
 

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from segmnv2.data.loader import Batch
 from segmnv2.engine.segmentation import SegmentationTask
+from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.overlay import blend
 from segmnv2.labels import LabelSet
 
@@ -41,7 +42,7 @@ class Pictures(pl.Callback):
         """Write the picture if the image is among them."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        if batch_idx not in spread(int(trainer.num_val_batches[0]), self.count):
+        if batch_idx not in spread_evenly(range(int(trainer.num_val_batches[0])), self.count):
             return
         assert isinstance(pl_module, SegmentationTask)
         image = batch["pixels"][0].permute(1, 2, 0).cpu().numpy()
@@ -49,11 +50,6 @@ class Pictures(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"val/{batch['name'][0]}", shown, trainer.global_step, dataformats="HWC")
-
-
-def spread(total: int, count: int) -> set[int]:
-    """Return up to ``count`` indices, spread evenly over ``range(total)``."""
-    return {int(index) for index in np.linspace(0, total - 1, min(count, total)).round()}
 
 
 def side_by_side(

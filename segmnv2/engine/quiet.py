@@ -1,8 +1,9 @@
-"""Lightning without its advertisements and without warnings that mean nothing to who trains here."""
+"""Lightning without its advertisements and without warnings that mean nothing in training here."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,14 @@ def quiet_lightning() -> Iterator[None]:
     """Silence what is listed above while the block runs; other warnings and all errors come through."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
+    report = threading.excepthook
+
+    def report_others(fault: threading.ExceptHookArgs) -> None:
+        """Pass over what the thread that writes for TensorBoard cannot write: the run itself reports it."""
+        if not isinstance(fault.exc_value, OSError):
+            report(fault)
+
+    threading.excepthook = report_others
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
@@ -38,5 +47,6 @@ def quiet_lightning() -> Iterator[None]:
                 warnings.filterwarnings("ignore", message=pattern)
             yield
     finally:
+        threading.excepthook = report
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

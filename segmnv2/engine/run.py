@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -22,7 +22,8 @@ from segmnv2.engine.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.progress_bar import ProgressBar
 from segmnv2.engine.quiet import quiet_lightning
-from segmnv2.engine.run_folder import RunFolder, State
+from segmnv2.engine.record import describe_changes, recorded_normalization, run_record
+from segmnv2.engine.run_folder import Record, RunFolder, State
 from segmnv2.engine.stops import describe_saved, explained
 from segmnv2.engine.task import Task
 from segmnv2.engine.trainer import build_trainer, choose_accelerator, interruptible
@@ -75,15 +76,16 @@ def train(
     Args:
         experiment: what to do.
         out: folder of the results, in place of the experiment's.
-        resume: ``last`` goes on with the run in the folder, from its latest state; ``auto`` does so where there is a
-            state, and otherwise begins, in a folder that holds a run without one too; ``no`` begins. On CPUs the
-            result is to the bit that of a run without the break.
+        resume: ``last`` resumes the run in the folder, from its latest state; ``auto`` does so where there is a
+            state, and otherwise starts, in a folder that holds a run without one too; ``no`` starts. On CPUs the
+            result is to the bit that of a run without the break. ``steps`` or ``epochs`` may be more than before.
         overwrite: delete the files of a run that is in the folder.
         report: takes lines for people.
         console: a terminal for a progress bar; without one, progress is lines too.
 
     Raises:
-        ConfigError: the folder holds a run already, there is nothing to resume, or the device is not there.
+        ConfigError: the folder holds a run already, there is nothing to resume, what is resumed depends on other
+            values, images or classes than before, or the device is not there.
         DatasetError: a data set is missing or faulty.
         MediaError: an image cannot be read.
         WeightsError: named weights are missing or do not fit, or a checkpoint cannot be read or written.
@@ -100,17 +102,29 @@ def train(
     going_on = resume == "last" or (resume == "auto" and folder.can_resume())
     accelerator = choose_accelerator(experiment)
     torch.manual_seed(experiment.seed)
-    job = build_job(experiment, processes, initial_weights=not going_on)
-    state = folder.resume(experiment) if going_on else None
+    state = folder.resume() if going_on else None
+    job = build_job(experiment, processes, initial_weights=state is None)
+    model: Any = job.task.model
+    if state is not None:
+        model.set_normalization(recorded_normalization(state.record))
+    record = run_record(experiment, processes, model, job.classes, job.datasets)
+    if state is not None:
+        folder.check_same(state.record, record)
     with claimed(folder.path) if processes.leads else nullcontext():
-        if state is None and processes.leads:
+        if processes.leads and state is None:
             folder.begin(experiment, overwrite=overwrite, unfinished=resume == "auto")
+        elif processes.leads:
+            folder.write_config(experiment)
         place = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
         for line in describe_job(job, experiment, processes, place):
             report(line)
+        for line in describe_changes(state.record, record) if state else ():
+            report(line)
         report(f"results   {folder.path}" + (f", resumed at step {state.step} ({state.file.name})" if state else ""))
         with held() as signals:
-            steps, checkpoints = _fit(job, experiment, folder, state, accelerator, processes, report, console, signals)
+            steps, checkpoints = _fit(
+                job, experiment, folder, state, record, accelerator, processes, report, console, signals
+            )
     validation = job.task.validation
     return TrainingReport(
         folder,
@@ -128,6 +142,7 @@ def _fit(
     experiment: AnyExperiment,
     folder: RunFolder,
     state: State | None,
+    record: Record,
     accelerator: str,
     processes: Processes,
     report: Callable[[str], None],
@@ -137,7 +152,9 @@ def _fit(
     """Train to the end, and return the steps done and what was kept."""
     task = job.task
     average = MovingAverage(experiment.average.decay) if experiment.average else None
-    checkpoints = Checkpoints(folder, experiment, task.timing, lambda: average.task if average else task, signals)
+    checkpoints = Checkpoints(
+        folder, experiment, task.timing, lambda: average.task if average else task, record, signals
+    )
     bar = ProgressBar(console) if console is not None and console.is_terminal else None
     lines = LineLog(bar.write if bar else report, task.timing.steps, task.describe_validation, training=bar is None)
     loggers = _build_loggers(experiment, folder, task, lines, state, processes)

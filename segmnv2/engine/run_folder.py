@@ -1,8 +1,9 @@
-"""The folder of a run: what is in it, when a new run may use it, and what a run goes on from."""
+"""The folder of a run: its files, when a new run may use it, and the state that a run is resumed from."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,29 @@ import torch
 
 from segmnv2.atomic import atomic_path
 from segmnv2.config import AnyExperiment, load_any_experiment, write_experiment
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.engine.logs import read_rows
+from segmnv2.errors import ConfigError, SegmnError, WeightsError
 
-FREE_KEYS = (
-    "name",
-    "output",
-    "device",
-    "channels_last",
-    "log.every",
-    "log.pictures",
-    "log.wandb",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "model.weights",
-    "model.backbone_weights",
-    "model.keep_logits",
-    "data.num_workers",
-    "data.train.root",
-    "data.val.root",
-    "validation.every",
-)
-"""Keys that may differ when a run is resumed: they change neither what is learnt nor what is measured."""
+FREE_KEYS = {
+    *("name", "output", "device", "channels_last", "log.every", "log.pictures", "log.wandb"),
+    *("checkpoint.every", "checkpoint.keep", "validation.every", "data.num_workers", "processes"),
+    *("model.weights", "model.backbone_weights", "model.keep_logits"),
+    *(f"data.{part}.{key}" for part in ("train", "val") for key in ("root", "images", "annotations", "labels")),
+}
+"""Keys that may differ when a run is resumed: they change neither what is learned nor what is measured.
+
+Paths may, because the images and classes in them are compared; initial weights are in the state, and so is what came
+with them. Another number of processes changes batch norms and dropout, and is reported.
+"""
+
+GROWING_KEYS = ("steps", "epochs")
+"""Keys that may be raised; the learning rate then follows the schedule of the longer run."""
+
+LISTED = 10
+"""Keys that a message names."""
+
+Record = dict[str, Any]
+"""All that the result of a step depends on beside the tensors of a state, as plain values by key."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """All that is needed to go on from the latest validation."""
+        """All that is needed to resume from the latest validation."""
         return self.path / "last.ckpt"
 
     def state_of(self, step: int) -> Path:
@@ -92,23 +95,30 @@ class RunFolder:
         files = (self.config, *networks, *states, self.metrics, self.tensorboard, self.wandb_id)
         return [file for file in files if file.exists()]
 
+    def _holds_results(self) -> bool:
+        """Whether a run came to a state, a network or an entry in its table."""
+        return self.can_resume() or self.last.exists() or self.best.exists() or bool(read_rows(self.metrics))
+
     def begin(self, experiment: AnyExperiment, *, overwrite: bool = False, unfinished: bool = False) -> None:
-        """Make the folder ready for a new run; files that are not a run's are left alone.
+        """Prepare the folder for a new run; files that are not a run's are left alone.
+
+        What a run left that stopped before its first entry or state is deleted.
 
         Args:
             experiment: of the run.
-            overwrite: delete the files of a run that is there.
+            overwrite: delete the results of a run that is there.
             unfinished: do so only if it is a run of this experiment that never came to a state.
 
         Raises:
             ConfigError: it holds a run that may not be deleted, or it cannot be written.
         """
-        if unfinished and self.config.exists() and not self.can_resume():
-            self._check_same(experiment)
+        holds_results = self._holds_results()
+        if unfinished and holds_results and self.config.exists() and not self.can_resume():
+            self.check_same(load_any_experiment(self.config).to_dict(), experiment.to_dict())
             overwrite = True
-        if self._present() and not overwrite:
+        if holds_results and not overwrite:
             found = ", ".join(file.name for file in self._present())
-            go_on = "go on with it (--resume last), " if self.state.exists() else ""
+            go_on = "resume it (--resume last), " if self.state.exists() else ""
             raise ConfigError(
                 f"{self.path}: holds a run already ({found}); {go_on}write over it (--overwrite) or choose another "
                 "folder (--out DIR)"
@@ -116,81 +126,149 @@ class RunFolder:
         try:
             for file in self._present():
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
-            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        self.write_config(experiment)
+
+    def own_experiment(self, given: AnyExperiment, overrides: Sequence[str]) -> AnyExperiment:
+        """Return the experiment to resume: that of ``config.yaml`` with overrides on top.
+
+        Args:
+            given: the experiment that the user names, overrides included. It is returned where no run has results yet.
+            overrides: each ``section.key=value``.
+
+        Raises:
+            ConfigError: the folder holds a run of another name or task, or an override is wrong.
+        """
+        if not (self.config.exists() and self._holds_results()):
+            return given
+        own = load_any_experiment(self.config, overrides)
+        if (own.name, own.task) != (given.name, given.task):
+            raise ConfigError(
+                f"{self.path}: holds the run '{own.name}' ({own.task}), not '{given.name}' ({given.task}); name the "
+                "experiment of that run, or choose another folder (--out DIR)"
+            )
+        return own
+
+    def write_config(self, experiment: AnyExperiment) -> None:
+        """Write ``config.yaml``, unless it says the same already.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            if self.config.exists() and load_any_experiment(self.config) == experiment:
+                return
             with atomic_path(self.config) as partial:
                 write_experiment(partial, experiment)
         except OSError as error:
-            raise ConfigError(
-                f"{self.path}: cannot be written ({error}); choose another folder with --out DIR"
-            ) from error
+            raise self._not_writable(error) from error
 
-    def resume(self, experiment: AnyExperiment) -> State:
-        """Return the state from which the run goes on: the latest, or if it is damaged the latest sound one.
+    def _not_writable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"{self.path}: cannot be written ({error}); choose another folder with --out DIR")
+
+    def check_present(self) -> None:
+        """Make sure that nobody removed the folder while a run writes into it.
 
         Raises:
-            ConfigError: there is nothing to go on from, or the experiment is not that of the run.
+            SegmnError: the folder, or the run in it, is gone.
+        """
+        if not self.config.exists():
+            raise SegmnError(
+                f"{self.path}: was removed or replaced while the run was writing to it, so the run stops and its state "
+                "is lost; start it again, and keep the folder until it ends"
+            )
+
+    def resume(self) -> State:
+        """Return the state to resume from: the latest, or if it is damaged the latest sound one.
+
+        Raises:
+            ConfigError: there is none.
             WeightsError: no state can be read.
         """
         found = [file for file in (self.state, *self.states()) if file.exists()]
         if not found:
             raise ConfigError(
                 f"{self.state}: there is no such file, so nothing to resume; start without --resume, or with "
-                "--resume auto, which goes on where it can"
+                "--resume auto, which resumes where it can"
             )
-        if self.config.exists():
-            self._check_same(experiment)
         faults = []
         for file in found:
             try:
-                return State(file, read_state(file))
+                return open_state(file)
             except WeightsError as error:
                 faults.append(error)
         raise faults[0]
 
     def can_resume(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to resume from."""
         return self.state.exists() or bool(self.states())
 
-    def _check_same(self, experiment: AnyExperiment) -> None:
-        before, now = _flatten(load_any_experiment(self.config).to_dict()), _flatten(experiment.to_dict())
+    def check_same(self, before: Record, now: Record) -> None:
+        """Compare what the results of a run depend on.
+
+        Args:
+            before: of the run in the folder, nested or flat.
+            now: of the run that is to be resumed.
+
+        Raises:
+            ConfigError: something differs that may not; each such key is named.
+        """
         changed = [
-            f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in FREE_KEYS
+            f"{key}: {old!r} before, {new!r} now"
+            for key, old, new in differences(before, now)
+            if not _may_become(key, old, new)
         ]
         if changed:
+            more = [f"and {len(changed) - LISTED} more"] if len(changed) > LISTED else []
+            title = f"{self.path}: holds a run of another experiment, which cannot be resumed:"
             raise ConfigError(
-                "\n  ".join([f"{self.path}: holds a run of another experiment, which cannot be resumed:", *changed])
+                "\n  ".join([title, *changed[:LISTED], *more])
                 + "\nresume with the run's own values, or start a new run in another folder (--out DIR)"
             )
 
 
+def differences(before: Record, now: Record) -> list[tuple[str, Any, Any]]:
+    """Return key, value before and value now wherever two records differ; ``None`` stands for a missing key."""
+    old, new = _flatten(before), _flatten(now)
+    keys = sorted(old.keys() | new.keys())
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def _may_become(key: str, old: Any, new: Any) -> bool:
+    if key in GROWING_KEYS and old is not None and new is not None:
+        return bool(new >= old)
+    return key in FREE_KEYS
+
+
 @dataclass(frozen=True)
 class State:
-    """What a run goes on from.
+    """What a run is resumed from.
 
     Attributes:
         file: where it was read.
         step: optimizer steps done.
+        record: what the run's results depend on.
     """
 
     file: Path
     step: int
+    record: Record
 
 
-def read_state(path: Path) -> int:
-    """Read a trainer's state as a whole, without running any code in it, and return its step.
+def open_state(path: Path) -> State:
+    """Read a trainer's state as a whole, without running any code in it.
 
     Raises:
         WeightsError: it is damaged or no trainer's state.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return int(state["global_step"])
+        return State(path, int(state["global_step"]), dict(state["callbacks"]["Checkpoints"]["record"]))
     except Exception as error:  # torch.load raises half a dozen unrelated classes on damaged files
         raise WeightsError(
             f"{path}: is damaged or no trainer's state ({type(error).__name__}); "
-            f"start anew from {path.with_name('last.safetensors').name} with -o model.weights=FILE"
+            f"start a new run from {path.with_name('last.safetensors').name} with -o model.weights=FILE"
         ) from error
 
 

@@ -31,7 +31,7 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
     """Turn what PyTorch raises when the run is cut off into one message that says what is saved.
 
     Raises:
-        SegmnError: a reading process, another training process, memory or room on the disk is gone.
+        SegmnError: a reading process, another training process, memory, room on the disk or the folder is gone.
     """
     try:
         yield
@@ -41,6 +41,8 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
             f"compute a batch in parts with -o optimizer.accumulate=2; {describe_saved(folder, checkpoints)}"
         ) from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            folder.check_present()
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise SegmnError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from segmnv2.config import AnyExperiment, ClassificationExperiment, DetectionExperiment
 from segmnv2.errors import SegmnError
@@ -109,7 +110,9 @@ class Task(pl.LightningModule):
         """
 
     def on_train_start(self) -> None:
-        """Make sure that all processes go on from the same step.
+        """Make sure that all processes start from the same step, at the learning rate of the schedule.
+
+        A state has the rate of its own schedule, which is another one where the run was made longer.
 
         Raises:
             SegmnError: they do not, as on machines that do not see the same folder.
@@ -120,6 +123,13 @@ class Task(pl.LightningModule):
                 f"process {self.global_rank} goes on from step {self.global_step}, the first one from step {first}; "
                 "--out must be a folder that all machines share"
             )
+        for config in self.trainer.lr_scheduler_configs:
+            schedule = config.scheduler
+            assert isinstance(schedule, LambdaLR)
+            for group, rate, factor in zip(
+                schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+            ):
+                group["lr"] = rate * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the step's chance its own."""

@@ -19,7 +19,7 @@ from segmnv2.data import archive as archive_module
 from segmnv2.data.archive import unpack
 from segmnv2.data.shapes import SHAPES_LABELS
 from segmnv2.engine.logs import CsvLog
-from segmnv2.engine.run_folder import read_state
+from segmnv2.engine.run_folder import open_state
 from segmnv2.export import create
 from segmnv2.inference.files import ResultFolder
 from segmnv2.models.file import save_model
@@ -77,7 +77,7 @@ def test_training_ends_its_step_saves_and_resumes_to_the_bit(
     captured = capsys.readouterr()
     assert f"stopped; run/last.ckpt is of step {expected}: the same command with --resume last" in captured.out
     assert captured.err.strip() == f"stopped by {signal.Signals(number).name}"
-    assert read_state(Path("run/last.ckpt")) == expected
+    assert open_state(Path("run/last.ckpt")).step == expected
     assert hidden(tmp_path) == []
     assert main([*words, "--out", "run", "--resume", "last"]) == 0
     ours, theirs = load_file("run/last.safetensors"), load_file("whole/last.safetensors")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.cli import main
+from segmnv2.config import load_any_experiment
 
 CONFIG = """
 name: tiny
@@ -55,6 +56,31 @@ def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: py
     assert "resumed at step 3" in capsys.readouterr().out
     assert main(["train", config, "--out", "here", "--resume", "last", "--overwrite"]) == 2
     assert main(["train", config, "--out", "here", "--overwrite", "-o", "steps=1"]) == 0
+
+
+def test_a_resumed_run_takes_its_own_values_and_names_those_that_the_file_has_otherwise(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", config, "-o", "optimizer.lr=1e-3", "--resume", "auto"]) == 0
+    assert "note" not in capsys.readouterr().out
+    assert main(["train", config, "--resume", "auto"]) == 0
+    out = capsys.readouterr().out
+    assert "note: runs/tiny/config.yaml counts; tiny.yaml differs in optimizer.lr (change a value with -o)" in out
+    assert "resumed at step 3" in out
+    assert main(["train", config, "--resume", "last", "-o", "steps=4"]) == 0
+    assert "step 4/4" in capsys.readouterr().out
+    assert load_any_experiment("runs/tiny/config.yaml", ["steps=3"]) == load_any_experiment(
+        config, ["optimizer.lr=1e-3"]
+    )
+    assert main(["train", config, "--resume", "last", "-o", "optimizer.lr=1e-2"]) == 2
+    assert "optimizer.lr: 0.001 before, 0.01 now" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_run_of_another_name_is_not_resumed(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", config, "--out", "here", "-o", "steps=1"]) == 0
+    Path("other.yaml").write_text(CONFIG.replace("name: tiny", "name: other"))
+    assert main(["train", "other.yaml", "--out", "here", "--resume", "auto"]) == 2
+    assert "here: holds the run 'tiny' (segmentation), not 'other'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from segmnv2.engine.claim import claimed
 from segmnv2.engine.run import train
-from segmnv2.engine.run_folder import read_state
+from segmnv2.engine.run_folder import open_state
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from tests.engine.tiny import ignore, tiny
 
@@ -41,7 +41,7 @@ def test_states_between_validations_are_gone_on_from_to_the_bit(tmp_path: Path, 
     whole = train(experiment, out=tmp_path / "whole", report=ignore)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, out=tmp_path / "broken", report=interrupt_at(6))
-    assert read_state(tmp_path / "broken" / "last.ckpt") == 4
+    assert open_state(tmp_path / "broken" / "last.ckpt").step == 4
     resumed = train(experiment, out=tmp_path / "broken", resume="last", report=ignore)
     assert resumed.steps == 7
     assert resumed.score == whole.score
@@ -110,7 +110,7 @@ def test_a_full_disk_stops_with_a_message_and_leaves_the_state_before(
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", save_half)
     with pytest.raises(WeightsError, match=r"last\.ckpt: cannot be written .*No space left.*--resume last"):
         train(tiny(*OFTEN), out=tmp_path, report=ignore)
-    assert read_state(tmp_path / "last.ckpt") == 2
+    assert open_state(tmp_path / "last.ckpt").step == 2
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*.partial"))
     monkeypatch.undo()
     assert train(tiny(*OFTEN), out=tmp_path, resume="last", report=ignore).steps == 7

@@ -146,14 +146,21 @@ def test_workers_change_nothing(folders: Path, tmp_path: Path) -> None:
     assert same_weights(tmp_path / "none", tmp_path / "two")
 
 
-def test_a_run_is_not_gone_on_with_when_images_came_to_it(folders: Path, tmp_path: Path) -> None:
+def test_a_state_holds_each_weight_once(folders: Path, tmp_path: Path) -> None:
+    experiment = small(folders, "epochs=0.1", "average={decay: 0.9}")
+    state = torch.load(train(experiment, out=tmp_path, report=ignore).folder.state, weights_only=True)
+    assert {name.partition(".")[0] for name in state["state_dict"]} == {"model"}
+    assert {name.partition(".")[0] for name in state["current_model_state"]} == {"model"}
+
+
+def test_a_run_is_not_resumed_when_images_came_to_it(folders: Path, tmp_path: Path) -> None:
     write_image_folder(tmp_path / "train", images=4, seed=1)
     places = [f"data.train.root={tmp_path / 'train'}", "epochs=1"]
     train(small(folders, *places), out=tmp_path / "run", report=ignore)
     for number in range(8):
         source = tmp_path / "train" / "red" / "0.png"
         (source.with_name(f"new{number}.png")).write_bytes(source.read_bytes())
-    with pytest.raises(ConfigError, match=r"run of 3 steps, this one has 5: the training set has another number"):
+    with pytest.raises(ConfigError, match=r"images\.train: '12 \(sha256 .*' before, '20 \("):
         train(small(folders, *places), out=tmp_path / "run", resume="last", report=ignore)
 
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segmnv2.config import OptimizerSection, parse_experiment
-from segmnv2.data.shapes import SHAPES_LABELS
+from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine import wandb_log
+from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.optimizer import build_schedule, poly_factor
-from segmnv2.engine.pictures import spread
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder
 from segmnv2.errors import ConfigError
@@ -132,13 +132,13 @@ def test_tensorboard_shows_the_same_images_after_each_validation(tmp_path: Path)
         assert [(image.step, image.height, image.width) for image in events.Images(tag)] == [(2, 48, 144), (4, 48, 144)]
 
 
-@pytest.mark.parametrize(("total", "count"), [(10, 4), (3, 5), (5, 1), (5, 0)])
-def test_images_shown_are_spread_over_the_set(total: int, count: int) -> None:
-    chosen = spread(total, count)
-    assert len(chosen) == min(total, count)
-    assert chosen <= set(range(total))
+@pytest.mark.parametrize(("total", "limit"), [(10, 4), (3, 5), (5, 1), (5000, 3000), (5, None)])
+def test_as_many_samples_are_validated_as_the_limit_says_over_the_whole_set(total: int, limit: int | None) -> None:
+    chosen = spread_samples(Shapes(total), limit).indices
+    assert len(set(chosen)) == min(total, limit or total)
+    assert list(chosen) == sorted(chosen)
     if len(chosen) > 1:
-        assert {0, total - 1} <= chosen
+        assert (chosen[0], chosen[-1]) == (0, total - 1)
 
 
 def test_losses_of_an_experiment_are_what_is_minimised(tmp_path: Path) -> None:

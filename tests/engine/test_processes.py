@@ -14,7 +14,7 @@ import pytest
 from segmnv2.data.shapes import Shapes
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.engine.processes import Processes
-from segmnv2.engine.run_folder import read_state
+from segmnv2.engine.run_folder import open_state
 from segmnv2.errors import ConfigError
 from segmnv2.models.file import load_model, read_model_file
 
@@ -136,4 +136,4 @@ def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_go_on_fro
     assert running.returncode not in (0, None)
     assert "error: another process of this run was lost, so this one stops too" in errors
     assert "the same command with --resume last goes on from it" in errors
-    assert read_state(state) >= 2
+    assert open_state(state).step >= 2
