@@ -48,11 +48,11 @@ def check_image_folder(out: Path) -> None:
         ConfigError: it is called like an image or a video, is a file, or cannot be written.
     """
     from segmnv2.atomic import check_folder
+    from segmnv2.data.image_file import ENDINGS
     from segmnv2.errors import ConfigError
-    from segmnv2.inference.media import EXTENSIONS
     from segmnv2.inference.video_source import VIDEO_ENDINGS
 
-    if out.suffix.lower() in (*EXTENSIONS, *VIDEO_ENDINGS) and not out.is_dir():
+    if out.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS) and not out.is_dir():
         raise ConfigError(
             f"--out {out}: images have several results, so --out is a folder; give {out.with_suffix('')}, in which the "
             "label map is masks/NAME.png"
