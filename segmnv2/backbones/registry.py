@@ -16,6 +16,7 @@ from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
 from segmnv2.backbones.smp import SmpBackbone
 from segmnv2.backbones.timm import TimmBackbone
 from segmnv2.errors import ConfigError
+from segmnv2.nn.unused import freeze_unused
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mobilenet_v1": MobileNetV1,
@@ -29,7 +30,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 
 FOREIGN = ("smp", "timm")
-"""Backbones that stand for another library's networks."""
+"""Backbones that stand for another library's networks, which may have parameters that no map depends on."""
 
 EXAMPLES = {"smp": "encoder='resnet34'", "timm": "model='resnet50'"}
 """For backbones that cannot do without an argument, how it is given."""
@@ -77,7 +78,8 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
         options: the backbone's own arguments, as ``width=0.5`` of :class:`MobileNetV2`.
 
     Returns:
-        A module that maps normalised images (b, 3, h, w) to a tuple of feature maps, finest first.
+        A module that maps normalised images (b, 3, h, w) to a tuple of feature maps, finest first. Parameters that no
+        map depends on are frozen.
 
     Raises:
         ConfigError: an unknown name, an option the backbone does not have, or a value it refuses.
@@ -95,4 +97,7 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
     missing = missing_options(name, options)
     if missing:
         raise ConfigError(f"backbone '{name}' needs {', '.join(missing)}; give it, as {EXAMPLES[name]}")
-    return BACKBONES[name](output_stride=output_stride, **options)
+    backbone = BACKBONES[name](output_stride=output_stride, **options)
+    if name in FOREIGN:
+        freeze_unused(backbone, backbone)
+    return backbone

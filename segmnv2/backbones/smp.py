@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segmnv2.backbones.base import Backbone, FeatureInfo
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
+from segmnv2.nn.unused import evaluating
 
 NATIVE_STRIDE = max(OUTPUT_STRIDES)
 TIMM = "tu-"
@@ -95,16 +96,11 @@ class SmpBackbone(Backbone):
         if output_stride != NATIVE_STRIDE and not self._layers:
             return "it strides by other layers than convolutions"
         first = next(self.network.parameters())
-        modes = [(module, module.training) for module in self.network.modules()]  # frozen norms are in evaluation
-        self.network.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(self.network):
                 maps = self.network(first.new_zeros(1, 3, *PROBE))
         except (RuntimeError, AssertionError) as error:
             return str(error).splitlines()[0]
-        finally:
-            for module, training in modes:
-                module.training = training
         for depth, info in zip(self._taps, self._nominal, strict=True):
             stride = min(info.stride, output_stride)
             if tuple(maps[depth].shape[-2:]) != tuple(side // stride for side in PROBE):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from segmnv2.backends.folding import plain_convolutions
 from segmnv2.backends.network import GridNetwork
@@ -35,8 +35,18 @@ def fake_quantized(network: GridNetwork, example: Float[Tensor, "b 3 h w"]) -> n
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what will be deprecated some day
         recorded = torch.export.export(plain_convolutions(network), (example,)).module()
-        pupil: nn.Module = prepare_qat_pt2e(recorded, _quantizer())
-    return pupil.requires_grad_(True)
+        before = [norm.args[5:] for norm in _norms(recorded)]  # training, momentum, epsilon, cuDNN
+        pupil: Any = prepare_qat_pt2e(recorded, _quantizer())
+        # torchao rewrites the norms that could not be folded: their statistics would move, with another epsilon.
+        for norm, arguments in zip(_norms(pupil), before, strict=True):
+            norm.args = (*norm.args[:5], *arguments)
+        pupil.recompile()
+    found: nn.Module = pupil.requires_grad_(True)
+    return found
+
+
+def _norms(recorded: Any) -> list[fx.Node]:
+    return [node for node in recorded.graph.nodes if node.target is torch.ops.aten.batch_norm.default]
 
 
 def check_torchao() -> None:

@@ -6,6 +6,7 @@ import copy
 from typing import TypeVar
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segmnv2.nn.conv import ConvNormAct, SameConv2d
@@ -24,7 +25,7 @@ def fold_norms(network: T) -> T:
     """
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
-        if isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
+        if isinstance(module, ConvNormAct) and isinstance(module.norm, _BatchNorm):
             # torch types its result as the class that was given
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 
 from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.registry import FOREIGN
 from segmnv2.detection.backbone import PIXEL_RANGE
 from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
@@ -22,6 +23,7 @@ from segmnv2.hub.by_name import takes_names
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.norms import NormedNetwork
+from segmnv2.nn.unused import freeze_unused
 
 Detections = dict[str, Tensor]
 """Of one image: ``boxes`` float (n, 4) as x1, y1, x2, y2 in its pixels, ``labels`` int64 (n,), ``scores`` (n,) 0..1."""
@@ -196,6 +198,8 @@ def create_detector(
         **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
         **options,
     )
+    if backbone in FOREIGN:
+        freeze_unused(network.backbone, lambda x: network.backbone(x).values())
     given = without_pretrained(backbone_options or {})  # what is saved holds the weights
     found = Detector(
         network, DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)

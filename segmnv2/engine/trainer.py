@@ -12,12 +12,44 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.layer_sync import LayerSync
+from torch import nn
 
 from segmnv2.config import AnyExperiment
 from segmnv2.engine.memory import keep_freed_memory
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.task import Timing
 from segmnv2.errors import ConfigError
+from segmnv2.nn.norms import statistical_norms
+
+
+class SynchronizedNorms(LayerSync):
+    """Batch norms that share their statistics among all processes.
+
+    PyTorch's own conversion drops what a subclass adds, as the activation inside timm's norms. timm's keeps it.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Convert a network's batch norms in place.
+
+        Raises:
+            ConfigError: a layer with running statistics is of another kind.
+        """
+        from timm.layers import convert_sync_batchnorm
+
+        converted: nn.Module = convert_sync_batchnorm(model)
+        left = [norm for norm in statistical_norms(converted) if not isinstance(norm, nn.SyncBatchNorm)]
+        if left:
+            kinds = ", ".join(sorted({type(norm).__name__ for norm in left}))
+            raise ConfigError(
+                f"model.norms: 'synchronized' is not possible for layers of the kind {kinds}; use -o model.norms=batch "
+                "or -o model.norms=frozen"
+            )
+        return converted
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Leave the norms unchanged: outside of training they compute the same."""
+        return model
 
 
 class StopAfterLast(pl.Callback):
@@ -81,7 +113,7 @@ def build_trainer(
         devices=processes.local,
         num_nodes=processes.machines,
         strategy="ddp" if processes.count > 1 else "auto",
-        sync_batchnorm=experiment.model.norms == "synchronized" and processes.count > 1,
+        plugins=[SynchronizedNorms()] if experiment.model.norms == "synchronized" and processes.count > 1 else None,
         precision=experiment.precision,
         max_steps=timing.steps,
         max_epochs=-1,

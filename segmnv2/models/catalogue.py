@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.registry import FOREIGN, create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.nn.unused import freeze_unused
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def build_model(
         )
     spec = MODELS[architecture.name]
     backbone = create_backbone(spec.backbone, output_stride=architecture.output_stride, **architecture.backbone)
+    if spec.backbone in FOREIGN:
+        freeze_unused(backbone, lambda x: backbone(x)[-1:])  # the head reads the last map alone
     channels = backbone.feature_info[-1].channels
     head = DeepLabV3Head(channels, architecture.num_classes, aspp=spec.aspp, output_stride=architecture.output_stride)
     if labels is None and architecture.num_classes == VOC_LABELS.num_classes:

@@ -11,13 +11,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import Backbone
-from segmnv2.backbones.registry import BACKBONES, backbone_options, create_backbone
+from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.architecture import ClassifierArchitecture
 from segmnv2.models.file import load_weights
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.zoo import usual_normalization, without_pretrained
+from segmnv2.nn.unused import freeze_unused
 
 IMAGENET_CLASSES = 1000
 DROPOUT = 0.2
@@ -153,6 +154,8 @@ def build_classifier(
     """
     last = {"last_conv": True} if has_last_conv(architecture.name) else {}
     backbone = create_backbone(architecture.name, output_stride=CLASSIFIER_STRIDE, **{**last, **architecture.backbone})
+    if architecture.name in FOREIGN:
+        freeze_unused(backbone, lambda x: backbone(x)[-1:])
     return Classifier(backbone, architecture.class_names, normalization=normalization, architecture=architecture)
 
 

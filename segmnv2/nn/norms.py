@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from torch import nn
@@ -17,7 +18,7 @@ class NormedNetwork(nn.Module):
     def __init__(self) -> None:
         """Freeze nothing."""
         super().__init__()
-        self._frozen: tuple[nn.Module, ...] = ()
+        self._frozen: str | None = None  # of which part
 
     def set_norm_momentum(self, momentum: float) -> None:
         """Set the share of a new batch in every batch norm's running statistics.
@@ -30,9 +31,8 @@ class NormedNetwork(nn.Module):
         """
         if not 0 < momentum <= 1:
             raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = momentum
+        for norm in statistical_norms(self):
+            norm.momentum = momentum
 
     def freeze_norms(self, *, backbone_only: bool = False) -> None:
         """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.
@@ -44,14 +44,20 @@ class NormedNetwork(nn.Module):
 
         Source: tensorflow/models research/deeplab/train.py, ``fine_tune_batch_norm=False``.
         """
-        parts = self.backbone if backbone_only else self
-        assert isinstance(parts, nn.Module)
-        self._frozen = tuple(module for module in parts.modules() if isinstance(module, nn.BatchNorm2d))
+        self._frozen = "backbone" if backbone_only else "all"
         self.train(self.training)
 
     def train(self: Network, mode: bool = True) -> Network:
         """Switch to training or evaluation; frozen batch norms stay in evaluation."""
         super().train(mode)
-        for norm in self._frozen:
-            norm.eval()
+        if self._frozen:
+            part = self.backbone if self._frozen == "backbone" else self
+            assert isinstance(part, nn.Module)
+            for norm in statistical_norms(part):
+                norm.eval()
         return self
+
+
+def statistical_norms(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers with running statistics: batch norms of every kind and library."""
+    return (module for module in network.modules() if getattr(module, "running_var", None) is not None)

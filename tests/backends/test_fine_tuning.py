@@ -10,6 +10,8 @@ from segmnv2.backends import fake_quantization, fine_tuning
 from segmnv2.backends.fine_tuning import distance, fine_tune_int8
 from segmnv2.backends.network import GridNetwork
 from segmnv2.errors import ConfigError
+from segmnv2.models.zoo import create_model
+from tests.backbones.reference import randomise_norms
 
 needs_torchao = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")
 
@@ -52,6 +54,24 @@ def test_learning_brings_the_rounded_network_nearer_to_the_teacher(network, imag
             for pupil in pupils
         )
     assert near < 0.9 * far
+
+
+@needs_torchao
+@pytest.mark.slow
+def test_norms_that_are_not_folded_keep_their_statistics(images):
+    from torchao.quantization.pt2e.fake_quantize import FakeQuantize
+
+    torch.manual_seed(0)
+    model = create_model("deeplabv3_smp", num_classes=3, output_stride=32, encoder="efficientnet-b0")
+    randomise_norms(model)
+    network = GridNetwork(model)
+    pupil = fake_quantization.fake_quantized(network, images[0])
+    for module in pupil.modules():
+        if isinstance(module, FakeQuantize):
+            module.disable_fake_quant()
+    with torch.no_grad():
+        torch.testing.assert_close(pupil(images[0]), network(images[0]), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(pupil(images[0]), network(images[0]), rtol=1e-3, atol=1e-4)
 
 
 @needs_torchao

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from timm.models import FeatureInfo as TimmFeatureInfo
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, create_backbone
+from segmnv2.detection.detector import create_detector
+from segmnv2.engine.trainer import SynchronizedNorms
 from segmnv2.errors import ConfigError
+from segmnv2.models.classifier import create_classifier
+from segmnv2.models.zoo import create_model
+from segmnv2.nn.norms import statistical_norms
 from segmnv2.nn.stride import OUTPUT_STRIDES
 from tests.backbones.reference import randomise_norms
 
@@ -29,6 +39,20 @@ SMALL: dict[str, dict[str, Any]] = {
 """Options that keep what costs time small; the whole networks are traced for channels and strides."""
 
 NEEDED: dict[str, dict[str, Any]] = {"smp": {"encoder": "resnet50"}, "timm": {"model": "resnet50"}}
+
+
+EACH_KIND: list[tuple[str, dict[str, Any]]] = [
+    *SMALL.items(),
+    ("smp", {"encoder": "efficientnet-b0"}),  # keeps the last layers of its classifier
+    ("smp", {"encoder": "timm-skresnet18"}),  # timm's norms inside smp
+    ("timm", {"model": "test_efficientnet"}),  # norms with an activation inside
+    ("timm", {"model": "hrnet_w18_small"}),  # branches of which the last map needs none
+]
+"""Also of the kinds of norms and of layers that no output depends on."""
+
+
+def kind(case: object) -> str:
+    return next(iter(case.values()), "") if isinstance(case, dict) else str(case)  # type: ignore[return-value]
 
 
 def small(name: str, output_stride: int) -> Backbone:
@@ -103,6 +127,71 @@ def test_it_exports_with_dynamic_sides(name: str) -> None:
     x = torch.randn(1, 3, 97, 65)
     for ours, exported in zip(backbone(x), program.module()(x), strict=True):
         torch.testing.assert_close(ours, exported)
+
+
+@pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
+def test_synchronized_norms_compute_what_the_others_do(name: str, options: dict[str, Any]) -> None:
+    backbone = create_backbone(name, **options)
+    randomise_norms(backbone)
+    converted = SynchronizedNorms().apply(copy.deepcopy(backbone))
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in statistical_norms(converted))
+    assert converted.state_dict().keys() == backbone.state_dict().keys()
+    x = torch.randn(2, 3, 65, 65)
+    for mode in (True, False):  # without other processes there is nothing to share
+        maps = []
+        for network in (backbone, converted):
+            torch.manual_seed(0)  # of the blocks that some networks drop in training
+            maps.append(network.train(mode)(x))
+        for ours, theirs in zip(*maps, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
+def test_frozen_norms_keep_their_statistics_in_training_at_each_output_stride(
+    name: str, options: dict[str, Any]
+) -> None:
+    model = create_model(f"deeplabv3_{name}", num_classes=2, output_stride=32, **options)
+    model.freeze_norms()
+    if options != {"model": "hrnet_w18_small"}:  # has 32 alone
+        model.set_output_stride(16)
+    before = {key: value.clone() for key, value in model.named_buffers() if "running" in key}
+    model.train()(torch.rand(2, 3, 33, 33))
+    assert all(torch.equal(value, before[key]) for key, value in model.named_buffers() if key in before)
+
+
+@pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
+def test_a_networks_outputs_depend_on_each_parameter_that_is_not_frozen(name: str, options: dict[str, Any]) -> None:
+    model = create_model(f"deeplabv3_{name}", num_classes=2, output_stride=32, **options).train()
+    model(torch.rand(2, 3, 65, 65)).square().mean().backward()
+    assert [key for key, p in model.named_parameters() if p.requires_grad != (p.grad is not None)] == []
+    frozen = {key.split(".")[2] for key, p in model.named_parameters() if not p.requires_grad}
+    expected = {"efficientnet-b0": {"_conv_head", "_bn1"}, "hrnet_w18_small": {"stage4", "incre_modules"}}
+    assert frozen == expected.get(kind(options), set())
+
+
+def _train_on_two_processes(rank: int, meeting: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2)
+    hrnet = {"model": "hrnet_w18_small"}
+    networks: list[nn.Module] = [
+        create_model(f"deeplabv3_{name}", num_classes=2, output_stride=32, **options) for name, options in EACH_KIND
+    ]
+    networks += [create_classifier("timm", num_classes=2, **hrnet)]
+    for network in networks:
+        parallel = DistributedDataParallel(network.train())
+        for _ in range(2):  # a missing gradient is noticed at the second step
+            parallel(torch.rand(2, 3, 33, 33)).square().mean().backward()
+    target = {"boxes": torch.tensor([[4.0, 4.0, 30.0, 40.0]]), "labels": torch.tensor([1])}
+    detector = create_detector("faster_rcnn", "timm", class_names={1: "thing"}, size=64, backbone_options=hrnet)
+    parallel = DistributedDataParallel(detector.train())
+    for _ in range(2):
+        torch.stack(list(parallel([torch.rand(3, 64, 64)], [target]).values())).sum().backward()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_each_kind_of_backbone(tmp_path: Path) -> None:
+    mp.spawn(_train_on_two_processes, (tmp_path / "meeting",), nprocs=2)  # type: ignore[no-untyped-call]
 
 
 def test_an_unknown_name_or_option_is_refused_with_the_known_ones() -> None:
