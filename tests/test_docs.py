@@ -131,7 +131,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "docs/classification.md": (classification_page, 1),
     "docs/detection.md": (detection_page, 4),
     "docs/export.md": (export_page, 5),
-    "docs/hub.md": (hub_page, 2),
+    "docs/hub.md": (hub_page, 3),
     "docs/mobile.md": (mobile_page, 3),
     "docs/planning.md": (planning_page, 1),
     "docs/video.md": (video_page, 2),

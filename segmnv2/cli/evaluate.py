@@ -136,11 +136,13 @@ def evaluate(
         "--calibration": calibration,
     }
     if dataset is DatasetKind.IMAGE_FOLDER:
+        assert root is not None
         from segmnv2.cli.evaluate_classifier import evaluate_classifier
 
         evaluate_classifier(weights, root, size, limit, json_out, device, {"--split": split, **masks, **boxes})
         return
     if dataset is DatasetKind.COCO:
+        assert root is not None
         from segmnv2.cli.evaluate_detector import evaluate_detector
 
         others = {"--size": size, **masks}

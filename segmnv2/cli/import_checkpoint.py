@@ -10,7 +10,11 @@ import typer
 
 def import_checkpoint(
     source: Annotated[
-        str, typer.Argument(help="TensorFlow checkpoint, transformers folder, or owner/name on the Hub.")
+        str,
+        typer.Argument(
+            help="TensorFlow checkpoint (its prefix or folder); folder of transformers or timm; .pth, .pt, .bin or "
+            ".safetensors file of a backbone of torchvision or timm; or owner/name on the Hub."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Safetensors file to write.")],
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the source's by default.")] = None,

@@ -17,6 +17,7 @@ from segmnv2.models.import_hugging_face import download, read_hugging_face
 from segmnv2.models.import_source import Source
 from segmnv2.models.import_tensorflow import read_tensorflow
 from segmnv2.models.import_torch import is_torch, read_torch
+from segmnv2.weights.foreign_file import EXPORTS, describe_foreign
 from segmnv2.weights.loading import load_strict
 
 FOREIGN = (".h5", ".ckpt")
@@ -33,6 +34,7 @@ class ImportReport:
         parameters: its trainable values.
         used: number of tensors loaded.
         skipped: for each kind of variable that a network does not need, how many there were.
+        note: what the user should know.
     """
 
     path: Path
@@ -41,12 +43,14 @@ class ImportReport:
     parameters: int
     used: int
     skipped: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
 
     def __str__(self) -> str:
         left = ", ".join(f"{count} {what}" for what, count in self.skipped.items())
         return (
             f"{self.path}: {self.description}, {self.parameters:,} trainable values; {self.used} tensors used once each"
             + (f"; left out: {left}" if left else "")
+            + (f"\nnote: {self.note}" if self.note else "")
         )
 
 
@@ -62,8 +66,9 @@ def import_checkpoint(
 
     Args:
         source: a TensorFlow V2 checkpoint (prefix, one of its files, or its folder), a local folder of
-            transformers' ``MobileNetV2ForSemanticSegmentation`` or of timm, the name of one on the Hugging Face Hub, or
-            a file with the state dict of a backbone of torchvision or timm.
+            transformers' ``MobileNetV2ForSemanticSegmentation`` (of ``MobileNetV2ForImageClassification`` the backbone
+            is taken) or of timm, the name of one on the Hugging Face Hub, or a file with the state dict of a backbone
+            of torchvision or timm.
         out: file to write.
         output_stride: 8, 16 or 32; by default the source's, which for TensorFlow (it does not say) is 16.
         labels: names and colours; by default the source's, or VOC's for 21 classes.
@@ -84,6 +89,8 @@ def import_checkpoint(
 
 
 def _read(source: str | Path, ema: bool) -> Source:
+    if Path(source).suffix.lower() in EXPORTS and Path(source).exists():
+        raise WeightsError(f"{source}: {describe_foreign(source)}")
     if is_torch(source):
         return read_torch(source)
     if not is_hugging_face(source):
@@ -137,4 +144,4 @@ def _report(path: Path, kind: str, source: Source, parameters: Any, used: int) -
     options = "".join(f", {key} {value}" for key, value in source.architecture.backbone.items())
     what = "backbone" if kind == "backbone" else f"{source.architecture.num_classes} classes"
     description = f"{source.architecture.name} ({what}, output stride {source.architecture.output_stride}{options})"
-    return ImportReport(path, kind, description, sum(p.numel() for p in parameters), used, source.skipped)
+    return ImportReport(path, kind, description, sum(p.numel() for p in parameters), used, source.skipped, source.note)

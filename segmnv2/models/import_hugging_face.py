@@ -1,4 +1,4 @@
-"""transformers' ``MobileNetV2ForSemanticSegmentation``, from a local folder or the Hub; transformers is not needed."""
+"""transformers' MobileNetV2 for segmentation and classification, from a folder or the Hub; it need not be installed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.labels import LabelSet, voc_palette
+from segmnv2.labels import IGNORE_INDEX, LabelSet, voc_palette
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.import_source import Source
@@ -33,13 +34,33 @@ DEFAULTS: dict[str, Any] = {
 }
 """Source: transformers' ``MobileNetV2Config``."""
 
+SEGMENTATION, CLASSIFICATION = "MobileNetV2ForSemanticSegmentation", "MobileNetV2ForImageClassification"
+PREPROCESSING: dict[str, Any] = {
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+"""Source: transformers' ``MobileNetV2ImageProcessor``."""
+
+REFUSED = {
+    "do_reduce_labels": "subtract 1 from the ids of your masks, 0 becoming 255, and set it to false",
+    "do_flip_channel_order": "exchange red and blue in the first layer's weights, and set it to false",
+}
+LAST_CONV = "mobilenet_v2.conv_1x1."
+EVEN_SIZES = (
+    "labels equal transformers' at sides of 32 k + 1, as 513; at others, as 512, some differ at the borders of things, "
+    "since corners are aligned here"
+)
 NEEDED = {"expand_ratio": 6, "first_layer_is_expansion": True, "hidden_act": "relu6"}
 
 
 def read_hugging_face(source: str | Path) -> Source:
-    """Read a segmentation network of transformers.
+    """Read a segmentation network of transformers, or of a classifier the backbone.
 
-    Its 1280-channel layer is left out: the segmentation head does not use it.
+    The 1280-channel layer of a segmentation network is left out: its head does not use it. Pixels are normalized as
+    ``preprocessor_config.json`` says.
 
     Args:
         source: a folder with ``config.json`` and the weights, or ``owner/name`` on the Hub.
@@ -49,21 +70,27 @@ def read_hugging_face(source: str | Path) -> Source:
     """
     folder = Path(source) if Path(source).is_dir() else download(str(source))
     config = read_json(folder / "config.json")
-    kinds = config.get("architectures") or ["MobileNetV2ForSemanticSegmentation"]
-    if config.get("model_type") != "mobilenet_v2" or "MobileNetV2ForSemanticSegmentation" not in kinds:
+    kinds = config.get("architectures") or [SEGMENTATION]
+    classifies = CLASSIFICATION in kinds
+    if config.get("model_type") != "mobilenet_v2" or not (classifies or SEGMENTATION in kinds):
         raise WeightsError(
             f"{folder / 'config.json'}: describes {', '.join(kinds)} of type {config.get('model_type')!r}; only "
-            "MobileNetV2ForSemanticSegmentation can be imported"
+            f"{SEGMENTATION} and {CLASSIFICATION} can be imported"
         )
     values = DEFAULTS | config
     wrong = {key: values[key] for key, needed in NEEDED.items() if values[key] != needed}
     if wrong:
         raise WeightsError(f"{folder / 'config.json'}: has {wrong}; this library's network has {NEEDED}")
-    architecture = _describe(values)
+    architecture = _describe(values, classifies)
     theirs, file = _read_weights(folder)
     with torch.device("meta"):
-        names = HUGGING_FACE.ours(build_model(architecture).state_dict())
-    unused = [n for n in theirs if n.startswith("mobilenet_v2.conv_1x1.")]
+        if classifies:
+            backbone = create_backbone(architecture.name, **architecture.backbone)
+            names = HUGGING_FACE.ours(f"backbone.{name}" for name in backbone.state_dict())
+        else:
+            names = HUGGING_FACE.ours(build_model(architecture).state_dict())
+    left, what = ("classifier.", "ImageNet classifier") if classifies else (LAST_CONV, "unused 1280-channel layer")
+    unused = [name for name in theirs if name.startswith(left)]
     tensors = {
         names.get(n, n): t for n, t in theirs.items() if n not in unused and not n.endswith("num_batches_tracked")
     }
@@ -72,10 +99,12 @@ def read_hugging_face(source: str | Path) -> Source:
         architecture=architecture,
         tensors=tensors,
         normalization=_read_normalization(folder),
-        labels=_read_labels(values, folder),
-        skipped={"tensors of the unused 1280-channel layer": len(unused)} if unused else {},
+        labels=None if classifies else _read_labels(values, folder),
+        backbone_only=classifies,
+        skipped={f"tensors of the {what}": len(unused)} if unused else {},
+        note="" if classifies else EVEN_SIZES,
         provenance={
-            "format": "transformers MobileNetV2ForSemanticSegmentation",
+            "format": f"transformers {CLASSIFICATION if classifies else SEGMENTATION}",
             "source": str(source) if not Path(source).is_dir() else folder.name,
             "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest()},
         },
@@ -101,7 +130,7 @@ def download(name: str) -> Path:
         ) from error
 
 
-def _describe(values: dict[str, Any]) -> Architecture:
+def _describe(values: dict[str, Any], classifies: bool) -> Architecture:
     options = {
         "width": float(values["depth_multiplier"]),
         "channel_divisor": values["depth_divisible_by"],
@@ -110,6 +139,8 @@ def _describe(values: dict[str, Any]) -> Architecture:
     }
     usual = {"width": 1.0, "channel_divisor": 8, "padding": "tensorflow", "norm_eps": 0.001}
     options = {key: value for key, value in options.items() if value != usual[key]}
+    if classifies:
+        return Architecture("mobilenet_v2", 0, values["output_stride"], {**options, "last_conv": True})
     num_classes = len(values.get("id2label") or {}) or 2  # transformers' own default
     return Architecture("deeplabv3_mobilenet_v2", num_classes, values["output_stride"], options)
 
@@ -147,26 +178,37 @@ def _read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
 
 
 def _read_normalization(folder: Path) -> Normalization:
-    """Their means and deviations are of pixels in 0..1."""
+    """Return what their processor does to pixels 0..255: scale them if it says so, then normalize them if it does."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return TENSORFLOW_NORMALIZATION
-    values = read_json(path)
+    values = PREPROCESSING | read_json(path)
+    for key, remedy in REFUSED.items():
+        if values.get(key):
+            raise WeightsError(f"{path}: {key} is {values[key]!r}, which this library does not do; {remedy}")
     try:
-        mean, std = ([255 * float(v) for v in values[key]] for key in ("image_mean", "image_std"))
+        factor = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
+        normalizes = values["do_normalize"]
+        mean = [float(value) / factor for value in (values["image_mean"] if normalizes else (0, 0, 0))]
+        std = [float(value) / factor for value in (values["image_std"] if normalizes else (1, 1, 1))]
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (ConfigError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise WeightsError(
-            f"{path}: image_mean and image_std are not three numbers each ({error}); correct them"
+            f"{path}: image_mean or image_std are not three numbers, or rescale_factor is not above 0 ({error}); "
+            "correct them"
         ) from error
 
 
 def _read_labels(values: dict[str, Any], folder: Path) -> LabelSet | None:
     names = values.get("id2label")
-    if not names:
+    ignored = values.get("semantic_loss_ignore_index", IGNORE_INDEX)
+    if not names and ignored == IGNORE_INDEX:
         return None
     try:
+        names = names or {"0": "0", "1": "1"}
         ordered = tuple(str(names[key]) for key in sorted(names, key=int))
-        return LabelSet(ordered, voc_palette(len(ordered)))
-    except (ConfigError, ValueError) as error:
-        raise WeightsError(f"{folder / 'config.json'}: id2label cannot be used ({error}); correct it") from error
+        return LabelSet(ordered, voc_palette(len(ordered)), ignored)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{folder / 'config.json'}: id2label or semantic_loss_ignore_index cannot be used ({error}); correct them"
+        ) from error

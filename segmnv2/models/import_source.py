@@ -24,6 +24,7 @@ class Source:
         normalization: what it was trained with.
         labels: names of its classes, if it tells.
         backbone_only: whether it has no segmentation head.
+        note: what its user should know of it.
         skipped: kinds of variables that were left out, and how many.
         provenance: where it comes from, as JSON values.
     """
@@ -34,5 +35,6 @@ class Source:
     normalization: Normalization
     labels: LabelSet | None = None
     backbone_only: bool = False
+    note: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -29,6 +29,9 @@ from segmnv2.weights.safetensors_file import read_safetensors
 from segmnv2.weights.tables import TORCHVISION, KeyTable
 
 PICKLED = (".pth", ".pt", ".bin")
+WRAPPERS = ("_orig_mod.", "module.")
+"""What torch.compile and DistributedDataParallel put before the names."""
+
 CLASSIFIERS = ("classifier.", "fc.")
 MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
 
@@ -125,12 +128,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save model.state_dict() alone, "
-            "or fetch it again"
+            f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save its state dict alone, "
+            "as torch.save(checkpoint['model'], 'weights.pth'), or fetch it again"
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path}: holds more than named tensors; save model.state_dict() alone")
-    return tensors
+    return _unwrap(path, tensors)
+
+
+def _is_state_dict(value: Any) -> bool:
+    items = value.items() if isinstance(value, dict) else ()
+    return bool(items) and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items)
+
+
+def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
+    """Return the state dict that a checkpoint is, or holds alone under a key, without the prefixes of wrappers."""
+    if not _is_state_dict(content):
+        items = content.items() if isinstance(content, dict) else ()
+        inside = {key: value for key, value in items if _is_state_dict(value)}
+        if len(inside) != 1:
+            found = f"state dicts under {', '.join(map(repr, inside))}" if inside else "more than named tensors"
+            key = next(iter(inside), "model")
+            raise WeightsError(f"{path}: holds {found}; save one alone: torch.save(checkpoint[{key!r}], 'weights.pth')")
+        (content,) = inside.values()
+    while prefix := next((each for each in WRAPPERS if all(name.startswith(each) for name in content)), ""):
+        content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    return dict(content)
 
 
 def _recognise(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:

@@ -11,6 +11,7 @@ EXPORTS = {
     ".pte": "ExecuTorch",
     ".tflite": "LiteRT or TensorFlow Lite",
     ".mlpackage": "Core ML",
+    ".pb": "TensorFlow's frozen graph",
 }
 CHECKPOINTS = (".ckpt", ".pth", ".pt", ".index", ".meta", ".data-00000-of-00001")
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.convert import import_checkpoint
-from segmnv2.models.file import load_model, load_weights, read_model_file
+from segmnv2.models.file import load_backbone_weights, load_model, load_weights, read_model_file
+from segmnv2.models.import_hugging_face import _read_normalization
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from segmnv2.weights.backbone_tables import TENSORFLOW_MOBILENET_V1, TENSORFLOW_RESNET101, TENSORFLOW_RESNET101_7X7
@@ -226,6 +228,70 @@ def test_their_preprocessing_becomes_our_normalisation(tmp_path: Path, transform
     found = load_model(import_checkpoint(tmp_path, tmp_path / "o.safetensors").path).normalization
     assert found.mean == pytest.approx((25.5, 51.0, 76.5))
     assert found.std == pytest.approx((127.5, 63.75, 255.0))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"image_mean": [0.1, 0.2, 0.3]},
+        {"do_normalize": False},
+        {"do_rescale": False, "image_mean": [100.0, 110.0, 120.0], "image_std": [50.0, 60.0, 70.0]},
+        {"rescale_factor": 0.01},
+        {"do_rescale": False, "do_normalize": False},
+    ],
+)
+def test_pixels_are_what_their_processor_makes_of_them(values: dict[str, Any], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    processor = transformers.MobileNetV2ImageProcessor(do_resize=False, do_center_crop=False, **values)
+    processor.save_pretrained(tmp_path)
+    image = np.random.default_rng(3).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    theirs = processor(image, return_tensors="pt")["pixel_values"]
+    found = _read_normalization(tmp_path)
+    ours = (torch.from_numpy(image).float() - torch.tensor(found.mean)) / torch.tensor(found.std)
+    torch.testing.assert_close(ours.permute(2, 0, 1)[None], theirs.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("key", ["do_reduce_labels", "do_flip_channel_order"])
+def test_a_processor_that_does_what_this_library_does_not_is_refused(key: str, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({key: True}))
+    with pytest.raises(WeightsError, match=rf"{key} is True, which this library does not do; .*set it to false"):
+        _read_normalization(tmp_path)
+
+
+def test_their_ignored_id_is_ours_or_refused(tmp_path: Path, transformers_network: Any) -> None:
+    transformers_network.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "semantic_loss_ignore_index": 9}))
+    report = import_checkpoint(tmp_path, tmp_path / "o.safetensors")
+    assert load_model(report.path).labels.ignore_index == 9
+    assert "note: labels equal transformers' at sides of 32 k + 1" in str(report)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "semantic_loss_ignore_index": 0}))
+    with pytest.raises(WeightsError, match="semantic_loss_ignore_index cannot be used"):
+        import_checkpoint(tmp_path, tmp_path / "o.safetensors")
+
+
+def test_their_classifiers_backbone_is_imported(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.MobileNetV2ForImageClassification(
+        transformers.MobileNetV2Config(depth_multiplier=0.35)
+    ).eval()
+    theirs.save_pretrained(tmp_path)
+    report = import_checkpoint(tmp_path, tmp_path / "o.safetensors")
+    assert report.skipped == {"tensors of the ImageNet classifier": 2}
+    backbone = create_backbone("mobilenet_v2", width=0.35, last_conv=True).eval()
+    load_backbone_weights(backbone, "mobilenet_v2", {"width": 0.35, "last_conv": True}, report.path)
+    x = torch.rand(1, 3, 65, 65)
+    with torch.no_grad():
+        expected = theirs.mobilenet_v2(x).last_hidden_state
+        torch.testing.assert_close(backbone(x)[-1], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["voc.tflite", "voc.onnx", "frozen_inference_graph.pb"])
+def test_an_exported_file_is_called_so(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match="is an exported file"):
+        import_checkpoint(tmp_path / name, tmp_path / "o.safetensors")
 
 
 def test_transformers_folders_that_do_not_fit_are_named(tmp_path: Path, transformers_network: Any) -> None:

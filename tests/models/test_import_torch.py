@@ -12,6 +12,7 @@ from segmnv2.errors import WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.convert import import_checkpoint
 from segmnv2.models.file import read_model_file
+from segmnv2.models.import_torch import read_tensors
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from tests.backbones.reference import randomise_norms
@@ -48,6 +49,25 @@ def test_timms_folder_says_what_normalisation_its_network_wants(tmp_path: Path) 
     assert not (tmp_path / "c.safetensors").exists()
 
 
+def test_wrapped_state_dicts_are_unwrapped(tmp_path: Path) -> None:
+    tensors = {"a.weight": torch.ones(1), "b.weight": torch.zeros(2)}
+    wrapped = {f"module._orig_mod.{name}": value for name, value in tensors.items()}
+    path = tmp_path / "checkpoint.pth"
+    for content in (tensors, {"model": tensors, "epoch": 3, "optimizer": {"state": {}}}, wrapped, {"net": wrapped}):
+        torch.save(content, path)
+        found = read_tensors(path)
+        assert list(found) == list(tensors)
+        assert all(found[name].equal(value) for name, value in tensors.items())
+
+
+def test_of_several_state_dicts_each_key_is_named(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(1)}, "model_ema": {"a": torch.ones(1)}}, tmp_path / "c.pth")
+    with pytest.raises(
+        WeightsError, match=r"under 'model', 'model_ema'; save one alone: torch.save\(checkpoint\['model"
+    ):
+        read_tensors(tmp_path / "c.pth")
+
+
 @pytest.mark.parametrize(("width", "name"), [(1.0, "shufflenet_v2_x1_0"), (0.5, "shufflenet_v2_x0_5")])
 def test_torchvisions_shufflenet_is_imported_with_its_features(tmp_path: Path, width: float, name: str) -> None:
     theirs = getattr(torchvision.models, name)(weights=None).eval()
@@ -78,7 +98,7 @@ def test_other_files_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "broken.pth").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"broken\.pth: is damaged or holds more"):
         import_checkpoint(tmp_path / "broken.pth", out)
-    torch.save({"model": {"a": torch.zeros(1)}, "epoch": 3}, tmp_path / "training.pth")
+    torch.save({"model": {"a": [0.0]}, "epoch": 3}, tmp_path / "training.pth")
     with pytest.raises(WeightsError, match=r"training\.pth: holds more than named tensors"):
         import_checkpoint(tmp_path / "training.pth", out)
     assert not out.exists()
