@@ -1,8 +1,8 @@
-"""Class names, colours and the ignore index: what the integers of a mask mean."""
+"""Class names, colors and the ignored value: the meaning of the integers and colors of masks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ Colour = tuple[int, int, int]
 
 IGNORE_INDEX = 255
 """Mask value that neither trains nor counts: VOC's void, and the padding of crops."""
+
+VOID_COLOR: Colour = (224, 224, 192)
+"""Color of ignored pixels where the labels give no other, as in VOC's own files."""
+
+_DEFAULTS = ("palette", "ignore_index")
 
 
 def voc_palette(count: int) -> tuple[Colour, ...]:
@@ -35,21 +40,26 @@ def voc_palette(count: int) -> tuple[Colour, ...]:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Names and colours of the classes, in the order of their ids.
+    """Names and colors of the classes, in the order of their ids.
 
     Attributes:
         names: class names; the id of a class is its position.
         palette: one RGB triple, 0..255, for each class.
         ignore_index: mask value outside the classes that is never trained on nor counted.
+        ignore_color: RGB triple of ignored pixels in masks drawn in colors; ``None`` for VOC's, (224, 224, 192).
+        label_defaults: which of ``palette`` and ``ignore_index`` nobody gave. A default palette says nothing about the
+            colors of masks, and a default ignore index nothing about masks of 0 and 255 alone. Not compared.
 
     Raises:
-        ConfigError: no names, a name used twice, palette of another length, colours outside 0..255, or an ignore index
-            that is also a class id or does not fit in 8 bits.
+        ConfigError: no names, a name used twice, palette of another length, colors outside 0..255, an ignore index
+            that is also a class id or does not fit in 8 bits, or an ignore color that is also a class's.
     """
 
     names: tuple[str, ...]
     palette: tuple[Colour, ...]
     ignore_index: int = IGNORE_INDEX
+    ignore_color: Colour | None = None
+    label_defaults: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= 256:
@@ -58,12 +68,17 @@ class LabelSet:
         if twice:
             raise ConfigError(f"labels: class names {twice} occur more than once; give each class its own name")
         if len(self.palette) != len(self.names):
-            raise ConfigError(
-                f"labels: {len(self.names)} names but {len(self.palette)} colours; give one colour a class"
-            )
+            raise ConfigError(f"labels: {len(self.names)} names but {len(self.palette)} colors; give one color a class")
         for name, colour in zip(self.names, self.palette, strict=True):
-            if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
-                raise ConfigError(f"labels: colour {colour!r} of class '{name}' is not three integers in 0..255")
+            _check_color(colour, f"of class '{name}'")
+        if self.ignore_color is not None:
+            _check_color(self.ignore_color, "of ignored pixels")
+            if self.ignore_color in self.palette:
+                name = self.names[self.palette.index(self.ignore_color)]
+                raise ConfigError(
+                    f"labels: ignore_color {list(self.ignore_color)} is also the color of class '{name}'; give each "
+                    "its own"
+                )
         if not len(self.names) <= self.ignore_index <= 255:
             raise ConfigError(
                 f"labels: ignore_index {self.ignore_index} is not in {len(self.names)}..255; "
@@ -75,16 +90,44 @@ class LabelSet:
         """Number of classes, background included, ignore index not."""
         return len(self.names)
 
+    @property
+    def allowed(self) -> str:
+        """The ids that masks may hold, for messages."""
+        return f"0..{self.num_classes - 1} and {self.ignore_index} (ignored)"
+
+    @property
+    def void_color(self) -> Colour | None:
+        """Color of ignored pixels in masks drawn in colors; ``None`` where VOC's is the color of a class."""
+        return self.ignore_color or (None if VOID_COLOR in self.palette else VOID_COLOR)
+
+    def differences(self, other: LabelSet) -> str:
+        """Return in which values the labels differ, for messages; an empty text where they are equal."""
+        found = []
+        if self.num_classes != other.num_classes:
+            found.append(f"{self.num_classes} and {other.num_classes} classes")
+        for index, (ours, theirs) in enumerate(zip(self.names, other.names, strict=False)):
+            if ours != theirs:
+                found.append(f"class {index} is '{ours}' and '{theirs}'")
+        for name, mine, its in zip(self.names, self.palette, other.palette, strict=False):
+            if mine != its:
+                found.append(f"the color of '{name}' is {list(mine)} and {list(its)}")
+        for key in ("ignore_index", "ignore_color"):
+            if getattr(self, key) != getattr(other, key):
+                found.append(f"{key} is {getattr(self, key)} and {getattr(other, key)}")
+        more = f" and {len(found) - 3} more differences" if len(found) > 3 else ""
+        return "; ".join(found[:3]) + more
+
     @classmethod
     def numbered(cls, num_classes: int) -> LabelSet:
-        """Return labels named ``class_0``, ``class_1``, ... in VOC's colours, for models that came without names."""
-        return cls(tuple(f"class_{i}" for i in range(num_classes)), voc_palette(num_classes))
+        """Return labels named ``class_0``, ``class_1``, ... in VOC's colors, for models that came without names."""
+        names = tuple(f"class_{i}" for i in range(num_classes))
+        return cls(names, voc_palette(num_classes), label_defaults=_DEFAULTS)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "labels") -> LabelSet:
         """Build labels from ``{"names": [...], "palette": [[r, g, b], ...], "ignore_index": 255}``.
 
-        The palette may be left out (VOC's colours) and so may the ignore index (255).
+        The palette may be left out (VOC's colors) and so may the ignore index (255). ``ignore_color`` is optional.
 
         Args:
             values: the mapping.
@@ -93,27 +136,41 @@ class LabelSet:
         Raises:
             ConfigError: unknown keys or values as the class forbids.
         """
-        unknown = sorted(set(values) - {"names", "palette", "ignore_index"})
+        unknown = sorted(set(values) - {"names", "palette", "ignore_index", "ignore_color", "label_defaults"})
         if unknown:
-            raise ConfigError(f"{source}: unknown keys {unknown}; allowed are names, palette, ignore_index")
+            raise ConfigError(
+                f"{source}: unknown keys {unknown}; allowed are names, palette, ignore_index, ignore_color"
+            )
         names = values.get("names")
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"{source}: 'names' is {names!r}; give a list of class names, background first")
         palette = values.get("palette", voc_palette(len(names)))
         ignore_index = values.get("ignore_index", IGNORE_INDEX)
+        ignore_color = values.get("ignore_color")
         if not isinstance(palette, (list, tuple)) or not all(isinstance(c, (list, tuple)) for c in palette):
             raise ConfigError(f"{source}: 'palette' is {palette!r}; give one [red, green, blue] a class")
         if not isinstance(ignore_index, int):
             raise ConfigError(f"{source}: 'ignore_index' is {ignore_index!r}; give an integer, as 255")
-        return cls(tuple(names), tuple(tuple(colour) for colour in palette), ignore_index)
+        if not isinstance(ignore_color, (list, tuple, type(None))):
+            raise ConfigError(f"{source}: 'ignore_color' is {ignore_color!r}; give [red, green, blue]")
+        defaults = values.get("label_defaults", [key for key in _DEFAULTS if key not in values])
+        if not isinstance(defaults, (list, tuple)) or not all(key in _DEFAULTS for key in defaults):
+            raise ConfigError(f"{source}: 'label_defaults' is {defaults!r}; leave it out")
+        color = None if ignore_color is None else tuple(ignore_color)
+        return cls(tuple(names), tuple(tuple(colour) for colour in palette), ignore_index, color, tuple(defaults))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that :meth:`from_dict` reads."""
-        return {
+        values: dict[str, Any] = {
             "names": list(self.names),
             "palette": [list(colour) for colour in self.palette],
             "ignore_index": self.ignore_index,
         }
+        if self.ignore_color is not None:
+            values["ignore_color"] = list(self.ignore_color)
+        if self.label_defaults:
+            values["label_defaults"] = list(self.label_defaults)
+        return values
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelSet:
@@ -126,6 +183,11 @@ class LabelSet:
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: holds {type(values).__name__}; give a mapping with a 'names' list")
         return cls.from_dict(values, source=str(path))
+
+
+def _check_color(color: Colour, whose: str) -> None:
+    if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
+        raise ConfigError(f"labels: color {color!r} {whose} is not three integers in 0..255")
 
 
 VOC_LABELS = LabelSet(

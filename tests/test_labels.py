@@ -19,7 +19,9 @@ COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
 def label_sets(draw: st.DrawFn) -> LabelSet:
     names = draw(st.lists(st.text(min_size=1), min_size=1, max_size=30, unique=True))
     palette = draw(st.lists(COLOURS, min_size=len(names), max_size=len(names)))
-    return LabelSet(tuple(names), tuple(palette), draw(st.integers(len(names), 255)))
+    color = draw(st.none() | COLOURS.filter(lambda color: color not in palette))
+    defaults = tuple(draw(st.sets(st.sampled_from(["palette", "ignore_index"]))))
+    return LabelSet(tuple(names), tuple(palette), draw(st.integers(len(names), 255)), color, defaults)
 
 
 def test_voc_palette_is_the_published_one() -> None:
@@ -44,7 +46,8 @@ def test_voc_labels_are_in_the_official_order() -> None:
 
 @given(label_sets())
 def test_mapping_and_back_is_the_identity(labels: LabelSet) -> None:
-    assert LabelSet.from_dict(labels.to_dict()) == labels
+    again = LabelSet.from_dict(labels.to_dict())
+    assert (again, again.label_defaults) == (labels, labels.label_defaults)
     assert LabelSet.from_dict(yaml.safe_load(yaml.safe_dump(labels.to_dict()))) == labels
 
 
@@ -58,6 +61,31 @@ def test_yaml_file_may_leave_out_what_voc_has(tmp_path: Path) -> None:
     file = tmp_path / "labels.yaml"
     file.write_text("names: [ground, crop, weed]\n")
     assert LabelSet.from_yaml(file) == LabelSet(("ground", "crop", "weed"), voc_palette(3), 255)
+
+
+def test_what_a_file_leaves_out_is_a_default() -> None:
+    values = {"names": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]], "ignore_index": 255}
+    for key in ("palette", "ignore_index"):
+        part = {name: value for name, value in values.items() if name != key}
+        assert LabelSet.from_dict(part).label_defaults == (key,)
+    assert LabelSet.from_dict(values).label_defaults == VOC_LABELS.label_defaults == ()
+
+
+def test_differences_are_named() -> None:
+    first = LabelSet(("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    assert first.differences(first) == ""
+    assert first.differences(LabelSet(("a", "b"), ((0, 0, 0), (1, 1, 2)))) == (
+        "the color of 'b' is [1, 1, 1] and [1, 1, 2]"
+    )
+    assert first.differences(LabelSet(("a", "c"), first.palette, 11)) == (
+        "class 1 is 'b' and 'c'; ignore_index is 255 and 11"
+    )
+    assert first.differences(LabelSet.numbered(255)).startswith("2 and 255 classes; class 0 is 'a' and 'class_0'")
+
+
+@given(label_sets(), label_sets())
+def test_there_are_differences_exactly_where_labels_are_not_equal(first: LabelSet, second: LabelSet) -> None:
+    assert bool(first.differences(second)) == (first != second)
 
 
 def test_labels_cannot_be_changed() -> None:
@@ -79,14 +107,18 @@ def test_numbered_labels_have_that_many_classes(count: int) -> None:
         ({"names": []}, "0 class names"),
         ({"names": ["a", "b", "a"]}, r"\['a'\] occur more than once"),
         ({"names": ["a"], "pallete": []}, r"unknown keys \['pallete'\]"),
-        ({"names": ["a"], "palette": [[0, 0, 0], [1, 1, 1]]}, "1 names but 2 colours"),
+        ({"names": ["a"], "palette": [[0, 0, 0], [1, 1, 1]]}, "1 names but 2 colors"),
         ({"names": ["a"], "palette": [[0, 0, 256]]}, "256"),
-        ({"names": ["a"], "palette": [[0, 0]]}, "colour"),
+        ({"names": ["a"], "palette": [[0, 0]]}, "color"),
         ({"names": ["a"], "palette": [7]}, "'palette'"),
         ({"names": ["a"], "palette": "black"}, "'palette' is 'black'"),
         ({"names": ["a", "b"], "ignore_index": 1}, "ignore_index 1"),
         ({"names": ["a"], "ignore_index": 256}, "ignore_index 256"),
         ({"names": ["a"], "ignore_index": "255"}, "'ignore_index' is '255'"),
+        ({"names": ["a"], "ignore_color": "black"}, "'ignore_color' is 'black'"),
+        ({"names": ["a"], "ignore_color": [0, 0, 256]}, "of ignored pixels"),
+        ({"names": ["a"], "ignore_color": [0, 0, 0]}, "also the color of class 'a'"),
+        ({"names": ["a"], "label_defaults": ["names"]}, "'label_defaults'"),
     ],
 )
 def test_wrong_values_are_named(values: dict[str, Any], named: str) -> None:

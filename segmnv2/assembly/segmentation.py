@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import CocoVocSource, DataSource, Experiment, FolderSource, ModelSection, ShapesSource
 from segmnv2.data.coco_voc import CocoAsVoc
-from segmnv2.data.folder import FolderSegmentation
+from segmnv2.data.folder import FolderSegmentation, read_labels
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import ColourJitter, TrainTransform
@@ -25,7 +27,6 @@ def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
 
     Raises:
         DatasetError: it is not there or not complete.
-        ConfigError: the file of its labels cannot be used.
     """
     if isinstance(source, ShapesSource):
         return Shapes(source.length, (source.size, source.size), source.seed)
@@ -35,7 +36,7 @@ def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
     if isinstance(source, CocoVocSource):
         with naming(f"{key}.root"):
             return CocoAsVoc(source.root, source.split, min_pixels=source.min_pixels)
-    labels = LabelSet.from_yaml(source.labels) if source.labels else VOC_LABELS
+    labels = read_labels(Path(source.labels)) if source.labels else VOC_LABELS
     with naming(f"{key}.root"):
         return VocSegmentation(source.root, source.split, labels=labels)
 
@@ -51,8 +52,8 @@ def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, Segment
     val = build_dataset(experiment.data.val, "data.val")
     if train.labels != val.labels:
         raise ConfigError(
-            f"data.train has the classes {', '.join(train.labels.names)}, data.val has {', '.join(val.labels.names)}; "
-            "validate on the classes that are trained"
+            f"the labels of data.train and data.val differ: {train.labels.differences(val.labels)}; validate on the "
+            "classes that are trained"
         )
     return train, val
 

@@ -11,7 +11,6 @@ from types import CodeType
 
 from segmnv2.benchmark.machine import one_core
 from segmnv2.benchmark.rate import Rate
-from segmnv2.data.colour_mask import read_colour_mask
 from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import collate
 from segmnv2.data.mask_file import read_mask
@@ -30,7 +29,7 @@ STAGES = (IMAGE, MASK, REST, AUGMENT, COLLATE)
 WARM_UP = 2
 """Batches before the clock runs: libraries are loaded and the first files' folder is read."""
 
-_READERS: dict[str, tuple[Callable[..., object], ...]] = {IMAGE: (read_image,), MASK: (read_mask, read_colour_mask)}
+_READERS: dict[str, tuple[Callable[..., object], ...]] = {IMAGE: (read_image,), MASK: (read_mask,)}
 
 Seconds = dict[str, float]
 

@@ -197,7 +197,7 @@ def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: Label
         data = FolderSegmentation(root, split)
     if data.labels.names != labels.names:  # the same number in another order would be measured wrongly, unnoticed
         raise ConfigError(
-            f"{root}: has the classes {', '.join(data.labels.names)}, the network {', '.join(labels.names)}; "
-            "evaluate on the classes that were trained, in their order"
+            f"{root}: its classes and the model's differ: {data.labels.differences(labels)}; evaluate on the classes "
+            "that were trained, in their order"
         )
     return data

@@ -1,16 +1,15 @@
-"""A data set of one's own: a folder of images beside a folder of masks."""
+"""Your own data set: a folder of images beside a folder of masks."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from segmnv2.data.colour_mask import is_colour_mask, read_colour_mask
 from segmnv2.data.image_file import ENDINGS, read_image
-from segmnv2.data.mask_file import read_mask
-from segmnv2.data.sample import Mask, Sample
+from segmnv2.data.mask_file import BINARY_PALETTE, read_mask
+from segmnv2.data.sample import Sample
 from segmnv2.data.split_list import read_split_list
-from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
 
@@ -27,14 +26,14 @@ _LISTED = 5
 class FolderSegmentation:
     """Pairs of ``images/STEM.*`` and ``masks/STEM.png``, with the classes of ``labels.yaml``.
 
-    Masks are palette or 8-bit grey PNGs of class ids. Where ``labels.yaml`` gives a palette, they may also be RGB PNGs
-    in exactly its colours. Hidden files are passed over; anything else that does not belong is an error, so that no
-    photo is left out in silence.
+    Masks are palette or 8-bit grey PNGs of class ids. Where the labels give a palette, they may also be RGB PNGs in
+    exactly its colors; see :func:`segmnv2.data.mask_file.mask_ids`. Hidden files are ignored; anything else that does
+    not belong is an error, so that no image is left out in silence.
 
     Args:
         root: the folder that holds ``images``, ``masks``, ``labels.yaml`` and perhaps ``splits``.
         split: a list ``splits/NAME.txt``, one stem a line; ``None`` takes all pairs.
-        labels: classes in place of those of ``labels.yaml``, which is then not read; masks must hold ids.
+        labels: classes in place of those of ``labels.yaml``, which is then not read.
 
     Attributes:
         labels: the classes.
@@ -53,7 +52,7 @@ class FolderSegmentation:
         self._images = _files_by_stem(self.folder / IMAGES, ENDINGS)
         self._masks = _files_by_stem(self.folder / MASKS, MASK_ENDINGS)
         _check_pairs(self.folder, self._images, self._masks)
-        self.labels, self._in_colours = (labels, False) if labels else read_labels(self.folder / LABELS)
+        self.labels = labels or read_labels(self.folder / LABELS)
         self.names = sorted(self._images) if split is None else _read_split(self.folder, split, self._images)
 
     def __len__(self) -> int:
@@ -69,7 +68,7 @@ class FolderSegmentation:
         """
         name = self.names[index]
         image_path, mask_path = self._images[name], self._masks[name]
-        image, mask = read_image(image_path), self._read_mask(mask_path)
+        image, mask = read_image(image_path), read_mask(mask_path, self.labels)
         if image.shape[:2] != mask.shape:
             raise DatasetError(
                 f"{mask_path}: the mask has {mask.shape[0]} rows and {mask.shape[1]} columns, its image {image_path} "
@@ -77,15 +76,11 @@ class FolderSegmentation:
             )
         return Sample(image, mask, name)
 
-    def _read_mask(self, path: Path) -> Mask:
-        if not is_colour_mask(path):
-            return read_mask(path, self.labels)
-        if not self._in_colours:
-            raise DatasetError(
-                f"{path}: holds RGB colours, and no {LABELS} says which class each one is; give {self.folder / LABELS} "
-                "a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit grey PNG of ids"
-            )
-        return read_colour_mask(path, self.labels)
+
+def list_entries(folder: Path) -> list[tuple[Path, bool]]:
+    """Return the entries of a folder, sorted, and whether each is a folder; without a call to the file system each."""
+    with os.scandir(folder) as entries:
+        return sorted((Path(entry.path), entry.is_dir()) for entry in entries)
 
 
 def is_passed_over(path: Path) -> bool:
@@ -101,11 +96,11 @@ def _files_by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
             "one mask for each image"
         )
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path, is_folder in list_entries(folder):
         if is_passed_over(path):
             continue
-        if path.suffix.lower() not in endings or path.is_dir():
-            kind = "is a folder" if path.is_dir() else f"has the ending '{path.suffix}'"
+        if path.suffix.lower() not in endings or is_folder:
+            kind = "is a folder" if is_folder else f"has the ending '{path.suffix}'"
             raise DatasetError(
                 f"{path}: {kind}; {folder.name}/ holds files ending in {', '.join(endings)} only: "
                 "convert it, or move it elsewhere"
@@ -136,14 +131,11 @@ def _check_pairs(root: Path, images: Iterable[str], masks: Iterable[str]) -> Non
         )
 
 
-def read_labels(path: Path) -> tuple[LabelSet, bool]:
+def read_labels(path: Path) -> LabelSet:
     """Read ``labels.yaml``.
 
-    Returns:
-        The classes, and whether the file gives their colours itself.
-
     Raises:
-        DatasetError: the file is missing or cannot be used.
+        DatasetError: the file is missing or cannot be used, or names a single class.
     """
     if not path.is_file():
         raise DatasetError(
@@ -154,7 +146,13 @@ def read_labels(path: Path) -> tuple[LabelSet, bool]:
         labels = LabelSet.from_yaml(path)
     except ConfigError as error:
         raise DatasetError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    return labels, "palette" in read_yaml(path, "give a file with a 'names' list")
+    if labels.num_classes == 1:
+        raise DatasetError(
+            f"{path}: names one class, '{labels.names[0]}', so there is nothing to tell apart; name what is not "
+            f"'{labels.names[0]}', too: `names: [background, {labels.names[0]}]`, and for black and white masks (0 and "
+            f"255) add `{BINARY_PALETTE}`"
+        )
+    return labels
 
 
 def _read_split(root: Path, split: str, present: Iterable[str]) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from torchvision.datasets.folder import make_dataset
 
 from segmnv2.data.image_file import ENDINGS, read_image
 from segmnv2.errors import DatasetError
@@ -61,34 +60,25 @@ class ImageFolder:
             names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
         if not names:
             raise DatasetError(f"{root}: holds no folders; each class needs one with its images in it")
-        strange: list[str] = []
-        found = make_dataset(
-            str(self.folder),
-            {name: index for index, name in enumerate(names)},
-            is_valid_file=lambda path: self._is_image(path, strange),
-            allow_empty=True,
-        )
         self.class_names: tuple[str, ...] = tuple(names)
-        self.files: list[str] = [file for file, _ in found]
-        self.targets: list[int] = [target for _, target in found]
+        self.files: list[str] = []
+        self.targets: list[int] = []
+        strange: list[str] = []
+        for target, name in enumerate(names):
+            images = _images(self.folder / name, strange)
+            self.files += images
+            self.targets += [target] * len(images)
         self._check(strange)
-
-    def _is_image(self, path: str, strange: list[str]) -> bool:
-        below = Path(path).relative_to(self.folder)
-        if any(part.startswith(".") for part in below.parts) or below.name in SYSTEM_FILES:
-            return False
-        if below.suffix.lower() not in ENDINGS:
-            strange.append(str(below))
-            return False
-        return True
 
     def _check(self, strange: Sequence[str]) -> None:
         if strange:
+            strange = [str(Path(file).relative_to(self.folder)) for file in strange]
             raise DatasetError(
                 f"{self.folder}: {len(strange)} files are no images by their names ({_some(strange)}); images end in "
                 f"{', '.join(ENDINGS)}: rename or remove them"
             )
-        empty = [name for index, name in enumerate(self.class_names) if index not in set(self.targets)]
+        present = set(self.targets)
+        empty = [name for index, name in enumerate(self.class_names) if index not in present]
         if empty:
             raise DatasetError(
                 f"{self.folder}: {len(empty)} folders hold no image ({_some(empty)}); each class needs some: fill or "
@@ -106,6 +96,20 @@ class ImageFolder:
         """
         path = self.files[index]
         return LabelledImage(read_image(path), self.targets[index], str(Path(path).relative_to(self.folder)))
+
+
+def _images(folder: Path, strange: list[str]) -> list[str]:
+    """List the images below a folder, sorted as torchvision's; files that are no images are added to ``strange``."""
+    found: list[str] = []
+    for parent, _, files in sorted(os.walk(folder, followlinks=True)):
+        if f"{os.sep}." in parent[len(str(folder)) :]:  # in a hidden folder
+            continue
+        for name in sorted(files):
+            if name.startswith(".") or name in SYSTEM_FILES:
+                continue
+            is_image = name.lower().endswith(ENDINGS)
+            (found if is_image else strange).append(f"{parent}{os.sep}{name}")
+    return found
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,8 +1,11 @@
-"""Mask files: 8-bit PNG whose pixel values are class ids, in VOC's palette form."""
+"""Mask files: images whose values or colors are class ids. One reader for training, evaluation and ``check-data``.
+
+The rule: values of palette and 8-bit grey files are ids, and colors are those of the palette in the labels. A file that
+could be read in two ways is refused.
+"""
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -10,50 +13,98 @@ import numpy as np
 import PIL.Image
 
 from segmnv2.atomic import atomic_path
+from segmnv2.data.color_mask import LISTED, UnknownColorError, color_ids, colors_to_ids
+from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
-from segmnv2.labels import LabelSet
+from segmnv2.labels import Colour, LabelSet
 
-VOID_COLOUR = (224, 224, 192)
-"""Colour of the ignore index in written masks, as in VOC's own files."""
+READ_FORMATS = ("PNG", "BMP", "TIFF")
 
-_ID_MODES = ("P", "L", "1")
+BINARY_PALETTE = "palette: [[0, 0, 0], [255, 255, 255]]"
+"""Line of ``labels.yaml`` by which black and white masks are read."""
+
+_WHITE = 255
+_SAVE_IDS = "save it as palette or 8-bit grey PNG of ids"
+
+
+class MaskError(DatasetError):
+    """A mask that cannot be taken for ids.
+
+    Attributes:
+        kind: one of :data:`segmnv2.doctor.finding.ERROR_KINDS`.
+        reason: what was found.
+        remedy: what to do.
+    """
+
+    def __init__(self, kind: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.kind, self.reason, self.remedy = kind, reason, remedy
 
 
 def read_mask(path: str | Path, labels: LabelSet) -> Mask:
-    """Read a mask of class ids and check them.
+    """Read a mask and check it.
 
     Args:
-        path: palette or 8-bit grey PNG, BMP or TIFF whose pixel values (not colours) are class ids.
-        labels: which ids are allowed.
+        path: a PNG, BMP or TIFF file; see :func:`mask_ids`.
+        labels: the classes.
 
     Returns:
         uint8 (H, W): ids 0..num_classes-1 and the ignore index.
 
     Raises:
-        DatasetError: the file is missing or damaged, holds colours instead of ids, or holds ids that are no class.
+        DatasetError: the file is missing or damaged, or cannot be taken for ids of ``labels``.
     """
-    picture = _decode(Path(path))
-    if picture.format == "JPEG" or picture.mode not in _ID_MODES:
-        raise DatasetError(
-            f"{path}: is a {picture.format} of mode {picture.mode}, but a mask holds one class id per pixel; save it "
-            "as palette or 8-bit grey PNG, each colour replaced by its id"
-            + (" (JPEG's compression changes ids)" if picture.format == "JPEG" else "")
-        )
-    mask = np.array(picture, dtype=np.uint8)
-    check_ids(mask, labels, source=str(path))
-    return mask
+    raw = read_raw_mask(path)
+    try:
+        return mask_ids(raw, labels)
+    except MaskError as error:
+        raise DatasetError(f"{path}: {error}") from None
+
+
+def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
+    """Return the ids that a mask file means.
+
+    - Palette, 1-bit and 8-bit grey files hold ids. Where ``labels`` give a palette and some values are no ids, but all
+      have the color of a class (a grey value v is the color (v, v, v)), colors decide.
+    - RGB files hold the colors of the palette, which ``labels`` must give.
+    - A palette file whose values are ids, but have colors of other classes, is refused; so is one of 0 and 255 only,
+      where nobody said that 255 is ignored.
+
+    Args:
+        raw: the file's content.
+        labels: the classes.
+
+    Returns:
+        uint8 (H, W): ids 0..num_classes-1 and the ignore index.
+
+    Raises:
+        MaskError: it means no ids, or is ambiguous.
+    """
+    if raw.format == "JPEG":
+        raise MaskError("jpeg-mask", "is a JPEG, whose compression changes ids along borders", "export it anew as PNG")
+    if raw.format not in READ_FORMATS:
+        raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
+    if raw.changed:
+        reason = "holds 2- or 4-bit grey, inverted grey or 16-bit colors, whose values change in decoding"
+        raise MaskError("deep-mask", reason, _SAVE_IDS)
+    if raw.values.ndim == 3:
+        return _ids_of_colors(raw.values, labels)
+    if raw.values.dtype != np.uint8:
+        span = f"has {raw.values.dtype} pixels from {raw.values.min()} to {raw.values.max()}, a mask has 8 bits"
+        raise MaskError("deep-mask", span, f"save it as 8-bit grey PNG of ids {labels.allowed}")
+    return _ids_of_values(raw.values, raw.palette, labels)
 
 
 def write_mask(path: str | Path, mask: Mask, labels: LabelSet) -> None:
-    """Write a mask as palette PNG in the colours of ``labels``; pixel values stay the ids.
+    """Write a mask as palette PNG in the colors of ``labels``; pixel values stay the ids.
 
     The file appears whole or not at all. ``read_mask(path, labels)`` gives the mask back.
 
     Args:
         path: the PNG to write.
         mask: uint8 (H, W), ids of ``labels`` or its ignore index.
-        labels: classes and colours.
+        labels: classes and colors.
 
     Raises:
         DatasetError: an id that is no class of ``labels``.
@@ -61,7 +112,7 @@ def write_mask(path: str | Path, mask: Mask, labels: LabelSet) -> None:
     check_ids(mask, labels, source=str(path))
     palette = np.zeros((256, 3), np.uint8)
     palette[: labels.num_classes] = labels.palette
-    palette[labels.ignore_index] = VOID_COLOUR
+    palette[labels.ignore_index] = labels.void_color or (0, 0, 0)
     picture = PIL.Image.fromarray(mask)
     picture.putpalette(palette.tobytes())
     with atomic_path(path) as temporary:
@@ -79,39 +130,139 @@ def check_ids(mask: Mask, labels: LabelSet, source: str) -> None:
     Raises:
         DatasetError: other ids; the message lists them with their pixel counts.
     """
-    allowed = np.zeros(256, bool)
-    allowed[: labels.num_classes] = True
-    allowed[labels.ignore_index] = True
-    present = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel() > 0  # four times as fast as bincount
-    wrong = np.flatnonzero(present & ~allowed)
-    if len(wrong) == 0:
-        return
-    counts = np.bincount(mask.ravel(), minlength=256)
-    listed = ", ".join(f"{value} ({counts[value]} pixels)" for value in wrong[:8])
-    more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-    raise DatasetError(
-        f"{source}: ids {listed}{more} are no class; allowed are 0..{labels.num_classes - 1} and "
-        f"{labels.ignore_index} (ignored); {_remedy(np.flatnonzero(present).tolist(), labels)}"
-    )
+    present = _present(mask)
+    if (_id_table(labels)[present] < 0).any():
+        raise DatasetError(f"{source}: {_not_ids(mask, present, labels)}")
 
 
-def _decode(path: Path) -> PIL.Image.Image:
+def _ids_of_colors(values: np.ndarray, labels: LabelSet) -> Mask:
+    clear = int((values[..., 3] != 255).sum())
+    if clear:
+        reason = f"{clear} of {values[..., 3].size} pixels are transparent"
+        remedy = "save it without alpha channel, in the background's color where nothing is drawn"
+        raise MaskError("transparent-mask", reason, remedy)
+    if "palette" in labels.label_defaults:
+        raise MaskError(
+            "rgb-mask",
+            "holds RGB colors, and nothing says which class each one is",
+            "give labels.yaml a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit grey "
+            "PNG of ids",
+        )
     try:
-        picture = PIL.Image.open(BytesIO(path.read_bytes()), formats=("PNG", "BMP", "TIFF", "JPEG"))
-        picture.load()
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such mask; check the path") from None
-    except Exception as error:  # decoders meet damaged bytes with errors of every kind
-        reason = "not an image" if isinstance(error, PIL.UnidentifiedImageError) else error
-        raise DatasetError(
-            f"{path}: cannot be read as a mask ({reason}); give a PNG whose pixel values are class ids"
-        ) from error
-    return picture
+        return colors_to_ids(values[..., :3], labels)
+    except UnknownColorError as error:
+        remedy = "correct the mask, or the palette of the labels"
+        if error.count > LISTED:
+            remedy += " (many colors come from smoothed borders: draw and scale masks without antialiasing)"
+        else:
+            remedy += "; a color that does not count is ignore_color in labels.yaml"
+        raise MaskError("unknown-colors", str(error), remedy) from None
+    except ValueError as error:
+        remedy = "give each class its own color in the palette and in the masks"
+        raise MaskError("unknown-colors", str(error), remedy) from None
 
 
-def _remedy(present: list[int], labels: LabelSet) -> str:
-    if set(present) <= {0, 255}:
-        return "the mask is black and white (0 and 255): save 1 in place of 255"
-    if max(present) == labels.num_classes:
-        return "ids count from 0: subtract 1 if they were numbered from 1, or name one more class"
-    return "correct the mask, or give the label set that it was drawn with"
+def _ids_of_values(values: Mask, palette: np.ndarray | None, labels: LabelSet) -> Mask:
+    present = _present(values)
+    numbered = _id_table(labels)[present]
+    named = _named(present, palette, labels)
+    ignored = present == labels.ignore_index
+    # Where value and color are of two classes. Grey values are colors only of what is no id, or is ignored.
+    clash = (named >= 0) & (numbered >= 0) & (named != numbered) & (ignored | (palette is not None))
+    bare = _is_bare(present, palette, labels)
+    if not (clash.any() or bare or (numbered < 0).any()):
+        return values
+    if (named >= 0).all() and (bare or (numbered < 0).any()):
+        table = np.zeros(256, np.uint8)
+        table[present] = named
+        return np.asarray(table[values])
+    if clash.any():
+        raise _clash(int(present[clash][0]), int(named[clash][0]), palette, labels)
+    if bare:
+        raise _bare(labels)
+    raise _not_ids(values, present, labels)
+
+
+def _present(mask: Mask) -> np.ndarray:
+    """Return the values that occur."""
+    return np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel())  # four times as fast as bincount
+
+
+def _id_table(labels: LabelSet) -> np.ndarray:
+    """Return of each value the id that it is, and -1 for values that are none."""
+    table = np.full(256, -1)
+    table[: labels.num_classes] = np.arange(labels.num_classes)
+    table[labels.ignore_index] = labels.ignore_index
+    return table
+
+
+def _named(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> np.ndarray:
+    """Return of each value the id of the class that has its color, and -1 where none has or nothing says so."""
+    if "palette" in labels.label_defaults:
+        return np.full(len(present), -1)
+    colors = np.repeat(np.arange(256)[:, None], 3, axis=1) if palette is None else palette
+    try:
+        table = color_ids(labels)
+    except ValueError:
+        table = {}
+    named = []
+    for value in present.tolist():
+        color: Colour = tuple(colors[value].tolist())
+        own = value < labels.num_classes and labels.palette[value] == color
+        # Writers fill unused entries with black.
+        filled = palette is not None and value == labels.ignore_index and color == (0, 0, 0)
+        named.append(value if own or filled else table.get(color, -1))
+    return np.array(named, int)
+
+
+def _is_bare(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> bool:
+    """Return whether a mask holds 0 and 255 only, and nothing says that 255 is ignored."""
+    if _WHITE not in present or not set(present.tolist()) <= {0, _WHITE}:
+        return False
+    if labels.ignore_index != _WHITE:
+        return True
+    drawn_as_void = palette is not None and tuple(palette[_WHITE].tolist()) == labels.void_color
+    return "ignore_index" in labels.label_defaults and not drawn_as_void
+
+
+def _bare(labels: LabelSet) -> MaskError:
+    meaning = "is ignored" if labels.ignore_index == _WHITE else "is no class"
+    reason = f"is black and white (0 and 255), and 255 {meaning}, so nothing but '{labels.names[0]}' would be learned"
+    if labels.num_classes == 2:
+        remedy = f"save 1 ('{labels.names[1]}') in place of 255, or add `{BINARY_PALETTE}` to labels.yaml"
+    else:
+        remedy = f"save the id of the class that white means, 1..{labels.num_classes - 1}"
+    if labels.ignore_index == _WHITE:
+        remedy += "; add `ignore_index: 255` to labels.yaml if 255 is meant to be ignored"
+    return MaskError("binary-masks", reason, remedy)
+
+
+def _clash(value: int, named: int, palette: np.ndarray | None, labels: LabelSet) -> MaskError:
+    meant = "ignored pixels" if named == labels.ignore_index else f"'{labels.names[named]}'"
+    is_ignored = value == labels.ignore_index
+    own = "is ignored" if is_ignored else f"is the id of '{labels.names[value]}'"
+    reason = f"value {value} {own} and has the color of {meant}"
+    remedy = "save it as RGB if its colors are right; if its values are right, save it with the palette of the labels"
+    if palette is None:
+        remedy = "save it as RGB if its colors are right, or as palette PNG if its values are ids"
+    return MaskError("palette-order", reason, remedy)
+
+
+def _not_ids(values: Mask, present: np.ndarray, labels: LabelSet) -> MaskError:
+    counts = np.bincount(values.ravel(), minlength=256)
+    wrong = present[_id_table(labels)[present] < 0]
+    listed = ", ".join(f"{value} ({counts[value]} pixels)" for value in wrong[:LISTED])
+    more = f" and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
+    reason = f"ids {listed}{more} are no class; allowed are {labels.allowed}"
+    return MaskError("ids-out-of-range", reason, _remedy(present.tolist(), wrong.tolist(), labels))
+
+
+def _remedy(present: list[int], wrong: list[int], labels: LabelSet) -> str:
+    if len(wrong) > 1:
+        return "correct the mask, or give the labels that it was drawn with"
+    remedy = f"correct the mask, or write `ignore_index: {wrong[0]}` into labels.yaml if {wrong[0]} does not count"
+    if wrong == [labels.num_classes]:
+        remedy += ", or name one more class"
+        if 0 not in present:
+            remedy += ", or subtract 1 from all ids if they were numbered from 1"
+    return remedy

@@ -43,7 +43,7 @@ class VocSegmentation:
     def __init__(
         self, root: str | Path, split: str = "train", *, year: int = 2012, labels: LabelSet = VOC_LABELS
     ) -> None:
-        self.labels = labels
+        self.labels = VOC_LABELS if labels == VOC_LABELS else labels  # whose palette and ignore index are known
         self.folder = find_folder(Path(root), year)
         self.names = _read_list(self.folder / LISTS, split)
         _check_files(self.folder, split, IMAGES, self.names, ".jpg", file_names(self.folder / IMAGES))

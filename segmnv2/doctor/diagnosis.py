@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segmnv2.data.sample import Mask
-from segmnv2.labels import LabelSet
 
 NEAR_SHARE = 0.8
 """Share of a smoothed mask's pixels that must be near a class's colour, or near black or white."""
@@ -13,26 +12,6 @@ NEAR_SHARE = 0.8
 CAUSE = "smoothed when drawn or scaled, or once saved as JPEG"
 
 SMOOTH = "draw and scale masks without antialiasing (nearest neighbour), save them as PNG"
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What masks may hold.
-
-    Attributes:
-        labels: the classes.
-        known_palette: whether the palette was given (or is VOC's own), rather than made up for pictures.
-        in_colours: whether training takes RGB masks, too.
-    """
-
-    labels: LabelSet
-    known_palette: bool
-    in_colours: bool
-
-    @property
-    def allowed(self) -> str:
-        """The ids that masks may hold, in words."""
-        return f"0..{self.labels.num_classes - 1} and {self.labels.ignore_index} (ignored)"
 
 
 @dataclass(frozen=True)
@@ -52,7 +31,7 @@ class Diagnosis:
     Attributes:
         ids: uint8 (H, W) as training reads them, or as the faults' repairs would make them; ids of no class may be
             among them. ``None`` where nobody can tell.
-        faults: all that is wrong.
+        faults: all that is wrong; without an error among them, training reads the mask as ``ids``.
     """
 
     ids: Mask | None

@@ -47,7 +47,7 @@ class Examination:
     @property
     def labels(self) -> LabelSet:
         """The classes."""
-        return self.splits[0].listing.classes.labels
+        return self.splits[0].listing.labels
 
     @property
     def errors(self) -> int:
@@ -139,7 +139,7 @@ def examine(
     for (number, index), reading in zip(tasks, read_pairs(listings, tasks, workers), strict=True):
         split, ids = splits[number], None
         if reading.counts is not None:
-            split.frequencies.add(reading.counts, split.listing.classes.labels)
+            split.frequencies.add(reading.counts, split.listing.labels)
             ids = np.packbits(reading.counts > 0).tobytes()
         digests = reading.image_digest, reading.mask_digest, reading.thumbnail
         split.kept.append(Kept(split.listing.pairs[index], index, *digests, ids))

@@ -11,10 +11,10 @@ from segmnv2.data.folder import (
     MASKS,
     SPLITS,
     is_passed_over,
+    list_entries,
     read_labels,
 )
 from segmnv2.data.image_file import ENDINGS
-from segmnv2.doctor.diagnosis import Classes
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair, read_names, unknown_names
 from segmnv2.errors import DatasetError
@@ -35,7 +35,7 @@ def list_folder(root: Path, list_name: str | None, split: str, label_file: Path 
     if not root.is_dir():
         raise DatasetError(f"{root}: there is no such folder; give the one that holds {IMAGES} and {MASKS}")
     label_file = label_file or root / LABELS
-    labels, has_palette = read_labels(label_file)
+    labels = read_labels(label_file)
     images, findings = _scan(root / IMAGES, ENDINGS, ENDINGS)
     masks, more = _scan(root / MASKS, MASK_ENDINGS, ENDINGS)  # other pictures are looked into all the same
     findings += more + _lonely(root, images, masks)
@@ -50,7 +50,7 @@ def list_folder(root: Path, list_name: str | None, split: str, label_file: Path 
     return Listing(
         split,
         root,
-        Classes(labels, known_palette=has_palette, in_colours=has_palette),
+        labels,
         pairs,
         tuple(findings),
         list_file,
@@ -73,13 +73,14 @@ def _scan(
         return {}, [Finding("empty", str(folder), "there is no such folder", form)]
     found: dict[str, Path] = {}
     findings = []
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() not in endings, path.name)):
+    entries = sorted(list_entries(folder), key=lambda entry: (entry[0].suffix.lower() not in endings, entry[0].name))
+    for path, is_folder in entries:
         if is_passed_over(path):
             continue
         ending = path.suffix.lower()
-        if ending not in endings or path.is_dir():
-            known = ending in looked_into and path.is_file() and path.stem not in found
-            reason = "is a folder" if path.is_dir() else f"has the ending '{path.suffix}'"
+        if ending not in endings or is_folder:
+            known = ending in looked_into and not is_folder and path.stem not in found
+            reason = "is a folder" if is_folder else f"has the ending '{path.suffix}'"
             remedy = f"{folder.name}/ holds files ending in {', '.join(endings)} only: convert it, or move it elsewhere"
             findings.append(Finding("wrong-ending", str(path), reason, remedy, repair="resave" if known else None))
             if not known:

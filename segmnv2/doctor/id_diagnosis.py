@@ -1,113 +1,127 @@
-"""What is wrong with the values of one mask, taken as ids: smoothed borders, a strange palette, ids of no class."""
+"""What is wrong with the values of one mask, taken as ids: smoothed borders, and colors that are not the labels'."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from segmnv2.data.sample import Mask
-from segmnv2.doctor.diagnosis import CAUSE, NEAR_SHARE, SMOOTH, Classes, Diagnosis, Fault
-from segmnv2.doctor.repair import HALF, palette_ids
+from segmnv2.doctor.diagnosis import CAUSE, NEAR_SHARE, SMOOTH, Diagnosis, Fault
+from segmnv2.doctor.repair import HALF
+from segmnv2.labels import LabelSet
 
 STRAY_GREYS = 3
-"""As many greys between ids, or between black and white, come of smoothing."""
+"""As many ids between those of their neighbors come from smoothing."""
+
+MIDDLE_GREYS = 5
+"""As many grey values above near black come from smoothing, where none fills a region."""
 
 GREY_TOLERANCE = 32
-"""How far a grey may be from black or white to be near it."""
+"""How far a grey value may be from black or white to be near it."""
 
-BETWEEN_SHARE = 0.1
-"""Share of border pixels strictly between their neighbours, from which on a mask counts as smoothed.
+BETWEEN_SHARE = 0.05
+"""Share of border pixels strictly between their neighbors, from which on a mask counts as smoothed.
 
-In a sound mask only places where three classes meet are so: at most 0.02 in PASCAL VOC's and SBD's masks, where scaling
-with interpolation makes it 0.19 to 0.6.
+In a sound mask only places where three classes meet are so: at most 0.002 in PASCAL VOC's and SBD's masks, where
+scaling with interpolation makes it 0.04 to 0.3.
 """
 
-DRAWN_SHARE = 0.01
-"""Share of pixels inside regions of a class's id from which on a mask is not one of black and white."""
+BETWEEN_LEAST = 0.9
+"""Share of grey pixels that must lie between their neighbors in a smoothed black and white mask."""
+
+INSIDE_SHARE = 0.001
+"""Share of pixels inside regions of one value from which on that value was drawn, and does not come from smoothing."""
 
 
-def diagnose_ids(values: Mask, palette: np.ndarray | None, classes: Classes) -> Diagnosis:
-    """Judge values that training would take for ids."""
-    labels = classes.labels
-    counts = np.bincount(values.ravel(), minlength=256)
-    present = np.flatnonzero(counts)
-    wrong = present[(present >= labels.num_classes) & (present != labels.ignore_index)]
+def diagnose_valid_ids(ids: Mask, palette: np.ndarray | None, labels: LabelSet) -> Diagnosis:
+    """Judge ids that training takes."""
     faults = []
-    if palette is not None and classes.known_palette:
-        fault = _palette_fault(palette, present, classes)
-        if fault is not None and fault.kind == "palette-order":
-            return Diagnosis(palette_ids(palette, labels)[values].astype(np.uint8), (fault,))
-        faults += [fault] if fault is not None else []
+    present = np.flatnonzero(np.bincount(ids.ravel()))
+    if palette is not None and "palette" not in labels.label_defaults:
+        faults += _palette_differs(palette, present[present < labels.num_classes], labels)
     if set(present.tolist()) == {labels.ignore_index}:
-        reason = f"all {values.size} pixels are {labels.ignore_index}, ignored"
+        reason = f"all {ids.size} pixels are {labels.ignore_index}, ignored"
         faults.append(Fault("all-ignored", reason, "draw the mask, or take the pair out"))
-    smoothed = _smoothing(values, counts, wrong, classes)
-    if smoothed is not None:
-        ids = None if smoothed.kind == "interpolated-mask" else values
-        if smoothed.repair == "threshold":
-            ids = (values >= HALF).astype(np.uint8)
-        return Diagnosis(ids, (smoothed, *faults))
-    if len(wrong):
-        listed = ", ".join(f"{value} ({counts[value]} pixels)" for value in wrong[:8])
-        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        reason = f"ids {listed}{more} are no class; allowed are {classes.allowed}"
-        faults.append(Fault("ids-out-of-range", reason, "correct the mask, or give the labels it was drawn with"))
-    return Diagnosis(values, tuple(faults))
+    smoothed = _smoothed_borders(ids)
+    if smoothed:
+        faults.insert(0, Fault("smoothed-ids", smoothed, SMOOTH))
+    return Diagnosis(ids, tuple(faults))
 
 
-def _smoothing(values: Mask, counts: np.ndarray, wrong: np.ndarray, classes: Classes) -> Fault | None:
-    """Tell smoothed masks: black and white ones by their greys, others by the pixels along borders."""
-    num_classes = classes.labels.num_classes
-    low, high = _neighbourhood(values)
-    drawn = int(((low == high) & (values > 0) & (values < num_classes)).sum())  # inside regions of a class's id
-    white = int(counts[255 - GREY_TOLERANCE :].sum())
-    extreme = int(counts[: GREY_TOLERANCE + 1].sum()) + white
-    if (
-        len(wrong) >= STRAY_GREYS
-        and white
-        and extreme >= NEAR_SHARE * values.size
-        and drawn < DRAWN_SHARE * values.size
-    ):
-        reason = f"black and white with {int((counts[1:255] > 0).sum())} greys between: {CAUSE}"
-        return Fault("interpolated-mask", reason, SMOOTH, "threshold" if num_classes == 2 else None)
+def diagnose_strange_ids(fault: Fault, values: Mask, labels: LabelSet) -> Diagnosis:
+    """Judge values of which some are no ids: smoothed ones, or those of other labels."""
+    if _is_smoothed_black_and_white(values):
+        reason = f"black and white with {len(np.unique(values)) - 2} grey values between: {CAUSE}"
+        white_is_one = labels.num_classes == 2 and labels.palette[0] != (255,) * 3 and labels.palette[1] != (0,) * 3
+        smoothed = Fault("interpolated-mask", reason, SMOOTH, "threshold" if white_is_one else None)
+        return Diagnosis((values >= HALF).astype(np.uint8) if smoothed.repair else None, (smoothed,))
+    reason = _smoothed_borders(values)
+    if reason:
+        return Diagnosis(None, (replace(fault, kind="interpolated-mask", reason=reason, remedy=SMOOTH),))
+    return Diagnosis(values, (fault,))
+
+
+def neighbourhood(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest value of each pixel's 3 x 3 neighborhood, uint8 (H, W) or (H, W, C)."""
+    kernel = np.ones((3, 3), np.uint8)
+    return cv2.erode(values, kernel), cv2.dilate(values, kernel)
+
+
+def _is_smoothed_black_and_white(values: Mask) -> bool:
+    """Return whether grey values can only come from smoothing: of all kinds, and nowhere inside a region."""
+    low, high = neighbourhood(values)
+    # White varies a little inside regions of a JPEG; ids of classes are smaller.
+    inside = (low == high) & (values > 0) & (values < 255 - GREY_TOLERANCE // 2)
+    middle = (values > GREY_TOLERANCE) & (values < 255 - GREY_TOLERANCE)
     between = (low < values) & (values < high)
-    share = int(between.sum()) / max(1, int((low != high).sum()))
+    counts = np.bincount(values.ravel(), minlength=256)
+    black, white = counts[: GREY_TOLERANCE + 1].sum(), counts[255 - GREY_TOLERANCE :].sum()
+    return bool(
+        (counts[GREY_TOLERANCE + 1 : 255] > 0).sum() >= MIDDLE_GREYS
+        and white
+        and black + white >= NEAR_SHARE * values.size
+        and inside.mean() < INSIDE_SHARE
+        and (between & middle).sum() >= BETWEEN_LEAST * middle.sum()
+    )
+
+
+def _smoothed_borders(values: Mask) -> str:
+    """Return how many pixels along borders lie between their neighbors, where so many come from smoothing.
+
+    A class that is drawn as a line between two others is between them, too, but always with the same id; smoothing two
+    ids gives several between them. Of each two ids the commonest one between is not counted.
+    """
+    low, high = neighbourhood(values)
+    between = (low < values) & (values < high)
+    kinds, counts = np.unique(
+        low[between].astype(np.int64) << 16 | high[between].astype(np.int64) << 8 | values[between], return_counts=True
+    )
+    if len(kinds) < STRAY_GREYS:
+        return ""
+    pairs, place = np.unique(kinds >> 8, return_inverse=True)
+    commonest = np.zeros(len(pairs), np.int64)
+    np.maximum.at(commonest, place, counts)
+    share = (counts.sum() - commonest.sum()) / max(1, int((low != high).sum()))
     levels = len(np.unique(values[between]))
     if levels < STRAY_GREYS or share < BETWEEN_SHARE:
-        return None
-    reason = f"{share:.0%} of the pixels along borders, of {levels} values, lie between their neighbours' ids: {CAUSE}"
-    return Fault("interpolated-mask" if len(wrong) else "smoothed-ids", reason, SMOOTH)
+        return ""
+    return f"{share:.0%} of the pixels along borders, of {levels} values, lie between their neighbors' ids: {CAUSE}"
 
 
-def _neighbourhood(values: Mask) -> tuple[Mask, Mask]:
-    """Return the smallest and the largest id of each pixel's 3 x 3 neighbourhood."""
-    kernel = np.ones((3, 3), np.uint8)
-    return np.asarray(cv2.erode(values, kernel), np.uint8), np.asarray(cv2.dilate(values, kernel), np.uint8)
-
-
-def _palette_fault(palette: np.ndarray, present: np.ndarray, classes: Classes) -> Fault | None:
-    """Compare the colours of the ids that occur with those of the classes."""
-    labels = classes.labels
-    used = present[present != labels.ignore_index]
-    ids = used[used < labels.num_classes]
+def _palette_differs(palette: np.ndarray, ids: np.ndarray, labels: LabelSet) -> list[Fault]:
+    """Compare the colors of the ids that occur with those of the classes."""
+    if (palette[ids, :1] == palette[ids]).all():  # black, white and grey are nobody's choice
+        return []
     wanted = np.array(labels.palette, int)
     differing = ids[(palette[ids] != wanted[ids]).any(axis=1)]
-    if not len(differing) and len(ids) == len(used):
-        return None
-    if (palette[used] == used[:, None]).all():  # a grey picture saved with a palette: its colours say nothing
-        return None
-    meant = palette_ids(palette, labels)
-    if len(differing) + len(used) > len(ids) and (meant[used] >= 0).all() and (meant[used] != used).any():
-        first = int(used[meant[used] != used][0])
-        name = "ignored" if meant[first] == labels.ignore_index else f"'{labels.names[meant[first]]}'"
-        reason = f"value {first} has the colour of {name}, which is id {meant[first]}: colours are right, ids are not"
-        return Fault("palette-order", reason, "save it with the palette of the labels, in its order", "palette-to-ids")
     if not len(differing):
-        return None
+        return []
     first = int(differing[0])
     reason = (
-        f"id {first} ('{labels.names[first]}') has the colour {palette[first].tolist()} in place of "
-        f"{wanted[first].tolist()}: training takes the ids, whatever their colours"
+        f"id {first} ('{labels.names[first]}') has the color {palette[first].tolist()} in place of "
+        f"{wanted[first].tolist()}: training takes the ids, whatever their colors"
     )
     remedy = "look whether the ids are those of the labels; if so, save it with their palette, or leave it"
-    return Fault("palette-differs", reason, remedy, "resave")
+    return [Fault("palette-differs", reason, remedy, "resave")]

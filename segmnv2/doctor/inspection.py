@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from segmnv2.data.image_file import DecodedImage, decode_image
+from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.sample import Image, Mask
 from segmnv2.doctor.diagnosis import Diagnosis
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
-from segmnv2.doctor.raw_mask import RawMask, read_raw_mask
 from segmnv2.doctor.thumbnail import kept_thumbnail
 from segmnv2.errors import DatasetError, MediaError, SegmnError
 
@@ -59,7 +59,7 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
         remedy = "save it anew as palette or 8-bit grey PNG of ids"
         findings.append(at_mask("unreadable-mask", _reason(error, pair.mask), remedy))
         return _reading(findings, image, None)
-    diagnosis = diagnose_mask(raw, listing.classes)
+    diagnosis = diagnose_mask(raw, listing.labels)
     findings += [at_mask(fault.kind, fault.reason, fault.remedy, repair=fault.repair) for fault in diagnosis.faults]
     if decoded is not None:
         findings += _compare_sizes(pair, decoded, raw, at_mask)

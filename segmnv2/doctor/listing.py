@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segmnv2.data.sample import SegmentationDataset
-from segmnv2.doctor.diagnosis import Classes
 from segmnv2.doctor.finding import Finding
+from segmnv2.labels import LabelSet
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Listing:
     Attributes:
         split: what it is called in findings; no two listings of an examination have one name.
         root: the data set's folder.
-        classes: what its masks may hold.
+        labels: the classes that its masks may hold.
         pairs: all that can be opened.
         findings: faults of folders and lists.
         list_file: the list, relative to the root, that names the pairs; ``None`` where there is none.
@@ -44,7 +44,7 @@ class Listing:
 
     split: str
     root: Path
-    classes: Classes
+    labels: LabelSet
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...] = ()
     list_file: Path | None = None

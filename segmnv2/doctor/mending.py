@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import write_mask
+from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.doctor.examination import Examination
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair
-from segmnv2.doctor.raw_mask import read_raw_mask
 from segmnv2.doctor.repair import REPAIRS, repair_values
 from segmnv2.errors import ConfigError, DatasetError
 
@@ -122,7 +122,7 @@ def _copy_pair(
     target = place / pair.mask.relative_to(listing.root)
     plan = plans.get(str(pair.mask))
     if plan:
-        labels = listing.classes.labels
+        labels = listing.labels
         try:
             write_mask(target.with_suffix(".png"), repair_values(read_raw_mask(pair.mask), plan, labels), labels)
             result.repaired[str(pair.mask)] = [REPAIRS[name][1] for name in plan]

@@ -13,12 +13,12 @@ import numpy as np
 import PIL.Image
 
 from segmnv2.data.image_file import read_image
+from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.sample import Image
 from segmnv2.doctor.examination import Examination
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
-from segmnv2.doctor.raw_mask import RawMask, read_raw_mask
 from segmnv2.errors import SegmnError
 from segmnv2.inference.overlay import blend, colorize
 
@@ -75,7 +75,7 @@ def _pictures(place: tuple[Listing, int, Pair] | None) -> dict[str, str]:
     if mask is not None:
         result["mask"] = _address(_shrink(mask, cv2.INTER_NEAREST))
     if image is not None and ids is not None and image.shape[:2] == ids.shape:
-        labels = place[0].classes.labels
+        labels = place[0].labels
         small, small_ids = _shrink(image, cv2.INTER_AREA), _shrink(ids, cv2.INTER_NEAREST)
         result["overlay"] = _address(blend(small, small_ids, labels))
     return result
@@ -83,7 +83,7 @@ def _pictures(place: tuple[Listing, int, Pair] | None) -> dict[str, str]:
 
 def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image | None, np.ndarray | None]:
     """Return the image, the mask as a picture, and the mask's ids; each ``None`` where it cannot be had."""
-    labels = listing.classes.labels
+    labels = listing.labels
     if pair.mask is None:
         try:
             assert listing.dataset is not None
@@ -98,7 +98,7 @@ def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image
         image = None
     try:
         raw = read_raw_mask(pair.mask)
-        ids = diagnose_mask(raw, listing.classes).ids
+        ids = diagnose_mask(raw, listing.labels).ids
         mask = _as_drawn(raw) if ids is None or raw.values.ndim == 3 else colorize(ids, labels)
     except SegmnError:
         mask = None

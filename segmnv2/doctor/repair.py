@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from segmnv2.data.colour_mask import colours_to_ids
-from segmnv2.data.mask_file import VOID_COLOUR
+from segmnv2.data.color_mask import pack_colors, unpack_colors
+from segmnv2.data.raw_mask import RawMask
 from segmnv2.data.sample import Mask
-from segmnv2.doctor.raw_mask import RawMask
 from segmnv2.labels import LabelSet
 
 COLOUR_TOLERANCE = 40.0
@@ -55,45 +54,18 @@ def nearest_classes(colours: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, 
     return ids[distances.argmin(axis=1)], near
 
 
-def palette_ids(palette: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Return of each palette entry (256, 3) the id of the class that has its colour; -1 where none has."""
-    table, ids = _colour_table(labels)
-    same = (palette[:, None].astype(int) == table[None]).all(axis=2)
-    return np.where(same.any(axis=1), ids[same.argmax(axis=1)].astype(int), -1)
-
-
-def pack_colours(colours: np.ndarray) -> np.ndarray:
-    """Return uint32 (H, W) numbers of RGB colours, uint8 (H, W, 3 or 4)."""
-    wide = colours[..., :3].astype(np.uint32)
-    return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
-
-
-def unpack_colours(numbers: np.ndarray) -> np.ndarray:
-    """Return uint8 (N, 3): the inverse of :func:`pack_colours`."""
-    return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1).astype(np.uint8)
-
-
 def _colour_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
     colours, ids = list(labels.palette), list(range(labels.num_classes))
-    if VOID_COLOUR not in labels.palette:
-        colours.append(VOID_COLOUR)
+    if labels.void_color is not None:
+        colours.append(labels.void_color)
         ids.append(labels.ignore_index)
     return np.array(colours, int), np.array(ids, np.uint8)
 
 
-def _colours(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
-    return colours_to_ids(values[..., :3], labels, source="mask")
-
-
 def _nearest(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
-    numbers, place = np.unique(pack_colours(values), return_inverse=True)
-    ids, near = nearest_classes(unpack_colours(numbers), labels)
+    numbers, place = np.unique(pack_colors(values), return_inverse=True)
+    ids, near = nearest_classes(unpack_colors(numbers), labels)
     return np.asarray(np.where(near, ids, labels.ignore_index)[place].reshape(values.shape[:2]))
-
-
-def _palette_to_ids(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
-    assert raw.palette is not None
-    return np.asarray(palette_ids(raw.palette, labels)[values])
 
 
 def _depth(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
@@ -110,9 +82,7 @@ REPAIRS: dict[str, tuple[Repair, str]] = {
     "resave": (lambda values, raw, labels: values, "saved anew as palette PNG; ids unchanged"),
     "depth": (_depth, "saved with 8 bits; ids unchanged"),
     "channel": (lambda values, raw, labels: values[..., 0], "one of three equal channels taken for the ids"),
-    "colours": (_colours, "each colour of the palette replaced by its id"),
     "nearest": (_nearest, "each colour replaced by the id of the nearest class, those too far from all by ignore"),
-    "palette-to-ids": (_palette_to_ids, "each pixel given the id of the class that has its colour"),
     "threshold": (lambda values, raw, labels: (values >= HALF) * 1, f"greys from {HALF} on made 1, darker ones 0"),
     "binary": (lambda values, raw, labels: (values == 255) * 1, "255 made 1"),
     "shift": (_shift, "1 subtracted from each id; ignored pixels stay"),

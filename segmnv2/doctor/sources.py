@@ -12,7 +12,6 @@ from segmnv2.data.folder import IMAGES, MASKS, SPLITS
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.voc import LISTS, find_folder
-from segmnv2.doctor.diagnosis import Classes
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.folder_listing import list_folder
 from segmnv2.doctor.listing import Listing, Pair
@@ -57,11 +56,11 @@ def listings_of(
         raise ConfigError(f"{target}: the experiment says which splits and labels; leave out --split and --labels")
     data = load_experiment(target, overrides).data
     listings = [_source_listing(data.train, "train"), _source_listing(data.val, "val")]
-    train, val = (listing.classes.labels for listing in listings)
+    train, val = (listing.labels for listing in listings)
     if train != val:
         raise ConfigError(
-            f"data.train has the classes {', '.join(train.names)}, data.val has {', '.join(val.names)}, or their "
-            "colours or ignored ids differ; validate on the classes that are trained"
+            f"the labels of data.train and data.val differ: {train.differences(val)}; validate on the classes that are "
+            "trained"
         )
     return listings
 
@@ -105,8 +104,7 @@ def _source_listing(source: DataSource, split: str) -> Listing:
         files = [root / f"{source.seed}_{index}" for index in range(len(dataset))]
     pairs = tuple(Pair(file.stem, file, None) for file in files)
     findings = () if pairs else (Finding("empty", str(root), "holds no images", "give another split", split),)
-    classes = Classes(dataset.labels, known_palette=True, in_colours=False)
-    return Listing(split, root, classes, pairs, findings, dataset=dataset)
+    return Listing(split, root, dataset.labels, pairs, findings, dataset=dataset)
 
 
 class _AllOfCoco(CocoAsVoc):

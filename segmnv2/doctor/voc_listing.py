@@ -6,7 +6,6 @@ from pathlib import Path
 
 from segmnv2.data.folder import read_labels
 from segmnv2.data.voc import IMAGES, LISTS, MASKS, SBD_MASKS, file_names, find_folder
-from segmnv2.doctor.diagnosis import Classes
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair, read_names, unknown_names
 from segmnv2.labels import VOC_LABELS
@@ -25,7 +24,7 @@ def list_voc(root: Path, list_name: str, split: str, label_file: Path | None = N
         DatasetError: there are no lists, or the classes cannot be read.
     """
     folder = find_folder(root)
-    labels, known_palette = read_labels(label_file) if label_file else (VOC_LABELS, True)
+    labels = read_labels(label_file) if label_file else VOC_LABELS
     path = folder / LISTS / f"{list_name}.txt"
     names, findings = read_names(path, split)
     odd = [name for name in names if name.split() != [name] or "/" in name or "\\" in name]
@@ -40,8 +39,7 @@ def list_voc(root: Path, list_name: str, split: str, label_file: Path | None = N
             pairs.append(Pair(name, image, mask))
         else:
             findings += _missing(path, name, has_image, has_mask, split)
-    classes = Classes(labels, known_palette=known_palette, in_colours=False)
-    return Listing(split, folder, classes, tuple(pairs), tuple(findings), LISTS / f"{list_name}.txt", label_file)
+    return Listing(split, folder, labels, tuple(pairs), tuple(findings), LISTS / f"{list_name}.txt", label_file)
 
 
 def _missing(path: Path, name: str, has_image: bool, has_mask: bool, split: str) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) ->
         splits: the splits, of the same classes.
         findings: those of single pairs.
     """
-    labels = splits[0].listing.classes.labels
+    labels = splits[0].listing.labels
     thresholded = {finding.file for finding in findings if finding.repair and "threshold" in finding.repair}
     masks = {
         split.listing.split: [
@@ -74,40 +74,56 @@ def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) ->
         ]
         for split in splits
     }
-    new = _shifted(masks, labels)
+    present = set().union(*(ids for files in masks.values() for _, ids in files))
+    new = _shifted(masks, present, labels)
     if not new:
         new = [finding for name, files in masks.items() for finding in _binary(name, files, labels)]
     explained = {finding.file for finding in new}
     kept = [finding for finding in findings if not (finding.kind in _EXPLAINED and finding.file in explained)]
+    if any(_WHITE in ids and ids & {*range(1, labels.num_classes)} for files in masks.values() for _, ids in files):
+        kept = [_uncertain(finding) if finding.kind == "binary-masks" else finding for finding in kept]
     return kept + new + _nothing(splits, labels, explained)
 
 
+def _uncertain(finding: Finding) -> Finding:
+    """Take the repair from a black and white mask where other masks hold 255 beside classes, as ignored."""
+    return replace(finding, repair=None, reason=f"{finding.reason}; other masks hold 255 beside classes")
+
+
 def _binary(split: str, files: list[tuple[str, set[int]]], labels: LabelSet) -> list[Finding]:
-    if labels.num_classes < 2 or set().union(*(ids for _, ids in files)) != {0, _WHITE}:
+    """Return masks of 0 and 255 where the labels say that 255 is ignored, and no mask of the split holds a class."""
+    if labels.ignore_index != _WHITE or "ignore_index" in labels.label_defaults:
+        return []  # each mask was refused by itself
+    if set().union(*(ids for _, ids in files)) != {0, _WHITE}:
         return []
-    meaning = "255 is ignored" if labels.ignore_index == _WHITE else "255 is no class"
-    reason = f"0 and 255 are all that the split's {len(files)} masks hold: {meaning}, so nothing but "
-    reason += f"'{labels.names[0]}' would be learnt"
-    if labels.num_classes == 2:
-        remedy, repair = f"save 1 ('{labels.names[1]}') in place of 255; --fix does", "binary"
+    reason = f"0 and 255 are all that the split's {len(files)} masks hold: 255 is ignored, so nothing but "
+    reason += f"'{labels.names[0]}' would be learned"
+    remedy = f"save the id of the class that white means, 1..{labels.num_classes - 1}"
+    return [Finding("binary-masks", file, reason, remedy, split) for file, ids in files if _WHITE in ids]
+
+
+def _shifted(masks: dict[str, list[tuple[str, set[int]]]], present: set[int], labels: LabelSet) -> list[Finding]:
+    """Return masks whose ids count from 1.
+
+    It is certain where ignored pixels occur, too. Otherwise the largest id could be one that does not count.
+    """
+    last, ignored = labels.num_classes, labels.ignore_index
+    classes = present - {ignored}
+    if not classes or min(classes) < 1 or max(classes) != last:
+        return []
+    reason = f"no mask of the data set holds 0, and the largest id is {last}, one more than the last class: "
+    remedy = "subtract 1 from every id"
+    repair = "shift" if ignored in present else None
+    if repair:
+        reason, remedy = f"{reason}ids are counted from 1", f"{remedy}; --fix does"
     else:
-        remedy, repair = f"save the id of the class that white means, 1..{labels.num_classes - 1}", None
-    return [Finding("binary-masks", file, reason, remedy, split, repair) for file, ids in files if _WHITE in ids]
-
-
-def _shifted(masks: dict[str, list[tuple[str, set[int]]]], labels: LabelSet) -> list[Finding]:
-    everything = set().union(*(ids for files in masks.values() for _, ids in files)) - {labels.ignore_index}
-    if not everything or min(everything) < 1 or max(everything) != labels.num_classes:
-        return []
-    reason = (
-        f"no mask of the data set holds 0, and the largest id is {labels.num_classes}, one more than the last class: "
-        "ids are counted from 1"
-    )
+        reason += "ids are counted from 1, or it does not count"
+        remedy += f", or write `ignore_index: {last}` into labels.yaml if {last} does not count"
     return [
-        Finding("shifted-ids", file, reason, "subtract 1 from every id; --fix does", split, "shift")
+        Finding("shifted-ids", file, reason, remedy, split, repair)
         for split, files in masks.items()
         for file, ids in files
-        if ids != {labels.ignore_index}
+        if ids != {ignored}
     ]
 
 
@@ -125,7 +141,7 @@ def _nothing(splits: Sequence[ExaminedSplit], labels: LabelSet, explained: set[s
 def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
     """Return classes that the first split, which is trained on, lacks."""
     train, *others = splits
-    labels = train.listing.classes.labels
+    labels = train.listing.labels
     if not train.frequencies.masks:
         return []
     findings = []

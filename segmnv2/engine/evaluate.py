@@ -126,6 +126,11 @@ def evaluate(
 
     Source: tensorflow/models research/deeplab/eval.py.
     """
+    if model.num_classes == 1:
+        raise ConfigError(
+            f"the model has one class, '{model.labels.names[0]}', so that each of its labels is right by definition; "
+            "train a model of two classes or more, the background being one"
+        )
     if dataset.labels.num_classes != model.num_classes:
         raise ConfigError(
             f"the network has {model.num_classes} classes ({_few(model.labels)}), the data set "

@@ -7,10 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from segmnv2.data.mask_file import VOID_COLOUR
 from segmnv2.errors import ConfigError
 from segmnv2.inference.legend import add_legend
-from segmnv2.labels import Colour, LabelSet
+from segmnv2.labels import VOID_COLOR, Colour, LabelSet
 
 DEFAULT_OPACITY = 0.6
 
@@ -18,7 +17,7 @@ DEFAULT_OPACITY = 0.6
 def colour_table(labels: LabelSet) -> UInt8[np.ndarray, "256 3"]:
     """Return the RGB colour, 0..255, of every 8-bit id."""
     table = np.empty((256, 3), dtype=np.uint8)
-    table[:] = VOID_COLOUR
+    table[:] = labels.void_color or VOID_COLOR
     table[: labels.num_classes] = labels.palette
     return table
 
@@ -125,7 +124,7 @@ def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tup
     ]
     void = int(counts[labels.num_classes :].sum())
     if void:
-        entries.append(("void", VOID_COLOUR, void / mask.size))
+        entries.append(("void", labels.void_color or VOID_COLOR, void / mask.size))
     return sorted(entries, key=lambda entry: -entry[2])
 
 

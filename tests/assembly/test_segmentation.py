@@ -95,7 +95,7 @@ def test_training_and_validation_need_the_same_classes(voc_root: Path) -> None:
         "val": {"kind": "voc", "root": str(voc_root), "split": "train"},
     }
     experiment = parse_experiment({"name": "x", "steps": 1, "data": data})
-    with pytest.raises(ConfigError, match=r"data\.val has background, aeroplane"):
+    with pytest.raises(ConfigError, match=r"data\.train and data\.val differ: 5 and 21 classes"):
         build_datasets(experiment)
 
 
@@ -124,5 +124,8 @@ def test_data_of_ones_own_in_vocs_layout_has_its_own_classes(tmp_path: Path) -> 
     assert len(dataset) == 2
     assert dataset[1].mask.shape == (20, 20)
     absent = source.model_copy(update={"labels": tmp_path / "absent.yaml"})
-    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+    with pytest.raises(DatasetError, match=r"absent\.yaml"):
         build_dataset(absent)
+    (tmp_path / "labels.yaml").write_text("names: [road]")
+    with pytest.raises(DatasetError, match="names one class, 'road'"):
+        build_dataset(source)

@@ -78,13 +78,26 @@ def test_labels_given_replace_the_file(root: Path) -> None:
     assert FolderSegmentation(root, labels=LabelSet.numbered(9)).labels.num_classes == 9
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["no palette", "labels given"])
-def test_colours_need_the_palette_of_the_file(root: Path, given: bool) -> None:
-    label_file(root, palette=given)
+def test_colors_need_a_palette(root: Path) -> None:
+    label_file(root, palette=False)
     paint(root, "b")
-    dataset = FolderSegmentation(root, labels=SHAPES_LABELS if given else None)
-    with pytest.raises(DatasetError, match=r"b\.png: holds RGB colours.*labels\.yaml a palette"):
-        dataset[1]
+    with pytest.raises(DatasetError, match=r"b\.png: holds RGB colors.*labels\.yaml a palette"):
+        FolderSegmentation(root)[1]
+    assert (FolderSegmentation(root, labels=SHAPES_LABELS)[1].mask == SHAPES[1].mask).all()
+
+
+def test_a_single_class_is_refused_with_what_to_write(root: Path) -> None:
+    (root / "labels.yaml").write_text("names: [road]")
+    with pytest.raises(DatasetError, match=r"one class, 'road'.*`names: \[background, road\]`.*255\]\]`"):
+        FolderSegmentation(root)
+
+
+def test_a_folder_is_listed_without_a_call_for_each_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stats: list[str] = []
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **options: stats.append(self.name) or real(self, **options))
+    FolderSegmentation(root)
+    assert not {name for name in stats if name.endswith((".png", ".BMP"))}
 
 
 def remove(path: str) -> Callable[[Path], None]:
@@ -188,7 +201,7 @@ def test_pixels_that_are_no_class_are_refused(root: Path) -> None:
     dataset = FolderSegmentation(root)
     with pytest.raises(DatasetError, match=r"a\.png: ids 77 \(600 pixels\) are no class"):
         dataset[0]
-    with pytest.raises(DatasetError, match=r"b\.png: colours \[77, 77, 77\] \(600 pixels\) are no class's"):
+    with pytest.raises(DatasetError, match=r"b\.png: colors \[77, 77, 77\] \(600 pixels\) are no class's"):
         dataset[1]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import ImageFolder as Theirs
 
+from segmnv2.data import image_folder
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.errors import DatasetError, MediaError
 from tests.image_folders import COLOURS, write_image_folder
@@ -24,6 +25,14 @@ def test_it_holds_what_torchvisions_holds(tmp_path: Path) -> None:
         assert np.array_equal(ours[index].image, np.asarray(image))
         assert ours[index].label == label
     assert ours[len(ours) - 1].name == "red/deeper/again.PNG"
+
+
+def test_sets_are_not_built_for_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image_folder(tmp_path, images=1)
+    built: list[set[int]] = []
+    monkeypatch.setattr(image_folder, "set", lambda values: built.append(set(values)) or built[-1], raising=False)
+    assert len(ImageFolder(tmp_path)) == len(COLOURS) > 1
+    assert len(built) <= 1
 
 
 def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:

@@ -1,16 +1,59 @@
 from __future__ import annotations
 
+import struct
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from segmnv2.data.mask_file import VOID_COLOUR, read_mask, write_mask
+from segmnv2.data.mask_file import MaskError, mask_ids, read_mask, write_mask
+from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.errors import DatasetError
-from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.labels import VOC_LABELS, VOID_COLOR, LabelSet
 
 THREE = LabelSet(("ground", "road", "car"), ((0, 0, 0), (10, 20, 30), (200, 0, 0)), ignore_index=250)
+
+BLACK_WHITE = LabelSet.from_dict({"names": ["ground", "road"], "palette": [[0, 0, 0], [255, 255, 255]]})
+PLAIN = LabelSet.from_dict({"names": ["ground", "road", "car"]})
+RGB = LabelSet.from_dict({"names": ["ground", "road", "car"], "palette": [[0, 0, 0], [0, 128, 0], [255, 0, 0]]})
+SAID = LabelSet.from_dict({"names": ["ground", "road", "car"], "ignore_index": 255})
+BINARY = np.array([[0, 255, 255], [0, 0, 255]], np.uint8)
+
+
+def ids_of(picture: PIL.Image.Image, path: Path, labels: LabelSet, form: str = "PNG") -> np.ndarray:
+    picture.save(path, form)
+    return read_mask(path, labels)
+
+
+def kind_of(path: Path, labels: LabelSet) -> str:
+    with pytest.raises(MaskError) as caught:
+        mask_ids(read_raw_mask(path), labels)
+    return caught.value.kind
+
+
+def grey(values: object) -> PIL.Image.Image:
+    return PIL.Image.fromarray(np.asarray(values, np.uint8))
+
+
+def with_palette(values: object, *colors: tuple[int, int, int]) -> PIL.Image.Image:
+    picture = grey(values)
+    picture.putpalette(np.array(colors, np.uint8).tobytes())
+    return picture
+
+
+def few_bits(bits: int, stored: list[int]) -> bytes:
+    """Return a grey PNG of one row, with 2 or 4 bits a pixel."""
+    number = sum(value << 8 - bits * (1 + i) for i, value in enumerate(stored))
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", len(stored), 1, bits, 0, 0, 0, 0)
+    rows = zlib.compress(bytes([0, number]))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def test_a_written_mask_reads_back(tmp_path: Path) -> None:
@@ -22,7 +65,7 @@ def test_a_written_mask_reads_back(tmp_path: Path) -> None:
 def test_a_written_mask_shows_the_colours_of_its_labels(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", np.array([[1, 250]], np.uint8), THREE)
     with PIL.Image.open(tmp_path / "mask.png") as picture:
-        assert np.array(picture.convert("RGB")).tolist() == [[[10, 20, 30], list(VOID_COLOUR)]]
+        assert np.array(picture.convert("RGB")).tolist() == [[[10, 20, 30], list(VOID_COLOR)]]
 
 
 def test_grey_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
@@ -34,39 +77,157 @@ def test_grey_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([0, 7, 7, 9], r"ids 7 \(2 pixels\), 9 \(1 pixels\) are no class; allowed are 0..2 and 250"),
-        ([0, 255, 255, 0], r"255 \(2 pixels\).*save 1 in place of 255"),
-        ([1, 2, 3, 3], r"3 \(2 pixels\).*numbered from 1"),
+        ([0, 7, 7, 9], r"ids 7 \(2 pixels\), 9 \(1 pixels\) are no class; allowed are 0..2 and 250.*correct the mask"),
+        ([0, 255, 255, 0], r"black and white \(0 and 255\), and 255 is no class"),
+        ([1, 2, 3, 3], r"3 \(2 pixels\).*`ignore_index: 3`.*name one more.*subtract 1 from all"),
+        ([0, 2, 9], r"`ignore_index: 9` into labels\.yaml if 9 does not count$"),
         (list(range(100, 120)), "and 12 more"),
     ],
 )
 def test_ids_that_are_no_class_are_listed(tmp_path: Path, ids: list[int], message: str) -> None:
-    PIL.Image.fromarray(np.array([ids], np.uint8)).save(tmp_path / "own.png")
     with pytest.raises(DatasetError, match=rf"own.png: .*{message}"):
-        read_mask(tmp_path / "own.png", THREE)
+        ids_of(grey([ids]), tmp_path / "own.png", THREE)
 
 
-def test_ids_that_are_no_class_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="99"):
-        write_mask(tmp_path / "mask.png", np.array([[99]], np.uint8), THREE)
-    assert not list(tmp_path.iterdir())
+def test_nobody_is_told_to_subtract_where_0_occurs(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="`ignore_index: 3`") as caught:
+        ids_of(grey([[0, 1, 3]]), tmp_path / "own.png", THREE)
+    assert "subtract" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
-def test_colours_are_no_ids(tmp_path: Path, mode: str) -> None:
-    PIL.Image.new(mode, (2, 2)).save(tmp_path / "colour.png")
-    with pytest.raises(DatasetError, match=r"colour.png: is a PNG of mode .*one class id per pixel"):
-        read_mask(tmp_path / "colour.png", VOC_LABELS)
+def test_the_ignored_id_is_that_of_the_labels(tmp_path: Path) -> None:
+    labels = LabelSet.from_dict({"names": ["a", "b"], "ignore_index": 2})
+    assert ids_of(grey([[0, 1, 2]]), tmp_path / "m.png", labels).tolist() == [[0, 1, 2]]
+    with pytest.raises(DatasetError, match=r"ids 255.*0\.\.1 and 2 \(ignored\)"):
+        ids_of(grey([[0, 1, 255]]), tmp_path / "m.png", labels)
 
 
-def test_jpeg_cannot_hold_ids(tmp_path: Path) -> None:
-    PIL.Image.new("L", (8, 8)).save(tmp_path / "mask.jpg")
-    with pytest.raises(DatasetError, match="compression changes ids"):
-        read_mask(tmp_path / "mask.jpg", VOC_LABELS)
+@pytest.mark.parametrize("form", ["L", "RGB", "RGBA", "P"])
+def test_black_and_white_are_two_classes_where_the_palette_says_so(tmp_path: Path, form: str) -> None:
+    got = ids_of(grey(BINARY).convert(form), tmp_path / "m.png", BLACK_WHITE)
+    assert got.dtype == np.uint8
+    assert (got == BINARY // 255).all()
+    assert (ids_of(grey(BINARY).convert("1"), tmp_path / "m.png", BLACK_WHITE) == BINARY // 255).all()
+
+
+@pytest.mark.parametrize("values", [BINARY, BINARY | 255], ids=["0 and 255", "255"])
+@pytest.mark.parametrize("form", ["L", "P"])
+def test_black_and_white_are_refused_where_nobody_says_what_white_is(
+    tmp_path: Path, values: np.ndarray, form: str
+) -> None:
+    for labels in (PLAIN, LabelSet.numbered(2)):
+        with pytest.raises(DatasetError, match=r"black and white.*`ignore_index: 255`"):
+            ids_of(grey(values).convert(form), tmp_path / "m.png", labels)
+    assert (read_mask(tmp_path / "m.png", SAID) == values).all()
+    assert ids_of(grey([[0, 1, 255]]), tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 255]]
+
+
+def test_voids_color_says_that_255_is_ignored(tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", BINARY, PLAIN)
+    assert (read_mask(tmp_path / "m.png", PLAIN) == BINARY).all()
+
+
+def test_255_is_not_both_a_color_and_ignored(tmp_path: Path) -> None:
+    for labels in (BLACK_WHITE, LabelSet(BLACK_WHITE.names, BLACK_WHITE.palette)):
+        grey([[0, 1, 255]]).save(tmp_path / "m.png")
+        assert kind_of(tmp_path / "m.png", labels) == "palette-order"
+
+
+def test_one_bit_masks_hold_ids(tmp_path: Path) -> None:
+    picture = grey(BINARY).convert("1")
+    assert (ids_of(picture, tmp_path / "m.png", PLAIN) == BINARY // 255).all()
+    white_ground = LabelSet.from_dict({"names": ["ground", "line"], "palette": [[255, 255, 255], [0, 0, 0]]})
+    assert kind_of(tmp_path / "m.png", white_ground) == "palette-order"
+
+
+@pytest.mark.parametrize(("bits", "stored"), [(2, [0, 1, 3, 1]), (4, [0, 15]), (2, [0, 3, 0, 3])])
+def test_grey_of_few_bits_is_refused(tmp_path: Path, bits: int, stored: list[int]) -> None:
+    (tmp_path / "m.png").write_bytes(few_bits(bits, stored))
+    scale = 255 // (2**bits - 1)
+    assert np.array(PIL.Image.open(tmp_path / "m.png")).tolist() == [[value * scale for value in stored]]
+    for labels in (SAID, BLACK_WHITE, VOC_LABELS):
+        with pytest.raises(DatasetError, match=r"2- or 4-bit grey.*8-bit grey PNG"):
+            read_mask(tmp_path / "m.png", labels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_files_hold_indices_in_any_number_of_bits(tmp_path: Path, bits: int) -> None:
+    values = np.arange(6).reshape(2, 3) % min(2**bits, 3)
+    with_palette(values, *RGB.palette).save(tmp_path / "m.png", bits=bits)
+    assert (read_mask(tmp_path / "m.png", RGB) == values).all()
+
+
+def test_a_palette_in_another_order_is_refused(tmp_path: Path) -> None:
+    picture = with_palette([[0, 1, 2]], *[RGB.palette[i] for i in (0, 2, 1)])
+    with pytest.raises(DatasetError, match=r"value 1 is the id of 'road' and has the color of 'car'; save it as RGB"):
+        ids_of(picture, tmp_path / "m.png", RGB)
+    assert ids_of(picture, tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 2]]  # nobody gave colors
+    assert ids_of(picture.convert("RGB"), tmp_path / "m.png", RGB).tolist() == [[0, 2, 1]]
+
+
+def test_colors_decide_where_values_are_no_ids(tmp_path: Path) -> None:
+    colors = [(9, 9, 9)] * 201
+    colors[7], colors[200] = RGB.palette[2], RGB.palette[0]
+    assert ids_of(with_palette([[7, 200]], *colors), tmp_path / "m.png", RGB).tolist() == [[2, 0]]
+
+
+def test_values_decide_where_colors_are_of_no_class(tmp_path: Path) -> None:
+    picture = with_palette([[0, 1, 2]], (0, 0, 0), (9, 9, 9), (8, 8, 8))
+    assert ids_of(picture, tmp_path / "m.png", RGB).tolist() == [[0, 1, 2]]
+    whole = np.zeros((256, 3), np.uint8)  # unused entries are black, and so is the ignored one
+    whole[:3] = RGB.palette
+    assert ids_of(with_palette([[1, 255]], *whole), tmp_path / "m.png", RGB).tolist() == [[1, 255]]
+
+
+def test_vocs_own_masks_are_ids(tmp_path: Path) -> None:
+    values = np.array([[0, 15, 20, 255]], np.uint8)
+    write_mask(tmp_path / "m.png", values, VOC_LABELS)
+    assert (read_mask(tmp_path / "m.png", VOC_LABELS) == values).all()
+    assert (ids_of(PIL.Image.open(tmp_path / "m.png").convert("RGB"), tmp_path / "c.png", VOC_LABELS) == values).all()
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
+def test_colors_are_read_by_the_palette(tmp_path: Path, form: str) -> None:
+    colors = np.array([RGB.palette[0], RGB.palette[2], VOID_COLOR], np.uint8)[None]
+    assert ids_of(PIL.Image.fromarray(colors), tmp_path / "m", RGB, form).tolist() == [[0, 2, 255]]
+    with pytest.raises(DatasetError, match=r"m: holds RGB colors.*labels\.yaml a palette"):
+        read_mask(tmp_path / "m", PLAIN)
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(None, "no such mask"), (b"text", "not an image"), (b"", "not an image")]
+    ("picture", "kind"),
+    [
+        (PIL.Image.new("RGBA", (2, 2)), "transparent-mask"),
+        (PIL.Image.new("LA", (2, 2), (0, 9)), "transparent-mask"),
+        (PIL.Image.new("RGB", (2, 2), (1, 2, 3)), "unknown-colors"),
+        (PIL.Image.new("I;16", (2, 2)), "deep-mask"),
+        (PIL.Image.new("L", (2, 2), 9), "ids-out-of-range"),
+    ],
+)
+def test_what_means_no_ids_is_named(tmp_path: Path, picture: PIL.Image.Image, kind: str) -> None:
+    picture.save(tmp_path / "m.png")
+    assert kind_of(tmp_path / "m.png", RGB) == kind
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("JPEG", "jpeg-mask"), ("GIF", "mask-format"), ("WEBP", "mask-format"), ("PPM", "mask-format")]
+)
+def test_formats_that_change_ids_are_refused_by_content(tmp_path: Path, form: str, kind: str) -> None:
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "mask.png", form)
+    assert kind_of(tmp_path / "mask.png", VOC_LABELS) == kind
+
+
+def test_transparent_palette_entries_have_no_color(tmp_path: Path) -> None:
+    colors = [(9, 9, 9)] * 8
+    colors[7] = RGB.palette[2]
+    with_palette([[7]], *colors).save(tmp_path / "m.png", transparency=7)
+    assert kind_of(tmp_path / "m.png", RGB) == "ids-out-of-range"
+    with_palette([[0, 1]], *RGB.palette).save(tmp_path / "m.png", transparency=0)
+    assert read_mask(tmp_path / "m.png", RGB).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "no such mask"), (b"text", "not an image"), (b"", "empty, 0 bytes")]
 )
 def test_unreadable_masks_are_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "mask.png"
@@ -74,3 +235,23 @@ def test_unreadable_masks_are_named(tmp_path: Path, content: bytes | None, reaso
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=rf"mask.png: .*{reason}"):
         read_mask(path, VOC_LABELS)
+
+
+def test_damaged_masks_are_errors(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    with_palette(np.arange(600).reshape(20, 30) % 3, *RGB.palette).save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    for place in range(0, len(content), 7):
+        damaged = bytes(content[:place]) + bytes([content[place] ^ 0x55]) + bytes(content[place + 1 :])
+        (tmp_path / "m.png").write_bytes(damaged)
+        try:
+            mask = read_mask(tmp_path / "m.png", RGB)
+        except DatasetError:
+            continue
+        assert set(np.unique(mask)) <= {0, 1, 2, 255}
+
+
+def test_ids_that_are_no_class_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="99"):
+        write_mask(tmp_path / "mask.png", np.array([[99]], np.uint8), THREE)
+    assert not list(tmp_path.iterdir())

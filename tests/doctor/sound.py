@@ -26,7 +26,10 @@ def write_folder(
     train: int = TRAIN,
     recode: Callable[[np.ndarray], np.ndarray] = np.array,
 ) -> Path:
-    """Write shapes as a plain folder with the lists train and val; ``recode`` changes each mask."""
+    """Write shapes as a plain folder with the lists train and val; ``recode`` changes each mask.
+
+    The labels say that 255 is ignored, but those of ``TWO`` do not.
+    """
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir(parents=True)
     shapes = Shapes(train + VAL, SIZE, seed=4)
@@ -35,7 +38,10 @@ def write_folder(
         PIL.Image.fromarray(sample.image).save(root / "images" / f"{index}.png")
         mask = np.asarray(recode(sample.mask), np.uint8)
         write_mask(root / "masks" / f"{index}.png", mask, labels)
-    (root / "labels.yaml").write_text(yaml.safe_dump(labels.to_dict()))
+    values = labels.to_dict()
+    if labels is TWO:
+        del values["ignore_index"]
+    (root / "labels.yaml").write_text(yaml.safe_dump(values))
     (root / "splits" / "train.txt").write_text("".join(f"{i}\n" for i in range(train)))
     (root / "splits" / "val.txt").write_text("".join(f"{i}\n" for i in range(train, train + VAL)))
     return root

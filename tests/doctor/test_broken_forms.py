@@ -15,9 +15,13 @@ import pytest
 import yaml
 
 from segmnv2.data.folder import FolderSegmentation
+from segmnv2.data.mask_file import read_mask
+from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.shapes import SHAPES_LABELS
-from segmnv2.doctor.finding import KINDS
-from segmnv2.errors import SegmnError
+from segmnv2.doctor.finding import ERROR_KINDS, KINDS
+from segmnv2.doctor.mask_diagnosis import diagnose_mask
+from segmnv2.errors import DatasetError, SegmnError
+from segmnv2.labels import LabelSet
 from tests.doctor.sound import (
     TWO,
     all_masks,
@@ -31,6 +35,14 @@ from tests.doctor.sound import (
     two_classes,
     write_folder,
 )
+
+LABEL_FILES: list[dict[str, object]] = [
+    SHAPES_LABELS.to_dict(),
+    {"names": list(SHAPES_LABELS.names)},
+    {"names": ["ground", "line"], "palette": [[255, 255, 255], [0, 0, 0]]},
+    {"names": ["ground", "line"], "palette": [[0, 0, 0], [255, 255, 255]], "ignore_index": 255},
+    {"names": ["ground", "line"], "ignore_index": 2},
+]
 
 Break = Callable[[Path], None]
 
@@ -258,23 +270,29 @@ BROKEN: list[Form] = [
         "three equal channels",
         "one channel",
     ),
-    (change_mask(paint_stray), "unknown-colours", "masks/0.png", r"\[1, 250, 250\]", "correct the mask"),
+    (change_mask(paint_stray), "unknown-colors", "masks/0.png", r"\[1, 250, 250\]", "correct the mask"),
     (
         change_mask(lambda mask: smooth(in_colours(mask))),
         "interpolated-mask",
         "masks/0.png",
-        "colours between those of the classes",
+        "colors between those of the classes",
         "nearest neighbour",
     ),
-    (change_mask(smooth), "interpolated-mask", "masks/0.png", "between their neighbours", "nearest neighbour"),
+    (change_mask(smooth), "interpolated-mask", "masks/0.png", "between their neighbors", "nearest neighbour"),
     (
         change_all(lambda mask: smooth(np.where(mask == 255, 0, mask))),
         "smoothed-ids",
         "masks/1.png",
-        "between their neighbours",
+        "between their neighbors",
         "nearest neighbour",
     ),
-    (save_palette([1, 2, 3, 4, 0]), "palette-order", "masks/0.png", "ids are not", "its order"),
+    (
+        save_palette([1, 2, 3, 4, 0]),
+        "palette-order",
+        "masks/0.png",
+        "value 0 is the id of .* has the color of",
+        "save it as RGB",
+    ),
     (save_palette(shade=40), "palette-differs", "masks/0.png", r"training takes the ids", "their palette"),
     (change_mask(lambda mask: mask + np.uint8(3)), "ids-out-of-range", "masks/0.png", "no class", "correct"),
     (change_all(white), "binary-masks", "masks/0.png", "0 and 255", r"1\.\.4"),
@@ -362,6 +380,59 @@ def test_black_and_white_masks_of_two_classes_are_not_taken_for_ignored_ones(tmp
     assert kinds(examination) == {"binary-masks"}
     assert all("save 1 ('crop') in place of 255" in finding.remedy for finding in examination.findings)
     assert {finding.file for finding in examination.findings} == {str(path) for path in all_masks(root)}
+    with pytest.raises(DatasetError, match="black and white"):
+        FolderSegmentation(root)[0]
+
+
+def test_each_black_and_white_mask_is_named_beside_right_ones(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "two", TWO, recode=two_classes)
+    wrong = all_masks(root)[1:]
+    for path in wrong:
+        save_grey(path, ids(root, int(path.stem)) * 255)
+    findings = check(root).findings
+    assert {finding.file for finding in findings} == {str(path) for path in wrong}
+    assert {(finding.kind, finding.repair) for finding in findings} == {("binary-masks", "binary")}
+    save_grey(mask_path(root), np.where(ids(root) == 1, 1, 255))  # now 255 is ignored somewhere
+    assert {(finding.kind, finding.repair) for finding in check(root).findings} == {("binary-masks", None)}
+
+
+def test_black_and_white_masks_are_sound_where_the_palette_names_both(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "two", TWO, recode=two_classes)
+    (root / "labels.yaml").write_text("names: [ground, crop]\npalette: [[0, 0, 0], [255, 255, 255]]")
+    for path in all_masks(root):
+        save_grey(path, ids(root, int(path.stem)) * 255)
+    examination = check(root)
+    assert examination.findings == ()
+    assert examination.splits[0].frequencies.images[1] == 8
+
+
+def test_training_reads_what_the_check_finds_sound(root: Path) -> None:
+    """Of every form of mask: the check has no error exactly where training reads it, and has the same ids."""
+    values = ids(root)
+    colors = in_colours(values)
+    palettes = [PIL.Image.fromarray(values), PIL.Image.fromarray(np.roll(values, 1))]
+    for picture, order in zip(palettes, ([0, 1, 2, 3, 4], [2, 0, 4, 1, 3]), strict=True):
+        picture.putpalette(np.array(SHAPES_LABELS.palette, np.uint8)[order].tobytes())
+    forms = [*map(PIL.Image.fromarray, (values, values // 9, values * 0 + 255, values.astype(np.uint16), colors))]
+    forms += [*palettes, PIL.Image.fromarray(colors).convert("RGBA"), PIL.Image.fromarray(values).convert("1")]
+    labels = [LabelSet.from_dict(values) for values in LABEL_FILES]
+    for picture in [*forms, PIL.Image.fromarray(values).convert("LA"), PIL.Image.fromarray(colors).quantize(9)]:
+        for kind in ("PNG", "TIFF", "BMP", "JPEG", "GIF", "WEBP", "PPM"):
+            try:
+                picture.save(mask_path(root), kind)
+            except OSError:  # the format does not have this mode
+                continue
+            raw = read_raw_mask(mask_path(root))
+            for one in labels:
+                found = diagnose_mask(raw, one)
+                errors = [fault for fault in found.faults if fault.kind in ERROR_KINDS]
+                try:
+                    mask = read_mask(mask_path(root), one)
+                except DatasetError:
+                    assert errors
+                else:
+                    assert not errors
+                    assert (mask == found.ids).all()
 
 
 def test_void_among_other_classes_is_no_black_and_white(root: Path) -> None:
@@ -381,3 +452,13 @@ def test_a_train_split_apart_from_val_needs_no_common_names(tmp_path: Path) -> N
     examination = examine([list_folder(first, "train", "train"), list_folder(second, "val", "val")], workers=1)
     assert kinds(examination) == {"shared-names"}
     assert "8, 9, 10" in examination.findings[0].reason
+
+
+def test_classes_drawn_as_lines_are_not_taken_for_smoothing(tmp_path: Path) -> None:
+    """Three kinds of cells, each with a border one pixel wide of its own class."""
+    labels = LabelSet.from_dict({"names": ["ground", "rim", "cell", "skin", "egg", "shell", "nut"]})
+    mask = np.zeros((60, 90), np.uint8)
+    for left, cell in ((5, 2), (35, 4), (65, 6)):
+        mask[10:40, left : left + 20] = cell - 1
+        mask[11:39, left + 1 : left + 19] = cell
+    assert diagnose_mask(RawMask(mask, "PNG"), labels).faults == ()

@@ -42,6 +42,12 @@ def test_it_counts_what_a_plain_loop_counts(model: Segmenter) -> None:
     assert result.images == 4
 
 
+def test_a_model_of_one_class_is_not_measured() -> None:
+    one = create_model("deeplabv3_mobilenet_v2", labels=LabelSet(("road",), ((0, 0, 0),)), width=0.35)
+    with pytest.raises(ConfigError, match=r"one class, 'road'.*right by definition"):
+        evaluate(one, DATA, size=65)
+
+
 def test_the_models_mode_and_weights_stay(model: Segmenter) -> None:
     model.train()
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmnv2.data.mask_file import VOID_COLOUR
 from segmnv2.errors import ConfigError
 from segmnv2.inference.overlay import (
     blend,
@@ -13,7 +12,7 @@ from segmnv2.inference.overlay import (
     outlines,
     overlay_picture,
 )
-from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.labels import VOC_LABELS, VOID_COLOR, LabelSet
 
 LABELS = LabelSet(("background", "cat", "dog"), ((0, 0, 0), (200, 0, 0), (0, 100, 0)))
 
@@ -35,8 +34,8 @@ def test_each_id_has_its_colour_and_other_ids_that_of_void(mask):
     colours = colorize(mask, LABELS)
     assert colours.shape == (40, 60, 3)
     assert tuple(colours[20, 30]) == (200, 0, 0)
-    assert tuple(colours[0, 0]) == VOID_COLOUR
-    assert tuple(colorize(np.full((1, 1), 77, np.uint8), VOC_LABELS)[0, 0]) == VOID_COLOUR
+    assert tuple(colours[0, 0]) == VOID_COLOR
+    assert tuple(colorize(np.full((1, 1), 77, np.uint8), VOC_LABELS)[0, 0]) == VOID_COLOR
 
 
 def test_inside_a_region_colour_and_image_mix_by_opacity(image, mask):
@@ -90,7 +89,7 @@ def test_the_legend_lists_what_is_present_the_largest_first(mask):
     assert [(name, colour) for name, colour, _ in entries] == [
         ("background", None),
         ("cat", (200, 0, 0)),
-        ("void", VOID_COLOUR),
+        ("void", VOID_COLOR),
     ]
     assert sum(share for _, _, share in entries) == pytest.approx(1)
     assert entries[1][2] == pytest.approx(1 / 3)

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.doctor.examination import Examination, examine
+from segmnv2.doctor.mask_diagnosis import diagnose_mask
+from segmnv2.doctor.repair import repair_values
 from segmnv2.doctor.sources import listings_of
+from segmnv2.labels import VOC_LABELS, LabelSet
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +25,25 @@ def test_voc_and_sbd_have_no_errors(examination: Examination) -> None:
 
 def test_the_only_warnings_are_of_classes_that_the_part_lacks(examination: Examination) -> None:
     assert {finding.kind for finding in examination.findings} <= {"absent-class", "untrained-class"}
+
+
+OTHER_LABELS = [
+    LabelSet.from_dict({"names": ["background", "object"]}),
+    LabelSet(VOC_LABELS.names[:2], VOC_LABELS.palette[:2]),
+    LabelSet(VOC_LABELS.names[:5], VOC_LABELS.palette[:5][::-1]),
+]
+"""Labels that masks of 21 classes may be given by mistake."""
+
+
+def test_no_repair_changes_an_id_of_any_mask(shared: Path) -> None:
+    """Real masks are right, so nothing that is wrong with them under other labels may be repaired by other ids."""
+    files = sorted((shared / "data" / "VOCdevkit" / "VOC2012").glob("SegmentationClass*/*.png"))
+    assert len(files) > 1000
+    for file in files:
+        raw = read_raw_mask(file)
+        for labels in OTHER_LABELS:
+            found = diagnose_mask(raw, labels)
+            assert not {fault.kind for fault in found.faults} & {"interpolated-mask", "smoothed-ids"}, file
+            for fault in found.faults:
+                if fault.repair:
+                    assert np.array_equal(repair_values(raw, fault.repair.split("+"), labels), raw.values), file

@@ -1,0 +1,105 @@
+"""Mask files as stored, before their values are taken for classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from segmnv2.errors import DatasetError
+
+FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "GIF", "WEBP", "PPM")
+"""Formats that are decoded. Only the first three keep ids, see :func:`segmnv2.data.mask_file.mask_ids`."""
+
+NO_COLOR = -1
+"""In a palette: of entries that do not exist or are transparent."""
+
+_GREY_MODES = ("1", "L", "P")
+
+
+@dataclass(frozen=True)
+class RawMask:
+    """The content of a mask file.
+
+    Attributes:
+        values: (H, W) uint8 grey values or palette indices, (H, W) of another type where they are deeper, or (H, W, 4)
+            uint8 RGBA.
+        format: the file's true format, as ``PNG``, whatever its ending.
+        palette: int (256, 3), RGB, of a palette file, or black and white of a 1-bit file; :data:`NO_COLOR` where an
+            entry has no opaque color.
+        animated: whether it has further frames or pages.
+        changed: whether decoding changes the stored values: grey values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
+            becomes 85), colors of 16 bits are cut to 8, and some TIFF files are inverted.
+    """
+
+    values: np.ndarray
+    format: str
+    palette: np.ndarray | None = None
+    animated: bool = False
+    changed: bool = False
+
+
+def read_raw_mask(path: str | Path) -> RawMask:
+    """Decode a mask file of any form.
+
+    Raises:
+        DatasetError: it is missing or cannot be read.
+    """
+    path = Path(path)
+    remedy = "give a PNG whose pixel values are class ids"
+    try:
+        content = path.read_bytes()
+        if not content:
+            raise ValueError("it is empty, 0 bytes")
+        with PIL.Image.open(BytesIO(content), formats=FORMATS) as picture:
+            animated = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
+            changed = _is_changed(picture)
+            picture.load()
+            return RawMask(_values(picture), _format(picture), _palette(picture), animated, changed)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such mask; check the path") from None
+    except PIL.UnidentifiedImageError:
+        reason = f"not an image: it starts with {content[:8]!r}"
+        raise DatasetError(f"{path}: cannot be read as a mask ({reason}); {remedy}") from None
+    except Exception as error:  # decoders meet damaged bytes with errors of every kind
+        raise DatasetError(f"{path}: cannot be read as a mask ({error}); {remedy}") from error
+
+
+def _is_changed(picture: PIL.Image.Image) -> bool:
+    """Return whether decoding changes values, by the decoder's name for the stored form, as ``L;4``."""
+    tiles = getattr(picture, "tile", None)
+    if picture.mode == "1" or not tiles:
+        return False
+    arguments = tiles[0][3]
+    form = str(arguments if isinstance(arguments, str) else arguments[0] if arguments else "")
+    return form.startswith(("L;2", "L;4", "L;I")) or ("RGB" in picture.mode and ";16" in form)
+
+
+def _values(picture: PIL.Image.Image) -> np.ndarray:
+    if picture.mode in _GREY_MODES:
+        return np.array(picture, np.uint8)
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return np.array(picture)
+    return np.array(picture.convert("RGBA"))
+
+
+def _format(picture: PIL.Image.Image) -> str:
+    return "JPEG" if picture.format == "MPO" else str(picture.format)
+
+
+def _palette(picture: PIL.Image.Image) -> np.ndarray | None:
+    if picture.mode not in ("1", "P"):
+        return None
+    colors = [0, 0, 0, 255, 255, 255] if picture.mode == "1" else picture.getpalette("RGB") or []
+    entries = np.array(colors, np.int16).reshape(-1, 3)[:256]
+    palette = np.full((256, 3), NO_COLOR, np.int16)
+    palette[: len(entries)] = entries
+    clear = picture.info.get("transparency")  # one index, or the opacity of each entry
+    if isinstance(clear, int) and 0 <= clear < 256:
+        palette[clear] = NO_COLOR
+    elif isinstance(clear, bytes):
+        palette[: len(clear)][np.frombuffer(clear[:256], np.uint8) < 255] = NO_COLOR
+    return palette
