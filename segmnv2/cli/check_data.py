@@ -18,7 +18,11 @@ FAULTS_FOUND = 1
 
 def check_data(
     target: Annotated[
-        Path, typer.Argument(metavar="CONFIG-or-ROOT", help="Experiment's YAML file, or a data set's folder.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG-or-ROOT",
+            help="Data set's folder, or an experiment: its YAML file or a name of `segmnv2 configs`.",
+        ),
     ],
     split: Annotated[
         list[str] | None,

@@ -10,7 +10,7 @@ import typer
 
 def configs(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Experiments to copy; without one, all are listed.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Experiments to copy; without one, all are listed.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to copy to.")] = Path(),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same name.")] = False,

@@ -76,7 +76,7 @@ def infer(
     ] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of a detector: lowest score of the boxes to tell, 0 to 1.", show_default="0.5"),
+        typer.Option(help="Detectors only: minimum score of a box, 0 to 1.", show_default="0.5"),
     ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Search subfolders too, those with this command's results apart.")

@@ -77,8 +77,9 @@ def test_a_command_line_is_understood(line: str) -> None:
         parse(words[0], words[1:])
     elif program == "torchrun":
         given = get_args_parser().parse_args(words)
-        assert given.training_script == "tools/train.py"
-        check_training(given.training_script_args)
+        assert (given.module, given.training_script) == (True, "segmnv2")
+        assert given.training_script_args[0] == "train"
+        check_training(given.training_script_args[1:])
     elif program == "sbatch":
         script = words.index("tools/slurm_train.sh")
         assert all(word.startswith("--") for word in words[:script])
