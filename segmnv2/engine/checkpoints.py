@@ -106,7 +106,8 @@ class Checkpoints(pl.Callback):
 
     def _must_stop(self, trainer: pl.Trainer) -> bool:
         """Whether a process has a signal: all must stop after the same step."""
-        return trainer.strategy.reduce_boolean_decision(bool(self.signals.received), all=False)
+        ours = bool(self.signals.received)
+        return ours if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(ours, all=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the files.

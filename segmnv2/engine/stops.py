@@ -56,13 +56,13 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
 
 
 def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
-    """Say from which step the run can go on, and how."""
+    """Say from which step the run can be resumed, and how."""
     if checkpoints.saved_step is not None:
         step = checkpoints.saved_step
-        return f"{folder.state} is of step {step}: the same command with --resume last goes on from it"
+        return f"{folder.state} is of step {step}: the same command with --resume last continues from it"
     if folder.can_resume():
-        return f"nothing new was saved: the same command with --resume last goes on from {folder.state} again"
-    return "no state was saved yet, so the run begins anew; -o checkpoint.every=100 would save one every 100 steps"
+        return f"nothing new was saved: the same command with --resume last continues from {folder.state} again"
+    return "no state was saved yet, so the run restarts; -o checkpoint.every=100 would save one every 100 steps"
 
 
 def _describe_loss(text: str) -> str | None:

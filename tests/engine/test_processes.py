@@ -135,5 +135,22 @@ def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_go_on_fro
         running.kill()
     assert running.returncode not in (0, None)
     assert "error: another process of this run was lost, so this one stops too" in errors
-    assert "the same command with --resume last goes on from it" in errors
+    assert "the same command with --resume last continues from it" in errors
     assert open_state(state).step >= 2
+
+
+@pytest.mark.slow
+def test_torchrun_that_is_stopped_leaves_a_state_after_the_same_step_of_all_processes(tmp_path: Path) -> None:
+    command = launch(tmp_path, ["--standalone", "--nproc-per-node", "2"], "steps=4000", "validation.every=4000")
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout is not None
+        assert any(line.startswith("step 3/") for line in running.stdout)
+        running.send_signal(signal.SIGTERM)
+        output, errors = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert running.returncode not in (0, None)
+    assert "the same command with --resume last continues from it" in output
+    assert errors.count("stopped by SIGTERM") == 2
+    assert open_state(tmp_path / "run" / "last.ckpt").step >= 3

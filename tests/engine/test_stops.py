@@ -53,7 +53,7 @@ def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exce
     with pytest.raises(SegmnError) as caught, explained(folder, checkpoints(folder)):
         raise error
     assert expected in str(caught.value)
-    assert "the run begins anew" in str(caught.value)
+    assert "the run restarts" in str(caught.value)
 
 
 def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
