@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,8 @@ class Backend(ABC):
     """A network made ready to run in one engine and precision, which several threads may call at once.
 
     It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
-    ``output_stride``, ``device``, ``training``.
+    ``output_stride``, ``device``, ``training``. It can be copied and pickled, and so sent to a process that was
+    spawned. In a forked process it is refused: the threads of the engine do not exist there, and it would wait forever.
 
     Attributes:
         name: of the engine, as ``--backend`` takes it.
@@ -34,6 +36,7 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    opened: ClassVar[tuple[str, ...]] = ()  # attributes that `open` sets, which are not copied or pickled
     training = False
 
     def __init__(
@@ -55,6 +58,30 @@ class Backend(ABC):
         self.labels = model.labels
         self.device = device
         self._mean = model.pixel_mean.to(device)  # what padding is made of, since it becomes 0
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in self.opened}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=os.getpid())
+        self.open()
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make the engine of what can be copied, here and after unpickling."""
+
+    def check_process(self) -> None:
+        """Make sure that the engine was made in this process.
+
+        Raises:
+            ConfigError: this one was forked from it.
+        """
+        if os.getpid() != self._process:
+            raise ConfigError(
+                f"backend: {self} was made before this process was forked, and its threads were not; start processes "
+                "with multiprocessing.get_context('spawn') and send the predictor, or load it in this process"
+            )
 
     def __str__(self) -> str:
         """Return the engine, precision and place, as "openvino float32, 2 threads in 2 streams"."""
@@ -68,6 +95,7 @@ class Backend(ABC):
 
         Sides that are not k * output_stride + 1 are padded right and bottom with the mean pixel.
         """
+        self.check_process()
         bottom, right = (-(side - 1) % self.output_stride for side in pixels.shape[-2:])
         if bottom or right:
             pixels = F.pad(pixels - self._mean, (0, right, 0, bottom)) + self._mean

@@ -28,6 +28,7 @@ class OnnxRuntimeBackend(Backend):
     """Runs the folded network with ONNX Runtime on the CPU."""
 
     name: ClassVar[str] = "onnxruntime"
+    opened: ClassVar[tuple[str, ...]] = ("_session",)
 
     def __init__(self, model: Segmenter, graph: bytes, precision: Precision, threads: int, streams: int = 1) -> None:
         """Open a session.
@@ -40,8 +41,12 @@ class OnnxRuntimeBackend(Backend):
             streams: that share them.
         """
         super().__init__(model, precision, threads, torch.device("cpu"), streams)
-        # Each call computes in its own thread, and all are helped by those that the session has besides.
-        self._session = open_session(take_channels_last(graph), max(1, threads - streams + 1))
+        self._graph = take_channels_last(graph)
+        self.open()
+
+    def open(self) -> None:
+        """Open a session: each call computes in its own thread, helped by those that the session has besides."""
+        self._session = open_session(self._graph, max(1, self.threads - self.streams + 1))
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ class OpenVinoBackend(Backend):
     """Runs the folded network with OpenVINO on the CPU."""
 
     name: ClassVar[str] = "openvino"
+    opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
 
     def __init__(
         self, model: Segmenter, graph: openvino.Model, precision: Precision, threads: int, streams: int = 1
@@ -48,8 +51,18 @@ class OpenVinoBackend(Backend):
         """
         super().__init__(model, precision, threads, torch.device("cpu"), streams)
         self._graph = take_channels_last(graph)
+        self.open()
+
+    def open(self) -> None:
+        """Begin with no size of image."""
         self._compiled: dict[tuple[int, ...], CompiledGraph] = {}
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_graph": _write_graph(self._graph)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state | {"_graph": openvino_core().read_model(*state["_graph"])})
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""
@@ -64,6 +77,16 @@ class OpenVinoBackend(Backend):
                     self._compiled.pop(next(iter(self._compiled)))
                 self._compiled[shape] = CompiledGraph(self._graph, self.precision, self.threads, self.streams, shape)
             return self._compiled[shape]
+
+
+def _write_graph(graph: openvino.Model) -> tuple[bytes, bytes]:
+    """Return what OpenVINO's two files of a model hold, its structure and its weights."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        openvino.serialize(graph, path, path.with_suffix(".bin"))
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 class CompiledGraph:

@@ -35,7 +35,16 @@ class PyTorchBackend(Backend):
         """
         super().__init__(model, precision, threads, device, streams)
         self.network = convert_layers(GridNetwork(model), DTYPES[precision]).to(device)
-        torch.set_num_threads(threads)
+        self.open()
+
+    def open(self) -> None:
+        """Set the process's number of threads."""
+        torch.set_num_threads(self.threads)
+
+    def check_process(self) -> None:
+        """Make sure that PyTorch has one thread, or was not forked."""
+        if torch.get_num_threads() > 1:
+            super().check_process()
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network."""
@@ -48,10 +57,11 @@ class CompiledBackend(PyTorchBackend):
     """The same, compiled by torch.compile with frozen weights: tens of seconds for each new size of image."""
 
     name: ClassVar[str] = "torch-compile"
+    opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
 
-    def __init__(self, model: Segmenter, precision: Precision, threads: int, device: torch.device) -> None:
-        """Prepare the compilation, which happens at the first call; arguments as for the engine without it."""
-        super().__init__(model, precision, threads, device)
+    def open(self) -> None:
+        """Prepare the compilation, which happens at the first call."""
+        super().open()
         self._compiled = torch.compile(self.network, dynamic=False)
         self._lock = threading.Lock()  # settings of the compiler are the process's
 

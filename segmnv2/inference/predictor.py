@@ -22,6 +22,7 @@ from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size, make_canvas
+from segmnv2.inference.model_watch import ModelWatch
 from segmnv2.inference.multi_scale import DenseModel, choose_scales
 from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.prediction import Prediction, PreparedImage
@@ -53,16 +54,19 @@ class Predictor:
             multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
                 over scales of your own, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
-            backend: what runs the network in its place, made by :func:`segmnv2.backends.selection.create_backend`.
+            backend: what runs the network in its place, made by :func:`segmnv2.backends.selection.create_backend`. It
+                keeps the weights and the output stride of that moment, so a change of ``model`` afterwards is an error.
 
         Raises:
-            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, or a scale is not above 0.
+            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, a scale is not above 0, or the
+                engine has another output stride.
         """
         self.size = check_size(size)
         self.scales = choose_scales(multi_scale)
         self.flip = flip
         self.model = model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout, nearly twice as fast
         self.backend: DenseModel = self.model if backend is None else backend
+        self._watch = ModelWatch(self.model, self.backend)
 
     @classmethod
     def load(
@@ -142,7 +146,8 @@ class Predictor:
         """Label pictures, reading the next ones meanwhile, as many at once as the predictor has ``streams``.
 
         Args:
-            images: any kinds, as for a single one; drawn a few ahead, so they may be endless.
+            images: any kinds, as for a single one; drawn a few ahead, so they may be endless. Arrays and PIL images
+                are copied when they are drawn, so that a generator may refill one.
             batch: how many to run at once; see :func:`segmnv2.inference.batches.predict_batch` on rounding. 1 is
                 fastest on a CPU, whose caches hold one image's features better than several; try 8 on a GPU.
 
@@ -154,6 +159,7 @@ class Predictor:
             MediaError: as for a single picture, at its turn; none follows it.
         """
         size = check_batch(batch)
+        images = map(own_image, images)
         if self.streams > 1:
             return predict_streams(images, self.prepare, self.predict, streams=self.streams, batch=size)
         return predict_in_order(images, self.prepare, self.predict, batch=size)
@@ -212,8 +218,10 @@ class Predictor:
             smoother: of the frames of a video, which must then come in order.
 
         Raises:
+            ConfigError: the model was changed after the engine was made of it.
             MediaError: memory does not suffice.
         """
+        self._watch.check()
         try:
             canvases = [each.canvas for each in prepared]
             found = predict_batch(self.backend, canvases, scales=self.scales, flip=self.flip)
@@ -258,8 +266,13 @@ class VideoPredictor:
         return self.predictor.predict(prepared, self.smoother)
 
 
+def own_image(image: Any) -> Any:
+    """Return an image that nobody else changes: a copy, but of a path."""
+    return image.copy() if isinstance(image, np.ndarray | PIL.Image.Image) else image
+
+
 def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
-    """Return RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array.
+    """Return RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array, in memory of their own.
 
     Raises:
         MediaError: the file cannot be read, or the array is of another type or shape.
@@ -271,7 +284,7 @@ def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
             return rgb_array(image)
         except OSError as error:  # PIL decodes a file when its pixels are first asked for
             raise MediaError(f"image: the PIL picture cannot be decoded ({error}); open a whole file") from error
-    return check_image(image)
+    return check_image(image).copy()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

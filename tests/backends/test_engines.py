@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +13,7 @@ import torch
 
 from segmnv2.backends import openvino
 from segmnv2.backends.selection import ENGINES, create_backend
+from segmnv2.errors import ConfigError
 from segmnv2.inference.scores import predict_labels
 from tests.stream_engines import STREAMING, build_engines
 
@@ -52,6 +56,34 @@ def test_any_size_and_batch_gives_the_networks_own_logits(engines, model, pictur
             assert float((found - expected).abs().mean() / expected.std()) < 1e-4
         else:  # a narrow untrained network is hard on bfloat16; tests/real asks more of a trained one
             assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("name", [name for name, precision in RUNNABLE if precision == "float32"])
+def test_an_engine_can_be_copied_and_sent_to_another_process(engines, pictures, name):
+    backend, pixels = engines(name, "float32"), pictures((1, 3, 33, 49))
+    expected = backend.raw_logits(pixels)
+    for other in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
+        assert str(other) == str(backend)
+        torch.testing.assert_close(other.raw_logits(pixels), expected, rtol=1e-3, atol=1e-3)  # folded in another order
+    assert torch.equal(backend.raw_logits(pixels), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.parametrize("name", [name for name, precision in RUNNABLE if precision == "float32"])
+def test_a_forked_process_is_refused_where_it_would_wait_forever(engines, pictures, name):
+    backend, pixels = engines(name, "float32"), pictures((1, 3, 33, 49))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        if (child := os.fork()) == 0:
+            try:
+                backend.raw_logits(pixels)
+            except ConfigError as error:
+                os._exit(7 if "spawn" in str(error) else 1)
+            os._exit(1)
+    finally:
+        torch.set_num_threads(threads)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 @pytest.mark.parametrize(("name", "precision"), RUNNABLE)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from segmnv2.backends.pytorch import PyTorchBackend
 from segmnv2.data.mask_file import read_mask
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels, predict_probabilities
-from segmnv2.models.file import save_model
+from segmnv2.models.file import load_model, save_model
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION
+from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 
 
@@ -31,6 +36,62 @@ def test_a_file_a_picture_and_an_array_are_the_same_image(small_model, photo, tm
         prediction = predictor(same)
         assert np.array_equal(prediction.image, image)
         assert np.array_equal(prediction.mask, by_array.mask)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("kind", ["array", "picture"])
+def test_a_generator_may_refill_one_image(kind, streams, small_model, photo):
+    engine = PyTorchBackend(small_model, "float32", 1, torch.device("cpu"), streams)
+    predictor = Predictor(small_model, size=33, backend=engine)
+    images = [photo(30, 33, seed) for seed in range(8)]
+    buffer, picture = np.empty_like(images[0]), Image.new("RGB", (33, 30))
+
+    def refill():
+        for image in images:
+            buffer[:] = image
+            picture.paste(Image.fromarray(image))
+            yield buffer if kind == "array" else picture
+
+    for image, prediction in zip(images, predictor.predict_many(refill()), strict=True):
+        assert np.array_equal(prediction.image, image)
+        assert np.array_equal(prediction.mask, predictor(image).mask)
+
+
+def test_a_predictions_image_is_its_own(small_model, photo):
+    image = photo(30, 33)
+    kept = image.copy()
+    prediction = Predictor(small_model, size=33)(image)
+    image[:] = 0
+    assert np.array_equal(prediction.image, kept)
+
+
+def replace_weights(model: Segmenter) -> None:
+    model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda model: model.set_output_stride(8), "output stride 16 to 8"),
+        (lambda model: model.head.logits.bias.detach().add_(1), "other weights"),
+        (replace_weights, "other weights"),
+        (lambda model: model.set_normalization(IMAGENET_NORMALIZATION), "other weights"),
+    ],
+    ids=["stride", "weights", "assigned", "normalization"],
+)
+def test_a_model_that_is_changed_under_its_engine_is_refused(change, what, weights, photo):
+    predictor, live = Predictor.load(weights, size=33), Predictor(load_model(weights), size=33)
+    again = pickle.loads(pickle.dumps(predictor))
+    image = photo(30, 33)
+    assert np.array_equal(predictor(image).mask, again(image).mask)
+    for each in (predictor, again):
+        each(image)
+        change(each.model)
+        for use in (lambda each=each: each(image), lambda each=each: copy.deepcopy(each)):
+            with pytest.raises(ConfigError, match=rf"(?s){what}.*make a new predictor"):
+                use()
+    change(live.model)
+    live(image)
 
 
 def test_prediction_is_that_of_the_functions_on_arrays(small_model, photo):

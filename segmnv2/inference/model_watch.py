@@ -1,0 +1,59 @@
+"""Changes of a model after an engine was made of it, which would go unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segmnv2.errors import ConfigError
+from segmnv2.inference.multi_scale import DenseModel
+from segmnv2.models.segmenter import Segmenter
+
+
+class ModelWatch:
+    """Compares a model with what it was when this was made; no tensor is read, so a GPU does not wait."""
+
+    def __init__(self, model: Segmenter, backend: DenseModel) -> None:
+        """Note the state of a model.
+
+        Args:
+            model: that may change.
+            backend: what was made of it, or the model itself, which always is what it is.
+
+        Raises:
+            ConfigError: they differ already in their output strides.
+        """
+        self._model, self._backend = model, backend
+        groups = ((module._parameters, module._buffers) for module in model.modules())
+        self._groups = [group for pair in groups for group in pair if group]
+        self._state = self._read()
+        self.check()
+
+    def __reduce__(self) -> tuple[type[ModelWatch], tuple[Any, ...]]:
+        self.check()
+        return ModelWatch, (self._model, self._backend)
+
+    def check(self) -> None:
+        """Make sure that the model is unchanged.
+
+        Raises:
+            ConfigError: it has other weights or another output stride than the engine.
+        """
+        if self._backend is self._model:
+            return
+        now, before = self._model.output_stride, self._backend.output_stride
+        if now != before or self._read() != self._state:
+            raise ConfigError(
+                f"predictor: '{self._backend}' was made before its model was changed "
+                f"({f'output stride {before} to {now}' if now != before else 'other weights'}) and runs the old one; "
+                "make a new predictor: Predictor(model, backend=create_backend(model, ...)), or Predictor.load(..., "
+                "output_stride=...)"
+            )
+
+    def _read(self) -> list[tuple[int, int]]:
+        """Return two numbers a tensor, of which one changes if its values or it itself are replaced."""
+        return [
+            (id(tensor), 0 if tensor.is_inference() else tensor._version)
+            for group in self._groups
+            for tensor in group.values()
+            if tensor is not None
+        ]
