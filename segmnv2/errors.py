@@ -11,6 +11,10 @@ class SegmnError(ValueError):
     """Base of every error that is the input's fault rather than the library's."""
 
 
+class SegmnWarning(UserWarning):
+    """What a user should know of a result that is given all the same; the command line prints the message alone."""
+
+
 class ConfigError(SegmnError):
     """A configuration, an option or a constructor argument is wrong."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -23,7 +26,7 @@ from segmnv2.cli.report import report
 from segmnv2.cli.train import train
 from segmnv2.cli.verify import verify
 from segmnv2.cli.weights import push, weights
-from segmnv2.errors import SegmnError
+from segmnv2.errors import SegmnError, SegmnWarning
 from segmnv2.signals import interrupting
 
 BAD_INPUT = 2
@@ -68,13 +71,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when all went well; 2 when the input is at fault (one message is on standard error); 128 plus the number of
         the signal when one ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
-    with interrupting() as received:
+    with interrupting() as received, _plain_warnings():
         code = _run(arguments)
     if received:
         name = signal.Signals(received[0]).name
         print("interrupted" if name == "SIGINT" else f"stopped by {name}", file=sys.stderr)
         return 128 + received[0]
     return code
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print this library's own warnings as one line each, and each once."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, SegmnWarning):
+            usual(message, category, *place, **more)
+        elif str(message) not in shown:
+            print(f"warning: {message}", file=sys.stderr)
+            shown.add(str(message))
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -21,6 +21,7 @@ from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError
 from segmnv2.hub.by_name import takes_names
 from segmnv2.models.normalization import Normalization
+from segmnv2.models.pixel_range import check_range
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.norms import NormedNetwork
 from segmnv2.nn.unused import freeze_unused
@@ -142,7 +143,10 @@ class Detector(NormedNetwork):
             images: float RGB (3, h, w) in 0..1, of any sizes.
             targets: in training, a dict with ``boxes`` (n, 4) and ``labels`` (n,) for each image.
         """
-        return self.network(list(images), targets)
+        images = list(images)
+        if images:
+            check_range(self, images[0], 1)
+        return self.network(images, targets)
 
 
 @takes_names("backbone_weights")

@@ -12,6 +12,7 @@ from segmnv2.backbones.base import Backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.architecture import NetworkArchitecture
 from segmnv2.models.normalization import Normalization
+from segmnv2.models.pixel_range import check_range
 from segmnv2.nn.norms import NormedNetwork
 
 
@@ -68,4 +69,5 @@ class PixelNetwork(NormedNetwork):
             raise ConfigError(f"pixels have shape {tuple(pixels.shape)}; give (batch, 3, height, width), RGB")
         if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
             raise ConfigError(f"pixels are {pixels.dtype}; give uint8, or floats in 0..255")
+        check_range(self, pixels, 255)
         return (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
