@@ -36,6 +36,7 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
     from nncf import AdvancedQuantizationParameters, OverflowFix
     from nncf.common.quantization.structs import QuantizationScheme
     from nncf.quantization.advanced_parameters import QuantizationParameters
+    from onnxscript.optimizer import remove_unused_nodes
 
     activations = QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC, per_channel=False)
     parameters = AdvancedQuantizationParameters(
@@ -47,6 +48,7 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
     _leave_in_float(quantized, prepared, IMAGE_LEVEL)
     _drop_clamps(quantized)
     _shift_signed(quantized)
+    remove_unused_nodes(quantized)  # and the constants that only they read
     onnx.checker.check_model(quantized)
     content: bytes = quantized.SerializeToString()
     return content
@@ -74,8 +76,6 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
         graph: as it was before.
         layers: what the names of the weights begin with.
     """
-    from onnxscript.optimizer import remove_unused_nodes
-
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     chosen = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
     writers = {name: node for node in quantized.graph.node for name in node.output}
@@ -90,7 +90,6 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
             node.input.append(f"{name}/float")
             quantized.graph.initializer.add().CopyFrom(tensors[name])
             quantized.graph.initializer[-1].name = node.input[-1]
-    remove_unused_nodes(quantized)
 
 
 def _drop_clamps(model: ModelProto) -> None:

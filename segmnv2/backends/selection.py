@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -127,7 +128,8 @@ def choose_engine(backend: str, precision: Precision, device: torch.device) -> s
         return backend
     fitting = [name for name in ENGINES if name not in UNPICKED and not _unable(name, precision, device)]
     if not fitting:
-        raise ConfigError(f"precision: no engine computes {precision} on {device}; give float32")
+        having = [name for name, engine in ENGINES.items() if precision in engine.precisions]
+        raise ConfigError(_unable(having[0], precision, device))
     installed = [name for name in fitting if not ENGINES[name].missing(precision)]
     if not installed:
         raise ConfigError(_missing(fitting[0], precision))
@@ -169,20 +171,19 @@ def _unable(name: str, precision: Precision, device: torch.device) -> str | None
         )
     if precision == "float16" and device.type == "cpu":
         return "precision: float16 is for GPUs; on the CPU give bfloat16, or float32"
-    if (
-        precision == "bfloat16"
-        and name == "openvino"
-        and not engine.missing(precision)
-        and not _openvino_has_bfloat16()
-    ):
-        return "precision: this CPU has no bfloat16 instructions, without which OpenVINO does not use it; give float32"
+    if precision == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
+        return (
+            "precision: this CPU has no bfloat16 instructions (AVX512_BF16, AMX, or Arm's), without which engines are "
+            "many times slower or do not use it; give float32"
+        )
     return None
 
 
-def _openvino_has_bfloat16() -> bool:
-    from segmnv2.backends.openvino import openvino_core
-
-    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU computes in bfloat16 itself."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _missing(name: str, precision: Precision) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.backends.base import check_precision
-from segmnv2.backends.selection import ENGINES, UNPICKED, choose_engine, refuse_engine
+from segmnv2.backends.selection import ENGINES, UNPICKED, check_backend, choose_engine, refuse_engine
 from segmnv2.benchmark.apart import apart
 from segmnv2.benchmark.compare import interleave, paired_ratio
 from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
@@ -30,16 +30,23 @@ REST = 0.05
 EAGER_LOOP = "eager loop"
 
 
-def parse_engines(text: str | None, device: torch.device, *, compiled: bool = False) -> Sequence[tuple[str, str]]:
+def parse_engines(
+    text: str | None,
+    device: torch.device,
+    *,
+    compiled: bool = False,
+    on_skip: Callable[[str], None] = lambda reason: None,
+) -> Sequence[tuple[str, str]]:
     """Read ``--engines``: BACKEND:PRECISION with commas between them.
 
     Args:
         text: what was given; ``None`` for everything that runs here.
         device: where they shall run.
         compiled: whether ``None`` means torch.compile too, which takes long.
+        on_skip: called with the reason for each that is known and cannot be used here.
 
     Raises:
-        ConfigError: an engine or precision is unknown or cannot be used here.
+        ConfigError: an engine or precision is unknown, or none of those given can be used here.
     """
     if text is None:
         return [
@@ -49,10 +56,19 @@ def parse_engines(text: str | None, device: torch.device, *, compiled: bool = Fa
             if (compiled or name not in UNPICKED) and refuse_engine(name, precision, device) is None
         ]
     found: list[tuple[str, str]] = []
+    reasons = []
     for word in filter(None, text.split(",")):
         name, _, precision = word.strip().partition(":")
         wanted = check_precision(precision or "float32")
-        found.append((choose_engine(name, wanted, device), wanted))
+        check_backend(name)
+        try:
+            found.append((choose_engine(name, wanted, device), wanted))
+        except ConfigError as error:
+            reasons.append(f"{word.strip()} is left out: {error}")
+    if reasons and not found:
+        raise ConfigError("; ".join(reasons))
+    for reason in reasons:
+        on_skip(reason)
     return found
 
 

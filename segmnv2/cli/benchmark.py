@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +127,8 @@ def infer(
     place = choose_device(device)
     strides = _parse_counts("--output-stride", output_stride)
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
-    choice = Choice(parse_engines(engines, place, compiled=compiled), parse_peers(peers), compiled)
+    ours = parse_engines(engines, place, compiled=compiled, on_skip=partial(print, "note:", file=sys.stderr))
+    choice = Choice(ours, parse_peers(peers), compiled)
     check_json(json_out)
     shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()
     path = None if weights is None else str(resolve_weights(weights))

@@ -8,6 +8,7 @@ from segmnv2.export.formats import FORMATS
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.verification import Verification
 from segmnv2.hub.card import card_table, shorten
+from segmnv2.inference.canvas import DEFAULT_SIZE
 
 
 def build_export_card(path: Path, metadata: ExportMetadata, verification: Verification | None) -> str:
@@ -54,7 +55,12 @@ def _ports(metadata: ExportMetadata) -> dict[str, str]:
     if metadata.format == "coreml":
         rows["input `image`"] = f"an image, as CVPixelBuffer, {width} wide and {height} high"
         rows = {name: text.replace("uint8", "int32") for name, text in rows.items()}
-    if metadata.size is not None:
+    if metadata.size is None:
+        rows["larger images"] = (
+            "are not scaled: labels are those of `segmnv2 infer --size native`. By default `infer` first scales them "
+            f"down to {DEFAULT_SIZE} pixels on their longer side; do so too for its labels"
+        )
+    else:
         colour = ", ".join(f"{round(value)}" for value in metadata.padding)
         rows["smaller images"] = f"pad them right and bottom with RGB ({colour})"
     return rows

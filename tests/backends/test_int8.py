@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 import numpy as np
+import onnx.parser
 import pytest
 import torch
 
-from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, int8_graph
+from segmnv2.backends.int8 import FEWEST, check_calibration
+from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, int8_graph, open_session
 from segmnv2.backends.openvino import int8_model
 from segmnv2.backends.selection import create_backend
 
@@ -14,6 +17,15 @@ from segmnv2.backends.selection import create_backend
 @pytest.fixture(scope="module")
 def calibration(pictures):
     return [pictures((1, 3, 65, 65), seed=seed) for seed in range(6)]
+
+
+@pytest.mark.parametrize("count", [1, FEWEST - 1, FEWEST])
+def test_few_images_for_calibration_are_used_with_a_warning(count):
+    pixels = [torch.zeros(1, 3, 17, 17)] * count
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert check_calibration(pixels) is pixels
+    assert [str(each.message).split(" ")[1] for each in found] == [str(count)] * (count < FEWEST)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +88,27 @@ def test_openvino_rounds_every_convolution_but_the_image_level_branchs(model, ca
     ]
     assert len(plain) == 2
     assert all("pool" in name for name in plain)
+
+
+def test_every_constant_of_an_onnx_file_is_read(graph):
+    model = onnx.load_from_string(graph)
+    read = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
+def test_large_products_of_8_bits_do_not_saturate():
+    """255 * 127 + 255 * 127 is more than 16 bits hold, in which CPUs without VNNI add them up."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[1,64,4,4] x) => (float[1,8,4,4] y)
+    <float one = {1.0}, uint8 zero = {0}, float large = {10000.0}, int8 none = {0}> {
+        levels = QuantizeLinear(x, one, zero)
+        values = DequantizeLinear(levels, one, zero)
+        weights = DequantizeLinear(w, one, none)
+        sums = Conv(values, weights)
+        rounded = QuantizeLinear(sums, large, zero)
+        y = DequantizeLinear(rounded, large, zero)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full((8, 64, 1, 1), 127, np.int8), "w"))
+    (found,) = open_session(model.SerializeToString(), 1).run(None, {"x": np.full((1, 64, 4, 4), 255, np.float32)})
+    assert set(found.flatten().tolist()) == {round(64 * 255 * 127 / 10000) * 10000.0}

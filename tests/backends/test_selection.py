@@ -28,10 +28,16 @@ def test_auto_takes_the_first_engine_that_is_installed(monkeypatch):
 def test_auto_takes_one_that_has_the_precision_and_the_device(monkeypatch):
     assert choose_engine("auto", "float32", GPU) == "torch"
     assert choose_engine("auto", "float16", GPU) == "torch"
-    monkeypatch.setattr(selection, "_openvino_has_bfloat16", lambda: True)
+    assert choose_engine("auto", "bfloat16", GPU) == "torch"
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: True)
     assert choose_engine("auto", "bfloat16", CPU) == "openvino"
-    monkeypatch.setattr(selection, "_openvino_has_bfloat16", lambda: False)
-    assert choose_engine("auto", "bfloat16", CPU) == "torch"
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino", "torch", "torch-compile"])
+def test_bfloat16_is_refused_on_cpus_that_have_no_such_numbers(name, monkeypatch):
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: False)
+    with pytest.raises(ConfigError, match=r"this CPU has no bfloat16 instructions.*give float32"):
+        choose_engine(name, "bfloat16", CPU)
 
 
 def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
@@ -47,7 +53,8 @@ def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
         (("onnxruntime", "bfloat16", CPU), r"does not compute bfloat16; give one of float32"),
         (("openvino", "float32", GPU), r"runs on the CPU only.*torch"),
         (("torch", "float16", CPU), r"float16 is for GPUs.*bfloat16"),
-        (("auto", "float16", CPU), r"no engine computes float16 on cpu; give float32"),
+        (("auto", "float16", CPU), r"float16 is for GPUs.*float32"),
+        (("auto", "int8", GPU), r"runs on the CPU only, not on cuda"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(arguments, message):

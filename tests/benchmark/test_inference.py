@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from segmnv2.backends import selection
 from segmnv2.benchmark import inference, peers
 from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
 from segmnv2.benchmark.images import square_images
@@ -90,6 +91,17 @@ def test_engines_and_peers_are_read_from_words():
     ]:
         with pytest.raises(ConfigError, match=message):
             read()
+
+
+def test_engines_that_are_impossible_here_are_left_out_with_a_reason(monkeypatch):
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: False)
+    reasons: list[str] = []
+    found = parse_engines("torch:bfloat16, torch, onnxruntime:float16", CPU, on_skip=reasons.append)
+    assert found == [("torch", "float32")]
+    assert [reason.split(" is left out: ")[0] for reason in reasons] == ["torch:bfloat16", "onnxruntime:float16"]
+    assert "no bfloat16 instructions" in reasons[0]
+    with pytest.raises(ConfigError, match=r"torch:bfloat16 is left out: .*no bfloat16"):
+        parse_engines("torch:bfloat16", CPU)
 
 
 def test_a_contender_is_compared_with_the_first_as_it_is_and_compiled() -> None:
