@@ -13,8 +13,10 @@ from PIL import Image
 
 from segmnv2.cli import main
 from segmnv2.data.folder import FolderSegmentation
+from segmnv2.data.mask_file import mask_ids
+from segmnv2.data.raw_mask import RawMask
 from segmnv2.data.shapes import Shapes
-from segmnv2.labels import VOC_LABELS
+from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.file import load_model, save_model
 from segmnv2.models.zoo import create_model
 
@@ -64,7 +66,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         image = Image.fromarray(sample.image).resize((640, 512))
         ids = sample.mask % 3  # 255 becomes background
         mask = Image.fromarray(palette[ids] if index % 2 else ids).resize((640, 512), Image.Resampling.NEAREST)
-        image.save(f"originals/images/beet_{index}.jpg")
+        exif = Image.Exif()
+        if index == 0:  # stored on its side, and turned upright by reading
+            image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
+        image.save(f"originals/images/beet_{index}.jpg", exif=exif)
         mask.save(f"originals/masks/beet_{index}.png")
     shutil.copy("originals/images/beet_0.jpg", "photos/new.jpg")
     Path("data/own/labels.yaml").write_text(fenced("yaml")[0])
@@ -78,7 +83,9 @@ def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.Captur
         exec(compile(block, f"own_data.md, Python block {number}", "exec"), {})
     dataset = FolderSegmentation("data/own")
     assert len(dataset) == PHOTOS
-    assert max(dataset[0].image.shape) == 513
+    assert dataset[0].image.shape[:2] == (410, 513)
+    turned = Image.open("data/own/images/beet_0.jpg")
+    assert (turned.size, turned.getexif()[0x0112]) == ((410, 513), 6), "the check of step 4 needs it"
     assert len(FolderSegmentation("data/own", "train")) == 8
     assert len(FolderSegmentation("data/own", "val")) == 2
 
@@ -91,6 +98,15 @@ def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.Captur
     assert "| weed |" in capsys.readouterr().out
     assert Path("results/masks/new.png").is_file()
     assert Path("results/overlays/new.jpg").is_file()
+
+
+def test_the_labels_that_the_page_shows_are_right() -> None:
+    page = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^    names: .*\n(?:    .*\n)*", page, re.MULTILINE)
+    binary, ignoring = (LabelSet.from_dict(yaml.safe_load(block)) for block in blocks)
+    assert mask_ids(RawMask(np.array([[0, 255]], np.uint8), "PNG"), binary).tolist() == [[0, 1]]
+    assert (ignoring.num_classes, ignoring.ignore_index, ignoring.void_color) == (3, 3, (128, 128, 128))
+    assert mask_ids(RawMask(np.array([[0, 3]], np.uint8), "PNG"), ignoring).tolist() == [[0, 3]]
 
 
 def test_the_page_quotes_the_config() -> None:
