@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from segmnv2.errors import ConfigError
+from segmnv2.ownership import check_replaceable, place
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         durable: wait until the bytes are on the disk before the old file goes, so that a power cut loses neither.
 
     Raises:
+        ConfigError: a command may not replace ``path`` (:mod:`segmnv2.ownership`).
         OSError: the folder cannot be made, or the file not put in its place.
     """
     path = Path(path)
@@ -33,6 +35,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
+        place(temporary, path)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -42,7 +45,7 @@ def check_writable(path: str | Path) -> Path:
     """Make sure that a file can be written later, before the work whose result it shall hold; nothing is made.
 
     Raises:
-        ConfigError: it cannot; the reason is named.
+        ConfigError: it cannot, or a command may not replace it (:mod:`segmnv2.ownership`); the reason is named.
     """
     return _check(Path(path), folder=False)
 
@@ -61,6 +64,8 @@ def _check(path: Path, *, folder: bool) -> Path:
         if path.exists() and path.is_dir() != folder:
             found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
             raise ConfigError(f"{path}: is {found}; name {wanted} to write")
+        if not folder:
+            check_replaceable([path])
         home = path if folder else path.parent
         probe = next(each for each in (home, *home.parents) if each.exists()) / f".{uuid4().hex}.probe"
         probe.touch()

@@ -26,6 +26,7 @@ from segmnv2.cli.report import report
 from segmnv2.cli.train import train
 from segmnv2.cli.verify import verify
 from segmnv2.cli.weights import push, weights
+from segmnv2.cli.writing import protect_outputs
 from segmnv2.errors import SegmnError, SegmnWarning
 from segmnv2.signals import interrupting
 
@@ -57,6 +58,7 @@ app.command("prepare-voc")(prepare_voc)
 app.command("prepare-coco")(prepare_coco)
 app.add_typer(weights, name="weights")
 app.command("push")(push)
+protect_outputs(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from segmnv2.cli.infer_setup import Prepared, check_image_folder, prepare_detector, prepare_segmenter, result_folders
+from segmnv2.cli.infer_setup import (
+    Prepared,
+    check_image_folder,
+    label_files,
+    prepare_detector,
+    prepare_segmenter,
+    result_folders,
+)
 from segmnv2.cli.infer_video import infer_one_video, is_overlay_video, pick_video
 from segmnv2.cli.options import (
     BackendOption,
@@ -123,6 +130,7 @@ def infer(
     from segmnv2.inference.media import describe_others, list_images, list_others
     from segmnv2.inference.pipeline import check_batch
     from segmnv2.models.file import read_kind
+    from segmnv2.ownership import check_replaceable, protect
 
     segmentation = {
         "--output-stride": output_stride,
@@ -154,6 +162,8 @@ def infer(
         is_overlay_video(video, out, overlay=overlay, confidence=confidence)
     own = result_folders(out)
     paths = [] if video else list_images(inputs, recursive=recursive, exclude=own)
+    protect(paths)
+    check_replaceable(label_files(out, paths))
     weights = resolve_weights(weights, track=byte_progress)
     prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
     wanted = overlay if overlay is not None else video is None

@@ -41,6 +41,13 @@ def result_folders(out: Path) -> list[Path]:
     return [*ResultFolder(out).subfolders, *BoxFolder(out).subfolders]
 
 
+def label_files(out: Path, images: Sequence[Path]) -> list[Path]:
+    """Return where the label maps of images are written."""
+    from segmnv2.inference.files import MASKS, output_names
+
+    return [out / MASKS / f"{name}.png" for name in output_names(images)]
+
+
 def check_image_folder(out: Path) -> None:
     """Refuse an ``--out`` that the results of images cannot be written to.
 

@@ -21,6 +21,7 @@ from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
 from segmnv2.data.coco_instances import Instance
 from segmnv2.errors import DatasetError
+from segmnv2.ownership import claim
 
 FORMAT = "segmnv2-coco-index-1"
 """Changes whenever the meaning of what is written does, so that older files are not used."""
@@ -82,6 +83,7 @@ def write_index(index: CocoIndex, annotations: Path) -> Path:
         "content": np.frombuffer(index.content, np.uint8),
     }
     path = index_path(annotations)
+    claim(path)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)})
     return path

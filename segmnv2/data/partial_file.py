@@ -8,6 +8,7 @@ from typing import Any
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.sources import Archive
+from segmnv2.ownership import claim
 
 
 class Partial:
@@ -21,6 +22,7 @@ class Partial:
     def __init__(self, folder: Path, archive: Archive) -> None:
         self.path = folder / f"{archive.name}.partial"
         self._note = folder / f"{archive.name}.partial.json"
+        claim(self._note)
 
     @property
     def size(self) -> int:

@@ -14,6 +14,7 @@ from segmnv2.atomic import atomic_path
 from segmnv2.config import AnyExperiment, load_any_experiment, write_experiment
 from segmnv2.engine.logs import read_rows
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
+from segmnv2.ownership import check_replaceable, claim
 
 FREE_KEYS = {
     *("name", "output", "device", "channels_last", "log.every", "log.pictures", "log.wandb"),
@@ -124,6 +125,7 @@ class RunFolder:
                 "folder (--out DIR)"
             )
         try:
+            check_replaceable([self.config])
             for file in self._present():
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         except OSError as error:
@@ -161,6 +163,7 @@ class RunFolder:
                 return
             with atomic_path(self.config) as partial:
                 write_experiment(partial, experiment)
+            claim(self.path)
         except OSError as error:
             raise self._not_writable(error) from error
 
@@ -186,6 +189,7 @@ class RunFolder:
             ConfigError: there is none.
             WeightsError: no state can be read.
         """
+        claim(self.path)
         found = [file for file in (self.state, *self.states()) if file.exists()]
         if not found:
             raise ConfigError(

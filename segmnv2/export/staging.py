@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from segmnv2 import ownership
+
 
 @contextmanager
 def staged_path(path: str | Path) -> Iterator[Path]:
@@ -21,6 +23,7 @@ def staged_path(path: str | Path) -> Iterator[Path]:
         path: the file, or folder, to write.
 
     Raises:
+        ConfigError: a command may not replace a file that is there (:mod:`segmnv2.ownership`).
         OSError: something cannot be written or put in its place.
     """
     path = Path(path)
@@ -29,7 +32,11 @@ def staged_path(path: str | Path) -> Iterator[Path]:
     try:
         stage.mkdir()
         yield stage / path.name
-        for part in sorted(stage.iterdir(), key=lambda each: each.name == path.name):
+        (stage / ownership.LIST).unlink(missing_ok=True)
+        parts = sorted(stage.iterdir(), key=lambda each: each.name == path.name)
+        for part in parts:
+            ownership.place(part, path.with_name(part.name))
+        for part in parts:
             _place(part, path.with_name(part.name))
     finally:
         shutil.rmtree(stage, ignore_errors=True)

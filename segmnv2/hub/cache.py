@@ -14,6 +14,7 @@ from filelock import FileLock
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
 from segmnv2.errors import WeightsError
+from segmnv2.ownership import claim
 
 FOLDER, XDG, OFFLINE = "SEGMNV2_CACHE", "XDG_CACHE_HOME", ("SEGMNV2_OFFLINE", "HF_HUB_OFFLINE")
 TRUE = ("1", "on", "yes", "true")
@@ -76,6 +77,7 @@ class Entry:
         Raises:
             WeightsError: the folder cannot be written.
         """
+        claim(self.folder)
         try:
             with atomic_path(self.note) as partial:
                 partial.write_text(json.dumps({**origin, "sha256": file_sha256(made)}, indent=1), encoding="utf-8")

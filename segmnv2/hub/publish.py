@@ -199,7 +199,8 @@ def _write_weights(source: Source, path: Path) -> None:
         file = resolve_weights(source)
         read_model_file(file)  # of this library, and whole
         if file.resolve() != path.resolve():
-            shutil.copyfile(file, path)
+            with atomic_path(path) as partial:
+                shutil.copyfile(file, partial)
 
 
 def _costs(path: Path, kind: str) -> dict[str, str]:

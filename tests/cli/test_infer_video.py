@@ -37,7 +37,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def written(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def test_a_video_becomes_a_video_of_the_same_size_and_length(infer, clip, tmp_path, capsys):
