@@ -19,6 +19,7 @@ from segmnv2.data.shapes import Shapes
 from segmnv2.engine.evaluate import Evaluation, evaluate
 from segmnv2.engine.run import train
 from segmnv2.inference.files import MASKS, ResultFolder, infer_files
+from segmnv2.inference.fonts import find_font
 from segmnv2.inference.legend import add_legend
 from segmnv2.inference.overlay import colorize
 from segmnv2.inference.predictor import Predictor
@@ -111,7 +112,7 @@ def draw_comparison(samples: Sequence[Sample], predictions: Sequence[np.ndarray]
     """
     titles = ("image", "truth", "prediction")
     sheet = Image.new("RGB", (len(titles) * (TILE + GAP) + GAP, len(samples) * (TILE + GAP) + HEADING + GAP), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(find_font([]), 16)
     for column, title in enumerate(titles):
         left = GAP + column * (TILE + GAP)
         draw.text((left + TILE / 2, GAP + HEADING / 2), title, fill=INK, font=font, anchor="mm")

@@ -28,6 +28,7 @@ MOST_YAML = 2**18
 _DEEP = f"more than {MOST_LEVELS} lists or mappings inside one another"
 _LONG = "an integer of more than 64 bits"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_OTHER_LETTER = re.compile("[^\x00-\x7f]")
 _TAG = "tag:yaml.org,2002:"
 _PLAIN: tuple[tuple[str, re.Pattern[str], Callable[[str], Any]], ...] = (
     ("null", re.compile(r"null|Null|NULL|~|"), lambda text: None),
@@ -151,6 +152,14 @@ def read_yaml(path: str | Path, remedy: str, error: type[SegmnError] = ConfigErr
 def dump_yaml(values: Any) -> str:
     """Return YAML text from which :func:`parse_yaml` reads the same values."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dump_json(values: Any, indent: int | None = None) -> str:
+    r"""Return ASCII JSON text. Bytes of file names that are no UTF-8 are text for any reader (``caf\\udce9``)."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    return _OTHER_LETTER.sub(
+        lambda found: ("\\" if _SURROGATE.match(found[0]) else "") + json.dumps(found[0])[1:-1], text
+    )
 
 
 def _read(path: str | Path, remedy: str, error: type[SegmnError]) -> str:

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from segmnv2.documents import MOST_LEVELS, MOST_YAML, dump_yaml, parse_json, parse_yaml, read_json, read_yaml
+from segmnv2.documents import MOST_LEVELS, MOST_YAML, dump_json, dump_yaml, parse_json, parse_yaml, read_json, read_yaml
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
@@ -198,3 +198,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, read: Callable[...,
     good = tmp_path / "good"
     good.write_bytes(b"\xef\xbb\xbf[1, 2]")
     assert read(good, "") == [1, 2]
+
+
+def test_json_text_is_ascii_and_takes_every_file_name() -> None:
+    values = {"path": "caf\udce9/猫 😀 \\ \\u12"}
+    text = dump_json(values)
+    assert text.isascii()
+    assert parse_json(text, "text", "") == {"path": "caf\\udce9/猫 😀 \\ \\u12"}

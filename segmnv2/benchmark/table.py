@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segmnv2.atomic import atomic_path
 from segmnv2.benchmark.rate import Rate
+from segmnv2.documents import dump_json
 
 
 @dataclass(frozen=True)
@@ -64,4 +64,4 @@ class Table:
     def write_json(self, path: str | Path) -> None:
         """Write :meth:`to_dict` to a file, whole or not at all."""
         with atomic_path(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+            partial.write_text(dump_json(self.to_dict(), indent=1) + "\n", encoding="utf-8")

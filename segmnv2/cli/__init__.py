@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import warnings
@@ -73,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when all went well; 2 when the input is at fault (one message is on standard error); 128 plus the number of
         the signal when one ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may have letters that a redirected stream cannot encode
+            stream.reconfigure(errors="backslashreplace")
     with interrupting() as received, _plain_warnings():
         code = _run(arguments)
     if received:

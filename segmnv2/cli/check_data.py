@@ -86,4 +86,4 @@ def _write(examination: Examination, json_out: Path | None, html_out: Path | Non
         from segmnv2.doctor.page import html_page
 
         with atomic_path(html_out) as temporary:
-            temporary.write_text(html_page(examination), encoding="utf-8")
+            temporary.write_text(html_page(examination), encoding="utf-8", errors="backslashreplace")

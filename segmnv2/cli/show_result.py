@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,10 +52,11 @@ def write_json(values: Any, json_out: Path | None) -> None:
         OSError: the file cannot be written.
     """
     from segmnv2.atomic import atomic_path
+    from segmnv2.documents import dump_json
 
     if json_out is None:
         return
-    text = json.dumps(values, indent=1)
+    text = dump_json(values, indent=1)
     if json_out == STANDARD_OUTPUT:
         print(text)
         return

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -13,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
+from segmnv2.inference.fonts import find_font, writable_names
 from segmnv2.labels import Colour, voc_palette
 
 PALETTE = 256
@@ -46,13 +45,14 @@ def draw_boxes(
     colours = [box_colour(label) for label in labels.tolist()]
     side = float(image.shape[0] * image.shape[1]) ** 0.5
     letter = round(min(max(side / SIDES_OF_A_LETTER, SMALLEST_FONT), LARGEST_FONT))
+    texts = captions(labels.tolist(), scores.tolist(), class_names)
     drawn = draw_bounding_boxes(
         torch.from_numpy(image).permute(2, 0, 1).contiguous(),
         boxes.round(),
-        captions(labels.tolist(), scores.tolist(), class_names),
+        texts,
         colours,
         width=max(2, letter // 6),
-        font=str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")),
+        font=find_font(texts),
         font_size=letter,
         label_colors=[readable_on(colour) for colour in colours],
         label_background_colors=colours,
@@ -62,8 +62,13 @@ def draw_boxes(
 
 
 def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mapping[int, str]) -> list[str]:
-    """Return what is written on each box: its class and its score in percent."""
-    return [f"{class_names.get(label, label)} {100 * score:.0f}%" for label, score in zip(labels, scores, strict=True)]
+    """Return what is written on each box: its class (its id if no font has the letters) and its score in percent."""
+    shown = [str(class_names.get(label, label)) for label in labels]
+    written = [
+        str(label) if text != name else text
+        for label, name, text in zip(labels, shown, writable_names(shown), strict=True)
+    ]
+    return [f"{text} {100 * score:.0f}%" for text, score in zip(written, scores, strict=True)]
 
 
 def box_colour(label: int) -> Colour:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from segmnv2.backends.device import choose_device
 from segmnv2.detection.detector import Detector
 from segmnv2.detection.drawing import draw_boxes
 from segmnv2.detection.file import load_detector
+from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.files import OVERLAYS, overlay_ending, save_picture
@@ -163,7 +163,7 @@ class BoxFolder:
         paths = [self.path / BOXES / f"{name}.json"]
         try:
             with atomic_path(paths[0]) as partial:
-                partial.write_text(json.dumps(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
+                partial.write_text(dump_json(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
             if self.overlay:
                 picture = prediction.overlay()
                 paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from segmnv2.atomic import atomic_path
+from segmnv2.documents import dump_json
 
 Kind = TypeVar("Kind", bound="Result")
 
@@ -41,4 +41,4 @@ class Result(ABC):
     def write_json(self, path: str | Path) -> None:
         """Write :meth:`to_dict` to a file, whole or not at all."""
         with atomic_path(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+            partial.write_text(dump_json(self.to_dict(), indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from segmnv2.backends.int8 import calibration_arrays
 from segmnv2.backends.selection import Calibration
 from segmnv2.data.image_file import read_image
 from segmnv2.data.tracking import Track, untracked
+from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.formats import Format, find_format
@@ -157,7 +157,7 @@ def write_description(path: Path, metadata: ExportMetadata, verification: Verifi
     if verification is not None:
         values["verification"] = {k: v for k, v in verification.to_dict().items() if k != "metadata"}
     texts = {
-        ".json": json.dumps(values, indent=1) + "\n",
+        ".json": dump_json(values, indent=1) + "\n",
         ".md": build_export_card(path, metadata, verification),
     }
     for suffix, text in texts.items():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segmnv2.backends.quiet import quiet_logging
 from segmnv2.backends.selection import Calibration
+from segmnv2.documents import dump_json
 from segmnv2.export.deployable import Deployable, build_preparation
 from segmnv2.export.endings import RawLogits
 from segmnv2.export.metadata import ExportMetadata
@@ -82,7 +83,7 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
         lowered = to_edge_transform_and_lower(
             program,
             partitioner=[XnnpackPartitioner()],
-            constant_methods={ENTRIES: json.dumps(metadata.to_dict())},
+            constant_methods={ENTRIES: dump_json(metadata.to_dict())},
         )
         return bytes(lowered.to_executorch().buffer)
 

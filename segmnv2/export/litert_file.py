@@ -17,6 +17,7 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.backends.selection import Calibration
+from segmnv2.documents import dump_json
 from segmnv2.export.endings import grid_cells
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
@@ -62,7 +63,7 @@ def write_litert(
     pixels = _prepare(graph, image, sides, metadata.padding)
     logits = write_network(program, graph, pixels, half=metadata.precision == "float16")
     result = _channels_first(graph, logits) if metadata.output == "logits" else _labels(graph, logits, sides, size)
-    entries = {ENTRIES: json.dumps(metadata.to_dict())}
+    entries = {ENTRIES: dump_json(metadata.to_dict())}
     path.write_bytes(graph.to_bytes({IMAGE: image}, {metadata.output: result}, entries))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import segmnv2
 from segmnv2.backends.base import Precision, check_precision
 from segmnv2.data.checksum import file_sha256
+from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.file import read_model_file
@@ -104,7 +105,7 @@ class ExportMetadata:
 
     def to_entries(self) -> dict[str, str]:
         """Return one JSON text an entry, for formats that keep pairs of strings."""
-        return {key: json.dumps(value) for key, value in self.to_dict().items()}
+        return {key: dump_json(value) for key, value in self.to_dict().items()}
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, str], source: str) -> ExportMetadata:

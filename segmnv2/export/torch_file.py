@@ -17,6 +17,7 @@ from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.pytorch import DTYPES, convert_layers
 from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.backends.selection import Calibration
+from segmnv2.documents import dump_json
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
@@ -60,7 +61,7 @@ def write_torch(
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-        torch.export.save(program, path, extra_files={ENTRY: json.dumps(metadata.to_dict())})
+        torch.export.save(program, path, extra_files={ENTRY: dump_json(metadata.to_dict())})
 
 
 class TorchProgram(OpenedExport):

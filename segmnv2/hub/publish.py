@@ -12,6 +12,7 @@ from typing import Any
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
+from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.hub.card import build_card
 from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
@@ -79,7 +80,7 @@ def save_pretrained(
             evaluation=told,
             provenance=metadata.get("provenance") or {},
         )
-        for file, text in ((CONFIG, json.dumps(config, indent=1) + "\n"), (CARD, card)):
+        for file, text in ((CONFIG, dump_json(config, indent=1) + "\n"), (CARD, card)):
             with atomic_path(folder / file) as partial:
                 partial.write_text(text, encoding="utf-8")
     except OSError as error:

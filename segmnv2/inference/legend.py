@@ -12,6 +12,7 @@ from math import ceil
 
 from PIL import Image, ImageDraw, ImageFont
 
+from segmnv2.inference.fonts import find_font
 from segmnv2.labels import Colour
 
 Entry = tuple[str, Colour | None, float]
@@ -106,7 +107,7 @@ def _lay_out(size: tuple[int, int], texts: Sequence[str]) -> Strip:
     """Choose the side, a font that grows with the picture, and as many columns or rows as the picture's side holds."""
     width, height = size
     letter = round(min(max((width * height) ** 0.5 / 28, SMALLEST_FONT), LARGEST_FONT))
-    font = ImageFont.load_default(letter)
+    font = ImageFont.truetype(find_font(texts), letter)
     cell_width = ceil(max(font.getlength(text) for text in texts) + 2.4 * letter)
     below = width > height
     room = width // cell_width if below else height // cell_height(letter)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from segmnv2.errors import ConfigError
+from segmnv2.inference.fonts import writable_names
 from segmnv2.inference.legend import add_legend
 from segmnv2.labels import VOID_COLOR, Colour, LabelSet
 
@@ -114,12 +115,13 @@ def overlay_picture(
 def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tuple[str, Colour | None, float]]:
     """Return (name, colour, share 0..1 of the pixels) of what occurs in the mask, the largest share first.
 
-    A background has no colour, as it has none in the overlay; all ids without a class are one entry, "void".
+    A name that no font can write is ``class ID (no font)``. A background has no colour, as it has none in the overlay;
+    all ids without a class are one entry, "void".
     """
     counts = np.bincount(mask.ravel(), minlength=256)
     entries: list[tuple[str, Colour | None, float]] = [
         (name, None if is_background(labels, index) else colour, int(counts[index]) / mask.size)
-        for index, (name, colour) in enumerate(zip(labels.names, labels.palette, strict=True))
+        for index, (name, colour) in enumerate(zip(writable_names(labels.names), labels.palette, strict=True))
         if counts[index]
     ]
     void = int(counts[labels.num_classes :].sum())

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segmnv2.atomic import atomic_path
+from segmnv2.documents import dump_json
 from segmnv2.errors import WeightsError
 from segmnv2.weights.foreign_file import describe_foreign
 
@@ -32,7 +33,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
         WeightsError: the folder cannot be made or written, or the disk is full.
     """
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    text = {key: json.dumps(value) for key, value in metadata.items()}
+    text = {key: dump_json(value) for key, value in metadata.items()}
     try:
         with atomic_path(path, durable=True) as partial:
             save_file(content, partial, metadata=text)

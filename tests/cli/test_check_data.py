@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,15 @@ def test_json_and_page_are_written(root: Path, tmp_path: Path) -> None:
     assert main(["check-data", str(root), "--workers", "1", "--json", str(json_file), "--html", str(page)]) == 0
     assert json.loads(json_file.read_text())["errors"] == 0
     assert "no faults found" in page.read_text()
-    assert sorted(path.name for path in page.parent.iterdir()) == ["r.html", "r.json"]
+    assert sorted(path.name for path in page.parent.glob("[!.]*")) == ["r.html", "r.json"]
+
+
+def test_names_that_are_no_utf_8_are_written_readably(root: Path, tmp_path: Path) -> None:
+    (root / "images" / os.fsdecode(b"caf\xe9.heic")).write_bytes(b"x")
+    json_file, page = tmp_path / "r.json", tmp_path / "r.html"
+    assert main(["check-data", str(root), "--workers", "1", "--json", str(json_file), "--html", str(page)]) == 1
+    assert json.loads(json_file.read_text())["findings"][0]["file"].endswith("caf\\udce9.heic")
+    assert "caf\\udce9.heic" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +137,19 @@ def test_every_tool_is_a_door_to_its_command(tool: str) -> None:
     done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
     command = {"import_weights": "import"}.get(tool, tool.replace("_", "-"))
     assert f"segmnv2 {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "folder"), [("cp1252", "猫"), ("latin-1", "猫"), ("utf-8", os.fsdecode(b"caf\xe9"))]
+)
+def test_names_that_the_output_cannot_encode_are_escaped(
+    encoding: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True))
+    assert main(["configs", "shapes", "--out", str(tmp_path / folder)]) == 0
+    assert main(["infer", str(tmp_path / folder / "none.jpg"), "--weights", "w", "--out", str(tmp_path / folder)]) == 2
+    for stream in (sys.stdout, sys.stderr):
+        written = stream.buffer.getvalue()
+        assert folder.encode("ascii", "backslashreplace") in written
+        assert b"Traceback" not in written
