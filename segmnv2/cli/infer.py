@@ -49,7 +49,7 @@ def infer(
         Path,
         typer.Option(
             help="Folder for masks/NAME.png, overlays/NAME.jpg, confidence/NAME.png, or of a detector boxes/NAME.json "
-            "and overlays/NAME.jpg; results of an earlier run are replaced. Images of one run with the same NAME become "
+            "and overlays/NAME.jpg; its own earlier results are replaced. Images of one run with the same NAME become "
             "NAME_ENDING, then FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi), a video of overlays, "
             "or a folder, masks/NAME_000001.png and so on.",
             show_default=False,

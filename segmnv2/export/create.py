@@ -162,7 +162,7 @@ def write_description(path: Path, metadata: ExportMetadata, verification: Verifi
     }
     for suffix, text in texts.items():
         with atomic_path(path.with_name(path.name + suffix)) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _check_path(path: Path, form: Format) -> Path:

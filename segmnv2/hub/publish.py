@@ -82,7 +82,7 @@ def save_pretrained(
         )
         for file, text in ((CONFIG, dump_json(config, indent=1) + "\n"), (CARD, card)):
             with atomic_path(folder / file) as partial:
-                partial.write_text(text, encoding="utf-8")
+                partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise WeightsError(f"{folder}: cannot be written ({error}); choose a folder with room and access") from error
     return folder
