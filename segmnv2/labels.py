@@ -123,6 +123,11 @@ class LabelSet:
         names = tuple(f"class_{i}" for i in range(num_classes))
         return cls(names, voc_palette(num_classes), label_defaults=_DEFAULTS)
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether the names are those of :meth:`numbered`, so that nothing is known of the classes' order."""
+        return self.names == LabelSet.numbered(self.num_classes).names
+
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "labels") -> LabelSet:
         """Build labels from ``{"names": [...], "palette": [[r, g, b], ...], "ignore_index": 255}``.

@@ -181,23 +181,16 @@ def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: Label
     from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes
     from segmnv2.data.voc import VocSegmentation
-    from segmnv2.errors import ConfigError
+    from segmnv2.labels import VOC_LABELS
 
     if kind is DatasetKind.SHAPES:
         return Shapes(**SHAPES)
     assert root is not None
     if kind is DatasetKind.VOC:
         assert split is not None
-        return VocSegmentation(root, split, labels=labels)
-    data: FolderSegmentation | CocoAsVoc
+        same = sorted(labels.names) == sorted(VOC_LABELS.names)  # in another order they are refused
+        return VocSegmentation(root, split, labels=VOC_LABELS if same else labels)
     if kind is DatasetKind.COCO_VOC:
         assert split is not None
-        data = CocoAsVoc(root, split, min_pixels=0)  # as the first stage of training validates
-    else:
-        data = FolderSegmentation(root, split)
-    if data.labels.names != labels.names:  # the same number in another order would be measured wrongly, unnoticed
-        raise ConfigError(
-            f"{root}: its classes and the model's differ: {data.labels.differences(labels)}; evaluate on the classes "
-            "that were trained, in their order"
-        )
-    return data
+        return CocoAsVoc(root, split, min_pixels=0)  # as the first stage of training validates
+    return FolderSegmentation(root, split)

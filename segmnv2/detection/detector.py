@@ -202,12 +202,12 @@ def create_detector(
         **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
         **options,
     )
-    if backbone in FOREIGN:
-        freeze_unused(network.backbone, lambda x: network.backbone(x).values())
     given = without_pretrained(backbone_options or {})  # what is saved holds the weights
     found = Detector(
         network, DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
     )
+    if backbone in FOREIGN:
+        freeze_unused(found.network.backbone, lambda x: found.network.backbone(x).values())
     if normalization is not None:
         found.set_normalization(normalization)
     return found

@@ -10,7 +10,7 @@ from segmnv2.detection.detector import Detector, DetectorArchitecture, create_de
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.hub.by_name import takes_names
 from segmnv2.models.file import FORMAT, read_model_file, read_normalization
-from segmnv2.models.same_network import check_same_backbone
+from segmnv2.models.same_network import check_same_backbone, check_same_classes
 from segmnv2.weights.loading import load_strict
 from segmnv2.weights.safetensors_file import write_safetensors
 
@@ -89,12 +89,11 @@ def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: boo
         raise WeightsError(f"{path}: holds a {theirs.get('detector')}, not a {own.detector}; give a file of that kind")
     check_same_backbone(own.name, own.backbone, metadata, str(path))
     if keep_logits:
-        classes = {str(number): name for number, name in own.class_names.items()}
-        if theirs.get("class_names") != classes:
-            raise WeightsError(
-                f"{path}: its {len(theirs.get('class_names') or {})} classes are not the {len(classes)} here; for "
-                "other classes give keep_logits=False (model.keep_logits: false)"
-            )
+        here, there = (
+            [f"{number} {name}" for number, name in sorted((int(number), name) for number, name in each.items())]
+            for each in (own.class_names, theirs["class_names"])
+        )
+        check_same_classes(here, there, str(path))
     else:
         fresh = {k: v for k, v in model.network.state_dict().items() if k.startswith(model.family.predictor)}
         tensors = {**tensors, **fresh}

@@ -22,6 +22,7 @@ from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
 from segmnv2.models.cost import count_parameters
+from segmnv2.models.same_network import describe_difference
 from segmnv2.models.segmenter import Segmenter
 
 ABSENT_RULE = (
@@ -121,7 +122,8 @@ def evaluate(
         The confusion matrix and how it came about.
 
     Raises:
-        ConfigError: data set and network have different numbers of classes, or a size, scale or limit is not possible.
+        ConfigError: data set and network have other classes, or the same in another order (numbered labels fit all of
+            their number), or a size, scale or limit is not possible.
         DatasetError: a mask cannot be used. The image's and mask's file are named.
 
     Source: tensorflow/models research/deeplab/eval.py.
@@ -131,11 +133,10 @@ def evaluate(
             f"the model has one class, '{model.labels.names[0]}', so that each of its labels is right by definition; "
             "train a model of two classes or more, the background being one"
         )
-    if dataset.labels.num_classes != model.num_classes:
-        raise ConfigError(
-            f"the network has {model.num_classes} classes ({_few(model.labels)}), the data set "
-            f"{dataset.labels.num_classes} ({_few(dataset.labels)}); evaluate it on the classes it was trained on"
-        )
+    names, theirs = model.labels.names, dataset.labels.names
+    if len(names) != len(theirs) or (names != theirs and not (model.labels.unnamed or dataset.labels.unnamed)):
+        differing = describe_difference(names, theirs, "the data set", "the network")
+        raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -181,7 +182,3 @@ def describe_network(model: Segmenter) -> dict[str, Any]:
     """Return which network it is, as JSON values; the report finds its row by it."""
     architecture = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}
     return {**architecture, "output_stride": model.output_stride, "parameters": count_parameters(model)}
-
-
-def _few(labels: LabelSet) -> str:
-    return ", ".join(labels.names[:3]) + (", ..." if labels.num_classes > 3 else "")

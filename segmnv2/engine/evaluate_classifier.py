@@ -19,6 +19,7 @@ from segmnv2.metrics.accuracy import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.file import read_model_file
+from segmnv2.models.same_network import describe_difference
 
 CROP_SIZE = 224
 CENTRAL = 0.875
@@ -141,10 +142,9 @@ def trained_crop(path: str | Path) -> tuple[int, float]:
 
 def _check(model: Classifier, dataset: ImageFolder, crop_size: int, central: float, limit: int | None) -> None:
     if dataset.class_names != model.class_names:
-        ours, theirs = model.class_names, dataset.class_names
+        differing = describe_difference(model.class_names, dataset.class_names, "the data set", "the network")
         raise ConfigError(
-            f"{dataset.folder}: has {len(theirs)} classes ({', '.join(theirs[:3])}, ...), the network {len(ours)} "
-            f"({', '.join(ours[:3])}, ...); evaluate it on the classes it was trained on, in folders of their names"
+            f"{dataset.folder}: {differing}; evaluate on the classes that were trained, in folders of their names"
         )
     if limit is not None and limit < 1:
         raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")

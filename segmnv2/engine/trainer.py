@@ -35,9 +35,9 @@ class SynchronizedNorms(LayerSync):
         Raises:
             ConfigError: a layer with running statistics is of another kind.
         """
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers.norm_act import convert_sync_batchnorm
 
-        converted: nn.Module = convert_sync_batchnorm(model)
+        converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         left = [norm for norm in statistical_norms(converted) if not isinstance(norm, nn.SyncBatchNorm)]
         if left:
             kinds = ", ".join(sorted({type(norm).__name__ for norm in left}))

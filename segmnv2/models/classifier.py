@@ -14,7 +14,7 @@ from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.architecture import ClassifierArchitecture
-from segmnv2.models.file import load_weights
+from segmnv2.models.file import load_weights, read_description
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.zoo import usual_normalization, without_pretrained
@@ -109,7 +109,8 @@ def create_classifier(
     Args:
         name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
         num_classes: number of classes; that of ``class_names`` by default, else ImageNet's 1000.
-        class_names: one a class, numbers by default.
+        class_names: one a class; by default those of ``weights``, else numbers. Weights of classes with other names, or
+            in another order, are refused unless their last layer is left out.
         normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
         weights: a classifier's safetensors file, as ``segmnv2 train`` writes it.
         keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
@@ -127,6 +128,10 @@ def create_classifier(
         raise ConfigError(
             "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
         )
+    if class_names is None and weights is not None and keep_logits:
+        description = read_description(weights)
+        found = description["architecture"]["class_names"] if description["kind"] == Classifier.kind else ()
+        class_names = found if found and num_classes in (None, len(found)) else None
     if class_names is None:
         class_names = [str(number) for number in range(IMAGENET_CLASSES if num_classes is None else num_classes)]
     if num_classes is not None and num_classes != len(class_names):

@@ -15,7 +15,7 @@ from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.pixels import PixelNetwork
-from segmnv2.models.same_network import check_same_backbone, check_same_network
+from segmnv2.models.same_network import check_same_backbone, check_same_classes, check_same_network
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.loading import LoadReport, load_strict
 from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
@@ -99,15 +99,24 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     return tensors, metadata
 
 
-def read_kind(path: str | Path) -> str:
-    """Return what a file holds: one of :data:`KINDS`.
+def read_description(path: str | Path) -> dict[str, Any]:
+    """Read the metadata of a file alone.
 
     Raises:
         WeightsError: as for :func:`read_model_file`.
     """
     metadata = read_metadata(path)
     _check_metadata(metadata, path)
-    return str(metadata["kind"])
+    return metadata
+
+
+def read_kind(path: str | Path) -> str:
+    """Return what a file holds: one of :data:`KINDS`.
+
+    Raises:
+        WeightsError: as for :func:`read_model_file`.
+    """
+    return str(read_description(path)["kind"])
 
 
 def _check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
@@ -176,7 +185,9 @@ def load_weights(
     Args:
         model: the network.
         path: a file of a network of the same kind, or with ``backbone_only`` of any kind.
-        keep_logits: whether the last layer is loaded; ``False`` to train on other classes.
+        keep_logits: whether the last layer is loaded, whose classes must have the network's names and order. A
+            segmenter with numbered labels takes those of the file, and a file with numbered labels fits all names.
+            ``False`` to train on other classes.
         backbone_only: load only the backbone, of any kind of file; the 1280-channel layer of an ImageNet
             backbone is left out where the network has none.
 
@@ -185,7 +196,8 @@ def load_weights(
 
     Raises:
         WeightsError: the file is missing or damaged; its backbone was built otherwise, also where no shape would tell,
-            as with another epsilon; or a tensor is missing, unexpected or of another shape.
+            as with another epsilon; its classes have other names or another order; or a tensor is missing, unexpected
+            or of another shape.
     """
     tensors, metadata = read_model_file(path)
     if not backbone_only and metadata["kind"] != model.kind:
@@ -195,15 +207,30 @@ def load_weights(
     if backbone_only:
         report = _load_backbone(model.backbone, tensors, metadata, str(path))
     else:
-        if not keep_logits:
+        if keep_logits:
+            _check_classes(model, metadata, str(path))
+        else:
             logits = {k: v for k, v in model.state_dict().items() if k.startswith(f"{model.logits_name}.")}
             tensors = {**tensors, **logits}
         remedy = (
             "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
         )
         report = load_strict(model, tensors, str(path), remedy)
+        if keep_logits and isinstance(model, Segmenter) and model.labels.unnamed:
+            model.labels = LabelSet.from_dict(metadata["labels"])
     model.set_normalization(read_normalization(metadata))
     return report
+
+
+def _check_classes(model: PixelNetwork, metadata: Mapping[str, Any], source: str) -> None:
+    """Refuse other names; another number of classes is left to the shapes, and numbered labels fit all names."""
+    if isinstance(model, Segmenter):
+        labels = LabelSet.from_dict(metadata["labels"])
+        names, unnamed = labels.names, labels.unnamed or model.labels.unnamed
+    else:
+        names, unnamed = metadata["architecture"]["class_names"], False
+    if len(names) == len(model.class_names) and not unnamed:
+        check_same_classes(model.class_names, names, source)
 
 
 def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, Any], path: str | Path) -> Normalization:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -24,12 +25,14 @@ class PixelNetwork(NormedNetwork):
         logits_name: of the last layer, the one that belongs to the classes.
         backbone: normalised images -> feature maps.
         architecture: what the network was built from, if it was built by name.
+        class_names: one for each logit.
     """
 
     kind: ClassVar[str]
     logits_name: ClassVar[str]
     backbone: Backbone
     architecture: NetworkArchitecture | None
+    class_names: Sequence[str]
     pixel_mean: Tensor
     pixel_std: Tensor
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from segmnv2.backbones.registry import BACKBONES, complete_options
@@ -36,6 +37,40 @@ def check_same_network(
     if model.architecture is not None:
         free = FREE_OF_BACKBONE if backbone_only else FREE
         _check(_backbone(model.architecture.name), model.architecture.backbone, metadata, source, free)
+
+
+def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -> None:
+    """Refuse weights of a last layer whose classes have other names than the network's, or another order.
+
+    Args:
+        own: names of the network's classes, in the order of their ids.
+        theirs: those of the file.
+        source: file that messages name.
+
+    Raises:
+        WeightsError: they differ; the first difference is named.
+    """
+    if tuple(own) != tuple(theirs):
+        remedy = "give keep_logits=False (model.keep_logits: false) to train the last layer anew"
+        raise WeightsError(f"{source}: {describe_difference(own, theirs, 'the file', 'the network')}; {remedy}")
+
+
+def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, here: str) -> str:
+    """Return in words how two lists of class names differ.
+
+    Args:
+        own: names of the classes here, in the order of their ids.
+        theirs: those of the other.
+        there: what the other is called.
+        here: what this one is called.
+    """
+    pairs = enumerate(zip_longest(theirs, own, fillvalue="none"))
+    number, (other, name) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])
+    kind = "the same classes in another order" if sorted(own) == sorted(theirs) else "other classes"
+    return (
+        f"{there} has {kind}: {len(theirs)} in {there}, {len(own)} in {here}; class {number} is {other!r} in {there}, "
+        f"{name!r} in {here}"
+    )
 
 
 def check_same_backbone(name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:

@@ -68,6 +68,11 @@ class Segmenter(PixelNetwork):
         head.set_output_stride(backbone.output_stride)
 
     @property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the classes, in the order of their ids."""
+        return self.labels.names
+
+    @property
     def num_classes(self) -> int:
         """Number of logits."""
         return self.labels.num_classes

@@ -13,7 +13,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
-from segmnv2.models.file import load_weights
+from segmnv2.models.file import load_weights, read_description
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 
@@ -39,7 +39,8 @@ def create_model(
         name: one of :func:`segmnv2.list_models`.
         num_classes: number of classes, background included; that of ``labels`` by default, else 21.
         output_stride: 8, 16 or 32; may be changed later.
-        labels: names and colours of the classes.
+        labels: names and colors of the classes; by default those of ``weights``, else VOC's for 21 classes. Weights of
+            classes with other names, or in another order, are refused unless their last layer is left out.
         normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
         weights: a whole network's safetensors file, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
         keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
@@ -57,6 +58,8 @@ def create_model(
         raise ConfigError(
             "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
         )
+    if labels is None and weights is not None and keep_logits:
+        labels = _labels_of(weights, num_classes)
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     architecture = Architecture(name, num_classes, output_stride, backbone_options)
@@ -70,6 +73,13 @@ def create_model(
     if normalization is not None:
         model.set_normalization(normalization)
     return model
+
+
+def _labels_of(weights: str | Path, num_classes: int | None) -> LabelSet | None:
+    """Return the labels of a segmenter's file, if they are as many as wanted."""
+    description = read_description(weights)
+    labels = LabelSet.from_dict(description["labels"]) if description["kind"] == Segmenter.kind else None
+    return labels if labels is None or num_classes in (None, labels.num_classes) else None
 
 
 def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class NormedNetwork(nn.Module):
         if not 0 < momentum <= 1:
             raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
         for norm in statistical_norms(self):
-            norm.momentum = momentum
+            norm.momentum = momentum  # type: ignore[assignment]
 
     def freeze_norms(self, *, backbone_only: bool = False) -> None:
         """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.

@@ -67,7 +67,15 @@ def test_what_is_wrong_is_named(
 def test_classes_in_another_order_are_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("own/labels.yaml").write_text("names: [crop, ground]\n")
     assert main(["evaluate", "own.safetensors", "--dataset", "folder", "--root", "own"]) == 2
-    assert "own: its classes and the model's differ: class 0 is 'crop' and 'ground'" in capsys.readouterr().err
+    assert "the data set has the same classes in another order" in capsys.readouterr().err
+
+
+def test_vocs_classes_in_another_order_are_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = VOC_LABELS.names
+    save("voc.safetensors", LabelSet((*names[:19], names[20], names[19]), VOC_LABELS.palette))
+    write_voc_layout(Shapes(1, (40, 30)), "devkit", "val")
+    assert main(["evaluate", "voc.safetensors", "--dataset", "voc", "--root", "devkit"]) == 2
+    assert "the data set has the same classes in another order: 21" in capsys.readouterr().err
 
 
 def test_coco_is_evaluated_as_vocs_classes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,4 +89,4 @@ def test_coco_is_evaluated_as_vocs_classes(home: Path, capsys: pytest.CaptureFix
     result = json.loads(Path("r.json").read_text())
     assert (result["protocol"]["dataset"], result["protocol"]["split"]) == ("coco-voc", "val2017")
     assert main(["evaluate", "own.safetensors", *words]) == 2
-    assert "the model's differ: 21 and 2 classes" in capsys.readouterr().err
+    assert "the data set has other classes: 21 in the data set, 2 in the network" in capsys.readouterr().err

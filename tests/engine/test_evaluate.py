@@ -91,6 +91,16 @@ def test_absent_classes_have_no_iou_and_only_predicted_ones_have_zero() -> None:
     assert empty.to_dict()["miou"] is None
 
 
+def test_the_same_classes_in_another_order_are_refused_and_numbers_fit(model: Segmenter) -> None:
+    names = SHAPES_LABELS.names
+    swapped = LabelSet((*names[:3], names[4], names[3]), SHAPES_LABELS.palette)
+    other = create_model("deeplabv3_mobilenet_v2", labels=swapped, width=0.35)
+    with pytest.raises(ConfigError, match=f"same classes in another order.*class 3 is '{names[3]}'"):
+        evaluate(other, DATA, size=65, limit=1)
+    unnamed = create_model("deeplabv3_mobilenet_v2", num_classes=len(names), width=0.35)
+    assert evaluate(unnamed, DATA, size=65, limit=1).images == 1
+
+
 class Broken(Shapes):
     def __getitem__(self, index: int, /) -> Sample:
         sample = super().__getitem__(index)
@@ -99,7 +109,7 @@ class Broken(Shapes):
 
 
 def test_mistakes_are_named(model: Segmenter) -> None:
-    with pytest.raises(ConfigError, match=r"network has 21 classes .* data set 5"):
+    with pytest.raises(ConfigError, match="5 in the data set, 21 in the network"):
         evaluate(create_model("deeplabv3_mobilenet_v2", width=0.35), DATA)
     with pytest.raises(ConfigError, match="limit 0"):
         evaluate(model, DATA, limit=0)

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from segmnv2.assembly.segmentation import build_model as build_segmenter
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.config import ModelSection
 from segmnv2.documents import parse_yaml
 from segmnv2.errors import WeightsError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.labels import LabelSet, voc_palette
+from segmnv2.models.classifier import create_classifier
+from segmnv2.models.classifier_file import save_classifier
 from segmnv2.models.file import load_weights, save_backbone, save_model
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.segmenter import Segmenter
@@ -79,3 +83,50 @@ def test_a_network_joined_from_parts_is_taken_at_its_word(tmp_path: Path) -> Non
     path = write(tmp_path / "b.safetensors", **TORCHVISION)
     model = Segmenter(create_backbone("mobilenet_v2", width=0.35), DeepLabV3Head(112, 2, aspp=False))
     assert load_weights(model, path, backbone_only=True).fits
+
+
+def labels(*names: str) -> LabelSet:
+    return LabelSet(names, voc_palette(len(names)))
+
+
+ORDERS = [
+    (("a", "c", "b"), "the same classes in another order: 3 in the file, 3 in the network; class 1 is 'b' in the file"),
+    (("a", "b", "d"), "other classes: 3 in the file, 3 in the network; class 2 is 'c' in the file, 'd' in the network"),
+]
+
+
+@pytest.mark.parametrize(("names", "message"), ORDERS)
+def test_a_segmenters_classes_go_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    network = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
+    path = save_model(tmp_path / "m.safetensors", create_model(**network, labels=labels("a", "b", "c")))
+    other = create_model(**network, labels=labels(*names))
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(WeightsError, match=message):
+        load_weights(other, path)
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    load_weights(other, path, keep_logits=False)
+    section = ModelSection(width=0.35, weights=path)
+    with pytest.raises(WeightsError, match=message):
+        build_segmenter(section, labels(*names))
+    assert build_segmenter(section, labels("a", "b", "c")).labels.names == ("a", "b", "c")
+
+
+def test_labels_that_are_numbers_fit_all_names(tmp_path: Path) -> None:
+    network = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
+    named = save_model(tmp_path / "named.safetensors", create_model(**network, labels=labels("a", "b", "c")))
+    numbered = save_model(tmp_path / "numbered.safetensors", create_model(**network, num_classes=3))
+    assert create_model(**network, weights=named).labels.names == ("a", "b", "c")
+    model = create_model(**network, num_classes=3)
+    load_weights(model, named)
+    assert model.labels.names == ("a", "b", "c")
+    assert create_model(**network, labels=labels("x", "y", "z"), weights=numbered).labels.names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize(("names", "message"), ORDERS)
+def test_a_classifiers_classes_go_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    network = {"name": "mobilenet_v2", "width": 0.35}
+    path = save_classifier(tmp_path / "c.safetensors", create_classifier(**network, class_names=("a", "b", "c")))
+    with pytest.raises(WeightsError, match=message):
+        create_classifier(**network, class_names=names, weights=path)
+    create_classifier(**network, class_names=names, weights=path, keep_logits=False)
+    assert create_classifier(**network, weights=path).class_names == ("a", "b", "c")
