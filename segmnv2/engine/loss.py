@@ -91,7 +91,7 @@ class SegmentationLoss(nn.Module):
     def _hard_cross_entropy(
         self, logits: Float[Tensor, "b k h w"], targets: Int64[Tensor, "b h w"]
     ) -> Float[Tensor, ""]:
-        each = cross_entropy(logits, targets, self.ignore_index, self.class_weights, "none").flatten()
+        each = cross_entropy(logits, targets, self.ignore_index, self.class_weights, "none")
         # Pixels that do not count have 0, so they are never among the hardest unless nothing else is left.
         counted = int((targets != self.ignore_index).sum())
         return each.topk(max(1, math.ceil(self.section.hard_pixels * counted))).values.mean()
