@@ -53,7 +53,7 @@ class OptimizerSection(Section):
     Attributes:
         lr: learning rate of the first step; the last layer's bias has twice that.
         momentum: of the gradient.
-        weight_decay: on the kernels of convolutions that are not depthwise.
+        weight_decay: on the weights of convolutions that are not depthwise and of linear layers.
         power: of the schedule; 0 keeps the rate.
         warmup_steps: first steps, over which a factor of the rate rises in a straight line to 1.
         accumulate: parts that a batch is computed in, one after another, to save memory.

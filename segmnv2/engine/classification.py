@@ -62,7 +62,7 @@ def build_rmsprop(model: Classifier, section: RmspropSection) -> torch.optim.Opt
     """
     from timm.optim.rmsprop_tf import RMSpropTF  # a third of a second, which segmentation need not wait for
 
-    kernels, others = divide_parameters(model, extra=[model.logits.weight])
+    kernels, others = divide_parameters(model)
     groups = [
         {"params": kernels, "weight_decay": section.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from pycocotools.coco import COCO
-from torch import Tensor, nn
+from torch import Tensor
 
 from segmnv2.config import DetectionExperiment, DetectionOptimizerSection
 from segmnv2.detection.detector import Detections, Detector
@@ -99,8 +99,7 @@ class DetectionTask(Task):
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, advanced once a step."""
         section, per_epoch = self.experiment.optimizer, self.images / self.experiment.data.batch_size
-        linear = [module.weight for module in self.model.modules() if isinstance(module, nn.Linear)]
-        kernels, others = divide_parameters(self.model, extra=linear)
+        kernels, others = divide_parameters(self.model)
         groups = [
             {"params": kernels, "weight_decay": section.weight_decay},
             {"params": others, "weight_decay": 0.0},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +17,7 @@ LAST_BIAS_FACTOR = 2.0
 def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Divide the weights into groups for an optimizer; each weight is in exactly one.
 
-    Decayed are the kernels of convolutions that are not depthwise; neither batch norms nor biases are. The bias of
-    the last layer learns twice as fast.
+    The bias of the last layer learns twice as fast; what decays is that of :func:`divide_parameters`.
 
     Args:
         model: the network.
@@ -39,19 +37,22 @@ def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[d
     ]
 
 
-def divide_parameters(model: nn.Module, extra: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the kernels of convolutions that are not depthwise, and all other weights.
+def divide_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters that decay, and all others.
+
+    Decayed are the weights of convolutions and linear layers of every library: parameters called weight with two axes
+    or more. Neither depthwise kernels are, nor norms, biases and scales, nor embeddings of positions.
 
     Args:
         model: the network.
-        extra: weights that are put to the kernels.
     """
-    kernels: list[Tensor] = [
-        module.weight for module in model.modules() if isinstance(module, nn.Conv2d) and not _is_depthwise(module)
-    ]
-    kernels += extra
-    taken = {id(parameter) for parameter in kernels}
-    return kernels, [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    kernels: dict[int, Tensor] = {
+        id(parameter): parameter
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name.endswith("weight") and parameter.dim() > 1 and not _is_depthwise(module)
+    }
+    return list(kernels.values()), [each for each in model.parameters() if id(each) not in kernels]
 
 
 def build_optimizer(model: Segmenter, section: OptimizerSection) -> torch.optim.SGD:
@@ -89,5 +90,5 @@ def poly_factor(step: int, *, steps: int, power: float) -> float:
     return float(max(0.0, 1 - step / steps) ** power)
 
 
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    return conv.groups == conv.in_channels > 1
+def _is_depthwise(module: nn.Module) -> bool:
+    return getattr(module, "groups", 1) == getattr(module, "in_channels", None) != 1

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from segmnv2.config import OptimizerSection
-from segmnv2.engine.optimizer import build_optimizer, build_schedule, parameter_groups, poly_factor
+from segmnv2.engine.optimizer import build_optimizer, build_schedule, divide_parameters, parameter_groups, poly_factor
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 
@@ -29,6 +30,31 @@ def test_only_kernels_that_are_not_depthwise_decay(model: Segmenter) -> None:
             assert id(module.bias) not in decayed
         if isinstance(module, nn.BatchNorm2d):
             assert not decayed & {id(module.weight), id(module.bias)}
+
+
+@pytest.mark.parametrize(
+    ("name", "not_decayed"),
+    [
+        ("test_vit", "pos_embed"),
+        ("convnext_atto", "gamma"),
+        ("test_nfnet", "gain"),
+    ],
+)
+def test_weights_decay_by_kind_in_every_library(name: str, not_decayed: str) -> None:
+    network = timm.create_model(name)
+    decayed = {id(parameter) for parameter in divide_parameters(network)[0]}
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    assert linear
+    assert all(id(module.weight) in decayed and id(module.bias) not in decayed for module in linear)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups == module.in_channels > 1
+            assert (id(module.weight) in decayed) is not depthwise
+        elif "Norm" in type(module).__name__ and not list(module.children()):
+            assert not decayed & {id(parameter) for parameter in module.parameters()}
+    others = [p for key, p in network.named_parameters() if key.rpartition(".")[2] in (not_decayed, "cls_token")]
+    assert others
+    assert not decayed & {id(parameter) for parameter in others}
 
 
 def test_the_last_bias_alone_learns_twice_as_fast(model: Segmenter) -> None:
