@@ -91,9 +91,10 @@ class FreezableSection(NetworkSection):
     def _frozen_norms(self) -> FreezableSection:
         if self.norms == "frozen" and self.norm_momentum is not None:
             raise ValueError("norms 'frozen' leaves the running statistics alone; set norm_momentum to null")
-        if self.norms == "frozen" and self.weights is None and self.backbone_weights is None:
+        named = self.weights or self.backbone_weights or self.backbone.get("pretrained")
+        if self.norms == "frozen" and not named:
             raise ValueError(
                 "norms 'frozen' normalises by statistics that weights come with, and there are none; "
-                "name a file as weights or backbone_weights, or set norms to 'batch'"
+                "name a file as weights or backbone_weights, give pretrained in backbone, or set norms to 'batch'"
             )
         return self

@@ -165,8 +165,11 @@ def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, plac
         place: what is computed on.
     """
     section, data, steps = experiment.model, experiment.data, job.task.timing.steps
-    start = section.weights or section.backbone_weights
-    origin = f"from {'the backbone of ' if section.weights is None else ''}{start}" if start else "from scratch"
+    origin = "from scratch"
+    if start := section.weights or section.backbone_weights:
+        origin = f"from {'the backbone of ' if section.weights is None else ''}{start}"
+    elif section.backbone_options.get("pretrained"):
+        origin = f"from {section.backbone_name}'s weights of the backbone"
     several = f", {processes.count} processes on {processes.machines} machine(s)" if processes.count > 1 else ""
     return [
         f"model     {job.network}, {origin}",

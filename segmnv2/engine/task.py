@@ -91,6 +91,10 @@ class Task(pl.LightningModule):
         self.validation: Validation | None = None
         if experiment.channels_last:
             model.to(memory_format=torch.channels_last)
+        else:
+            backbone = model.backbone
+            assert isinstance(backbone, nn.Module)
+            backbone.register_forward_pre_hook(_contiguous)  # batches come channels last, and convolutions follow them
 
     @property
     @abstractmethod
@@ -169,3 +173,7 @@ class Task(pl.LightningModule):
         self.validation = validation
         for logger in self.loggers:
             logger.log_metrics(dict(metrics), step=self.global_step)
+
+
+def _contiguous(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(each.contiguous() for each in inputs)
