@@ -22,8 +22,9 @@ class Backend(ABC):
     """A network made ready to run in one engine and precision, which several threads may call at once.
 
     It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
-    ``output_stride``, ``device``, ``training``. It can be copied and pickled, and so sent to a process that was
-    spawned. In a forked process it is refused: the threads of the engine do not exist there, and it would wait forever.
+    ``output_stride``, ``mean_pixel``, ``device``, ``training``. It can be copied and pickled, and so sent to a process
+    that was spawned. In a forked process it is refused: the threads of the engine do not exist there, and it would wait
+    forever.
 
     Attributes:
         name: of the engine, as ``--backend`` takes it.
@@ -32,6 +33,7 @@ class Backend(ABC):
         streams: calls from different threads that it computes at once, sharing the threads; more wait for each other.
         output_stride: pixels between two logits.
         labels: names and colours of the classes.
+        mean_pixel: RGB, 0..255, of what images are padded with.
         device: where pixels are expected and logits appear.
     """
 
@@ -57,7 +59,8 @@ class Backend(ABC):
         self.output_stride = model.output_stride
         self.labels = model.labels
         self.device = device
-        self._mean = model.pixel_mean.to(device)  # what padding is made of, since it becomes 0
+        self.mean_pixel = model.mean_pixel
+        self._mean = model.pixel_mean.to(device)
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -73,11 +73,16 @@ def build_ours(setting: Setting, images: Images, backend: str, precision: str, c
     scales = choose_scales(setting.multi_scale)
     pixels = None
     if calibration:
-        pixels = calibration_pixels(calibration, setting.output_stride, size=setting.size, scales=scales)
+        pixels = calibration_pixels(
+            calibration, setting.output_stride, size=setting.size, scales=scales, mean_pixel=model.mean_pixel
+        )
     engine = create_backend(model, backend, precision, setting.threads, setting.device, pixels)
 
     def step(number: int) -> object:
-        canvases = [make_canvas(each, setting.size, setting.output_stride) for each in setting.pick(images, number)]
+        canvases = [
+            make_canvas(each, setting.size, setting.output_stride, model.mean_pixel)
+            for each in setting.pick(images, number)
+        ]
         return [each.labels() for each in predict_batch(engine, canvases, scales=scales, flip=setting.multi_scale)]
 
     return setting.repeat(step)
@@ -110,7 +115,8 @@ def build_eager_loop(setting: Setting, images: Images) -> Step:
     def step(number: int) -> object:
         found = []
         for image in setting.pick(images, number):
-            pixels = make_canvas(image, setting.size, setting.output_stride).pixels.contiguous().to(setting.device)
+            canvas = make_canvas(image, setting.size, setting.output_stride, model.mean_pixel)
+            pixels = canvas.pixels.contiguous().to(setting.device)
             with torch.inference_mode():
                 found.append(_add_up(model, pixels)[0].cpu().numpy())
         return found

@@ -157,7 +157,9 @@ def evaluate(
     data = _open(dataset, root, split, model.labels)
     pixels = None
     if calibration is not None:
-        pixels = calibration_pixels(calibration, model.output_stride, size=canvas, scales=several)
+        pixels = calibration_pixels(
+            calibration, model.output_stride, size=canvas, scales=several, mean_pixel=model.mean_pixel
+        )
     engine = create_backend(model, backend or "torch", precision or "float32", threads, place, pixels)
     print(f"running {engine}", file=sys.stderr)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:

@@ -19,7 +19,7 @@ from segmnv2.labels import IGNORE_INDEX
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 PAD_VALUE = 128
-"""The mean pixel 127.5 rounded to uint8: 0.004 after normalisation to -1..1, where TensorFlow pads with exactly 0."""
+"""The mean pixel 127.5 rounded to uint8: 0.004 after normalization to -1..1, where TensorFlow pads with exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class TrainTransform:
     """The paper's augmentation: a random scale, padding to the crop, a random crop, a random mirror image.
 
     The scale is one of ``scales``; sides become ``int(side * scale)``; the image is resized bilinearly, the mask to the
-    nearest pixel, both with aligned corners. Padding goes right and below only, with the mean pixel (``PAD_VALUE``) and
-    the ignore index. No change of colours unless asked for; no normalisation: the model does that itself.
+    nearest pixel, both with aligned corners. Padding goes right and below only, with the mean pixel (``PAD_VALUE``, or
+    that of :meth:`pad_with`) and the ignore index. No change of colors unless requested; no normalization: the model
+    does that itself.
 
     Args:
         crop_size: side of the square result, in pixels.
@@ -75,15 +76,21 @@ class TrainTransform:
                 "crop_size must be at least 1, scales positive and at least one, flip in 0..1"
             )
         self.crop_size = crop_size
+        fill = {"fill": PAD_VALUE, "fill_mask": ignore_index}
+        self._padding = A.PadIfNeeded(crop_size, crop_size, position="top_left", **fill)
         self._pipeline = A.Compose(
             [
                 *([_jitter(colours)] if colours else []),
                 RandomScale(scales),
-                A.PadIfNeeded(crop_size, crop_size, position="top_left", fill=PAD_VALUE, fill_mask=ignore_index),
+                self._padding,
                 A.RandomCrop(crop_size, crop_size),
                 A.HorizontalFlip(p=flip),
             ]
         )
+
+    def pad_with(self, mean_pixel: Sequence[float]) -> None:
+        """Pad with a network's mean pixel, RGB 0..255, rounded to whole numbers, in place of ``PAD_VALUE``."""
+        self._padding.fill = [int(value + 0.5) for value in mean_pixel]
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """Augment a sample; the result is a pure function of the sample and the seed.

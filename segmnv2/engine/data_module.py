@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 
 from segmnv2.config import AnyExperiment
 from segmnv2.data.loader import BatchLoader, Indexed, T, stack_samples, training_loader, validation_loader
+from segmnv2.data.transforms import TrainTransform
 from segmnv2.engine.processes import Processes
 from segmnv2.inference.media import spread_evenly
 
@@ -50,6 +51,9 @@ class RunData(pl.LightningDataModule, Generic[T]):
         """Return the endless loader, at the position that belongs to the trainer's step."""
         assert self.trainer is not None
         data = self.experiment.data
+        if isinstance(self.transform, TrainTransform):  # a resumed run's network has its normalization by now
+            model: Any = self.trainer.lightning_module.model
+            self.transform.pad_with(model.mean_pixel)
         processes = Processes(self.trainer.world_size, self.trainer.global_rank)
         return training_loader(
             self.train,

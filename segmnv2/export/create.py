@@ -186,7 +186,7 @@ def _read_calibration(precision: Precision, folder: str | Path | None, metadata:
     if precision != "int8" or folder is None:
         return None
     if metadata.size is None:
-        return calibration_pixels(folder, metadata.output_stride)
+        return calibration_pixels(folder, metadata.output_stride, mean_pixel=metadata.padding)
     size = metadata.size
     pictures = [fit_image(read_image(path), size, metadata.padding)[0] for path, _ in list_pictures(folder, limit=MOST)]
-    return calibration_pixels(pictures, metadata.output_stride, size="native")
+    return calibration_pixels(pictures, metadata.output_stride, size="native", mean_pixel=metadata.padding)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segmnv2.data.image_file import read_image
 from segmnv2.errors import ConfigError
-from segmnv2.inference.canvas import DEFAULT_SIZE, Size, make_canvas
+from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, make_canvas
 from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.nn.resize import resize_bilinear, scaled_side
 
@@ -26,6 +26,7 @@ def calibration_pixels(
     *,
     size: Size = DEFAULT_SIZE,
     scales: Sequence[float] = (1.0,),
+    mean_pixel: Sequence[float] = MEAN_PIXEL,
 ) -> list[Float[Tensor, "1 3 _ _"]]:
     """Return what the network will see of some images.
 
@@ -34,6 +35,7 @@ def calibration_pixels(
         output_stride: of the network.
         size: the canvas that will be used.
         scales: that will be used; one image after another is shown at one of them after another.
+        mean_pixel: RGB, 0..255, of the padding: the network's.
 
     Returns:
         RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1.
@@ -48,7 +50,7 @@ def calibration_pixels(
     found = []
     with torch.inference_mode():
         for number, picture in enumerate(pictures):
-            pixels = make_canvas(picture, size, output_stride).pixels
+            pixels = make_canvas(picture, size, output_stride, mean_pixel).pixels
             scale = scales[number % len(scales)]
             if scale != 1:
                 height, width = pixels.shape[-2:]

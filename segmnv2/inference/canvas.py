@@ -13,6 +13,7 @@ every ``output_stride``-th pixel. (513 has that form at every output stride.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,8 +31,8 @@ Size = int | Literal["native"]
 DEFAULT_SIZE = 513
 SMALLEST_SIZE = 17
 
-MEAN_PIXEL = 127.5
-"""What padding is made of: the value that normalisation to [-1, 1] sends to 0."""
+MEAN_PIXEL = (127.5, 127.5, 127.5)
+"""RGB of the padding for networks that normalize to -1..1: the pixel that becomes 0."""
 
 Array = npt.NDArray[np.uint8]
 
@@ -107,13 +108,16 @@ def grid_side(side: int, output_stride: int) -> int:
     return max(1, -(-(side - 1) // output_stride)) * output_stride + 1
 
 
-def make_canvas(image: UInt8[np.ndarray, "h w 3"], size: Size, output_stride: int) -> Canvas:
+def make_canvas(
+    image: UInt8[np.ndarray, "h w 3"], size: Size, output_stride: int, mean_pixel: Sequence[float] = MEAN_PIXEL
+) -> Canvas:
     """Lay an image out for the network by the rule at the top of this file.
 
     Args:
         image: uint8 RGB, 0..255.
         size: longest side that the network shall see, in pixels, or ``"native"``.
         output_stride: the network's, to which the canvas' sides are fitted.
+        mean_pixel: RGB, 0..255, of the padding: the network's, which its normalization turns to 0.
     """
     image_size = (image.shape[0], image.shape[1])
     if size == "native":
@@ -122,7 +126,7 @@ def make_canvas(image: UInt8[np.ndarray, "h w 3"], size: Size, output_stride: in
         image = _shrink(image, size)
         height = width = size
     sides = (grid_side(height, output_stride), grid_side(width, output_stride))
-    pixels = np.full((1, *sides, 3), MEAN_PIXEL, dtype=np.float32)
+    pixels = np.full((1, *sides, 3), mean_pixel, dtype=np.float32)
     pixels[0, : image.shape[0], : image.shape[1]] = image
     content = (image.shape[0], image.shape[1])
     return Canvas(torch.from_numpy(pixels).permute(0, 3, 1, 2), content, image_size)

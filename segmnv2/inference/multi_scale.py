@@ -38,6 +38,10 @@ class DenseModel(Protocol):
         """Return logits for RGB pixels 0..255 of any size; cell (i, j) lies on pixel (i, j) * output_stride."""
 
     @property
+    def mean_pixel(self) -> tuple[float, float, float]:
+        """RGB, 0..255, of the pixel that becomes 0: what images are padded with."""
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
 

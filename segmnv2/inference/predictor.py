@@ -118,7 +118,9 @@ class Predictor:
         scales = choose_scales(multi_scale)
         pixels = None
         if calibration is not None:
-            pixels = calibration_pixels(calibration, model.output_stride, size=size, scales=scales)
+            pixels = calibration_pixels(
+                calibration, model.output_stride, size=size, scales=scales, mean_pixel=model.mean_pixel
+            )
         runs = create_backend(model, engine, precision, count, found, pixels, streams)
         return cls(model.to(found), size=size, multi_scale=multi_scale, flip=flip, backend=runs)
 
@@ -208,7 +210,8 @@ class Predictor:
         """
         source = str(image) if isinstance(image, str | Path) else "image"
         pixels = load_pixels(image)
-        return PreparedImage(pixels, make_canvas(pixels, self.size, self.backend.output_stride), source)
+        canvas = make_canvas(pixels, self.size, self.backend.output_stride, self.backend.mean_pixel)
+        return PreparedImage(pixels, canvas, source)
 
     def predict(self, prepared: Sequence[PreparedImage], smoother: Smoother | None = None) -> list[Prediction]:
         """Label prepared pictures, those with canvases of one size at once.

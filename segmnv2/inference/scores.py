@@ -99,7 +99,7 @@ def predict_scores(
         MediaError: ``image`` is not as above.
     """
     checked = check_image(image)
-    canvas = make_canvas(checked, check_size(size), model.output_stride)
+    canvas = make_canvas(checked, check_size(size), model.output_stride, model.mean_pixel)
     with torch.inference_mode():
         return Scores(run_passes(model, canvas, check_scales(scales), flip), canvas.image_size)
 

@@ -57,6 +57,11 @@ class PixelNetwork(NormedNetwork):
         mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
+    @property
+    def mean_pixel(self) -> tuple[float, float, float]:
+        """RGB, 0..255, of the pixel that normalization turns to 0: what images are padded with."""
+        return self.normalization.mean
+
     def set_normalization(self, normalization: Normalization) -> None:
         """Change how pixels are normalised, as weights trained elsewhere want it."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))

@@ -57,7 +57,11 @@ def test_a_limit_is_spread_over_the_classes(folder: Path, tmp_path: Path) -> Non
         (["--root", "IMAGES", "--size", "native"], "c", ["native", "give pixels"]),
         (["--root", "IMAGES", "--size", "0"], "c", ["crop_size 0"]),
         (["--root", "IMAGES", "--limit", "0"], "c", ["limit 0"]),
-        (["--root", "IMAGES"], "other", ["blue, green, red", "0, 1, 2"]),
+        (
+            ["--root", "IMAGES"],
+            "other",
+            ["other classes: 3 in the data set", "class 0 is 'blue' in the data set, '0' in the network"],
+        ),
         (["--root", "IMAGES"], "voc", ["holds a model, not a classifier"]),
     ],
 )

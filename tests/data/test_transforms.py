@@ -72,6 +72,16 @@ def test_the_scaled_image_lies_top_left_and_the_rest_is_padding(scale: float) ->
     assert (result.mask[~inside] == 255).all()
 
 
+def test_padding_is_the_networks_mean_pixel_in_whole_numbers() -> None:
+    transform = TrainTransform(40, scales=(1.0,), flip=0)
+    transform.pad_with((123.675, 116.28, 103.53))
+    result = transform(noise(21, 30), seed=0)
+    assert (result.image[21:] == (124, 116, 104)).all()
+    assert (result.image[:, 30:] == (124, 116, 104)).all()
+    transform.pad_with((127.5, 127.5, 127.5))
+    assert (transform(noise(21, 30), seed=0).image[21:] == PAD_VALUE).all()
+
+
 def test_image_and_mask_move_together() -> None:
     blocks = np.kron(RNG.integers(0, 21, (5, 8), dtype=np.uint8), np.ones((12, 12), np.uint8))
     coded = Sample(np.repeat(blocks[..., None], 3, axis=2), blocks, "blocks")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,15 +13,19 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segmnv2.assembly.segmentation import build_transform
 from segmnv2.config import OptimizerSection, parse_experiment
+from segmnv2.config.schema import ModelSection
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine import wandb_log
-from segmnv2.engine.data_module import spread_samples
+from segmnv2.engine.data_module import RunData, spread_samples
 from segmnv2.engine.optimizer import build_schedule, poly_factor
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder
+from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.errors import ConfigError
 from segmnv2.models.file import save_model
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from tests.engine.tiny import TINY, ignore, tiny
 
@@ -73,6 +78,40 @@ def test_frozen_norms_keep_their_statistics_while_their_shifts_learn(tmp_path: P
 def test_frozen_norms_need_statistics_and_no_momentum(start: Path, overrides: list[str]) -> None:
     with pytest.raises(ConfigError, match="norms 'frozen'"):
         frozen(start, *overrides)
+
+
+def test_norms_that_come_with_pretrained_weights_may_be_frozen() -> None:
+    backbone = {"model": "test_resnet", "pretrained": True}
+    section = ModelSection(name="deeplabv3_timm", backbone=backbone, norms="frozen")
+    assert section.norms == "frozen"
+    with pytest.raises(ValueError, match="norms 'frozen'"):
+        ModelSection(name="deeplabv3_timm", backbone={**backbone, "pretrained": False}, norms="frozen")
+
+
+def test_training_pads_with_the_networks_mean_pixel() -> None:
+    experiment = tiny("data.crop_size=65", "data.scales=[1.0]", "data.flip=0")
+    model = create_model("deeplabv3_mobilenet_v2", num_classes=5, width=0.35, normalization=IMAGENET_NORMALIZATION)
+    shapes = Shapes(4, (40, 33), seed=0)
+    data = RunData(shapes, shapes, build_transform(experiment, shapes.labels), experiment)
+    place = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=1, global_rank=0, global_step=0, strategy=place, lightning_module=SimpleNamespace(model=model)
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert {tuple(pixel) for pixel in batch["pixels"][0, :, 40:].flatten(1).T.tolist()} == {(124, 116, 104)}
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_memory_layout_of_maps_is_that_of_the_experiment(last: bool) -> None:
+    model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
+    SegmentationTask(model, tiny(f"channels_last={str(last).lower()}"))
+    found: list[bool] = []
+    for layer in model.backbone.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda _m, _i, map_: found.append(map_.is_contiguous()))
+    pixels = torch.zeros(2, 33, 33, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # as loaders give them
+    model(pixels)
+    assert any(found) is not last
 
 
 def test_a_clipped_gradient_moves_no_further_than_the_rate_allows(tmp_path: Path, start: Path) -> None:

@@ -19,6 +19,7 @@ class GridModel(nn.Module):
     def __init__(self, output_stride: int = 16) -> None:
         super().__init__()
         self.output_stride = output_stride
+        self.mean_pixel = (127.5, 127.5, 127.5)
         self.device = torch.device("cpu")
         self.sizes: list[tuple[int, int]] = []
         weight = [[1.0, -1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 2.0]]  # black is 0, white is 1

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from segmnv2.backends.selection import create_backend
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.canvas import check_image, check_size, grid_side, make_canvas
+from segmnv2.inference.predictor import Predictor
+from segmnv2.inference.scores import predict_labels
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
+from segmnv2.models.zoo import create_model
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (37, 52), (65, 65), (1, 65), (65, 1)])
@@ -90,3 +95,22 @@ def test_read_only_and_mirrored_views_are_taken(photo):
     image.setflags(write=False)
     assert np.array_equal(make_canvas(image, 33, 16).pixels[0, :, :30, :20].permute(1, 2, 0).numpy(), image)
     assert make_canvas(image, 17, 16).content == (17, 11)
+
+
+@pytest.mark.parametrize("normalization", [IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION])
+@pytest.mark.parametrize("engine", [False, True])
+def test_padding_is_zero_to_the_network_whatever_its_normalization(normalization, engine, photo):
+    model = create_model("deeplabv3_mobilenet_v2", num_classes=2, width=0.35, normalization=normalization).eval()
+    backend = create_backend(model, "torch", "float32", 1, torch.device("cpu"), None) if engine else None
+    seen = []
+    network = model if backend is None else backend.network
+    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = photo(20, 30)
+    predict_labels(backend or model, image, size=49)
+    predictor = Predictor(model, size=49, backend=backend)
+    predictor.predict([predictor.prepare(image)])
+    assert len(seen) == 2
+    for x in seen:
+        assert x.shape == (1, 3, 49, 49)
+        assert not x[..., 20:, :].any()
+        assert not x[..., 30:].any()
