@@ -18,9 +18,8 @@ USES = {
     "model": 'import segmnv2\n\nmodel = segmnv2.from_pretrained("{name}")\n'
     "logits = model(pixels)  # (B, 3, H, W), RGB 0..255",
     "classifier": 'import segmnv2\n\nclassifier = segmnv2.from_pretrained("{name}")',
-    "backbone": 'import segmnv2\n\nmodel = segmnv2.create_model("deeplabv3_{network}", '
-    'backbone_weights=segmnv2.resolve_weights("{name}"))',
-    "detector": 'import segmnv2\n\ndetector = segmnv2.detection.load_detector(segmnv2.resolve_weights("{name}"))',
+    "backbone": 'import segmnv2\n\nmodel = segmnv2.create_model("deeplabv3_{network}", backbone_weights="{name}")',
+    "detector": 'import segmnv2\n\ndetector = segmnv2.detection.load_detector("{name}")',
 }
 """Kind of file -> a few lines of Python."""
 
