@@ -183,7 +183,8 @@ def cpu_has_bfloat16() -> bool:
     """Return whether this CPU computes in bfloat16 itself."""
     if platform.machine() in ("x86_64", "AMD64"):
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_library and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _missing(name: str, precision: Precision) -> str:

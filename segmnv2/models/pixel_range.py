@@ -18,7 +18,7 @@ LEFT = "_range_checks"
 def check_range(network: nn.Module, pixels: Tensor, highest: int) -> None:
     """Warn once if the first float pixels that a network is called with in evaluation mode are in another range.
 
-    Nothing is done in training, nor while the network is compiled, exported, traced, scripted or captured.
+    Nothing is done in training, nor while the network is compiled, exported, traced or captured.
 
     Args:
         network: that was called.
@@ -48,6 +48,6 @@ def check_range(network: nn.Module, pixels: Tensor, highest: int) -> None:
 
 
 def _is_recorded(pixels: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.jit.is_scripting():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return True
     return pixels.is_meta or (pixels.is_cuda and torch.cuda.is_current_stream_capturing())

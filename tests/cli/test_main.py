@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from segmnv2.cli import main
+from segmnv2.errors import SegmnWarning
 from segmnv2.models.file import load_model, save_model
 from segmnv2.models.zoo import create_model
 from tests.models.test_convert import as_tensorflow, small
@@ -153,3 +155,18 @@ def test_names_that_the_output_cannot_encode_are_escaped(
         written = stream.buffer.getvalue()
         assert folder.encode("ascii", "backslashreplace") in written
         assert b"Traceback" not in written
+
+
+def test_a_warning_of_this_library_is_one_line_and_others_are_pythons(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(args: object, prog_name: str) -> None:
+        for _ in range(2):
+            warnings.warn("calibration: few images", SegmnWarning, stacklevel=1)
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr("segmnv2.cli.app", command)
+    with pytest.warns(UserWarning, match="of another library") as others:
+        assert main([]) == 0
+    assert [each.category for each in others] == [UserWarning]
+    assert capsys.readouterr().err == "warning: calibration: few images\n"

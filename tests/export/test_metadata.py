@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -34,7 +35,7 @@ def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
         ({"output": "boxes"}, "damaged .*boxes"),
         ({"size": [1]}, "damaged"),
         ({"precision": "int3"}, "damaged .*int3"),
-        ({"palette": []}, "damaged .*colours"),
+        ({"palette": []}, "damaged .*colors"),
         ({"provenance": None}, "damaged"),
     ],
 )
@@ -44,6 +45,16 @@ def test_what_cannot_be_is_refused(metadata, change, message):
         del values["format_version"]
     with pytest.raises(WeightsError, match=f"file: .*{message}"):
         ExportMetadata.from_dict(values, "file")
+
+
+def test_the_card_says_whose_labels_a_file_of_any_size_gives(metadata, tmp_path):
+    fixed, dynamic = (
+        build_export_card(tmp_path / "small.onnx", dataclasses.replace(metadata, size=size), None)
+        for size in ((75, 100), None)
+    )
+    assert "`segmnv2 infer --size native`" in dynamic
+    assert "infer" not in fixed
+    assert "pad them right and bottom" in fixed
 
 
 def test_the_card_tells_ports_classes_and_origin(metadata, tmp_path):
