@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from pycocotools.coco import COCO
 from torch import Tensor
 
+from segmnv2.data.coco_file import CocoBox, check_files, check_size, iterate_coco
 from segmnv2.data.image_file import read_image
 from segmnv2.errors import DatasetError
 
@@ -21,10 +22,6 @@ Picture = Float[Tensor, "3 h w"]
 
 MOST_CLASSES = 4096
 """Category ids are the detectors' classes, so a large one costs as many logits at every box."""
-
-
-NEEDED = {"imgs": ("file_name", "height", "width"), "anns": ("bbox", "category_id"), "cats": ("name",)}
-"""What is read of each image, box and category, by pycocotools' names of them."""
 
 
 class Target(TypedDict):
@@ -48,12 +45,13 @@ class CocoBoxes:
         annotations: JSON file of instances in COCO's format, COCO's own or another data set's.
 
     Attributes:
-        coco: the annotations, as pycocotools holds them.
+        coco: the annotations, as pycocotools holds them; boxes are numbered from 1.
+        annotations: their file.
         ids: of the images, rising.
 
     Raises:
-        DatasetError: a file is missing or no annotations, there is no image or no category, or a category's id is not
-            in 1..4095 (0 is the detectors' background).
+        DatasetError: a file is missing or damaged, a field of it has another type, an id occurs twice, there is no
+            image or no category, or a category's id is not in 1..4095 (0 is the detectors' background).
 
     Source: what is left out: ``convert_coco_poly_to_mask`` and ``_coco_remove_images_without_annotations`` of
     torchvision's references/detection/coco_utils.py (images without a box are kept here).
@@ -65,8 +63,11 @@ class CocoBoxes:
             if not place.exists():
                 raise DatasetError(f"{place}: does not exist; give the folder of the images and their annotations")
         self.coco = _read(Path(annotations))
+        self.annotations = Path(annotations)
         self.ids: list[int] = sorted(self.coco.imgs)
         self._check(str(annotations))
+        files = [self.coco.imgs[number]["file_name"] for number in self.ids]
+        check_files(self.folder, files, self.annotations, "put them there, or leave them out of 'images'")
 
     @classmethod
     def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
@@ -84,7 +85,7 @@ class CocoBoxes:
     @property
     def class_names(self) -> dict[int, str]:
         """Categories: id -> name."""
-        return {number: str(each["name"]) for number, each in sorted(self.coco.cats.items())}
+        return {number: each["name"] for number, each in sorted(self.coco.cats.items())}
 
     def leave_out_empty(self) -> None:
         """Leave out the images that nothing can be learnt from: without a box that counts."""
@@ -99,6 +100,7 @@ class CocoBoxes:
 
         Raises:
             MediaError: the image cannot be read.
+            DatasetError: it has another size than the annotations say.
         """
         pixels, target = self.read(index)
         return pixels.float() / 255, target
@@ -108,9 +110,13 @@ class CocoBoxes:
 
         Raises:
             MediaError: the image cannot be read.
+            DatasetError: it has another size than the annotations say.
         """
         number = self.ids[index]
-        image = read_image(self.folder / self.coco.imgs[number]["file_name"])
+        entry = self.coco.imgs[number]
+        path = self.folder / entry["file_name"]
+        image = read_image(path)
+        check_size(path, image, entry["height"], entry["width"], self.annotations)
         return torch.from_numpy(image).permute(2, 0, 1), self._target(number, image.shape[:2])
 
     def _target(self, number: int, size: Sequence[int]) -> Target:
@@ -162,22 +168,22 @@ class PixelBoxes:
 
         Raises:
             MediaError: the image cannot be read.
+            DatasetError: it has another size than the annotations say.
         """
         return self.dataset.read(index)
 
 
 def _read(path: Path) -> COCO:
-    try:
-        with redirect_stdout(StringIO()):  # pycocotools tells its progress
-            coco = COCO(str(path))
-        for part, keys in (
-            ("imgs", ("file_name", "height", "width")),
-            ("anns", ("bbox", "category_id")),
-            ("cats", ("name",)),
-        ):
-            for each in getattr(coco, part).values():
-                for key in keys:
-                    each[key]
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise DatasetError(f"{path}: holds no annotations of instances ({error!r}); fetch or write it again") from error
+    found: dict[str, list[Any]] = {"images": [], "categories": [], "annotations": []}
+    for part, record in iterate_coco(path, CocoBox):
+        fields = vars(record)
+        if isinstance(record, CocoBox):
+            # COCO's evaluation takes a box of id 0 for none, and needs areas and crowds.
+            area = record.bbox[2] * record.bbox[3] if record.area is None else record.area
+            fields = {**fields, "id": len(found[part]) + 1, "area": area}
+        found[part].append(fields)
+    coco = COCO()
+    coco.dataset = found
+    with redirect_stdout(StringIO()):  # pycocotools prints its progress
+        coco.createIndex()
     return coco

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -19,8 +18,10 @@ from safetensors.numpy import save_file
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
+from segmnv2.data.coco_file import CocoImage
 from segmnv2.data.coco_instances import Instance
 from segmnv2.errors import DatasetError
+from segmnv2.labels import VOC_LABELS
 from segmnv2.ownership import claim
 
 FORMAT = "segmnv2-coco-index-1"
@@ -54,17 +55,24 @@ class CocoIndex:
         """
         first, last = (int(bound) for bound in self.bounds[index : index + 2])
         if isinstance(self.content, bytes):
-            text = self.content[first:last]
-            return [Instance(*fields) for fields in json.loads(text)]
+            return _instances(self.content[first:last])
         try:
             # Opened for each image, a tenth of a millisecond: nothing then needs to survive a fork or be pickled.
             with safe_open(self.content, framework="numpy") as file:
-                text = file.get_slice("content")[first:last].tobytes()
-            return [Instance(*fields) for fields in json.loads(text)]
-        except (OSError, SafetensorError, ValueError, TypeError) as error:
+                return _instances(file.get_slice("content")[first:last].tobytes())
+        except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+            reason = str(error)[:200]
             raise DatasetError(
-                f"{self.content}: cannot be read any more ({error}); delete it, or make it anew by segmnv2 prepare-coco"
+                f"{self.content}: cannot be read any more ({reason}); delete it, or make it again by segmnv2 "
+                "prepare-coco"
             ) from error
+
+
+def _instances(text: bytes) -> list[Instance]:
+    instances = [Instance(*fields) for fields in json.loads(text)]
+    if not all(isinstance(each.class_id, int) and 0 < each.class_id < VOC_LABELS.num_classes for each in instances):
+        raise ValueError("an instance is of no class of VOC")
+    return instances
 
 
 def index_path(annotations: Path) -> Path:
@@ -102,9 +110,23 @@ def open_index(annotations: Path) -> CocoIndex | None:
                 return None
             files = tuple(json.loads(file.get_tensor("files").tobytes()))
             sizes, areas, bounds = (file.get_tensor(name) for name in ("sizes", "areas", "bounds"))
-    except (OSError, SafetensorError, ValueError):
+            content = file.get_slice("content")
+            index, length = CocoIndex(files, sizes, areas, bounds, path), content.get_shape()
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError):
         return None
-    return CocoIndex(files, sizes, areas, bounds, path)
+    return index if content.get_dtype() == "U8" and _is_whole(index, length) else None
+
+
+def _is_whole(index: CocoIndex, length: list[int]) -> bool:
+    """Tell whether the parts of an index fit each other, as those do that were written together."""
+    count, parts = len(index.files), (index.sizes, index.areas, index.bounds)
+    return (
+        all(isinstance(file, str) for file in index.files)
+        and [part.shape for part in parts] == [(count, 2), (count,), (count + 1,)]
+        and [part.dtype for part in parts] == [np.int64, np.float64, np.int64]
+        and [index.bounds[0], index.bounds[-1]] == [0, *length]
+        and bool((np.diff(index.bounds) >= 2).all() and (index.sizes > 0).all())
+    )
 
 
 def _is_of(note: Mapping[str, str], annotations: Path) -> bool:
@@ -119,29 +141,20 @@ def _stamp(annotations: Path) -> dict[str, str]:
     return {"size": str(state.st_size), "mtime_ns": str(state.st_mtime_ns)}
 
 
-def pack_instances(
-    images: list[dict[str, Any]], pieces: Mapping[int, list[bytes]], areas: Mapping[int, float]
-) -> CocoIndex:
+def pack_instances(images: list[CocoImage], pieces: Mapping[int, list[bytes]], areas: Mapping[int, float]) -> CocoIndex:
     """Make an index of what was read.
 
     Args:
         images: COCO's records of images, in any order.
         pieces: JSON of [annotation id, class, outline] of each instance, by image id.
         areas: pixels stated, by image id.
-
-    Raises:
-        KeyError: a record lacks a field, or an instance is of no image.
     """
-    images = sorted(images, key=lambda image: int(image["id"]))
-    unknown = pieces.keys() - {image["id"] for image in images}
-    if unknown:
-        raise KeyError(f"image_id {min(unknown)} of no image")
-    texts = [b"[" + b",".join(pieces.get(image["id"], ())) + b"]" for image in images]
-    sizes = np.array([(image["height"], image["width"]) for image in images], dtype=np.int64).reshape(-1, 2)
+    images = sorted(images, key=lambda image: image.id)
+    texts = [b"[" + b",".join(pieces.get(image.id, ())) + b"]" for image in images]
     return CocoIndex(
-        files=tuple(str(image["file_name"]) for image in images),
-        sizes=sizes,
-        areas=np.array([areas.get(image["id"], 0.0) for image in images], dtype=np.float64),
+        files=tuple(image.file_name for image in images),
+        sizes=np.array([(image.height, image.width) for image in images], dtype=np.int64).reshape(-1, 2),
+        areas=np.array([areas.get(image.id, 0.0) for image in images], dtype=np.float64),
         bounds=np.cumsum([0, *map(len, texts)], dtype=np.int64),
         content=b"".join(texts),
     )

@@ -68,7 +68,7 @@ def _decode(outline: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
             raise ValueError(f"it is of size {outline['size']}")
         counts = outline["counts"]
         counts = _runs(counts) if isinstance(counts, str) else counts
-        if min(counts, default=0) < 0 or sum(counts) != height * width:
+        if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != height * width:
             raise ValueError(f"its runs cover {sum(counts)} pixels, not {height * width}")
         runs = {"size": outline["size"], "counts": counts}
         return np.asarray(rle.decode(rle.frPyObjects(runs, height, width)), np.uint8)
@@ -77,7 +77,8 @@ def _decode(outline: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
     if not polygons:
         return np.zeros((height, width), np.uint8)
     for polygon in polygons:
-        if len(polygon) % 2 or not (np.abs(np.asarray(polygon, float)) <= REACH * max(height, width)).all():
+        values = np.asarray(polygon, float)
+        if values.ndim != 1 or len(polygon) % 2 or not (np.abs(values) <= REACH * max(height, width)).all():
             raise ValueError(f"a polygon has {len(polygon)} numbers, or some far outside the image")
     return np.asarray(rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))), np.uint8)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segmnv2.data import sources
 from segmnv2.data.archive import unpack
+from segmnv2.data.coco_file import check_files, missing_files
 from segmnv2.data.coco_index import CocoIndex, index_path, open_index, write_index
 from segmnv2.data.coco_voc import read_annotations
 from segmnv2.data.needs import Need, obtain
@@ -121,7 +121,7 @@ def _images_needed(root: Path, split: str) -> Need | None:
     if not annotations.is_file():
         return None
     index = _index(annotations)
-    missing = _missing(folder, index)
+    missing = missing_files(folder, index.files)
     reason = f"{folder}: {len(missing)} of {len(index.files)} images are missing"
     return Need(folder, sources.COCO_IMAGES[split], reason) if missing else None
 
@@ -135,18 +135,9 @@ def _index(annotations: Path) -> CocoIndex:
     return index
 
 
-def _missing(folder: Path, index: CocoIndex) -> list[str]:
-    present = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    return [file for file in index.files if file not in present]
-
-
 def _finish(root: Path, split: str) -> CocoSplit:
     annotations = _annotations(root, split)
     index = _index(annotations)
-    missing = _missing(root / split, index)
-    if missing:
-        raise DatasetError(
-            f"{root / split}: {len(missing)} of the {len(index.files)} images that {annotations} names are not there, "
-            f"the first is {missing[0]!r}; repeat with the publisher's archive, or with --download, to have them added"
-        )
+    remedy = "repeat with the publisher's archive, or with --download, to have them added"
+    check_files(root / split, list(index.files), annotations, remedy)
     return CocoSplit(split, len(index.files), int((index.areas > MIN_PIXELS).sum()), index_path(annotations))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from segmnv2.data.coco_file import CocoCategory, CocoImage, CocoOutline, check_files, check_size, iterate_coco
 from segmnv2.data.coco_index import CocoIndex, open_index, pack_instances
 from segmnv2.data.coco_instances import class_mask
 from segmnv2.data.image_file import read_image
-from segmnv2.data.json_records import iterate_records
 from segmnv2.data.sample import Sample
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS
@@ -100,11 +99,7 @@ class CocoAsVoc:
         number = self._kept[index]
         path, (height, width) = self.folder / self._files[index], self._index.sizes[number].tolist()
         image = read_image(path)
-        if image.shape[:2] != (height, width):
-            raise DatasetError(
-                f"{path}: the image has {image.shape[0]} rows and {image.shape[1]} columns (EXIF rotation applied), "
-                f"{self.annotations} says {height} and {width}; unpack the image anew from COCO's archive"
-            )
+        check_size(path, image, height, width, self.annotations)
         instances = self._index.instances(number)
         mask = class_mask(instances, height, width, VOC_LABELS.ignore_index, source=f"{self.annotations}: {path.name}")
         return Sample(image, mask, self.names[index])
@@ -115,14 +110,8 @@ class CocoAsVoc:
                 f"{self.annotations}: none of its {total} images has more than {min_pixels} pixels of VOC's classes; "
                 "lower min_pixels, 0 keeps all images"
             )
-        # Listed once: a hundred thousand files would be as many calls to the file system, slow over a network.
-        present = {entry.name for entry in os.scandir(self.folder)} if self.folder.is_dir() else set()
-        missing = [file for file in self._files if file not in present]
-        if missing:
-            raise DatasetError(
-                f"{self.folder}: {len(missing)} of the {len(self._files)} images that {self.annotations} names are not "
-                f"there, the first is {missing[0]!r}; unpack COCO's {self.folder.name} images into that folder"
-            )
+        remedy = f"unpack COCO's {self.folder.name} images into that folder"
+        check_files(self.folder, self._files, self.annotations, remedy)
 
 
 def _find_annotations(root: Path, split: str) -> Path:
@@ -150,24 +139,26 @@ def read_annotations(path: Path) -> CocoIndex:
     Raises:
         DatasetError: the file is damaged or of another form, or its categories are not those of COCO.
     """
-    try:
-        return _index(path, path.read_text(encoding="utf-8-sig"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DatasetError(
-            f"{path}: cannot be read as JSON ({error}); it is damaged or truncated, unpack it anew from COCO's archive"
-        ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(
-            f"{path}: is not in the form of COCO's instances ({type(error).__name__}: {error}); give the file "
-            f"{path.name} as unpacked from COCO's annotation archive"
-        ) from error
+    classes = {number: index for index, (number, _) in enumerate(COCO_CATEGORIES, start=1)}
+    images: list[CocoImage] = []
+    categories: dict[int, str] = {}
+    pieces: defaultdict[int, list[bytes]] = defaultdict(list)
+    areas: defaultdict[int, float] = defaultdict(float)
+    for _, record in iterate_coco(path, CocoOutline):
+        if isinstance(record, CocoImage):
+            images.append(record)
+        elif isinstance(record, CocoCategory):
+            categories[record.id] = record.name
+        elif record.category_id in classes:
+            fields = record.id, classes[record.category_id], record.segmentation
+            pieces[record.image_id].append(json.dumps(fields, separators=(",", ":")).encode())
+            areas[record.image_id] += record.area
+    _check_categories(path, categories)
+    return pack_instances(images, pieces, areas)
 
 
-def _check_categories(path: Path, categories: list[dict[str, Any]]) -> None:
+def _check_categories(path: Path, found: Mapping[int, str]) -> None:
     """Refuse files with the ids of another data set, which would train without complaint on wrong classes."""
-    found = {category["id"]: category["name"] for category in categories}
     wrong = [(number, name, found.get(number)) for number, name in COCO_CATEGORIES if found.get(number) != name]
     if wrong:
         number, name, other = wrong[0]
@@ -175,29 +166,3 @@ def _check_categories(path: Path, categories: list[dict[str, Any]]) -> None:
             f"{path}: {len(wrong)} of the {len(COCO_CATEGORIES)} categories needed differ from COCO's, as id {number}, "
             f"which is {other!r} in place of {name!r}; give COCO's own annotations, with ids 1 to 90"
         )
-
-
-def _index(path: Path, text: str) -> CocoIndex:
-    if text[:64].lstrip()[:1] not in ("", "{"):
-        raise DatasetError(
-            f"{path}: holds a {type(json.loads(text)).__name__}; give COCO's mapping of images and annotations"
-        )
-    classes = {number: index for index, (number, _) in enumerate(COCO_CATEGORIES, start=1)}
-    found: dict[str, list[dict[str, Any]]] = {"images": [], "categories": []}
-    absent = {*found, "annotations"}
-    pieces: defaultdict[int, list[bytes]] = defaultdict(list)
-    areas: defaultdict[int, float] = defaultdict(float)
-    for key, record in iterate_records(text):
-        absent.discard(key)
-        if record == []:
-            continue
-        if key in found:
-            found[key].append(record)
-        elif key == "annotations" and record["category_id"] in classes:
-            fields = record["id"], classes[record["category_id"]], record["segmentation"]
-            pieces[record["image_id"]].append(json.dumps(fields, separators=(",", ":")).encode())
-            areas[record["image_id"]] += float(record["area"])
-    if absent:
-        raise KeyError(*sorted(absent))
-    _check_categories(path, found["categories"])
-    return pack_instances(found["images"], pieces, areas)

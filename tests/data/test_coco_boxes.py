@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from hypothesis import given
 
 from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.errors import DatasetError
+from segmnv2.metrics.coco_ap import coco_ap
+from tests.damage import check_lawful, damage_json, many, randoms
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -55,5 +59,88 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="train2017: does not exist"):
         CocoBoxes.of_split(tmp_path, "train2017")
     (tmp_path / "annotations" / "instances_val2017.json").write_text("{")
-    with pytest.raises(DatasetError, match=r"instances_val2017\.json: holds no annotations"):
+    with pytest.raises(DatasetError, match=r"instances_val2017\.json: cannot be read as a JSON mapping"):
         CocoBoxes.of_split(tmp_path, "val2017")
+
+
+def annotations(root: Path) -> Path:
+    return root / "annotations" / "instances_val2017.json"
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("annotations", {"bbox": [1.0, 2.0, 3.0]}, r"annotations\[0\]\.bbox: list should have at least 4 items"),
+        ("annotations", {"bbox": [1.0, "x", 3.0, 4.0]}, r"annotations\[0\]\.bbox\[1\]: .* valid number, found 'x'"),
+        ("annotations", {"bbox": [float("nan"), 1.0, 2.0, 3.0]}, r"annotations\[0\]\.bbox\[0\]: .*, found 'nan'"),
+        ("annotations", {"category_id": "car"}, r"annotations\[0\]\.category_id: .*integer, found 'car'"),
+        ("annotations", {"image_id": 5}, "annotations are of image 5, which 'images' lacks"),
+        ("annotations", {"id": 2}, "annotations have the id 2 twice"),
+        ("images", {"id": 7}, "images have the id 7 twice"),
+        ("images", {"height": 0}, r"images\[0\]\.height: .*greater than 0, found '0'"),
+        ("images", {"file_name": 5}, r"images\[0\]\.file_name: .*string, found '5'"),
+        ("images", {"file_name": "\0"}, r"images\[0\]\.file_name"),
+        ("images", {"file_name": "sub/c.png"}, "1 of the 2 images .* are not there, the first is 'sub/c.png'"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_named(tmp_path: Path, part: str, changes: dict[str, Any], message: str) -> None:
+    root = write(tmp_path, [thing(1, [1.0, 1.0, 5.0, 5.0]), thing(2, [1.0, 1.0, 5.0, 5.0])])
+    content = json.loads(annotations(root).read_text())
+    content[part][0].update(changes)
+    annotations(root).write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=message):
+        CocoBoxes.of_split(root, "val2017")
+
+
+def test_images_in_folders_of_their_own_are_found(tmp_path: Path) -> None:
+    root = write(tmp_path, [])
+    (root / "val2017" / "sub").mkdir()
+    (root / "val2017" / "a.png").rename(root / "val2017" / "sub" / "a.png")
+    annotations(root).write_text(annotations(root).read_text().replace("a.png", "sub/a.png"))
+    assert CocoBoxes.of_split(root, "val2017")[0][1]["name"] == "sub/a.png"
+
+
+@pytest.mark.parametrize("change", ["turned", "scaled"])
+def test_images_of_another_size_than_their_annotations_are_refused(tmp_path: Path, change: str) -> None:
+    dataset = CocoBoxes.of_split(write(tmp_path, [thing(1, [50.0, 5.0, 9.0, 9.0])]), "val2017")
+    with PIL.Image.open(tmp_path / "val2017" / "a.png") as opened:
+        image = opened.resize((30, 20)) if change == "scaled" else opened.copy()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6 if change == "turned" else 1
+    image.save(tmp_path / "val2017" / "a.png", exif=exif)
+    with pytest.raises(DatasetError, match=r"a.png: the image has .* rows .*_val2017.json says 40 and 60"):
+        dataset[0]
+
+
+@pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
+def test_a_box_of_id_0_without_area_counts(tmp_path: Path, library: str) -> None:
+    pytest.importorskip(library)
+    box = thing(0, [10.0, 5.0, 40.0, 30.0])
+    del box["area"], box["iscrowd"]
+    dataset = CocoBoxes.of_split(write(tmp_path, [box]), "val2017")
+    target = dataset[0][1]
+    found = {"boxes": target["boxes"], "labels": target["labels"], "scores": torch.ones(1)}
+    precision = coco_ap(dataset.coco, {7: found}, library=library)
+    assert precision.ap == precision.ap_medium == pytest.approx(100)
+
+
+@many
+@given(randoms)
+def test_reading_boxes_is_lawful(tmp_path: Path, random: Random) -> None:
+    if not (tmp_path / "val2017").exists():
+        write(tmp_path, [])
+    content = {
+        "images": [{"id": n, "file_name": f, "height": 40, "width": 60} for n, f in ((7, "a.png"), (9, "b.png"))],
+        "annotations": [thing(1, [1.0, 2.0, 9.0, 9.0]), thing(2, [1, 2, 3, 4], iscrowd=1)],
+        "categories": [{"id": 3, "name": "car"}],
+    }
+    annotations(tmp_path).write_text(damage_json(content, random))
+
+    def read() -> None:
+        dataset = CocoBoxes.of_split(tmp_path, "val2017")
+        targets = [dataset[index][1] for index in range(len(dataset))]
+        dataset.leave_out_empty()
+        found = {each["image_id"]: {**each, "scores": torch.ones(len(each["boxes"]))} for each in targets}
+        coco_ap(dataset.coco, found)  # type: ignore[arg-type]
+
+    check_lawful(read)

@@ -162,9 +162,9 @@ def test_a_wrong_root_or_split_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [', "cannot be read as JSON"),
-        ("[]", "holds a list"),
-        ('{"images": []}', "not in the form of COCO's instances.*'categories'"),
+        ('{"images": [', "cannot be read as a JSON mapping"),
+        ("[]", "cannot be read as a JSON mapping"),
+        ('{"images": []}', "has no 'categories' and no 'annotations'"),
     ],
 )
 def test_damaged_annotations_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -178,7 +178,7 @@ def test_damaged_annotations_are_named(tmp_path: Path, text: str, message: str) 
 def test_annotations_without_a_field_are_refused(tmp_path: Path, field: str) -> None:
     coco = Coco(tmp_path, [instance(CAT, box(0, 0, 9, 9))])
     del coco.content["annotations"][0][field]
-    with pytest.raises(DatasetError, match=rf"not in the form .*{field}"):
+    with pytest.raises(DatasetError, match=rf"annotations\[0\]\.{field}: field required"):
         coco.open()
 
 
