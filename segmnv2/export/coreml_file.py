@@ -112,9 +112,9 @@ def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram
 class CoreMlModel(OpenedExport):
     """A package, run by Core ML on a Mac. No machine of this project's tests can run it; they check what it says."""
 
-    def __init__(self, package: MLModel, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, package: MLModel, metadata: ExportMetadata) -> None:
         """Take a package that was loaded."""
-        super().__init__(metadata)
+        super().__init__(source, metadata)
         self._package = package
 
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
@@ -136,7 +136,7 @@ def open_coreml(path: Path, _threads: int) -> CoreMlModel:
     if sys.platform != SYSTEM:
         raise ConfigError(f"{path}: Core ML runs on macOS and iOS only, not on {sys.platform}; verify it on a Mac")
     package = load_package(path, run=True)
-    return CoreMlModel(package, read_coreml_metadata(package, path))
+    return CoreMlModel(path, package, read_coreml_metadata(package, path))
 
 
 def load_package(path: Path, *, run: bool) -> MLModel:

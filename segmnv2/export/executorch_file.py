@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +90,9 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
 class ExecuTorchMethod(OpenedExport):
     """A program, run by ExecuTorch's runtime on the CPU."""
 
-    def __init__(self, program: Program, method: Method, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, program: Program, method: Method, metadata: ExportMetadata) -> None:
         """Take a method that was loaded, and its program, which must live as long."""
-        super().__init__(metadata)
+        super().__init__(source, metadata)
         self._program = program
         self._method = method
 
@@ -121,8 +120,8 @@ def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
         portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to give their number
     try:
         program = Runtime.get().load_program(path.read_bytes())
-        text = program.load_method(ENTRIES).execute([])[0] if ENTRIES in program.method_names else "{}"
+        text = str(program.load_method(ENTRIES).execute([])[0]) if ENTRIES in program.method_names else "{}"
         method = program.load_method(MAIN)
     except Exception as error:  # the runtime raises RuntimeError with a number
         raise unreadable(path, "ExecuTorch cannot read it", error) from error
-    return ExecuTorchMethod(program, method, ExportMetadata.from_dict(json.loads(text), str(path)))
+    return ExecuTorchMethod(path, program, method, ExportMetadata.from_json(text, str(path)))

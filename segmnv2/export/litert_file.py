@@ -8,7 +8,6 @@ dilated convolutions, which converters tend to write as three operators each, st
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +111,9 @@ def _channels_first(graph: LiteRtModel, logits: int) -> int:
 class LiteRtInterpreter(OpenedExport):
     """A file, run by LiteRT's interpreter with XNNPACK on the CPU."""
 
-    def __init__(self, interpreter: Interpreter, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, interpreter: Interpreter, metadata: ExportMetadata) -> None:
         """Take an interpreter whose tensors are allocated."""
-        super().__init__(metadata)
+        super().__init__(source, metadata)
         self._interpreter = interpreter
         (self._input,), (self._output,) = (
             [each["index"] for each in side]
@@ -145,9 +144,12 @@ def open_litert(path: Path, threads: int) -> LiteRtInterpreter:
         interpreter = Interpreter(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
         text = read_entry(content, ENTRIES)
+        sides = interpreter.get_input_details(), interpreter.get_output_details()
+        if [len(side) for side in sides] != [1, 1]:
+            raise ValueError(f"it has {len(sides[0])} inputs and {len(sides[1])} outputs")
     except Exception as error:  # the runtime raises ValueError, and RuntimeError for operators it lacks
         raise unreadable(path, "LiteRT cannot read it", error) from error
-    return LiteRtInterpreter(interpreter, ExportMetadata.from_dict(json.loads(text), str(path)))
+    return LiteRtInterpreter(path, interpreter, ExportMetadata.from_json(text, str(path)))
 
 
 def read_entry(content: bytes, name: str) -> str:

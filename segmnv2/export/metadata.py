@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import segmnv2
-from segmnv2.backends.base import Precision, check_precision
+from segmnv2.backends.base import Precision
 from segmnv2.data.checksum import file_sha256
-from segmnv2.documents import dump_json
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.documents import dump_json, parse_json
+from segmnv2.errors import WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.file import read_model_file
 from segmnv2.models.segmenter import Segmenter
@@ -21,6 +22,28 @@ FORMAT_VERSION = 1
 """Of these entries; it grows when a reader of the old ones would be misled."""
 
 Output = Literal["labels", "logits"]
+
+AGAIN = "export it again"
+LONGEST_SIDE = 2**16
+
+
+class _Entries(BaseModel):
+    """Types and ranges of the entries."""
+
+    model_config = ConfigDict(strict=True)
+
+    segmnv2_version: str
+    format: str
+    architecture: dict[str, Any]
+    output_stride: Annotated[int, Field(gt=0, le=64)]
+    precision: Precision
+    size: Annotated[list[Annotated[int, Field(gt=0, le=LONGEST_SIDE)]], Field(min_length=2, max_length=2)] | None
+    output: Output
+    padding: Annotated[list[Annotated[float, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+    provenance: dict[str, Any]
+    names: list[str]
+    palette: list[list[int]]
+    ignore_index: int
 
 
 @dataclass(frozen=True)
@@ -68,17 +91,17 @@ class ExportMetadata:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str) -> ExportMetadata:
+    def from_dict(cls, values: Any, source: str) -> ExportMetadata:
         """Read what :meth:`to_dict` returned.
 
         Args:
-            values: the mapping.
+            values: the mapping, of types that JSON has.
             source: file that error messages name.
 
         Raises:
             WeightsError: it is of another program, of a newer version of this library, or damaged.
         """
-        if "format_version" not in values:
+        if not isinstance(values, dict) or "format_version" not in values:
             raise WeightsError(f"{source}: says nothing of segmnv2 inside; give a file that `segmnv2 export` wrote")
         if values["format_version"] != FORMAT_VERSION:
             raise WeightsError(
@@ -86,22 +109,31 @@ class ExportMetadata:
                 f"{FORMAT_VERSION}; install the segmnv2 that wrote it ({values.get('segmnv2_version')})"
             )
         try:
-            if values["output"] not in get_args(Output):
-                raise ConfigError(f"output {values['output']!r} is not known")
-            return cls(
-                format=str(values["format"]),
-                architecture=dict(values["architecture"]),
-                output_stride=int(values["output_stride"]),
-                labels=LabelSet.from_dict({key: values[key] for key in ("names", "palette", "ignore_index")}),
-                precision=check_precision(values["precision"]),
-                size=_read_size(values["size"]),
-                output=values["output"],
-                padding=_read_colour(values["padding"]),
-                provenance=dict(values["provenance"]),
-                version=str(values["segmnv2_version"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{source}: what it says of itself is damaged ({error}); export it again") from error
+            read = _Entries.model_validate(values)
+            labels = LabelSet.from_dict(read.model_dump(include={"names", "palette", "ignore_index"}))
+        except ValueError as error:
+            raise WeightsError(f"{source}: its metadata is damaged ({_reason(error)}); export it again") from error
+        return cls(
+            read.format,
+            read.architecture,
+            read.output_stride,
+            labels,
+            read.precision,
+            None if read.size is None else (read.size[0], read.size[1]),
+            read.output,
+            (read.padding[0], read.padding[1], read.padding[2]),
+            read.provenance,
+            read.segmnv2_version,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ExportMetadata:
+        """Read :meth:`to_dict` as one JSON text.
+
+        Raises:
+            WeightsError: as for :meth:`from_dict`, or it is not JSON.
+        """
+        return cls.from_dict(parse_json(text, source, AGAIN, WeightsError), source)
 
     def to_entries(self) -> dict[str, str]:
         """Return one JSON text an entry, for formats that keep pairs of strings."""
@@ -115,11 +147,16 @@ class ExportMetadata:
             WeightsError: as for :meth:`from_dict`.
         """
         own = ExportMetadata("", {}, 1, LabelSet.numbered(1)).to_dict()
-        try:
-            values = {key: json.loads(text) for key, text in entries.items() if key in own}
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{source}: what it says of itself is damaged ({error}); export it again") from error
+        values = {key: parse_json(text, source, AGAIN, WeightsError) for key, text in entries.items() if key in own}
         return cls.from_dict(values, source)
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    found = "" if first["type"] == "missing" else f", found {str(first['input'])[:60]!a}"
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}{found}"
 
 
 def describe_export(
@@ -163,13 +200,6 @@ def _provenance(weights: Path) -> dict[str, Any]:
     # An experiment in full is in the weights' file and would be longer than all the rest.
     origin = {key: value for key, value in origin.items() if key != "experiment"}
     return {"weights": weights.name, "sha256": file_sha256(weights), "origin": origin}
-
-
-def _read_size(value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    height, width = value
-    return int(height), int(width)
 
 
 def _read_colour(values: Any) -> tuple[float, float, float]:

@@ -151,9 +151,9 @@ def halve_weights(model: ModelProto) -> None:
 class OnnxSession(OpenedExport):
     """An ONNX file, run by ONNX Runtime on the CPU."""
 
-    def __init__(self, session: InferenceSession, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, session: InferenceSession, metadata: ExportMetadata) -> None:
         """Take a session that was opened."""
-        super().__init__(metadata)
+        super().__init__(source, metadata)
         self._session = session
 
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
@@ -174,7 +174,7 @@ def open_onnx(path: Path, threads: int) -> OnnxSession:
     """
     try:
         session = open_session(path.read_bytes(), threads)
+        entries = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # ONNX Runtime's classes of error derive from nothing narrower
         raise unreadable(path, "ONNX Runtime cannot read it", error) from error
-    entries = session.get_modelmeta().custom_metadata_map
-    return OnnxSession(session, ExportMetadata.from_entries(entries, str(path)))
+    return OnnxSession(path, session, ExportMetadata.from_entries(entries, str(path)))

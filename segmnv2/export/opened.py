@@ -18,10 +18,12 @@ class OpenedExport(ABC):
 
     Attributes:
         metadata: what the file says of itself.
+        source: the file, for messages.
     """
 
-    def __init__(self, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, metadata: ExportMetadata) -> None:
         """Keep what the file says of itself."""
+        self.source = source
         self.metadata = metadata
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
@@ -32,6 +34,7 @@ class OpenedExport(ABC):
 
         Raises:
             MediaError: the image has another size.
+            WeightsError: the runtime fails, as it does on damaged files that it opens.
         """
         size = self.metadata.size
         if size is not None and image.shape[:2] != size:
@@ -39,7 +42,12 @@ class OpenedExport(ABC):
                 f"image: has {image.shape[1]}x{image.shape[0]} pixels, and this {self.metadata.format} file takes "
                 f"{size[1]}x{size[0]} only; fit the image, or export with --size dynamic"
             )
-        found: np.ndarray[Any, Any] = self.run(np.ascontiguousarray(image)[None])[0]
+        try:
+            found: np.ndarray[Any, Any] = self.run(np.ascontiguousarray(image)[None])[0]
+        except Exception as error:  # the runtimes have no common class of errors
+            raise unreadable(
+                self.source, f"its runtime cannot run it on {image.shape[1]}x{image.shape[0]} pixels", error
+            ) from error
         return found
 
     @abstractmethod

@@ -108,9 +108,9 @@ def _feed(taken: openvino.Output, given: openvino.Output) -> None:
 class OpenVinoRequest(OpenedExport):
     """An IR file, run by OpenVINO on the CPU."""
 
-    def __init__(self, request: openvino.InferRequest, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, request: openvino.InferRequest, metadata: ExportMetadata) -> None:
         """Take a request of a compiled model."""
-        super().__init__(metadata)
+        super().__init__(source, metadata)
         self._request = request
 
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
@@ -132,16 +132,20 @@ def open_openvino(path: Path, threads: int) -> OpenVinoRequest:
     core = openvino_core()
     try:
         model = core.read_model(path)
+        found = model.get_rt_info([SECTION]).value if model.has_rt_info([SECTION]) else {}
+        entries = {key: _text(value) for key, value in found.items()}
     except Exception as error:  # OpenVINO raises RuntimeError, and what its parser raises
         raise unreadable(path, "OpenVINO cannot read it", error) from error
-    entries = model.get_rt_info([SECTION]).value if model.has_rt_info([SECTION]) else {}
-    metadata = ExportMetadata.from_entries({key: _text(value) for key, value in entries.items()}, str(path))
+    metadata = ExportMetadata.from_entries(entries, str(path))
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": HINTS.get(metadata.precision, "f32"),
     }
-    return OpenVinoRequest(core.compile_model(model, "CPU", settings).create_infer_request(), metadata)
+    try:
+        return OpenVinoRequest(path, core.compile_model(model, "CPU", settings).create_infer_request(), metadata)
+    except Exception as error:
+        raise unreadable(path, "OpenVINO cannot compile it", error) from error
 
 
 def _text(value: Any) -> str:

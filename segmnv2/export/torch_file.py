@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from segmnv2.backends.pytorch import DTYPES, convert_layers
 from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.backends.selection import Calibration
 from segmnv2.documents import dump_json
-from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
@@ -67,9 +65,9 @@ def write_torch(
 class TorchProgram(OpenedExport):
     """A program of torch.export, run by PyTorch."""
 
-    def __init__(self, program: torch.export.ExportedProgram, metadata: ExportMetadata) -> None:
+    def __init__(self, source: Path, program: torch.export.ExportedProgram, metadata: ExportMetadata) -> None:
         """Take a program that was loaded."""
-        super().__init__(metadata)
+        super().__init__(source, metadata)
         self._call = program.module()
 
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
@@ -95,11 +93,7 @@ def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
             program = torch.export.load(path, extra_files=extra)
     except Exception as error:  # torch has no class for what may be wrong with an archive
         raise unreadable(path, "cannot be read as a program of torch.export", error) from error
-    try:
-        values = json.loads(extra[ENTRY] or "{}")
-    except ValueError as error:
-        raise WeightsError(f"{path}: what it says of itself is damaged ({error}); export it again") from error
-    return TorchProgram(program, ExportMetadata.from_dict(values, str(path)))
+    return TorchProgram(path, program, ExportMetadata.from_json(extra[ENTRY] or "{}", str(path)))
 
 
 @contextmanager

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from random import Random
 
 import pytest
+from hypothesis import given
 
 from segmnv2.data.checksum import file_sha256
 from segmnv2.errors import WeightsError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.metadata import ExportMetadata, describe_export
+from tests.damage import check_lawful, damage_json, many, randoms
 
 
 @pytest.fixture
@@ -34,6 +37,9 @@ def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
         ({"format_version": 9}, "have version 9, this segmnv2 reads 1"),
         ({"output": "boxes"}, "damaged .*boxes"),
         ({"size": [1]}, "damaged"),
+        ({"size": [10**12, 5]}, "damaged .size.0: .*less than or equal to"),
+        ({"padding": [0, 0, "x"]}, "damaged .padding.2: .*valid number, found 'x'"),
+        ({"names": 5}, "damaged .names: .*valid list"),
         ({"precision": "int3"}, "damaged .*int3"),
         ({"palette": []}, "damaged .*colors"),
         ({"provenance": None}, "damaged"),
@@ -68,3 +74,13 @@ def test_the_card_tells_ports_classes_and_origin(metadata, tmp_path):
         metadata.provenance["sha256"],
     ):
         assert part in text
+
+
+@many
+@given(randoms)
+def test_reading_metadata_is_lawful(metadata: ExportMetadata, random: Random) -> None:
+    check_lawful(lambda: ExportMetadata.from_json(damage_json(metadata.to_dict(), random), "file"))
+    entries = metadata.to_entries()
+    key = random.choice(list(entries))
+    entries[key] = damage_json(json.loads(entries[key]), random)
+    check_lawful(lambda: ExportMetadata.from_entries(entries, "file"))
