@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
+from segmnv2.data.image_file import strips
 from segmnv2.data.sample import Mask
 from segmnv2.labels import Colour, LabelSet
 
@@ -59,16 +60,21 @@ def colors_to_ids(colors: UInt8[np.ndarray, "h w 3"], labels: LabelSet) -> Mask:
     """
     ids = {_pack(color): index for color, index in color_ids(labels).items()}
     keys = np.array(sorted(ids), np.uint32)
-    packed = pack_colors(colors)
-    place = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
-    unknown = packed[keys[place] != packed]
+    table = np.array([ids[int(key)] for key in keys], np.uint8)
+    mask = np.empty(colors.shape[:2], np.uint8)
+    strange = [np.empty(0, np.uint32)]
+    for rows in strips(*mask.shape):
+        packed = pack_colors(colors[rows])
+        place = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
+        mask[rows] = table[place]
+        strange.append(packed[keys[place] != packed])
+    unknown = np.concatenate(strange)
     if unknown.size:
         numbers, counts = np.unique(unknown, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:LISTED]
         listed = ", ".join(f"{unpack_colors(numbers[i]).tolist()} ({counts[i]} pixels)" for i in order)
         more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
         raise UnknownColorError(f"colors {listed}{more} are no class's; allowed are {_allowed(labels)}", len(numbers))
-    mask: Mask = np.array([ids[int(key)] for key in keys], np.uint8)[place]
     return mask
 
 

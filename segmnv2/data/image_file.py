@@ -187,7 +187,7 @@ def _decode(picture: PIL.Image.Image, content: bytes, source: str) -> DecodedIma
     animated = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
     image, depth = None, (8, 8)
     if picture.format == "PNG":
-        _check_png(content)
+        check_png(content)
     if picture.format in ("JPEG", "MPO"):
         image = _jpeg(picture, content)
     elif picture.format == "WEBP" and not animated:
@@ -247,13 +247,13 @@ def _webp(content: bytes) -> np.ndarray:
     if decoded.shape[2] == 3:
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     image = np.empty((*decoded.shape[:2], 3), np.uint8)
-    for rows in _strips(*image.shape[:2]):
+    for rows in strips(*image.shape[:2]):
         image[rows] = _over_white(PIL.Image.fromarray(cv2.cvtColor(decoded[rows], cv2.COLOR_BGRA2RGBA)))
     return image
 
 
-def _check_png(content: bytes) -> None:
-    """Compare each chunk with its checksum; Pillow passes over those of the pixels.
+def check_png(content: bytes) -> None:
+    """Compare each chunk of a PNG file with its checksum; Pillow passes over those of the pixels.
 
     Raises:
         ValueError: a chunk is damaged, or the end is missing.
@@ -294,7 +294,7 @@ def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tupl
     most = (1 << bits) - 1
     table = ((np.arange(1 << 16, dtype=np.uint32).clip(max=most) * 255 + most // 2) // most).astype(np.uint8)
     image = np.empty((*values.shape[:2], 3), np.uint8)
-    for rows in _strips(*image.shape[:2]):
+    for rows in strips(*image.shape[:2]):
         strip = values[rows]
         if strip.ndim == 2:
             image[rows] = table[strip][..., None]
@@ -312,7 +312,7 @@ def _rgb(picture: PIL.Image.Image, source: str) -> tuple[np.ndarray, tuple[int, 
         # Pillow scales PPM files by the range that they state.
         return _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None)
     image = np.empty((picture.height, picture.width, 3), np.uint8)
-    for rows in _strips(*image.shape[:2]):
+    for rows in strips(*image.shape[:2]):
         image[rows] = _over_white(picture.crop((0, rows.start, picture.width, rows.stop)))
     return image, (8, 8)
 
@@ -324,6 +324,7 @@ def _over_white(picture: PIL.Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
-def _strips(height: int, width: int) -> list[slice]:
+def strips(height: int, width: int) -> list[slice]:
+    """Return the rows of an image in parts of some million pixels, to bound the memory of what is done to them."""
     step = max(1, _STRIP // max(1, width))
     return [slice(top, min(top + step, height)) for top in range(0, height, step)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from segmnv2.data.image_file import MOST_PIXELS, check_png
 from segmnv2.errors import DatasetError
 
 FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "GIF", "WEBP", "PPM")
@@ -55,6 +56,10 @@ def read_raw_mask(path: str | Path) -> RawMask:
         if not content:
             raise ValueError("it is empty, 0 bytes")
         with PIL.Image.open(BytesIO(content), formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels, at most {MOST_PIXELS}")
+            if picture.format == "PNG":
+                check_png(content)
             animated = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
             changed = _is_changed(picture)
             picture.load()

@@ -4,15 +4,20 @@ import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given
 
+from segmnv2.data import raw_mask
 from segmnv2.data.mask_file import MaskError, mask_ids, read_mask, write_mask
 from segmnv2.data.raw_mask import read_raw_mask
+from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS, VOID_COLOR, LabelSet
+from tests.damage import check_lawful, damage, many, randoms
 
 THREE = LabelSet(("ground", "road", "car"), ((0, 0, 0), (10, 20, 30), (200, 0, 0)), ignore_index=250)
 
@@ -237,18 +242,43 @@ def test_unreadable_masks_are_named(tmp_path: Path, content: bytes | None, reaso
         read_mask(path, VOC_LABELS)
 
 
-def test_damaged_masks_are_errors(tmp_path: Path) -> None:
+@many
+@given(randoms)
+def test_reading_masks_is_lawful(tmp_path: Path, random: Random) -> None:
+    values = np.arange(600, dtype=np.uint8).reshape(20, 30) % 3
+    form = random.choice(("PNG", "PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM"))
+    mode = random.choice(("P", "L", "RGB", "RGBA", "1", "I;16"))
+    picture = (grey(values) if mode == "I;16" else with_palette(values, *RGB.palette)).convert(mode)
     buffer = BytesIO()
-    with_palette(np.arange(600).reshape(20, 30) % 3, *RGB.palette).save(buffer, "PNG")
-    content = bytearray(buffer.getvalue())
-    for place in range(0, len(content), 7):
-        damaged = bytes(content[:place]) + bytes([content[place] ^ 0x55]) + bytes(content[place + 1 :])
-        (tmp_path / "m.png").write_bytes(damaged)
-        try:
-            mask = read_mask(tmp_path / "m.png", RGB)
-        except DatasetError:
-            continue
-        assert set(np.unique(mask)) <= {0, 1, 2, 255}
+    try:
+        picture.save(buffer, form)
+    except OSError:  # the format does not have this mode
+        return
+    path = tmp_path / "m.png"
+    path.write_bytes(damage(buffer.getvalue(), random))
+    labels = random.choice((RGB, PLAIN, BLACK_WHITE))
+    if check_lawful(lambda: read_mask(path, labels)):
+        assert set(np.unique(read_mask(path, labels))) <= {*range(labels.num_classes), 255}
+    check_lawful(lambda: diagnose_mask(read_raw_mask(path), labels))
+
+
+def test_pixels_that_were_damaged_are_not_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 3, (64, 64))
+    path = tmp_path / "m.png"
+    with_palette(values, *RGB.palette).save(path)
+    content = bytearray(path.read_bytes())
+    for place in range(content.index(b"IDAT") + 4, len(content) - 16, 11):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DatasetError, match="cannot be read as a mask"):
+            read_mask(path, RGB)
+
+
+def test_masks_of_too_many_pixels_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw_mask, "MOST_PIXELS", 5)
+    with pytest.raises(DatasetError, match="2 x 3 pixels, at most 5"):
+        ids_of(grey(np.zeros((3, 2))), tmp_path / "m.png", RGB)
 
 
 def test_ids_that_are_no_class_are_not_written(tmp_path: Path) -> None:
