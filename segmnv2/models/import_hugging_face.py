@@ -50,8 +50,8 @@ REFUSED = {
 }
 LAST_CONV = "mobilenet_v2.conv_1x1."
 EVEN_SIZES = (
-    "labels equal transformers' at sides of 32 k + 1, as 513; at others, as 512, some differ at the borders of things, "
-    "since corners are aligned here"
+    "logits equal transformers' at sides of 32 k + 1, as 513, and differ at others, as 512. Some labels at borders "
+    "differ at each size: like TensorFlow, this library aligns corners when it enlarges logits"
 )
 NEEDED = {"expand_ratio": 6, "first_layer_is_expansion": True, "hidden_act": "relu6"}
 

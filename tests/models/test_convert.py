@@ -265,7 +265,7 @@ def test_their_ignored_id_is_ours_or_refused(tmp_path: Path, transformers_networ
     (tmp_path / "config.json").write_text(json.dumps({**config, "semantic_loss_ignore_index": 9}))
     report = import_checkpoint(tmp_path, tmp_path / "o.safetensors")
     assert load_model(report.path).labels.ignore_index == 9
-    assert "note: labels equal transformers' at sides of 32 k + 1" in str(report)
+    assert "note: logits equal transformers' at sides of 32 k + 1" in str(report)
     (tmp_path / "config.json").write_text(json.dumps({**config, "semantic_loss_ignore_index": 0}))
     with pytest.raises(WeightsError, match="semantic_loss_ignore_index cannot be used"):
         import_checkpoint(tmp_path, tmp_path / "o.safetensors")
