@@ -156,6 +156,7 @@ def infer(
     else:
         refuse_options({"--recursive": recursive, "--streams": streams}, "videos", "leave it out")
     check_inputs({"--calibration": calibration})
+    protect(path for path in inputs if Path(path).is_file())
     if video is None:
         check_image_folder(out)
     else:

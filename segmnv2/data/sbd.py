@@ -15,6 +15,7 @@ from segmnv2.data.sample import Mask
 from segmnv2.data.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation, read_ids
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS
+from segmnv2.ownership import claim
 
 TRAIN_AUG = "train_aug"
 
@@ -115,6 +116,8 @@ def build_train_aug(
     added = [name for name in sbd if name not in train and name not in val]
     path = voc.folder / LISTS / f"{TRAIN_AUG}.txt"
     _check_list(path, train | set(added))
+    for place in (path, voc.folder / SBD_MASKS):
+        claim(place)  # existing files are kept below
     _check_images(voc.folder / IMAGES, added)
     written = sum(_keep_or_write(voc.folder / SBD_MASKS, source / "cls", name) for name in track(added))
     if not path.is_file():

@@ -100,11 +100,11 @@ def infer(folder: Path, out: Path, *options: str, weights: str = "d") -> int:
 def test_infer_writes_boxes_and_overlays(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert infer(folder, tmp_path, "--threshold", "0.01") == 0
     assert "4 written" in capsys.readouterr().out
-    assert len(list((tmp_path / "overlays").iterdir())) == 4
+    assert len(list((tmp_path / "overlays").glob("*.jpg"))) == 4
     boxes = json.loads((tmp_path / "boxes" / f"{0:012}.json").read_text())["boxes"]
     assert {each["name"] for each in boxes} <= set(CATEGORIES.values())
     assert infer(folder, tmp_path / "bare", "--no-overlay") == 0
-    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["boxes"]
+    assert [path.name for path in (tmp_path / "bare").glob("[!.]*")] == ["boxes"]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_smoothing_changes_a_video_that_moves_and_nothing_by_default(infer, clip
     for name, options in (("plain", []), ("none", ["--smooth", "0"]), ("much", ["--smooth", "0.95"])):
         assert infer(clip, "--confidence", *options, out=tmp_path / name) == 0
     plain, none, much = (
-        np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / name / "confidence").iterdir())])
+        np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / name / "confidence").glob("*.png"))])
         for name in ("plain", "none", "much")
     )
     assert np.array_equal(plain, none)
@@ -147,7 +147,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
         (["clip.mp4", "--frames", "-1"], "o.mp4", "frames: -1 is not a positive integer"),
         (["clip.mp4", "--seconds", "0"], "o.mp4", "seconds: 0.0 is not a time above 0"),
         (["clip.mp4", "--seconds", "inf"], "o.mp4", "seconds: inf is not a time above 0"),
-        (["clip.mp4"], "clip.mp4", "clip.mp4: is the video that is read, and would be lost"),
+        (["clip.mp4"], "clip.mp4", "clip.mp4: is an input of this command and would be replaced"),
         (["clip.mp4", "--recursive"], "o", "--recursive: videos have no such option"),
         (["clip.mp4", "--streams", "2"], "o", "--streams: videos have no such option"),
         (["clip.mp4", "--confidence"], "o.mp4", "--confidence: videos of overlays have no such option"),

@@ -24,6 +24,7 @@ from segmnv2.export import create
 from segmnv2.inference.files import ResultFolder
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
+from segmnv2.ownership import LIST
 from segmnv2.signals import ENDINGS, interrupting
 from tests.cli.test_train import CONFIG
 
@@ -37,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hidden(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name.startswith(".")]
+    return [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != LIST]
 
 
 def signal_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, when: Callable[..., bool]) -> None:
@@ -97,8 +98,8 @@ def test_infer_writes_whole_files_and_counts_them(
     captured = capsys.readouterr()
     assert f"written to {out}, 0 failed, of 12 images" in captured.out
     assert captured.err.strip() == ("interrupted" if number == signal.SIGINT else f"stopped by {number.name}")  # type: ignore[attr-defined]
-    assert 0 < len(list((out / "masks").iterdir())) < 12
-    for file in out.rglob("*.*"):
+    assert 0 < len(list((out / "masks").glob("*.png"))) < 12
+    for file in out.rglob("[!.]*.*"):
         Image.open(file).load()
 
 
