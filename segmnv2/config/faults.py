@@ -41,7 +41,7 @@ def _path_in(values: Any, location: Sequence[int | str]) -> Path:
         last = number == len(location) - 1
         if isinstance(values, dict) and (key in values or (last and key != values.get(TAG))):
             values = values.get(key)
-        elif isinstance(values, list) and isinstance(key, int):
+        elif isinstance(values, list) and isinstance(key, int) and key < len(values):
             values = values[key]
         else:
             continue
