@@ -6,6 +6,13 @@ message alone and exits with code 2. Broken invariants of the library itself are
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
 
 class SegmnError(ValueError):
     """Base of every error that is the input's fault rather than the library's."""
@@ -45,3 +52,26 @@ def check_positive_integer(name: str, value: object, remedy: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     raise ConfigError(f"{name}: {value!r} is not a positive integer; {remedy}")
+
+
+def describe_value(value: object) -> str:
+    """Return a value as Python writes it, shortened where it is long, nested or has no such form."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # as of integers with more digits than Python converts
+        return f"a {type(value).__name__}"
+
+
+def describe_fault(fault: Mapping[str, Any]) -> str:
+    """Return what pydantic found wrong: the key, the value found and what is allowed.
+
+    Args:
+        fault: one of ``ValidationError.errors()``.
+    """
+    key = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"{key} is missing"
+    if fault["type"] == "value_error":
+        return f"{key}: {fault['ctx']['error']}"
+    wanted = str(fault["msg"]).removeprefix("Input should be ").removeprefix("Input should have ")
+    return f"{key} {describe_value(fault['input'])} is not possible; it must be {wanted}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segmnv2.documents import read_yaml
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, describe_value
 
 Colour = tuple[int, int, int]
 
@@ -141,6 +141,8 @@ class LabelSet:
         Raises:
             ConfigError: unknown keys or values as the class forbids.
         """
+        if not isinstance(values, dict):
+            raise ConfigError(f"{source}: {describe_value(values)} is no mapping; give one with a 'names' list")
         unknown = sorted(set(values) - {"names", "palette", "ignore_index", "ignore_color", "label_defaults"})
         if unknown:
             raise ConfigError(
@@ -148,13 +150,15 @@ class LabelSet:
             )
         names = values.get("names")
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{source}: 'names' is {names!r}; give a list of class names, background first")
+            raise ConfigError(
+                f"{source}: 'names' is {describe_value(names)}; give a list of class names, background first"
+            )
         palette = values.get("palette", voc_palette(len(names)))
         ignore_index = values.get("ignore_index", IGNORE_INDEX)
         ignore_color = values.get("ignore_color")
         if not isinstance(palette, (list, tuple)) or not all(isinstance(c, (list, tuple)) for c in palette):
-            raise ConfigError(f"{source}: 'palette' is {palette!r}; give one [red, green, blue] a class")
-        if not isinstance(ignore_index, int):
+            raise ConfigError(f"{source}: 'palette' is {describe_value(palette)}; give one [red, green, blue] a class")
+        if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
             raise ConfigError(f"{source}: 'ignore_index' is {ignore_index!r}; give an integer, as 255")
         if not isinstance(ignore_color, (list, tuple, type(None))):
             raise ConfigError(f"{source}: 'ignore_color' is {ignore_color!r}; give [red, green, blue]")
@@ -185,13 +189,11 @@ class LabelSet:
             ConfigError: the file is missing, is not YAML, or holds something else.
         """
         values = read_yaml(path, "give a file with a 'names' list")
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: holds {type(values).__name__}; give a mapping with a 'names' list")
         return cls.from_dict(values, source=str(path))
 
 
 def _check_color(color: Colour, whose: str) -> None:
-    if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
+    if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
         raise ConfigError(f"labels: color {color!r} {whose} is not three integers in 0..255")
 
 

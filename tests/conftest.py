@@ -49,3 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the checks of annotations, which only tests have: hostile values reach the code as they do in use."""
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
-from segmnv2.errors import ConfigError
+from segmnv2.backbones.options import check_options
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
 from segmnv2.nn.depthwise_separable import DepthwiseSeparable
 from segmnv2.nn.stride import Strided
@@ -53,8 +53,7 @@ class MobileNetV1(ChainBackbone):
             ConfigError: a value outside the stated ones.
         """
         super().__init__()
-        if not 0.05 <= width <= 4.0:
-            raise ConfigError(f"width {width!r} is not in 0.05..4.0; the paper's networks have 0.25 to 1.0")
+        check_options(width=width, padding=padding, norm_eps=norm_eps)
         channels = _scaled(STEM_CHANNELS, width)
         self.stem = ConvNormAct(
             SameConv2d(3, channels, 3, padding=padding),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
-from segmnv2.errors import ConfigError
+from segmnv2.backbones.options import check_options
 from segmnv2.nn.blocks import InvertedResidual
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
 from segmnv2.nn.stride import Strided
@@ -92,10 +92,15 @@ class MobileNetV2(ChainBackbone):
             ConfigError: a value outside the stated ones.
         """
         super().__init__()
-        if not 0.05 <= width <= 4.0:
-            raise ConfigError(f"width {width!r} is not in 0.05..4.0; the paper's networks have 0.35 to 1.4")
-        if channel_divisor < 1:
-            raise ConfigError(f"channel_divisor {channel_divisor!r} is not positive; use 8, or 1 for DeepLab's dm0.5")
+        check_options(
+            width=width,
+            channel_divisor=channel_divisor,
+            padding=padding,
+            norm_eps=norm_eps,
+            last_conv=last_conv,
+            bottleneck_activation=bottleneck_activation,
+            shortcut=shortcut,
+        )
 
         def conv(inputs: int, outputs: int, kernel: int) -> ConvNormAct:
             return ConvNormAct(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
-from segmnv2.errors import ConfigError
+from segmnv2.backbones.options import check_options
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
 from segmnv2.nn.nasnet_cells import Cell, CellOptions, NormalCell, ReductionCell
 from segmnv2.nn.stride import Strided
@@ -72,12 +72,15 @@ class NASNet(ChainBackbone):
             ConfigError: a value outside the stated ones.
         """
         super().__init__()
-        if filters < 4 or filters % 4:
-            raise ConfigError(f"filters {filters!r} is not a positive multiple of 4; NASNet-A mobile has 44")
-        if cells < 1:
-            raise ConfigError(f"cells {cells!r} is not positive; NASNet-A mobile has 4 normal cells a stage")
-        if stem_channels < 1:
-            raise ConfigError(f"stem_channels {stem_channels!r} is not positive; NASNet-A mobile has 32")
+        check_options(
+            filters=filters,
+            cells=cells,
+            stem_channels=stem_channels,
+            skip_reduction_input=skip_reduction_input,
+            padding=padding,
+            norm_eps=norm_eps,
+            norm_momentum=norm_momentum,
+        )
         self._options = CellOptions(padding, norm_eps, norm_momentum)
         self.stem = ConvNormAct(SameConv2d(3, stem_channels, 3, padding=padding), self._options.norm(stem_channels))
         self.cells = nn.ModuleList()

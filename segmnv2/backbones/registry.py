@@ -15,7 +15,7 @@ from segmnv2.backbones.shufflenet_v1 import ShuffleNetV1
 from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
 from segmnv2.backbones.smp import SmpBackbone
 from segmnv2.backbones.timm import TimmBackbone
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, describe_value
 from segmnv2.nn.unused import freeze_unused
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -84,8 +84,8 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
     Raises:
         ConfigError: an unknown name, an option the backbone does not have, or a value it refuses.
     """
-    if name not in BACKBONES:
-        raise ConfigError(f"backbone '{name}' is unknown; available are {', '.join(sorted(BACKBONES))}")
+    if not isinstance(name, str) or name not in BACKBONES:
+        raise ConfigError(f"backbone {describe_value(name)} is unknown; available are {', '.join(sorted(BACKBONES))}")
     unknown = sorted(set(options) - set(backbone_options(name)))
     if unknown:
         remedy = (

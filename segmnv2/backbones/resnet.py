@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.backbones.options import check_options
 from segmnv2.errors import ConfigError
 from segmnv2.nn.bottleneck import EXPANSION, Bottleneck
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
@@ -60,7 +61,21 @@ class ResNet(ChainBackbone):
             ConfigError: a value outside the stated ones.
         """
         super().__init__()
-        _check(units, stem, strided_unit, multi_grid)
+        check_options(
+            units=units,
+            multi_grid=multi_grid,
+            stem=stem,
+            strided_unit=strided_unit,
+            padding=padding,
+            norm_eps=norm_eps,
+        )
+        if strided_unit == "last" and min(units) < 2:
+            raise ConfigError(f"units {tuple(units)} is not possible; stages whose last unit strides have at least two")
+        if len(multi_grid) != units[-1]:
+            raise ConfigError(
+                f"multi_grid {tuple(multi_grid)} is not possible; give one factor for each of the last stage's "
+                f"{units[-1]} units, as 1, 2, 4"
+            )
 
         def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
             return ConvNormAct(
@@ -154,20 +169,3 @@ def resnet101(
         padding=padding,
         norm_eps=norm_eps,
     )
-
-
-def _check(units: Sequence[int], stem: str, strided_unit: str, multi_grid: Sequence[int]) -> None:
-    if stem not in ("deep", "7x7"):
-        raise ConfigError(f"stem '{stem}' is unknown; allowed are deep, 7x7")
-    if strided_unit not in ("last", "first"):
-        raise ConfigError(f"strided_unit '{strided_unit}' is unknown; allowed are last, first")
-    least = 2 if strided_unit == "last" else 1
-    if len(units) != len(STAGE_CHANNELS) or min(units) < least:
-        raise ConfigError(
-            f"units {tuple(units)} is not possible; give four numbers of at least {least}, as 3, 4, 23, 3"
-        )
-    if len(multi_grid) != units[-1] or min(multi_grid) < 1:
-        raise ConfigError(
-            f"multi_grid {tuple(multi_grid)} is not possible; give one positive factor for each of the last stage's "
-            f"{units[-1]} units, as 1, 2, 4"
-        )

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.backbones.options import check_options
 from segmnv2.errors import ConfigError
 from segmnv2.nn.conv import ConvNormAct, SameConv2d, make_divisible
 from segmnv2.nn.pool import SameMaxPool
@@ -59,11 +60,9 @@ class ShuffleNetV1(ChainBackbone):
             ConfigError: a value outside the stated ones.
         """
         super().__init__()
-        if not 0.25 <= width <= 4.0:
+        check_options(width=width, groups=groups)
+        if width < 0.25:
             raise ConfigError(f"width {width!r} is not in 0.25..4.0; the published networks have 0.5, 1.0, 1.5 and 2.0")
-        if groups not in STAGE2_CHANNELS:
-            allowed = ", ".join(map(str, STAGE2_CHANNELS))
-            raise ConfigError(f"groups {groups!r} is not possible; allowed are {allowed} (3 is the usual one)")
         channels = stem_channels(width, groups)
         self.stem = ConvNormAct(
             SameConv2d(3, channels, 3, padding="symmetric"), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.backbones.options import check_options
 from segmnv2.errors import ConfigError
 from segmnv2.nn.stride import Strided
 
@@ -46,6 +47,7 @@ class ShuffleNetV2(ChainBackbone):
             ConfigError: a value outside the stated ones.
         """
         super().__init__()
+        check_options(width=width, last_conv=last_conv)
         if width not in NAMES:
             allowed = ", ".join(map(str, NAMES))
             raise ConfigError(f"width {width!r} is not possible; torchvision's ShuffleNetV2 has {allowed}")

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.base import Backbone, FeatureInfo
+from segmnv2.backbones.options import check_options
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
 from segmnv2.nn.unused import evaluating
@@ -54,6 +55,7 @@ class SmpBackbone(Backbone):
         """
         super().__init__()
         check_output_stride(output_stride)
+        check_options(encoder=encoder, pretrained=pretrained)
         _check_name(encoder, pretrained)
         self.encoder = encoder
         self.network = _build(encoder, pretrained)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from segmnv2.backbones.base import Backbone, FeatureInfo
+from segmnv2.backbones.options import check_options
 from segmnv2.backbones.timm_fitting import SIDE_MULTIPLE, build, build_empty, check_name, fit, fit_native
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import check_output_stride
@@ -77,6 +78,7 @@ class TimmBackbone(Backbone):
         """
         super().__init__()
         check_output_stride(output_stride)
+        check_options(model=model, pretrained=pretrained)
         check_name(model)
         self.model = model
         self._nominal = fit_native(model).features

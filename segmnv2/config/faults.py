@@ -9,11 +9,11 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from segmnv2.config.section import Section
+from segmnv2.errors import describe_value
 
 Path = tuple[str, ...]
 
 TAG = "kind"
-LONGEST_VALUE = 80
 
 
 def describe_faults(error: ValidationError, values: Any, schema: type[Section]) -> list[str]:
@@ -61,21 +61,16 @@ def _describe(path: Path, fault: Any, values: Any, schema: type[Section]) -> str
     if kind == "union_tag_invalid":
         return f"{key}.{TAG}: {context['tag']!r} is not possible; give {_either(_tags(path, schema))}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{key}: {_shorten(fault['input'])} is not possible; give a mapping of keys to values"
+        return f"{key}: {describe_value(fault['input'])} is not possible; give a mapping of keys to values"
     if kind == "value_error" and isinstance(fault["input"], dict):
         return f"{key}: {context['error']}"
     if kind == "value_error":
-        return f"{key}: {_shorten(fault['input'])} is not possible; {context['error']}"
-    return f"{key}: {_shorten(fault['input'])} is not possible; it must be {_wanted(fault['msg'])}"
+        return f"{key}: {describe_value(fault['input'])} is not possible; {context['error']}"
+    return f"{key}: {describe_value(fault['input'])} is not possible; it must be {_wanted(fault['msg'])}"
 
 
 def _wanted(message: str) -> str:
     return message.removeprefix("Input should be ").removeprefix("Input should have ")
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
 
 
 def _either(names: Sequence[str]) -> str:

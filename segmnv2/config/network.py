@@ -56,6 +56,7 @@ class NetworkSection(Section):
 
     @model_validator(mode="after")
     def _options_exist(self) -> NetworkSection:
+        from segmnv2.backbones.options import check_options
         from segmnv2.backbones.registry import backbone_options, missing_options
 
         allowed = backbone_options(self.backbone_name)
@@ -67,6 +68,7 @@ class NetworkSection(Section):
         missing = missing_options(self.backbone_name, self.backbone_options)
         if missing:
             raise ValueError(f"the backbone of {self.name} needs {', '.join(missing)}; give it in model.backbone")
+        check_options(**self.backbone_options)
         return self
 
     @model_validator(mode="after")

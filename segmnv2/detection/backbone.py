@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ PIXEL_RANGE = 255.0
 
 
 def build_detection_backbone(
-    name: str, *, output_stride: int, weights: str | Path | None, last_conv: bool = False, **options: Any
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    output_stride: int,
+    weights: str | Path | None,
+    last_conv: bool = False,
 ) -> tuple[Backbone, Normalization]:
     """Return a backbone and how its images are normalised.
 
     Args:
         name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        options: further arguments of the backbone, as ``{"width": 0.5}``.
         output_stride: 8, 16 or 32, of the last feature map.
         weights: a file of which the backbone is taken, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
         last_conv: whether a network that has a last 1x1 convolution in classification keeps it.
-        options: further arguments of the backbone, as ``width=0.5``.
 
     Raises:
         ConfigError: an unknown name or option, or a value that the backbone refuses.

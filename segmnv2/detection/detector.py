@@ -20,6 +20,7 @@ from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError
 from segmnv2.hub.by_name import takes_names
+from segmnv2.models.metadata import check_architecture
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.pixel_range import check_range
 from segmnv2.models.zoo import without_pretrained
@@ -84,8 +85,8 @@ class DetectorArchitecture:
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorArchitecture:
         """Undo :meth:`to_dict`.
 
-        Raises:
-            TypeError, ValueError, KeyError: these are not its values.
+        Args:
+            values: its values, which :func:`segmnv2.models.metadata.check_architecture` accepts.
         """
         return cls(**{**values, "class_names": {int(number): name for number, name in values["class_names"].items()}})
 
@@ -182,7 +183,7 @@ def create_detector(
         ConfigError: an unknown name or option, or a value that a part refuses.
         WeightsError: a file that is missing, damaged or does not fit.
     """
-    if detector not in FAMILIES:
+    if not isinstance(detector, str) or detector not in FAMILIES:
         raise ConfigError(f"detector {detector!r} is unknown; available are {', '.join(FAMILIES)}")
     if not class_names or min(class_names) < 1:
         raise ConfigError(f"class_names {dict(class_names)} are not possible; number the classes from 1")
@@ -193,6 +194,9 @@ def create_detector(
             f"{detector} has no option {', '.join(unknown)}; it has {', '.join(detector_options(detector))}"
         )
     side = family.size if size is None else size
+    given = without_pretrained(backbone_options or {})  # what is saved holds the weights
+    architecture = DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
+    check_architecture("detector", architecture.to_dict())
     network = family.build(
         backbone,
         num_classes=max(class_names) + 1,
@@ -202,10 +206,7 @@ def create_detector(
         **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
         **options,
     )
-    given = without_pretrained(backbone_options or {})  # what is saved holds the weights
-    found = Detector(
-        network, DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
-    )
+    found = Detector(network, architecture)
     if backbone in FOREIGN:
         freeze_unused(found.network.backbone, lambda x: found.network.backbone(x).values())
     if normalization is not None:

@@ -51,7 +51,7 @@ def faster_rcnn(
     if num_classes < 2:
         raise ConfigError(f"num_classes {num_classes} is not possible; count the background too, as 91 for COCO")
     network, normalization = build_detection_backbone(
-        backbone, output_stride=output_stride, weights=backbone_weights, **(backbone_options or {})
+        backbone, backbone_options or {}, output_stride=output_stride, weights=backbone_weights
     )
     features = PyramidFeatures(network, fpn=fpn)
     levels = len(features.taps) + 1 if fpn else 1

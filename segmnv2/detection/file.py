@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segmnv2.detection.detector import Detector, DetectorArchitecture, create_detector
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.hub.by_name import takes_names
-from segmnv2.models.file import FORMAT, read_model_file, read_normalization
+from segmnv2.models.file import read_model_file, read_normalization
+from segmnv2.models.metadata import FORMAT
 from segmnv2.models.same_network import check_same_backbone, check_same_classes
-from segmnv2.weights.loading import load_strict
+from segmnv2.weights.loading import build_filled, load_strict
 from segmnv2.weights.safetensors_file import write_safetensors
 
 
@@ -55,7 +57,8 @@ def load_detector(path: str | Path) -> Detector:
     tensors, metadata = _read(path)
     try:
         architecture = DetectorArchitecture.from_dict(metadata["architecture"])
-        model = create_detector(
+        build = partial(
+            create_detector,
             architecture.detector,
             architecture.name,
             class_names=architecture.class_names,
@@ -65,9 +68,9 @@ def load_detector(path: str | Path) -> Detector:
             backbone_options=architecture.backbone,
             **architecture.options,
         )
-    except (ConfigError, TypeError, ValueError, KeyError, AttributeError) as error:
+        model = build_filled(build, {f"network.{name}": tensor for name, tensor in tensors.items()}, str(path))
+    except ConfigError as error:
         raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
-    load_strict(model.network, tensors, str(path))
     return model.eval()
 
 

@@ -57,7 +57,7 @@ def ssdlite(
     if num_classes < 2:
         raise ConfigError(f"num_classes {num_classes} is not possible; count the background too, as 91 for COCO")
     network, normalization = build_detection_backbone(
-        backbone, output_stride=output_stride, weights=backbone_weights, last_conv=True, **(backbone_options or {})
+        backbone, backbone_options or {}, output_stride=output_stride, weights=backbone_weights, last_conv=True
     )
     features = SsdliteFeatures(network)
     boxes = TensorFlowBoxes(len(features.out_channels))

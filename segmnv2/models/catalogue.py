@@ -9,6 +9,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
+from segmnv2.models.metadata import check_architecture
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.unused import freeze_unused
@@ -63,12 +64,9 @@ def build_model(
     Raises:
         ConfigError: an unknown name or a value that a part refuses.
     """
+    check_architecture("model", architecture.to_dict())
     if architecture.name not in MODELS:
         raise ConfigError(f"model '{architecture.name}' is unknown; available are {', '.join(list_models())}")
-    if not 1 <= architecture.num_classes <= 255:
-        raise ConfigError(
-            f"num_classes {architecture.num_classes!r} is not in 1..255; ids must fit in 8 bits beside ignore"
-        )
     spec = MODELS[architecture.name]
     backbone = create_backbone(spec.backbone, output_stride=architecture.output_stride, **architecture.backbone)
     if spec.backbone in FOREIGN:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, describe_value
 from segmnv2.models.architecture import ClassifierArchitecture
 from segmnv2.models.file import load_weights, read_description
+from segmnv2.models.metadata import MOST_CLASSES, check_architecture
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.zoo import usual_normalization, without_pretrained
@@ -128,12 +129,15 @@ def create_classifier(
         raise ConfigError(
             "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
         )
+    if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MOST_CLASSES):
+        raise ConfigError(f"num_classes {describe_value(num_classes)} is not an integer in 1..{MOST_CLASSES}")
     if class_names is None and weights is not None and keep_logits:
         description = read_description(weights)
         found = description["architecture"]["class_names"] if description["kind"] == Classifier.kind else ()
         class_names = found if found and num_classes in (None, len(found)) else None
     if class_names is None:
         class_names = [str(number) for number in range(IMAGENET_CLASSES if num_classes is None else num_classes)]
+    check_architecture("classifier", {"name": name, "class_names": class_names})
     if num_classes is not None and num_classes != len(class_names):
         raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
     architecture = ClassifierArchitecture(name, tuple(class_names), options)
@@ -157,6 +161,7 @@ def build_classifier(
     Raises:
         ConfigError: an unknown name or a value that a part refuses.
     """
+    check_architecture("classifier", architecture.to_dict())
     last = {"last_conv": True} if has_last_conv(architecture.name) else {}
     backbone = create_backbone(architecture.name, output_stride=CLASSIFIER_STRIDE, **{**last, **architecture.backbone})
     if architecture.name in FOREIGN:

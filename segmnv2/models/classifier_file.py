@@ -9,8 +9,9 @@ from typing import Any
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.architecture import ClassifierArchitecture
 from segmnv2.models.classifier import CLASSIFIER_STRIDE, Classifier, build_classifier
-from segmnv2.models.file import FORMAT, read_model_file, read_normalization
-from segmnv2.weights.loading import load_strict
+from segmnv2.models.file import read_model_file, read_normalization
+from segmnv2.models.metadata import FORMAT
+from segmnv2.weights.loading import build_filled
 from segmnv2.weights.safetensors_file import write_safetensors
 
 
@@ -65,8 +66,8 @@ def load_classifier(path: str | Path) -> Classifier:
     try:
         values = {key: value for key, value in metadata["architecture"].items() if key != "output_stride"}
         architecture = ClassifierArchitecture(**{**values, "class_names": tuple(values["class_names"])})
-        model = build_classifier(architecture, normalization=read_normalization(metadata))
-    except (ConfigError, TypeError, KeyError) as error:
+        pixels = read_normalization(metadata)
+        model = build_filled(lambda: build_classifier(architecture, normalization=pixels), tensors, str(path))
+    except ConfigError as error:
         raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
-    load_strict(model, tensors, str(path))
     return model.eval()

@@ -13,15 +13,14 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
+from segmnv2.models.metadata import FORMAT, check_metadata
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.same_network import check_same_backbone, check_same_classes, check_same_network
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.weights.loading import LoadReport, load_strict
+from segmnv2.weights.loading import LoadReport, build_filled, load_strict
 from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
 
-FORMAT = 1
-KINDS = ("model", "backbone", "classifier", "detector")
 LAST_CONVS = ("last.", "conv5.")
 """What backbones call the layer of a classifier that segmentation leaves out."""
 
@@ -95,7 +94,7 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         WeightsError: missing, damaged, of another program, or of a newer version of this library.
     """
     tensors, metadata = read_safetensors(path)
-    _check_metadata(metadata, path)
+    check_metadata(metadata, path)
     return tensors, metadata
 
 
@@ -106,7 +105,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
         WeightsError: as for :func:`read_model_file`.
     """
     metadata = read_metadata(path)
-    _check_metadata(metadata, path)
+    check_metadata(metadata, path)
     return metadata
 
 
@@ -117,19 +116,6 @@ def read_kind(path: str | Path) -> str:
         WeightsError: as for :func:`read_model_file`.
     """
     return str(read_description(path)["kind"])
-
-
-def _check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
-    if metadata.get("kind") not in KINDS or not isinstance(metadata.get("architecture"), dict):
-        raise WeightsError(
-            f"{path}: is a safetensors file, but not of segmnv2 (no architecture in its metadata); convert the "
-            "checkpoint it came from with `segmnv2 import`"
-        )
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: has format {metadata.get('format')!r}, this version reads {FORMAT}; install the "
-            "segmnv2 that wrote it"
-        )
 
 
 def load_model(path: str | Path, *, output_stride: int | None = None) -> Segmenter:
@@ -156,23 +142,17 @@ def load_model(path: str | Path, *, output_stride: int | None = None) -> Segment
     try:
         architecture = Architecture(**metadata["architecture"])
         labels = LabelSet.from_dict(metadata["labels"])
-        normalization = read_normalization(metadata)
-        model = build_model(architecture, labels=labels, normalization=normalization)
-    except (ConfigError, TypeError, KeyError) as error:
+        pixels = read_normalization(metadata)
+        model = build_filled(lambda: build_model(architecture, labels=labels, normalization=pixels), tensors, str(path))
+    except ConfigError as error:
         raise WeightsError(f"{path}: its description cannot be built ({error}); import or train it again") from error
-    load_strict(model, tensors, str(path))
     if output_stride is not None:
         model.set_output_stride(output_stride)
     return model.eval()
 
 
 def read_normalization(metadata: Mapping[str, Any]) -> Normalization:
-    """Return the normalisation in a file's metadata.
-
-    Raises:
-        KeyError: there is none.
-        ConfigError: it is not three means and three standard deviations.
-    """
+    """Return the normalization in a file's metadata, which :func:`check_metadata` accepts."""
     values = metadata["normalization"]
     return Normalization(tuple(values["mean"]), tuple(values["std"]))
 

@@ -22,10 +22,11 @@ class Normalization:
 
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(isinstance(v, (int, float)) for v in values):
+            is_triple = isinstance(values, (tuple, list)) and len(values) == 3
+            if not is_triple or not all(type(v) in (int, float) and abs(v) <= 1e6 for v in values):
                 raise ConfigError(f"normalization.{name} is {values!r}; give three numbers in 0..255, red first")
-        if min(self.std) <= 0:
-            raise ConfigError(f"normalization.std is {self.std}; each of the three must be above 0")
+        if min(self.std) < 1e-3:
+            raise ConfigError(f"normalization.std is {self.std}; each of the three must be at least 0.001")
 
 
 TENSORFLOW_NORMALIZATION = Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, describe_value
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -47,8 +47,7 @@ def check_output_stride(output_stride: int) -> None:
     Raises:
         ConfigError: it is not 8, 16 or 32.
     """
-    if output_stride not in OUTPUT_STRIDES:
+    if type(output_stride) is not int or output_stride not in OUTPUT_STRIDES:
         allowed = ", ".join(map(str, OUTPUT_STRIDES))
-        raise ConfigError(
-            f"output_stride {output_stride!r} is not possible; allowed are {allowed} (16 is the usual one)"
-        )
+        found = describe_value(output_stride)
+        raise ConfigError(f"output_stride {found} is not possible; allowed are {allowed} (16 is the usual one)")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from segmnv2.errors import WeightsError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 FREE_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
 """Entries of a network that foreign checkpoints do not have: batch-norm's step count and the input's normalisation."""
@@ -85,16 +89,56 @@ def load_strict(network: nn.Module, checkpoint: Mapping[str, Tensor], source: st
     Raises:
         WeightsError: a tensor is missing, unexpected, of another shape, or holds values that are not finite.
     """
-    report = compare(network.state_dict(), checkpoint)
-    if not report.fits:
-        raise WeightsError(
-            f"{source}: does not fit {type(network).__name__}: {report}" + (f"\n  {remedy}" if remedy else "")
-        )
-    broken = [name for name in report.matched if not bool(torch.isfinite(checkpoint[name]).all())]
+    report = _check_fit(network, checkpoint, source, remedy)
+    state = network.state_dict()
+    typed = {name: _converted(checkpoint[name], state[name], f"{source}: {name}") for name in report.matched}
+    broken = [name for name, tensor in typed.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise WeightsError(
             f"{source}: {len(broken)} tensors hold NaN or infinity, the first is {broken[0]}; "
             "the file is damaged or its training diverged: take an earlier checkpoint"
         )
-    network.load_state_dict({name: checkpoint[name] for name in report.matched}, strict=False)
+    network.load_state_dict(typed, strict=False)
     return report
+
+
+def build_filled(build: Callable[[], Network], checkpoint: Mapping[str, Tensor], source: str) -> Network:
+    """Build a network and copy a checkpoint's tensors into it.
+
+    The network is first built without memory where that is possible, so that a description that does not belong to the
+    tensors is refused before gigabytes are allocated for it.
+
+    Args:
+        build: returns the network with fresh weights.
+        checkpoint: tensors under the network's names.
+        source: file that error messages name.
+
+    Raises:
+        WeightsError: as for :func:`load_strict`.
+    """
+    with suppress(RuntimeError, NotImplementedError):  # some of timm's read a tensor's value while they are built
+        with torch.device("meta"):
+            plan = build()
+        _check_fit(plan, checkpoint, source)
+    network = build()
+    load_strict(network, checkpoint, source)
+    return network
+
+
+def _check_fit(network: nn.Module, checkpoint: Mapping[str, Tensor], source: str, remedy: str = "") -> LoadReport:
+    report = compare(network.state_dict(), checkpoint)
+    if not report.fits:
+        raise WeightsError(
+            f"{source}: does not fit {type(network).__name__}: {report}" + (f"\n  {remedy}" if remedy else "")
+        )
+    return report
+
+
+def _converted(tensor: Tensor, own: Tensor, source: str) -> Tensor:
+    """Return a tensor in the type of the network's own; float64 may become infinite there."""
+    usual = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if tensor.dtype not in usual if own.is_floating_point() else tensor.is_floating_point() or tensor.is_complex():
+        raise WeightsError(
+            f"{source} is of type {tensor.dtype}, the network's is {own.dtype}; save the weights as float32"
+        )
+    return tensor.to(own.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segmnv2.atomic import atomic_path
-from segmnv2.documents import dump_json
-from segmnv2.errors import WeightsError
+from segmnv2.documents import dump_json, parse_json
+from segmnv2.errors import SegmnError, WeightsError
 from segmnv2.weights.foreign_file import describe_foreign
 
 
@@ -90,6 +89,6 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text, "metadata", "")
+    except SegmnError:
         return text

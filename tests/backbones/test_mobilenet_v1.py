@@ -66,5 +66,5 @@ def test_norms_are_slims() -> None:
 
 
 def test_an_impossible_width_names_the_allowed_ones() -> None:
-    with pytest.raises(ConfigError, match=r"width 9\.0 is not in"):
+    with pytest.raises(ConfigError, match=r"width 9\.0 is not possible; it must be less than or equal to 4"):
         MobileNetV1(width=9.0)

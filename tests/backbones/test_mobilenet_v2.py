@@ -169,5 +169,7 @@ def test_expansions_are_joined_where_they_agree_at_nominal_strides() -> None:
 
 
 def test_what_a_variant_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match="shortcut 'dense' is unknown"):
+    with pytest.raises(
+        ConfigError, match="shortcut 'dense' is not possible; it must be 'bottleneck', 'expansion' or 'none'"
+    ):
         MobileNetV2(shortcut="dense")

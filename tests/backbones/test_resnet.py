@@ -97,7 +97,7 @@ def test_the_multi_grid_comes_on_top_of_the_dilation(output_stride: int, expecte
         ({"stem": "9x9"}, "stem '9x9'"),
         ({"strided_unit": "second"}, "strided_unit 'second'"),
         ({"units": (3, 4, 23)}, "units"),
-        ({"units": (1, 1, 1, 3)}, "at least 2"),
+        ({"units": (1, 1, 1, 3)}, "at least two"),
         ({"multi_grid": (1, 2)}, r"multi_grid \(1, 2\)"),
         ({"multi_grid": (0, 1, 2)}, "multi_grid"),
     ],

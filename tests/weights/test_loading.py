@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from segmnv2.errors import WeightsError
-from segmnv2.weights.loading import compare, load_strict
+from segmnv2.weights.loading import build_filled, compare, load_strict
 
 
 def network() -> nn.Module:
@@ -54,3 +54,38 @@ def test_values_that_are_not_finite_are_refused() -> None:
     tensors["0.bias"] = torch.tensor([1.0, float("nan")])
     with pytest.raises(WeightsError, match=r"0\.bias"):
         load_strict(network(), tensors, "file")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int64, torch.bool])
+def test_tensors_of_another_kind_of_number_are_refused(dtype: torch.dtype) -> None:
+    layer = nn.Linear(2, 1)
+    state = {name: tensor.detach().to(dtype) for name, tensor in layer.state_dict().items()}
+    with pytest.raises(WeightsError, match=f"file: (weight|bias) is of type {dtype}, the network's is torch.float32"):
+        load_strict(layer, state, "file")
+
+
+def test_what_is_infinite_in_the_networks_type_is_refused() -> None:
+    layer = nn.Linear(2, 1)
+    state = {"weight": torch.full((1, 2), 1e300, dtype=torch.float64), "bias": torch.zeros(1)}
+    with pytest.raises(WeightsError, match="hold NaN or infinity"):
+        load_strict(layer, state, "file")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_converted(dtype: torch.dtype) -> None:
+    layer = nn.Linear(2, 1)
+    load_strict(layer, {"weight": torch.ones(1, 2, dtype=dtype), "bias": torch.zeros(1, dtype=dtype)}, "file")
+    assert layer.weight.dtype == torch.float32
+    assert layer.weight.tolist() == [[1, 1]]
+
+
+def test_a_network_that_does_not_fit_is_never_allocated() -> None:
+    places = []
+
+    def build() -> nn.Module:
+        places.append(torch.get_default_device().type)
+        return nn.Linear(2, 10**9)
+
+    with pytest.raises(WeightsError, match="file: does not fit Linear"):
+        build_filled(build, {"weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, "file")
+    assert places == ["meta"]

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from damage import check_lawful, damage, damage_json, many, randoms
+from hypothesis import given
+from torch import nn
 
 from segmnv2.errors import WeightsError
 from segmnv2.weights import safetensors_file
-from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
+from segmnv2.weights.loading import load_strict
+from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
 
 
 def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
@@ -37,3 +43,27 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WeightsError, match="cannot be written"):
         write_safetensors(tmp_path / "file" / "f.safetensors", {}, {})
+
+
+@many
+@given(random=randoms)
+def test_any_damage_is_lawful(random: Random, tmp_path: Path) -> None:
+    path = write_safetensors(tmp_path / "a.safetensors", {"x": torch.ones(2), "y": torch.ones(1)}, {"k": {"v": [1]}})
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    if random.random() < 0.5:
+        raw = damage(raw, random)
+    else:
+        text = damage_json(json.loads(raw[8 : 8 + size]), random).encode(errors="replace")
+        raw = len(text).to_bytes(8, "little") + text + raw[8 + size :]
+    path.write_bytes(raw)
+    check_lawful(lambda: read_safetensors(path))
+    check_lawful(lambda: read_metadata(path))
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F4", "U64", "C64", "BOOL"])
+def test_every_type_of_tensor_is_lawful(dtype: str, tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": dtype, "shape": [8], "data_offsets": [0, 8]}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    check_lawful(lambda: load_strict(nn.BatchNorm1d(8), read_safetensors(path)[0], "file"))
