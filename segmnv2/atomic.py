@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from segmnv2.errors import ConfigError
 from segmnv2.ownership import check_replaceable, place
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @contextmanager
@@ -17,7 +22,8 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
 
     The temporary name keeps the suffix, from which writers tell the format. After an error nothing is left and an older
-    ``path`` is untouched. Missing parent folders are made.
+    ``path`` is untouched. Missing parent folders are made. Permissions are those of an older file, else those that the
+    process's umask allows. A device or a pipe, as ``/dev/stdout``, is written directly.
 
     Args:
         path: the file to write.
@@ -28,10 +34,17 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: the folder cannot be made, or the file not put in its place.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
+        temporary.touch()
+        mode = (path if path.is_file() else temporary).stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:  # some writers make files that only their owner can read
+            temporary.chmod(mode & 0o7777)
         if durable:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -39,6 +52,27 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_image(path: str | Path, picture: Image, kind: str, **options: Any) -> Path:
+    """Write an image, whole or not at all, and return its path.
+
+    It is encoded in memory: Pillow's encoders do not notice that a disk is full.
+
+    Args:
+        path: the file to write.
+        picture: the image.
+        kind: Pillow's name of the format, as ``PNG``.
+        options: of the format, as ``quality=95``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = BytesIO()
+    picture.save(content, format=kind, **options)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+    return Path(path)
 
 
 def check_writable(path: str | Path) -> Path:

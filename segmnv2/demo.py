@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from segmnv2.assembly.segmentation import build_dataset
-from segmnv2.atomic import atomic_path
+from segmnv2.atomic import write_image
 from segmnv2.config import Experiment
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
@@ -84,8 +84,7 @@ def run_demo(
     samples = [shown[index] for index in range(len(shown))]
     masks = _infer(predictor, samples, out)
     picture = out / "demo.png"
-    with atomic_path(picture) as partial:
-        draw_comparison(samples, masks, shown.labels).save(partial)
+    write_image(picture, draw_comparison(samples, masks, shown.labels), "PNG")
     report(f"{picture}: {PICTURES} new pictures, what is in them, and what the network sees")
     report(f"{out / 'results'}: the masks and overlays that `segmnv2 infer` writes\n")
     report(f"The paper's Table 7, with what this library's networks cost:\n\n{to_markdown(table7())}")
@@ -96,8 +95,7 @@ def _infer(predictor: Predictor, samples: Sequence[Sample], out: Path) -> list[n
     """Write the pictures to disk, run inference on the files, and read the masks back."""
     pictures = [out / "pictures" / f"{sample.name}.png" for sample in samples]
     for sample, path in zip(samples, pictures, strict=True):
-        with atomic_path(path) as partial:
-            Image.fromarray(sample.image).save(partial)
+        write_image(path, Image.fromarray(sample.image), "PNG")
     infer_files(predictor, pictures, ResultFolder(out / "results").write)
     return [read_mask(out / "results" / MASKS / path.name, predictor.model.labels) for path in pictures]
 

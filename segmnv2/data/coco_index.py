@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
@@ -93,7 +93,8 @@ def write_index(index: CocoIndex, annotations: Path) -> Path:
     path = index_path(annotations)
     claim(path)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)})
+        note = {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)}
+        temporary.write_bytes(save(tensors, note))
     return path
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from segmnv2.atomic import atomic_path
+from segmnv2.atomic import write_image
 from segmnv2.data.color_mask import LISTED, UnknownColorError, color_ids, colors_to_ids
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.sample import Mask
@@ -115,8 +115,7 @@ def write_mask(path: str | Path, mask: Mask, labels: LabelSet) -> None:
     palette[labels.ignore_index] = labels.void_color or (0, 0, 0)
     picture = PIL.Image.fromarray(mask)
     picture.putpalette(palette.tobytes())
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=False)
+    write_image(path, picture, "PNG", optimize=False)
 
 
 def check_ids(mask: Mask, labels: LabelSet, source: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from segmnv2.atomic import atomic_path
+from segmnv2.atomic import atomic_path, write_image
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.voc import IMAGES, LISTS, MASKS
@@ -32,8 +32,8 @@ def write_voc_layout(dataset: SegmentationDataset, root: str | Path, split: str,
     names = []
     for index in range(len(dataset)):
         sample = dataset[index]
-        with atomic_path(folder / IMAGES / f"{sample.name}.jpg") as temporary:
-            PIL.Image.fromarray(sample.image).save(temporary, format="JPEG", quality=95, subsampling=0)
+        picture = PIL.Image.fromarray(sample.image)
+        write_image(folder / IMAGES / f"{sample.name}.jpg", picture, "JPEG", quality=95, subsampling=0)
         write_mask(folder / MASKS / f"{sample.name}.png", sample.mask, dataset.labels)
         names.append(sample.name)
     with atomic_path(folder / LISTS / f"{split}.txt") as temporary:

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from segmnv2.atomic import atomic_path
 from segmnv2.config import AnyExperiment
 from segmnv2.engine.run_folder import Record, RunFolder
 from segmnv2.engine.task import Task, Timing, Validation
@@ -168,7 +169,8 @@ class Checkpoints(pl.Callback):
             try:
                 os.link(complete, named)
             except OSError:  # not every file system has links
-                shutil.copyfile(complete, named)
+                with atomic_path(named) as partial:
+                    shutil.copyfile(complete, partial)
         kept = self.folder.states() if keep > 1 else []
         for old in set(self.folder.states()) - set(kept[:keep]):
             with suppress(OSError):

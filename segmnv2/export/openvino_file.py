@@ -41,6 +41,7 @@ def write_openvino(
 
     Raises:
         ConfigError: int8 without calibration.
+        OSError: the file cannot be written.
     """
     import openvino
 
@@ -48,7 +49,10 @@ def write_openvino(
     whole = join_ends(network, model, metadata)
     for key, value in metadata.to_entries().items():
         whole.set_rt_info(value, [SECTION, key])
-    openvino.save_model(whole, path, compress_to_fp16=metadata.precision in ("float16", "bfloat16"))
+    try:
+        openvino.save_model(whole, path, compress_to_fp16=metadata.precision in ("float16", "bfloat16"))
+    except RuntimeError as error:  # of a C++ stream
+        raise OSError(f"{path}: OpenVINO cannot write the file ({error})") from error
 
 
 def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadata) -> openvino.Model:

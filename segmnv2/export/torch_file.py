@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def write_torch(
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-        torch.export.save(program, path, extra_files={ENTRY: dump_json(metadata.to_dict())})
+        content = BytesIO()  # torch's own writer ends the process where a disk is full
+        torch.export.save(program, content, extra_files={ENTRY: dump_json(metadata.to_dict())})
+    path.write_bytes(content.getbuffer())
 
 
 class TorchProgram(OpenedExport):

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from segmnv2.atomic import atomic_path
+from segmnv2.atomic import write_image
 from segmnv2.backends.base import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
@@ -108,9 +108,9 @@ def overlay_ending(picture: Image.Image) -> str:
 
 def save_picture(picture: Image.Image, path: Path) -> Path:
     """Write a picture, whole or not at all, JPEG at quality 95; return its path."""
-    with atomic_path(path) as temporary:
-        picture.save(temporary, quality=95, subsampling=0)  # JPEG's; PNG passes over them
-    return path
+    if path.suffix == ".jpg":
+        return write_image(path, picture, "JPEG", quality=95, subsampling=0)
+    return write_image(path, picture, "PNG")
 
 
 def infer_files(
@@ -138,8 +138,8 @@ def infer_files(
         streams: threads that each take images from their files to their results; those of a predictor with as many.
 
     Raises:
-        ConfigError: the results cannot be written, or ``batch`` or ``streams`` is not a positive integer. What was
-            written before stays.
+        ConfigError: the results cannot be written or are removed meanwhile, or ``batch`` or ``streams`` is not a
+            positive integer. What was written before stays.
     """
     report = InferenceReport()
     run = partial(run_streams, streams=streams) if check_streams(streams) > 1 else run_pipeline
@@ -158,6 +158,12 @@ def infer_files(
             else:
                 report.written[path] = outcome.result
             on_done(path, failure)
+    gone = [str(file) for files in report.written.values() for file in files if not file.exists()]
+    if gone:
+        raise ConfigError(
+            f"{gone[0]}: was written and is gone, as are {len(gone) - 1} other files; the output folder was removed or "
+            "changed meanwhile: run the command again and leave it in its place"
+        )
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -86,6 +87,9 @@ def save_figure(path: str | Path, figure: Figure) -> Path:
     kind = path.suffix.lower().removeprefix(".")
     # By default matplotlib writes the date, its version, and identifiers drawn at random.
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "path"}):
-        figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata)
+    content = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "path"}):
+        figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
     return path

@@ -36,7 +36,6 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
     try:
         with atomic_path(path, durable=True) as partial:
             save_file(content, partial, metadata=text)
-            partial.chmod(0o644)  # safetensors makes files that only their owner can read
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path}: cannot be written ({error}); choose a folder with room and write access"

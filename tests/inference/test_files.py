@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(predictor, photos, t
 def test_a_full_disk_stops_with_one_clear_error_and_leaves_nothing_half_written(
     predictor, photos, tmp_path, monkeypatch
 ):
-    def save(self, path, **options):
-        Path(path).write_bytes(b"half")
+    def write_bytes(path, content):
+        path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(ConfigError, match="No space left on device"):
         infer_files(predictor, photos, ResultFolder(tmp_path / "out").write)
     assert written(tmp_path / "out") == []
@@ -151,3 +152,14 @@ def test_a_full_disk_stops_with_one_clear_error_and_leaves_nothing_half_written(
 def test_opacity_is_checked_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="opacity"):
         ResultFolder(tmp_path, opacity=60)
+
+
+def test_an_output_folder_that_is_removed_meanwhile_is_an_error(predictor, photos, tmp_path):
+    out = ResultFolder(tmp_path / "out", overlay=False)
+
+    def remove(path, failure):
+        if path == photos[0]:
+            shutil.rmtree(out.path)
+
+    with pytest.raises(ConfigError, match="was written and is gone"):
+        infer_files(predictor, photos, out.write, remove)
