@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from timm.layers import BatchNormAct2d, EvoNorm2dB0
 
 from segmnv2.assembly.segmentation import build_transform
 from segmnv2.config import OptimizerSection, parse_experiment
@@ -20,13 +21,17 @@ from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine import wandb_log
 from segmnv2.engine.data_module import RunData, spread_samples
 from segmnv2.engine.optimizer import build_schedule, poly_factor
+from segmnv2.engine.processes import Processes
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder
 from segmnv2.engine.segmentation import SegmentationTask
+from segmnv2.engine.task import Timing
+from segmnv2.engine.trainer import SynchronizedNorms, build_trainer
 from segmnv2.errors import ConfigError
 from segmnv2.models.file import save_model
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
+from segmnv2.nn.norms import NormedNetwork, statistical_norms
 from tests.engine.tiny import TINY, ignore, tiny
 
 EQUAL_PARTS = ("data.flip=0", "data.scales=[1.0]", "optimizer.momentum=0", "optimizer.power=0")
@@ -152,13 +157,33 @@ def test_synchronized_norms_need_gpus(tmp_path: Path, monkeypatch: pytest.Monkey
         train(tiny("model.norms=synchronized"), out=tmp_path, report=ignore)
 
 
-def test_synchronized_norms_reach_every_norm_and_keep_the_names_of_weights() -> None:
-    model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS)
+def test_several_processes_synchronize_every_norm_or_refuse_it(tmp_path: Path) -> None:
+    experiment = tiny("model.norms=synchronized")
+    trainer = build_trainer(experiment, tmp_path, "cpu", Timing(1, 1), Processes(2, 0, 2), [], [])
+    synchronize = trainer.strategy._layer_sync  # type: ignore[attr-defined]
+    assert isinstance(synchronize, SynchronizedNorms)
+    model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
     names = set(model.state_dict())
-    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    assert set(converted.state_dict()) == names
-    norms = [module for module in converted.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-    assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
+    assert set(synchronize.apply(model).state_dict()) == names
+    assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in statistical_norms(model))
+    with pytest.raises(ConfigError, match=r"not possible for layers of the kind EvoNorm2dB0"):
+        synchronize.apply(torch.nn.Sequential(torch.nn.BatchNorm2d(4), EvoNorm2dB0(4)))
+
+
+def test_norms_of_other_libraries_are_frozen_and_take_the_momentum() -> None:
+    class Network(NormedNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = torch.nn.Sequential(EvoNorm2dB0(4), BatchNormAct2d(4), torch.nn.SyncBatchNorm(4))
+            self.head = torch.nn.BatchNorm1d(4)
+
+    network = Network()
+    network.set_norm_momentum(0.25)
+    assert {norm.momentum for norm in statistical_norms(network)} == {0.25}
+    network.freeze_norms(backbone_only=True)
+    network.backbone[0] = EvoNorm2dB0(4)  # as a change of the output stride builds some layers anew
+    network.train()
+    assert [norm.training for norm in statistical_norms(network)] == [False, False, False, True]
 
 
 def test_tensorboard_shows_the_same_images_after_each_validation(tmp_path: Path) -> None:
