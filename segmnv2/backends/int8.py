@@ -61,8 +61,8 @@ def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequ
         )
     if len(pixels) < FEWEST:
         warnings.warn(
-            f"calibration: {len(pixels)} images choose the ranges of int8, and labels may change much; give 50 or more "
-            f"like those that will be seen, {FEWEST} at least",
+            f"calibration: {len(pixels)} image(s) choose the ranges of int8, and labels may change much; give 50 or "
+            f"more like those that will be seen, {FEWEST} at least",
             SegmnWarning,
             stacklevel=1,  # one place, so that it is shown once
         )

@@ -43,6 +43,13 @@ def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
+def test_a_predictions_image_is_its_own(predictor: BoxPredictor, picture: np.ndarray) -> None:
+    kept = picture.copy()
+    found = predictor(picture)
+    picture[:] = 0
+    assert np.array_equal(found.image, kept)
+
+
 def test_the_surest_box_comes_first_and_those_unsure_or_without_a_name_are_left_out(
     predictor: BoxPredictor, picture: np.ndarray
 ) -> None:
