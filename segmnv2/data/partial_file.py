@@ -8,6 +8,7 @@ from typing import Any
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.sources import Archive
+from segmnv2.documents import read_json
 from segmnv2.ownership import claim
 
 
@@ -32,9 +33,8 @@ class Partial:
     def version(self) -> str | None:
         """Return the server's mark of the file that the bytes are of; None if it gave none, or the note is damaged."""
         try:
-            content: Any = json.loads(self._note.read_text(encoding="utf-8"))
-            version = content["version"]
-        except (OSError, ValueError, KeyError, TypeError):
+            version: Any = read_json(self._note, "fetch it again")["version"]
+        except (ValueError, KeyError, TypeError):
             return None
         return version if isinstance(version, str) else None
 

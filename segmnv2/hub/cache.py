@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
+from segmnv2.documents import read_json
 from segmnv2.errors import WeightsError
 from segmnv2.ownership import claim
 
@@ -65,8 +66,8 @@ class Entry:
         if not self.path.is_file():
             return ""
         try:
-            stated = json.loads(self.note.read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+            stated = read_json(self.note, "fetch it again")["sha256"]
+        except (ValueError, KeyError, TypeError):
             return "the note with its checksum is missing or damaged"
         found = file_sha256(self.path)
         return None if found == stated else f"its SHA-256 is {found}, noted is {stated}: it is damaged"

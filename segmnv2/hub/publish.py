@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
-from segmnv2.documents import dump_json
+from segmnv2.documents import dump_json, read_json
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.hub.card import build_card
 from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
@@ -224,12 +223,7 @@ def _costs(path: Path, kind: str) -> dict[str, str]:
 def _read_evaluation(evaluation: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any] | None:
     if evaluation is None or isinstance(evaluation, Mapping):
         return evaluation
-    try:
-        values = json.loads(Path(evaluation).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{evaluation}: cannot be read as an evaluation ({error}); give what `segmnv2 evaluate --json` wrote"
-        ) from error
+    values = read_json(evaluation, "give what `segmnv2 evaluate --json` wrote", ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{evaluation}: holds no evaluation; give what `segmnv2 evaluate --json` wrote")
     return values

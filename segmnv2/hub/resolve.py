@@ -39,8 +39,11 @@ def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track
         WeightsError: no such file or name, or it can neither be fetched nor is it in the cache.
     """
     text = str(name)
-    if Path(name).exists():
-        return Path(name)
+    try:
+        if Path(name).exists():
+            return Path(name)
+    except (OSError, ValueError) as error:  # too long for a name, or with a character that none may have
+        raise WeightsError(f"{text[:80]!r}: cannot be a file's name ({str(error)[:40]}); check it") from error
     if text in PUBLISHED:
         return _cached(text, PUBLISHED[text], mirror, track)
     looks_hub = REPOSITORY.fullmatch(text)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from segmnv2 import documents
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import IGNORE_INDEX, LabelSet, voc_palette
@@ -18,7 +17,7 @@ from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.import_source import Source
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
-from segmnv2.weights.safetensors_file import read_safetensors
+from segmnv2.weights.state_dict_file import read_tensors
 from segmnv2.weights.tables import HUGGING_FACE
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -70,11 +69,12 @@ def read_hugging_face(source: str | Path) -> Source:
     """
     folder = Path(source) if Path(source).is_dir() else download(str(source))
     config = read_json(folder / "config.json")
+    _check_types(config, folder / "config.json")
     kinds = config.get("architectures") or [SEGMENTATION]
     classifies = CLASSIFICATION in kinds
     if config.get("model_type") != "mobilenet_v2" or not (classifies or SEGMENTATION in kinds):
         raise WeightsError(
-            f"{folder / 'config.json'}: describes {', '.join(kinds)} of type {config.get('model_type')!r}; only "
+            f"{folder / 'config.json'}: describes {kinds!r:.200} of type {config.get('model_type')!r:.80}; only "
             f"{SEGMENTATION} and {CLASSIFICATION} can be imported"
         )
     values = DEFAULTS | config
@@ -109,6 +109,15 @@ def read_hugging_face(source: str | Path) -> Source:
             "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest()},
         },
     )
+
+
+def _check_types(config: dict[str, Any], path: Path) -> None:
+    """Refuse values of other types than those that transformers writes."""
+    numbers = {key: (int, float) for key in ("depth_multiplier", "expand_ratio", "layer_norm_eps")}
+    kinds: dict[str, Any] = {key: type(value) for key, value in DEFAULTS.items()} | numbers
+    for key, kind in {**kinds, "architectures": (list, type(None)), "id2label": (dict, type(None))}.items():
+        if key in config and not isinstance(config[key], kind):
+            raise WeightsError(f"{path}: {key} is {config[key]!r:.80}; copy it again, as save_pretrained wrote it")
 
 
 def download(name: str) -> Path:
@@ -151,12 +160,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: the file is missing, unreadable or holds something else.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: missing; give the folder that save_pretrained wrote") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read as JSON ({error}); copy it again") from error
+    values = documents.read_json(path, "copy it again, whole, as save_pretrained wrote it", WeightsError)
     if not isinstance(values, dict):
         raise WeightsError(f"{path}: holds {type(values).__name__}, not a mapping; copy it again")
     return values
@@ -166,15 +170,7 @@ def _read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
     file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if file is None:
         raise WeightsError(f"{folder}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
-    if file.suffix == ".safetensors":
-        return read_safetensors(file)[0], file
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"{file}: is damaged or holds more than tensors ({type(error).__name__}); fetch it again"
-        ) from error
-    return tensors, file
+    return read_tensors(file), file
 
 
 def _read_normalization(folder: Path) -> Normalization:

@@ -99,11 +99,15 @@ def _read(checkpoint: TensorFlowCheckpoint, name: str, *, ema: bool) -> Tensor:
 def _provenance(checkpoint: TensorFlowCheckpoint, ema: bool) -> dict[str, Any]:
     files = sorted(checkpoint.path.parent.glob(f"{checkpoint.path.name}.*"))
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.suffix != ".meta"}
-    step = int(checkpoint.read("global_step")) if "global_step" in checkpoint else None
+    step = checkpoint.read("global_step") if "global_step" in checkpoint else None
+    if step is not None and (step.numel() != 1 or step.is_floating_point()):
+        raise WeightsError(
+            f"{checkpoint.path}: global_step is {step.dtype} of shape {tuple(step.shape)}, not an integer"
+        )
     return {
         "format": "TensorFlow V2 checkpoint",
         "source": checkpoint.path.name,
         "sha256": sums,
-        "global_step": step,
+        "global_step": None if step is None else int(step),
         "moving_averages": ema,
     }

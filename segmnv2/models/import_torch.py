@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +24,10 @@ from segmnv2.weights.backbone_tables import (
     TORCHVISION_RESNET101,
     TORCHVISION_SHUFFLENET_V2,
 )
-from segmnv2.weights.safetensors_file import read_safetensors
+from segmnv2.weights.state_dict_file import read_tensors
 from segmnv2.weights.tables import TORCHVISION, KeyTable
 
 PICKLED = (".pth", ".pt", ".bin")
-WRAPPERS = ("_orig_mod.", "module.")
-"""What torch.compile and DistributedDataParallel put before the names."""
 
 CLASSIFIERS = ("classifier.", "fc.")
 MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
@@ -114,44 +111,6 @@ def read_torch(source: str | Path) -> Source:
             "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
         },
     )
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code in it.
-
-    Raises:
-        WeightsError: the file is damaged, or holds anything but named tensors.
-    """
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save its state dict alone, "
-            "as torch.save(checkpoint['model'], 'weights.pth'), or fetch it again"
-        ) from error
-    return _unwrap(path, tensors)
-
-
-def _is_state_dict(value: Any) -> bool:
-    items = value.items() if isinstance(value, dict) else ()
-    return bool(items) and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items)
-
-
-def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the state dict that a checkpoint is, or holds alone under a key, without the prefixes of wrappers."""
-    if not _is_state_dict(content):
-        items = content.items() if isinstance(content, dict) else ()
-        inside = {key: value for key, value in items if _is_state_dict(value)}
-        if len(inside) != 1:
-            found = f"state dicts under {', '.join(map(repr, inside))}" if inside else "more than named tensors"
-            key = next(iter(inside), "model")
-            raise WeightsError(f"{path}: holds {found}; save one alone: torch.save(checkpoint[{key!r}], 'weights.pth')")
-        (content,) = inside.values()
-    while prefix := next((each for each in WRAPPERS if all(name.startswith(each) for name in content)), ""):
-        content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
-    return dict(content)
 
 
 def _recognise(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segmnv2.documents import read_json
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
@@ -140,27 +141,54 @@ def _costs(name: str, output_stride: int, mf: bool) -> tuple[int, int, int]:
     return count_parameters(model), madds.plain, madds.paper
 
 
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Network(_Strict):
+    name: str
+    backbone: dict[str, Any] = {}
+
+
+class _Protocol(_Strict):
+    scales: list[float]
+    flip: bool
+    size: int | str | list[int] | None
+    output_stride: int
+
+
+class _Evaluation(_Strict):
+    """The part of an evaluation's JSON that the table needs."""
+
+    network: _Network
+    protocol: _Protocol
+    miou: Annotated[float, Field(ge=0, le=100)]
+    images: Annotated[int, Field(gt=0)]
+
+
+EVALUATION = "give a file that `segmnv2 evaluate --json` wrote"
+
+
 def _match(path: Path) -> tuple[int, dict[str, Any]]:
     """Return which row an evaluation file belongs to, and its content."""
+    result = read_json(path, EVALUATION, ConfigError)
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        network, protocol = result["network"], result["protocol"]
-        float(result["miou"]), int(result["images"])
-        name, width = network["name"], network.get("backbone", {}).get("width", 1.0)
-        mf = tuple(protocol["scales"]) == SCALES and protocol["flip"]
-        single = tuple(protocol["scales"]) == (1.0,) and not protocol["flip"]
-        size, stride = protocol["size"], protocol["output_stride"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{path}: is no evaluation ({error}); give a file that `segmnv2 evaluate --json` wrote"
-        ) from error
+        found = _Evaluation.model_validate(result)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        reason = f"{place}: {first['msg'].lower()}"
+        raise ConfigError(f"{path}: is no evaluation of segmentation ({reason}); {EVALUATION}") from error
+    protocol, name, width = found.protocol, found.network.name, found.network.backbone.get("width", 1.0)
+    scales, size, stride = tuple(protocol.scales), protocol.size, protocol.output_stride
+    mf, single = scales == SCALES and protocol.flip, scales == (1.0,) and not protocol.flip
     for index, row in enumerate(TABLE7):
         fits = row.model == name and row.output_stride == stride and row.mf == mf
         if fits and (mf or single) and size == SIZE and width == 1.0:
             return index, result
     raise ConfigError(
-        f"{path}: {name} of width {width} at output stride {stride}, size {size}, scales {protocol['scales']}, flip "
-        f"{protocol['flip']} is no row of Table 7; its rows are at size {SIZE}, output stride 16 without or 8 with "
+        f"{path}: {name} of width {width} at output stride {stride}, size {size}, scales {protocol.scales}, flip "
+        f"{protocol.flip} is no row of Table 7; its rows are at size {SIZE}, output stride 16 without or 8 with "
         "--multi-scale --flip"
     )
 

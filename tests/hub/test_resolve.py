@@ -271,3 +271,9 @@ def test_the_root_of_an_archive_can_be_unpacked(tmp_path: Path, model: Segmenter
     folder.mkdir()
     (tmp_path / "a.tgz").write_bytes(pack(model, folder, ""))
     assert unpack(tmp_path / "a.tgz", tmp_path / "out", inside="") == 3
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "x\0y"])
+def test_names_that_no_file_can_have_are_refused(name: str) -> None:
+    with pytest.raises(WeightsError, match=r"cannot be a file's name|there is no such file"):
+        resolve_weights(name)

@@ -332,3 +332,10 @@ def test_a_name_on_the_hub_is_taken_from_the_cache_when_there_is_no_network(
     report = import_checkpoint("owner/network", tmp_path / "out.safetensors")
     assert load_model(report.path).labels.names == ("sky", "sea", "sand")
     assert read_model_file(report.path)[1]["provenance"]["source"] == "owner/network"
+
+
+@pytest.mark.parametrize("step", [torch.zeros(2), torch.tensor(float("nan")), torch.zeros(0, dtype=torch.int64)])
+def test_a_step_that_is_no_integer_is_refused(tmp_path: Path, step: Tensor) -> None:
+    write_checkpoint(tmp_path / "model.ckpt", {**as_tensorflow(small(num_classes=2)), "global_step": step})
+    with pytest.raises(WeightsError, match=r"global_step is .*, not an integer"):
+        import_checkpoint(tmp_path, tmp_path / "out.safetensors")

@@ -12,9 +12,9 @@ from segmnv2.errors import WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.convert import import_checkpoint
 from segmnv2.models.file import read_model_file
-from segmnv2.models.import_torch import read_tensors
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
+from segmnv2.weights.state_dict_file import read_tensors
 from tests.backbones.reference import randomise_norms
 
 

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
-from segmnv2.report.table7 import TABLE7, table7, to_markdown
+from segmnv2.report.table7 import TABLE7, _match, table7, to_markdown
+from tests.damage import check_lawful, damage_json, many, randoms
 
 KEYS = {
     "network", "output_stride", "aspp", "mf", "params", "madds_plain", "madds_paper_convention", "miou",
@@ -75,7 +78,7 @@ def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, A
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"miou": null, "network": 3, "protocol": {}}'])
 def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"x\.json: is no evaluation"):
+    with pytest.raises(ConfigError, match=r"x\.json: is (no evaluation|not valid JSON)"):
         table7([tmp_path / "x.json"])
     with pytest.raises(ConfigError, match="absent"):
         table7([tmp_path / "absent.json"])
@@ -86,3 +89,26 @@ def test_the_printed_table_has_a_row_each_and_says_what_is_unexplained() -> None
     assert sum(line.startswith(("| MNet", "| ResNet")) for line in text.splitlines()) == 8
     assert "| not measured, MAdds: the same count" in text
     assert "990.8 B (941.9 B)" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"miou": "71.5"}, "miou: input should be a valid number"),
+        ({"miou": 1e300}, "miou: input should be less than or equal to 100"),
+        ({"images": 7.5}, "images: input should be a valid integer"),
+    ],
+)
+def test_values_of_other_types_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write_evaluation(tmp_path / "x.json", **changes)
+    with pytest.raises(ConfigError, match=rf"x\.json: is no evaluation of segmentation \({message}"):
+        table7([tmp_path / "x.json"])
+
+
+@many
+@given(randoms)
+def test_reading_evaluations_is_lawful(tmp_path: Path, random: Random) -> None:
+    path = tmp_path / "x.json"
+    write_evaluation(path)
+    path.write_text(damage_json(json.loads(path.read_text()), random))
+    check_lawful(lambda: _match(path))
