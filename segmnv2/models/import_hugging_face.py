@@ -113,7 +113,7 @@ def read_hugging_face(source: str | Path) -> Source:
 
 def _check_types(config: dict[str, Any], path: Path) -> None:
     """Refuse values of other types than those that transformers writes."""
-    numbers = {key: (int, float) for key in ("depth_multiplier", "expand_ratio", "layer_norm_eps")}
+    numbers = dict.fromkeys(("depth_multiplier", "expand_ratio", "layer_norm_eps"), (int, float))
     kinds: dict[str, Any] = {key: type(value) for key, value in DEFAULTS.items()} | numbers
     for key, kind in {**kinds, "architectures": (list, type(None)), "id2label": (dict, type(None))}.items():
         if key in config and not isinstance(config[key], kind):
