@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +12,12 @@ from typing import Any
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals of those who stop a process from outside: ``docker stop``, a scheduler, a terminal that closes."""
 
-REPEATED = 5.0
-"""Seconds in which a second SIGTERM or SIGHUP is taken for the first one again, as GNU ``timeout`` sends it twice."""
+INSISTENCE = 1.0
+"""Seconds after which an interrupt is repeated that something passed over, as destructors and importers may."""
+
+
+class SignalInterrupt(KeyboardInterrupt):
+    """A signal asks for the end."""
 
 
 class Held:
@@ -41,24 +45,49 @@ class Held:
 def interrupting() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` as Ctrl-C does, so that files are cleaned up after each alike.
 
-    A signal that the caller ignores, as under ``nohup``, stays ignored. Outside the main thread nothing changes.
+    While the interrupt unwinds the stack, SIGTERM and SIGHUP are passed over: GNU ``timeout`` sends its signal twice,
+    and the second one must not break into the cleanup. A signal that the caller ignores, as under ``nohup``, stays
+    ignored. Outside the main thread nothing changes.
 
     Yields:
         The numbers of the signals that came, filled in as they come.
     """
     received: list[int] = []
-    first = 0.0
+    over = threading.Event()
+    watchers: list[threading.Thread] = []
 
     def interrupt(number: int, _frame: Any) -> None:
-        nonlocal first
-        repeated = bool(received) and number != signal.SIGINT and time.monotonic() - first < REPEATED
-        first = first or time.monotonic()
+        if over.is_set():
+            return
         received.append(number)
-        if not repeated:
-            raise KeyboardInterrupt
+        if number != signal.SIGINT and not watchers and hasattr(signal, "pthread_kill"):
+            watchers.append(threading.Thread(target=_insist, args=(number, over), daemon=True))
+            watchers[0].start()
+        if number == signal.SIGINT or not _unwinding():
+            raise SignalInterrupt
 
     with _handled(interrupt, (signal.SIGINT, *ENDINGS)):
-        yield received
+        try:
+            yield received
+        finally:
+            over.set()
+            for watcher in watchers:
+                watcher.join()
+
+
+def _insist(number: int, over: threading.Event) -> None:
+    """Send the main thread a signal again and again until a block is over."""
+    main = threading.main_thread().ident
+    while main is not None and not over.wait(INSISTENCE):
+        signal.pthread_kill(main, number)
+
+
+def _unwinding() -> bool:
+    """Whether an interrupt is on its way up: the calling thread is in an ``except`` or ``finally`` because of it."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 @contextmanager

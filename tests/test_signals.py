@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from segmnv2 import signals
 from segmnv2.signals import ENDINGS, held, interrupting
 
 ALL = (signal.SIGINT, *ENDINGS)
@@ -43,13 +46,55 @@ def test_a_signal_sent_twice_does_not_break_into_the_cleanup_of_the_first() -> N
     assert cleaned
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("swallow", ["destructor", "handler"])
+def test_an_interrupt_that_something_passes_over_comes_again(monkeypatch: pytest.MonkeyPatch, swallow: str) -> None:
+    monkeypatch.setattr(signals, "INSISTENCE", 0.02)
+
+    class Destroyed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def work() -> None:
+        if swallow == "destructor":
+            Destroyed()
+        else:
+            with suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+        time.sleep(10)
+        raise AssertionError("the signal was lost")
+
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        work()
+
+
+def test_repetition_does_not_break_into_the_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "INSISTENCE", 0.01)
+    cleaned: list[bool] = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            with suppress(ValueError):
+                time.sleep(0.05)
+                raise ValueError
+            time.sleep(0.05)
+            cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt), interrupting() as received:
+        work()
+    assert cleaned
+    assert len(received) > 1
+
+
 def test_what_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with interrupting() as received, held() as signals:
-            signals.install()
+        with interrupting() as received, held() as waiting:
+            waiting.install()
             signal.raise_signal(signal.SIGHUP)
-        assert received == signals.received == []
+        assert received == waiting.received == []
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -59,9 +104,9 @@ def test_a_held_signal_comes_after_the_block(number: int) -> None:
     passed: list[list[int]] = []
 
     def work() -> None:
-        with held() as signals:
+        with held() as waiting:
             signal.raise_signal(number)
-            passed.append(signals.received)
+            passed.append(waiting.received)
         raise AssertionError("the signal was lost")
 
     with pytest.raises(KeyboardInterrupt), interrupting() as received:

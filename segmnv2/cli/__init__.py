@@ -78,7 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # names may have letters that a redirected stream cannot encode
             stream.reconfigure(errors="backslashreplace")
     with interrupting() as received, _plain_warnings():
-        code = _run(arguments)
+        try:
+            code = _run(arguments)
+        except Exception:  # a library that was interrupted in its midst may raise anything
+            if not received:
+                raise
     if received:
         name = signal.Signals(received[0]).name
         print("interrupted" if name == "SIGINT" else f"stopped by {name}", file=sys.stderr)
