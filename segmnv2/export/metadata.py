@@ -44,6 +44,8 @@ class _Entries(BaseModel):
     names: list[str]
     palette: list[list[int]]
     ignore_index: int
+    ignore_color: list[int] | None = None
+    label_defaults: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class ExportMetadata:
             )
         try:
             read = _Entries.model_validate(values)
-            labels = LabelSet.from_dict(read.model_dump(include={"names", "palette", "ignore_index"}))
+            keys = {"names", "palette", "ignore_index", "ignore_color", "label_defaults"}
+            labels = LabelSet.from_dict(read.model_dump(include=keys))
         except ValueError as error:
             raise WeightsError(f"{source}: its metadata is damaged ({_reason(error)}); export it again") from error
         return cls(
@@ -146,7 +149,7 @@ class ExportMetadata:
         Raises:
             WeightsError: as for :meth:`from_dict`.
         """
-        own = ExportMetadata("", {}, 1, LabelSet.numbered(1)).to_dict()
+        own = {*_Entries.model_fields, "format_version"}
         values = {key: parse_json(text, source, AGAIN, WeightsError) for key, text in entries.items() if key in own}
         return cls.from_dict(values, source)
 

@@ -25,6 +25,17 @@ def test_metadata_comes_back_from_json_and_from_entries(metadata):
     assert ExportMetadata.from_entries(entries, "file") == metadata
 
 
+def test_the_color_that_does_not_count_comes_back(metadata):
+    labels = dataclasses.replace(metadata.labels, ignore_color=(9, 9, 9), label_defaults=("ignore_index",))
+    colored = dataclasses.replace(metadata, labels=labels)
+    for read in (
+        ExportMetadata.from_dict(colored.to_dict(), "file"),
+        ExportMetadata.from_entries(colored.to_entries(), "file"),
+    ):
+        assert read == colored
+        assert read.labels.label_defaults == ("ignore_index",)
+
+
 def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
     origin = {"weights": "small.safetensors", "sha256": file_sha256(weights), "origin": {"source": "a test"}}
     assert metadata.provenance == origin
