@@ -14,7 +14,7 @@ from segmnv2.inference.overlay import colorize
 
 def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ("steps=2", "data.batch_size=2", "data.num_workers=0", "validation.limit=2", "device=cpu")
-    demo(tmp_path, None, list(short))
+    demo(tmp_path, Path("shapes"), list(short))
     out = capsys.readouterr().out
     assert "| circle |" in out
     assert "| MNet V2* | 16 |" in out
@@ -22,7 +22,7 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(list((tmp_path / "results" / "masks").iterdir())) == len(list((tmp_path / "pictures").iterdir()))
     with Image.open(tmp_path / "demo.png") as picture:
         assert picture.width > 3 * TILE
-    demo(tmp_path, None, list(short))
+    demo(tmp_path, Path("shapes"), list(short))
 
 
 def test_the_picture_shows_image_truth_and_prediction_side_by_side() -> None:
