@@ -63,7 +63,7 @@ def colors_to_ids(colors: UInt8[np.ndarray, "h w 3"], labels: LabelSet) -> Mask:
     table = np.array([ids[int(key)] for key in keys], np.uint8)
     mask = np.empty(colors.shape[:2], np.uint8)
     strange = [np.empty(0, np.uint32)]
-    for rows in strips(mask.shape[0], mask.shape[1]):
+    for rows in strips(*colors.shape[:2]):
         packed = pack_colors(colors[rows])
         place = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
         mask[rows] = table[place]
