@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +158,7 @@ def test_an_output_folder_that_is_removed_meanwhile_is_an_error(predictor, photo
 
     def remove(path, failure):
         if path == photos[0]:
-            shutil.rmtree(out.path)
+            out.path.rename(tmp_path / "elsewhere")
 
-    with pytest.raises(ConfigError, match="was written and is gone"):
+    with pytest.raises(ConfigError, match=r"was written and is gone|results cannot be written"):
         infer_files(predictor, photos, out.write, remove)
