@@ -42,7 +42,6 @@ def listen(decode: Callable[[], T]) -> tuple[T, str]:
         _thread.heard = None
 
 
-@_Write
 def _write(_cookie: int, text: int, size: int) -> int:
     heard = getattr(_thread, "heard", None)
     if heard is None:
@@ -51,16 +50,21 @@ def _write(_cookie: int, text: int, size: int) -> int:
     return size
 
 
+_WRITE = _Write(_write)
+
+
 @cache
 def _redirect() -> None:
     """Point C's ``stderr`` to :func:`_write`, once for the process."""
+    if os.name != "posix":
+        return
     library = ctypes.CDLL(None)
     if not hasattr(library, "fopencookie"):
         return
     library.fopencookie.restype = ctypes.c_void_p
     library.fopencookie.argtypes = [ctypes.c_void_p, ctypes.c_char_p, _Functions]
-    stream = ctypes.c_void_p(library.fopencookie(None, b"w", _Functions(None, _write, None, None)))
-    if not stream:
+    stream = ctypes.c_void_p(library.fopencookie(None, b"w", _Functions(None, _WRITE, None, None)))
+    if not stream.value:
         return
     library.setvbuf(stream, None, _IONBF, ctypes.c_size_t(0))
     # A thread inside `_write` may wait for Python's lock, so no other thread may wait for the stream's with it.
