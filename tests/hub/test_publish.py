@@ -145,7 +145,7 @@ def test_the_command_pushes_or_shows_what_it_would(
     assert (tmp_path / "repo" / "README.md").is_file()
     assert main(words) == 0
     assert f"{NAME}/commit/" in capsys.readouterr().out
-    shown = {path.name: path.read_bytes() for path in (tmp_path / "repo").iterdir()}
+    shown = {path.name: path.read_bytes() for path in (tmp_path / "repo").glob("[!.]*")}
     assert hub.commits[NAME][-1][1] == shown
     card = tmp_path / "repo" / "README.md"
     card.write_text(card.read_text(encoding="utf-8") + "\nA line of my own.\n", encoding="utf-8")
