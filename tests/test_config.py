@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import yaml
+from damage import VALUES, check_lawful, damage_json, many, randoms
+from hypothesis import given
 
 from segmnv2.config import (
     ClassificationExperiment,
     Experiment,
+    load_any_experiment,
     load_experiment,
     parse_any_experiment,
     parse_experiment,
     write_experiment,
 )
+from segmnv2.config.shipped import list_configs
+from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError
+from segmnv2.labels import LabelSet
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",
@@ -215,3 +222,24 @@ def test_a_task_decides_which_keys_there_are() -> None:
 def test_faults_of_a_classifiers_experiment_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_any_experiment(CLASSIFIER, [override])
+
+
+@many
+@given(random=randoms)
+def test_any_experiment_and_override_is_lawful(random: Random, tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    tree = read_yaml(random.choice(list(list_configs().values())), "")
+    path.write_bytes(damage_json(tree, random).encode(errors="replace"))
+    check_lawful(lambda: load_any_experiment(path))
+    value = damage_json(random.choice(VALUES), random)
+    key = random.choice(("seed", "model", "model.backbone", "model.width", "data.train", "optimizer.lr", "a.b", "task"))
+    check_lawful(lambda: parse_any_experiment(tree, [f"{key}={value}"]))
+
+
+@many
+@given(random=randoms)
+def test_any_label_file_is_lawful(random: Random, tmp_path: Path) -> None:
+    path = tmp_path / "labels.yaml"
+    tree = {"names": ["a", "b"], "palette": [[0, 0, 0], [1, 2, 3]], "ignore_index": 255, "ignore_color": [9, 9, 9]}
+    path.write_bytes(damage_json(tree, random).encode(errors="replace"))
+    check_lawful(lambda: LabelSet.from_yaml(path))
