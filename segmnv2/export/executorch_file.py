@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,22 @@ ENTRIES = "segmnv2"
 """Name of the method that returns the metadata as JSON."""
 
 MAIN = "forward"
+
+TRIAL = """
+import sys, torch
+from executorch.extension.pybindings import _C as runtime
+module = runtime._load_for_executorch(sys.argv[1])
+for name in module.method_names():
+    meta = module.method_meta(name)
+    sizes = [tuple(meta.input_tensor_meta(index).sizes()) for index in range(meta.num_inputs())]
+    module.run_method(name, [torch.zeros(each, dtype=torch.uint8) for each in sizes])
+"""
+"""Runs every method of a file. The runtime's own import takes ten times as long, since it brings the compiler."""
+
+TRIAL_SECONDS = 120
+
+UNDECIDED = ("ImportError", "ModuleNotFoundError", "AttributeError", "RuntimeError")
+"""Errors of a trial that say nothing of the file, as another version's names, or that this process meets as well."""
 
 
 def write_executorch(
@@ -102,6 +120,24 @@ class ExecuTorchMethod(OpenedExport):
         return np.array(found)
 
 
+def _try_apart(path: Path) -> None:
+    """Run a file in another process first: the runtime ends its process over some damaged files.
+
+    Raises:
+        WeightsError: it ends that one, fails there, or takes minutes.
+    """
+    words = [sys.executable, "-c", TRIAL, str(path.resolve())]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=TRIAL_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise unreadable(path, "ExecuTorch cannot run it", error) from error
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else f"exit code {done.returncode}"
+    if done.returncode and not last.startswith(UNDECIDED):
+        reason = RuntimeError(last)
+        raise unreadable(path, "ExecuTorch cannot run it", reason)
+
+
 def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
     """Open a program.
 
@@ -115,6 +151,7 @@ def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
+    _try_apart(path)
     count = getattr(portable_lib, "_threadpool_get_thread_count", None)  # not in 1.0
     if count is None or count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to give their number
