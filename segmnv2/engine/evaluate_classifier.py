@@ -14,7 +14,7 @@ from segmnv2.data.image_transforms import CentralTransform, collate_images
 from segmnv2.data.loader import validation_loader
 from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.metrics.accuracy import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_parameters
@@ -136,8 +136,11 @@ def trained_crop(path: str | Path) -> tuple[int, float]:
         WeightsError: the file is missing or damaged.
     """
     experiment = read_model_file(path)[1].get("provenance", {}).get("experiment", {})
-    data = experiment.get("data", {}) if isinstance(experiment, dict) else {}
-    return int(data.get("crop_size", CROP_SIZE)), float(data.get("central", CENTRAL))
+    try:
+        data = experiment.get("data", {})
+        return int(data.get("crop_size", CROP_SIZE)), float(data.get("central", CENTRAL))
+    except (AttributeError, TypeError, ValueError):
+        raise WeightsError(f"{path}: its provenance holds no crop_size and central; train it again") from None
 
 
 def _check(model: Classifier, dataset: ImageFolder, crop_size: int, central: float, limit: int | None) -> None:
