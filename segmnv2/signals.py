@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -14,6 +17,13 @@ ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 INSISTENCE = 1.0
 """Seconds after which an interrupt is repeated that something passed over, as destructors and importers may."""
+
+
+RETRY = 0.01
+"""Seconds after which an interrupt is repeated that came while a lock was taken or released."""
+
+_LOCKING = ("threading", "importlib._bootstrap", "logging", "segmnv2.data.decoder_messages")
+_WAITING = ("wait", "join", "_wait_for_tstate_lock")
 
 
 class SignalInterrupt(KeyboardInterrupt):
@@ -46,40 +56,63 @@ def interrupting() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` as Ctrl-C does, so that files are cleaned up after each alike.
 
     While the interrupt unwinds the stack, SIGTERM and SIGHUP are passed over: GNU ``timeout`` sends its signal twice,
-    and the second one must not break into the cleanup. A signal that the caller ignores, as under ``nohup``, stays
-    ignored. Outside the main thread nothing changes.
+    and the second one must not break into the cleanup. Where Python code takes or releases a lock, the interrupt waits
+    for a moment: the lock would stay taken, and the end of a thread that needs it would be waited for without end. A
+    signal that the caller ignores, as under ``nohup``, stays ignored. Outside the main thread nothing changes.
 
     Yields:
-        The numbers of the signals that came, filled in as they come.
+        The numbers of the signals that came, filled in as they come, repetitions included.
     """
     received: list[int] = []
-    over = threading.Event()
-    watchers: list[threading.Thread] = []
+    postponed: list[int] = []
+    over: list[bool] = []
+    lock = _thread.allocate_lock()
 
-    def interrupt(number: int, _frame: Any) -> None:
-        if over.is_set():
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if over:
             return
         received.append(number)
-        if number != signal.SIGINT and not watchers and hasattr(signal, "pthread_kill"):
-            watchers.append(threading.Thread(target=_insist, args=(number, over), daemon=True))
-            watchers[0].start()
-        if number == signal.SIGINT or not _unwinding():
+        if len(received) == 1:  # not by `threading`, in whose midst the main thread may be
+            _thread.start_new_thread(repeat, ())
+        if _is_locking(frame):
+            postponed[:] = [number]
+        elif number == signal.SIGINT or not _unwinding():
             raise SignalInterrupt
+
+    def repeat() -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(RETRY)
+            with lock:
+                if over:
+                    return
+                insisted = [number for number in received[:1] if number != signal.SIGINT]
+                if postponed or (insisted and time.monotonic() > last + INSISTENCE):
+                    last = time.monotonic()
+                    _send(postponed.pop() if postponed else insisted[0])
 
     with _handled(interrupt, (signal.SIGINT, *ENDINGS)):
         try:
             yield received
         finally:
-            over.set()
-            for watcher in watchers:
-                watcher.join()
+            with lock:
+                over.append(True)
 
 
-def _insist(number: int, over: threading.Event) -> None:
-    """Send the main thread a signal again and again until a block is over."""
+def _send(number: int) -> None:
+    """Send the main thread a signal, which wakes it where the system can do that."""
     main = threading.main_thread().ident
-    while main is not None and not over.wait(INSISTENCE):
+    if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)
+    else:
+        _thread.interrupt_main(number)
+
+
+def _is_locking(frame: FrameType | None) -> bool:
+    """Whether the main thread is in Python code that takes or releases a lock, but for waiting for another thread."""
+    if frame is None:
+        return False
+    return frame.f_globals.get("__name__") in _LOCKING and frame.f_code.co_name not in _WAITING
 
 
 def _unwinding() -> bool:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -66,6 +67,29 @@ def test_an_interrupt_that_something_passes_over_comes_again(monkeypatch: pytest
 
     with pytest.raises(KeyboardInterrupt), interrupting():
         work()
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_an_interrupt_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    scope = {**vars(threading), "interrupt": partial(signal.raise_signal, number)}
+    exec("def enter(self):\n    taken = self._lock.__enter__()\n    interrupt()\n    return taken", scope)
+    monkeypatch.setattr(threading.Condition, "__enter__", scope["enter"])
+    condition = threading.Condition(threading.Lock())
+
+    def work() -> None:
+        with condition:
+            monkeypatch.undo()
+        time.sleep(10)
+        raise AssertionError("the signal was lost")
+
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        work()
+    assert condition.acquire(blocking=False)
+
+
+def test_a_signal_comes_while_a_thread_is_begun() -> None:
+    with threading._active_limbo_lock, pytest.raises(KeyboardInterrupt), interrupting():  # type: ignore[attr-defined]
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_repetition_does_not_break_into_the_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
 """Messages that a C decoder prints while it decodes, as a value of the call.
 
 libjpeg reports corrupt data only as text on C's ``stderr``, without the file's name, and OpenCV has no other way to
-pass it on. So that variable of the C library points to a stream of ours: text of a thread that listens is kept for it,
-and all other text goes to file descriptor 2 as before. It needs glibc (``fopencookie``); elsewhere nothing is heard.
+pass it on. So while any thread listens, that variable of the C library points to a stream of ours: text of a thread
+that listens is kept for it, and all other text goes to file descriptor 2 as before. It needs glibc (``fopencookie``);
+elsewhere nothing is heard.
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 import threading
@@ -29,17 +29,32 @@ class _Functions(ctypes.Structure):
 
 
 _thread = threading.local()
+_lock = threading.Lock()
+_listening = 0
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def listen(decode: Callable[[], T]) -> tuple[T, str]:
     """Call a decoder and return its result and the text that it printed on C's ``stderr``, empty if none."""
-    _redirect()
-    _thread.heard = []
+    _thread.heard = heard = []  # type: list[bytes]
+    _count(1)
     try:
         result = decode()
-        return result, b"".join(_thread.heard).decode(errors="replace").strip()
     finally:
+        _count(-1)
         _thread.heard = None
+    return result, b"".join(heard).decode(errors="replace").strip()
+
+
+def _count(change: int) -> None:
+    """Point C's ``stderr`` to :func:`_write` while any thread listens."""
+    global _listening
+    with _lock:
+        _listening += change
+        if (streams := _streams()) is not None:
+            variable, usual, ours = streams
+            variable.value = ours if _listening else usual
 
 
 def _write(_cookie: int, text: int, size: int) -> int:
@@ -54,21 +69,20 @@ _WRITE = _Write(_write)
 
 
 @cache
-def _redirect() -> None:
-    """Point C's ``stderr`` to :func:`_write`, once for the process."""
+def _streams() -> tuple[ctypes.c_void_p, int | None, int] | None:
+    """Return C's variable ``stderr``, its value, and a stream that calls :func:`_write`; ``None`` without glibc."""
     if os.name != "posix":
-        return
+        return None
     library = ctypes.CDLL(None)
     if not hasattr(library, "fopencookie"):
-        return
+        return None
     library.fopencookie.restype = ctypes.c_void_p
     library.fopencookie.argtypes = [ctypes.c_void_p, ctypes.c_char_p, _Functions]
     stream = ctypes.c_void_p(library.fopencookie(None, b"w", _Functions(None, _WRITE, None, None)))
     if not stream.value:
-        return
+        return None
     library.setvbuf(stream, None, _IONBF, ctypes.c_size_t(0))
     # A thread inside `_write` may wait for Python's lock, so no other thread may wait for the stream's with it.
     library.__fsetlocking(stream, _LOCKED_BY_CALLER)
     variable = ctypes.c_void_p.in_dll(library, "stderr")
-    before, variable.value = variable.value, stream.value
-    atexit.register(setattr, variable, "value", before)
+    return variable, variable.value, stream.value
