@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ if os.environ.get("SEGMNV2_TYPECHECK", "1") != "0":
     from jaxtyping import install_import_hook
 
     install_import_hook(TYPECHECKED, "typechecking.typechecked")
+
+for _number in (signal.SIGINT, *(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))):
+    # In the background of a shell and under `nohup` these are ignored, and so they would be in tests that send them.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -80,11 +80,7 @@ class Backend(ABC):
         Raises:
             ConfigError: this one was forked from it.
         """
-        if os.getpid() != self._process:
-            raise ConfigError(
-                f"backend: {self} was made before this process was forked, and its threads were not; start processes "
-                "with multiprocessing.get_context('spawn') and send the predictor, or load it in this process"
-            )
+        refuse_fork(self, self._process)
 
     def __str__(self) -> str:
         """Return the engine, precision and place, as "openvino float32, 2 threads in 2 streams"."""
@@ -107,6 +103,19 @@ class Backend(ABC):
     @abstractmethod
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Run the network on pixels whose sides are k * output_stride + 1."""
+
+
+def refuse_fork(engine: object, process: int) -> None:
+    """Make sure that this process is the one that made an engine or model.
+
+    Raises:
+        ConfigError: this one was forked from it.
+    """
+    if os.getpid() != process:
+        raise ConfigError(
+            f"backend: {engine} was made before this process was forked, and its threads were not; start processes "
+            "with multiprocessing.get_context('spawn') and send the predictor, or load it in this process"
+        )
 
 
 def check_precision(precision: str) -> Precision:

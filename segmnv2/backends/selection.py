@@ -129,7 +129,8 @@ def choose_engine(backend: str, precision: Precision, device: torch.device) -> s
     fitting = [name for name in ENGINES if name not in UNPICKED and not _unable(name, precision, device)]
     if not fitting:
         having = [name for name, engine in ENGINES.items() if precision in engine.precisions]
-        raise ConfigError(_unable(having[0], precision, device))
+        nearest = min(having, key=lambda name: device.type != "cpu" and not ENGINES[name].gpu)
+        raise ConfigError(_unable(nearest, precision, device))
     installed = [name for name in fitting if not ENGINES[name].missing(precision)]
     if not installed:
         raise ConfigError(_missing(fitting[0], precision))
@@ -170,12 +171,14 @@ def _unable(name: str, precision: Precision, device: torch.device) -> str | None
             "another backend"
         )
     if precision == "float16" and device.type == "cpu":
-        return "precision: float16 is for GPUs; on the CPU give bfloat16, or float32"
+        return f"precision: float16 is for GPUs; on this CPU give {'bfloat16 or ' * cpu_has_bfloat16()}float32"
     if precision == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
         return (
             "precision: this CPU has no bfloat16 instructions (AVX512_BF16, AMX, or Arm's), without which engines are "
             "many times slower or do not use it; give float32"
         )
+    if precision == "bfloat16" and device.type == "cuda" and not gpu_has_bfloat16(device):
+        return f"precision: {device} has no bfloat16 and would be many times slower; give float16 or float32"
     return None
 
 
@@ -185,6 +188,14 @@ def cpu_has_bfloat16() -> bool:
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(has_library and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def gpu_has_bfloat16(device: torch.device) -> bool:
+    """Return whether a CUDA device computes in bfloat16 itself; ``True`` where there is no such device."""
+    if not torch.cuda.is_available():
+        return True
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _missing(name: str, precision: Precision) -> str:

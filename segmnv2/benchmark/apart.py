@@ -68,19 +68,32 @@ class Apart:
 
 
 @contextmanager
-def apart(builds: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Apart]]:
+def apart(
+    builds: Mapping[str, tuple[Any, ...]], on_skip: Callable[[str], None] | None = None
+) -> Iterator[dict[str, Apart]]:
     """Start a process for each contender, and end those that are left when the block does.
 
     Args:
         builds: for each name what :class:`Apart` takes.
+        on_skip: called with the reason for each that cannot be built, which is left out; by default it is an error.
+
+    Raises:
+        SegmnError: one cannot be built, or with ``on_skip`` none.
     """
     started: dict[str, Apart] = {}
     try:
         for name, arguments in builds.items():
             started[name] = Apart(*arguments)
-        for contender in started.values():
-            contender.wait()
-        yield started
+        ready: dict[str, Apart] = {}
+        for place, (name, contender) in enumerate(started.items(), 1):
+            try:
+                contender.wait()
+                ready[name] = contender
+            except SegmnError as error:
+                if on_skip is None or (place == len(started) and not ready):
+                    raise
+                on_skip(f"{name} is left out: {error}")
+        yield ready
     finally:
         for contender in started.values():
             contender.process.kill()

@@ -101,7 +101,13 @@ class Choice:
 
 
 def benchmark_inference(
-    images: Images, setting: Setting, choice: Choice, *, rounds: int = 20, calibration: Images = ()
+    images: Images,
+    setting: Setting,
+    choice: Choice,
+    *,
+    rounds: int = 20,
+    calibration: Images = (),
+    on_skip: Callable[[str], None] | None = None,
 ) -> Table:
     """Time all contenders in one run, each in a process of its own while the others wait.
 
@@ -113,22 +119,23 @@ def benchmark_inference(
         choice: who takes part.
         rounds: that are measured, after two that are not.
         calibration: for int8; ``images`` themselves by default.
+        on_skip: called with the reason for each that cannot be built, which is left out; by default it is an error.
 
     Raises:
-        ConfigError: an engine is not installed or lacks the precision, or there are no rounds.
+        ConfigError: an engine is not installed or lacks the precision, there are no rounds, or none can be built.
         WeightsError: the weights cannot be read.
     """
     check_count("rounds", rounds)
     setting.model()  # so that weights at fault are told of before processes start
     builds = contenders(images, setting, choice, calibration or images)
-    with apart(builds) as steps:
+    with apart(builds, on_skip) as steps:
         seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
         memory = {name: step.finish() for name, step in steps.items()}
     rows = [
         Row(name, Rate.of(setting.batch * setting.burst, values), _note(name, seconds, memory[name]))
         for name, values in seconds.items()
     ]
-    differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in builds]
+    differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in steps]
     environment = {
         **describe_machine(setting.device),
         "threads": setting.threads,

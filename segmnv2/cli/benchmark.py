@@ -127,7 +127,8 @@ def infer(
     place = choose_device(device)
     strides = _parse_counts("--output-stride", output_stride)
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
-    ours = parse_engines(engines, place, compiled=compiled, on_skip=partial(print, "note:", file=sys.stderr))
+    note = partial(print, "note:", file=sys.stderr)
+    ours = parse_engines(engines, place, compiled=compiled, on_skip=note)
     choice = Choice(ours, parse_peers(peers), compiled)
     check_json(json_out)
     shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()
@@ -136,7 +137,7 @@ def infer(
     for stride in strides:
         for count in counts if place.type == "cpu" else counts[-1:]:
             setting = Setting(path, stride, count, size, batch, str(place), multi_scale, burst)
-            tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen))
+            tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen, on_skip=note))
             print(
                 f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n",
                 file=text_stream(json_out),

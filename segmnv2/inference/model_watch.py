@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import torch
+
+from segmnv2.backends.base import refuse_fork
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import DenseModel
 from segmnv2.models.segmenter import Segmenter
@@ -22,7 +26,7 @@ class ModelWatch:
         Raises:
             ConfigError: they differ already in their output strides.
         """
-        self._model, self._backend = model, backend
+        self._model, self._backend, self._process = model, backend, os.getpid()
         groups = ((module._parameters, module._buffers) for module in model.modules())
         self._groups = [group for pair in groups for group in pair if group]
         self._state = self._read()
@@ -36,9 +40,12 @@ class ModelWatch:
         """Make sure that the model is unchanged.
 
         Raises:
-            ConfigError: it has other weights or another output stride than the engine.
+            ConfigError: it has other weights or another output stride than the engine, or it runs itself and this
+                process was forked, where PyTorch would wait for its parent's threads.
         """
         if self._backend is self._model:
+            if torch.get_num_threads() > 1:
+                refuse_fork("the model", self._process)
             return
         now, before = self._model.output_stride, self._backend.output_stride
         if now != before or self._read() != self._state:

@@ -40,6 +40,20 @@ def test_bfloat16_is_refused_on_cpus_that_have_no_such_numbers(name, monkeypatch
         choose_engine(name, "bfloat16", CPU)
 
 
+@pytest.mark.parametrize(("has", "remedy"), [(True, "give bfloat16 or float32"), (False, "give float32")])
+def test_float16_on_a_cpu_names_only_what_the_cpu_has(has, remedy, monkeypatch):
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: has)
+    with pytest.raises(ConfigError, match=f"on this CPU {remedy}$"):
+        choose_engine("torch", "float16", CPU)
+
+
+def test_bfloat16_is_refused_on_gpus_that_have_no_such_numbers(monkeypatch):
+    monkeypatch.setattr(selection, "gpu_has_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match=r"cuda has no bfloat16.*give float16 or float32"):
+        choose_engine("auto", "bfloat16", GPU)
+    assert choose_engine("auto", "float16", GPU) == "torch"
+
+
 def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
     without(monkeypatch, "openvino")
     with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
@@ -52,7 +66,7 @@ def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
         (("tensorrt", "float32", CPU), r"'tensorrt' is not known; give one of auto, openvino"),
         (("onnxruntime", "bfloat16", CPU), r"does not compute bfloat16; give one of float32"),
         (("openvino", "float32", GPU), r"runs on the CPU only.*torch"),
-        (("torch", "float16", CPU), r"float16 is for GPUs.*bfloat16"),
+        (("torch", "float16", CPU), r"float16 is for GPUs.*float32"),
         (("auto", "float16", CPU), r"float16 is for GPUs.*float32"),
         (("auto", "int8", GPU), r"runs on the CPU only, not on cuda"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 from pathlib import Path
 
@@ -92,6 +93,25 @@ def test_a_model_that_is_changed_under_its_engine_is_refused(change, what, weigh
                 use()
     change(live.model)
     live(image)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.parametrize(("threads", "expected"), [(1, 0), (2, 7)])
+def test_a_forked_process_is_refused_where_pytorch_has_several_threads(threads, expected, small_model, photo):
+    predictor, image, before = Predictor(small_model, size=33), photo(20, 30), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        if (child := os.fork()) == 0:
+            try:
+                predictor(image)
+            except ConfigError as error:
+                os._exit(7 if "spawn" in str(error) else 1)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+    finally:
+        torch.set_num_threads(before)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
 
 
 def test_prediction_is_that_of_the_functions_on_arrays(small_model, photo):
