@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import signal
 import sys
 import threading
@@ -51,52 +52,70 @@ class Held:
                 signal.signal(number, self)
 
 
+class _Interrupter:
+    """The handler that raises interrupts, and the thread that sends signals again."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.over = False
+        self._postponed: list[int] = []
+        self._repeated: list[bool] = []
+        self._lock = _thread.allocate_lock()
+        self._process = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise an interrupt, now or in a moment: this is the signals' handler."""
+        if self.over:
+            return
+        self.received.append(number)
+        if os.getpid() != self._process:  # forked from ours, which cares for it
+            raise SignalInterrupt
+        insisted = number != signal.SIGINT or bool(self._repeated)
+        self._repeated.clear()
+        if len(self.received) == 1:  # not by `threading`, in whose midst the main thread may be
+            _thread.start_new_thread(self._repeat, ())
+        if _is_locking(frame):
+            self._postponed[:] = [number]
+        elif not (insisted and _unwinding()):
+            raise SignalInterrupt
+
+    def _repeat(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(RETRY)
+            with self._lock:
+                if self.over:
+                    return
+                if self._postponed or time.monotonic() > last + INSISTENCE:
+                    last = time.monotonic()
+                    self._repeated.append(True)
+                    _send(self._postponed.pop() if self._postponed else self.received[0])
+
+    def end(self) -> None:
+        """Pass over all signals from now on."""
+        with self._lock:
+            self.over = True
+
+
 @contextmanager
 def interrupting() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` as Ctrl-C does, so that files are cleaned up after each alike.
 
     While the interrupt unwinds the stack, SIGTERM and SIGHUP are passed over: GNU ``timeout`` sends its signal twice,
-    and the second one must not break into the cleanup. Where Python code takes or releases a lock, the interrupt waits
-    for a moment: the lock would stay taken, and the end of a thread that needs it would be waited for without end. A
-    signal that the caller ignores, as under ``nohup``, stays ignored. Outside the main thread nothing changes.
+    and the second one must not break into the cleanup. A second Ctrl-C may. Where Python code takes or releases a lock,
+    the interrupt waits for a moment: the lock would stay taken, and the end of a thread that needs it would be waited
+    for without end. A signal that the caller ignores, as under ``nohup``, stays ignored. Outside the main thread
+    nothing changes.
 
     Yields:
         The numbers of the signals that came, filled in as they come, repetitions included.
     """
-    received: list[int] = []
-    postponed: list[int] = []
-    over: list[bool] = []
-    lock = _thread.allocate_lock()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if over:
-            return
-        received.append(number)
-        if len(received) == 1:  # not by `threading`, in whose midst the main thread may be
-            _thread.start_new_thread(repeat, ())
-        if _is_locking(frame):
-            postponed[:] = [number]
-        elif number == signal.SIGINT or not _unwinding():
-            raise SignalInterrupt
-
-    def repeat() -> None:
-        last = time.monotonic()
-        while True:
-            time.sleep(RETRY)
-            with lock:
-                if over:
-                    return
-                insisted = [number for number in received[:1] if number != signal.SIGINT]
-                if postponed or (insisted and time.monotonic() > last + INSISTENCE):
-                    last = time.monotonic()
-                    _send(postponed.pop() if postponed else insisted[0])
-
-    with _handled(interrupt, (signal.SIGINT, *ENDINGS)):
+    interrupter = _Interrupter()
+    with _handled(interrupter, (signal.SIGINT, *ENDINGS)):
         try:
-            yield received
+            yield interrupter.received
         finally:
-            with lock:
-                over.append(True)
+            interrupter.end()
 
 
 def _send(number: int) -> None:

@@ -48,20 +48,23 @@ def test_a_signal_sent_twice_does_not_break_into_the_cleanup_of_the_first() -> N
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("swallow", ["destructor", "handler"])
-def test_an_interrupt_that_something_passes_over_comes_again(monkeypatch: pytest.MonkeyPatch, swallow: str) -> None:
+def test_an_interrupt_that_something_passes_over_comes_again(
+    monkeypatch: pytest.MonkeyPatch, swallow: str, number: int
+) -> None:
     monkeypatch.setattr(signals, "INSISTENCE", 0.02)
 
     class Destroyed:
         def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     def work() -> None:
         if swallow == "destructor":
             Destroyed()
         else:
             with suppress(BaseException):
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(number)
         time.sleep(10)
         raise AssertionError("the signal was lost")
 
@@ -92,13 +95,14 @@ def test_a_signal_comes_while_a_thread_is_begun() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_repetition_does_not_break_into_the_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_repetition_does_not_break_into_the_cleanup(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(signals, "INSISTENCE", 0.01)
     cleaned: list[bool] = []
 
     def work() -> None:
         try:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         finally:
             with suppress(ValueError):
                 time.sleep(0.05)
@@ -110,6 +114,18 @@ def test_repetition_does_not_break_into_the_cleanup(monkeypatch: pytest.MonkeyPa
         work()
     assert cleaned
     assert len(received) > 1
+
+
+def test_a_second_ctrl_c_breaks_into_the_cleanup() -> None:
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        work()
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import cv2
@@ -131,16 +131,17 @@ def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator
         ConfigError: the ending, the folder or the disk does not allow it.
     """
     check_writable(check_video_ending(path))
-    interruption: KeyboardInterrupt | None = None
     try:
-        with atomic_path(path) as temporary:
-            writer = VideoWriter(temporary, size, frame_rate)
+        with ExitStack() as file:
+            writer = VideoWriter(file.enter_context(atomic_path(path)), size, frame_rate)
             try:
                 yield writer
-            except KeyboardInterrupt as error:
-                if writer.count == 0:
-                    raise
-                interruption = error
+            except KeyboardInterrupt:
+                writer.close()
+                if writer.count:
+                    writer.verify()
+                    file.close()  # here, where no repeated signal breaks into it
+                raise
             finally:
                 writer.close()
             writer.verify()
@@ -149,8 +150,6 @@ def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator
             f"{path}: the video cannot be written ({error.strerror or error}); free space there, or choose "
             "another place that you may write to"
         ) from error
-    if interruption is not None:
-        raise interruption
 
 
 def _open(path: Path, size: tuple[int, int], frame_rate: float) -> tuple[str, cv2.VideoWriter]:
