@@ -37,7 +37,8 @@ if hasattr(os, "register_at_fork"):
 
 def listen(decode: Callable[[], T]) -> tuple[T, str]:
     """Call a decoder and return its result and the text that it printed on C's ``stderr``, empty if none."""
-    _thread.heard = heard = []  # type: list[bytes]
+    heard: list[bytes] = []
+    _thread.heard = heard
     _count(1)
     try:
         result = decode()
