@@ -23,6 +23,11 @@ def test_import_stays_light(module: str) -> None:
     assert modules_after(f"import {module}").isdisjoint(HEAVY)
 
 
+def test_segmentation_does_not_wait_for_detectors() -> None:
+    imports = "from segmnv2.cli.infer_setup import *; import segmnv2.inference.predictor; result_folders(Path('out'))"
+    assert modules_after(imports).isdisjoint({"torchvision", "torch._dynamo"})
+
+
 @pytest.mark.parametrize("name", [*segmnv2.__all__, "detection"])
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(segmnv2, name) is not None

@@ -35,10 +35,9 @@ class Prepared:
 
 def result_folders(out: Path) -> list[Path]:
     """Return the folders that the results of images are written to, by weights of either kind."""
-    from segmnv2.detection.predictor import BoxFolder
-    from segmnv2.inference.files import ResultFolder
+    from segmnv2.inference.files import BOXES, ResultFolder
 
-    return [*ResultFolder(out).subfolders, *BoxFolder(out).subfolders]
+    return [*ResultFolder(out).subfolders, out / BOXES]
 
 
 def label_files(out: Path, images: Sequence[Path]) -> list[Path]:

@@ -22,11 +22,10 @@ from segmnv2.detection.file import load_detector
 from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.inference.files import OVERLAYS, overlay_ending, save_picture
+from segmnv2.inference.files import BOXES, OVERLAYS, overlay_ending, save_picture
 from segmnv2.inference.predictor import load_pixels
 
 THRESHOLD = 0.5
-BOXES = "boxes"
 
 
 @dataclass(frozen=True, eq=False)

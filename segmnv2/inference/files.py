@@ -31,6 +31,9 @@ from segmnv2.inference.prediction import Prediction
 from segmnv2.inference.streams import run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
+BOXES = "boxes"
+"""Of detectors, beside overlays; here, since to import detectors takes as long as torch does."""
+
 JPEG_LONGEST_SIDE = 65500
 
 Read = TypeVar("Read")
