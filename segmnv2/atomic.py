@@ -34,7 +34,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: the folder cannot be made, or the file not put in its place.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if _is_device(path):
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +93,14 @@ def check_folder(path: str | Path) -> Path:
     return _check(Path(path), folder=True)
 
 
+def _is_device(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 def _check(path: Path, *, folder: bool) -> Path:
     try:
+        if not folder and _is_device(path):
+            return path
         if path.exists() and path.is_dir() != folder:
             found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
             raise ConfigError(f"{path}: is {found}; name {wanted} to write")

@@ -1,6 +1,7 @@
 """Files that a command may replace: those that this program wrote and nobody changed.
 
 Each folder with results has a hidden list of them, :data:`LIST`: a line a file, with its size and its time of change.
+Lines are added at its end. A command that reads a list of mostly outdated lines drops them.
 The command line runs every command under :func:`protected`; :func:`segmnv2.atomic.atomic_path` and the exports then put
 a file in its place through :func:`place`. Without ``protected``, as in Python programs, files are replaced as usual.
 """
@@ -11,13 +12,21 @@ import filecmp
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segmnv2.errors import ConfigError
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
 LIST = ".segmnv2"
+
+MOST_OLD = 1000
+"""Lines that a list may have beyond two for each file of its folder."""
 
 OVERWRITE = "--overwrite"
 
@@ -26,8 +35,10 @@ OVERWRITE = "--overwrite"
 class _Protection:
     overwrite: bool
     inputs: set[Path]
+    kept: set[Path]
     own: set[Path] = field(default_factory=set)
     lists: dict[Path, set[bytes]] = field(default_factory=dict)
+    above: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
 _protection: _Protection | None = None
@@ -38,11 +49,13 @@ def protected(inputs: Iterable[str | Path], *, overwrite: bool = False) -> Itera
     """Replace only files that this program wrote, while the block runs.
 
     Args:
-        inputs: files, and folders with all that is below them, that are never replaced.
+        inputs: files that are never replaced, and folders in which only files of this program are.
         overwrite: replace other files too, except inputs.
     """
     global _protection
-    before, _protection = _protection, _Protection(overwrite, {Path(path).resolve() for path in inputs})
+    resolved = {Path(path).resolve() for path in inputs}
+    kept = {path for path in resolved if path.is_file()}
+    before, _protection = _protection, _Protection(overwrite, resolved, kept)
     try:
         yield
     finally:
@@ -50,9 +63,9 @@ def protected(inputs: Iterable[str | Path], *, overwrite: bool = False) -> Itera
 
 
 def protect(inputs: Iterable[str | Path]) -> None:
-    """Add inputs of the command that runs."""
+    """Never replace files, or anything in folders, that the command that runs reads."""
     if _protection is not None:
-        _protection.inputs.update(Path(path).resolve() for path in inputs)
+        _protection.kept.update(Path(path).resolve() for path in inputs)
 
 
 def claim(path: str | Path) -> None:
@@ -82,20 +95,20 @@ def place(new: Path, path: Path) -> None:
         return
     _check(path, new)
     line = _line(path.name, new)
-    file = os.open(path.with_name(LIST), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(file, line + b"\n")  # one call, so that threads and processes write whole lines
-    finally:
-        os.close(file)
+    with _locked_list(path.parent, os.O_APPEND | os.O_CREAT) as file:
+        os.write(file, line + b"\n")
     _lines(path.parent).add(line)
 
 
 def _check(path: Path, new: Path | None) -> None:
-    if _protection is None or not path.exists() or _is_own(path) or _line(path.name, path) in _lines(path.parent):
+    if _protection is None or not (path.is_file() or path.is_dir()) or _is_own(path):  # devices lose nothing
+        return
+    is_kept = _is_below(path, _protection.kept)
+    if not is_kept and _line(path.name, path) in _lines(path.parent):
         return
     if new is not None and path.is_file() and new.is_file() and filecmp.cmp(path, new, shallow=False):
         return
-    if _is_below(path, _protection.inputs):
+    if is_kept or _is_below(path, _protection.inputs):
         raise ConfigError(
             f"{path}: is an input of this command and would be replaced; choose another place for results"
         )
@@ -112,8 +125,16 @@ def _is_own(path: Path) -> bool:
 
 
 def _is_below(path: Path, folders: set[Path]) -> bool:
-    resolved = path.resolve()
-    return not folders.isdisjoint((resolved, *resolved.parents))
+    assert _protection is not None
+    if not folders:
+        return False
+    if path.is_symlink():
+        path = path.resolve()
+    above = _protection.above.get(path.parent)
+    if above is None:
+        folder = path.parent.resolve()
+        above = _protection.above[path.parent] = (folder, *folder.parents)
+    return not folders.isdisjoint(above) or above[0] / path.name in folders
 
 
 def _line(name: str, file: Path) -> bytes:
@@ -125,8 +146,52 @@ def _lines(folder: Path) -> set[bytes]:
     """Return the lines of a folder's list, which is read once a command."""
     assert _protection is not None
     if folder not in _protection.lists:
-        try:
-            _protection.lists[folder] = set((folder / LIST).read_bytes().splitlines())
-        except OSError:
-            _protection.lists[folder] = set()
+        lines: list[bytes] = []
+        with suppress(OSError):
+            lines = (folder / LIST).read_bytes().splitlines()
+            if len(lines) > 2 * len(_names(folder)) + MOST_OLD:
+                lines = _compact(folder)
+        _protection.lists.setdefault(folder, set(lines))
     return _protection.lists[folder]
+
+
+def _compact(folder: Path) -> list[bytes]:
+    """Drop the lines of a folder's list that a later one replaces or whose file is gone, and return the others.
+
+    The last lines stay: their files may be about to be put in place. The list is shortened in place: if that is
+    interrupted, its lines are still true or no lines at all.
+    """
+    with _locked_list(folder) as file:
+        lines = _content(file).splitlines()
+        latest = {line.rpartition(b",")[0].rpartition(b",")[0]: line for line in lines}
+        names = {json.dumps([name])[:-1].encode() for name in _names(folder)}
+        last = set(lines[-MOST_OLD:])
+        kept = [line for name, line in latest.items() if name in names or line in last]
+        content = b"".join(line + b"\n" for line in kept)
+        os.lseek(file, 0, os.SEEK_SET)
+        if os.write(file, content) == len(content):
+            os.ftruncate(file, len(content))
+    return kept
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _content(file: int) -> bytes:
+    with os.fdopen(os.dup(file), "rb") as reader:
+        return reader.read()
+
+
+@contextmanager
+def _locked_list(folder: Path, flags: int = 0) -> Iterator[int]:
+    """Open a folder's list, for this process and thread alone where the file system has locks."""
+    file = os.open(folder / LIST, os.O_RDWR | flags, 0o666)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import segmnv2.ownership as ownership
 from segmnv2.atomic import atomic_path, check_writable
 from segmnv2.errors import ConfigError
 from segmnv2.export.staging import staged_path
@@ -55,6 +57,21 @@ def test_inputs_are_never_replaced(tmp_path: Path, given: str) -> None:
     assert path.read_text() == "by hand"
 
 
+def test_inputs_of_this_program_are_kept_too(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("a")
+    with protected([]):
+        write(tmp_path / "a", "predicted")
+    with protected([tmp_path]):  # as a data set that has its own report
+        write(tmp_path / "a", "predicted again")
+    for name in ("a", "link"):
+        with protected([tmp_path / name], overwrite=True), pytest.raises(ConfigError, match="is an input"):
+            write(tmp_path / "a", "new")
+    with protected([]):
+        protect([tmp_path])
+        with pytest.raises(ConfigError, match="is an input"):
+            write(tmp_path / "a", "new")
+
+
 def test_python_programs_and_claimed_places_replace_as_usual(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     write(tmp_path / "a", "new")
@@ -88,3 +105,41 @@ def test_names_that_are_no_utf_8_and_damaged_lists_are_met(tmp_path: Path) -> No
     for text in ("one", "two"):
         with protected([]):
             write(path, text)
+
+
+def test_a_list_does_not_grow_with_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "MOST_OLD", 3)
+    for run in range(20):
+        with protected([]):
+            write(tmp_path / "a", "x" * run)
+            write(tmp_path / f"{run}, é", "new each day")
+        (tmp_path / f"{run}, é").unlink()
+    assert len((tmp_path / LIST).read_text().splitlines()) < 10
+    (tmp_path / "a").write_text("by hand")
+    with protected([]), pytest.raises(ConfigError, match="a: exists"):
+        write(tmp_path / "a", "new")
+
+
+def test_a_list_may_be_shortened_while_files_are_written(tmp_path: Path) -> None:
+    def write_some(worker: int) -> None:
+        for number in range(20):
+            write(tmp_path / f"{worker}-{number}", "one")
+
+    with protected([]):
+        write(tmp_path / "first", "one")
+        with ThreadPoolExecutor(4) as pool:
+            workers = [pool.submit(write_some, worker) for worker in range(3)]
+            while not all(worker.done() for worker in workers):
+                ownership._compact(tmp_path)
+    with protected([]):
+        for path in tmp_path.glob("[!.]*"):
+            write(path, "two")
+
+
+def test_a_list_that_cannot_be_shortened_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with protected([]):
+        write(tmp_path / "a", "one")
+    monkeypatch.setattr(ownership, "MOST_OLD", -100)
+    monkeypatch.setattr(ownership, "_compact", lambda folder: (tmp_path / "gone/list").stat())
+    with protected([]):
+        check_replaceable([tmp_path / "a"])

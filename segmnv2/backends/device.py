@@ -5,27 +5,28 @@ from __future__ import annotations
 import torch
 
 from segmnv2.backends.base import check_precision
-from segmnv2.backends.selection import AUTO, choose_engine
+from segmnv2.backends.selection import AUTO, choose_engine, refuse_streams
 from segmnv2.errors import ConfigError
 
 
 def choose_device(
-    device: str | torch.device = AUTO, backend: str = "torch", precision: str = "float32"
+    device: str | torch.device = AUTO, backend: str = "torch", precision: str = "float32", streams: int = 1
 ) -> torch.device:
     """Return the device of a name.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` (Apple's GPU), or ``"auto"``: a GPU if there is one and
-            the backend computes on it in that precision, else the CPU.
+            the backend computes on it in that precision and so many streams, else the CPU.
         backend: what shall run the network; see :func:`segmnv2.backends.selection.create_backend`.
         precision: that it shall compute in.
+        streams: calls that it shall compute at once.
 
     Raises:
         ConfigError: the name is unknown, or there is no such device here.
     """
     name = str(device)
     if name == AUTO:
-        return next((gpu for gpu in _gpus() if _fits(gpu, backend, precision)), torch.device("cpu"))
+        return next((gpu for gpu in _gpus() if _fits(gpu, backend, precision, streams)), torch.device("cpu"))
     kind, _, number = name.partition(":")
     if name == "cpu":
         return torch.device(name)
@@ -47,9 +48,9 @@ def _gpus() -> list[torch.device]:
     return [torch.device(name) for name, is_here in here.items() if is_here]
 
 
-def _fits(device: torch.device, backend: str, precision: str) -> bool:
+def _fits(device: torch.device, backend: str, precision: str, streams: int) -> bool:
     try:
         choose_engine(backend, check_precision(precision), device)
-    except ConfigError:  # is raised again, in words for the CPU, by whoever builds the engine
+        return refuse_streams(backend, streams, device) is None
+    except ConfigError:  # is raised again, in words for the CPU, when the engine is built
         return False
-    return True

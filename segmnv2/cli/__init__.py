@@ -65,7 +65,7 @@ protect_outputs(app)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
-    SIGTERM and SIGHUP end each command as Ctrl-C does: nothing is left half-written, and `train` saves a state first.
+    SIGTERM and SIGHUP end each command as Ctrl-C does: no half-written file is kept, and `train` saves a state first.
 
     Args:
         arguments: the words after the program's name; those of this process by default.

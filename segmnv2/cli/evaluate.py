@@ -106,6 +106,8 @@ def evaluate(
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import check_inputs, parse_scales, parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
+    from segmnv2.data.folder import FolderSegmentation
+    from segmnv2.data.voc import VocSegmentation
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.errors import ConfigError
     from segmnv2.hub.resolve import resolve_weights
@@ -113,6 +115,7 @@ def evaluate(
     from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import choose_scales
     from segmnv2.models.file import load_model
+    from segmnv2.ownership import protect
 
     check_json(json_out)
     check_inputs({"--root": root, "--annotations": annotations, "--calibration": calibration})
@@ -155,6 +158,8 @@ def evaluate(
     several = choose_scales(parse_scales(scales, multi_scale))
     canvas = DEFAULT_SIZE if size is None else parse_size(size)
     data = _open(dataset, root, split, model.labels)
+    if isinstance(data, (FolderSegmentation, VocSegmentation)):
+        protect(data.folder / name for name in ("masks", "SegmentationClass", "SegmentationClassAug"))
     pixels = None
     if calibration is not None:
         pixels = calibration_pixels(

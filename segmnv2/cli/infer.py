@@ -121,7 +121,7 @@ def infer(
 ) -> None:
     """Label every pixel of images or of a video, or with a detector's weights find boxes in them.
 
-    An image that cannot be read is reported and the rest goes on; the exit code is then 2. A camera is recorded until
+    An image that cannot be read is reported, the others are labeled, and the exit code is 2. A camera is recorded until
     --frames, --seconds or Ctrl-C.
     """
     from segmnv2.cli.byte_progress import byte_progress

@@ -31,7 +31,7 @@ def pick_video(inputs: Sequence[str]) -> VideoSource | None:
 
 
 def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, confidence: bool) -> bool:
-    """Tell whether ``out`` is a video of overlays, else it is a folder; what cannot be done is refused.
+    """Return whether ``out`` is a video of overlays, and not a folder; refuse what cannot be done.
 
     Args:
         source: the video or camera.

@@ -9,7 +9,9 @@ import typer
 
 from segmnv2.cli.options import Mirror
 
-weights = typer.Typer(help="Published weights: list them, fetch them, tell where they are.", no_args_is_help=True)
+weights = typer.Typer(
+    help="Published weights: list them, or fetch them and print where they are.", no_args_is_help=True
+)
 
 
 @weights.command("list")
@@ -34,7 +36,7 @@ def fetch(
 ) -> None:
     """Fetch weights into the cache, check them, and print where they are.
 
-    What is there already is used; an interrupted download goes on where it was.
+    Complete files are used again; an interrupted download is continued.
     """
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.hub.resolve import resolve_weights

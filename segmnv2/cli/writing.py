@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segmnv2.errors import ConfigError
 from segmnv2.ownership import OVERWRITE, protected
 
 OUTPUTS = ("out", "json_out", "html_out", "fix", "masks_out", "detections_out", "dry_run")
@@ -48,12 +49,21 @@ def _protecting(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(**options: Any) -> Any:
         overwrite = bool(options.pop("overwrite", False) if adds else options.get("overwrite"))
+        _refuse_one_file_twice(options)
         with protected(_inputs(options), overwrite=overwrite):
             return command(**options)
 
     run.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return run
+
+
+def _refuse_one_file_twice(options: dict[str, Any]) -> None:
+    paths = [value for name, value in options.items() if name in OUTPUTS and isinstance(value, Path)]
+    places = [path.resolve() for path in paths if path != Path("-")]
+    for path, place in zip(paths, places, strict=False):
+        if places.count(place) > 1 and not path.is_char_device():
+            raise ConfigError(f"{path}: is given for two outputs of this command; give each its own place")
 
 
 def _inputs(options: dict[str, Any]) -> Iterator[Path]:

@@ -148,7 +148,7 @@ def read_labels(path: Path) -> LabelSet:
         raise DatasetError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     if labels.num_classes == 1:
         raise DatasetError(
-            f"{path}: names one class, '{labels.names[0]}', so there is nothing to tell apart; name what is not "
+            f"{path}: names one class, '{labels.names[0]}', and a model needs two; name what is not "
             f"'{labels.names[0]}', too: `names: [background, {labels.names[0]}]`, and for black and white masks (0 and "
             f"255) add `{BINARY_PALETTE}`"
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.sources import Archive
-from segmnv2.documents import read_json
+from segmnv2.documents import dump_json, read_json
 from segmnv2.ownership import claim
 
 
@@ -42,7 +41,7 @@ class Partial:
         """Drop what has arrived and note of which file the next bytes are."""
         self.path.unlink(missing_ok=True)
         with atomic_path(self._note) as temporary:
-            temporary.write_text(json.dumps({"version": version}), encoding="utf-8")
+            temporary.write_text(dump_json({"version": version}), encoding="utf-8")
 
     def forget(self) -> None:
         """Drop the note."""

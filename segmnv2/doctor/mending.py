@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from segmnv2 import atomic
 from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.raw_mask import read_raw_mask
@@ -17,6 +18,7 @@ from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.repair import REPAIRS, repair_values
 from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.ownership import claim
 
 LEFT_OUT = ("missing-mask", "missing-image", "wrong-ending", "twin-name", "unknown-name", "repeated-name")
 """Kinds of what the copy does not have: files without partner, files that do not belong, and entries of lists."""
@@ -48,9 +50,10 @@ def check_folder(folder: Path, listings: Sequence[Listing]) -> None:
     """Make sure that a repaired copy can be written.
 
     Raises:
-        ConfigError: the folder is not new, or the data set has no mask files.
+        ConfigError: the folder is not new or cannot be written, or the data set has no mask files.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    atomic.check_folder(folder)
+    if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--fix {folder}: exists and is not empty; name a new folder, originals are never changed")
     if any(listing.dataset is not None for listing in listings):
         raise ConfigError("--fix: COCO and shapes have no mask files to repair; leave it out")
@@ -152,6 +155,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     work = folder.with_name(f".{uuid4().hex}")
     try:
         work.mkdir()
+        claim(work)  # a data set is no result that a later command may replace
         yield work
         if folder.exists():
             folder.rmdir()  # empty, as was checked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from filelock import FileLock
 
 from segmnv2.atomic import atomic_path
 from segmnv2.data.checksum import file_sha256
-from segmnv2.documents import read_json
+from segmnv2.documents import dump_json, read_json
 from segmnv2.errors import WeightsError
 from segmnv2.ownership import claim
 
@@ -30,7 +29,7 @@ def cache_folder() -> Path:
 
 
 def is_offline() -> bool:
-    """Tell whether ``SEGMNV2_OFFLINE`` or ``HF_HUB_OFFLINE`` asks for no network."""
+    """Return whether ``SEGMNV2_OFFLINE`` or ``HF_HUB_OFFLINE`` turns network access off."""
     return any(os.environ.get(name, "").lower() in TRUE for name in OFFLINE)
 
 
@@ -81,7 +80,7 @@ class Entry:
         claim(self.folder)
         try:
             with atomic_path(self.note) as partial:
-                partial.write_text(json.dumps({**origin, "sha256": file_sha256(made)}, indent=1), encoding="utf-8")
+                partial.write_text(dump_json({**origin, "sha256": file_sha256(made)}, indent=1), encoding="utf-8")
             made.replace(self.path)
         except OSError as error:
             raise _unwritable(self.folder, error) from error

@@ -70,7 +70,7 @@ def _cached(name: str, published: Published, mirror: str | None, track: Track) -
         if is_offline() and not (published.archive and (entry.downloads / published.archive.name).is_file()):
             damaged = f"{entry.path}: {fault}; and" if fault else f"{name}: is not in the cache, and"
             raise WeightsError(
-                f"{damaged} {' or '.join(OFFLINE)} asks for no network; go online once, or fetch {published.origin} "
+                f"{damaged} {' or '.join(OFFLINE)} turns the network off; go online once, or fetch {published.origin} "
                 f"on another machine and {_put_there(published, entry)}"
             )
         if published.archive is not None:

@@ -128,7 +128,7 @@ def _nothing_message(item: str, recursive: bool) -> str:
         remedy = "give the files by name" if recursive else "--recursive searches its subfolders too"
         others = list_others([item], recursive=recursive)
         found = f" but {describe_others(others)}" if others else ""
-        return f"{item}: {where} no image ({endings}), own results not counted{found}; {remedy}"
+        return f"{item}: {where} no image ({endings}) besides results of segmnv2{found}; {remedy}"
     if path.exists():
-        return f"{item}: lies where the results are written and would be overwritten; choose another output folder"
-    return f"{item}: no file or folder matches this pattern, own results not counted; check it"
+        return f"{item}: is where the results are written and would be replaced; choose another output folder"
+    return f"{item}: no file or folder matches this pattern, besides results of segmnv2; check it"

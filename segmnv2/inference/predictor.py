@@ -109,10 +109,10 @@ class Predictor:
             WeightsError: the file is missing or damaged, or does not describe a model.
         """
         check_size(size)
-        found = choose_device(device, backend, precision)
+        found = choose_device(device, backend, precision, check_streams(streams))
         engine = choose_engine(backend, check_precision(precision), found)
         count = check_threads(threads)
-        if reason := refuse_streams(engine, check_streams(streams), found):
+        if reason := refuse_streams(engine, streams, found):
             raise ConfigError(reason)
         model = load_model(resolve_weights(path), output_stride=output_stride)
         scales = choose_scales(multi_scale)

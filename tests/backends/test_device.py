@@ -39,6 +39,13 @@ def test_auto_takes_the_first_gpu_that_can_run_what_is_chosen(backend: str, prec
     assert choose_device("cpu", backend, precision) == torch.device("cpu")
 
 
+@pytest.mark.parametrize(("gpus", "streams", "device"), [(("cuda",), 1, "cuda"), (("cuda",), 4, "cpu")],
+                         indirect=["gpus"])  # fmt: skip
+@pytest.mark.usefixtures("gpus")
+def test_auto_takes_the_cpu_for_several_streams(streams: int, device: str) -> None:
+    assert choose_device("auto", streams=streams) == torch.device(device)
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cpu:0", "", "meta", "mps:0"])
 def test_an_unknown_device_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match=r"device: .* auto, cpu, cuda, cuda:N or mps"):

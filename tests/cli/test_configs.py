@@ -15,12 +15,12 @@ def test_every_experiment_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_copy_is_the_same_experiment_and_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["configs", "shapes", "voc_mobilenet_v2_stride16", "--out", str(tmp_path)]
-    assert main(arguments) == 0
+    assert main(arguments) == main(arguments) == 0
     copy = tmp_path / "shapes.yaml"
     assert load_any_experiment(copy) == load_any_experiment("shapes")
     copy.write_text("mine")
     assert main(arguments) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "shapes.yaml: exists" in capsys.readouterr().err
     assert copy.read_text() == "mine"
     assert main([*arguments, "--overwrite"]) == 0
     assert load_any_experiment(copy) == load_any_experiment("shapes")

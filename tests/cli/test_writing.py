@@ -59,9 +59,15 @@ def test_a_second_run_replaces_its_own_results_and_no_corrected_mask(infer, own:
 
 
 @pytest.mark.parametrize("option", [(), ("--overwrite",)])
-def test_evaluate_never_replaces_the_masks_that_it_reads(weights: Path, own: Path, option: tuple[str, ...]) -> None:
+def test_evaluate_never_replaces_the_masks_that_it_reads(
+    infer, weights: Path, own: Path, option: tuple[str, ...]
+) -> None:
     before = masks(own)
     command = ["evaluate", str(weights), "--dataset", "folder", "--root", str(own), "--size", "33"]
+    assert main([*command, "--masks-out", str(own / "masks"), *option]) == 2
+    assert masks(own) == before
+    assert infer(own / "images", "--flip", "--overwrite", out=own) == 0  # as masks to compare another network with
+    before = masks(own)
     assert main([*command, "--masks-out", str(own / "masks"), *option]) == 2
     assert masks(own) == before
     predicted = [*command, "--masks-out", str(own / "predicted"), *option]
@@ -81,6 +87,41 @@ def test_single_files_are_refused_before_the_work(weights: Path, own: Path, tmp_
     assert notes.read_text() == "{}"
     report = ["check-data", str(own), "--json", str(tmp_path / "report.json")]
     assert main(report) == main(report)
+
+
+def test_two_outputs_of_a_command_are_two_files(own: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "folder").mkdir()
+    report = ["check-data", str(own), "--json", str(tmp_path / "r"), "--html", str(tmp_path / "folder/../r")]
+    assert main(report) == 2
+    assert "is given for two outputs" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_repaired_copy_is_a_data_set_and_no_result(infer, own: Path, tmp_path: Path) -> None:
+    (own / "labels.yaml").write_text("names: [background, crop]\n")
+    for path in (own / "masks").glob("*.png"):
+        PIL.Image.fromarray(np.eye(20, 24, dtype=np.uint8) * 255).save(path)
+    assert main(["check-data", str(own), "--fix", str(tmp_path / "fixed")]) == 1
+    before = masks(tmp_path / "fixed")
+    assert len(before) == 2
+    assert infer(own / "images", out=tmp_path / "fixed") == 2
+    assert masks(tmp_path / "fixed") == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="Linux has it")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report table7 --json",
+        "check-data OWN --json",
+        "check-data OWN --html",
+        "evaluate WEIGHTS --dataset folder --root OWN --size 33 --json",
+    ],
+)
+def test_a_full_disk_ends_a_command_with_one_message(command: str, weights: Path, own: Path, capsys) -> None:
+    words = [{"OWN": str(own), "WEIGHTS": str(weights)}.get(word, word) for word in command.split()]
+    assert main([*words, "/dev/full"]) == 2
+    assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
 def _commands(group: typer.Typer):

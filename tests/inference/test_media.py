@@ -63,7 +63,7 @@ def test_excluded_folders_are_passed_over(photos):
 
 
 def test_a_file_that_would_be_overwritten_is_refused(photos):
-    with pytest.raises(MediaError, match=r"c\.tiff: lies where the results are written"):
+    with pytest.raises(MediaError, match=r"c\.tiff: is where the results are written"):
         list_images([photos / "sub/c.tiff"], exclude=[photos / "sub"])
 
 
