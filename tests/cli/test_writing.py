@@ -112,7 +112,6 @@ def test_a_repaired_copy_is_a_data_set_and_no_result(infer, own: Path, tmp_path:
 @pytest.mark.parametrize(
     "command",
     [
-        "report table7 --json",
         "check-data OWN --json",
         "check-data OWN --html",
         "evaluate WEIGHTS --dataset folder --root OWN --size 33 --json",
