@@ -14,7 +14,7 @@ import PIL.Image
 
 from segmnv2.atomic import write_image
 from segmnv2.data.color_mask import LISTED, UnknownColorError, color_ids, colors_to_ids
-from segmnv2.data.raw_mask import RawMask, read_raw_mask
+from segmnv2.data.raw_mask import LOSSY, RawMask, read_raw_mask
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
 from segmnv2.labels import Colour, LabelSet
@@ -81,8 +81,9 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     Raises:
         MaskError: it means no ids, or is ambiguous.
     """
-    if raw.format == "JPEG":
-        raise MaskError("jpeg-mask", "is a JPEG, whose compression changes ids along borders", "export it anew as PNG")
+    if raw.format in LOSSY:
+        reason = f"is compressed as {raw.format}, which changes ids along borders"
+        raise MaskError("jpeg-mask", reason, "export it anew as PNG")
     if raw.format not in READ_FORMATS:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
     if raw.changed:

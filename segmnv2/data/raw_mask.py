@@ -15,6 +15,11 @@ from segmnv2.errors import DatasetError
 FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "GIF", "WEBP", "PPM")
 """Formats that are decoded. Only the first three keep ids, see :func:`segmnv2.data.mask_file.mask_ids`."""
 
+LOSSY_WEBP = "lossy WEBP"
+
+LOSSY = ("JPEG", LOSSY_WEBP)
+"""Formats whose compression changes values along borders."""
+
 NO_COLOR = -1
 """In a palette: of entries that do not exist or are transparent."""
 
@@ -28,12 +33,12 @@ class RawMask:
     Attributes:
         values: (H, W) uint8 grey values or palette indices, (H, W) of another type where they are deeper, or (H, W, 4)
             uint8 RGBA.
-        format: the file's true format, as ``PNG``, whatever its ending.
+        format: the file's true format, as ``PNG``, whatever its ending; one of :data:`LOSSY` where it is compressed so.
         palette: int (256, 3), RGB, of a palette file, or black and white of a 1-bit file; :data:`NO_COLOR` where an
             entry has no opaque color.
         animated: whether it has further frames or pages.
         changed: whether decoding changes the stored values: grey values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
-            becomes 85), colors of 16 bits are cut to 8, and some TIFF files are inverted.
+            becomes 85), colors and grey with alpha of 16 bits are cut to 8, and some TIFF files are inverted.
     """
 
     values: np.ndarray
@@ -63,7 +68,7 @@ def read_raw_mask(path: str | Path) -> RawMask:
             animated = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
             changed = _is_changed(picture)
             picture.load()
-            return RawMask(_values(picture), _format(picture), _palette(picture), animated, changed)
+            return RawMask(_values(picture), _format(picture, content), _palette(picture), animated, changed)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such mask; check the path") from None
     except PIL.UnidentifiedImageError:
@@ -80,7 +85,7 @@ def _is_changed(picture: PIL.Image.Image) -> bool:
         return False
     arguments = tiles[0][3]
     form = str(arguments if isinstance(arguments, str) else arguments[0] if arguments else "")
-    return form.startswith(("L;2", "L;4", "L;I")) or ("RGB" in picture.mode and ";16" in form)
+    return form.startswith(("L;2", "L;4", "L;I")) or (";16" in form and not picture.mode.startswith("I"))
 
 
 def _values(picture: PIL.Image.Image) -> np.ndarray:
@@ -91,8 +96,12 @@ def _values(picture: PIL.Image.Image) -> np.ndarray:
     return np.array(picture.convert("RGBA"))
 
 
-def _format(picture: PIL.Image.Image) -> str:
-    return "JPEG" if picture.format == "MPO" else str(picture.format)
+def _format(picture: PIL.Image.Image, content: bytes) -> str:
+    if picture.format == "MPO" or "jpeg" in str(picture.info.get("compression")):  # TIFF files may hold JPEGs
+        return "JPEG"
+    if picture.format == "WEBP" and content[12:16] != b"VP8L":
+        return LOSSY_WEBP
+    return str(picture.format)
 
 
 def _palette(picture: PIL.Image.Image) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from segmnv2.doctor.finding import KINDS, Finding
 from segmnv2.doctor.leaks import find_repetitions
 from segmnv2.doctor.listing import Listing
 from segmnv2.doctor.reading import read_pairs
-from segmnv2.doctor.whole_set import ExaminedSplit, Kept, judge_classes, judge_masks
+from segmnv2.doctor.whole_set import ExaminedSplit, Kept, compare_palettes, judge_classes, judge_masks
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 
@@ -75,7 +75,7 @@ class Examination:
             return f"{read}: no faults found"
         errors = f"{self.errors} {'error' if self.errors == 1 else 'errors'}"
         warnings = f"{self.warnings} {'warning' if self.warnings == 1 else 'warnings'}"
-        return f"{read}: {errors}, {warnings}" + ("; mend the errors before training" if self.errors else "")
+        return f"{read}: {errors}, {warnings}" + ("; fix the errors before training" if self.errors else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -142,15 +142,15 @@ def examine(
             split.frequencies.add(reading.counts, split.listing.labels)
             ids = np.packbits(reading.counts > 0).tobytes()
         digests = reading.image_digest, reading.mask_digest, reading.thumbnail
-        split.kept.append(Kept(split.listing.pairs[index], index, *digests, ids))
+        split.kept.append(Kept(split.listing.pairs[index], index, *digests, ids, reading.colors))
         findings += reading.findings
         progress()
     for listing in listings:
         if not listing.pairs and not any(finding.kind == "empty" for finding in listing.findings):
-            remedy = "mend the other faults first, or put images and masks there"
+            remedy = "fix the other faults first, or put images and masks there"
             findings.append(Finding("empty", str(listing.root), "no pair can be read", remedy, listing.split))
     limited = len(tasks) < sum(len(listing.pairs) for listing in listings)
-    findings = judge_masks(splits, findings)
+    findings = judge_masks(splits, findings) + compare_palettes(splits)
     whole = {"binary-masks", "shifted-ids", "nothing-to-learn"}
     if not limited and not any(finding.kind in whole for finding in findings):
         findings += judge_classes(splits)

@@ -20,7 +20,7 @@ ERROR_KINDS: dict[str, str] = {
     "unreadable-mask": "a mask that cannot be read",
     "size-mismatch": "image and mask differ in size",
     "exif-rotation": "the image is turned by its EXIF entry, the mask is not",
-    "jpeg-mask": "a mask that went through JPEG",
+    "jpeg-mask": "a mask that went through lossy compression",
     "mask-format": "a mask in a file format that is not read",
     "deep-mask": "a mask of more or fewer than 8 bits",
     "transparent-mask": "a mask with transparent pixels",
@@ -65,7 +65,7 @@ class Finding:
         reason: what was found.
         remedy: what to do.
         split: where it was found; ``None`` for what concerns the whole folder.
-        repair: names of the repairs by which ``--fix`` mends it, joined by ``+``; ``None`` where it cannot.
+        repair: names of the repairs by which ``--fix`` repairs it, joined by ``+``; ``None`` where it cannot.
     """
 
     kind: str

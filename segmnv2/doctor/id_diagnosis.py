@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from segmnv2.data.raw_mask import NO_COLOR
 from segmnv2.data.sample import Mask
 from segmnv2.doctor.diagnosis import CAUSE, NEAR_SHARE, SMOOTH, Diagnosis, Fault
 from segmnv2.doctor.repair import HALF
@@ -112,6 +113,7 @@ def _smoothed_borders(values: Mask) -> str:
 
 def _palette_differs(palette: np.ndarray, ids: np.ndarray, labels: LabelSet) -> list[Fault]:
     """Compare the colors of the ids that occur with those of the classes."""
+    ids = ids[palette[ids, 0] != NO_COLOR]
     if (palette[ids, :1] == palette[ids]).all():  # black, white and grey are nobody's choice
         return []
     wanted = np.array(labels.palette, int)

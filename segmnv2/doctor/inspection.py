@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segmnv2.data.image_file import DecodedImage, decode_image
-from segmnv2.data.raw_mask import RawMask, read_raw_mask
+from segmnv2.data.raw_mask import NO_COLOR, RawMask, read_raw_mask
 from segmnv2.data.sample import Image, Mask
 from segmnv2.doctor.diagnosis import Diagnosis
 from segmnv2.doctor.finding import Finding
@@ -19,10 +19,13 @@ from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.doctor.thumbnail import kept_thumbnail
 from segmnv2.errors import DatasetError, MediaError, SegmnError
+from segmnv2.labels import Colour, LabelSet
 
 _UPRIGHT = 1
 
 Report = Callable[..., Finding]
+
+Colors = tuple[tuple[int, Colour], ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Reading:
         mask_digest: of the ids.
         thumbnail: see :func:`segmnv2.doctor.thumbnail.kept_thumbnail`.
         counts: int64 (256,), pixels of each id, those of no class too; ``None`` where ids are not known.
+        colors: value and color of each id of a palette file, where the labels give no palette to compare them with.
     """
 
     findings: tuple[Finding, ...]
@@ -42,6 +46,7 @@ class Reading:
     mask_digest: bytes | None
     thumbnail: bytes | None
     counts: np.ndarray | None
+    colors: Colors = ()
 
 
 def inspect_pair(listing: Listing, index: int) -> Reading:
@@ -63,7 +68,7 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
     findings += [at_mask(fault.kind, fault.reason, fault.remedy, repair=fault.repair) for fault in diagnosis.faults]
     if decoded is not None:
         findings += _compare_sizes(pair, decoded, raw, at_mask)
-    return _reading(findings, image, diagnosis)
+    return replace(_reading(findings, image, diagnosis), colors=_colors(raw, diagnosis, listing.labels))
 
 
 def _inspect_sample(listing: Listing, index: int) -> Reading:
@@ -132,6 +137,14 @@ def _reading(findings: list[Finding], image: Image | None, diagnosis: Diagnosis 
         None if image is None else kept_thumbnail(image),
         None if ids is None else np.bincount(ids.ravel(), minlength=256),
     )
+
+
+def _colors(raw: RawMask, diagnosis: Diagnosis, labels: LabelSet) -> Colors:
+    if raw.palette is None or diagnosis.ids is not raw.values or "palette" not in labels.label_defaults:
+        return ()
+    pairs = [(value, tuple(raw.palette[value].tolist())) for value in np.unique(raw.values).tolist()]
+    filled = labels.ignore_index, (0, 0, 0)  # writers fill unused entries with black
+    return tuple(pair for pair in pairs if pair != filled and NO_COLOR not in pair[1])
 
 
 def _digest(values: Image | Mask) -> bytes:

@@ -40,7 +40,9 @@ def _diagnose_error(error: MaskError, raw: RawMask, labels: LabelSet) -> Diagnos
     if error.kind == "jpeg-mask":
         found = diagnose_mask(replace(raw, format="PNG"), labels)
         repair = _together(found.faults)
-        reason = f"is a JPEG: {found.faults[0].reason}" if found.faults else fault.reason
+        if not {"nearest", "threshold", "binary"} & {*(repair or "").split("+")}:
+            repair = None  # ids of classes do not show how compression changed them
+        reason = f"is compressed as {raw.format}: {found.faults[0].reason}" if found.faults else fault.reason
         return Diagnosis(found.ids, (replace(fault, reason=reason, repair=repair),))
     if error.kind == "mask-format" and raw.format != "GIF":  # whose writers number the colors anew
         found = diagnose_mask(replace(raw, format="PNG"), labels)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.frequencies import Frequencies
+from segmnv2.doctor.inspection import Colors
 from segmnv2.doctor.listing import Listing, Pair
-from segmnv2.labels import LabelSet
+from segmnv2.labels import Colour, LabelSet
 
 _WHITE = 255
+T = TypeVar("T")
+
 _EXPLAINED = ("ids-out-of-range", "all-ignored")
 """What is said of single masks, and is of no use once it is known what ails all of them."""
 
@@ -28,6 +33,7 @@ class Kept:
         mask_digest: of the ids.
         thumbnail: of the image.
         ids: the ids that occur, one bit each; ``None`` where they are not known.
+        colors: see :class:`segmnv2.doctor.inspection.Reading`.
     """
 
     pair: Pair
@@ -36,6 +42,7 @@ class Kept:
     mask_digest: bytes | None
     thumbnail: bytes | None
     ids: bytes | None
+    colors: Colors = ()
 
     def holds(self) -> set[int]:
         """Return the ids that occur."""
@@ -136,6 +143,47 @@ def _nothing(splits: Sequence[ExaminedSplit], labels: LabelSet, explained: set[s
             remedy = "look whether the masks are those that were drawn"
             findings.append(Finding("nothing-to-learn", str(split.listing.root), reason, remedy, split.listing.split))
     return findings
+
+
+def compare_palettes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
+    """Return palette files whose values and colors are paired in another way than in other masks.
+
+    Greys that rise with the ids are nobody's choice, and some programs stretch them over what a file holds: nothing is
+    said of them alone.
+    """
+    files = [(split.listing.split, str(kept.pair.mask), kept.colors) for split in splits for kept in split.kept]
+    colored = [pairs for *_, pairs in files if not _is_rising_grey(pairs)]
+    values: defaultdict[Colour, Counter[int]] = defaultdict(Counter)
+    colors: defaultdict[int, Counter[Colour]] = defaultdict(Counter)
+    for value, color in (pair for *_, pairs in files if colored for pair in pairs):
+        values[color][value] += 1
+    for value, color in (pair for pairs in colored for pair in pairs):
+        colors[value][color] += 1
+    remedy = "training takes the values: if the colors are right instead, save all masks as RGB and give labels.yaml "
+    remedy += "their palette; if the values are, save the masks with one palette"
+    findings = []
+    for split, file, pairs in files if colored else ():
+        moved = [(value, color, _usual(values[color])) for value, color in pairs if _usual(values[color]) != value]
+        own = () if _is_rising_grey(pairs) else pairs
+        other = [(value, color, _usual(colors[value])) for value, color in own if _usual(colors[value]) != color]
+        if moved:
+            value, color, usual = moved[0]
+            reason = f"value {value} has the color {list(color)}, which is value {usual} in other masks"
+            findings.append(Finding("palette-order", file, reason, remedy, split))
+        elif other:
+            value, color, named = other[0]
+            reason = f"value {value} has the color {list(color)}, and {list(named)} in other masks"
+            findings.append(Finding("palette-differs", file, reason, remedy, split))
+    return findings
+
+
+def _usual(counts: Counter[T]) -> T:
+    return counts.most_common(1)[0][0]
+
+
+def _is_rising_grey(pairs: Colors) -> bool:
+    greys = [color[0] for _, color in pairs if len({*color}) == 1]
+    return len(greys) == len(pairs) and greys == sorted({*greys})
 
 
 def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:

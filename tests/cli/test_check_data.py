@@ -37,7 +37,7 @@ def test_errors_exit_with_1_and_are_named(root: Path, capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert "binary-masks" in captured.out
     assert "and 9 more" in captured.out
-    assert captured.out.rstrip().endswith("11 errors, 0 warnings; mend the errors before training")
+    assert captured.out.rstrip().endswith("11 errors, 0 warnings; fix the errors before training")
     assert captured.err == ""
 
 

@@ -52,12 +52,17 @@ def with_palette(values: object, *colors: tuple[int, int, int]) -> PIL.Image.Ima
 def few_bits(bits: int, stored: list[int]) -> bytes:
     """Return a grey PNG of one row, with 2 or 4 bits a pixel."""
     number = sum(value << 8 - bits * (1 + i) for i, value in enumerate(stored))
+    return png_row(len(stored), bits, 0, bytes([number]))
+
+
+def png_row(width: int, bits: int, color_type: int, row: bytes) -> bytes:
+    """Return a PNG of one row, as Pillow does not write them."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", len(stored), 1, bits, 0, 0, 0, 0)
-    rows = zlib.compress(bytes([0, number]))
+    header = struct.pack(">IIBBBBB", width, 1, bits, color_type, 0, 0, 0)
+    rows = zlib.compress(b"\0" + row)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
@@ -155,6 +160,11 @@ def test_grey_of_few_bits_is_refused(tmp_path: Path, bits: int, stored: list[int
             read_mask(tmp_path / "m.png", labels)
 
 
+def test_grey_of_16_bits_with_alpha_is_not_cut_to_8(tmp_path: Path) -> None:
+    (tmp_path / "m.png").write_bytes(png_row(2, 16, 4, struct.pack(">4H", 1, 65535, 2, 65535)))
+    assert kind_of(tmp_path / "m.png", RGB) == "deep-mask"
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_palette_files_hold_indices_in_any_number_of_bits(tmp_path: Path, bits: int) -> None:
     values = np.arange(6).reshape(2, 3) % min(2**bits, 3)
@@ -215,10 +225,20 @@ def test_what_means_no_ids_is_named(tmp_path: Path, picture: PIL.Image.Image, ki
 
 
 @pytest.mark.parametrize(
-    ("form", "kind"), [("JPEG", "jpeg-mask"), ("GIF", "mask-format"), ("WEBP", "mask-format"), ("PPM", "mask-format")]
+    ("form", "options", "kind"),
+    [
+        ("JPEG", {}, "jpeg-mask"),
+        ("TIFF", {"compression": "jpeg"}, "jpeg-mask"),
+        ("WEBP", {}, "jpeg-mask"),
+        ("WEBP", {"lossless": True}, "mask-format"),
+        ("GIF", {}, "mask-format"),
+        ("PPM", {}, "mask-format"),
+    ],
 )
-def test_formats_that_change_ids_are_refused_by_content(tmp_path: Path, form: str, kind: str) -> None:
-    PIL.Image.new("L", (8, 8)).save(tmp_path / "mask.png", form)
+def test_formats_that_change_ids_are_refused_by_content(
+    tmp_path: Path, form: str, options: dict[str, object], kind: str
+) -> None:
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "mask.png", form, **options)
     assert kind_of(tmp_path / "mask.png", VOC_LABELS) == kind
 
 

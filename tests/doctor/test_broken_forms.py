@@ -251,8 +251,8 @@ BROKEN: list[Form] = [
     (store_8_bits_in_16, "low-values", "images/0.png", "8 bits only: 255 is read as white", "with 8 bits"),
     (damage_inside, "unreadable-image", "images/0.jpg", "Corrupt JPEG data", "replace the file"),
     (animate_mask, "animated", "masks/0.png", "several frames", "save the one"),
-    (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is a JPEG", "export it anew"),
-    (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is a JPEG", "export it anew"),
+    (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is compressed as JPEG", "export it anew"),
+    (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is compressed as JPEG", "export it anew"),
     (
         lambda root: save(mask_path(root), ids(root), format="GIF"),
         "mask-format",
@@ -462,3 +462,49 @@ def test_classes_drawn_as_lines_are_not_taken_for_smoothing(tmp_path: Path) -> N
         mask[10:40, left : left + 20] = cell - 1
         mask[11:39, left + 1 : left + 19] = cell
     assert diagnose_mask(RawMask(mask, "PNG"), labels).faults == ()
+
+
+def quantized(path: Path, values: np.ndarray, colors: list[tuple[int, int, int]]) -> None:
+    picture = PIL.Image.fromarray(np.asarray(values, np.uint8))
+    picture.putpalette(np.array(colors, np.uint8).tobytes())
+    picture.save(path)
+
+
+def test_palettes_that_order_their_colors_in_other_ways_are_compared(root: Path) -> None:
+    """Of masks without a palette in their labels: each is read by its values, whatever its colors."""
+    (root / "labels.yaml").write_text("names: [ground, road, car]\n")
+    black, red, green = (0, 0, 0), (200, 0, 0), (0, 200, 0)
+    values = np.arange(48 * 64).reshape(48, 64) // 512 % 3
+    for path in all_masks(root):
+        quantized(path, values, [black, red, green])
+    assert not {"palette-order", "palette-differs"} & kinds(check(root))
+    quantized(mask_path(root, 0), values, [green, black, red])
+    quantized(mask_path(root, 1), values % 2, [black, (9, 9, 90)])
+    found = {Path(each.file).name: each for each in check(root).findings if each.kind.startswith("palette")}
+    assert [(name, each.kind) for name, each in sorted(found.items())] == [
+        ("0.png", "palette-order"),
+        ("1.png", "palette-differs"),
+    ]
+    assert "value 0 has the color [0, 200, 0], which is value 2 in other masks" in found["0.png"].reason
+
+
+def test_greys_that_are_stretched_over_the_ids_of_a_file_are_sound(root: Path) -> None:
+    (root / "labels.yaml").write_text("names: [ground, road, car]\n")
+    for index, path in enumerate(all_masks(root)):
+        last = 1 + index % 2
+        quantized(
+            path,
+            np.arange(48 * 64).reshape(48, 64) // 512 % (last + 1),
+            [(i * 255 // last,) * 3 for i in range(3)][: last + 1],
+        )
+    assert not {"palette-order", "palette-differs"} & kinds(check(root))
+
+
+def test_ids_that_went_through_lossy_compression_are_not_repaired(root: Path) -> None:
+    values = PIL.Image.fromarray(ids(root) % 5)
+    for picture, form in ((values, "JPEG"), (values.convert("RGB"), "JPEG"), (values, "WEBP")):
+        picture.save(mask_path(root), form)
+        raw = read_raw_mask(mask_path(root))
+        for labels in map(LabelSet.from_dict, LABEL_FILES[:2]):
+            (fault,) = diagnose_mask(raw, labels).faults
+            assert (fault.kind, fault.repair) == ("jpeg-mask", None)
