@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -100,20 +102,20 @@ class LabelSet:
         """Color of ignored pixels in masks drawn in colors; ``None`` where VOC's is the color of a class."""
         return self.ignore_color or (None if VOID_COLOR in self.palette else VOID_COLOR)
 
-    def differences(self, other: LabelSet) -> str:
-        """Return in which values the labels differ, for messages; an empty text where they are equal."""
-        found = []
-        if self.num_classes != other.num_classes:
-            found.append(f"{self.num_classes} and {other.num_classes} classes")
-        for index, (ours, theirs) in enumerate(zip(self.names, other.names, strict=False)):
-            if ours != theirs:
-                found.append(f"class {index} is '{ours}' and '{theirs}'")
-        for name, mine, its in zip(self.names, self.palette, other.palette, strict=False):
-            if mine != its:
-                found.append(f"the color of '{name}' is {list(mine)} and {list(its)}")
-        for key in ("ignore_index", "ignore_color"):
-            if getattr(self, key) != getattr(other, key):
-                found.append(f"{key} is {getattr(self, key)} and {getattr(other, key)}")
+    def differences(self, other: LabelSet, there: str, here: str) -> str:
+        """Return in which values the labels differ, for messages; an empty text where they are equal.
+
+        Args:
+            other: what is compared.
+            there: what the other is called.
+            here: what this one is called.
+        """
+        if self.names != other.names:
+            return describe_difference(self.names, other.names, there, here)
+        colors = zip(self.names, other.palette, self.palette, strict=True)
+        values: list[tuple[str, object, object]] = [(f"the color of '{name}'", a, b) for name, a, b in colors]
+        values += [(key, getattr(other, key), getattr(self, key)) for key in ("ignore_index", "ignore_color")]
+        found = [f"{what} is {its} in {there}, {mine} in {here}" for what, its, mine in values if its != mine]
         more = f" and {len(found) - 3} more differences" if len(found) > 3 else ""
         return "; ".join(found[:3]) + more
 
@@ -190,6 +192,24 @@ class LabelSet:
         """
         values = read_yaml(path, "give a file with a 'names' list")
         return cls.from_dict(values, source=str(path))
+
+
+def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, here: str) -> str:
+    """Return in words how two lists of class names differ.
+
+    Args:
+        own: names of the classes here, in the order of their ids.
+        theirs: those of the other.
+        there: what the other is called.
+        here: what this one is called.
+    """
+    pairs = enumerate(zip_longest(theirs, own, fillvalue="none"))
+    number, (other, name) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])
+    kind = "the same classes in another order" if sorted(own) == sorted(theirs) else "other classes"
+    return (
+        f"{there} has {kind}: {len(theirs)} in {there}, {len(own)} in {here}; class {number} is {other!r} in {there}, "
+        f"{name!r} in {here}"
+    )
 
 
 def _check_color(color: Colour, whose: str) -> None:

@@ -73,19 +73,19 @@ def test_what_a_file_leaves_out_is_a_default() -> None:
 
 def test_differences_are_named() -> None:
     first = LabelSet(("a", "b"), ((0, 0, 0), (1, 1, 1)))
-    assert first.differences(first) == ""
-    assert first.differences(LabelSet(("a", "b"), ((0, 0, 0), (1, 1, 2)))) == (
-        "the color of 'b' is [1, 1, 1] and [1, 1, 2]"
+    assert first.differences(first, "B", "A") == ""
+    other = LabelSet(("a", "b"), ((0, 0, 0), (1, 1, 2)), 11)
+    assert first.differences(other, "B", "A") == (
+        "the color of 'b' is (1, 1, 2) in B, (1, 1, 1) in A; ignore_index is 11 in B, 255 in A"
     )
-    assert first.differences(LabelSet(("a", "c"), first.palette, 11)) == (
-        "class 1 is 'b' and 'c'; ignore_index is 255 and 11"
+    assert first.differences(LabelSet(("b", "a"), first.palette), "B", "A").startswith(
+        "B has the same classes in another order: 2 in B, 2 in A; class 0 is 'b' in B, 'a' in A"
     )
-    assert first.differences(LabelSet.numbered(255)).startswith("2 and 255 classes; class 0 is 'a' and 'class_0'")
 
 
 @given(label_sets(), label_sets())
 def test_there_are_differences_exactly_where_labels_are_not_equal(first: LabelSet, second: LabelSet) -> None:
-    assert bool(first.differences(second)) == (first != second)
+    assert bool(first.differences(second, "B", "A")) == (first != second)
 
 
 def test_labels_cannot_be_changed() -> None:

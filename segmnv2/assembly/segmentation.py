@@ -51,10 +51,8 @@ def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, Segment
     train = build_dataset(experiment.data.train, "data.train")
     val = build_dataset(experiment.data.val, "data.val")
     if train.labels != val.labels:
-        raise ConfigError(
-            f"the labels of data.train and data.val differ: {train.labels.differences(val.labels)}; validate on the "
-            "classes that are trained"
-        )
+        differing = train.labels.differences(val.labels, "data.val", "data.train")
+        raise ConfigError(f"the labels of data.train and data.val differ: {differing}; validate on the trained classes")
     return train, val
 
 

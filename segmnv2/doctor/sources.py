@@ -58,10 +58,8 @@ def listings_of(
     listings = [_source_listing(data.train, "train"), _source_listing(data.val, "val")]
     train, val = (listing.labels for listing in listings)
     if train != val:
-        raise ConfigError(
-            f"the labels of data.train and data.val differ: {train.differences(val)}; validate on the classes that are "
-            "trained"
-        )
+        differing = train.differences(val, "data.val", "data.train")
+        raise ConfigError(f"the labels of data.train and data.val differ: {differing}; validate on the trained classes")
     return listings
 
 

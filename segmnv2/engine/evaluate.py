@@ -18,11 +18,11 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size
+from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.scores import predict_labels
-from segmnv2.labels import LabelSet
+from segmnv2.labels import LabelSet, describe_difference
 from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
 from segmnv2.models.cost import count_parameters
-from segmnv2.models.same_network import describe_difference
 from segmnv2.models.segmenter import Segmenter
 
 ABSENT_RULE = (
@@ -113,7 +113,7 @@ def evaluate(
         size: longest side the network sees: smaller images are padded to it, larger ones scaled down.
         scales: of the padded image; more than one for the paper's multi-scale inference.
         flip: whether each scale also counts mirrored.
-        limit: stop after so many images.
+        limit: number of images, evenly over the set; ``None`` for all.
         masks_out: folder for the predicted masks as palette PNG, or none.
         progress: called after each image.
         backend: what runs the network in its place, in its engine and precision.
@@ -139,12 +139,12 @@ def evaluate(
         raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    chosen = spread_evenly(range(len(dataset)), limit)
     confusion = ConfusionMatrix(model.num_classes, dataset.labels.ignore_index)
     training = model.training
     model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout
     try:
-        for index in range(count):
+        for index in chosen:
             sample = dataset[index]
             prediction = predict_labels(backend or model, sample.image, size=size, scales=scales, flip=flip)
             try:
@@ -161,7 +161,7 @@ def evaluate(
     if backend is not None:
         protocol |= {"backend": backend.name, "precision": backend.precision}
     network = describe_network(model)
-    return Evaluation(confusion.counts, model.labels, count, protocol=protocol, network=network)
+    return Evaluation(confusion.counts, model.labels, len(chosen), protocol=protocol, network=network)
 
 
 def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], flip: bool) -> dict[str, Any]:

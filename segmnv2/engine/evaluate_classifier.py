@@ -15,11 +15,11 @@ from segmnv2.data.loader import validation_loader
 from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.labels import describe_difference
 from segmnv2.metrics.accuracy import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.file import read_model_file
-from segmnv2.models.same_network import describe_difference
 
 CROP_SIZE = 224
 CENTRAL = 0.875

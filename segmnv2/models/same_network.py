@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 from segmnv2.backbones.registry import BACKBONES, complete_options
 from segmnv2.errors import WeightsError
+from segmnv2.labels import describe_difference
 from segmnv2.models.catalogue import MODELS
 from segmnv2.models.pixels import PixelNetwork
 
@@ -53,24 +53,6 @@ def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -
     if tuple(own) != tuple(theirs):
         remedy = "give keep_logits=False (model.keep_logits: false) to train the last layer anew"
         raise WeightsError(f"{source}: {describe_difference(own, theirs, 'the file', 'the network')}; {remedy}")
-
-
-def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, here: str) -> str:
-    """Return in words how two lists of class names differ.
-
-    Args:
-        own: names of the classes here, in the order of their ids.
-        theirs: those of the other.
-        there: what the other is called.
-        here: what this one is called.
-    """
-    pairs = enumerate(zip_longest(theirs, own, fillvalue="none"))
-    number, (other, name) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])
-    kind = "the same classes in another order" if sorted(own) == sorted(theirs) else "other classes"
-    return (
-        f"{there} has {kind}: {len(theirs)} in {there}, {len(own)} in {here}; class {number} is {other!r} in {there}, "
-        f"{name!r} in {here}"
-    )
 
 
 def check_same_backbone(name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:
