@@ -69,7 +69,7 @@ class ValidationSection(Section):
 
     Attributes:
         every: steps between two validations, after each of which a checkpoint is written.
-        limit: number of images, the first ones; ``null`` for all.
+        limit: number of images, evenly over the set; ``null`` for all.
         size: side of the canvas that images are laid on, or ``native``, as ``segmnv2 evaluate`` has it.
         output_stride: in validation; ``null`` for the one in training.
     """

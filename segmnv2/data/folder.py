@@ -58,6 +58,10 @@ class FolderSegmentation:
     def __len__(self) -> int:
         return len(self.names)
 
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Return the files of a sample's image and mask."""
+        return self._images[self.names[index]], self._masks[self.names[index]]
+
     def __getitem__(self, index: int, /) -> Sample:
         """Read one sample.
 
@@ -67,7 +71,7 @@ class FolderSegmentation:
                 image.
         """
         name = self.names[index]
-        image_path, mask_path = self._images[name], self._masks[name]
+        image_path, mask_path = self.files(index)
         image, mask = read_image(image_path), read_mask(mask_path, self.labels)
         if image.shape[:2] != mask.shape:
             raise DatasetError(

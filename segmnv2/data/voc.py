@@ -55,6 +55,11 @@ class VocSegmentation:
     def __len__(self) -> int:
         return len(self.names)
 
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Return the files of a sample's image and mask."""
+        name = self.names[index]
+        return self.folder / IMAGES / f"{name}.jpg", self.folder / self._mask_folders[index] / f"{name}.png"
+
     def __getitem__(self, index: int, /) -> Sample:
         """Read one sample.
 
@@ -63,8 +68,7 @@ class VocSegmentation:
             DatasetError: the mask cannot be read, holds ids that are no class, or has another size than the image.
         """
         name = self.names[index]
-        image_path = self.folder / IMAGES / f"{name}.jpg"
-        mask_path = self.folder / self._mask_folders[index] / f"{name}.png"
+        image_path, mask_path = self.files(index)
         image, mask = read_image(image_path), read_mask(mask_path, self.labels)
         if image.shape[:2] != mask.shape:
             raise DatasetError(

@@ -106,11 +106,6 @@ class Chosen(Generic[T]):
         return self.dataset[self.indices[index]]
 
 
-def first_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
-    """Return the first samples of a data set, at most ``limit``."""
-    return Chosen(dataset, range(len(dataset) if limit is None else min(limit, len(dataset))))
-
-
 def spread_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
     """Return at most ``limit`` samples, evenly spread: where they are in order of class, of all classes."""
     return Chosen(dataset, spread_evenly(range(len(dataset)), limit))

@@ -16,7 +16,7 @@ from segmnv2.data.box_transforms import collate_boxes
 from segmnv2.data.coco_boxes import CocoBoxes, PixelBoxes
 from segmnv2.data.loader import validation_loader
 from segmnv2.detection.detector import Detections, Detector
-from segmnv2.engine.data_module import first_samples
+from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, check_library, coco_ap
@@ -87,7 +87,7 @@ def evaluate_detector(
     Args:
         model: the detector, on the device to compute on; in evaluation mode meanwhile.
         dataset: images of the detector's categories.
-        limit: number of images, the first ones; ``None`` for all.
+        limit: number of images, evenly over the set; ``None`` for all.
         num_workers: reading processes.
         library: as for :func:`segmnv2.metrics.coco_ap.coco_ap`.
         progress: called after each image.
@@ -103,7 +103,7 @@ def evaluate_detector(
     library = check_library(library)
     device = next(model.parameters()).device
     found: dict[int, Detections] = {}
-    loader = validation_loader(first_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
+    loader = validation_loader(spread_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
     training = model.training
     model.eval()
     try:

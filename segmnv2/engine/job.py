@@ -17,12 +17,13 @@ from segmnv2.data.box_transforms import collate_boxes
 from segmnv2.data.coco_boxes import PixelBoxes
 from segmnv2.data.image_transforms import collate_images
 from segmnv2.engine.classification import ClassificationTask
-from segmnv2.engine.data_module import RunData, first_samples, spread_samples
+from segmnv2.engine.data_module import RunData, spread_samples
 from segmnv2.engine.detection import DetectionTask
 from segmnv2.engine.pictures import Pictures
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.engine.task import Task
+from segmnv2.labels import LabelSet
 from segmnv2.models.cost import count_parameters
 
 
@@ -73,7 +74,7 @@ def build_job(experiment: Any, processes: Processes, *, initial_weights: bool) -
 @build_job.register
 def _segmentation(experiment: Experiment, processes: Processes, *, initial_weights: bool) -> Job:
     train, val = build_datasets(experiment)
-    chosen = first_samples(val, experiment.validation.limit)
+    chosen = spread_samples(val, experiment.validation.limit)
     processes.check_validation(len(chosen))
     model = build_model(experiment.model, train.labels, initial_weights=initial_weights)
     section, data = experiment.model, experiment.data
@@ -86,7 +87,7 @@ def _segmentation(experiment: Experiment, processes: Processes, *, initial_weigh
         f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
-        {**_numbered(train.labels.names), "ignore_index": train.labels.ignore_index},
+        {**_numbered(train.labels.names), **_meaning(train.labels)},
         {"train": train, "val": val},
         [Pictures(experiment.log.pictures)],
     )
@@ -149,6 +150,12 @@ def _detection(experiment: DetectionExperiment, processes: Processes, *, initial
         {str(number): name for number, name in train.class_names.items()},
         {"train": train, "val": val},
     )
+
+
+def _meaning(labels: LabelSet) -> dict[str, Any]:
+    """Return on what, beside names, the ids of masks depend; colors as in HTML."""
+    colors = [*labels.palette, *([labels.void_color] if labels.void_color else [])]
+    return {"ignore_index": labels.ignore_index, "palette": " ".join(bytes(color).hex() for color in colors)}
 
 
 def _numbered(names: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -11,7 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from segmnv2.config import AnyExperiment
 from segmnv2.data.coco_boxes import CocoBoxes
+from segmnv2.data.coco_voc import CocoAsVoc
+from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.image_folder import ImageFolder
+from segmnv2.data.voc import VocSegmentation
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.run_folder import GROWING_KEYS, Record
 from segmnv2.models.normalization import Normalization
@@ -43,6 +46,7 @@ def run_record(
         ),
         "classes": dict(classes),
         "images": {part: _digest(identify(dataset)) for part, dataset in datasets.items()},
+        "sizes": {part: _digest(map(str, file_sizes(dataset))) for part, dataset in datasets.items()},
     }
 
 
@@ -62,6 +66,11 @@ def describe_changes(before: Record, now: Record) -> list[str]:
     if before["processes"] != now["processes"]:
         counts = f"{now['processes']} processes in place of {before['processes']}"
         lines.append(f"note: {counts}; batch norms and dropout differ from those of an unbroken run")
+    changed = [f"data.{part}" for part in now["sizes"] if before["sizes"].get(part) != now["sizes"][part]]
+    if changed:
+        lines.append(
+            f"note: images or masks of {' and '.join(changed)} have other file sizes than before; now they count"
+        )
     return lines
 
 
@@ -73,6 +82,21 @@ def identify(dataset: Any) -> Iterable[str]:
     """
     names: Iterable[str] | None = getattr(dataset, "names", None)
     return map(str, range(len(dataset))) if names is None else names  # generated ones are in the experiment
+
+
+def file_sizes(dataset: Any) -> Iterator[int]:
+    """Return the bytes of the files of images and masks, which users may repair or replace while a run is stopped.
+
+    Sizes show nearly every change and cost a tenth of a second for ten thousand images. Generated images have no files.
+    """
+    if isinstance(dataset, (FolderSegmentation, VocSegmentation)):
+        for path in (file for index in range(len(dataset)) for file in dataset.files(index)):
+            try:
+                yield path.stat().st_size
+            except OSError:  # reading it gives the message
+                yield -1
+    elif isinstance(dataset, CocoAsVoc):
+        yield dataset.annotations.stat().st_size
 
 
 @identify.register

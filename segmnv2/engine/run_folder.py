@@ -19,13 +19,13 @@ from segmnv2.ownership import check_replaceable, claim
 FREE_KEYS = {
     *("name", "output", "device", "channels_last", "log.every", "log.pictures", "log.wandb"),
     *("checkpoint.every", "checkpoint.keep", "validation.every", "data.num_workers", "processes"),
-    *("model.weights", "model.backbone_weights", "model.keep_logits"),
+    *("model.weights", "model.backbone_weights", "model.keep_logits", "sizes.train", "sizes.val"),
     *(f"data.{part}.{key}" for part in ("train", "val") for key in ("root", "images", "annotations", "labels")),
 }
 """Keys that may differ when a run is resumed: they change neither what is learned nor what is measured.
 
-Paths may, because the images and classes in them are compared; initial weights are in the state, and so is what came
-with them. Another number of processes changes batch norms and dropout, and is reported.
+Paths may, because the images and classes in them are compared. Initial weights are in the state, and so is what came
+with them. Files of other sizes, and another number of processes, change the rest of the run and are reported.
 """
 
 GROWING_KEYS = ("steps", "epochs")
@@ -125,7 +125,7 @@ class RunFolder:
                 "folder (--out DIR)"
             )
         try:
-            check_replaceable([self.config])
+            check_replaceable([self.config] if self.config.exists() else self._present())
             for file in self._present():
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         except OSError as error:
@@ -268,7 +268,12 @@ def open_state(path: Path) -> State:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return State(path, int(state["global_step"]), dict(state["callbacks"]["Checkpoints"]["record"]))
+        record = dict(state["callbacks"]["Checkpoints"]["record"])
+        mean, std = (tuple(map(float, record["normalization"][key])) for key in ("mean", "std"))
+        whole = isinstance(record["sizes"], dict) and isinstance(record["processes"], int)
+        if not (len(mean) == len(std) == 3 and whole):
+            raise ValueError("its record is damaged")
+        return State(path, int(state["global_step"]), record)
     except Exception as error:  # torch.load raises half a dozen unrelated classes on damaged files
         raise WeightsError(
             f"{path}: is damaged or no trainer's state ({type(error).__name__}); "

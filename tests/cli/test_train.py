@@ -105,3 +105,13 @@ def test_what_is_wrong_is_one_message_and_exit_code_2(
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "tensorboard/events"])
+def test_files_of_others_are_kept(config: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own = Path("here", name)
+    own.parent.mkdir(parents=True)
+    own.write_text("written by hand")
+    assert main(["train", config, "--out", "here"]) == 2
+    assert "exists, and segmnv2 did not write it" in capsys.readouterr().err
+    assert own.read_text() == "written by hand"

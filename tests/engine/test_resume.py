@@ -22,7 +22,7 @@ from segmnv2.engine.processes import Processes
 from segmnv2.engine.record import identify, run_record
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder, open_state
-from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.classifier_file import save_classifier
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
@@ -111,6 +111,34 @@ def test_what_is_no_file_identifies_an_image_too(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"category_id": 3', '"category_id": 1', 1))
     assert len(before) == 4
     assert list(identify(CocoBoxes.of_split(boxes, "val2017"))) != before
+
+
+def test_repaired_masks_are_reported_and_another_palette_is_refused(tmp_path: Path) -> None:
+    own = write_pairs(tmp_path / "own", 4)
+    source = f"{{kind: folder, root: {own}}}"
+    words = (f"data.train={source}", f"data.val={source}", "steps=1")
+    train(tiny(*words), out=tmp_path / "run", report=ignore)
+    lines: list[str] = []
+    PIL.Image.fromarray(np.eye(48, dtype=np.uint8)).save(own / "masks" / "2.png")
+    train(tiny(*words[:2], "steps=2"), out=tmp_path / "run", resume="last", report=lines.append)
+    assert any(line.startswith("note: images or masks of data.train and data.val have other") for line in lines)
+    (own / "labels.yaml").write_text("names: [background, thing]\npalette: [[1, 0, 0], [0, 0, 0]]\n")
+    with pytest.raises(
+        ConfigError, match=r"classes\.palette: '000000 800000 e0e0c0' before, '010000 000000 e0e0c0' now"
+    ):
+        train(tiny(*words[:2], "steps=2"), out=tmp_path / "run", resume="last", report=ignore)
+
+
+@pytest.mark.parametrize("change", [{"normalization": 3}, {"normalization": {"mean": ["x"], "std": []}}, {"sizes": []}])
+def test_a_damaged_record_is_one_message(tmp_path: Path, change: dict[str, object]) -> None:
+    record = {"processes": 1, "sizes": {}, "normalization": {"mean": [1, 2, 3], "std": [1, 1, 1]}}
+    state = {"global_step": 1, "callbacks": {"Checkpoints": {"record": record}}}
+    torch.save(state, tmp_path / "last.ckpt")
+    assert open_state(tmp_path / "last.ckpt").record == record
+    record |= change
+    torch.save(state, tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match="is damaged or no trainer's state"):
+        open_state(tmp_path / "last.ckpt")
 
 
 def test_the_run_stands_on_its_state_when_its_config_is_gone(tmp_path: Path) -> None:
