@@ -20,7 +20,10 @@ from segmnv2.cli.options import (
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 if TYPE_CHECKING:
-    from segmnv2.data.sample import SegmentationDataset
+    from segmnv2.data.coco_voc import CocoAsVoc
+    from segmnv2.data.folder import FolderSegmentation
+    from segmnv2.data.shapes import Shapes
+    from segmnv2.data.voc import VocSegmentation
     from segmnv2.labels import LabelSet
 
 
@@ -83,7 +86,7 @@ def evaluate(
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,
     scales: ScalesOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Count only the first images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Count so many images only, evenly over the set.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: JsonOption = None,
     annotations: Annotated[
@@ -115,7 +118,7 @@ def evaluate(
     from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import choose_scales
     from segmnv2.models.file import load_model
-    from segmnv2.ownership import protect
+    from segmnv2.ownership import check_replaceable, protect
 
     check_json(json_out)
     check_inputs({"--root": root, "--annotations": annotations, "--calibration": calibration})
@@ -125,7 +128,6 @@ def evaluate(
         check_writable(detections_out)
     if root is None and dataset is not DatasetKind.SHAPES:
         raise ConfigError(f"--root is missing; --dataset {dataset.value} needs {ROOTS[dataset]}")
-    weights = resolve_weights(weights, track=byte_progress)
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     masks = {
         "--output-stride": output_stride,
@@ -142,6 +144,7 @@ def evaluate(
         assert root is not None
         from segmnv2.cli.evaluate_classifier import evaluate_classifier
 
+        weights = resolve_weights(weights, track=byte_progress)
         evaluate_classifier(weights, root, size, limit, json_out, device, {"--split": split, **masks, **boxes})
         return
     if dataset is DatasetKind.COCO:
@@ -149,17 +152,23 @@ def evaluate(
         from segmnv2.cli.evaluate_detector import evaluate_detector
 
         others = {"--size": size, **masks}
+        weights = resolve_weights(weights, track=byte_progress)
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, device, others)
         return
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
     split = split or {DatasetKind.VOC: "val", DatasetKind.COCO_VOC: "val2017"}.get(dataset)
+    data = _open(dataset, root, split)
+    if isinstance(data, (FolderSegmentation, VocSegmentation)):
+        protect(data.folder / name for name in ("masks", "SegmentationClass", "SegmentationClassAug"))
+    if masks_out is not None:
+        check_replaceable(masks_out / f"{name}.png" for name in data.names)
+    weights = resolve_weights(weights, track=byte_progress)
     place = choose_device(device, backend or "torch", precision or "float32")
     model = load_model(weights, output_stride=output_stride)
     several = choose_scales(parse_scales(scales, multi_scale))
     canvas = DEFAULT_SIZE if size is None else parse_size(size)
-    data = _open(dataset, root, split, model.labels)
-    if isinstance(data, (FolderSegmentation, VocSegmentation)):
-        protect(data.folder / name for name in ("masks", "SegmentationClass", "SegmentationClassAug"))
+    if dataset is DatasetKind.VOC and sorted(data.labels.names) != sorted(model.labels.names):
+        data = _open(dataset, root, split, model.labels)  # own classes in VOC's layout; VOC's in another order fail
     pixels = None
     if calibration is not None:
         pixels = calibration_pixels(
@@ -183,7 +192,9 @@ def evaluate(
     show_result(result, weights, source, json_out)
 
 
-def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet) -> SegmentationDataset:
+def _open(
+    kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet | None = None
+) -> CocoAsVoc | FolderSegmentation | Shapes | VocSegmentation:
     from segmnv2.data.coco_voc import CocoAsVoc
     from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes
@@ -195,8 +206,7 @@ def _open(kind: DatasetKind, root: Path | None, split: str | None, labels: Label
     assert root is not None
     if kind is DatasetKind.VOC:
         assert split is not None
-        same = sorted(labels.names) == sorted(VOC_LABELS.names)  # in another order they are refused
-        return VocSegmentation(root, split, labels=VOC_LABELS if same else labels)
+        return VocSegmentation(root, split, labels=labels or VOC_LABELS)
     if kind is DatasetKind.COCO_VOC:
         assert split is not None
         return CocoAsVoc(root, split, min_pixels=0)  # as the first stage of training validates

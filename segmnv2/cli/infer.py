@@ -11,9 +11,9 @@ import typer
 from segmnv2.cli.infer_setup import (
     Prepared,
     check_image_folder,
-    label_files,
     prepare_detector,
     prepare_segmenter,
+    result_files,
     result_folders,
 )
 from segmnv2.cli.infer_video import infer_one_video, is_overlay_video, pick_video
@@ -164,10 +164,10 @@ def infer(
     own = result_folders(out)
     paths = [] if video else list_images(inputs, recursive=recursive, exclude=own)
     protect(paths)
-    check_replaceable(label_files(out, paths))
+    wanted = overlay if overlay is not None else video is None
+    check_replaceable(result_files(out, paths, overlay=wanted, confidence=bool(confidence)))
     weights = resolve_weights(weights, track=byte_progress)
     prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
-    wanted = overlay if overlay is not None else video is None
     prepared = prepare(weights, out, wanted, device, segmentation, {"--threshold": threshold}, len(paths))
     if video is not None:
         infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence, batch=count)

@@ -40,11 +40,13 @@ def result_folders(out: Path) -> list[Path]:
     return [*ResultFolder(out).subfolders, out / BOXES]
 
 
-def label_files(out: Path, images: Sequence[Path]) -> list[Path]:
-    """Return where the label maps of images are written."""
-    from segmnv2.inference.files import MASKS, output_names
+def result_files(out: Path, images: Sequence[Path], *, overlay: bool, confidence: bool) -> list[Path]:
+    """Return where the results of images are written, by weights of either kind."""
+    from segmnv2.inference.files import BOXES, CONFIDENCE, MASKS, OVERLAYS, output_names
 
-    return [out / MASKS / f"{name}.png" for name in output_names(images)]
+    kinds = {MASKS: ".png", BOXES: ".json", **({OVERLAYS: ".jpg"} if overlay else {})}
+    kinds |= {CONFIDENCE: ".png"} if confidence else {}
+    return [out / folder / f"{name}{ending}" for name in output_names(images) for folder, ending in kinds.items()]
 
 
 def check_image_folder(out: Path) -> None:

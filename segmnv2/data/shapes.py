@@ -62,6 +62,11 @@ class Shapes:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the samples, in order."""
+        return [f"shapes_{self.seed}_{index:06d}" for index in range(self.length)]
+
     def __getitem__(self, index: int, /) -> Sample:
         """Draw one sample."""
         if not 0 <= index < self.length:

@@ -59,3 +59,24 @@ def test_what_cannot_work_is_refused_before_the_work(
     assert all(word[1:] in captured.err for word in CASES[case].split() if word.startswith("!"))
     assert WEIGHTS not in captured.err, "they are missing, which is noticed later"
     assert sorted(tmp_path.rglob("*")) == before, "nothing is made"
+
+
+@pytest.mark.parametrize(
+    ("command", "taken"),
+    [
+        (f"infer photo.png --weights {WEIGHTS} --out out", "out/masks/photo.png"),
+        (f"infer photo.png --weights {WEIGHTS} --out out", "out/boxes/photo.json"),
+        (f"infer photo.png --weights {WEIGHTS} --out out", "out/overlays/photo.jpg"),
+        (f"infer photo.png --weights {WEIGHTS} --out out --confidence", "out/confidence/photo.png"),
+        (f"evaluate {WEIGHTS} --dataset shapes --masks-out out", "out/shapes_2_000099.png"),
+    ],
+)
+def test_files_of_others_are_noticed_before_the_work(
+    command: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 20)).save("photo.png")
+    Path(taken).parent.mkdir(parents=True)
+    Path(taken).write_text("drawn by hand")
+    assert main(command.split()) == 2
+    assert f"{taken}: exists, and segmnv2 did not write it" in capsys.readouterr().err
