@@ -82,7 +82,9 @@ class SegmentationTask(Task):
 
     def describe_validation(self, metrics: Mapping[str, float]) -> str:
         """Return a validation's measures in a few words."""
-        return f"mIOU {metrics['val/miou']:.2f} %, pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
+        occurring = sum(key.startswith("val/iou/") for key in metrics)
+        over = f" over {occurring} of {self.model.num_classes} classes" if occurring < self.model.num_classes else ""
+        return f"mIOU {metrics['val/miou']:.2f} %{over}, pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
 
     def save_network(self, path: Path, provenance: Mapping[str, Any]) -> Path:
         """Write the network as a model file.

@@ -24,7 +24,7 @@ from segmnv2.engine.optimizer import build_schedule, poly_factor
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder
-from segmnv2.engine.segmentation import SegmentationTask
+from segmnv2.engine.segmentation import SegmentationTask, SegmentationValidation
 from segmnv2.engine.task import Timing
 from segmnv2.engine.trainer import SynchronizedNorms, build_trainer
 from segmnv2.errors import ConfigError
@@ -117,6 +117,16 @@ def test_the_memory_layout_of_maps_is_that_of_the_experiment(last: bool) -> None
     pixels = torch.zeros(2, 33, 33, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # as loaders give them
     model(pixels)
     assert any(found) is not last
+
+
+def test_a_mean_over_some_of_the_classes_says_so() -> None:
+    model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
+    task, confusion = SegmentationTask(model, tiny()), torch.zeros(5, 5, dtype=torch.int64)
+    confusion[0, 0] = 9
+    words = task.describe_validation(SegmentationValidation(1, confusion).metrics(SHAPES_LABELS))
+    assert words == "mIOU 100.00 % over 1 of 5 classes, pixel accuracy 100.00 %"
+    words = task.describe_validation(SegmentationValidation(1, confusion + 1).metrics(SHAPES_LABELS))
+    assert "over" not in words
 
 
 def test_a_clipped_gradient_moves_no_further_than_the_rate_allows(tmp_path: Path, start: Path) -> None:
