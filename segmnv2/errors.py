@@ -1,4 +1,4 @@
-"""Errors a user can cause and can mend.
+"""Errors that a user can cause and can fix.
 
 Every message names the file or key, the value found, what is allowed and the remedy. The command line prints the
 message alone and exits with code 2. Broken invariants of the library itself are assertions, not these.

@@ -34,7 +34,7 @@ FIRST_WAIT = 1.0
 
 CHUNK = 1 << 20
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP codes that another try may mend."""
+"""HTTP codes after which another try may succeed."""
 
 OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 200, 206, 416
 

@@ -69,7 +69,9 @@ def choose_accelerator(experiment: AnyExperiment) -> str:
     """
     gpu = torch.cuda.is_available() and experiment.device != "cpu"
     if experiment.device == "cuda" and not gpu:
-        raise ConfigError("device: 'cuda' is wanted and PyTorch finds no GPU; use -o device=cpu, or mend the driver")
+        raise ConfigError(
+            "device: 'cuda' is requested and PyTorch finds no GPU; use -o device=cpu, or repair the driver"
+        )
     if experiment.precision != 32 and not gpu:
         # torch 2.14.1 with oneDNN: the weight gradient of a dilated depthwise convolution, bfloat16 and channels last,
         # is wrong (by 1.4 times its length at 384 channels of 33 x 33), as every network here has them.

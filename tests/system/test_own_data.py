@@ -67,9 +67,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ids = sample.mask % 3  # 255 becomes background
         mask = Image.fromarray(palette[ids] if index % 2 else ids).resize((640, 512), Image.Resampling.NEAREST)
         exif = Image.Exif()
-        if index == 0:  # stored on its side, and turned upright by reading
+        if index < 2:  # stored on its side, and turned upright by reading
             image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
-        image.save(f"originals/images/beet_{index}.jpg", exif=exif)
+        image.save(f"originals/images/beet_{index}.{'tif' if index == 1 else 'jpg'}", exif=exif)
         mask.save(f"originals/masks/beet_{index}.png")
     shutil.copy("originals/images/beet_0.jpg", "photos/new.jpg")
     Path("data/own/labels.yaml").write_text(fenced("yaml")[0])
@@ -83,7 +83,7 @@ def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.Captur
         exec(compile(block, f"own_data.md, Python block {number}", "exec"), {})
     dataset = FolderSegmentation("data/own")
     assert len(dataset) == PHOTOS
-    assert dataset[0].image.shape[:2] == (410, 513)
+    assert dataset[0].image.shape[:2] == dataset[1].image.shape[:2] == (410, 513)
     turned = Image.open("data/own/images/beet_0.jpg")
     assert (turned.size, turned.getexif()[0x0112]) == ((410, 513), 6), "the check of step 4 needs it"
     assert len(FolderSegmentation("data/own", "train")) == 8
