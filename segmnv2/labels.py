@@ -203,12 +203,13 @@ def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, h
         there: what the other is called.
         here: what this one is called.
     """
-    pairs = enumerate(zip_longest(theirs, own, fillvalue="none"))
+    pairs = enumerate(zip_longest(theirs, own))
     number, (other, name) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])
     kind = "the same classes in another order" if sorted(own) == sorted(theirs) else "other classes"
+    other, name = ("missing" if each is None else repr(each) for each in (other, name))
     return (
-        f"{there} has {kind}: {len(theirs)} in {there}, {len(own)} in {here}; class {number} is {other!r} in {there}, "
-        f"{name!r} in {here}"
+        f"{there} has {kind}: {len(theirs)} in {there}, {len(own)} in {here}; class {number} is {other} in {there}, "
+        f"{name} in {here}"
     )
 
 

@@ -81,6 +81,8 @@ def test_differences_are_named() -> None:
     assert first.differences(LabelSet(("b", "a"), first.palette), "B", "A").startswith(
         "B has the same classes in another order: 2 in B, 2 in A; class 0 is 'b' in B, 'a' in A"
     )
+    longer = LabelSet(("a", "b", "none"), voc_palette(3))
+    assert first.differences(longer, "B", "A").endswith("class 2 is 'none' in B, missing in A")
 
 
 @given(label_sets(), label_sets())

@@ -50,11 +50,16 @@ def check_folder(folder: Path, listings: Sequence[Listing]) -> None:
     """Make sure that a repaired copy can be written.
 
     Raises:
-        ConfigError: the folder is not new or cannot be written, or the data set has no mask files.
+        ConfigError: the folder is not new, is among the originals or cannot be written, or there are no mask files.
     """
     atomic.check_folder(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--fix {folder}: exists and is not empty; name a new folder, originals are never changed")
+    sources = {
+        file.parent.resolve() for one in listings for pair in one.pairs for file in (pair.image, pair.mask) if file
+    }
+    if not sources.isdisjoint((folder.resolve(), *folder.resolve().parents)):
+        raise ConfigError(f"--fix {folder}: is inside the data set's images or masks; name a folder elsewhere")
     if any(listing.dataset is not None for listing in listings):
         raise ConfigError("--fix: COCO and shapes have no mask files to repair; leave it out")
 

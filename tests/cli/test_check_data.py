@@ -89,6 +89,7 @@ def test_names_that_are_no_utf_8_are_written_readably(root: Path, tmp_path: Path
         (["own", "--workers", "0"], "workers is 0"),
         (["own", "--limit", "0"], "limit is 0"),
         (["own", "--limit", "1", "--fix", "new"], "leave out --limit"),
+        (["own", "--fix", "own/masks/new"], "is inside the data set's images or masks"),
         (["own", "--split", "val", "--split", "val"], "given twice"),
         (["config.yaml"], "unknown key"),
         (["own", "--json", "own"], "is a folder"),
