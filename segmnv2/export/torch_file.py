@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from segmnv2.backbones.timm import never_unpickling
 from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.pytorch import DTYPES, convert_layers
 from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.backends.selection import Calibration
 from segmnv2.documents import dump_json
+from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
@@ -27,9 +26,6 @@ ENTRY = "segmnv2.json"
 """Name of the archive's extra file that holds the metadata."""
 
 LOGGER = "torch.export"
-
-TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-"""Variable of the environment that ``torch.load`` obeys whatever its caller wants."""
 
 EXAMPLE = (97, 129)
 """Height and width that a program for any size is traced with; unequal, lest they be taken for one."""
@@ -88,25 +84,22 @@ def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
         _threads: taken by other runtimes; this one computes with PyTorch's own number, which belongs to the process.
 
     Raises:
-        WeightsError: the file is missing, damaged or of another program.
+        WeightsError: the file is missing, damaged, of another program, or holds compiled code.
     """
     extra = {ENTRY: ""}
     try:
-        with quiet_loggers(LOGGER), _no_pickles():
+        with quiet_loggers(LOGGER), never_unpickling():
+            _check_tensors_only(path)
             program = torch.export.load(path, extra_files=extra)
+    except WeightsError:
+        raise
     except Exception as error:  # torch has no class for what may be wrong with an archive
         raise unreadable(path, "cannot be read as a program of torch.export", error) from error
     return TorchProgram(path, program, ExportMetadata.from_json(extra[ENTRY] or "{}", str(path)))
 
 
-@contextmanager
-def _no_pickles() -> Iterator[None]:
-    """Let torch read tensors only: its reader of archives otherwise unpickles what it cannot read in safer ways."""
-    before = os.environ.get(TENSORS_ONLY)
-    os.environ[TENSORS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(TENSORS_ONLY)
-        if before is not None:
-            os.environ[TENSORS_ONLY] = before
+def _check_tensors_only(path: Path) -> None:
+    """Refuse an archive with compiled code (AOTInductor's), which torch would load into the process and run."""
+    names = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    if code := [name for name in names if "aotinductor" in name]:
+        raise WeightsError(f"{path}: holds compiled code ({code[0]!r:.80}), which no export has: do not trust it")
