@@ -16,8 +16,8 @@ def staged_path(path: str | Path) -> Iterator[Path]:
     """Yield a path of the same name in an empty folder beside ``path``.
 
     When the block ends without an error, all that was written into that folder takes its place beside ``path``, the
-    file of that name last. After an error nothing is left and older files are untouched. Missing parent folders are
-    made.
+    file of that name last, with the permissions of an older one. After an error nothing is left and older files are
+    untouched. Missing parent folders are made.
 
     Args:
         path: the file, or folder, to write.
@@ -54,4 +54,6 @@ def _place(new: Path, target: Path) -> None:
             raise
         shutil.rmtree(old)
     else:
+        if target.is_file():
+            new.chmod(target.stat().st_mode & 0o7777)
         new.replace(target)

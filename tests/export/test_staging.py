@@ -29,6 +29,15 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert contents(tmp_path) == {"model.mlpackage/new": "new"}
 
 
+def test_permissions_of_an_older_file_stay(tmp_path):
+    (tmp_path / "model.xml").touch(mode=0o600)
+    with staged_path(tmp_path / "model.xml") as staged:
+        staged.touch(mode=0o644)
+        staged.with_suffix(".bin").touch(mode=0o644)
+    assert (tmp_path / "model.xml").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "model.bin").stat().st_mode & 0o777 == 0o644
+
+
 def test_an_error_leaves_nothing_new_and_all_that_was(tmp_path):
     (tmp_path / "model.xml").write_text("old")
 
