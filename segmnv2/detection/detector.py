@@ -18,7 +18,7 @@ from segmnv2.backbones.registry import FOREIGN
 from segmnv2.detection.backbone import PIXEL_RANGE
 from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, describe_value
 from segmnv2.hub.by_name import takes_names
 from segmnv2.models.metadata import check_architecture
 from segmnv2.models.normalization import Normalization
@@ -185,14 +185,19 @@ def create_detector(
     """
     if not isinstance(detector, str) or detector not in FAMILIES:
         raise ConfigError(f"detector {detector!r} is unknown; available are {', '.join(FAMILIES)}")
-    if not class_names or min(class_names) < 1:
-        raise ConfigError(f"class_names {dict(class_names)} are not possible; number the classes from 1")
+    mappings: dict[str, object] = {"class_names": class_names, "backbone_options": backbone_options or {}}
+    for key, value in mappings.items():
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key} {describe_value(value)} is not a mapping; give a dict")
+    if not class_names or not all(type(number) is int and number > 0 for number in class_names):
+        raise ConfigError(f"class_names {describe_value(class_names)} are not possible; number the classes from 1")
     family = FAMILIES[detector]
     unknown = sorted(options.keys() - set(detector_options(detector)))
     if unknown:
         raise ConfigError(
             f"{detector} has no option {', '.join(unknown)}; it has {', '.join(detector_options(detector))}"
         )
+    _check_types(detector, options)
     side = family.size if size is None else size
     given = without_pretrained(backbone_options or {})  # what is saved holds the weights
     architecture = DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
@@ -212,6 +217,15 @@ def create_detector(
     if normalization is not None:
         found.set_normalization(normalization)
     return found
+
+
+def _check_types(detector: str, options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(FAMILIES[detector].network).parameters
+    for name, value in options.items():
+        usual = True if name == "fpn" else parameters[name].default
+        if type(value) is not type(usual) and not (isinstance(usual, float) and type(value) is int):
+            kind = {bool: "true or false", int: "an integer"}.get(type(usual), "a number")
+            raise ConfigError(f"{detector} takes {kind} as {name}, not {describe_value(value)}; the usual is {usual}")
 
 
 def detector_options(detector: str) -> tuple[str, ...]:

@@ -11,15 +11,24 @@ from typing import Any
 
 import pytest
 import torch
-from damage import EXAMPLES, check_lawful, damage_json, many, randoms
+from damage import EXAMPLES, VALUES, check_lawful, damage_json, many, randoms
 from hypothesis import given, settings
 
-from segmnv2.detection.detector import create_detector
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.detection.detector import FAMILIES, create_detector, detector_options
 from segmnv2.detection.file import load_detector, load_detector_weights, save_detector
 from segmnv2.errors import WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.classifier_file import load_classifier, save_classifier
-from segmnv2.models.file import load_model, load_weights, read_model_file, save_model
+from segmnv2.models.file import (
+    load_backbone_weights,
+    load_model,
+    load_weights,
+    read_model_file,
+    save_backbone,
+    save_model,
+)
+from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -94,6 +103,31 @@ def test_any_metadata_is_lawful(kind: str, random: Random, files: Any, tmp_path:
     check_lawful(lambda: random.choice(loads)(path))
 
 
+@settings(many, max_examples=-(-EXAMPLES // 4))
+@given(random=randoms)
+def test_any_options_of_detectors_are_lawful(random: Random) -> None:
+    detector = random.choice(list(FAMILIES))
+    given: dict[str, Any] = {"class_names": {1: "a"}, "size": 96, "backbone_options": dict(SMALL)}
+    keys = (*given, *detector_options(detector), "output_stride", "class_names")
+    given |= {key: random.choice((*VALUES, 8, 0.5)) for key in random.choices(keys, k=2)}
+    with torch.device("meta"):
+        check_lawful(lambda: create_detector(detector, **given))
+
+
+@settings(many, max_examples=-(-EXAMPLES // 10))
+@given(random=randoms)
+def test_any_metadata_of_a_backbone_is_lawful(random: Random, tmp_path: Path) -> None:
+    backbone = create_backbone("mobilenet_v2", **SMALL)
+    path = save_backbone(tmp_path / "b.safetensors", backbone, "mobilenet_v2", SMALL, TENSORFLOW_NORMALIZATION)
+    header, rest = read_header(path)
+    metadata = header["__metadata__"]
+    key = random.choice(list(metadata))
+    metadata[key] = damage_json(json.loads(metadata[key]), random).encode(errors="replace").decode()
+    write_header(path, header, rest)
+    check_lawful(lambda: load_backbone_weights(backbone, "mobilenet_v2", SMALL, path))
+    check_lawful(lambda: load_model(path))
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
@@ -117,6 +151,11 @@ def test_any_metadata_is_lawful(kind: str, random: Random, files: Any, tmp_path:
         ("detector", {"architecture__size": 10**9}, "architecture.size 1000000000 is not possible"),
         ("detector", {"architecture__options": {"class_names": 1}}, "class_names is no option"),
         ("detector", {"architecture__options": {"score_thresh": "x"}}, "architecture.options.score_thresh"),
+        (
+            "detector",
+            {"architecture__options": {"topk_candidates": 1.5}},
+            "takes an integer as topk_candidates",
+        ),
         ("detector", {"architecture__backbone": {"shortcut": 5}}, "shortcut 5 is not possible"),
     ],
 )
