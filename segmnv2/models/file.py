@@ -77,10 +77,11 @@ def save_backbone(
     Raises:
         WeightsError: the file cannot be written.
     """
+    given = {key: value for key, value in options.items() if key != "pretrained"}  # the file holds the weights
     metadata = {
         "format": FORMAT,
         "kind": "backbone",
-        "architecture": {"name": name, "output_stride": backbone.output_stride, "backbone": dict(options)},
+        "architecture": {"name": name, "output_stride": backbone.output_stride, "backbone": given},
         "normalization": {"mean": normalization.mean, "std": normalization.std},
         "provenance": dict(provenance or {}),
     }

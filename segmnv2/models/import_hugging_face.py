@@ -33,6 +33,14 @@ DEFAULTS: dict[str, Any] = {
 }
 """Source: transformers' ``MobileNetV2Config``."""
 
+NUMBER = (int, float)
+TYPES: dict[str, Any] = {
+    **{key: type(value) for key, value in DEFAULTS.items()},
+    **dict.fromkeys(("depth_multiplier", "expand_ratio", "layer_norm_eps"), NUMBER),
+    "architectures": (list, type(None)),
+    "id2label": (dict, type(None)),
+}
+
 SEGMENTATION, CLASSIFICATION = "MobileNetV2ForSemanticSegmentation", "MobileNetV2ForImageClassification"
 PREPROCESSING: dict[str, Any] = {
     "do_rescale": True,
@@ -69,7 +77,7 @@ def read_hugging_face(source: str | Path) -> Source:
     """
     folder = Path(source) if Path(source).is_dir() else download(str(source))
     config = read_json(folder / "config.json")
-    _check_types(config, folder / "config.json")
+    _check_types(config, TYPES, folder / "config.json")
     kinds = config.get("architectures") or [SEGMENTATION]
     classifies = CLASSIFICATION in kinds
     if config.get("model_type") != "mobilenet_v2" or not (classifies or SEGMENTATION in kinds):
@@ -111,13 +119,11 @@ def read_hugging_face(source: str | Path) -> Source:
     )
 
 
-def _check_types(config: dict[str, Any], path: Path) -> None:
+def _check_types(values: dict[str, Any], kinds: dict[str, Any], path: Path) -> None:
     """Refuse values of other types than those that transformers writes."""
-    numbers = dict.fromkeys(("depth_multiplier", "expand_ratio", "layer_norm_eps"), (int, float))
-    kinds: dict[str, Any] = {key: type(value) for key, value in DEFAULTS.items()} | numbers
-    for key, kind in {**kinds, "architectures": (list, type(None)), "id2label": (dict, type(None))}.items():
-        if key in config and not isinstance(config[key], kind):
-            raise WeightsError(f"{path}: {key} is {config[key]!r:.80}; copy it again, as save_pretrained wrote it")
+    for key, kind in kinds.items():
+        if key in values and not isinstance(values[key], kind):
+            raise WeightsError(f"{path}: {key} is {values[key]!r:.80}; copy it again, as save_pretrained wrote it")
 
 
 def download(name: str) -> Path:
@@ -179,16 +185,17 @@ def _read_normalization(folder: Path) -> Normalization:
     if not path.is_file():
         return TENSORFLOW_NORMALIZATION
     values = PREPROCESSING | read_json(path)
+    _check_types(values, {"do_rescale": bool, "do_normalize": bool, "rescale_factor": NUMBER}, path)
     for key, remedy in REFUSED.items():
         if values.get(key):
             raise WeightsError(f"{path}: {key} is {values[key]!r}, which this library does not do; {remedy}")
     try:
         factor = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
         normalizes = values["do_normalize"]
-        mean = [float(value) / factor for value in (values["image_mean"] if normalizes else (0, 0, 0))]
-        std = [float(value) / factor for value in (values["image_std"] if normalizes else (1, 1, 1))]
-        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-    except (ConfigError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        red, green, blue = (float(value) / factor for value in (values["image_mean"] if normalizes else (0, 0, 0)))
+        r, g, b = (float(value) / factor for value in (values["image_std"] if normalizes else (1, 1, 1)))
+        return Normalization((red, green, blue), (r, g, b))
+    except (ConfigError, TypeError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
             f"{path}: image_mean or image_std are not three numbers, or rescale_factor is not above 0 ({error}); "
             "correct them"
@@ -202,7 +209,9 @@ def _read_labels(values: dict[str, Any], folder: Path) -> LabelSet | None:
         return None
     try:
         names = names or {"0": "0", "1": "1"}
-        ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+        if missing := [number for number in range(len(names)) if str(number) not in names]:
+            raise ValueError(f"{len(names)} classes, and none with id {missing[0]}")
+        ordered = tuple(str(names[str(number)]) for number in range(len(names)))
         return LabelSet(ordered, voc_palette(len(ordered)), ignored)
     except (ConfigError, TypeError, ValueError) as error:
         raise WeightsError(

@@ -16,7 +16,7 @@ from segmnv2.errors import WeightsError
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json
 from segmnv2.models.import_source import Source
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION, Normalization
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.weights.backbone_tables import (
     TIMM_MOBILENET_V1,
     TIMM_MOBILENET_V2,
@@ -43,6 +43,7 @@ class Family:
         table: our names to theirs.
         options: what makes the backbone theirs.
         widths: those that are tried, where there are any.
+        normalization: of the pixels that its weights were trained with.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Family:
     table: KeyTable
     options: Mapping[str, Any] = field(default_factory=dict)
     widths: tuple[float, ...] = ()
+    normalization: Normalization = IMAGENET_NORMALIZATION
 
     def candidates(self) -> Iterator[dict[str, Any]]:
         """Yield the arguments of each network of the family."""
@@ -62,7 +64,14 @@ _LIKE_RESNET: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first"}
 FAMILIES = (
     Family("torchvision", "mobilenet_v2", TORCHVISION, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),
     Family("timm", "mobilenet_v2", TIMM_MOBILENET_V2, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),
-    Family("timm", "mobilenet_v1", TIMM_MOBILENET_V1, _LIKE_TORCH, (1.0, 1.25, 0.75, 0.5, 0.25)),
+    Family(
+        "timm",
+        "mobilenet_v1",
+        TIMM_MOBILENET_V1,
+        _LIKE_TORCH,
+        (1.0, 1.25, 0.75, 0.5, 0.25),
+        normalization=TENSORFLOW_NORMALIZATION,
+    ),
     Family("torchvision", "resnet101", TORCHVISION_RESNET101, {**_LIKE_RESNET, "stem": "7x7"}),
     Family("timm", "resnet101", TIMM_RESNET101S, _LIKE_RESNET),
     Family("torchvision", "shufflenet_v2", TORCHVISION_SHUFFLENET_V2, {"last_conv": True}, (1.0, 0.5, 1.5, 2.0)),
@@ -82,12 +91,12 @@ def read_torch(source: str | Path) -> Source:
 
     Args:
         source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. A file alone is taken to
-            want ImageNet's mean and deviation, as torchvision's do; timm's folder says what its network wants.
+            need the mean and deviation that its family was trained with; timm's folder says what its network needs.
 
     Raises:
         WeightsError: missing, damaged, more than tensors, or of no network that there is a table for.
     """
-    path, normalization = Path(source), IMAGENET_NORMALIZATION
+    path, normalization = Path(source), None
     if path.is_dir():
         normalization = _read_normalization(path)
         file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
@@ -102,7 +111,7 @@ def read_torch(source: str | Path) -> Source:
         name=str(source),
         architecture=Architecture(family.backbone, 0, 32, options),
         tensors={names.get(name, name): value for name, value in features.items()},
-        normalization=normalization,
+        normalization=normalization or family.normalization,
         backbone_only=True,
         skipped={"tensors of the ImageNet classifier": len(classifier)} if classifier else {},
         provenance={
@@ -137,9 +146,9 @@ def _read_normalization(folder: Path) -> Normalization:
     values = read_json(config)
     try:
         cfg = values["pretrained_cfg"]
-        mean, std = ([255 * float(v) for v in cfg[key]] for key in ("mean", "std"))
-        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        (red, green, blue), (r, g, b) = ([255 * float(v) for v in cfg[key]] for key in ("mean", "std"))
+        return Normalization((red, green, blue), (r, g, b))
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{config}: pretrained_cfg has no mean and std of three numbers each ({error}); give timm's own folder"
         ) from error

@@ -11,7 +11,7 @@ from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import LabelSet, voc_palette
-from segmnv2.models.file import load_model, load_weights, save_backbone, save_model
+from segmnv2.models.file import load_model, load_weights, read_description, save_backbone, save_model
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
@@ -77,6 +77,10 @@ def test_a_backbone_file_is_no_model_but_starts_one(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="backbone_weights"):
         small(weights=path)
     model = small(backbone_weights=path)
+    again = save_backbone(
+        tmp_path / "c.safetensors", backbone, "mobilenet_v2", {**options, "pretrained": None}, TENSORFLOW_NORMALIZATION
+    )
+    assert read_description(again) == read_description(path)
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, backbone.state_dict()[name])
     with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 1\.0 in the network[\s\S]*width=0\.35"):

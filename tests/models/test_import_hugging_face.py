@@ -43,11 +43,22 @@ def write(folder: Path, config: str, preprocessor: str) -> Path:
         ("id2label", 5),
         ("id2label", ["cat"]),
         ("output_stride", {}),
+        ("id2label", {"0": "background", "2": "cat"}),
+        ("id2label", {"0": "background", "01": "cat"}),
     ],
 )
 def test_values_of_other_types_are_refused(tmp_path: Path, key: str, value: object) -> None:
     write(tmp_path, json.dumps({**CONFIG, key: value}), json.dumps(PREPROCESSOR))
     with pytest.raises(WeightsError, match=r"config\.json: "):
+        read_hugging_face(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("do_rescale", "false"), ("do_normalize", 0), ("image_mean", [0.5] * 4), ("image_std", [1, 1])]
+)
+def test_preprocessing_of_other_types_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    write(tmp_path, json.dumps(CONFIG), json.dumps({**PREPROCESSOR, key: value}))
+    with pytest.raises(WeightsError, match=r"preprocessor_config\.json: "):
         read_hugging_face(tmp_path)
 
 

@@ -12,6 +12,7 @@ from segmnv2.errors import WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.convert import import_checkpoint
 from segmnv2.models.file import read_model_file
+from segmnv2.models.import_torch import read_torch
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from segmnv2.weights.state_dict_file import read_tensors
@@ -43,10 +44,21 @@ def test_timms_folder_says_what_normalisation_its_network_wants(tmp_path: Path) 
     metadata = read_model_file(report.path)[1]
     assert metadata["architecture"]["name"] == "mobilenet_v1"
     assert metadata["normalization"] == {"mean": [127.5, 127.5, 127.5], "std": [127.5, 63.75, 255.0]}
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "mobilenetv1_100"}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "pretrained_cfg": {"mean": [0.5] * 4, "std": [0.5] * 3}})
+    )
     with pytest.raises(WeightsError, match="pretrained_cfg has no mean and std"):
         import_checkpoint(tmp_path, tmp_path / "c.safetensors")
     assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_a_file_alone_is_normalized_as_timms_weights_of_its_network(tmp_path: Path) -> None:
+    torch.save(timm.create_model("mobilenetv1_100").state_dict(), tmp_path / "weights.pth")
+    config = timm.get_pretrained_cfg("mobilenetv1_100")
+    assert config is not None
+    found = read_torch(tmp_path / "weights.pth").normalization
+    assert found.mean == tuple(255 * value for value in config.mean)
+    assert found.std == tuple(255 * value for value in config.std)
 
 
 def test_wrapped_state_dicts_are_unwrapped(tmp_path: Path) -> None:
