@@ -123,7 +123,7 @@ def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytes
     [
         ({"name": "net"}, "repository 'net' is not possible; give owner/name"),
         ({"evaluation": {"top1": 3}}, "has no miou with its protocol"),
-        ({"evaluation": "nowhere.json"}, "cannot be read as an evaluation"),
+        ({"evaluation": "nowhere.json"}, "there is no such file; give what `segmnv2 evaluate --json` wrote"),
     ],
 )
 def test_values_that_are_not_possible_are_named(
