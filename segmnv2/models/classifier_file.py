@@ -38,7 +38,7 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
     metadata = {
         "format": FORMAT,
         "kind": model.kind,
-        "architecture": {**model.architecture.to_dict(), "output_stride": CLASSIFIER_STRIDE},
+        "architecture": {**model.architecture.to_dict(), "output_stride": model.backbone.output_stride},
         "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
         "provenance": dict(provenance or {}),
     }
@@ -64,10 +64,13 @@ def load_classifier(path: str | Path) -> Classifier:
             "an experiment in classification, or save_classifier"
         )
     try:
-        values = {key: value for key, value in metadata["architecture"].items() if key != "output_stride"}
+        values = dict(metadata["architecture"])
+        output_stride = values.pop("output_stride", CLASSIFIER_STRIDE)
         architecture = ClassifierArchitecture(**{**values, "class_names": tuple(values["class_names"])})
         pixels = read_normalization(metadata)
         model = build_filled(lambda: build_classifier(architecture, normalization=pixels), tensors, str(path))
+        if output_stride != model.backbone.output_stride:
+            model.backbone.set_output_stride(output_stride)
     except ConfigError as error:
         raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
     return model.eval()

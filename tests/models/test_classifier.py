@@ -45,6 +45,15 @@ def test_a_file_gives_the_same_classifier_back(tmp_path: Path) -> None:
         assert torch.equal(model(pixels), again(pixels))
 
 
+def test_a_file_keeps_the_output_stride_of_the_live_network(tmp_path: Path) -> None:
+    model = create_classifier("mobilenet_v2", class_names=NAMES, width=0.35).eval()
+    model.backbone.set_output_stride(16)
+    again = load_classifier(save_classifier(tmp_path / "c.safetensors", model))
+    assert again.backbone.output_stride == 16
+    pixels = torch.rand(1, 3, 65, 65) * 255
+    assert torch.equal(again(pixels), model(pixels))
+
+
 def test_segmentation_starts_from_a_classifiers_backbone(tmp_path: Path) -> None:
     classifier = create_classifier("mobilenet_v2", class_names=NAMES, width=0.35, normalization=IMAGENET_NORMALIZATION)
     path = save_classifier(tmp_path / "c.safetensors", classifier)
