@@ -10,11 +10,13 @@ import typer
 
 def configs(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Experiments to copy; without one, all are listed.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Experiments to copy; all by default.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to copy to.")] = Path(),
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to copy to; the current one by default.")
+    ] = None,
 ) -> None:
-    """List the experiments that come with the package, or copy some of them to edit.
+    """List the experiments that come with the package, or copy them to edit: those named, or all with --out.
 
     `segmnv2 train NAME` trains one unchanged; `-o key=value` replaces a value.
     """
@@ -22,11 +24,12 @@ def configs(
     from segmnv2.config.shipped import find_config, list_configs, summary_of
     from segmnv2.ownership import check_replaceable
 
-    if not names:
+    if not names and out is None:
         for name, path in list_configs().items():
             typer.echo(f"{name}: {summary_of(path)}")
         return
-    copies = {find_config(name): out / find_config(name).name for name in names}
+    sources = [find_config(name) for name in names or list_configs()]
+    copies = {source: (out or Path()) / source.name for source in sources}
     check_replaceable(copies.values())
     for source, copy in copies.items():
         with atomic_path(copy) as partial:

@@ -6,6 +6,7 @@ import pytest
 
 from segmnv2.cli import main
 from segmnv2.config import load_any_experiment
+from segmnv2.config.shipped import list_configs
 
 
 def test_every_experiment_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +25,8 @@ def test_a_copy_is_the_same_experiment_and_replaces_nothing(tmp_path: Path, caps
     assert copy.read_text() == "mine"
     assert main([*arguments, "--overwrite"]) == 0
     assert load_any_experiment(copy) == load_any_experiment("shapes")
+
+
+def test_a_folder_without_names_gets_all_experiments(tmp_path: Path) -> None:
+    assert main(["configs", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.glob("*.yaml")} == {path.name for path in list_configs().values()}
