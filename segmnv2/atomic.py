@@ -101,13 +101,15 @@ def _check(path: Path, *, folder: bool) -> Path:
     try:
         if not folder and _is_device(path):
             return path
-        if path.exists() and path.is_dir() != folder:
-            found, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
-            raise ConfigError(f"{path}: is {found}; name {wanted} to write")
         if not folder:
+            if path.is_dir():
+                raise ConfigError(f"{path}: is a folder; name a file to write")
             check_replaceable([path])
         home = path if folder else path.parent
-        probe = next(each for each in (home, *home.parents) if each.exists()) / f".{uuid4().hex}.probe"
+        existing = next(each for each in (home, *home.parents) if each.exists())
+        if not existing.is_dir():
+            raise ConfigError(f"{existing}: is a file where a folder is needed; choose another place")
+        probe = existing / f".{uuid4().hex}.probe"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -42,11 +42,12 @@ def test_a_place_that_cannot_be_written_is_noticed_beforehand(tmp_path: Path) ->
     assert check_writable(tmp_path / "new" / "f.json") == tmp_path / "new" / "f.json"
     assert check_folder(tmp_path / "new" / "out") == tmp_path / "new" / "out"
     assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing is made"
-    with pytest.raises(ConfigError, match="file: is a file; name a folder"):
+    in_the_way = pytest.raises(ConfigError, match="file: is a file where a folder is needed")
+    with in_the_way:
         check_folder(tmp_path / "file")
-    with pytest.raises(ConfigError, match="out: cannot be written"):
+    with in_the_way:
         check_folder(tmp_path / "file" / "out")
-    with pytest.raises(ConfigError, match=r"f\.json: cannot be written"):
+    with in_the_way:
         check_writable(tmp_path / "file" / "f.json")
     with pytest.raises(ConfigError, match="is a folder"):
         check_writable(tmp_path)

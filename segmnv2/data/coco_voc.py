@@ -120,7 +120,7 @@ def _find_annotations(root: Path, split: str) -> Path:
     if path.is_file():
         return path
     if not folder.is_dir():
-        found = "has" if root.is_dir() else "does not exist, so there is"
+        found = "has" if root.exists() else "does not exist, so there is"
         raise DatasetError(
             f"{root}: {found} no folder 'annotations'; give the folder that holds COCO's annotations and images"
         )

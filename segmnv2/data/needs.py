@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segmnv2.atomic import check_folder
 from segmnv2.data.download import check_room, fetch_archive
 from segmnv2.data.sources import Archive
 from segmnv2.data.tracking import Track, untracked
@@ -43,9 +44,12 @@ def obtain(
         track: told of bytes, for a progress bar.
 
     Raises:
+        ConfigError: a folder cannot be written.
         DatasetError: some are not there and ``download`` is false, or there is no room for them, before anything is
             done; or as :func:`fetch_archive`.
     """
+    for place in (folder, *(need.target for need in needs)) if needs else ():
+        check_folder(place)
     absent = [need for need in needs if not (folder / need.archive.name).exists()]
     if absent and not download:
         lines = "\n  ".join(map(str, absent))

@@ -137,7 +137,7 @@ def _find_folder(root: Path) -> Path:
     for folder in (root / "dataset", root):
         if (folder / "cls").is_dir():
             return folder
-    found = "has" if root.is_dir() else "does not exist, so there is"
+    found = "has" if root.exists() else "does not exist, so there is"
     raise DatasetError(
         f"{root}: {found} no folder 'cls', neither in itself nor in 'dataset'; give benchmark_RELEASE as unpacked from "
         "SBD's archive"

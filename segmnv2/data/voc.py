@@ -87,7 +87,7 @@ def find_folder(root: Path, year: int = 2012) -> Path:
     for folder in (root / f"VOC{year}", root):
         if (folder / LISTS).is_dir():
             return folder
-    found = "has" if root.is_dir() else "does not exist, so there is"
+    found = "has" if root.exists() else "does not exist, so there is"
     raise DatasetError(
         f"{root}: {found} no {LISTS}, neither in itself nor in VOC{year}; "
         f"give the VOCdevkit folder that holds VOC{year}, as unpacked from the PASCAL VOC archive"

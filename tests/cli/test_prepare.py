@@ -190,6 +190,15 @@ def test_without_leave_nothing_is_fetched_and_all_that_is_missing_is_named(
 
 
 @commands
+def test_a_file_in_a_folders_place_is_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for arguments in ([str(file)], [str(tmp_path / "root"), "--archives", str(file)]):
+        assert main([command, *arguments]) == 2
+        assert f"{file}: is a file where" in capsys.readouterr().err
+
+
+@commands
 def test_an_interrupted_run_that_is_repeated_gives_the_same_bytes(
     command: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
