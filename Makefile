@@ -13,7 +13,7 @@ READY := .venv/.ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-minimum check format lock clean
+.PHONY: help setup demo test test-all test-minimum check format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -33,7 +33,10 @@ demo: $(READY)  ## train on generated shapes, evaluate, infer, print the table (
 	.venv/bin/segmnv2 demo
 
 # One thread a worker: two workers with two threads each would fight for two cores.
-test: $(READY)  ## run the tests; PYTEST_ARGS="tests/data -k voc" narrows them down
+test: $(READY)  ## run the fast tests; PYTEST_ARGS="tests/data -k voc" narrows them down
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(READY)  ## run all tests, the slow ones included; takes PYTEST_ARGS too
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # The lower bounds of pyproject.toml on the oldest Python.
