@@ -30,7 +30,7 @@ def deeplabv3_mobilenet_v2_aspp(weights: str | None = None, output_stride: int =
 
 
 def mobilenet_v2(weights: str | None = "imagenet_mobilenet_v2", output_stride: int = 32, **options: Any) -> Any:
-    """MobileNetV2 as a backbone: normalised images to feature maps; by default TensorFlow-Slim's weights.
+    """MobileNetV2 as a backbone: normalized images to feature maps; by default TensorFlow-Slim's weights.
 
     Args:
         weights: a file, a published name, or None for fresh ones; images are then -1..1 for TensorFlow's.

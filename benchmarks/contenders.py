@@ -89,7 +89,7 @@ class Peer:
         return {"pixels": pixels, "mask": batch["mask"][..., :height, :width].contiguous(), "name": batch["name"]}
 
     def loss(self, pixels: Tensor, mask: Tensor) -> Tensor:
-        """Return the peer's loss of normalised pixels."""
+        """Return the peer's loss of normalized pixels."""
         raise NotImplementedError
 
     def step(self, batch: Batch) -> float:
@@ -123,7 +123,7 @@ class Transformers(Peer):
 
 
 class Smp(Peer):
-    """`smp.DeepLabV3("mobilenet_v2")` with cross-entropy, normalised by ImageNet's mean and deviation.
+    """`smp.DeepLabV3("mobilenet_v2")` with cross-entropy, normalized by ImageNet's mean and deviation.
 
     Another network than ours: ASPP, and by default output stride 8.
 

@@ -164,7 +164,7 @@ class Transformers:
         config = MobileNetV2Config(num_labels=model.num_classes, output_stride=model.output_stride, image_size=SIDE)
         self.network = MobileNetV2ForSemanticSegmentation(config).eval()
         copy_weights(model, self.network)
-        # Google's own settings cut a square out of the middle; here all pixels are labelled, as ours are.
+        # Google's own settings cut a square out of the middle; here all pixels are labeled, as ours are.
         self.processor = MobileNetV2ImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
         self.palette = np.asarray(model.labels.palette, np.uint8).tobytes()
         self.paths, self.out = paths, out

@@ -2,7 +2,7 @@
 
     python benchmarks/int8_accuracy.py --weights voc.safetensors --root data/VOCdevkit
 
-Of the val images every fourth is for choosing how to quantise (``--part chosen`` shows those alone), and the others
+Of the val images every fourth is for choosing how to quantize (``--part chosen`` shows those alone), and the others
 judge what was chosen. Images to calibrate on are of the train split, so they are in neither part.
 """
 
@@ -104,8 +104,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-stride", type=int, help="in place of the file's own")
     parser.add_argument("--part", choices=PARTS, help="this part alone; both by default")
     parser.add_argument("--calibration", type=int, default=100, metavar="N", help="train images to calibrate on")
-    parser.add_argument("--plain", action="store_true", help="without equalisation across layers")
-    parser.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="under torchao's fake quantisers")
+    parser.add_argument("--plain", action="store_true", help="without equalization across layers")
+    parser.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="under torchao's fake quantizers")
     parser.add_argument("--limit", type=int, metavar="N", help="val images, evenly over the list; all by default")
     parser.add_argument("--size", type=int, default=513, help="canvas' side")
     parser.add_argument("--rounds", type=int, default=40, help="timed images of each precision")
@@ -123,7 +123,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("calibration", "rounds", *(["limit"] if options.limit is not None else [])):
         check_count(f"--{name}", getattr(options, name))
     if options.plain and options.fine_tune:
-        raise ConfigError("--plain, --fine-tune: give one of them, as fine-tuning begins with what is equalised")
+        raise ConfigError("--plain, --fine-tune: give one of them, as fine-tuning begins with what is equalized")
     threads = check_threads(options.threads)
     names = [choose_engine(name, "int8", torch.device("cpu")) for name in options.backends.split(",")]
     model = load_model(options.weights, output_stride=options.output_stride).eval()
@@ -151,7 +151,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "output stride": model.output_stride,
         "size": options.size,
         "calibration images": len(pixels),
-        "equalised": not options.plain,
+        "equalized": not options.plain,
         "fine-tuning steps": options.fine_tune,
     }
     print(f"\nMeasured with: {', '.join(f'{key} {value}' for key, value in environment.items())}.")

@@ -54,7 +54,7 @@ class Result:
         engine: backend and precision.
         scales: name of :data:`SETS`.
         mean_iou: over the seven classes, 0..1.
-        agreement: share of pixels labelled as by eager PyTorch with six scales and flips, 0..1.
+        agreement: share of pixels labeled as by eager PyTorch with six scales and flips, 0..1.
         seconds: median of an image, from array to label map.
     """
 

@@ -101,12 +101,12 @@ def _infer(predictor: Predictor, samples: Sequence[Sample], out: Path) -> list[n
 
 
 def draw_comparison(samples: Sequence[Sample], predictions: Sequence[np.ndarray], labels: LabelSet) -> Image.Image:
-    """Return one picture: a row a sample (image, true mask, predicted mask), and the colours of the classes.
+    """Return one picture: a row a sample (image, true mask, predicted mask), and the colors of the classes.
 
     Args:
         samples: images and true masks.
         predictions: (H, W) class ids, one for each sample.
-        labels: names and colours.
+        labels: names and colors.
     """
     titles = ("image", "truth", "prediction")
     sheet = Image.new("RGB", (len(titles) * (TILE + GAP) + GAP, len(samples) * (TILE + GAP) + HEADING + GAP), PAPER)

@@ -11,27 +11,27 @@ from typing import Any
 from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError, describe_value
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 IGNORE_INDEX = 255
 """Mask value that neither trains nor counts: VOC's void, and the padding of crops."""
 
-VOID_COLOR: Colour = (224, 224, 192)
+VOID_COLOR: Color = (224, 224, 192)
 """Color of ignored pixels where the labels give no other, as in VOC's own files."""
 
 _DEFAULTS = ("palette", "ignore_index")
 
 
-def voc_palette(count: int) -> tuple[Colour, ...]:
-    """Colours of PASCAL VOC's masks: bit k of an id's RGB comes from bits 3k, 3k+1, 3k+2 of the id.
+def voc_palette(count: int) -> tuple[Color, ...]:
+    """Colors of PASCAL VOC's masks: bit k of an id's RGB comes from bits 3k, 3k+1, 3k+2 of the id.
 
     Args:
-        count: number of colours, 1..256.
+        count: number of colors, 1..256.
 
     Returns:
         ``count`` RGB triples, 0..255 each; index 0 is black.
 
-    Source: the VOC development kit's colour map.
+    Source: the VOC development kit's color map.
     """
 
     def channel(index: int, offset: int) -> int:
@@ -58,9 +58,9 @@ class LabelSet:
     """
 
     names: tuple[str, ...]
-    palette: tuple[Colour, ...]
+    palette: tuple[Color, ...]
     ignore_index: int = IGNORE_INDEX
-    ignore_color: Colour | None = None
+    ignore_color: Color | None = None
     label_defaults: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -71,8 +71,8 @@ class LabelSet:
             raise ConfigError(f"labels: class names {twice} occur more than once; give each class its own name")
         if len(self.palette) != len(self.names):
             raise ConfigError(f"labels: {len(self.names)} names but {len(self.palette)} colors; give one color a class")
-        for name, colour in zip(self.names, self.palette, strict=True):
-            _check_color(colour, f"of class '{name}'")
+        for name, color in zip(self.names, self.palette, strict=True):
+            _check_color(color, f"of class '{name}'")
         if self.ignore_color is not None:
             _check_color(self.ignore_color, "of ignored pixels")
             if self.ignore_color in self.palette:
@@ -98,7 +98,7 @@ class LabelSet:
         return f"0..{self.num_classes - 1} and {self.ignore_index} (ignored)"
 
     @property
-    def void_color(self) -> Colour | None:
+    def void_color(self) -> Color | None:
         """Color of ignored pixels in masks drawn in colors; ``None`` where VOC's is the color of a class."""
         return self.ignore_color or (None if VOID_COLOR in self.palette else VOID_COLOR)
 
@@ -168,13 +168,13 @@ class LabelSet:
         if not isinstance(defaults, (list, tuple)) or not all(key in _DEFAULTS for key in defaults):
             raise ConfigError(f"{source}: 'label_defaults' is {defaults!r}; leave it out")
         color = None if ignore_color is None else tuple(ignore_color)
-        return cls(tuple(names), tuple(tuple(colour) for colour in palette), ignore_index, color, tuple(defaults))
+        return cls(tuple(names), tuple(tuple(color) for color in palette), ignore_index, color, tuple(defaults))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that :meth:`from_dict` reads."""
         values: dict[str, Any] = {
             "names": list(self.names),
-            "palette": [list(colour) for colour in self.palette],
+            "palette": [list(color) for color in self.palette],
             "ignore_index": self.ignore_index,
         }
         if self.ignore_color is not None:
@@ -213,7 +213,7 @@ def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, h
     )
 
 
-def _check_color(color: Colour, whose: str) -> None:
+def _check_color(color: Color, whose: str) -> None:
     if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
         raise ConfigError(f"labels: color {color!r} {whose} is not three integers in 0..255")
 

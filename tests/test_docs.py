@@ -49,7 +49,7 @@ def readme() -> dict[str, Any]:
     segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2"))
     Image.new("RGB", (90, 60), (90, 120, 30)).save("photo.jpg")
     pixels = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
-    return {"segmnv2": segmnv2, "pixels": pixels, "normalised": torch.randn(1, 3, 64, 64)}
+    return {"segmnv2": segmnv2, "pixels": pixels, "normalized": torch.randn(1, 3, 64, 64)}
 
 
 def classification_page() -> dict[str, Any]:

@@ -12,26 +12,26 @@ from hypothesis import strategies as st
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet, voc_palette
 
-COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
+COLORS = st.tuples(*[st.integers(0, 255)] * 3)
 
 
 @st.composite
 def label_sets(draw: st.DrawFn) -> LabelSet:
     names = draw(st.lists(st.text(min_size=1), min_size=1, max_size=30, unique=True))
-    palette = draw(st.lists(COLOURS, min_size=len(names), max_size=len(names)))
-    color = draw(st.none() | COLOURS.filter(lambda color: color not in palette))
+    palette = draw(st.lists(COLORS, min_size=len(names), max_size=len(names)))
+    color = draw(st.none() | COLORS.filter(lambda color: color not in palette))
     defaults = tuple(draw(st.sets(st.sampled_from(["palette", "ignore_index"]))))
     return LabelSet(tuple(names), tuple(palette), draw(st.integers(len(names), 255)), color, defaults)
 
 
 def test_voc_palette_is_the_published_one() -> None:
-    # The development kit's colours of background, aeroplane, bicycle, person, tvmonitor and void.
+    # The development kit's colors of background, aeroplane, bicycle, person, tvmonitor and void.
     published = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 15: (192, 128, 128), 20: (0, 64, 128)}
     assert {i: voc_palette(256)[i] for i in published} == published
     assert voc_palette(256)[255] == (224, 224, 192)
 
 
-def test_voc_palette_gives_every_id_its_own_colour_and_never_changes_with_count() -> None:
+def test_voc_palette_gives_every_id_its_own_color_and_never_changes_with_count() -> None:
     whole = voc_palette(256)
     assert len(set(whole)) == 256
     assert all(voc_palette(count) == whole[:count] for count in (0, 1, 21, 100))

@@ -8,7 +8,7 @@ from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import ClassificationExperiment, ClassifierSection
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.data.image_transforms import CentralTransform, CropTransform
-from segmnv2.data.transforms import ColourJitter
+from segmnv2.data.transforms import ColorJitter
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier, create_classifier
 from segmnv2.models.zoo import without_pretrained
@@ -37,8 +37,8 @@ def build_image_folders(experiment: ClassificationExperiment) -> tuple[ImageFold
 def build_image_transforms(experiment: ClassificationExperiment) -> tuple[CropTransform, CentralTransform]:
     """Return what is done to the training images and to the validation images of a classification."""
     data = experiment.data
-    colours = ColourJitter(**data.photometric.model_dump()) if data.photometric else None
-    train = CropTransform(data.crop_size, data.area, data.aspect, data.flip, colours)
+    colors = ColorJitter(**data.photometric.model_dump()) if data.photometric else None
+    train = CropTransform(data.crop_size, data.area, data.aspect, data.flip, colors)
     return train, CentralTransform(data.crop_size, data.central)
 
 

@@ -8,7 +8,7 @@ from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import BoxSource, CocoSource, DetectionExperiment, DetectorSection
 from segmnv2.data.box_transforms import BoxTransform
 from segmnv2.data.coco_boxes import CocoBoxes
-from segmnv2.data.transforms import ColourJitter
+from segmnv2.data.transforms import ColorJitter
 from segmnv2.detection.detector import Detector, create_detector
 from segmnv2.detection.file import load_detector_weights
 from segmnv2.errors import ConfigError, DatasetError
@@ -58,8 +58,8 @@ def build_box_sets(experiment: DetectionExperiment) -> tuple[CocoBoxes, CocoBoxe
 def build_box_transform(experiment: DetectionExperiment) -> BoxTransform:
     """Return the augmentation of the training images."""
     data = experiment.data
-    colours = ColourJitter(**data.photometric.model_dump()) if data.photometric else None
-    return BoxTransform(data.flip, iou_crop=data.iou_crop, colours=colours)
+    colors = ColorJitter(**data.photometric.model_dump()) if data.photometric else None
+    return BoxTransform(data.flip, iou_crop=data.iou_crop, colors=colors)
 
 
 def build_detector(

@@ -10,7 +10,7 @@ from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.folder import FolderSegmentation, read_labels
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.shapes import Shapes
-from segmnv2.data.transforms import ColourJitter, TrainTransform
+from segmnv2.data.transforms import ColorJitter, TrainTransform
 from segmnv2.data.voc import VocSegmentation
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
@@ -59,8 +59,8 @@ def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, Segment
 def build_transform(experiment: Experiment, labels: LabelSet) -> TrainTransform:
     """Return the augmentation of the training images."""
     data = experiment.data
-    colours = ColourJitter(**data.photometric.model_dump()) if data.photometric else None
-    return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index, colours)
+    colors = ColorJitter(**data.photometric.model_dump()) if data.photometric else None
+    return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index, colors)
 
 
 def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: bool = True) -> Segmenter:

@@ -40,7 +40,7 @@ class FeatureInfos(tuple[FeatureInfo, ...]):
 
 
 class Backbone(nn.Module, ABC):
-    """A network from normalised images to feature maps, finest first.
+    """A network from normalized images to feature maps, finest first.
 
     Attributes:
         output_stride: stride of the last feature map, in pixels.
@@ -55,7 +55,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w) to feature maps (b, channels, ceil(h / stride), ceil(w / stride))."""
+        """Map normalized images (b, 3, h, w) to feature maps (b, channels, ceil(h / stride), ceil(w / stride))."""
 
     @property
     def feature_info(self) -> FeatureInfos:

@@ -28,7 +28,7 @@ class MobileNetV1(ChainBackbone):
     Feature maps, at width 1.0: 64 channels at stride 2, 128 at 4, 256 at 8, 512 at 16, 1024 at 32 (the last two, or
     last, at the output stride when that is smaller).
 
-    Source: MobileNetV1 (arXiv 1704.04861), Table 1; rounding of channels, initialisation (truncated normal, 0.09) and
+    Source: MobileNetV1 (arXiv 1704.04861), Table 1; rounding of channels, initialization (truncated normal, 0.09) and
     batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/mobilenet_v1.py.
     """
 
@@ -91,7 +91,7 @@ class MobileNetV1(ChainBackbone):
         return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
         features = []
         x = self.stem(x)
         for index, block in enumerate(self.blocks):

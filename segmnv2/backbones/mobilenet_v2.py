@@ -54,7 +54,7 @@ class MobileNetV2(ChainBackbone):
     at the output stride when that is smaller). With ``last_conv`` a sixth follows: the 1280 channels of the
     classification network.
 
-    Source: MobileNetV2, Table 2 and section 6.3; initialisation (truncated normal, 0.09) and batch norm (epsilon 1e-3,
+    Source: MobileNetV2, Table 2 and section 6.3; initialization (truncated normal, 0.09) and batch norm (epsilon 1e-3,
     decay 0.997) of slim/nets/mobilenet/mobilenet_v2.py; the switches ``bottleneck_activation`` and ``shortcut``,
     which change no weight, of Figure 6.
     """
@@ -134,7 +134,7 @@ class MobileNetV2(ChainBackbone):
         self.last = conv(channels, make_divisible(LAST_CHANNELS * max(width, 1.0)), 1) if last_conv else None
         self._taps, self._nominal = self._find_taps()
         self._joined = self._find_joined() if shortcut == "expansion" else None
-        self._initialise()
+        self._initialize()
         self.set_output_stride(output_stride)
 
     @staticmethod
@@ -170,7 +170,7 @@ class MobileNetV2(ChainBackbone):
             before = wide
         return frozenset(joined)
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=WEIGHT_STD, a=-2 * WEIGHT_STD, b=2 * WEIGHT_STD)
@@ -185,7 +185,7 @@ class MobileNetV2(ChainBackbone):
         return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
         return self._run(x, None)[0]
 
     def forward_with_expansion(
@@ -194,7 +194,7 @@ class MobileNetV2(ChainBackbone):
         """Return the feature maps, and the expansion of one block, as SSDLite looks at it.
 
         Args:
-            x: normalised images (b, 3, h, w).
+            x: normalized images (b, 3, h, w).
             block: 1 to 16; the block 0 has no expansion.
         """
         features, expansion = self._run(x, block)

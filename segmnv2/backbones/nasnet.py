@@ -38,7 +38,7 @@ class NASNet(ChainBackbone):
     pads to ``ceil(side / 2)``, as all other layers do, so that sides of 32 k + 1 pixels keep their grids. And there is
     no auxiliary classifier and no path dropout (the mobile network has none).
 
-    Source: NASNet (Zoph et al., 2018), Figure 4 and appendix A.7; ``build_nasnet_mobile``, initialisation (truncated
+    Source: NASNet (Zoph et al., 2018), Figure 4 and appendix A.7; ``build_nasnet_mobile``, initialization (truncated
     normal by fan out) and batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/nasnet/nasnet.py.
     """
 
@@ -89,7 +89,7 @@ class NASNet(ChainBackbone):
         self._build(filters, cells, skip_reduction_input)
         strides = [info.stride for info in self._outputs]
         self._taps = frozenset(n for n, s in enumerate(strides) if n + 1 == len(strides) or strides[n + 1] > s)
-        self._initialise()
+        self._initialize()
         self.set_output_stride(output_stride)
 
     def _build(self, filters: int, cells: int, skip_reduction_input: bool) -> None:
@@ -120,7 +120,7 @@ class NASNet(ChainBackbone):
         stride = last.stride * (2 if kind is ReductionCell else 1)
         self._outputs.append(FeatureInfo(kind.fan_out * filters, stride))
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, SameConv2d):
                 fan_out = module.out_channels // module.groups * module.kernel_size[0] ** 2
@@ -138,7 +138,7 @@ class NASNet(ChainBackbone):
         return list(zip((self.stem.conv, *self.cells), strides, strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
         out = self.stem(x)
         features, recent = [out], {0: out}  # the stem's is the only map at stride 2
         for index, (cell, older) in enumerate(zip(self.cells, self._older, strict=True), start=1):

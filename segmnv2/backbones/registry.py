@@ -78,7 +78,7 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
         options: the backbone's own arguments, as ``width=0.5`` of :class:`MobileNetV2`.
 
     Returns:
-        A module that maps normalised images (b, 3, h, w) to a tuple of feature maps, finest first. Parameters that no
+        A module that maps normalized images (b, 3, h, w) to a tuple of feature maps, finest first. Parameters that no
         map depends on are frozen.
 
     Raises:

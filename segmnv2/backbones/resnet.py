@@ -138,7 +138,7 @@ class ResNet(ChainBackbone):
         return list(zip((first.conv, self.pool, *self.units), (2, 2, *self._strides), strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w) to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w) to the feature maps, finest first."""
         x = self.stem(x)
         features = [x]
         x = self.pool(x)

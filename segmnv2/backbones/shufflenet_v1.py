@@ -43,7 +43,7 @@ class ShuffleNetV1(ChainBackbone):
 
     Padding is symmetric, as in the published code; there are no weights from TensorFlow to be true to.
 
-    Source: ShuffleNet (arXiv 1707.01083), Table 1; channels of the stem, initialisation and batch norm of
+    Source: ShuffleNet (arXiv 1707.01083), Table 1; channels of the stem, initialization and batch norm of
     ShuffleNetV1/network.py of github.com/megvii-model/ShuffleNet-Series.
     """
 
@@ -81,10 +81,10 @@ class ShuffleNetV1(ChainBackbone):
                 channels = out
             self.stages.append(units)
             self._nominal.append(FeatureInfo(channels, 8 * 2**stage))
-        self._initialise()
+        self._initialize()
         self.set_output_stride(output_stride)
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=1 / module.weight.shape[1])
@@ -108,7 +108,7 @@ class ShuffleNetV1(ChainBackbone):
         return layers
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w) to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w) to the feature maps, finest first."""
         features = [self.stem(x)]
         for step in (self.pool, *self.stages):
             features.append(step(features[-1]))

@@ -83,7 +83,7 @@ class ShuffleNetV2(ChainBackbone):
         return layers
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w) to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w) to the feature maps, finest first."""
         features = [self.conv1(x)]
         for step in (self.maxpool, self.stage2, self.stage3, self.stage4, self.conv5):
             if step is not None:

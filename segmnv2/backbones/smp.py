@@ -32,7 +32,7 @@ Triple = tuple[float, float, float]
 class SmpBackbone(Backbone):
     """An encoder of smp of full depth: its maps at strides 2 to 32, as many as it has.
 
-    Every size of image is taken: it is padded with zeros, the mean colour, at the right and at the bottom to the
+    Every size of image is taken: it is padded with zeros, the mean color, at the right and at the bottom to the
     multiples of 32 that smp wants, and the maps are cropped to ceil(side / stride).
 
     Output strides below 32 are made by this library and not by smp, whose function dilates the first layers of a stage
@@ -110,7 +110,7 @@ class SmpBackbone(Backbone):
         return ""
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w), by :func:`smp_normalization`, to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w), by :func:`smp_normalization`, to the feature maps, finest first."""
         height, width = x.shape[-2:]
         bottom, right = (-side % NATIVE_STRIDE for side in (height, width))
         if bottom or right:

@@ -45,7 +45,7 @@ class TimmBackbone(Backbone):
     Its maps are those of timm, with the channels and strides of timm's ``feature_info``: mostly five at strides 2 to
     32, four from 4 on in ConvNeXt and Swin, several at 16 in plain vision transformers. Every size of image is taken.
     A model whose layers need sides of multiples of 32, or round sizes down, as ConvNeXt, VGG, HRNet or Swin, gets its
-    image padded with zeros, the mean colour, at the right and at the bottom; its maps are cropped to
+    image padded with zeros, the mean color, at the right and at the bottom; its maps are cropped to
     ceil(side / stride).
 
     A change of the output stride builds timm's network anew around the same parameters and buffers: optimizers,
@@ -109,7 +109,7 @@ class TimmBackbone(Backbone):
         self.network, self._fit = network, found
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalised images (b, 3, h, w), by :func:`timm_normalization`, to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w), by :func:`timm_normalization`, to the feature maps, finest first."""
         height, width = x.shape[-2:]
         if self._fit.padded:
             x = F.pad(x, (0, -width % SIDE_MULTIPLE, 0, -height % SIDE_MULTIPLE))

@@ -32,7 +32,7 @@ class Backend(ABC):
         threads: that the engine computes with on the CPU.
         streams: calls from different threads that it computes at once, sharing the threads; more wait for each other.
         output_stride: pixels between two logits.
-        labels: names and colours of the classes.
+        labels: names and colors of the classes.
         mean_pixel: RGB, 0..255, of what images are padded with.
         device: where pixels are expected and logits appear.
     """

@@ -42,7 +42,7 @@ def compose(first: SameConv2d, second: SameConv2d) -> SameConv2d:
         second: from b to c.
 
     Returns:
-        from a to c, with a bias, not to be learnt.
+        from a to c, with a bias, not to be learned.
     """
     joined = SameConv2d(first.in_channels, second.out_channels, bias=True)
     before, after = (conv.weight.detach().double()[:, :, 0, 0] for conv in (first, second))

@@ -27,7 +27,7 @@ LARGEST = 32.0
 
 
 def equalize_channels(network: GridNetwork, calibration: Sequence[Float[Tensor, "1 3 _ _"]]) -> GridNetwork:
-    """Return a copy with equalised channels, which on the calibration images is the same function up to rounding.
+    """Return a copy with equalized channels, which on the calibration images is the same function up to rounding.
 
     Args:
         network: with norms folded; it is not changed.

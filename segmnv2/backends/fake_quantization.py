@@ -69,7 +69,7 @@ def hold_ranges(pupil: nn.Module) -> None:
 
 
 def _quantizer() -> Any:
-    """Return torchao's quantiser for x86 with fake quantisers.
+    """Return torchao's quantizer for x86 with fake quantizers.
 
     Its configuration for training looks for convolutions with batch norms only, of which none is left here; the one
     for trained networks looks for those without.

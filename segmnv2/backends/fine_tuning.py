@@ -1,8 +1,8 @@
-"""Quantisation-aware fine-tuning through torchao: weights learn to live with 8 bits, without labels.
+"""Quantization-aware fine-tuning through torchao: weights learn to live with 8 bits, without labels.
 
-The network as it is, in float, is the teacher. The pupil is its copy with torchao's fake quantisers
+The network as it is, in float, is the teacher. The pupil is its copy with torchao's fake quantizers
 (prepare_qat_pt2e) before each convolution and in its weights, whose rounding passes gradients straight on. What is
-learnt is put back as the float weights of an ordinary network, which every engine then quantises as usual.
+learned is put back as the float weights of an ordinary network, which every engine then quantizes as usual.
 
 Source: the loss is distillation's (Hinton et al. 2015), at temperature 1, on logits at output stride.
 """
@@ -23,7 +23,7 @@ from segmnv2.errors import ConfigError
 
 BATCH = 2
 SIDE = 321
-"""Pixels of the crops that are learnt from; a multiple of every output stride, and 1."""
+"""Pixels of the crops that are learned from; a multiple of every output stride, and 1."""
 
 WEIGHTS_RATE, BIASES_RATE = 1e-6, 2e-4
 """Adam's first steps. Biases take up what rounding shifts on average; weights must stay near the teacher's, which a few
@@ -69,9 +69,9 @@ def fine_tune_int8(
         for _ in range(max(1, MEASURED // BATCH)):
             pupil(next(crops))
     hold_ranges(pupil)
-    learnt = dict(pupil.named_parameters())
-    biases = [parameter for name, parameter in learnt.items() if name.endswith("bias")]
-    weights = [parameter for name, parameter in learnt.items() if not name.endswith("bias")]
+    learned = dict(pupil.named_parameters())
+    biases = [parameter for name, parameter in learned.items() if name.endswith("bias")]
+    weights = [parameter for name, parameter in learned.items() if not name.endswith("bias")]
     optimizer = torch.optim.Adam([{"params": weights, "lr": weights_rate}, {"params": biases, "lr": biases_rate}])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
@@ -85,7 +85,7 @@ def fine_tune_int8(
             report(step + 1, float(loss.detach()))
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
-            parameter.copy_(learnt[name])
+            parameter.copy_(learned[name])
     return tuned
 
 

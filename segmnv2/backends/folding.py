@@ -35,7 +35,7 @@ def fold_norms(network: T) -> T:
 def plain_convolutions(network: T) -> T:
     """Return a copy that has torch's own convolutions in place of :class:`segmnv2.nn.conv.SameConv2d`.
 
-    Quantisers look for those alone. The two compute the same on odd sides, which all maps of an image of
+    Quantizers look for those alone. The two compute the same on odd sides, which all maps of an image of
     k * output_stride + 1 have.
 
     Args:

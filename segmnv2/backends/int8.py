@@ -1,4 +1,4 @@
-"""Post-training quantisation to 8 bits with NNCF: what OpenVINO and ONNX Runtime share.
+"""Post-training quantization to 8 bits with NNCF: what OpenVINO and ONNX Runtime share.
 
 The image-level branch stays in float: it is a few numbers, whose rounding moves the labels of a whole image.
 Ranges are the smallest and largest values seen. NNCF's bias correction goes through the layers one after another

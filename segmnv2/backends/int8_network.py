@@ -1,4 +1,4 @@
-"""The network made ready for 8 bits, still in float: what every engine's quantiser is given."""
+"""The network made ready for 8 bits, still in float: what every engine's quantizer is given."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class GridNetwork(nn.Module):
     the projection is computed once and added, where the head itself spreads it over the map first.
 
     Attributes:
-        mean: (1, 3, 1, 1) of the normalisation, 0..255; (1, 1, 1, 1) if it is the same for all channels.
-        std: the same of the normalisation's divisor.
+        mean: (1, 3, 1, 1) of the normalization, 0..255; (1, 1, 1, 1) if it is the same for all channels.
+        std: the same of the normalization's divisor.
     """
 
     mean: Tensor
@@ -50,7 +50,7 @@ class GridNetwork(nn.Module):
 
     @property
     def compute_type(self) -> torch.dtype:
-        """The type of number that the layers compute in; normalisation is in float32 always."""
+        """The type of number that the layers compute in; normalization is in float32 always."""
         return self.logits.weight.dtype
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:

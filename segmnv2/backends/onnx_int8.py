@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 ROUNDING = 1e-3
-"""Share of its range by which a quantiser may seem to leave the bounds of the clamp before it."""
+"""Share of its range by which a quantizer may seem to leave the bounds of the clamp before it."""
 
 
 def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> bytes:
     """Return a graph with 8-bit weights and activations.
 
-    ONNX Runtime fuses a convolution with its quantisers into one integer kernel if nothing stands between them and all
-    activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a quantiser repeats are left
+    ONNX Runtime fuses a convolution with its quantizers into one integer kernel if nothing stands between them and all
+    activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a quantizer repeats are left
     out, and signed levels are shifted by 128; neither changes a result.
 
     Args:
@@ -55,7 +55,7 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
 
 
 def _prepare(graph: bytes) -> ModelProto:
-    """Return the graph with constants folded and shapes inferred, as quantisers want it."""
+    """Return the graph with constants folded and shapes inferred, as quantizers want it."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -93,7 +93,7 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
 
 
 def _drop_clamps(model: ModelProto) -> None:
-    """Take out each ReLU and clip that only feeds quantisers which clamp as it does."""
+    """Take out each ReLU and clip that only feeds quantizers which clamp as it does."""
     constants = _constants(model)
     readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in model.graph.node:
@@ -113,7 +113,7 @@ def _drop_clamps(model: ModelProto) -> None:
 
 
 def _clamps(node: NodeProto, constants: dict[str, np.ndarray], low: float, high: float) -> bool:
-    """Return whether a node is a quantiser whose range lies in ``low`` to ``high``."""
+    """Return whether a node is a quantizer whose range lies in ``low`` to ``high``."""
     if node.op_type != "QuantizeLinear":
         return False
     scale, zero = constants[node.input[1]], constants[node.input[2]]

@@ -75,7 +75,7 @@ def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]]
     Args:
         model: the network.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
-        fine_tune: steps of quantisation-aware fine-tuning on them; none by default.
+        fine_tune: steps of quantization-aware fine-tuning on them; none by default.
 
     Raises:
         ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.

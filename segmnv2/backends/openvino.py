@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import openvino
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-"""What layers that are not quantised compute in."""
+"""What layers that are not quantized compute in."""
 
 KEPT_SHAPES = 8
 """Sizes of image that the network stays compiled for."""
@@ -170,7 +170,7 @@ def int8_model(
     Args:
         model: the network.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
-        fine_tune: steps of quantisation-aware fine-tuning on them; none by default.
+        fine_tune: steps of quantization-aware fine-tuning on them; none by default.
 
     Raises:
         ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.

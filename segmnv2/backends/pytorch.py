@@ -75,7 +75,7 @@ class CompiledBackend(PyTorchBackend):
 
 
 def convert_layers(network: GridNetwork, dtype: torch.dtype) -> GridNetwork:
-    """Convert the layers' numbers in place; the normalisation's stay in float32, where pixels are exact."""
+    """Convert the layers' numbers in place; the normalization's stay in float32, where pixels are exact."""
     for child in network.children():  # mean and deviation are no children
         child.to(dtype)
     return network

@@ -46,13 +46,13 @@ class Peer:
 
 
 class PeerNetwork(nn.Module):
-    """Images in, label maps out: normalisation, network, enlargement, argmax; NCHW, as all peers hold their tensors.
+    """Images in, label maps out: normalization, network, enlargement, argmax; NCHW, as all peers hold their tensors.
 
     Args:
         network: the peer's.
         read: takes the logits from what it returns.
-        mean: of its normalisation, 0..1.
-        std: of its normalisation.
+        mean: of its normalization, 0..1.
+        std: of its normalization.
         multiple: sides are cut to multiples of it, where it refuses others.
     """
 

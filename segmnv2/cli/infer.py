@@ -77,9 +77,9 @@ def infer(
             show_default="overlay; for a video's folder no-overlay",
         ),
     ] = None,
-    opacity: Annotated[float | None, typer.Option(help="Of the overlays' colours, 0 to 1.", show_default="0.6")] = None,
+    opacity: Annotated[float | None, typer.Option(help="Of the overlays' colors, 0 to 1.", show_default="0.6")] = None,
     confidence: Annotated[
-        bool, typer.Option("--confidence", help="Write confidence maps: grey 0..255 is probability 0..1.")
+        bool, typer.Option("--confidence", help="Write confidence maps: gray 0..255 is probability 0..1.")
     ] = False,
     threshold: Annotated[
         float | None,
@@ -116,7 +116,7 @@ def infer(
             metavar="N", help="Of a video: label each N-th frame, and leave out the others.", show_default="1"
         ),
     ] = None,
-    frames: Annotated[int | None, typer.Option(metavar="N", help="Of a video: stop after N labelled frames.")] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Of a video: stop after N labeled frames.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Of a video: stop after S seconds.")] = None,
 ) -> None:
     """Label every pixel of images or of a video, or with a detector's weights find boxes in them.

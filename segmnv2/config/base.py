@@ -27,7 +27,7 @@ class BaseExperiment(Section):
 
     Attributes:
         name: what it is called.
-        task: what is learnt.
+        task: what is learned.
         seed: of weights, order, augmentation and dropout.
         average: moving average of the weights; ``null`` for none.
         checkpoint: when states to go on from are written.

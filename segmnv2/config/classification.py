@@ -26,7 +26,7 @@ class ClassifierSection(NetworkSection):
 
     Attributes:
         name: a backbone's name, as ``mobilenet_v2``.
-        norms: ``batch`` normalises by the statistics of a process's part of a batch; ``synchronized`` by those of the
+        norms: ``batch`` normalizes by the statistics of a process's part of a batch; ``synchronized`` by those of the
             whole batch, on GPUs.
     """
 
@@ -60,7 +60,7 @@ class ClassificationDataSection(Section):
         area: smallest and largest share of the image's area in a training crop.
         aspect: smallest and largest ratio of a training crop's width to its height, before it is made square.
         flip: chance of a mirror image.
-        photometric: changes of colour; ``null`` for none.
+        photometric: changes of color; ``null`` for none.
         central: share of the shorter side that validation sees.
         batch_size: images a step, of all processes together.
         num_workers: reading processes; 0 reads in the training process. It changes no result.
@@ -123,7 +123,7 @@ class ClassificationExperiment(BaseExperiment):
         task: ``classification``.
         model: the network.
         data: the data sets.
-        loss: what is minimised.
+        loss: what is minimized.
         optimizer: the optimizer and its schedule.
         epochs: how often each training image is seen, on average.
         validation: when it is validated.

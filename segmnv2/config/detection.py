@@ -95,7 +95,7 @@ class DetectionDataSection(Section):
         val: the validation set, of the same categories.
         flip: chance of a mirror image.
         iou_crop: SSD's augmentation: a random part that has a drawn overlap with a box.
-        photometric: changes of colour; ``null`` for none.
+        photometric: changes of color; ``null`` for none.
         batch_size: images a step, of all processes together.
         num_workers: reading processes; 0 reads in the training process. It changes no result.
     """

@@ -82,7 +82,7 @@ class FreezableSection(NetworkSection):
     """A network whose batch norms may stay as its weights have them.
 
     Attributes:
-        norms: ``batch`` normalises by the statistics of a process's part of a batch; ``synchronized`` by those of the
+        norms: ``batch`` normalizes by the statistics of a process's part of a batch; ``synchronized`` by those of the
             whole batch, on GPUs; ``frozen`` by the statistics that the weights came with, for batches below about 12;
             the other layers' learn on where only the backbone came with weights.
     """
@@ -96,7 +96,7 @@ class FreezableSection(NetworkSection):
         named = self.weights or self.backbone_weights or self.backbone.get("pretrained")
         if self.norms == "frozen" and not named:
             raise ValueError(
-                "norms 'frozen' normalises by statistics that weights come with, and there are none; "
+                "norms 'frozen' normalizes by statistics that weights come with, and there are none; "
                 "name a file as weights or backbone_weights, give pretrained in backbone, or set norms to 'batch'"
             )
         return self

@@ -49,7 +49,7 @@ class DataSection(Section):
         crop_size: side of the training crops, in pixels.
         scales: factors, one of which each training image is resized by.
         flip: chance of a mirror image.
-        photometric: changes of colour; ``null`` for none, as in the paper.
+        photometric: changes of color; ``null`` for none, as in the paper.
         batch_size: crops a step, of all processes together.
         num_workers: reading processes; 0 reads in the training process. It changes no result.
     """
@@ -87,7 +87,7 @@ class Experiment(BaseExperiment):
         task: ``segmentation``, which an experiment need not say.
         model: the network.
         data: the data sets.
-        loss: what is minimised.
+        loss: what is minimized.
         optimizer: the optimizer and its schedule.
         steps: optimizer steps in all.
         validation: when and how it is validated.

@@ -12,7 +12,7 @@ ClassWeights = dict[str, PositiveFloat]
 
 
 class LossSection(Section):
-    """What is minimised: a sum of losses, each times its factor; 0 leaves one out.
+    """What is minimized: a sum of losses, each times its factor; 0 leaves one out.
 
     Attributes:
         cross_entropy: factor of the mean over the pixels, the paper's loss.
@@ -115,7 +115,7 @@ class PictureLogSection(LogSection):
 
 
 class PhotometricSection(Section):
-    """Changes of colour in training images, which the paper has none of; drawn anew for each crop.
+    """Changes of color in training images, which the paper has none of; drawn anew for each crop.
 
     Attributes:
         brightness: greatest change of the brightness, as a share.

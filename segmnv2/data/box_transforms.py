@@ -11,28 +11,28 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segmnv2.data.coco_boxes import Target
-from segmnv2.data.transforms import ColourJitter
+from segmnv2.data.transforms import ColorJitter
 
 BoxedPicture = tuple[UInt8[Tensor, "3 h w"], Target]
 
 
 class BoxTransform:
-    """A random mirror image, and on request a random part of the image and changes of colour.
+    """A random mirror image, and on request a random part of the image and changes of color.
 
     Args:
         flip: chance of mirroring left and right.
         iou_crop: whether a random part is taken that has a drawn overlap with one of the boxes, SSD's augmentation.
-        colours: changes of colour, or none.
+        colors: changes of color, or none.
 
     Source: SSD (Liu et al. 2016, arXiv 1512.02325), section 2.2; ``ssd_random_crop`` of TensorFlow's
     ssdlite_mobilenet_v2_coco.config.
     """
 
-    def __init__(self, flip: float = 0.5, *, iou_crop: bool = False, colours: ColourJitter | None = None) -> None:
+    def __init__(self, flip: float = 0.5, *, iou_crop: bool = False, colors: ColorJitter | None = None) -> None:
         always: list[nn.Module] = [v2.RandomHorizontalFlip(flip)]
-        if colours:
-            jitter = v2.ColorJitter(colours.brightness, colours.contrast, colours.saturation, colours.hue)
-            always.append(v2.RandomApply([jitter], p=colours.chance))
+        if colors:
+            jitter = v2.ColorJitter(colors.brightness, colors.contrast, colors.saturation, colors.hue)
+            always.append(v2.RandomApply([jitter], p=colors.chance))
         self._always = v2.Compose(always)
         self._crop = v2.Compose([v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes(min_size=1)]) if iou_crop else None
 

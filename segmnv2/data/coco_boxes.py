@@ -88,7 +88,7 @@ class CocoBoxes:
         return {number: each["name"] for number, each in sorted(self.coco.cats.items())}
 
     def leave_out_empty(self) -> None:
-        """Leave out the images that nothing can be learnt from: without a box that counts."""
+        """Leave out the images that nothing can be learned from: without a box that counts."""
         sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
         self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
 

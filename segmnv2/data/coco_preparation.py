@@ -16,7 +16,7 @@ from segmnv2.data.tracking import Track, untracked
 from segmnv2.errors import DatasetError
 
 MIN_PIXELS = 1000
-"""Labelled pixels that an image must exceed in the paper's recipe; the index serves any other number too."""
+"""Labeled pixels that an image must exceed in the paper's recipe; the index serves any other number too."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class CocoAsVoc:
 
     * The 60 categories that VOC does not have are background.
     * Pixels that instances of different classes claim are ignored (255): COCO does not say which lies in front.
-      Torchvision ignores the overlaps of instances of one class as well (two in a thousand labelled pixels of
+      Torchvision ignores the overlaps of instances of one class as well (two in a thousand labeled pixels of
       ``val2017``); here they keep their class, which is certain.
     * Crowd regions (``iscrowd``) count as their class, as in torchvision: most of their pixels are of it.
     * Kept are the images with more than ``min_pixels`` pixels of VOC's classes. Counted are the areas that the
@@ -59,7 +59,7 @@ class CocoAsVoc:
     Args:
         root: folder that holds ``annotations/instances_<split>.json`` and the folder ``<split>`` of images.
         split: ``train2017`` or ``val2017``; any other that lies there in the same form.
-        min_pixels: labelled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
+        min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
 
     Attributes:
         labels: VOC's classes.

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from segmnv2.data.image_file import strips
 from segmnv2.data.sample import Mask
-from segmnv2.labels import Colour, LabelSet
+from segmnv2.labels import Color, LabelSet
 
 LISTED = 8
 """Values or colors that a message lists."""
@@ -25,13 +25,13 @@ class UnknownColorError(ValueError):
         self.count = count
 
 
-def color_ids(labels: LabelSet) -> dict[Colour, int]:
+def color_ids(labels: LabelSet) -> dict[Color, int]:
     """Return the id of each color: the classes', and the ignore index for that of ignored pixels.
 
     Raises:
         ValueError: two classes share a color.
     """
-    table: dict[Colour, int] = {}
+    table: dict[Color, int] = {}
     for index, color in enumerate(labels.palette):
         first = table.setdefault(color, index)
         if first != index:
@@ -89,7 +89,7 @@ def unpack_colors(numbers: np.ndarray) -> np.ndarray:
     return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1).astype(np.uint8)
 
 
-def _pack(color: Colour) -> int:
+def _pack(color: Color) -> int:
     return color[0] << 16 | color[1] << 8 | color[2]
 
 

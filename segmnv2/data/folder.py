@@ -26,7 +26,7 @@ _LISTED = 5
 class FolderSegmentation:
     """Pairs of ``images/STEM.*`` and ``masks/STEM.png``, with the classes of ``labels.yaml``.
 
-    Masks are palette or 8-bit grey PNGs of class ids. Where the labels give a palette, they may also be RGB PNGs in
+    Masks are palette or 8-bit gray PNGs of class ids. Where the labels give a palette, they may also be RGB PNGs in
     exactly its colors; see :func:`segmnv2.data.mask_file.mask_ids`. Hidden files are ignored; anything else that does
     not belong is an error, so that no image is left out in silence.
 
@@ -67,7 +67,7 @@ class FolderSegmentation:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: the mask cannot be read, holds ids or colours that are no class, or has another size than the
+            DatasetError: the mask cannot be read, holds ids or colors that are no class, or has another size than the
                 image.
         """
         name = self.names[index]

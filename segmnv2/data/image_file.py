@@ -90,7 +90,7 @@ class DecodedImage:
 def read_image(path: str | Path) -> Image:
     """Read an image file as it is meant to be looked at.
 
-    EXIF orientation is applied; grey, palette and CMYK (JPEG's inverted one too) become RGB; transparent pixels are
+    EXIF orientation is applied; gray, palette and CMYK (JPEG's inverted one too) become RGB; transparent pixels are
     laid over white; 16-bit samples are scaled to 8 bits by :func:`significant_bits`. Color profiles are not applied.
 
     Args:
@@ -215,7 +215,7 @@ def _jpeg(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
     """Decode with OpenCV, which is a quarter faster, or return ``None`` for what is left to Pillow.
 
     Pillow passes over corrupt data, so OpenCV looks at every file. A file without its end marker is left to Pillow,
-    which refuses it if it is truncated; OpenCV fills the missing part with grey. CMYK is left to it, too.
+    which refuses it if it is truncated; OpenCV fills the missing part with gray. CMYK is left to it, too.
 
     Raises:
         ValueError: libjpeg finds the data corrupt.
@@ -284,7 +284,7 @@ def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
 
 
 def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """Scale samples of 16 bits, grey (H, W), BGR or BGRA, to uint8 RGB, rounded; return also their two depths."""
+    """Scale samples of 16 bits, gray (H, W), BGR or BGRA, to uint8 RGB, rounded; return also their two depths."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise MediaError(
             f"{source}: has {values.dtype} pixels from {values.min()} to {values.max()}, whose range is not defined; "

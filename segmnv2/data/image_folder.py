@@ -18,7 +18,7 @@ _LISTED = 5
 
 
 @dataclass(frozen=True)
-class LabelledImage:
+class LabeledImage:
     """An image with its class.
 
     Attributes:
@@ -88,14 +88,14 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int, /) -> LabelledImage:
+    def __getitem__(self, index: int, /) -> LabeledImage:
         """Return an image.
 
         Raises:
             MediaError: it cannot be read.
         """
         path = self.files[index]
-        return LabelledImage(read_image(path), self.targets[index], str(Path(path).relative_to(self.folder)))
+        return LabeledImage(read_image(path), self.targets[index], str(Path(path).relative_to(self.folder)))
 
 
 def _images(folder: Path, strange: list[str]) -> list[str]:

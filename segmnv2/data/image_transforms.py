@@ -10,19 +10,19 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
-from segmnv2.data.image_folder import LabelledImage
-from segmnv2.data.transforms import ColourJitter
+from segmnv2.data.image_folder import LabeledImage
+from segmnv2.data.transforms import ColorJitter
 
 
 class CropTransform:
-    """The training crop: a random part of the image made square, a random mirror image, and changes of colour.
+    """The training crop: a random part of the image made square, a random mirror image, and changes of color.
 
     Args:
         crop_size: side of the result, in pixels.
         area: smallest and largest share of the image's area.
         aspect: smallest and largest ratio of width to height of the part.
         flip: chance of mirroring left and right.
-        colours: changes of colour, or none.
+        colors: changes of color, or none.
 
     Source: slim/preprocessing/inception_preprocessing.py (area, aspect and mirror image).
     """
@@ -33,18 +33,18 @@ class CropTransform:
         area: tuple[float, float] = (0.05, 1.0),
         aspect: tuple[float, float] = (0.75, 1.33),
         flip: float = 0.5,
-        colours: ColourJitter | None = None,
+        colors: ColorJitter | None = None,
     ) -> None:
         steps: list[torch.nn.Module] = [
             v2.RandomResizedCrop(crop_size, scale=area, ratio=aspect, antialias=True),
             v2.RandomHorizontalFlip(flip),
         ]
-        if colours:
-            jitter = v2.ColorJitter(colours.brightness, colours.contrast, colours.saturation, colours.hue)
-            steps.append(v2.RandomApply([jitter], p=colours.chance))
+        if colors:
+            jitter = v2.ColorJitter(colors.brightness, colors.contrast, colors.saturation, colors.hue)
+            steps.append(v2.RandomApply([jitter], p=colors.chance))
         self._pipeline = v2.Compose(steps)
 
-    def __call__(self, sample: LabelledImage, seed: int) -> LabelledImage:
+    def __call__(self, sample: LabeledImage, seed: int) -> LabeledImage:
         """Augment an image; the result is a pure function of the image and the seed.
 
         Args:
@@ -58,11 +58,11 @@ class CropTransform:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             pixels = self._pipeline(_to_tensor(sample.image))
-        return LabelledImage(_to_array(pixels), sample.label, sample.name)
+        return LabeledImage(_to_array(pixels), sample.label, sample.name)
 
 
 class CentralTransform:
-    """The evaluation crop: scaled so that the crop is a share of the shorter side, then the centre is taken.
+    """The evaluation crop: scaled so that the crop is a share of the shorter side, then the center is taken.
 
     Args:
         crop_size: side of the result, in pixels.
@@ -78,12 +78,12 @@ class CentralTransform:
             [v2.Resize(round(crop_size / central), antialias=True), v2.CenterCrop(crop_size)],
         )
 
-    def __call__(self, sample: LabelledImage, _seed: int = 0) -> LabelledImage:
-        """Return the centre of an image, uint8 (crop, crop, 3), and its class."""
-        return LabelledImage(_to_array(self._pipeline(_to_tensor(sample.image))), sample.label, sample.name)
+    def __call__(self, sample: LabeledImage, _seed: int = 0) -> LabeledImage:
+        """Return the center of an image, uint8 (crop, crop, 3), and its class."""
+        return LabeledImage(_to_array(self._pipeline(_to_tensor(sample.image))), sample.label, sample.name)
 
 
-def collate_images(samples: Sequence[LabelledImage]) -> dict[str, object]:
+def collate_images(samples: Sequence[LabeledImage]) -> dict[str, object]:
     """Stack images of one size.
 
     Returns:

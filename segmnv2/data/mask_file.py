@@ -1,6 +1,6 @@
 """Mask files: images whose values or colors are class ids. One reader for training, evaluation and ``check-data``.
 
-The rule: values of palette and 8-bit grey files are ids, and colors are those of the palette in the labels. A file that
+The rule: values of palette and 8-bit gray files are ids, and colors are those of the palette in the labels. A file that
 could be read in two ways is refused.
 """
 
@@ -17,7 +17,7 @@ from segmnv2.data.color_mask import LISTED, UnknownColorError, color_ids, colors
 from segmnv2.data.raw_mask import LOSSY, RawMask, read_raw_mask
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
-from segmnv2.labels import Colour, LabelSet
+from segmnv2.labels import Color, LabelSet
 
 READ_FORMATS = ("PNG", "BMP", "TIFF")
 
@@ -25,7 +25,7 @@ BINARY_PALETTE = "palette: [[0, 0, 0], [255, 255, 255]]"
 """Line of ``labels.yaml`` by which black and white masks are read."""
 
 _WHITE = 255
-_SAVE_IDS = "save it as palette or 8-bit grey PNG of ids"
+_SAVE_IDS = "save it as palette or 8-bit gray PNG of ids"
 
 
 class MaskError(DatasetError):
@@ -65,8 +65,8 @@ def read_mask(path: str | Path, labels: LabelSet) -> Mask:
 def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     """Return the ids that a mask file means.
 
-    - Palette, 1-bit and 8-bit grey files hold ids. Where ``labels`` give a palette and some values are no ids, but all
-      have the color of a class (a grey value v is the color (v, v, v)), colors decide.
+    - Palette, 1-bit and 8-bit gray files hold ids. Where ``labels`` give a palette and some values are no ids, but all
+      have the color of a class (a gray value v is the color (v, v, v)), colors decide.
     - RGB files hold the colors of the palette, which ``labels`` must give.
     - A palette file whose values are ids, but have colors of other classes, is refused; so is one of 0 and 255 only,
       where nobody said that 255 is ignored.
@@ -87,13 +87,13 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     if raw.format not in READ_FORMATS:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
     if raw.changed:
-        reason = "holds 2- or 4-bit grey, inverted grey or 16-bit colors, whose values change in decoding"
+        reason = "holds 2- or 4-bit gray, inverted gray or 16-bit colors, whose values change in decoding"
         raise MaskError("deep-mask", reason, _SAVE_IDS)
     if raw.values.ndim == 3:
         return _ids_of_colors(raw.values, labels)
     if raw.values.dtype != np.uint8:
         span = f"has {raw.values.dtype} pixels from {raw.values.min()} to {raw.values.max()}, a mask has 8 bits"
-        raise MaskError("deep-mask", span, f"save it as 8-bit grey PNG of ids {labels.allowed}")
+        raise MaskError("deep-mask", span, f"save it as 8-bit gray PNG of ids {labels.allowed}")
     return _ids_of_values(raw.values, raw.palette, labels)
 
 
@@ -145,7 +145,7 @@ def _ids_of_colors(values: np.ndarray, labels: LabelSet) -> Mask:
         raise MaskError(
             "rgb-mask",
             "holds RGB colors, and nothing says which class each one is",
-            "give labels.yaml a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit grey "
+            "give labels.yaml a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit gray "
             "PNG of ids",
         )
     try:
@@ -167,7 +167,7 @@ def _ids_of_values(values: Mask, palette: np.ndarray | None, labels: LabelSet) -
     numbered = _id_table(labels)[present]
     named = _named(present, palette, labels)
     ignored = present == labels.ignore_index
-    # Where value and color are of two classes. Grey values are colors only of what is no id, or is ignored.
+    # Where value and color are of two classes. Gray values are colors only of what is no id, or is ignored.
     clash = (named >= 0) & (numbered >= 0) & (named != numbered) & (ignored | (palette is not None))
     bare = _is_bare(present, palette, labels)
     if not (clash.any() or bare or (numbered < 0).any()):
@@ -207,7 +207,7 @@ def _named(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) ->
         table = {}
     named = []
     for value in present.tolist():
-        color: Colour = tuple(colors[value].tolist())
+        color: Color = tuple(colors[value].tolist())
         own = value < labels.num_classes and labels.palette[value] == color
         # Writers fill unused entries with black.
         filled = palette is not None and value == labels.ignore_index and color == (0, 0, 0)

@@ -23,7 +23,7 @@ LOSSY = ("JPEG", LOSSY_WEBP)
 NO_COLOR = -1
 """In a palette: of entries that do not exist or are transparent."""
 
-_GREY_MODES = ("1", "L", "P")
+_GRAY_MODES = ("1", "L", "P")
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class RawMask:
     """The content of a mask file.
 
     Attributes:
-        values: (H, W) uint8 grey values or palette indices, (H, W) of another type where they are deeper, or (H, W, 4)
+        values: (H, W) uint8 gray values or palette indices, (H, W) of another type where they are deeper, or (H, W, 4)
             uint8 RGBA.
         format: the file's true format, as ``PNG``, whatever its ending; one of :data:`LOSSY` where it is compressed so.
         palette: int (256, 3), RGB, of a palette file, or black and white of a 1-bit file; :data:`NO_COLOR` where an
             entry has no opaque color.
         animated: whether it has further frames or pages.
-        changed: whether decoding changes the stored values: grey values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
-            becomes 85), colors and grey with alpha of 16 bits are cut to 8, and some TIFF files are inverted.
+        changed: whether decoding changes the stored values: gray values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
+            becomes 85), colors and gray with alpha of 16 bits are cut to 8, and some TIFF files are inverted.
     """
 
     values: np.ndarray
@@ -89,7 +89,7 @@ def _is_changed(picture: PIL.Image.Image) -> bool:
 
 
 def _values(picture: PIL.Image.Image) -> np.ndarray:
-    if picture.mode in _GREY_MODES:
+    if picture.mode in _GRAY_MODES:
         return np.array(picture, np.uint8)
     if picture.mode == "F" or picture.mode.startswith("I"):
         return np.array(picture)

@@ -37,7 +37,7 @@ class SegmentationDataset(Protocol):
 
     @property
     def labels(self) -> LabelSet:
-        """Names and colours of the classes, and the ignore index."""
+        """Names and colors of the classes, and the ignore index."""
         ...
 
     def __len__(self) -> int: ...

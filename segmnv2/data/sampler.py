@@ -23,7 +23,7 @@ class StepSampler(Sampler[tuple[int, int]]):
     Args:
         length: size of the data set.
         seed: at least 0.
-        start: global position to begin at: optimiser steps done, times the global batch size.
+        start: global position to begin at: optimizer steps done, times the global batch size.
         num_replicas: number of ranks.
         rank: this rank.
 

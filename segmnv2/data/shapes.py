@@ -1,4 +1,4 @@
-"""A data set that needs no download: coloured shapes on cloudy grounds, drawn on request."""
+"""A data set that needs no download: colored shapes on cloudy grounds, drawn on request."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SHAPES_LABELS = LabelSet(
 
 MAX_SHAPES = 4
 HUE_BOUND = 0.75
-"""Share of shapes in their class's own hue; the rest take any hue, so colour helps but does not decide."""
+"""Share of shapes in their class's own hue; the rest take any hue, so color helps but does not decide."""
 
-_HUES = {1: 0.0, 2: 0.6, 3: 0.35, 4: 0.13}  # red, blue, green, yellow, in turns of the colour wheel
+_HUES = {1: 0.0, 2: 0.6, 3: 0.35, 4: 0.13}  # red, blue, green, yellow, in turns of the color wheel
 _SUBPIXEL_BITS = 4
 
 
@@ -72,7 +72,7 @@ class Shapes:
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} of a data set of {self.length} shapes pictures")
         rng = np.random.default_rng([self.seed, index])
-        image = _cloud(rng, self.size, brightness=28.0, colour=9.0) + rng.uniform(60, 200)
+        image = _cloud(rng, self.size, brightness=28.0, color=9.0) + rng.uniform(60, 200)
         mask = np.zeros(self.size, np.uint8)
         for _ in range(rng.integers(1, MAX_SHAPES + 1)):
             _paint_shape(rng, image, mask)
@@ -80,9 +80,9 @@ class Shapes:
         return Sample(np.clip(image, 0, 255).astype(np.uint8), mask, f"shapes_{self.seed}_{index:06d}")
 
 
-def _cloud(rng: np.random.Generator, size: tuple[int, int], brightness: float, colour: float) -> np.ndarray:
-    """Return smooth noise, float32 (H, W, 3) around 0, of the given deviations in grey and in each colour."""
-    coarse = (rng.normal(0, brightness, (5, 5, 1)) + rng.normal(0, colour, (5, 5, 3))).astype(np.float32)
+def _cloud(rng: np.random.Generator, size: tuple[int, int], brightness: float, color: float) -> np.ndarray:
+    """Return smooth noise, float32 (H, W, 3) around 0, of the given deviations in gray and in each color."""
+    coarse = (rng.normal(0, brightness, (5, 5, 1)) + rng.normal(0, color, (5, 5, 3))).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC))
 
 
@@ -91,13 +91,13 @@ def _paint_shape(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) 
     height, width = mask.shape
     kind = int(rng.integers(1, SHAPES_LABELS.num_classes))
     radius = rng.uniform(0.12, 0.25) * min(height, width)
-    centre = rng.uniform(0.1, 0.9, 2) * (width, height)
-    corners = _outline(kind, rng.uniform(0, 2 * np.pi)) * radius + centre
+    center = rng.uniform(0.1, 0.9, 2) * (width, height)
+    corners = _outline(kind, rng.uniform(0, 2 * np.pi)) * radius + center
     coverage = np.zeros(mask.shape, np.uint8)
     fixed_point = np.round(corners * 2**_SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(coverage, [fixed_point], (255,), lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
 
-    surface = _cloud(rng, (height, width), brightness=14.0, colour=4.0) + _colour(rng, kind)
+    surface = _cloud(rng, (height, width), brightness=14.0, color=4.0) + _color(rng, kind)
     alpha = coverage[:, :, None].astype(np.float32) / 255
     image += alpha * (surface - image)
 
@@ -111,7 +111,7 @@ def _paint_shape(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) 
 def _outline(kind: int, angle: float) -> np.ndarray:
     """Return the corners (n, 2) of a class's form, turned by ``angle`` radians and as large in area as the unit circle.
 
-    Inside one circle a star would cover two fifths of what a disc does, and be learnt much later for it.
+    Inside one circle a star would cover two fifths of what a disc does, and be learned much later for it.
     """
     corners = {1: 72, 2: 4, 3: 3, 4: 10}[kind]
     turns = angle + np.arange(corners) * (2 * np.pi / corners)
@@ -121,7 +121,7 @@ def _outline(kind: int, angle: float) -> np.ndarray:
     return np.stack([x, y], axis=1) * float(np.sqrt(np.pi / area))
 
 
-def _colour(rng: np.random.Generator, kind: int) -> np.ndarray:
-    """Draw a strong colour, float32 RGB 0..255, near the class's hue three times out of four."""
+def _color(rng: np.random.Generator, kind: int) -> np.ndarray:
+    """Draw a strong color, float32 RGB 0..255, near the class's hue three times out of four."""
     hue = _HUES[kind] + rng.normal(0, 0.03) if rng.random() < HUE_BOUND else rng.random()
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1.0, rng.uniform(0.55, 0.95), rng.uniform(0.6, 1.0)), np.float32)

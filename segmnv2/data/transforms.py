@@ -23,13 +23,13 @@ PAD_VALUE = 128
 
 
 @dataclass(frozen=True)
-class ColourJitter:
-    """Random changes of colour, in random order, each drawn evenly from its range.
+class ColorJitter:
+    """Random changes of color, in random order, each drawn evenly from its range.
 
     Attributes:
         brightness: greatest change, as a share of the brightness.
-        contrast: greatest change, as a share of the distance to the mean grey.
-        saturation: greatest change, as a share of the distance to grey.
+        contrast: greatest change, as a share of the distance to the mean gray.
+        saturation: greatest change, as a share of the distance to gray.
         hue: greatest turn of the hue, as a share 0..0.5 of the circle.
         chance: of a change at all, 0..1.
     """
@@ -54,7 +54,7 @@ class TrainTransform:
         scales: factors, drawn with equal chance.
         flip: chance of mirroring left and right.
         ignore_index: mask value of the padding.
-        colours: changes of colour, which the paper has none of; the padding keeps the mean pixel.
+        colors: changes of color, which the paper has none of; the padding keeps the mean pixel.
 
     Raises:
         ConfigError: a crop size below 1, no scales or one that is not positive, a chance outside 0..1.
@@ -68,7 +68,7 @@ class TrainTransform:
         scales: Sequence[float] = SCALES,
         flip: float = 0.5,
         ignore_index: int = IGNORE_INDEX,
-        colours: ColourJitter | None = None,
+        colors: ColorJitter | None = None,
     ) -> None:
         if crop_size < 1 or not scales or min(scales) <= 0 or not 0 <= flip <= 1:
             raise ConfigError(
@@ -80,7 +80,7 @@ class TrainTransform:
         self._padding = A.PadIfNeeded(crop_size, crop_size, position="top_left", **fill)
         self._pipeline = A.Compose(
             [
-                *([_jitter(colours)] if colours else []),
+                *([_jitter(colors)] if colors else []),
                 RandomScale(scales),
                 self._padding,
                 A.RandomCrop(crop_size, crop_size),
@@ -109,13 +109,13 @@ class TrainTransform:
         return Sample(result["image"], result["mask"], sample.name)
 
 
-def _jitter(colours: ColourJitter) -> A.ColorJitter:
+def _jitter(colors: ColorJitter) -> A.ColorJitter:
     return A.ColorJitter(
-        brightness=(1 - colours.brightness, 1 + colours.brightness),
-        contrast=(1 - colours.contrast, 1 + colours.contrast),
-        saturation=(1 - colours.saturation, 1 + colours.saturation),
-        hue=(-colours.hue, colours.hue),
-        p=colours.chance,
+        brightness=(1 - colors.brightness, 1 + colors.brightness),
+        contrast=(1 - colors.contrast, 1 + colors.contrast),
+        saturation=(1 - colors.saturation, 1 + colors.saturation),
+        hue=(-colors.hue, colors.hue),
+        p=colors.chance,
     )
 
 
@@ -146,7 +146,7 @@ class RandomScale(A.DualTransform):  # type: ignore[misc]
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:
-    """Resize bilinearly with aligned corners, rounded to uint8 (within one grey level of the exact value).
+    """Resize bilinearly with aligned corners, rounded to uint8 (within one gray level of the exact value).
 
     Args:
         image: uint8 (H, W, 3).

@@ -16,7 +16,7 @@ def write_voc_layout(dataset: SegmentationDataset, root: str | Path, split: str,
     """Write images, palette masks and the list of a split under ``root/VOC<year>``.
 
     ``VocSegmentation(root, split, labels=dataset.labels)`` reads it back: masks alike, images but for JPEG's rounding
-    (quality 95, full colour resolution). The list is written last, so an interrupted call leaves no split that looks
+    (quality 95, full color resolution). The list is written last, so an interrupted call leaves no split that looks
     complete.
 
     Args:

@@ -1,4 +1,4 @@
-"""A backbone for a detector: built by name, with ImageNet's weights and the normalisation that they want."""
+"""A backbone for a detector: built by name, with ImageNet's weights and the normalization that they want."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build_detection_backbone(
     weights: str | Path | None,
     last_conv: bool = False,
 ) -> tuple[Backbone, Normalization]:
-    """Return a backbone and how its images are normalised.
+    """Return a backbone and how its images are normalized.
 
     Args:
         name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.

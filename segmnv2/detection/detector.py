@@ -120,20 +120,20 @@ class Detector(NormedNetwork):
 
     @property
     def backbone(self) -> Backbone:
-        """The backbone: normalised images -> feature maps."""
+        """The backbone: normalized images -> feature maps."""
         found = self.network.backbone.backbone
         assert isinstance(found, Backbone)
         return found
 
     @property
     def normalization(self) -> Normalization:
-        """How pixels are normalised."""
+        """How pixels are normalized."""
         values = (self.network.transform.image_mean, self.network.transform.image_std)
         mean, std = ([round(PIXEL_RANGE * v, 4) for v in each] for each in values)
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalised, as weights trained elsewhere want it."""
+        """Change how pixels are normalized, as weights trained elsewhere want it."""
         self.network.transform.image_mean = [value / PIXEL_RANGE for value in normalization.mean]
         self.network.transform.image_std = [value / PIXEL_RANGE for value in normalization.std]
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
 from segmnv2.inference.fonts import find_font, writable_names
-from segmnv2.labels import Colour, voc_palette
+from segmnv2.labels import Color, voc_palette
 
 PALETTE = 256
-INK: Colour = (0, 0, 0)
-PAPER: Colour = (255, 255, 255)
+INK: Color = (0, 0, 0)
+PAPER: Color = (255, 255, 255)
 SMALLEST_FONT, LARGEST_FONT = 10, 120
 SIDES_OF_A_LETTER = 40
 """Mean side of an image in letters' heights."""
@@ -42,7 +42,7 @@ def draw_boxes(
         return Image.fromarray(image)
     order = scores.argsort()  # later ones are drawn over earlier ones
     boxes, labels, scores = boxes[order], labels[order], scores[order]
-    colours = [box_colour(label) for label in labels.tolist()]
+    colors = [box_color(label) for label in labels.tolist()]
     side = float(image.shape[0] * image.shape[1]) ** 0.5
     letter = round(min(max(side / SIDES_OF_A_LETTER, SMALLEST_FONT), LARGEST_FONT))
     texts = captions(labels.tolist(), scores.tolist(), class_names)
@@ -50,12 +50,12 @@ def draw_boxes(
         torch.from_numpy(image).permute(2, 0, 1).contiguous(),
         boxes.round(),
         texts,
-        colours,
+        colors,
         width=max(2, letter // 6),
         font=find_font(texts),
         font_size=letter,
-        label_colors=[readable_on(colour) for colour in colours],
-        label_background_colors=colours,
+        label_colors=[readable_on(color) for color in colors],
+        label_background_colors=colors,
         fill_labels=True,
     )
     return Image.fromarray(drawn.permute(1, 2, 0).numpy())
@@ -71,12 +71,12 @@ def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mappin
     return [f"{text} {100 * score:.0f}%" for text, score in zip(written, scores, strict=True)]
 
 
-def box_colour(label: int) -> Colour:
-    """Return a category's colour, RGB 0..255: VOC's of the same number."""
+def box_color(label: int) -> Color:
+    """Return a category's color, RGB 0..255: VOC's of the same number."""
     return voc_palette(PALETTE)[1 + (label - 1) % (PALETTE - 1)]
 
 
-def readable_on(colour: Colour) -> Colour:
-    """Return black or white, whichever is further from a colour in brightness."""
-    red, green, blue = colour
+def readable_on(color: Color) -> Color:
+    """Return black or white, whichever is further from a color in brightness."""
+    red, green, blue = color
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else PAPER

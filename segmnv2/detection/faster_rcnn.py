@@ -37,7 +37,7 @@ def faster_rcnn(
         fpn: a feature pyramid over the maps from stride 4 on; without it, the last map alone.
         num_classes: with the background, which is class 0.
         output_stride: 8, 16 or 32, of the backbone's last map.
-        backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalisation is taken too.
+        backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalization is taken too.
         backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
         options: of torchvision's ``FasterRCNN``, as ``min_size``.
 

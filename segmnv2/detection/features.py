@@ -26,7 +26,7 @@ class SsdliteFeatures(nn.Module):
     channels at width 1.0), of other backbones their last map at nominal stride 16.
 
     Attributes:
-        backbone: normalised images -> feature maps.
+        backbone: normalized images -> feature maps.
         extras: the layers behind it.
         out_channels: channels of the six maps.
 
@@ -57,7 +57,7 @@ class SsdliteFeatures(nn.Module):
         self.out_channels = [first, last, *extra_channels]
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
-        """Map normalised images (b, 3, h, w) to six maps, finest first, named "0" to "5"."""
+        """Map normalized images (b, 3, h, w) to six maps, finest first, named "0" to "5"."""
         maps = self._backbone_maps(x)
         for layer in self.extras:
             maps.append(layer(maps[-1]))
@@ -76,7 +76,7 @@ class PyramidFeatures(nn.Module):
     """A feature pyramid over a backbone's maps from stride 4 on, and a pooled one above, or its last map alone.
 
     Attributes:
-        backbone: normalised images -> feature maps.
+        backbone: normalized images -> feature maps.
         out_channels: channels of every map that comes out.
 
     Source: ``BackboneWithFPN`` of torchvision, whose pyramid it is.
@@ -102,7 +102,7 @@ class PyramidFeatures(nn.Module):
         self.out_channels = channels if fpn else infos[-1].channels
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
-        """Map normalised images (b, 3, h, w) to maps of ``out_channels``, finest first, "0", "1", ... and "pool"."""
+        """Map normalized images (b, 3, h, w) to maps of ``out_channels``, finest first, "0", "1", ... and "pool"."""
         features = self.backbone(x)
         if self.fpn is None:
             return OrderedDict([("0", features[-1])])

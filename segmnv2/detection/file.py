@@ -75,7 +75,7 @@ def load_detector(path: str | Path) -> Detector:
 
 
 def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: bool = True) -> None:
-    """Load a detector's file, and its normalisation, into a detector that exists.
+    """Load a detector's file, and its normalization, into a detector that exists.
 
     Args:
         model: the detector.

@@ -105,7 +105,7 @@ class BoxPredictor:
         """Find the things in a picture.
 
         Args:
-            image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if grey.
+            image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if gray.
 
         Raises:
             MediaError: the file cannot be read, or the array is of another type or shape.

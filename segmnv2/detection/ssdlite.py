@@ -39,7 +39,7 @@ def ssdlite(
         num_classes: with the background, which is class 0.
         size: (height, width) in pixels that images are resized to.
         output_stride: 8, 16 or 32, of the backbone's last map; below 32 the maps are finer and dearer.
-        backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalisation is taken too.
+        backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalization is taken too.
         backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
         options: of torchvision's ``SSD``, as ``score_thresh``.
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from segmnv2.data.sample import Mask
 
 NEAR_SHARE = 0.8
-"""Share of a smoothed mask's pixels that must be near a class's colour, or near black or white."""
+"""Share of a smoothed mask's pixels that must be near a class's color, or near black or white."""
 
 CAUSE = "smoothed when drawn or scaled, or once saved as JPEG"
 
-SMOOTH = "draw and scale masks without antialiasing (nearest neighbour), save them as PNG"
+SMOOTH = "draw and scale masks without antialiasing (nearest neighbor), save them as PNG"
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 
 RULES = {
-    "leak-copy: largest RMS difference of 32 x 32 grey thumbnails": thumbnail.LARGEST_DIFFERENCE,
+    "leak-copy: largest RMS difference of 32 x 32 gray thumbnails": thumbnail.LARGEST_DIFFERENCE,
     "leak-copy: least standard deviation of a thumbnail": thumbnail.LEAST_CONTRAST,
-    "interpolated-mask: more colours of no class than": mask_diagnosis.STRAY_COLOURS,
-    "interpolated-mask: least share of pixels near a class's colour": diagnosis.NEAR_SHARE,
-    "interpolated-mask: largest RGB distance that is near": repair.COLOUR_TOLERANCE,
+    "interpolated-mask: more colors of no class than": mask_diagnosis.STRAY_COLORS,
+    "interpolated-mask: least share of pixels near a class's color": diagnosis.NEAR_SHARE,
+    "interpolated-mask: largest RGB distance that is near": repair.COLOR_TOLERANCE,
     "interpolated-mask, smoothed-ids: least share of border pixels between": id_diagnosis.BETWEEN_SHARE,
-    "interpolated-mask, smoothed-ids: least number of values between": id_diagnosis.STRAY_GREYS,
+    "interpolated-mask, smoothed-ids: least number of values between": id_diagnosis.STRAY_GRAYS,
 }
 """The thresholds of what is a matter of degree."""
 

@@ -38,8 +38,8 @@ ERROR_KINDS: dict[str, str] = {
 """Kinds of faults that stop training or spoil it, and what each is."""
 
 WARNING_KINDS: dict[str, str] = {
-    "smoothed-ids": "ids between those of their neighbours along borders",
-    "palette-differs": "a palette in other colours than the classes'",
+    "smoothed-ids": "ids between those of their neighbors along borders",
+    "palette-differs": "a palette in other colors than the classes'",
     "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not tell whether the mask is turned too",
     "low-values": "a 16-bit image whose values use fewer bits",
     "animated": "several frames or pages, of which the first is taken",

@@ -19,13 +19,13 @@ from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.doctor.thumbnail import kept_thumbnail
 from segmnv2.errors import DatasetError, MediaError, SegmnError
-from segmnv2.labels import Colour, LabelSet
+from segmnv2.labels import Color, LabelSet
 
 _UPRIGHT = 1
 
 Report = Callable[..., Finding]
 
-Colors = tuple[tuple[int, Colour], ...]
+Colors = tuple[tuple[int, Color], ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
     try:
         raw = read_raw_mask(pair.mask)
     except DatasetError as error:
-        remedy = "save it anew as palette or 8-bit grey PNG of ids"
+        remedy = "save it anew as palette or 8-bit gray PNG of ids"
         findings.append(at_mask("unreadable-mask", _reason(error, pair.mask), remedy))
         return _reading(findings, image, None)
     diagnosis = diagnose_mask(raw, listing.labels)
@@ -125,7 +125,7 @@ def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Rep
     if stored == (rows, columns) and orientation != _UPRIGHT:
         remedy = "turn the mask as the image is shown, or save the image without its EXIF orientation"
         return [at_mask("exif-rotation", f"{sizes}: {turned}, the mask is not", remedy)]
-    return [at_mask("size-mismatch", sizes, "export both at one size; scale masks by nearest neighbour only")]
+    return [at_mask("size-mismatch", sizes, "export both at one size; scale masks by nearest neighbor only")]
 
 
 def _reading(findings: list[Finding], image: Image | None, diagnosis: Diagnosis | None) -> Reading:

@@ -77,7 +77,7 @@ def _copies(first: ExaminedSplit, second: ExaminedSplit, leaked: set[int]) -> tu
             continue
         copied.add(other.index)
         reason = (
-            f"looks like {one.pair.image} of '{first.listing.split}': the 32 x 32 grey thumbnails differ by "
+            f"looks like {one.pair.image} of '{first.listing.split}': the 32 x 32 gray thumbnails differ by "
             f"{distance:.2f} of 255 levels (compressed or scaled anew, or one scene twice)"
         )
         findings.append(Finding("leak-copy", str(other.pair.image), reason, _MOVE, second.listing.split))

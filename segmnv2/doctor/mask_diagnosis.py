@@ -10,11 +10,11 @@ from segmnv2.data.color_mask import pack_colors, unpack_colors
 from segmnv2.data.mask_file import MaskError, mask_ids
 from segmnv2.data.raw_mask import RawMask
 from segmnv2.doctor.diagnosis import CAUSE, NEAR_SHARE, SMOOTH, Diagnosis, Fault
-from segmnv2.doctor.id_diagnosis import INSIDE_SHARE, diagnose_strange_ids, diagnose_valid_ids, neighbourhood
+from segmnv2.doctor.id_diagnosis import INSIDE_SHARE, diagnose_strange_ids, diagnose_valid_ids, neighborhood
 from segmnv2.doctor.repair import nearest_classes
 from segmnv2.labels import LabelSet
 
-STRAY_COLOURS = 8
+STRAY_COLORS = 8
 """More colors of no class than this come from smoothing, fewer from a palette that is not the right one."""
 
 _ROUNDING = 8.0
@@ -59,8 +59,8 @@ def _diagnose_error(error: MaskError, raw: RawMask, labels: LabelSet) -> Diagnos
         return Diagnosis(found.ids, (replace(fault, repair="depth"), *found.faults))
     if error.kind in ("rgb-mask", "unknown-colors") and (values[..., :1] == values[..., 1:3]).all():
         found = diagnose_mask(RawMask(np.ascontiguousarray(values[..., 0]), "PNG"), labels)
-        reason = "is RGB with three equal channels: grey values saved as colors"
-        channel = Fault("rgb-mask", reason, "save one channel as 8-bit grey PNG", "channel")
+        reason = "is RGB with three equal channels: gray values saved as colors"
+        channel = Fault("rgb-mask", reason, "save one channel as 8-bit gray PNG", "channel")
         return Diagnosis(found.ids, (channel, *found.faults))
     if error.kind == "unknown-colors":
         return _diagnose_strange_colors(fault, values[..., :3], labels)
@@ -85,9 +85,9 @@ def _diagnose_strange_colors(fault: Fault, colors: np.ndarray, labels: LabelSet)
     distances = np.linalg.norm(palette[:, None].astype(np.float32) - known[None], axis=2).min(axis=1)
     ids, near = nearest_classes(palette, labels)
     share = counts[near].sum() / counts.sum()
-    low, high = neighbourhood(colors)
+    low, high = neighborhood(colors)
     inside = (low == high).all(axis=2) & (distances > _ROUNDING)[place]  # regions drawn in a color of no class
-    if (distances > 0).sum() <= STRAY_COLOURS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
+    if (distances > 0).sum() <= STRAY_COLORS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
         return Diagnosis(None, (fault,))
     reason = f"{(distances > 0).sum()} colors between those of the classes, {1 - share:.1%} of the pixels far from all"
     result = np.where(near, ids, labels.ignore_index)[place].astype(np.uint8)

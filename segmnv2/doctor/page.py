@@ -37,7 +37,7 @@ def html_page(examination: Examination) -> str:
             (split.listing.split, split.frequencies.masks, split.frequencies.table(examination.labels))
             for split in examination.splits
         ],
-        colours=dict(zip(examination.labels.names, examination.labels.palette, strict=True)),
+        colors=dict(zip(examination.labels.names, examination.labels.palette, strict=True)),
         weights=examination.weights,
         weights_yaml=weights_yaml(examination.weights),
         rules=RULES,

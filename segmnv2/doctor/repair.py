@@ -11,11 +11,11 @@ from segmnv2.data.raw_mask import RawMask
 from segmnv2.data.sample import Mask
 from segmnv2.labels import LabelSet
 
-COLOUR_TOLERANCE = 40.0
-"""Distance in RGB up to which a colour is taken for a class's; another class must be at least twice as far."""
+COLOR_TOLERANCE = 40.0
+"""Distance in RGB up to which a color is taken for a class's; another class must be at least twice as far."""
 
 HALF = 128
-"""Greys from here on are white."""
+"""Grays from here on are white."""
 
 
 def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mask:
@@ -35,31 +35,31 @@ def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mas
     return values.astype(np.uint8)
 
 
-def nearest_classes(colours: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each RGB colour the nearest class's id, and whether it is near enough to be taken for it.
+def nearest_classes(colors: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each RGB color the nearest class's id, and whether it is near enough to be taken for it.
 
     Args:
-        colours: uint8 (N, 3).
-        labels: classes; void's colour stands for the ignore index.
+        colors: uint8 (N, 3).
+        labels: classes; void's color stands for the ignore index.
 
     Returns:
         uint8 (N,) ids, bool (N,).
     """
-    table, ids = _colour_table(labels)
-    distances = np.linalg.norm(colours[:, None].astype(np.float32) - table[None].astype(np.float32), axis=2)
+    table, ids = _color_table(labels)
+    distances = np.linalg.norm(colors[:, None].astype(np.float32) - table[None].astype(np.float32), axis=2)
     order = np.sort(distances, axis=1)
-    near = order[:, 0] <= COLOUR_TOLERANCE
+    near = order[:, 0] <= COLOR_TOLERANCE
     if order.shape[1] > 1:
         near &= 2 * order[:, 0] <= order[:, 1]
     return ids[distances.argmin(axis=1)], near
 
 
-def _colour_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
-    colours, ids = list(labels.palette), list(range(labels.num_classes))
+def _color_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
+    colors, ids = list(labels.palette), list(range(labels.num_classes))
     if labels.void_color is not None:
-        colours.append(labels.void_color)
+        colors.append(labels.void_color)
         ids.append(labels.ignore_index)
-    return np.array(colours, int), np.array(ids, np.uint8)
+    return np.array(colors, int), np.array(ids, np.uint8)
 
 
 def _nearest(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
@@ -82,8 +82,8 @@ REPAIRS: dict[str, tuple[Repair, str]] = {
     "resave": (lambda values, raw, labels: values, "saved anew as palette PNG; ids unchanged"),
     "depth": (_depth, "saved with 8 bits; ids unchanged"),
     "channel": (lambda values, raw, labels: values[..., 0], "one of three equal channels taken for the ids"),
-    "nearest": (_nearest, "each colour replaced by the id of the nearest class, those too far from all by ignore"),
-    "threshold": (lambda values, raw, labels: (values >= HALF) * 1, f"greys from {HALF} on made 1, darker ones 0"),
+    "nearest": (_nearest, "each color replaced by the id of the nearest class, those too far from all by ignore"),
+    "threshold": (lambda values, raw, labels: (values >= HALF) * 1, f"grays from {HALF} on made 1, darker ones 0"),
     "binary": (lambda values, raw, labels: (values == 255) * 1, "255 made 1"),
     "shift": (_shift, "1 subtracted from each id; ignored pixels stay"),
 }

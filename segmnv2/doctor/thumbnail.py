@@ -15,14 +15,14 @@ KEPT_SIDE = 8
 that of what they are means of, so that they rule out and never miss."""
 
 LARGEST_DIFFERENCE = 4.0
-"""Root mean square difference in grey levels up to which two thumbnails are of one image.
+"""Root mean square difference in gray levels up to which two thumbnails are of one image.
 
 Copies compressed anew (JPEG quality 30 and up) or scaled between a quarter and 1.7 times differ by up to 3.9; the most
 alike of three hundred thousand pairs of PASCAL VOC's images differ by 18.
 """
 
 LEAST_CONTRAST = 8.0
-"""Standard deviation in grey levels below which a thumbnail is too plain to tell images apart."""
+"""Standard deviation in gray levels below which a thumbnail is too plain to tell images apart."""
 
 _ROUNDING = 1.0
 """By how much rounding kept thumbnails to integers may enlarge a difference."""
@@ -31,9 +31,9 @@ _ROWS = 4096
 
 
 def thumbnail(image: Image) -> np.ndarray:
-    """Return float32 (32, 32), grey 0..255, whatever the image's aspect."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+    """Return float32 (32, 32), gray 0..255, whatever the image's aspect."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def kept_thumbnail(image: Image) -> bytes | None:
@@ -47,7 +47,7 @@ def kept_thumbnail(image: Image) -> bytes | None:
 
 
 def difference(first: Image, second: Image) -> float:
-    """Return the root mean square difference of the thumbnails, in grey levels."""
+    """Return the root mean square difference of the thumbnails, in gray levels."""
     return float(np.sqrt(np.mean((thumbnail(first) - thumbnail(second)) ** 2)))
 
 

@@ -13,7 +13,7 @@ from segmnv2.doctor.finding import Finding
 from segmnv2.doctor.frequencies import Frequencies
 from segmnv2.doctor.inspection import Colors
 from segmnv2.doctor.listing import Listing, Pair
-from segmnv2.labels import Colour, LabelSet
+from segmnv2.labels import Color, LabelSet
 
 _WHITE = 255
 T = TypeVar("T")
@@ -148,13 +148,13 @@ def _nothing(splits: Sequence[ExaminedSplit], labels: LabelSet, explained: set[s
 def compare_palettes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
     """Return palette files whose values and colors are paired in another way than in other masks.
 
-    Greys that rise with the ids are nobody's choice, and some programs stretch them over what a file holds: nothing is
+    Grays that rise with the ids are nobody's choice, and some programs stretch them over what a file holds: nothing is
     said of them alone.
     """
     files = [(split.listing.split, str(kept.pair.mask), kept.colors) for split in splits for kept in split.kept]
-    colored = [pairs for *_, pairs in files if not _is_rising_grey(pairs)]
-    values: defaultdict[Colour, Counter[int]] = defaultdict(Counter)
-    colors: defaultdict[int, Counter[Colour]] = defaultdict(Counter)
+    colored = [pairs for *_, pairs in files if not _is_rising_gray(pairs)]
+    values: defaultdict[Color, Counter[int]] = defaultdict(Counter)
+    colors: defaultdict[int, Counter[Color]] = defaultdict(Counter)
     for value, color in (pair for *_, pairs in files if colored for pair in pairs):
         values[color][value] += 1
     for value, color in (pair for pairs in colored for pair in pairs):
@@ -164,7 +164,7 @@ def compare_palettes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
     findings = []
     for split, file, pairs in files if colored else ():
         moved = [(value, color, _usual(values[color])) for value, color in pairs if _usual(values[color]) != value]
-        own = () if _is_rising_grey(pairs) else pairs
+        own = () if _is_rising_gray(pairs) else pairs
         other = [(value, color, _usual(colors[value])) for value, color in own if _usual(colors[value]) != color]
         if moved:
             value, color, usual = moved[0]
@@ -181,9 +181,9 @@ def _usual(counts: Counter[T]) -> T:
     return counts.most_common(1)[0][0]
 
 
-def _is_rising_grey(pairs: Colors) -> bool:
-    greys = [color[0] for _, color in pairs if len({*color}) == 1]
-    return len(greys) == len(pairs) and greys == sorted({*greys})
+def _is_rising_gray(pairs: Colors) -> bool:
+    grays = [color[0] for _, color in pairs if len({*color}) == 1]
+    return len(grays) == len(pairs) and grays == sorted({*grays})
 
 
 def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:

@@ -77,12 +77,12 @@ def evaluate_classifier(
     num_workers: int = 0,
     progress: Callable[[], None] | None = None,
 ) -> ClassifierEvaluation:
-    """Classify the centre of every image and count the right guesses.
+    """Classify the center of every image and count the right guesses.
 
     Args:
         model: the network, on the device to compute on; in evaluation mode meanwhile.
         dataset: images of the network's classes, in their order.
-        crop_size: side of the centre that the network sees, in pixels.
+        crop_size: side of the center that the network sees, in pixels.
         central: share of the scaled image's shorter side that it is.
         limit: number of images, spread over the set; ``None`` for all.
         batch_size: images at once.

@@ -32,7 +32,7 @@ class Job:
     """A task with its data.
 
     Attributes:
-        task: what is learnt.
+        task: what is learned.
         data: the loaders.
         network: the network in words.
         shown: kinds and numbers of the images, in words.

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""What training minimizes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class SegmentationTask(Task):
 
     Attributes:
         model: the network.
-        loss: what is minimised.
+        loss: what is minimized.
 
     Raises:
         ConfigError: the loss names a class that does not exist.

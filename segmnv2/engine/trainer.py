@@ -103,7 +103,7 @@ def build_trainer(
         folder: where Lightning may write.
         accelerator: ``"cpu"`` or ``"gpu"``.
         timing: steps, and the interval of validation.
-        processes: with several, gradients are averaged over them (DDP); each normalises its own part of a batch.
+        processes: with several, gradients are averaged over them (DDP); each normalizes its own part of a batch.
         loggers: take the measures.
         callbacks: beside the one that has the last step validated.
     """

@@ -61,13 +61,13 @@ def _ports(metadata: ExportMetadata) -> dict[str, str]:
             f"down to {DEFAULT_SIZE} pixels on their longer side; do so too for its labels"
         )
     else:
-        colour = ", ".join(f"{round(value)}" for value in metadata.padding)
-        rows["smaller images"] = f"pad them right and bottom with RGB ({colour})"
+        color = ", ".join(f"{round(value)}" for value in metadata.padding)
+        rows["smaller images"] = f"pad them right and bottom with RGB ({color})"
     return rows
 
 
 def _class_table(metadata: ExportMetadata) -> str:
-    lines = ["| id | name | colour |", "|---|---|---|"]
-    for number, (name, colour) in enumerate(zip(metadata.labels.names, metadata.labels.palette, strict=True)):
-        lines.append(f"| {number} | {name} | #{colour[0]:02x}{colour[1]:02x}{colour[2]:02x} |")
+    lines = ["| id | name | color |", "|---|---|---|"]
+    for number, (name, color) in enumerate(zip(metadata.labels.names, metadata.labels.palette, strict=True)):
+        lines.append(f"| {number} | {name} | #{color[0]:02x}{color[1]:02x}{color[2]:02x} |")
     return "\n".join(lines)

@@ -87,7 +87,7 @@ def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram
     Args:
         model: the network.
         metadata: whose size, precision and output are followed.
-        target: what coremltools shall convert to; ``"milinternal"`` for its program before it is serialised.
+        target: what coremltools shall convert to; ``"milinternal"`` for its program before it is serialized.
     """
     with _quiet():
         import coremltools

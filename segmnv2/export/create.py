@@ -82,7 +82,7 @@ def export_weights(
         output_stride: 8, 16 or 32 in place of the weights' own.
         precision: one of the format's.
         calibration: for int8, a folder with 50 or more images like those to come.
-        fine_tune: steps of quantisation-aware fine-tuning on the calibration images before, for int8; see
+        fine_tune: steps of quantization-aware fine-tuning on the calibration images before, for int8; see
             :func:`segmnv2.backends.fine_tuning.fine_tune_int8`.
         raw_logits: give out logits at output stride in place of labels.
         verify: whether the file is compared with the network, and refused if it differs.

@@ -20,7 +20,7 @@ class Preparation(nn.Module):
     """A uint8 image as the network wants it: channels first, padded right and bottom with the mean pixel.
 
     Attributes:
-        mean: (1, 3, 1, 1) of the network's normalisation, 0..255, which is what padding is made of.
+        mean: (1, 3, 1, 1) of the network's normalization, 0..255, which is what padding is made of.
         output_stride: of the network; sides become k * output_stride + 1.
     """
 
@@ -68,7 +68,7 @@ class Deployable(nn.Module):
 
         Args:
             preparation: usually :class:`Preparation`.
-            network: a :class:`segmnv2.backends.network.GridNetwork`, or what a quantiser made of it.
+            network: a :class:`segmnv2.backends.network.GridNetwork`, or what a quantizer made of it.
             ending: one of :mod:`segmnv2.export.endings`.
         """
         super().__init__()

@@ -5,7 +5,7 @@ operation, whose rules differ among runtimes. Weights of the interpolation are m
 float32.
 
 - :class:`DenseLabels` does the same work for each picture: two matrix products and an argmax over the innermost axis.
-- :class:`CellLabels` looks at the cells between four neighbouring logits, and computes only those whose corners
+- :class:`CellLabels` looks at the cells between four neighboring logits, and computes only those whose corners
   disagree, as :mod:`segmnv2.inference.cells` does. Its runtime must let the sizes of tensors depend on values.
 """
 

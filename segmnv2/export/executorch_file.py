@@ -58,7 +58,7 @@ def write_executorch(
         path: file to write.
         metadata: what shall be written, with a size: XNNPACK plans memory for one.
         calibration: pixels that int8 chooses its ranges by.
-        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
+        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.

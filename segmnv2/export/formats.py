@@ -160,7 +160,7 @@ def find_format(name: str, precision: Precision = "float32") -> Format:
     return found
 
 
-def recognise_format(path: str | Path) -> str:
+def recognize_format(path: str | Path) -> str:
     """Return the name of the format that a file's suffix is of.
 
     Raises:
@@ -182,7 +182,7 @@ def export_files(path: str | Path) -> list[Path]:
         WeightsError: one is missing.
     """
     path = Path(path)
-    companions = FORMATS[recognise_format(path)].companions
+    companions = FORMATS[recognize_format(path)].companions
     parts = [path, *(path.with_suffix(suffix) for suffix in companions)]
     for part in parts:
         if not part.exists():

@@ -2,7 +2,7 @@
 
 LiteRT has channels last, and activations inside the operator before them. In 8 bits its operators read and write
 levels. torch writes the same as an operation on floats, which come from levels and become levels again; that is
-recognised here. What is not recognised stays in floats.
+recognized here. What is not recognized stays in floats.
 """
 
 from __future__ import annotations

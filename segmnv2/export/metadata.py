@@ -56,7 +56,7 @@ class ExportMetadata:
         format: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
         architecture: what the network was built from, as in a model file.
         output_stride: pixels between two logits.
-        labels: names and colours of the classes, and the ignore index, which the file never gives out.
+        labels: names and colors of the classes, and the ignore index, which the file never gives out.
         precision: of the weights, and of the layers where the runtime follows it.
         size: (height, width) of the only image size that the file takes, or ``None`` for any.
         output: ``"labels"``, uint8 (1, height, width), or ``"logits"``, float32 (1, classes, rows, columns).
@@ -193,7 +193,7 @@ def describe_export(
         precision=precision,
         size=size,
         output="logits" if raw_logits else "labels",
-        padding=_read_colour(model.pixel_mean.flatten().tolist()),
+        padding=_read_color(model.pixel_mean.flatten().tolist()),
         provenance={} if weights is None else _provenance(Path(weights)),
     )
 
@@ -205,6 +205,6 @@ def _provenance(weights: Path) -> dict[str, Any]:
     return {"weights": weights.name, "sha256": file_sha256(weights), "origin": origin}
 
 
-def _read_colour(values: Any) -> tuple[float, float, float]:
+def _read_color(values: Any) -> tuple[float, float, float]:
     red, green, blue = values
     return float(red), float(green), float(blue)

@@ -44,7 +44,7 @@ def write_onnx(
         path: file to write.
         metadata: what shall be written; in float16 the weights are kept in 16 bits and layers compute in 32.
         calibration: pixels that int8 chooses its ranges by.
-        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
+        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.

@@ -37,7 +37,7 @@ def write_openvino(
         metadata: what shall be written. In float16 and bfloat16 weights are kept in 16 bits; what layers compute in is
             told to OpenVINO when the file is loaded, and :func:`open_openvino` tells it this precision.
         calibration: pixels that int8 chooses its ranges by.
-        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
+        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.

@@ -2,7 +2,7 @@
 
 Where there are no photographs, an export still has something to prove itself on. A trained network calls any pattern
 that is drawn without it background, and an export that knew nothing else would pass. So a few steps of gradient ascent
-bend a coarse pattern of colours towards a mosaic of classes.
+bend a coarse pattern of colors towards a mosaic of classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segmnv2.nn.resize import resize_bilinear
 STEPS = 12
 RATE = 0.2
 CELL = 4
-"""Pixels between two colours of the pattern, which are free; it is smooth between, as photographs are."""
+"""Pixels between two colors of the pattern, which are free; it is smooth between, as photographs are."""
 
 MOSAIC = (3, 3)
 """Rows and columns of the classes that are aimed at."""

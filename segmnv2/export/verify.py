@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from segmnv2.backends.base import Precision
 from segmnv2.backends.threads import torch_threads
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.export.formats import export_files, find_format, recognise_format
+from segmnv2.export.formats import export_files, find_format, recognize_format
 from segmnv2.export.opened import OpenedExport
 from segmnv2.export.pictures import Picture, draw_pictures, list_pictures, read_picture, restore_labels
 from segmnv2.export.timing import measure_latencies
@@ -46,7 +46,7 @@ def open_export(path: str | Path, threads: int = 1) -> OpenedExport:
         ConfigError: the suffix is no format's, or the runtime is not installed.
         WeightsError: the file is missing, damaged or of another program.
     """
-    form = find_format(recognise_format(path))
+    form = find_format(recognize_format(path))
     export_files(path)
     return form.open(Path(path), threads)
 

@@ -1,7 +1,7 @@
 """A network in 8 bits for phones: what ExecuTorch's and LiteRT's files share, since XNNPACK runs both.
 
 Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
-the activation after it are rounded once. Before, channels are equalised across layers and biases corrected.
+the activation after it are rounded once. Before, channels are equalized across layers and biases corrected.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def build_network(model: Segmenter, precision: Precision, calibration: Calibrati
         model: the network, which is not changed.
         precision: int8, or any other.
         calibration: as for :func:`quantize_network`.
-        fine_tune: steps of quantisation-aware fine-tuning before, for int8.
+        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
@@ -105,7 +105,7 @@ def _is_convolution_for(node: object, reader: fx.Node) -> bool:
 
 
 def _round_once(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
-    """Let a convolution and the clamp after it be one operation to the quantiser."""
+    """Let a convolution and the clamp after it be one operation to the quantizer."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
     from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 

@@ -48,10 +48,10 @@ class DeepLabV3Head(nn.Module):
         self.projection = conv_norm_relu(self.aspp.out_channels, channels)
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Conv2d(channels, num_classes, 1)
-        self._initialise()
+        self._initialize()
         self.set_output_stride(output_stride)
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)

@@ -114,7 +114,7 @@ def push_to_hub(
         Address of the commit.
 
     Raises:
-        ConfigError: as for :func:`save_pretrained`, or a licence is missing, or given for a folder.
+        ConfigError: as for :func:`save_pretrained`, or a license is missing, or given for a folder.
         WeightsError: the file or folder cannot be read, or the Hub refuses or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -176,7 +176,7 @@ def _folder_to_push(
     if isinstance(source, str | Path) and Path(source).is_dir():
         if licence is not None or evaluation is not None:
             raise ConfigError(
-                f"{source}: is a folder with a card, which tells licence and evaluation; change them there, or push "
+                f"{source}: is a folder with a card, which tells license and evaluation; change them there, or push "
                 "the file"
             )
         fault = check_weights(Path(source))
@@ -186,7 +186,7 @@ def _folder_to_push(
             raise WeightsError(f"{fault}; write the folder again")
         return Path(source)
     if licence is None:
-        raise ConfigError("licence is missing; give the identifier of the weights' licence, as apache-2.0 (--licence)")
+        raise ConfigError("license is missing; give the identifier of the weights' licence, as apache-2.0 (--licence)")
     return save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
 
 

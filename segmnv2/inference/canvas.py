@@ -69,7 +69,7 @@ def check_size(size: object) -> Size:
 
 
 def check_image(image: object, source: str = "image") -> UInt8[np.ndarray, "h w 3"]:
-    """Return ``image`` as a (H, W, 3) array; a (H, W) grey one has its channel repeated.
+    """Return ``image`` as a (H, W, 3) array; a (H, W) gray one has its channel repeated.
 
     Args:
         image: uint8 RGB array, 0..255.
@@ -100,7 +100,7 @@ def _shape_remedy(image: npt.NDArray[Any]) -> str:
         return "channels come last, (H, W, 3): give `image.transpose(1, 2, 0)`"
     if image.ndim == 4:
         return "give one image at a time, (H, W, 3)"
-    return "give RGB of shape (H, W, 3) or grey of shape (H, W)"
+    return "give RGB of shape (H, W, 3) or gray of shape (H, W)"
 
 
 def grid_side(side: int, output_stride: int) -> int:

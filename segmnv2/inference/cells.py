@@ -1,12 +1,12 @@
 """The best class at each pixel from the logits at output stride, computed only where there is something to compute.
 
-A cell is the square between four neighbouring points of the grid. Bilinear mixing keeps order: a class that is at
+A cell is the square between four neighboring points of the grid. Bilinear mixing keeps order: a class that is at
 least as good as another at all four corners is so in between, the weights being the same for both. So
 
 - where the corners have the same best class, all pixels of the cell have it, which holds for most cells of a picture;
 - elsewhere only the classes that no corner's best one beats at all four corners are candidates, most often two.
 
-The rows and columns of pixels that lie in one cell are neighbours, so pixels are computed cell by cell, in blocks.
+The rows and columns of pixels that lie in one cell are neighbors, so pixels are computed cell by cell, in blocks.
 """
 
 from __future__ import annotations
@@ -158,6 +158,6 @@ def _candidates(corners: Float[Tensor, "n 4 k"]) -> Bool[Tensor, "n k"]:
 
 
 def _next(values: Tensor, dim: int) -> Tensor:
-    """Return each point's neighbour along an axis; the last one is its own."""
+    """Return each point's neighbor along an axis; the last one is its own."""
     last = values.shape[dim] - 1
     return torch.cat([values.narrow(dim, 1, last), values.narrow(dim, last, 1)], dim)

@@ -1,8 +1,8 @@
 """Labels for many image files, written to a folder.
 
 ``masks/NAME.png``: class ids as palette PNG.
-``overlays/NAME.jpg``: the image under its classes' colours, with a legend.
-``confidence/NAME.png``: 8-bit grey, 0..255 for a probability of 0..1.
+``overlays/NAME.jpg``: the image under its classes' colors, with a legend.
+``confidence/NAME.png``: 8-bit gray, 0..255 for a probability of 0..1.
 
 NAME is the image's file name without ending. Where several images of one run share it, they become NAME_ENDING
 (``cat_jpg``, ``cat_png``), and where that is shared too, the names of their folders go before it, as many as it takes
@@ -61,7 +61,7 @@ class ResultFolder:
         path: the folder; it and its subfolders are made when needed.
         overlay: write overlays.
         confidence: write confidence maps.
-        opacity: of the overlays' colours, 0..1.
+        opacity: of the overlays' colors, 0..1.
     """
 
     path: Path
@@ -99,8 +99,8 @@ class ResultFolder:
             picture = prediction.overlay(self.opacity)
             paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
         if self.confidence:
-            grey = Image.fromarray(confidence_picture(prediction.confidence))
-            paths.append(save_picture(grey, self.path / CONFIDENCE / f"{name}.png"))
+            gray = Image.fromarray(confidence_picture(prediction.confidence))
+            paths.append(save_picture(gray, self.path / CONFIDENCE / f"{name}.png"))
         return paths
 
 

@@ -1,4 +1,4 @@
-"""A legend beside a picture: a box in each class's colour, its name and its share of the pixels.
+"""A legend beside a picture: a box in each class's color, its name and its share of the pixels.
 
 It is a strip below a picture that is wider than high and to the right of any other, so that the whole grows towards a
 square.
@@ -13,16 +13,16 @@ from math import ceil
 from PIL import Image, ImageDraw, ImageFont
 
 from segmnv2.inference.fonts import find_font
-from segmnv2.labels import Colour
+from segmnv2.labels import Color
 
-Entry = tuple[str, Colour | None, float]
+Entry = tuple[str, Color | None, float]
 
 SMALLEST_FONT = 11
 LARGEST_FONT = 160
 LONGEST_NAME = 32
-PAPER: Colour = (255, 255, 255)
-INK: Colour = (32, 32, 32)
-FRAME: Colour = (150, 150, 150)
+PAPER: Color = (255, 255, 255)
+INK: Color = (32, 32, 32)
+FRAME: Color = (150, 150, 150)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def add_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
 
     Args:
         picture: RGB.
-        entries: (name, colour or None for an empty box, share 0..1), in the order to be shown.
+        entries: (name, color or None for an empty box, share 0..1), in the order to be shown.
     """
     texts = [f"{_short(name)}  {share_text(share)}" for name, _, share in entries]
     strip = _lay_out(picture.size, texts)
@@ -81,9 +81,9 @@ def add_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     result = Image.new("RGB", whole, PAPER)
     result.paste(picture, (0, 0))
     draw = ImageDraw.Draw(result)
-    for number, (text, (_, colour, _)) in enumerate(zip(texts, entries, strict=True)):
+    for number, (text, (_, color, _)) in enumerate(zip(texts, entries, strict=True)):
         left, top = strip.place(number)
-        _draw_entry(draw, (corner[0] + left, corner[1] + top), strip, text, colour)
+        _draw_entry(draw, (corner[0] + left, corner[1] + top), strip, text, color)
     return result
 
 
@@ -118,11 +118,11 @@ def _lay_out(size: tuple[int, int], texts: Sequence[str]) -> Strip:
 
 
 def _draw_entry(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], strip: Strip, text: str, colour: Colour | None
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], strip: Strip, text: str, color: Color | None
 ) -> None:
     left, top = corner
     letter = strip.letter
     middle = top + cell_height(letter) / 2
     box = (left, round(middle - letter / 2), left + letter, round(middle + letter / 2))
-    draw.rectangle(box, fill=colour or PAPER, outline=FRAME, width=max(1, letter // 14))
+    draw.rectangle(box, fill=color or PAPER, outline=FRAME, width=max(1, letter // 14))
     draw.text((left + 1.5 * letter, middle), text, fill=INK, font=strip.font, anchor="lm")

@@ -146,7 +146,7 @@ def locate_logits(
 def _positions(image_side: int, content: int, canvas_side: int, scaled: int) -> Float64[Tensor, " n"]:
     """Return where the image's pixels lie, in pixels of the scaled canvas.
 
-    Scaling the image down took means of areas, so the way back keeps the areas' centres: aligned corners would shift
+    Scaling the image down took means of areas, so the way back keeps the areas' centers: aligned corners would shift
     labels at the borders by half a pixel of the small image. From canvas to scaled canvas corners are aligned, as in
     TensorFlow.
     """

@@ -1,4 +1,4 @@
-"""Pictures of a label map: class colours, the image under them, outlines, and the confidence as grey."""
+"""Pictures of a label map: class colors, the image under them, outlines, and the confidence as gray."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 from segmnv2.errors import ConfigError
 from segmnv2.inference.fonts import writable_names
 from segmnv2.inference.legend import add_legend
-from segmnv2.labels import VOID_COLOR, Colour, LabelSet
+from segmnv2.labels import VOID_COLOR, Color, LabelSet
 
 DEFAULT_OPACITY = 0.6
 
 
-def colour_table(labels: LabelSet) -> UInt8[np.ndarray, "256 3"]:
-    """Return the RGB colour, 0..255, of every 8-bit id."""
+def color_table(labels: LabelSet) -> UInt8[np.ndarray, "256 3"]:
+    """Return the RGB color, 0..255, of every 8-bit id."""
     table = np.empty((256, 3), dtype=np.uint8)
     table[:] = labels.void_color or VOID_COLOR
     table[: labels.num_classes] = labels.palette
@@ -24,8 +24,8 @@ def colour_table(labels: LabelSet) -> UInt8[np.ndarray, "256 3"]:
 
 
 def colorize(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the mask in its classes' colours, RGB 0..255; ids without a class in the colour of void."""
-    return np.take(colour_table(labels), mask, axis=0)
+    """Return the mask in its classes' colors, RGB 0..255; ids without a class in the color of void."""
+    return np.take(color_table(labels), mask, axis=0)
 
 
 def check_opacity(opacity: float) -> float:
@@ -35,7 +35,7 @@ def check_opacity(opacity: float) -> float:
         ConfigError: it is not in 0..1.
     """
     if not 0 <= opacity <= 1:
-        raise ConfigError(f"opacity: {opacity!r} is not in 0..1; give 0 for outlines only, 1 for plain colours")
+        raise ConfigError(f"opacity: {opacity!r} is not in 0..1; give 0 for outlines only, 1 for plain colors")
     return opacity
 
 
@@ -50,21 +50,21 @@ def blend(
     labels: LabelSet,
     opacity: float = DEFAULT_OPACITY,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay the classes' colours over the image, with a thin outline in the full colour around each region.
+    """Lay the classes' colors over the image, with a thin outline in the full color around each region.
 
     A class named "background" leaves the image as it is.
 
     Args:
         image: RGB, 0..255.
-        mask: class ids; other ids are drawn in the colour of void.
-        labels: colours and names.
-        opacity: 0 shows outlines only, 1 plain colours.
+        mask: class ids; other ids are drawn in the color of void.
+        labels: colors and names.
+        opacity: 0 shows outlines only, 1 plain colors.
 
     Raises:
         ConfigError: ``opacity`` is not in 0..1.
     """
     check_opacity(opacity)
-    colours = colour_table(labels)
+    colors = color_table(labels)
     outlined = np.ones(256, dtype=bool)
     image = np.ascontiguousarray(image)
     result = image.copy()
@@ -73,20 +73,20 @@ def blend(
         if is_background(labels, int(index)):
             outlined[index] = False
             continue
-        tinted = cv2.LUT(image, _tint_table(colours[index], opacity))
+        tinted = cv2.LUT(image, _tint_table(colors[index], opacity))
         cv2.copyTo(tinted, (groups == index).astype(np.uint8), result)
     lines = np.flatnonzero(outlines(mask))
     ids = mask.ravel()[lines]
     shown = outlined[ids]
-    result.reshape(-1, 3)[lines[shown]] = colours[ids[shown]] // 2 + 127
+    result.reshape(-1, 3)[lines[shown]] = colors[ids[shown]] // 2 + 127
     return result
 
 
-def _tint_table(colour: UInt8[np.ndarray, "3"], opacity: float) -> UInt8[np.ndarray, "256 1 3"]:
-    """Return what each value 0..255 of each channel becomes under a colour."""
+def _tint_table(color: UInt8[np.ndarray, "3"], opacity: float) -> UInt8[np.ndarray, "256 1 3"]:
+    """Return what each value 0..255 of each channel becomes under a color."""
     strength = np.float32(opacity)
     values = np.arange(256, dtype=np.float32)[:, None, None]
-    return np.rint(values * (1 - strength) + colour * strength).astype(np.uint8)
+    return np.rint(values * (1 - strength) + color * strength).astype(np.uint8)
 
 
 def outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -112,16 +112,16 @@ def overlay_picture(
     return add_legend(picture, legend_entries(mask, labels)) if legend else picture
 
 
-def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tuple[str, Colour | None, float]]:
-    """Return (name, colour, share 0..1 of the pixels) of what occurs in the mask, the largest share first.
+def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tuple[str, Color | None, float]]:
+    """Return (name, color, share 0..1 of the pixels) of what occurs in the mask, the largest share first.
 
-    A name that no font can write is ``class ID (no font)``. A background has no colour, as it has none in the overlay;
+    A name that no font can write is ``class ID (no font)``. A background has no color, as it has none in the overlay;
     all ids without a class are one entry, "void".
     """
     counts = np.bincount(mask.ravel(), minlength=256)
-    entries: list[tuple[str, Colour | None, float]] = [
-        (name, None if is_background(labels, index) else colour, int(counts[index]) / mask.size)
-        for index, (name, colour) in enumerate(zip(writable_names(labels.names), labels.palette, strict=True))
+    entries: list[tuple[str, Color | None, float]] = [
+        (name, None if is_background(labels, index) else color, int(counts[index]) / mask.size)
+        for index, (name, color) in enumerate(zip(writable_names(labels.names), labels.palette, strict=True))
         if counts[index]
     ]
     void = int(counts[labels.num_classes :].sum())
@@ -131,5 +131,5 @@ def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tup
 
 
 def confidence_picture(confidence: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Return confidence 0..1 as grey 0..255, to the nearest."""
+    """Return confidence 0..1 as gray 0..255, to the nearest."""
     return np.asarray(np.rint(confidence * 255), dtype=np.uint8)

@@ -40,7 +40,7 @@ END: Final = object()
 """What a reader returns in place of an item's content when there is no more to come."""
 
 READERS = 2
-"""Threads that read files: decoding a photo of a telephone takes longer than the network."""
+"""Threads that read files: decoding a photo of a phone takes longer than the network."""
 
 WRITERS = 2
 """Threads that write files, for the same reason."""

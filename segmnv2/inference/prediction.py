@@ -39,7 +39,7 @@ class Prediction:
     Attributes:
         image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
         mask: (H, W) uint8 class ids.
-        labels: names and colours of the classes.
+        labels: names and colors of the classes.
         scores: the model's passes, from which more is read out on request.
     """
 
@@ -58,11 +58,11 @@ class Prediction:
         return self.scores.probabilities()
 
     def overlay(self, opacity: float = DEFAULT_OPACITY, legend: bool = True) -> PIL.Image.Image:
-        """Return the image under its classes' colours, with a legend beside it.
+        """Return the image under its classes' colors, with a legend beside it.
 
         Args:
-            opacity: 0 for outlines only, 1 for plain colours.
-            legend: names, colours and shares of the classes present, in a strip that covers nothing of the image.
+            opacity: 0 for outlines only, 1 for plain colors.
+            legend: names, colors and shares of the classes present, in a strip that covers nothing of the image.
 
         Raises:
             ConfigError: ``opacity`` is not in 0..1.
@@ -70,5 +70,5 @@ class Prediction:
         return overlay_picture(self.image, self.mask, self.labels, opacity, legend)
 
     def save_mask(self, path: str | Path) -> None:
-        """Write the class ids as a palette PNG in the classes' colours."""
+        """Write the class ids as a palette PNG in the classes' colors."""
         write_mask(path, self.mask, self.labels)

@@ -133,7 +133,7 @@ class Predictor:
         """Label each pixel of a picture.
 
         Args:
-            image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if grey. OpenCV's
+            image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if gray. OpenCV's
                 arrays are BGR: reverse their last axis first.
 
         Raises:

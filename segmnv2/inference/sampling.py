@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axis:
-    """Positions along one axis of a grid: each lies between two neighbouring cells.
+    """Positions along one axis of a grid: each lies between two neighboring cells.
 
     Attributes:
         lower: index of the cell before.

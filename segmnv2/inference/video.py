@@ -54,7 +54,7 @@ class Frame:
 class VideoReader:
     """Reads every n-th frame in order, once, in one thread at a time.
 
-    Rotation that a telephone notes in the file is applied. What a header says of the number of frames is an estimate
+    Rotation that a phone notes in the file is applied. What a header says of the number of frames is an estimate
     for progress only; reading ends where the frames do. Times are those of the frames' time stamps; a frame without
     one comes one frame of the stated rate after the last.
 
@@ -190,7 +190,7 @@ class VideoReader:
             return None  # headers of files with sound are off by a few frames, too
         return (
             f"{self.source}: ends after {count} frames at {self._seconds:.2f} s, its header states {self._length:.2f} "
-            "s, so that it is probably truncated or damaged; the frames before that are labelled; get the whole file, "
+            "s, so that it is probably truncated or damaged; the frames before that are labeled; get the whole file, "
             "or repair it"
         )
 

@@ -65,7 +65,7 @@ class VideoWriter:
         Args:
             path: where; its ending decides on the container.
             size: (width, height) of the frames. A side that is odd gets one more row or column, as the last one,
-                since codecs store colours for two by two pixels.
+                since codecs store colors for two by two pixels.
             frame_rate: frames a second.
 
         Raises:

@@ -32,7 +32,7 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
     All layers are computed whatever the depth; the maps beyond it are not returned.
 
     Attributes:
-        backbone: normalised images -> feature maps.
+        backbone: normalized images -> feature maps.
     """
 
     _is_torch_scriptable = False  # shapes in signatures are not in TorchScript's language; torch.export takes them
@@ -71,7 +71,7 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         """Return the image and its maps, finest first.
 
         Args:
-            x: normalised images (b, in_channels, h, w); smp wants sides of multiples of the output stride.
+            x: normalized images (b, in_channels, h, w); smp wants sides of multiples of the output stride.
         """
         features = self.backbone(x)
         return [x, *(features[tap] for tap in self._taps[: self._depth])]
@@ -117,7 +117,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> Normalization:
         path: a file of any kind, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
 
     Returns:
-        How pixels 0..255 are normalised for these weights; smp leaves that to its user.
+        How pixels 0..255 are normalized for these weights; smp leaves that to its user.
 
     Raises:
         ConfigError: an encoder of smp's own.

@@ -31,7 +31,7 @@ class Classifier(PixelNetwork):
     """A backbone, the mean over its last feature map, dropout, and a linear layer.
 
     Attributes:
-        backbone: normalised images -> feature maps.
+        backbone: normalized images -> feature maps.
         logits: the linear layer.
         class_names: one for each logit.
         architecture: what the network was built from, if it was built by name.

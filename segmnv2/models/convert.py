@@ -71,7 +71,7 @@ def import_checkpoint(
             of torchvision or timm.
         out: file to write.
         output_stride: 8, 16 or 32; by default the source's, which for TensorFlow (it does not say) is 16.
-        labels: names and colours; by default the source's, or VOC's for 21 classes.
+        labels: names and colors; by default the source's, or VOC's for 21 classes.
         ema: take TensorFlow's moving averages in place of the weights where both are there.
 
     Returns:

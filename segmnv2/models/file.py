@@ -161,7 +161,7 @@ def read_normalization(metadata: Mapping[str, Any]) -> Normalization:
 def load_weights(
     model: PixelNetwork, path: str | Path, *, keep_logits: bool = True, backbone_only: bool = False
 ) -> LoadReport:
-    """Load a file's weights, and its normalisation, into a network that exists.
+    """Load a file's weights, and its normalization, into a network that exists.
 
     Args:
         model: the network.
@@ -224,7 +224,7 @@ def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, A
         path: a file of any kind; its 1280-channel layer is left out where the backbone has none.
 
     Returns:
-        How images are normalised for these weights.
+        How images are normalized for these weights.
 
     Raises:
         WeightsError: as :func:`load_weights`.

@@ -106,7 +106,7 @@ def read_torch(source: str | Path) -> Source:
     theirs = {name: value for name, value in read_tensors(path).items() if not name.endswith("num_batches_tracked")}
     classifier = {name for name in theirs if name.startswith(CLASSIFIERS)}
     features = {name: value for name, value in theirs.items() if name not in classifier}
-    family, options, names = _recognise(path, features)
+    family, options, names = _recognize(path, features)
     return Source(
         name=str(source),
         architecture=Architecture(family.backbone, 0, 32, options),
@@ -122,7 +122,7 @@ def read_torch(source: str | Path) -> Source:
     )
 
 
-def _recognise(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:
+def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:
     """Return the family, the backbone's arguments, and their name -> ours with the prefix ``backbone.``."""
     for family in FAMILIES:
         for options in family.candidates():

@@ -1,4 +1,4 @@
-"""What every network shares: it takes RGB pixels and normalises them itself."""
+"""What every network shares: it takes RGB pixels and normalizes them itself."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from segmnv2.nn.norms import NormedNetwork
 
 
 class PixelNetwork(NormedNetwork):
-    """A module with the normalisation its weights were trained for, kept as buffers and so saved with them.
+    """A module with the normalization its weights were trained for, kept as buffers and so saved with them.
 
     Attributes:
         kind: what files of such networks are called.
         logits_name: of the last layer, the one that belongs to the classes.
-        backbone: normalised images -> feature maps.
+        backbone: normalized images -> feature maps.
         architecture: what the network was built from, if it was built by name.
         class_names: one for each logit.
     """
@@ -37,7 +37,7 @@ class PixelNetwork(NormedNetwork):
     pixel_std: Tensor
 
     def __init__(self, normalization: Normalization) -> None:
-        """Keep the normalisation.
+        """Keep the normalization.
 
         Args:
             normalization: what the weights want.
@@ -53,7 +53,7 @@ class PixelNetwork(NormedNetwork):
 
     @property
     def normalization(self) -> Normalization:
-        """The normalisation that the buffers hold, to the four decimals that float32 keeps of 255."""
+        """The normalization that the buffers hold, to the four decimals that float32 keeps of 255."""
         mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
@@ -63,7 +63,7 @@ class PixelNetwork(NormedNetwork):
         return self.normalization.mean
 
     def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalised, as weights trained elsewhere want it."""
+        """Change how pixels are normalized, as weights trained elsewhere want it."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
 

@@ -17,12 +17,12 @@ from segmnv2.nn.resize import upsample_logits
 
 
 class Segmenter(PixelNetwork):
-    """A backbone and a head, with the normalisation their weights were trained for.
+    """A backbone and a head, with the normalization their weights were trained for.
 
     Attributes:
-        backbone: normalised images -> feature maps.
+        backbone: normalized images -> feature maps.
         head: the last feature map -> logits at the output stride.
-        labels: names and colours of the classes.
+        labels: names and colors of the classes.
         architecture: what the network was built from, if it was built by name.
     """
 
@@ -97,7 +97,7 @@ class Segmenter(PixelNetwork):
     def raw_logits(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Return the logits before upsampling.
 
-        The normalised image is first padded right and bottom with zeros, the mean pixel, to sides of
+        The normalized image is first padded right and bottom with zeros, the mean pixel, to sides of
         k * output_stride + 1, where the grids of all strides meet the image's corners.
 
         Args:

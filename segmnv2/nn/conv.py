@@ -59,7 +59,7 @@ class SameConv2d(nn.Conv2d):
             stride: step of the sampling grid.
             dilation: distance of the kernel's taps.
             groups: ``in_channels`` for a depthwise convolution.
-            bias: whether a bias is learnt.
+            bias: whether a bias is learned.
             padding: ``"tensorflow"`` or ``"symmetric"``.
 
         Raises:
@@ -102,12 +102,12 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that survives one value a channel, as the image-pooling branch has with a batch of one.
 
     A variance of a single value does not exist: ``torch`` raises there, TensorFlow outputs the bias whatever the input.
-    This layer normalises such a batch by its running statistics, which it leaves as they are; every larger batch
+    This layer normalizes such a batch by its running statistics, which it leaves as they are; every larger batch
     is treated as :class:`torch.nn.BatchNorm2d` does.
     """
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalise ``(b, c, h, w)``."""
+        """Normalize ``(b, c, h, w)``."""
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)

@@ -35,7 +35,7 @@ class NormedNetwork(nn.Module):
             norm.momentum = momentum  # type: ignore[assignment]
 
     def freeze_norms(self, *, backbone_only: bool = False) -> None:
-        """Normalise by the running statistics in training too, and leave them as they are; scale and shift still learn.
+        """Normalize by the running statistics in training too, and leave them as they are; scale and shift still learn.
 
         For batches of fewer than about 12 images, whose own statistics say too little.
 

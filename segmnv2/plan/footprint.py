@@ -118,7 +118,7 @@ def cost(choice: Choice) -> Cost:
 
 
 def effort(choice: Choice) -> tuple[float, ...]:
-    """Return what a choice's time may grow with: :meth:`Footprint.effort` of all passes, their number, pixels labelled.
+    """Return what a choice's time may grow with: :meth:`Footprint.effort` of all passes, their number, pixels labeled.
 
     Each pass' logits are brought to the image's size, whatever its own scale.
     """

@@ -219,7 +219,7 @@ class _Search:
 
 
 def _spread(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
-    """Return single passes at the corners of all axes, cheapest first: from what differs most, most is learnt."""
+    """Return single passes at the corners of all axes, cheapest first: from what differs most, most is learned."""
     single = [choice for choice in choices if choice.passes == 1]
     widths, strides, heads, sizes = (
         sorted({getattr(choice, axis) for choice in single}) for axis in ("width", "output_stride", "aspp", "size")

@@ -1,4 +1,4 @@
-"""How a figure looks and is written: one sober style, readable from the back of a room and without colour."""
+"""How a figure looks and is written: one sober style, readable from the back of a room and without color."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from segmnv2.errors import ConfigError
 SUFFIXES = (".png", ".svg")
 DPI = 200
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Blue, vermilion, green, purple, orange, sky. Source: Okabe and Ito's colours, distinct to the colour-blind."""
+"""Blue, vermilion, green, purple, orange, sky. Source: Okabe and Ito's colors, distinct to the color-blind."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
-"""One for each colour, so that a figure printed in grey still tells its series apart."""
+"""One for each color, so that a figure printed in gray still tells its series apart."""
 INK = "#222222"
-GREY = "#6B6B6B"
+GRAY = "#6B6B6B"
 LIGHT = "#DDDDDD"
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 16, 13, 10
 _SALT = "segmnv2"
@@ -39,7 +39,7 @@ def new_figure(title: str, source: str, *, width: float = 10.0, height: float = 
     layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08, hspace=0.04)
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK)
-    figure.supxlabel(source, x=0.01, ha="left", fontsize=SMALL_SIZE, color=GREY)
+    figure.supxlabel(source, x=0.01, ha="left", fontsize=SMALL_SIZE, color=GRAY)
     return figure
 
 
@@ -48,8 +48,8 @@ def style_axes(axes: Axes, *, x_label: str = "", y_label: str = "", grid: bool =
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("bottom", "left"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(which="both", labelsize=TEXT_SIZE, color=GREY, labelcolor=INK)
+        axes.spines[side].set_color(GRAY)
+    axes.tick_params(which="both", labelsize=TEXT_SIZE, color=GRAY, labelcolor=INK)
     axes.set_xlabel(x_label, fontsize=TEXT_SIZE, color=INK)
     axes.set_ylabel(y_label, fontsize=TEXT_SIZE, color=INK)
     axes.set_axisbelow(True)

@@ -25,8 +25,8 @@ TURNS = 3
 DRAWS = 200
 """Random matrices over which the medians are taken."""
 PLANE = 2
-"""Dimensions of the spiral: a point with fewer active units than this cannot be told from its neighbours."""
-COLOURS = "viridis"
+"""Dimensions of the spiral: a point with fewer active units than this cannot be told from its neighbors."""
+COLORS = "viridis"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Figure1:
     Attributes:
         seed: of the random matrices.
         draws: number of matrices behind each median.
-        spiral: the input, [x, y] a point, from the centre outwards.
+        spiral: the input, [x, y] a point, from the center outwards.
         panels: one for each n, rising.
     """
 
@@ -97,8 +97,8 @@ def figure1(seed: int = SEED) -> Figure1:
 
 
 def spiral() -> Array:
-    """Return an Archimedean spiral, (points, 2), from the centre to radius 1."""
-    along = np.arange(1, POINTS + 1) / POINTS  # not the centre itself: there no unit is positive, whatever the matrix
+    """Return an Archimedean spiral, (points, 2), from the center to radius 1."""
+    along = np.arange(1, POINTS + 1) / POINTS  # not the center itself: there no unit is positive, whatever the matrix
     angle = 2 * np.pi * TURNS * along
     return np.stack([along * np.cos(angle), along * np.sin(angle)], axis=1)
 
@@ -124,10 +124,10 @@ def losses(points: Array, matrix: Array) -> Losses:
     output = round_trip(points, matrix)
     with_offset = np.column_stack([output, np.ones(len(output))])
     fit = with_offset @ np.linalg.lstsq(with_offset, points, rcond=None)[0]
-    centred = points - points.mean(axis=0)
+    centered = points - points.mean(axis=0)
     return Losses(
         relative_error=float(np.linalg.norm(output - points) / np.linalg.norm(points)),
-        unrecovered_variance=float(np.sum((points - fit) ** 2) / np.sum(centred**2)),
+        unrecovered_variance=float(np.sum((points - fit) ** 2) / np.sum(centered**2)),
         collapsed=float(np.mean(np.sum(points @ matrix.T > 0, axis=1) < PLANE)),
     )
 
@@ -168,11 +168,11 @@ def to_markdown(result: Figure1) -> str:
 
 
 def draw(result: Figure1) -> Figure:
-    """Draw the input and a panel for each n, coloured along the spiral, the input in grey behind each output."""
+    """Draw the input and a panel for each n, colored along the spiral, the input in gray behind each output."""
     figure = new_figure(
         "A spiral through ReLU in n dimensions and back",
         "After MobileNetV2, Figure 1. Output = pinv(T) ReLU(T x), T of n x 2 standard normal values "
-        f"(seed {result.seed}). Grey: the input.\n"
+        f"(seed {result.seed}). Gray: the input.\n"
         "Collapsed: points with fewer than two positive units. "
         "Variance lost: what no affine map recovers of the input.",
         width=12,
@@ -198,7 +198,7 @@ def draw(result: Figure1) -> Figure:
         axes.set_title(title, loc="left", fontsize=TEXT_SIZE, fontweight="bold", color=INK)
         axes.set_xlabel(subtitle, loc="left", fontsize=SMALL_SIZE + 1, color=INK)
     bar = figure.colorbar(lines, ax=grid, shrink=0.7, aspect=35, pad=0.02, ticks=[0, 1])
-    bar.ax.set_yticklabels(["centre", "end"], fontsize=SMALL_SIZE + 1, color=INK)
+    bar.ax.set_yticklabels(["center", "end"], fontsize=SMALL_SIZE + 1, color=INK)
     bar.set_label("Position along the spiral", fontsize=TEXT_SIZE, color=INK)
     bar.outline.set_visible(False)
     return figure
@@ -207,6 +207,6 @@ def draw(result: Figure1) -> Figure:
 def _draw_curve(axes: Axes, curve: Array) -> LineCollection:
     along = np.linspace(0.0, 1.0, len(curve) - 1)
     segments = np.stack([curve[:-1], curve[1:]], axis=1)
-    lines = LineCollection(list(segments), array=along, cmap=COLOURS, linewidths=3.0, capstyle="round", zorder=2)
+    lines = LineCollection(list(segments), array=along, cmap=COLORS, linewidths=3.0, capstyle="round", zorder=2)
     axes.add_collection(lines)
     return lines

@@ -159,9 +159,9 @@ def draw(result: Figure5) -> Figure:
     )
     axes = figure.subplots()
     families = list(dict.fromkeys(point.network for point in result.points))
-    for family, colour, marker in zip(families, PALETTE, MARKERS, strict=False):
+    for family, color, marker in zip(families, PALETTE, MARKERS, strict=False):
         points = [point for point in result.points if point.network == family]
-        _draw_family(axes, family, points, colour, marker)
+        _draw_family(axes, family, points, color, marker)
     style_axes(axes, x_label="Multiply-adds for one image, millions (log scale)", y_label="ImageNet top-1, percent")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
@@ -173,7 +173,7 @@ def draw(result: Figure5) -> Figure:
     return figure
 
 
-def _draw_family(axes: Axes, family: str, points: Iterable[Point], colour: str, marker: str) -> None:
+def _draw_family(axes: Axes, family: str, points: Iterable[Point], color: str, marker: str) -> None:
     widths: dict[float, list[Point]] = {}
     for point in points:
         widths.setdefault(point.width, []).append(point)
@@ -181,7 +181,7 @@ def _draw_family(axes: Axes, family: str, points: Iterable[Point], colour: str, 
         axes.plot(
             [point.madds / 1e6 for point in line],
             [point.top1 for point in line],
-            color=colour,
+            color=color,
             marker=marker,
             markersize=10,
             markeredgecolor="white",
@@ -191,20 +191,20 @@ def _draw_family(axes: Axes, family: str, points: Iterable[Point], colour: str, 
             zorder=3,
         )
         if len(widths) > 1:
-            _label(axes, f"{width}", line[0], colour, LABEL_OFFSETS.get((family, width), BELOW_RIGHT))
+            _label(axes, f"{width}", line[0], color, LABEL_OFFSETS.get((family, width), BELOW_RIGHT))
         if (family, width) == SIZES_SHOWN_ON:
             for point in line[1:]:
                 _label(
                     axes,
                     f"{point.size} px" if point is line[-1] else f"{point.size}",
                     point,
-                    colour,
+                    color,
                     BELOW_RIGHT,
                     weight="normal",
                 )
 
 
-def _label(axes: Axes, text: str, point: Point, colour: str, offset: tuple[float, float], weight: str = "bold") -> None:
+def _label(axes: Axes, text: str, point: Point, color: str, offset: tuple[float, float], weight: str = "bold") -> None:
     axes.annotate(
         text,
         (point.madds / 1e6, point.top1),
@@ -214,6 +214,6 @@ def _label(axes: Axes, text: str, point: Point, colour: str, offset: tuple[float
         va="center",
         fontsize=SMALL_SIZE + 1,
         fontweight=weight,
-        color=colour,
+        color=color,
         zorder=4,
     )

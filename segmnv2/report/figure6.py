@@ -16,7 +16,7 @@ from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier, create_classifier
 from segmnv2.models.cost import count_parameters
-from segmnv2.report.drawing import GREY, INK, MARKERS, PALETTE, SMALL_SIZE, TEXT_SIZE, new_figure, style_axes
+from segmnv2.report.drawing import GRAY, INK, MARKERS, PALETTE, SMALL_SIZE, TEXT_SIZE, new_figure, style_axes
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "linear bottleneck, shortcut between bottlenecks": {},
@@ -55,7 +55,7 @@ DATA = (
 
 @dataclass(frozen=True)
 class Curve:
-    """How one kind of network learnt.
+    """How one kind of network learned.
 
     Attributes:
         variant: a key of :data:`VARIANTS`.
@@ -79,7 +79,7 @@ class Figure6:
     """The curves, and all that is needed to read them.
 
     Attributes:
-        data: what was learnt.
+        data: what was learned.
         steps: updates of each network.
         batch: pictures an update.
         seeds: number of times each network was trained; with the same ones all networks see the same pictures.
@@ -232,12 +232,12 @@ def draw(result: Figure6) -> Figure:
     for axes, (title, variants) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True):
         style_axes(axes, x_label="Steps", y_label="Accuracy, percent" if title.startswith("a") else "")
         axes.set_title(title, loc="left", fontsize=TEXT_SIZE, fontweight="bold", color=INK)
-        axes.axhline(result.chance, color=GREY, linestyle=":")
+        axes.axhline(result.chance, color=GRAY, linestyle=":")
         for variant in variants:
-            colour, marker = looks[variant]
+            color, marker = looks[variant]
             lows, highs = zip(*curves[variant].span(), strict=True)
-            axes.fill_between(result.evaluated, lows, highs, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(result.evaluated, curves[variant].mean(), color=colour, marker=marker, label=variant)
+            axes.fill_between(result.evaluated, lows, highs, color=color, alpha=0.15, linewidth=0)
+            axes.plot(result.evaluated, curves[variant].mean(), color=color, marker=marker, label=variant)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)  # room for the legend below the curves
         axes.legend(loc="lower right", fontsize=SMALL_SIZE, frameon=False)

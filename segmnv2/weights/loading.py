@@ -15,7 +15,7 @@ from segmnv2.errors import WeightsError
 Network = TypeVar("Network", bound=nn.Module)
 
 FREE_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
-"""Entries of a network that foreign checkpoints do not have: batch-norm's step count and the input's normalisation."""
+"""Entries of a network that foreign checkpoints do not have: batch-norm's step count and the input's normalization."""
 
 SHOWN = 6
 

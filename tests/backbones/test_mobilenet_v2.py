@@ -109,7 +109,7 @@ def test_imagenet_values_are_those_of_slims_checkpoint() -> None:
     assert sum(p.numel() for p in backbone.parameters()) == 2_223_872
 
 
-def test_initialisation_and_norms_are_slims() -> None:
+def test_initialization_and_norms_are_slims() -> None:
     backbone = MobileNetV2()
     weights = torch.cat([m.weight.detach().flatten() for m in backbone.modules() if isinstance(m, nn.Conv2d)])
     assert weights.abs().max() <= 0.18

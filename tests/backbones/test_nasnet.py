@@ -175,7 +175,7 @@ def test_a_factorized_reduction_loses_no_sample_of_the_diagonals() -> None:
     assert not odd[:, 2].any()
 
 
-def test_initialisation_and_norms_are_slims() -> None:
+def test_initialization_and_norms_are_slims() -> None:
     network = NASNet(filters=16, cells=1)
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 4000]
     for conv in convs:

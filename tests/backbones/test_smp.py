@@ -86,7 +86,7 @@ def test_a_network_on_an_encoder_is_saved_loaded_and_trained(name: str, tmp_path
     assert all(parameter.grad is not None for parameter in again.parameters())
 
 
-def test_weights_are_fetched_once_and_bring_their_normalisation(
+def test_weights_are_fetched_once_and_bring_their_normalization(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import segmentation_models_pytorch.encoders as theirs

@@ -122,7 +122,7 @@ def test_every_set_of_scales_is_compared_with_all_of_them(
     assert "| torch float32 | six, flips |" in capsys.readouterr().out
 
 
-def test_folders_are_labelled_in_all_ways_on_the_same_files(tmp_path: Path) -> None:
+def test_folders_are_labeled_in_all_ways_on_the_same_files(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1", "--streams", "2"]
     out = run_alone("folder_throughput", *words, "--json", str(path))

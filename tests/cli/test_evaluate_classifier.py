@@ -10,14 +10,14 @@ from segmnv2.models.classifier import create_classifier
 from segmnv2.models.classifier_file import save_classifier
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
-from tests.image_folders import COLOURS, write_image_folder
+from tests.image_folders import COLORS, write_image_folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("classifier")
     write_image_folder(root / "images", images=2)
-    names = sorted(COLOURS)
+    names = sorted(COLORS)
     save_classifier(root / "c.safetensors", create_classifier("mobilenet_v2", width=0.35, class_names=names))
     save_classifier(root / "other.safetensors", create_classifier("mobilenet_v2", width=0.35, num_classes=3))
     save_model(root / "voc.safetensors", create_model("deeplabv3_mobilenet_v2", width=0.35))

@@ -17,8 +17,8 @@ class Server:
     Attributes:
         url: the folder's address.
         files: content by name.
-        ranges: whether it honours ``Range``.
-        checks: whether it honours ``If-Range``.
+        ranges: whether it honors ``Range``.
+        checks: whether it honors ``If-Range``.
         marks: whether it sends an ``ETag``.
         script: what to do on the next requests, before it goes on as it should: a status code to answer, or minus the
             number of bytes after which to hang up.

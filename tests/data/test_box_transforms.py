@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmnv2.data.box_transforms import BoxedPicture, BoxTransform, collate_boxes
-from segmnv2.data.transforms import ColourJitter
+from segmnv2.data.transforms import ColorJitter
 
 
 def marked(boxes: list[list[float]], size: tuple[int, int] = (40, 60)) -> BoxedPicture:
@@ -28,7 +28,7 @@ def test_a_box_stays_on_what_it_bounds(seed: int, crop: bool) -> None:
     pixels, target = BoxTransform(0.5, iou_crop=crop)(marked([BOX]), seed)
     white = pixels[0].nonzero()
     assert type(pixels) is type(target["boxes"]) is torch.Tensor
-    if not len(target["boxes"]):  # its centre was cut away
+    if not len(target["boxes"]):  # its center was cut away
         return
     (x1, y1, x2, y2) = target["boxes"][0].tolist()
     assert (white[:, 1].min(), white[:, 0].min()) == (x1, y1)
@@ -37,7 +37,7 @@ def test_a_box_stays_on_what_it_bounds(seed: int, crop: bool) -> None:
 
 
 def test_the_seed_alone_decides() -> None:
-    transform = BoxTransform(0.5, iou_crop=True, colours=ColourJitter(chance=1.0))
+    transform = BoxTransform(0.5, iou_crop=True, colors=ColorJitter(chance=1.0))
     sample = marked([BOX, [0.0, 0.0, 60.0, 40.0]])
     results = []
     for disturbance in (0, 1):

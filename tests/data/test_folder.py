@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def paint(root: Path, name: str) -> None:
-    """Replace a mask by the same one in colours."""
+    """Replace a mask by the same one in colors."""
     path = root / "masks" / f"{name}.png"
     PIL.Image.open(path).convert("RGB").save(path)
 
@@ -61,7 +61,7 @@ def test_a_list_chooses_and_orders(root: Path) -> None:
     assert FolderSegmentation(root, "few").names == ["my photo", "a"]
 
 
-def test_masks_of_colours_are_the_masks_of_ids(root: Path) -> None:
+def test_masks_of_colors_are_the_masks_of_ids(root: Path) -> None:
     paint(root, "b")
     assert (FolderSegmentation(root)[1].mask == SHAPES[1].mask).all()
 

@@ -60,15 +60,15 @@ def test_exif_orientation_is_applied(tmp_path: Path, photo: np.ndarray, suffix: 
     assert difference(read_image(path), upright(photo)) <= 6
 
 
-def test_grey_has_three_equal_channels(tmp_path: Path, photo: np.ndarray) -> None:
-    PIL.Image.fromarray(photo[..., 0]).save(tmp_path / "grey.jpg")
-    image = read_image(tmp_path / "grey.jpg")
+def test_gray_has_three_equal_channels(tmp_path: Path, photo: np.ndarray) -> None:
+    PIL.Image.fromarray(photo[..., 0]).save(tmp_path / "gray.jpg")
+    image = read_image(tmp_path / "gray.jpg")
     assert image.shape == (40, 60, 3)
     assert (image == image[..., :1]).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_sixteen_bit_greys_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_sixteen_bit_grays_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 257, 257 * 128, 65535]], np.uint16)
     PIL.Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
     assert read_image(tmp_path / f"deep.{suffix}")[0, :, 1].tolist() == [0, 1, 128, 255]
@@ -93,7 +93,7 @@ def test_a_transparent_palette_entry_is_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tiff"])
-def test_cmyk_keeps_its_colours(tmp_path: Path, suffix: str) -> None:
+def test_cmyk_keeps_its_colors(tmp_path: Path, suffix: str) -> None:
     PIL.Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK").save(tmp_path / f"print.{suffix}")
     assert difference(read_image(tmp_path / f"print.{suffix}")[:1, :1], np.array([[[200, 40, 90]]])) <= 4
 

@@ -10,7 +10,7 @@ from torchvision.datasets import ImageFolder as Theirs
 from segmnv2.data import image_folder
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.errors import DatasetError, MediaError
-from tests.image_folders import COLOURS, write_image_folder
+from tests.image_folders import COLORS, write_image_folder
 
 
 def test_it_holds_what_torchvisions_holds(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_it_holds_what_torchvisions_holds(tmp_path: Path) -> None:
     (tmp_path / "red" / "deeper").mkdir()
     shutil.copy(tmp_path / "red" / "0.png", tmp_path / "red" / "deeper" / "again.PNG")
     ours, theirs = ImageFolder(tmp_path), Theirs(str(tmp_path))
-    assert list(ours.class_names) == theirs.classes == sorted(COLOURS)
+    assert list(ours.class_names) == theirs.classes == sorted(COLORS)
     assert list(zip(ours.files, ours.targets, strict=True)) == theirs.samples
     for index in range(len(theirs)):
         image, label = theirs[index]
@@ -31,7 +31,7 @@ def test_sets_are_not_built_for_each_class(tmp_path: Path, monkeypatch: pytest.M
     write_image_folder(tmp_path, images=1)
     built: list[set[int]] = []
     monkeypatch.setattr(image_folder, "set", lambda values: built.append(set(values)) or built[-1], raising=False)
-    assert len(ImageFolder(tmp_path)) == len(COLOURS) > 1
+    assert len(ImageFolder(tmp_path)) == len(COLORS) > 1
     assert len(built) <= 1
 
 
@@ -44,7 +44,7 @@ def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "red" / "0.png", tmp_path / "red" / ".thumbs" / "0.png")
     dataset = ImageFolder(tmp_path)
     assert len(dataset) == 3
-    assert dataset.class_names == tuple(sorted(COLOURS))
+    assert dataset.class_names == tuple(sorted(COLORS))
 
 
 def test_each_fault_is_named_with_its_remedy(tmp_path: Path) -> None:

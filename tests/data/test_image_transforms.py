@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.data.image_folder import LabelledImage
+from segmnv2.data.image_folder import LabeledImage
 from segmnv2.data.image_transforms import CentralTransform, CropTransform, collate_images
-from segmnv2.data.transforms import ColourJitter
+from segmnv2.data.transforms import ColorJitter
 
 
 @pytest.fixture
-def sample() -> LabelledImage:
+def sample() -> LabeledImage:
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    return LabelledImage(image, 3, "a/b.png")
+    return LabeledImage(image, 3, "a/b.png")
 
 
-def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample: LabelledImage) -> None:
-    transform = CropTransform(32, colours=ColourJitter(chance=1.0))
+def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample: LabeledImage) -> None:
+    transform = CropTransform(32, colors=ColorJitter(chance=1.0))
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -28,9 +28,9 @@ def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample:
     assert (first.label, first.name) == (3, "a/b.png")
 
 
-def test_the_whole_area_without_chance_is_a_resize(sample: LabelledImage) -> None:
+def test_the_whole_area_without_chance_is_a_resize(sample: LabeledImage) -> None:
     """Of an image of the crop's own size nothing changes."""
-    square = LabelledImage(sample.image[:60, :60], 0, "x")
+    square = LabeledImage(sample.image[:60, :60], 0, "x")
     same = CropTransform(60, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)(square, 5)
     assert np.array_equal(same.image, square.image)
     mirrored = CropTransform(60, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=1.0)(square, 5)
@@ -40,25 +40,25 @@ def test_the_whole_area_without_chance_is_a_resize(sample: LabelledImage) -> Non
 def test_small_areas_come_from_small_parts() -> None:
     """A crop of a twentieth of a ramp spans less of it than the whole does."""
     ramp = np.repeat(np.arange(250, dtype=np.uint8)[None, :, None], 250, axis=0).repeat(3, axis=2)
-    sample = LabelledImage(ramp, 0, "ramp")
+    sample = LabeledImage(ramp, 0, "ramp")
     spans = [int(np.ptp(CropTransform(64, area=(0.05, 0.05))(sample, seed).image)) for seed in range(8)]
     assert max(spans) < 80
     assert np.ptp(CropTransform(64, area=(1.0, 1.0), aspect=(1.0, 1.0))(sample, 0).image) > 200
 
 
-def test_the_centre_keeps_the_aspect_and_sees_its_share() -> None:
+def test_the_center_keeps_the_aspect_and_sees_its_share() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[:, 50:150] = 200  # the central square
-    seen = CentralTransform(32, 1.0)(LabelledImage(image, 0, "x")).image
+    seen = CentralTransform(32, 1.0)(LabeledImage(image, 0, "x")).image
     assert seen.shape == (32, 32, 3)
     assert seen[:, 2:-2].min() == 200
     border = np.full((80, 80, 3), 255, np.uint8)
     border[5:-5, 5:-5] = 0  # what 0.875 of the side leaves out
-    assert CentralTransform(70, 0.875)(LabelledImage(border, 0, "x")).image.max() == 0
-    assert CentralTransform(70, 1.0)(LabelledImage(border, 0, "x")).image.max() == 255
+    assert CentralTransform(70, 0.875)(LabeledImage(border, 0, "x")).image.max() == 0
+    assert CentralTransform(70, 1.0)(LabeledImage(border, 0, "x")).image.max() == 255
 
 
-def test_batches_are_channels_last_in_memory(sample: LabelledImage) -> None:
+def test_batches_are_channels_last_in_memory(sample: LabeledImage) -> None:
     batch = collate_images([sample, sample])
     pixels, label = batch["pixels"], batch["label"]
     assert isinstance(pixels, torch.Tensor)

@@ -39,18 +39,18 @@ def kind_of(path: Path, labels: LabelSet) -> str:
     return caught.value.kind
 
 
-def grey(values: object) -> PIL.Image.Image:
+def gray(values: object) -> PIL.Image.Image:
     return PIL.Image.fromarray(np.asarray(values, np.uint8))
 
 
 def with_palette(values: object, *colors: tuple[int, int, int]) -> PIL.Image.Image:
-    picture = grey(values)
+    picture = gray(values)
     picture.putpalette(np.array(colors, np.uint8).tobytes())
     return picture
 
 
 def few_bits(bits: int, stored: list[int]) -> bytes:
-    """Return a grey PNG of one row, with 2 or 4 bits a pixel."""
+    """Return a gray PNG of one row, with 2 or 4 bits a pixel."""
     number = sum(value << 8 - bits * (1 + i) for i, value in enumerate(stored))
     return png_row(len(stored), bits, 0, bytes([number]))
 
@@ -72,16 +72,16 @@ def test_a_written_mask_reads_back(tmp_path: Path) -> None:
     assert (read_mask(tmp_path / "new" / "mask.png", THREE) == mask).all()
 
 
-def test_a_written_mask_shows_the_colours_of_its_labels(tmp_path: Path) -> None:
+def test_a_written_mask_shows_the_colors_of_its_labels(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", np.array([[1, 250]], np.uint8), THREE)
     with PIL.Image.open(tmp_path / "mask.png") as picture:
         assert np.array(picture.convert("RGB")).tolist() == [[[10, 20, 30], list(VOID_COLOR)]]
 
 
-def test_grey_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
+def test_gray_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
     mask = np.arange(3, dtype=np.uint8)[None]
-    PIL.Image.fromarray(mask).save(tmp_path / "grey.png")
-    assert (read_mask(tmp_path / "grey.png", THREE) == mask).all()
+    PIL.Image.fromarray(mask).save(tmp_path / "gray.png")
+    assert (read_mask(tmp_path / "gray.png", THREE) == mask).all()
 
 
 @pytest.mark.parametrize(
@@ -96,28 +96,28 @@ def test_grey_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
 )
 def test_ids_that_are_no_class_are_listed(tmp_path: Path, ids: list[int], message: str) -> None:
     with pytest.raises(DatasetError, match=rf"own.png: .*{message}"):
-        ids_of(grey([ids]), tmp_path / "own.png", THREE)
+        ids_of(gray([ids]), tmp_path / "own.png", THREE)
 
 
 def test_nobody_is_told_to_subtract_where_0_occurs(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="`ignore_index: 3`") as caught:
-        ids_of(grey([[0, 1, 3]]), tmp_path / "own.png", THREE)
+        ids_of(gray([[0, 1, 3]]), tmp_path / "own.png", THREE)
     assert "subtract" not in str(caught.value)
 
 
 def test_the_ignored_id_is_that_of_the_labels(tmp_path: Path) -> None:
     labels = LabelSet.from_dict({"names": ["a", "b"], "ignore_index": 2})
-    assert ids_of(grey([[0, 1, 2]]), tmp_path / "m.png", labels).tolist() == [[0, 1, 2]]
+    assert ids_of(gray([[0, 1, 2]]), tmp_path / "m.png", labels).tolist() == [[0, 1, 2]]
     with pytest.raises(DatasetError, match=r"ids 255.*0\.\.1 and 2 \(ignored\)"):
-        ids_of(grey([[0, 1, 255]]), tmp_path / "m.png", labels)
+        ids_of(gray([[0, 1, 255]]), tmp_path / "m.png", labels)
 
 
 @pytest.mark.parametrize("form", ["L", "RGB", "RGBA", "P"])
 def test_black_and_white_are_two_classes_where_the_palette_says_so(tmp_path: Path, form: str) -> None:
-    got = ids_of(grey(BINARY).convert(form), tmp_path / "m.png", BLACK_WHITE)
+    got = ids_of(gray(BINARY).convert(form), tmp_path / "m.png", BLACK_WHITE)
     assert got.dtype == np.uint8
     assert (got == BINARY // 255).all()
-    assert (ids_of(grey(BINARY).convert("1"), tmp_path / "m.png", BLACK_WHITE) == BINARY // 255).all()
+    assert (ids_of(gray(BINARY).convert("1"), tmp_path / "m.png", BLACK_WHITE) == BINARY // 255).all()
 
 
 @pytest.mark.parametrize("values", [BINARY, BINARY | 255], ids=["0 and 255", "255"])
@@ -127,9 +127,9 @@ def test_black_and_white_are_refused_where_nobody_says_what_white_is(
 ) -> None:
     for labels in (PLAIN, LabelSet.numbered(2)):
         with pytest.raises(DatasetError, match=r"black and white.*`ignore_index: 255`"):
-            ids_of(grey(values).convert(form), tmp_path / "m.png", labels)
+            ids_of(gray(values).convert(form), tmp_path / "m.png", labels)
     assert (read_mask(tmp_path / "m.png", SAID) == values).all()
-    assert ids_of(grey([[0, 1, 255]]), tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 255]]
+    assert ids_of(gray([[0, 1, 255]]), tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 255]]
 
 
 def test_voids_color_says_that_255_is_ignored(tmp_path: Path) -> None:
@@ -139,28 +139,28 @@ def test_voids_color_says_that_255_is_ignored(tmp_path: Path) -> None:
 
 def test_255_is_not_both_a_color_and_ignored(tmp_path: Path) -> None:
     for labels in (BLACK_WHITE, LabelSet(BLACK_WHITE.names, BLACK_WHITE.palette)):
-        grey([[0, 1, 255]]).save(tmp_path / "m.png")
+        gray([[0, 1, 255]]).save(tmp_path / "m.png")
         assert kind_of(tmp_path / "m.png", labels) == "palette-order"
 
 
 def test_one_bit_masks_hold_ids(tmp_path: Path) -> None:
-    picture = grey(BINARY).convert("1")
+    picture = gray(BINARY).convert("1")
     assert (ids_of(picture, tmp_path / "m.png", PLAIN) == BINARY // 255).all()
     white_ground = LabelSet.from_dict({"names": ["ground", "line"], "palette": [[255, 255, 255], [0, 0, 0]]})
     assert kind_of(tmp_path / "m.png", white_ground) == "palette-order"
 
 
 @pytest.mark.parametrize(("bits", "stored"), [(2, [0, 1, 3, 1]), (4, [0, 15]), (2, [0, 3, 0, 3])])
-def test_grey_of_few_bits_is_refused(tmp_path: Path, bits: int, stored: list[int]) -> None:
+def test_gray_of_few_bits_is_refused(tmp_path: Path, bits: int, stored: list[int]) -> None:
     (tmp_path / "m.png").write_bytes(few_bits(bits, stored))
     scale = 255 // (2**bits - 1)
     assert np.array(PIL.Image.open(tmp_path / "m.png")).tolist() == [[value * scale for value in stored]]
     for labels in (SAID, BLACK_WHITE, VOC_LABELS):
-        with pytest.raises(DatasetError, match=r"2- or 4-bit grey.*8-bit grey PNG"):
+        with pytest.raises(DatasetError, match=r"2- or 4-bit gray.*8-bit gray PNG"):
             read_mask(tmp_path / "m.png", labels)
 
 
-def test_grey_of_16_bits_with_alpha_is_not_cut_to_8(tmp_path: Path) -> None:
+def test_gray_of_16_bits_with_alpha_is_not_cut_to_8(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(png_row(2, 16, 4, struct.pack(">4H", 1, 65535, 2, 65535)))
     assert kind_of(tmp_path / "m.png", RGB) == "deep-mask"
 
@@ -268,7 +268,7 @@ def test_reading_masks_is_lawful(tmp_path: Path, random: Random) -> None:
     values = np.arange(600, dtype=np.uint8).reshape(20, 30) % 3
     form = random.choice(("PNG", "PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM"))
     mode = random.choice(("P", "L", "RGB", "RGBA", "1", "I;16"))
-    picture = (grey(values) if mode == "I;16" else with_palette(values, *RGB.palette)).convert(mode)
+    picture = (gray(values) if mode == "I;16" else with_palette(values, *RGB.palette)).convert(mode)
     buffer = BytesIO()
     try:
         picture.save(buffer, form)
@@ -298,7 +298,7 @@ def test_masks_of_too_many_pixels_are_refused_before_they_are_decoded(
 ) -> None:
     monkeypatch.setattr(raw_mask, "MOST_PIXELS", 5)
     with pytest.raises(DatasetError, match="2 x 3 pixels, at most 5"):
-        ids_of(grey(np.zeros((3, 2))), tmp_path / "m.png", RGB)
+        ids_of(gray(np.zeros((3, 2))), tmp_path / "m.png", RGB)
 
 
 def test_ids_that_are_no_class_are_not_written(tmp_path: Path) -> None:

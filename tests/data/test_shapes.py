@@ -38,7 +38,7 @@ def test_every_class_occurs_and_is_ringed_by_void() -> None:
     assert not ((left != right) & (left != 255) & (right != 255)).any(), "classes touch only across void"
 
 
-def test_colour_hints_at_the_class_without_deciding_it() -> None:
+def test_color_hints_at_the_class_without_deciding_it() -> None:
     samples = list(Shapes(150, (65, 65)))
     pixels = np.concatenate([s.image[s.mask == 1] for s in samples]).astype(int)  # circles are mostly red
     red = (pixels[:, 0] > pixels[:, 1]) & (pixels[:, 0] > pixels[:, 2])

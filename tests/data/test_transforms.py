@@ -10,7 +10,7 @@ from segmnv2.data.sample import Sample
 from segmnv2.data.transforms import (
     PAD_VALUE,
     SCALES,
-    ColourJitter,
+    ColorJitter,
     TrainTransform,
     resize_image,
     resize_mask,
@@ -154,35 +154,35 @@ def test_wrong_arguments_are_named(wrong: dict) -> None:
         TrainTransform(**({"crop_size": 8} | wrong))
 
 
-STRONG = ColourJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2, chance=1.0)
+STRONG = ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2, chance=1.0)
 NONE_OF = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 
 
-def still(size: int, colours: ColourJitter | None) -> TrainTransform:
+def still(size: int, colors: ColorJitter | None) -> TrainTransform:
     """A transform that moves nothing in images of at most this size."""
-    return TrainTransform(size, scales=(1.0,), flip=0, colours=colours)
+    return TrainTransform(size, scales=(1.0,), flip=0, colors=colors)
 
 
-def test_colours_depend_on_the_seed_alone() -> None:
-    sample, transform = noise(40, 40), TrainTransform(24, colours=STRONG)
+def test_colors_depend_on_the_seed_alone() -> None:
+    sample, transform = noise(40, 40), TrainTransform(24, colors=STRONG)
     first = transform(sample, 5)
     other = transform(sample, 6)
-    again, elsewhere = transform(sample, 5), TrainTransform(24, colours=STRONG)(sample, 5)
+    again, elsewhere = transform(sample, 5), TrainTransform(24, colors=STRONG)(sample, 5)
     assert (first.image == again.image).all()
     assert (first.image == elsewhere.image).all()
     assert (first.mask == elsewhere.mask).all()
     assert (first.image != other.image).any()
 
 
-def test_the_amounts_of_colour_move_nothing() -> None:
-    """Whether colours are drawn at all changes which crop a seed gives, as any further step would; the amounts do not.
+def test_the_amounts_of_color_move_nothing() -> None:
+    """Whether colors are drawn at all changes which crop a seed gives, as any further step would; the amounts do not.
 
     With all amounts 0 the image is that of the crop itself, so it tells where the crop was.
     """
     sample = noise(60, 80)
-    plain, coloured = (TrainTransform(48, colours=colours) for colours in (ColourJitter(**NONE_OF, chance=1.0), STRONG))
+    plain, colored = (TrainTransform(48, colors=colors) for colors in (ColorJitter(**NONE_OF, chance=1.0), STRONG))
     for seed in range(30):
-        before, after = plain(sample, seed), coloured(sample, seed)
+        before, after = plain(sample, seed), colored(sample, seed)
         assert (after.mask == before.mask).all()
         assert (after.image != before.image).any()
         for result in (before, after):
@@ -192,10 +192,10 @@ def test_the_amounts_of_colour_move_nothing() -> None:
 
 def test_amounts_of_0_and_a_chance_of_0_change_nothing() -> None:
     sample = noise(32, 32)
-    never = ColourJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5, chance=0.0)
-    for colours in (ColourJitter(**NONE_OF, chance=1.0), never):
+    never = ColorJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5, chance=0.0)
+    for colors in (ColorJitter(**NONE_OF, chance=1.0), never):
         for seed in range(10):
-            result = still(32, colours)(sample, seed)
+            result = still(32, colors)(sample, seed)
             assert (result.image == sample.image).all()
             assert (result.mask == sample.mask).all()
 
@@ -211,17 +211,17 @@ def test_the_mask_and_the_padding_keep_their_values() -> None:
         assert (result.image[:20, :30] != sample.image).any()
 
 
-def test_colours_change_as_often_as_their_chance_says() -> None:
+def test_colors_change_as_often_as_their_chance_says() -> None:
     sample = noise(8, 8)
-    transform = still(8, ColourJitter(chance=0.3))
+    transform = still(8, ColorJitter(chance=0.3))
     changed = [(transform(sample, seed).image != sample.image).any() for seed in range(400)]
     assert np.mean(changed) == pytest.approx(0.3, abs=0.08)
 
 
 def test_brightness_is_drawn_evenly_within_its_share() -> None:
-    grey = Sample(np.full((4, 4, 3), 100, np.uint8), np.zeros((4, 4), np.uint8), "grey")
-    transform = still(4, ColourJitter(**NONE_OF | {"brightness": 0.2}, chance=1.0))
-    images = [transform(grey, seed).image for seed in range(300)]
+    gray = Sample(np.full((4, 4, 3), 100, np.uint8), np.zeros((4, 4), np.uint8), "gray")
+    transform = still(4, ColorJitter(**NONE_OF | {"brightness": 0.2}, chance=1.0))
+    images = [transform(gray, seed).image for seed in range(300)]
     assert all((image == image[0, 0, 0]).all() for image in images)
     values = np.array([image[0, 0, 0] for image in images], float)
     assert values.min() == pytest.approx(80, abs=2)
@@ -230,29 +230,29 @@ def test_brightness_is_drawn_evenly_within_its_share() -> None:
 
 
 @pytest.mark.parametrize("amount", [{"contrast": 0.8}, {"saturation": 0.8}, {"hue": 0.5}])
-def test_contrast_saturation_and_hue_leave_an_even_grey_alone(amount: dict[str, float]) -> None:
-    grey = Sample(np.full((6, 6, 3), 90, np.uint8), np.zeros((6, 6), np.uint8), "grey")
-    colourful = noise(6, 6)
-    transform = still(6, ColourJitter(**NONE_OF | amount, chance=1.0))
+def test_contrast_saturation_and_hue_leave_an_even_gray_alone(amount: dict[str, float]) -> None:
+    gray = Sample(np.full((6, 6, 3), 90, np.uint8), np.zeros((6, 6), np.uint8), "gray")
+    colorful = noise(6, 6)
+    transform = still(6, ColorJitter(**NONE_OF | amount, chance=1.0))
     for seed in range(10):
-        assert np.abs(transform(grey, seed).image.astype(int) - 90).max() <= 1
-        assert (transform(colourful, seed).image != colourful.image).any()
+        assert np.abs(transform(gray, seed).image.astype(int) - 90).max() <= 1
+        assert (transform(colorful, seed).image != colorful.image).any()
 
 
-def test_colours_stop_at_black_and_white() -> None:
+def test_colors_stop_at_black_and_white() -> None:
     """In uint8 a sum that wraps around would turn white into black."""
     steps = np.repeat(np.array([[0, 1, 254, 255]], np.uint8)[..., None], 3, axis=2)
     sample = Sample(steps, np.zeros((1, 4), np.uint8), "ends")
-    transform = still(4, ColourJitter(**NONE_OF | {"brightness": 1.0, "contrast": 1.0}, chance=1.0))
+    transform = still(4, ColorJitter(**NONE_OF | {"brightness": 1.0, "contrast": 1.0}, chance=1.0))
     for seed in range(100):
         row = transform(sample, seed).image[0, :, 0].astype(int)
         assert (np.diff(row) >= 0).all()
 
 
-def test_the_coloured_sample_itself_is_not_changed() -> None:
+def test_the_colored_sample_itself_is_not_changed() -> None:
     sample = noise(20, 20)
     before = sample.image.copy(), sample.mask.copy()
     for seed in range(5):
-        TrainTransform(20, colours=STRONG)(sample, seed)
+        TrainTransform(20, colors=STRONG)(sample, seed)
     assert (sample.image == before[0]).all()
     assert (sample.mask == before[1]).all()

@@ -108,7 +108,7 @@ def test_values_that_are_not_possible_are_named() -> None:
 
 
 @pytest.mark.parametrize("detector", ["ssdlite", "faster_rcnn"])
-def test_a_single_image_can_be_learnt_from(detector: str) -> None:
+def test_a_single_image_can_be_learned_from(detector: str) -> None:
     """SSDLite's last map is one value then, which has no variance."""
     target = {"boxes": torch.tensor([[4.0, 4.0, 60.0, 60.0]]), "labels": torch.tensor([1])}
     losses = build(detector).train()([torch.rand(3, 96, 96)], [target])

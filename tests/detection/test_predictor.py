@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from segmnv2.detection.detector import Detector, create_detector
-from segmnv2.detection.drawing import box_colour, captions, draw_boxes, readable_on
+from segmnv2.detection.drawing import box_color, captions, draw_boxes, readable_on
 from segmnv2.detection.predictor import BoxFolder, BoxPrediction, BoxPredictor
 from segmnv2.errors import ConfigError, MediaError
 
@@ -72,7 +72,7 @@ def test_an_overlay_changes_the_image_along_the_boxes_only(picture: np.ndarray) 
     one = torch.tensor([[30.0, 24.0, 60.0, 44.0]])
     drawn = np.asarray(draw_boxes(picture, one, torch.tensor([3]), torch.tensor([0.5]), NAMES))
     assert drawn.shape == picture.shape
-    assert tuple(drawn[44, 45]) == tuple(drawn[34, 60]) == box_colour(3)
+    assert tuple(drawn[44, 45]) == tuple(drawn[34, 60]) == box_color(3)
     assert np.array_equal(drawn[:23], picture[:23])
     assert np.array_equal(drawn[:, :29], picture[:, :29])
 
@@ -81,8 +81,8 @@ def test_captions_name_what_is_known_and_can_be_read() -> None:
     assert captions([3, 8], [0.994, 0.5], NAMES) == ["oblong 99%", "8 50%"]
     assert readable_on((255, 255, 0)) == (0, 0, 0)
     assert readable_on((0, 0, 128)) == (255, 255, 255)
-    assert box_colour(1) != box_colour(3)
-    assert box_colour(300) in {box_colour(number) for number in range(1, 256)}
+    assert box_color(1) != box_color(3)
+    assert box_color(300) in {box_color(number) for number in range(1, 256)}
 
 
 def test_results_of_an_image_are_written_whole(predictor: BoxPredictor, picture: np.ndarray, tmp_path: Path) -> None:

@@ -11,5 +11,5 @@ from tests.doctor.sound import write_folder
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Eight pairs to train on and three to validate, of five classes with their own colours."""
+    """Eight pairs to train on and three to validate, of five classes with their own colors."""
     return write_folder(tmp_path / "own")

@@ -53,7 +53,7 @@ def test_a_sound_data_set_has_no_findings(root: Path) -> None:
     assert examination.verdict == "11 pairs read: no faults found"
 
 
-def test_masks_of_the_palettes_colours_are_sound(root: Path) -> None:
+def test_masks_of_the_palettes_colors_are_sound(root: Path) -> None:
     for index, path in enumerate(all_masks(root)):
         if index % 2:
             save(path, in_colours(ids(root, int(path.stem))))
@@ -176,23 +176,23 @@ def transparent(mask: np.ndarray) -> np.ndarray:
 
 
 def paint_stray(mask: np.ndarray) -> np.ndarray:
-    colours = in_colours(mask)
-    colours[:5] = (1, 250, 250)
-    return colours
+    colors = in_colours(mask)
+    colors[:5] = (1, 250, 250)
+    return colors
 
 
 def save_palette(order: list[int] | None = None, shade: int = 0) -> Break:
-    """Save with a palette in another order, colours staying as they are, or with other colours, ids staying."""
+    """Save with a palette in another order, colors staying as they are, or with other colors, ids staying."""
 
     def change(root: Path) -> None:
-        values, colours = ids(root), np.zeros((256, 3), np.uint8)
-        colours[:5] = SHAPES_LABELS.palette
-        colours[255] = (224, 224, 192)
+        values, colors = ids(root), np.zeros((256, 3), np.uint8)
+        colors[:5] = SHAPES_LABELS.palette
+        colors[255] = (224, 224, 192)
         if order is not None:
-            colours[:5] = colours[order]
+            colors[:5] = colors[order]
             values = np.where(values < 5, np.argsort(order)[values.clip(max=4)], values).astype(np.uint8)
         picture = PIL.Image.fromarray(values)
-        picture.putpalette(np.abs(colours.astype(int) - shade).astype(np.uint8).tobytes())
+        picture.putpalette(np.abs(colors.astype(int) - shade).astype(np.uint8).tobytes())
         picture.save(mask_path(root))
 
     return change
@@ -258,7 +258,7 @@ BROKEN: list[Form] = [
         "mask-format",
         "masks/0.png",
         "is a GIF",
-        "8-bit grey PNG",
+        "8-bit gray PNG",
     ),
     (change_mask(lambda mask: mask.astype(np.uint16)), "deep-mask", "masks/0.png", "a mask has 8 bits", "8-bit"),
     (change_mask(transparent), "transparent-mask", "masks/0.png", "transparent", "without alpha"),
@@ -276,15 +276,15 @@ BROKEN: list[Form] = [
         "interpolated-mask",
         "masks/0.png",
         "colors between those of the classes",
-        "nearest neighbour",
+        "nearest neighbor",
     ),
-    (change_mask(smooth), "interpolated-mask", "masks/0.png", "between their neighbors", "nearest neighbour"),
+    (change_mask(smooth), "interpolated-mask", "masks/0.png", "between their neighbors", "nearest neighbor"),
     (
         change_all(lambda mask: smooth(np.where(mask == 255, 0, mask))),
         "smoothed-ids",
         "masks/1.png",
         "between their neighbors",
-        "nearest neighbour",
+        "nearest neighbor",
     ),
     (
         save_palette([1, 2, 3, 4, 0]),
@@ -488,7 +488,7 @@ def test_palettes_that_order_their_colors_in_other_ways_are_compared(root: Path)
     assert "value 0 has the color [0, 200, 0], which is value 2 in other masks" in found["0.png"].reason
 
 
-def test_greys_that_are_stretched_over_the_ids_of_a_file_are_sound(root: Path) -> None:
+def test_grays_that_are_stretched_over_the_ids_of_a_file_are_sound(root: Path) -> None:
     (root / "labels.yaml").write_text("names: [ground, road, car]\n")
     for index, path in enumerate(all_masks(root)):
         last = 1 + index % 2

@@ -103,12 +103,12 @@ def test_the_fixed_data_set_is_sound_and_holds_what_was_meant(root: Path, save_m
     assert len(FolderSegmentation(copy, "train")) == TRAIN
 
 
-@pytest.mark.parametrize("form", ["grey", "rgb", "sixteen bits"])
+@pytest.mark.parametrize("form", ["gray", "rgb", "sixteen bits"])
 def test_white_becomes_one(tmp_path: Path, form: str) -> None:
     root = write_folder(tmp_path / "two", TWO, recode=two_classes)
     for path in all_masks(root):
         white = ids(root, int(path.stem)) * 255
-        values = {"grey": white, "rgb": np.dstack([white] * 3), "sixteen bits": white.astype(np.uint16) * 257}[form]
+        values = {"gray": white, "rgb": np.dstack([white] * 3), "sixteen bits": white.astype(np.uint16) * 257}[form]
         save(path, values)
     assert "binary-masks" in kinds(check(root))
     copy, examination, _ = fixed(root)
@@ -142,10 +142,10 @@ def test_void_smoothed_into_two_classes_is_not_taken_for_white(tmp_path: Path) -
     assert mask_path(copy).read_bytes() == path.read_bytes()
 
 
-def test_smoothed_colours_become_the_nearest_class_or_ignored(root: Path) -> None:
+def test_smoothed_colors_become_the_nearest_class_or_ignored(root: Path) -> None:
     for path in all_masks(root):
-        colours = in_colours(np.where(ids(root, int(path.stem)) == 255, 0, ids(root, int(path.stem))))
-        save(path, cv2.GaussianBlur(colours, (3, 3), 0))
+        colors = in_colours(np.where(ids(root, int(path.stem)) == 255, 0, ids(root, int(path.stem))))
+        save(path, cv2.GaussianBlur(colors, (3, 3), 0))
     assert "interpolated-mask" in kinds(check(root))
     copy, examination, _ = fixed(root)
     assert not examination.errors

@@ -99,7 +99,7 @@ def test_depthwise_kernels_norms_and_biases_do_not_decay(folders: Path) -> None:
     assert len(decayed["params"]) + len(free["params"]) == len(names)
 
 
-def test_a_run_learns_the_colours_and_its_validation_is_the_evaluation(tmp_path: Path) -> None:
+def test_a_run_learns_the_colors_and_its_validation_is_the_evaluation(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "train", images=8, seed=1)
     write_image_folder(tmp_path / "val", images=3, seed=2)
     learning = "epochs=30 validation.every=15 optimizer.lr=0.01 optimizer.rate_factor=0.95 loss.label_smoothing=0"

@@ -215,7 +215,7 @@ def test_as_many_samples_are_validated_as_the_limit_says_over_the_whole_set(tota
         assert (chosen[0], chosen[-1]) == (0, total - 1)
 
 
-def test_losses_of_an_experiment_are_what_is_minimised(tmp_path: Path) -> None:
+def test_losses_of_an_experiment_are_what_is_minimized(tmp_path: Path) -> None:
     def first_loss(name: str, *overrides: str) -> float:
         train(tiny("steps=1", *overrides), out=tmp_path / name, report=ignore)
         with (tmp_path / name / "metrics.csv").open(newline="") as file:

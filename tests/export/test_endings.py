@@ -33,12 +33,12 @@ def test_of_equally_good_classes_the_lowest_counts():
 
 @pytest.mark.parametrize("mean", [(127.5, 127.5, 127.5), (123.7, 116.3, 103.5)])
 def test_padding_is_the_mean_pixel(mean):
-    colour = torch.tensor(mean).reshape(1, 3, 1, 1)
+    color = torch.tensor(mean).reshape(1, 3, 1, 1)
     image = torch.randint(0, 256, (1, 18, 33, 3), dtype=torch.uint8)
-    found = Preparation(colour, 16)(image)
+    found = Preparation(color, 16)(image)
     assert found.shape == (1, 3, 33, 33)
     torch.testing.assert_close(found[..., :18, :], image.permute(0, 3, 1, 2).float())
-    torch.testing.assert_close(found[..., 18:, :], colour.expand(1, 3, 15, 33))
+    torch.testing.assert_close(found[..., 18:, :], color.expand(1, 3, 15, 33))
 
 
 @pytest.mark.parametrize("cells", [False, True])

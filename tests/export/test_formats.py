@@ -12,7 +12,7 @@ import torch
 from segmnv2.backends import onnx_runtime, openvino
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export import onnx_file, openvino_file, xnnpack_int8
-from segmnv2.export.formats import FORMATS, Format, export_files, find_format, recognise_format
+from segmnv2.export.formats import FORMATS, Format, export_files, find_format, recognize_format
 from segmnv2.export.metadata import describe_export
 from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels
@@ -187,9 +187,9 @@ def test_a_program_of_torch_with_compiled_code_is_refused(tmp_path):
 
 
 def test_formats_are_found_by_name_and_suffix(monkeypatch):
-    assert recognise_format("a/b/model.ONNX") == "onnx"
+    assert recognize_format("a/b/model.ONNX") == "onnx"
     with pytest.raises(ConfigError, match=r"'\.h5' is no format's; give a file that ends in one of \.onnx, "):
-        recognise_format("model.h5")
+        recognize_format("model.h5")
     with pytest.raises(ConfigError, match="'keras' is not known; give one of onnx, "):
         find_format("keras")
     with pytest.raises(ConfigError, match="'onnx' is not written in bfloat16; give one of float32, "):

@@ -130,7 +130,7 @@ def test_values_that_are_not_possible_are_named(
     model: Segmenter, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "licence": "mit", **options})
+        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "license": "mit", **options})
 
 
 def test_the_command_pushes_or_shows_what_it_would(
@@ -154,7 +154,7 @@ def test_the_command_pushes_or_shows_what_it_would(
     capsys.readouterr()
     for words, message in (
         (["push", str(tmp_path / "repo"), NAME, "--licence", "mit"], "is a folder with a card"),
-        (["push", weights, NAME], "licence is missing"),
+        (["push", weights, NAME], "license is missing"),
         (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--licence is missing"),
     ):
         assert main(words) == 2

@@ -19,7 +19,7 @@ CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
 
 
 def pictures(count: int = 12, height: int = 32, width: int = 48) -> list[np.ndarray]:
-    """A bright square that walks over a coloured ground, RGB; red, green and blue all differ."""
+    """A bright square that walks over a colored ground, RGB; red, green and blue all differ."""
     found = []
     for number in range(count):
         picture = np.empty((height, width, 3), np.uint8)

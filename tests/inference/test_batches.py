@@ -18,7 +18,7 @@ SIZES = [(50, 61), (33, 40), (50, 61), (120, 70), (64, 64)]
 
 @pytest.mark.parametrize("size", [65, "native"])
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"scales": (0.5, 1.0)}], ids=str)
-def test_a_batch_labels_each_image_as_it_is_labelled_alone(size, options, small_model, photo):
+def test_a_batch_labels_each_image_as_it_is_labeled_alone(size, options, small_model, photo):
     images = [photo(*sides, seed) for seed, sides in enumerate(SIZES)]
     found = predict_batch(small_model, [make_canvas(image, size, 16) for image in images], **options)
     for image, scores in zip(images, found, strict=True):
@@ -42,7 +42,7 @@ def test_a_model_in_training_mode_is_refused(grid_model, photo):
         predict_batch(grid_model().train(), canvases)
 
 
-def test_many_pictures_of_all_kinds_are_labelled_in_order(small_model, photo, tmp_path):
+def test_many_pictures_of_all_kinds_are_labeled_in_order(small_model, photo, tmp_path):
     images = [photo(*sides, seed) for seed, sides in enumerate(SIZES)]
     Image.fromarray(images[1]).save(tmp_path / "photo.png")
     kinds = [images[0], tmp_path / "photo.png", Image.fromarray(images[2]), str(tmp_path / "photo.png"), images[4]]

@@ -85,9 +85,9 @@ def test_what_is_no_image_is_refused_with_the_remedy(image, remedy):
         check_image(image)
 
 
-def test_grey_is_rgb_with_three_equal_channels():
-    grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
-    assert np.array_equal(check_image(grey), np.stack([grey] * 3, axis=-1))
+def test_gray_is_rgb_with_three_equal_channels():
+    gray = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    assert np.array_equal(check_image(gray), np.stack([gray] * 3, axis=-1))
 
 
 def test_read_only_and_mirrored_views_are_taken(photo):

@@ -12,14 +12,14 @@ RED, BLUE = (250, 0, 10), (10, 0, 250)
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("count", [1, 2, 21, 150])
-def test_covers_nothing_of_the_picture_and_shows_every_colour(size, count):
+def test_covers_nothing_of_the_picture_and_shows_every_color(size, count):
     picture = Image.new("RGB", size, (77, 77, 77))
-    colours = [(200, 30 + number, 40) for number in range(count)]
-    whole = add_legend(picture, [(f"class {number}", colour, 1 / count) for number, colour in enumerate(colours)])
+    colors = [(200, 30 + number, 40) for number in range(count)]
+    whole = add_legend(picture, [(f"class {number}", color, 1 / count) for number, color in enumerate(colors)])
     assert whole.crop((0, 0, *size)).tobytes() == picture.tobytes()
     pixels = np.asarray(whole)
-    for colour in (colours[0], colours[-1]):
-        assert (pixels == colour).all(-1).sum() >= 50, f"no box of {colour}"
+    for color in (colors[0], colors[-1]):
+        assert (pixels == color).all(-1).sum() >= 50, f"no box of {color}"
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

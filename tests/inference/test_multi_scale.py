@@ -53,7 +53,7 @@ def test_with_flip_a_mirrored_image_has_mirrored_labels(small_model, photo):
 
 
 def test_a_scale_off_the_grid_still_puts_each_pixel_in_its_place(grid_model):
-    """Two halves of one colour each: wherever the scaled grid falls, the border is found within a cell of it."""
+    """Two halves of one color each: wherever the scaled grid falls, the border is found within a cell of it."""
     image = np.zeros((65, 65, 3), np.uint8)
     image[:, 33:] = 255
     model = grid_model(output_stride=8)

@@ -30,15 +30,15 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
-def test_each_id_has_its_colour_and_other_ids_that_of_void(mask):
-    colours = colorize(mask, LABELS)
-    assert colours.shape == (40, 60, 3)
-    assert tuple(colours[20, 30]) == (200, 0, 0)
-    assert tuple(colours[0, 0]) == VOID_COLOR
+def test_each_id_has_its_color_and_other_ids_that_of_void(mask):
+    colors = colorize(mask, LABELS)
+    assert colors.shape == (40, 60, 3)
+    assert tuple(colors[20, 30]) == (200, 0, 0)
+    assert tuple(colors[0, 0]) == VOID_COLOR
     assert tuple(colorize(np.full((1, 1), 77, np.uint8), VOC_LABELS)[0, 0]) == VOID_COLOR
 
 
-def test_inside_a_region_colour_and_image_mix_by_opacity(image, mask):
+def test_inside_a_region_color_and_image_mix_by_opacity(image, mask):
     mixed = blend(image, mask, LABELS, opacity=0.6)
     expected = np.rint(0.4 * image[20, 30].astype(float) + 0.6 * np.array((200, 0, 0)))
     assert np.abs(mixed[20, 30] - expected).max() <= 1
@@ -50,7 +50,7 @@ def test_the_background_keeps_the_image(image, mask):
     assert not np.array_equal(blend(image, mask, road)[5:, :18], image[5:, :18])
 
 
-def test_full_opacity_shows_colours_and_none_shows_the_image_apart_from_outlines(image, mask):
+def test_full_opacity_shows_colors_and_none_shows_the_image_apart_from_outlines(image, mask):
     inside = ~outlines(mask) & (mask > 0)
     assert np.array_equal(blend(image, mask, LABELS, 1)[inside], colorize(mask, LABELS)[inside])
     assert np.array_equal(blend(image, mask, LABELS, 0)[inside], image[inside])
@@ -86,7 +86,7 @@ def test_opacity_out_of_range_is_refused(opacity, image, mask):
 def test_the_legend_lists_what_is_present_the_largest_first(mask):
     mask[:, 40:] = 0
     entries = legend_entries(mask, LABELS)
-    assert [(name, colour) for name, colour, _ in entries] == [
+    assert [(name, color) for name, color, _ in entries] == [
         ("background", None),
         ("cat", (200, 0, 0)),
         ("void", VOID_COLOR),
@@ -95,7 +95,7 @@ def test_the_legend_lists_what_is_present_the_largest_first(mask):
     assert entries[1][2] == pytest.approx(1 / 3)
 
 
-def test_confidence_0_to_1_is_grey_0_to_255():
+def test_confidence_0_to_1_is_gray_0_to_255():
     confidence = np.array([[0, 0.5, 1, 1.0000001]], np.float32)
     assert confidence_picture(confidence).tolist() == [[0, 128, 255, 255]]
     assert confidence_picture(confidence).dtype == np.uint8

@@ -188,8 +188,8 @@ def test_a_picture_whose_file_is_cut_off_is_refused(small_model, photo, tmp_path
         Predictor(small_model)(picture)
 
 
-def test_a_grey_array_is_an_image(small_model, photo):
-    grey = photo(50, 61)[..., 0]
-    prediction = Predictor(small_model, size=65)(grey)
+def test_a_gray_array_is_an_image(small_model, photo):
+    gray = photo(50, 61)[..., 0]
+    prediction = Predictor(small_model, size=65)(gray)
     assert prediction.mask.shape == (50, 61)
-    assert np.array_equal(prediction.image[..., 2], grey)
+    assert np.array_equal(prediction.image[..., 2], gray)

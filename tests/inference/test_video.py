@@ -30,7 +30,7 @@ def test_frames_are_those_that_opencv_decodes_in_rgb(ending, tmp_path):
     for frame, expected in zip(frames, decode(clip), strict=True):
         assert np.array_equal(frame.image, expected)
     red, _, blue = frames[0].image[30, 40].astype(int)
-    assert red > blue + 60, "colours are in the order of RGB"
+    assert red > blue + 60, "colors are in the order of RGB"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_damaged_frames_are_passed_over_and_the_rest_keeps_its_numbers(place, tm
     ],
     ids=["quarter", "half", "three quarters"],
 )
-def test_the_rotation_that_a_telephone_notes_is_applied(matrix, turned, tmp_path):
+def test_the_rotation_that_a_phone_notes_is_applied(matrix, turned, tmp_path):
     clip = write_clip(tmp_path / "clip.mp4")
     upright = decode(clip)
     content = bytearray(clip.read_bytes())

@@ -61,7 +61,7 @@ def test_each_frame_becomes_a_palette_mask_with_its_number(predictor, clip, tmp_
         assert np.array_equal(np.asarray(mask), predictor(frame).mask)
 
 
-def test_a_video_of_overlays_shows_each_frame_under_its_colours(predictor, clip, tmp_path):
+def test_a_video_of_overlays_shows_each_frame_under_its_colors(predictor, clip, tmp_path):
     out = tmp_path / "out.avi"
     done: list[None] = []
     with (

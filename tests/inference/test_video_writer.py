@@ -36,7 +36,7 @@ def test_size_pace_count_and_pictures_are_kept(ending, rate, tmp_path):
     assert len(frames) == 12
     for frame, picture in zip(frames, pictures(), strict=True):
         assert frame.shape == picture.shape
-        assert np.abs(frame.astype(int) - picture).mean() < 12, "colours are kept, but for compression"
+        assert np.abs(frame.astype(int) - picture).mean() < 12, "colors are kept, but for compression"
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 48), (32, 47), (33, 47)])

@@ -136,7 +136,7 @@ def weights(folder: Path, **options: Any) -> tuple[Path, nn.Module]:
     return path, backbone
 
 
-def test_weights_come_with_their_normalisation(tmp_path: Path) -> None:
+def test_weights_come_with_their_normalization(tmp_path: Path) -> None:
     path, backbone = weights(tmp_path, width=0.35)
     model = build(smp.Unet, "segmnv2-small_mobilenet_v2")
     assert load_encoder_weights(model.encoder, path) == IMAGENET_NORMALIZATION

@@ -221,7 +221,7 @@ def test_parity_with_transformers(tmp_path: Path, transformers_network: Any, saf
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_their_preprocessing_becomes_our_normalisation(tmp_path: Path, transformers_network: Any) -> None:
+def test_their_preprocessing_becomes_our_normalization(tmp_path: Path, transformers_network: Any) -> None:
     transformers_network.save_pretrained(tmp_path)
     values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.25, 1.0]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))

@@ -35,7 +35,7 @@ def test_torchvisions_file_becomes_a_backbone_that_segmentation_starts_from(tmp_
         torch.testing.assert_close(model.backbone(x)[-1], theirs.features[:18](x), rtol=1e-4, atol=1e-5)
 
 
-def test_timms_folder_says_what_normalisation_its_network_wants(tmp_path: Path) -> None:
+def test_timms_folder_says_what_normalization_its_network_wants(tmp_path: Path) -> None:
     theirs = timm.create_model("mobilenetv1_100")
     torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
     config = {"architecture": "mobilenetv1_100", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 1.0]}}

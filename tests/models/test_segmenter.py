@@ -38,7 +38,7 @@ def test_uint8_and_float_pixels_are_the_same_pixels() -> None:
     assert torch.equal(model(pixels), model(pixels.float()))
 
 
-def test_padding_is_the_mean_pixel_after_normalisation() -> None:
+def test_padding_is_the_mean_pixel_after_normalization() -> None:
     """An image already padded with the mean pixel to k * 16 + 1 gives the same logits where the image is."""
     model = small().eval()
     canvas = torch.full((2, 3, 49, 65), 127.5)
@@ -52,7 +52,7 @@ def test_logits_pass_through_the_raw_ones_on_the_grid() -> None:
     torch.testing.assert_close(model(pixels)[..., ::16, ::16], model.raw_logits(pixels))
 
 
-def test_the_model_normalises_its_own_pixels() -> None:
+def test_the_model_normalizes_its_own_pixels() -> None:
     model = small(normalization=IMAGENET_NORMALIZATION)
     pixels = picture(5, 6)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -119,6 +119,6 @@ def test_parts_that_do_not_meet_are_refused() -> None:
         Segmenter(backbone, DeepLabV3Head(112, 5, aspp=False), labels=VOC_LABELS)
 
 
-def test_normalisations_that_cannot_be_are_refused() -> None:
+def test_normalizations_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="std"):
         Normalization((0.0, 0.0, 0.0), (1.0, 0.0, 1.0))

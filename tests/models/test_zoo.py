@@ -56,7 +56,7 @@ def test_a_seed_makes_the_same_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(), weights(), strict=True))
 
 
-def test_a_network_on_timms_weights_wants_their_normalisation_and_its_file_fetches_nothing(
+def test_a_network_on_timms_weights_wants_their_normalization_and_its_file_fetches_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched = []

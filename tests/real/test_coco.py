@@ -50,9 +50,9 @@ def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
 @pytest.mark.parametrize(("split", "kept"), [("val2017", 161), ("train2017", 40)])
 def test_stated_areas_choose_the_images_that_masks_would(root: Path, split: str, kept: int) -> None:
     chosen = CocoAsVoc(root, split).names
-    labelled = {sample.name: int((sample.mask > 0).sum()) for sample in CocoAsVoc(root, split, min_pixels=0)}
+    labeled = {sample.name: int((sample.mask > 0).sum()) for sample in CocoAsVoc(root, split, min_pixels=0)}
     assert len(chosen) == kept
-    assert chosen == [name for name, count in labelled.items() if count > 1000]
+    assert chosen == [name for name, count in labeled.items() if count > 1000]
 
 
 def test_an_experiment_opens_it(root: Path) -> None:

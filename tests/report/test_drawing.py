@@ -71,5 +71,5 @@ def test_drawing_leaves_matplotlibs_settings_as_they_are(tmp_path: Path) -> None
     assert dict(matplotlib.rcParams) == before
 
 
-def test_series_differ_by_colour_and_by_marker() -> None:
+def test_series_differ_by_color_and_by_marker() -> None:
     assert len(set(PALETTE)) == len(PALETTE) == len(set(MARKERS)) == len(MARKERS)

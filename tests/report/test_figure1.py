@@ -90,7 +90,7 @@ def test_the_text_has_a_row_for_each_n_and_says_whose_numbers_they_are(result: F
 
 
 def test_the_picture_has_the_input_and_every_output(result: Figure1) -> None:
-    panels = draw(result).axes[:-1]  # the last is the colour bar
+    panels = draw(result).axes[:-1]  # the last is the color bar
     assert [axes.get_title(loc="left") for axes in panels] == ["Input", *(f"n = {n}" for n in DIMENSIONS)]
     for axes, panel in zip(panels[1:], result.panels, strict=True):
         segments = axes.collections[0].get_segments()

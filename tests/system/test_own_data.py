@@ -53,7 +53,7 @@ def contains(whole: Any, part: Any) -> bool:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Current folder with photos larger than the page scales them to, masks of ids and of colours, and weights."""
+    """Current folder with photos larger than the page scales them to, masks of ids and of colors, and weights."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(REPOSITORY / "configs", "configs")
     for folder in ("originals/images", "originals/masks", "data/own", "photos", "weights"):

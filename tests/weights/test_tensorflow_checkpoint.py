@@ -145,7 +145,7 @@ def test_folder_in_place_of_a_file_is_refused(checkpoint: Path) -> None:
     assert refusal(checkpoint).startswith(f"{shard}: missing")
 
 
-def test_v1_checkpoints_are_recognised(tmp_path: Path) -> None:
+def test_v1_checkpoints_are_recognized(tmp_path: Path) -> None:
     saved_slices = {b"": message_field(1, b"\x0a\x00"), b"weights": b"\0"}
     for name in ("model.ckpt-1", "sharded.ckpt-00000-of-00002", "renamed.ckpt.index"):
         write_table(tmp_path / name, saved_slices)
