@@ -25,9 +25,10 @@ class StoppedError(Exception):
 
 
 class Checkpoints(pl.Callback):
-    """Writes after each validation, and states in between; each file is replaced only once the new one is complete.
+    """Writes states before, after and between validations, and networks after them.
 
-    The state comes last: whenever it is there, the networks beside it are at least as new.
+    Each file is replaced only once the new one is complete. A run that ends in a validation, however it ends, has a
+    state of its last step, and repeats the validation when it is resumed.
 
     Args:
         folder: where.
@@ -35,12 +36,13 @@ class Checkpoints(pl.Callback):
         timing: when validations come, and the end.
         task: gives the task whose network is validated and kept.
         record: what the run's results depend on, for the state.
-        signals: when one comes, the step or the validation ends, the state is written, and the run with it.
+        signals: when one comes, the run ends after its step, or its batch of a validation, with a state.
 
     Attributes:
         best_score: the best validation's, in percent, or ``None`` before the first.
         best_step: its step.
         saved_step: step of the latest state that was written, or ``None``.
+        unvalidated: whether the validation of the present step is due, and not done.
     """
 
     def __init__(
@@ -61,14 +63,17 @@ class Checkpoints(pl.Callback):
         self.best_score: float | None = None
         self.best_step = 0
         self.saved_step: int | None = None
+        self.unvalidated = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must remember."""
-        return {"best_score": self.best_score, "best_step": self.best_step, "record": self.record}
+        own = ("best_score", "best_step", "record", "unvalidated")
+        return {name: getattr(self, name) for name in own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the best validation; the record was compared before."""
+        """Restore the best validation; the record was compared before."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
+        self.unvalidated = state_dict.get("unvalidated", False)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -83,8 +88,18 @@ class Checkpoints(pl.Callback):
         self.signals.install()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back from Lightning; a resumed run has no check before."""
+        """Take the signals back from Lightning, as a resumed run has no check before, and validate if that is due."""
         self.signals.install()
+        if self.unvalidated:
+            loop = trainer.fit_loop.epoch_loop.val_loop
+            loop.restarting = False
+            trainer.validating = True
+            loop.run()
+            trainer.training = True
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do the same where a run is resumed after its last step and does not start to train."""
+        self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -110,6 +125,29 @@ class Checkpoints(pl.Callback):
         ours = bool(self.signals.received)
         return ours if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(ours, all=False)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write a state, from which an interrupted validation is repeated.
+
+        Raises:
+            WeightsError: it cannot be written.
+        """
+        if not trainer.sanity_checking:
+            self.unvalidated = True
+            self._save_state(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Stop on request, at a batch that each process has: some have one more.
+
+        Raises:
+            StoppedError: a signal asks for it.
+        """
+        loader: Any = trainer.val_dataloaders
+        common = len(loader.dataset) // trainer.world_size // loader.batch_size
+        if not trainer.sanity_checking and batch_idx < common and self._must_stop(trainer):
+            raise StoppedError
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the files.
 
@@ -121,6 +159,7 @@ class Checkpoints(pl.Callback):
         validation = pl_module.validation
         if trainer.sanity_checking or validation is None:
             return
+        self.unvalidated = False
         # NaN, when nothing was counted, is better than nothing and worse than any number.
         best = self.best_score
         if best is None or validation.score > best or (math.isnan(best) and not math.isnan(validation.score)):

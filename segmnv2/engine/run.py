@@ -159,7 +159,7 @@ def _fit(
     lines = LineLog(bar.write if bar else report, task.timing.steps, task.describe_validation, training=bar is None)
     loggers = _build_loggers(experiment, folder, task, lines, state, processes)
     # In this order: a state that is written holds the average of the step, and the log has the step's entry.
-    callbacks = [average, StepLog(experiment.log.every), *job.callbacks, checkpoints, bar]
+    callbacks = [average, StepLog(experiment.log.every), *job.callbacks, bar, checkpoints]
     present = [callback for callback in callbacks if callback]
 
     def tell_stop() -> None:

@@ -18,8 +18,9 @@ from segmnv2.cli import main
 from segmnv2.data import archive as archive_module
 from segmnv2.data.archive import unpack
 from segmnv2.data.shapes import SHAPES_LABELS
-from segmnv2.engine.logs import CsvLog
+from segmnv2.engine.logs import CsvLog, read_rows
 from segmnv2.engine.run_folder import open_state
+from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.export import create
 from segmnv2.inference.files import ResultFolder
 from segmnv2.models.file import save_model
@@ -54,35 +55,55 @@ def signal_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: in
     monkeypatch.setattr(owner, name, replaced)
 
 
-@pytest.mark.parametrize("number", ENDINGS)
-@pytest.mark.parametrize(("validated", "expected"), [(False, 2), (True, 3)])
-def test_training_ends_its_step_saves_and_resumes_to_the_bit(
+@pytest.mark.parametrize(
+    ("number", "moment", "expected"),
+    [
+        (signal.SIGTERM, "step", 2),
+        (signal.SIGTERM, "validation", 3),
+        (signal.SIGHUP, "validation", 4),
+        (signal.SIGHUP, "validated", 3),
+    ],
+)
+def test_training_ends_its_batch_saves_and_resumes_to_the_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     number: int,
-    validated: bool,
+    moment: str,
     expected: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(CONFIG)
-    words = ["train", "tiny.yaml", "-o", "steps=4", "-o", "validation.every=3"]
+    words = ["train", "tiny.yaml", "-o", "steps=4", "-o", "validation.every=3", "-o", "average={decay: 0.9}"]
     assert main([*words, "--out", "whole"]) == 0
+    validated: list[int] = []
     with monkeypatch.context() as patch:
-        # In the midst of a step or of a validation, the rest of which follows.
-        def is_then(metrics: dict[str, float], step: int) -> bool:
-            return step == expected and ("train/loss" not in metrics) == validated
 
-        signal_in(patch, CsvLog, "log_metrics", number, lambda log, metrics, step: is_then(metrics, step))
+        def logged(log: CsvLog, metrics: dict[str, float], step: int) -> bool:
+            return step == expected and moment == ("step" if "train/loss" in metrics else "validated")
+
+        def validating(task: SegmentationTask, *_: Any) -> bool:
+            validated.append(task.global_step)
+            return moment == "validation" and task.global_step == expected
+
+        signal_in(patch, CsvLog, "log_metrics", number, logged)
+        signal_in(patch, SegmentationTask, "validation_step", number, validating)
         assert main([*words, "--out", "run"]) == 128 + number
+    assert validated.count(expected) == {"step": 0, "validation": 1, "validated": 2}[moment]
     captured = capsys.readouterr()
     assert f"stopped; run/last.ckpt is of step {expected}: the same command with --resume last" in captured.out
     assert captured.err.strip() == f"stopped by {signal.Signals(number).name}"
     assert open_state(Path("run/last.ckpt")).step == expected
     assert hidden(tmp_path) == []
     assert main([*words, "--out", "run", "--resume", "last"]) == 0
-    ours, theirs = load_file("run/last.safetensors"), load_file("whole/last.safetensors")
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    for name in ("last.safetensors", "best.safetensors"):
+        ours, theirs = load_file(f"run/{name}"), load_file(f"whole/{name}")
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    ran, expected_rows = (
+        [(row["step"], row["val/miou"]) for row in read_rows(Path(folder, "metrics.csv"))]
+        for folder in ("run", "whole")
+    )
+    assert ran == expected_rows
 
 
 @pytest.mark.parametrize("number", NUMBERS)
