@@ -52,11 +52,11 @@ check: $(READY)  ## lint, format, types, layers; changes nothing
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-format: $(READY)  ## mend what ruff can mend
+format: $(READY)  ## fix what ruff can fix
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# Resolved anew in an empty environment, so that nothing gets in that only happened to be installed.
+# Resolved again in an empty environment, so that nothing gets in that only happened to be installed.
 lock:  ## renew requirements.lock from the ranges of pyproject.toml (Python 3.11)
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock

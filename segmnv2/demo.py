@@ -78,14 +78,14 @@ def run_demo(
     predictor = Predictor.load(run.folder.best, size=size)
     val = build_dataset(experiment.data.val, "data.val")
     evaluation = evaluate(predictor.model, val, size=size, limit=experiment.validation.limit)
-    report(f"{run.folder.best} on the {evaluation.images} validation pictures:\n\n{evaluation.to_markdown()}\n")
+    report(f"{run.folder.best} on the {evaluation.images} validation images:\n\n{evaluation.to_markdown()}\n")
 
     shown = Shapes(PICTURES, val[0].mask.shape, PICTURES_SEED)
     samples = [shown[index] for index in range(len(shown))]
     masks = _infer(predictor, samples, out)
     picture = out / "demo.png"
     write_image(picture, draw_comparison(samples, masks, shown.labels), "PNG")
-    report(f"{picture}: {PICTURES} new pictures, what is in them, and what the network sees")
+    report(f"{picture}: {PICTURES} new images, their masks and the predictions")
     report(f"{out / 'results'}: the masks and overlays that `segmnv2 infer` writes\n")
     report(f"The paper's Table 7, with what this library's networks cost:\n\n{to_markdown(table7())}")
     return DemoResult(evaluation, run.folder.best, picture)

@@ -1,6 +1,6 @@
 """Examples in the documentation run as they are printed, block after block, as a reader would type them.
 
-What a page takes for granted is there: weights (fresh ones), photos, data of COCO's layout, and the names of the
+What a page takes for granted is there: weights (fresh ones), images, data of COCO's layout, and the names of the
 reader's own variables. docs/own_data.md and docs/training.md have tests of their own.
 """
 
@@ -47,7 +47,7 @@ def backbone_page() -> dict[str, Any]:
 
 def readme() -> dict[str, Any]:
     segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2"))
-    Image.new("RGB", (90, 60), (90, 120, 30)).save("photo.jpg")
+    Image.new("RGB", (90, 60), (90, 120, 30)).save("image.jpg")
     pixels = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
     return {"segmnv2": segmnv2, "pixels": pixels, "normalized": torch.randn(1, 3, 64, 64)}
 
@@ -65,7 +65,7 @@ def planning_page() -> dict[str, Any]:
 def detection_page() -> dict[str, Any]:
     write_backbone()
     write_coco_boxes(Path("data/coco"))
-    Image.new("RGB", (90, 60), (90, 120, 30)).save("photo.jpg")
+    Image.new("RGB", (90, 60), (90, 120, 30)).save("image.jpg")
     detector = create_detector("ssdlite", class_names=CATEGORIES)
     save_detector("runs/coco_ssdlite_mobilenet_v2/last.safetensors", detector)
     image = torch.rand(3, 96, 128)
@@ -87,14 +87,14 @@ def mobile_page() -> dict[str, Any]:
     model = shallow_model()
     for form, name in (("litert", "voc.tflite"), ("executorch", "voc.pte")):
         FORMATS[form].write(model, Path(name), describe_export(model, form, size=(513, 513)), None)
-    Image.new("RGB", (90, 60), (90, 120, 30)).save("photo.jpg")
+    Image.new("RGB", (90, 60), (90, 120, 30)).save("image.jpg")
     return {}
 
 
 def export_page() -> dict[str, Any]:
     segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2", width=0.35))
-    Path("photos").mkdir()
-    for path in ("photo.jpg", "photos/a.jpg", "photos/b.jpg"):
+    Path("images").mkdir()
+    for path in ("image.jpg", "images/a.jpg", "images/b.jpg"):
         Image.new("RGB", (90, 60), (90, 120, 30)).save(path)
     model = shallow_model()
     for form in ("onnx", "openvino", "torch"):

@@ -73,11 +73,11 @@ def verdict(step: Rate, loader: Rate, both: Rate, num_workers: int, cores: int |
         more = (
             f"raise data.num_workers from {num_workers} to {wanted}"
             if wanted <= cores
-            else f"{wanted} workers would be needed and there are {cores} cores, so make reading cheaper instead"
+            else f"{wanted} workers would be needed and there are {cores} cores, so make reading faster instead"
         )
         return (
             f"The loader limits: it reads {loader.median:.4g} images/s, and the step could take {step.median:.4g}.",
-            f"Change: {more}; `segmnv2 benchmark data` says which stage is dear.",
+            f"Change: {more}; `segmnv2 benchmark data` shows the slowest stage.",
         )
     if ratio >= TIE:
         return (
@@ -95,7 +95,7 @@ def verdict(step: Rate, loader: Rate, both: Rate, num_workers: int, cores: int |
     return (
         f"Step and loader hinder each other: {together}; the loader alone makes {loader.median:.4g}.",
         f"Change: they share {cores} cores; try data.num_workers {num_workers - 1} and {num_workers + 1}, or make "
-        "reading cheaper (`segmnv2 benchmark data` says which stage is dear).",
+        "reading faster (`segmnv2 benchmark data` shows the slowest stage).",
     )
 
 

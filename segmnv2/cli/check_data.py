@@ -37,7 +37,7 @@ def check_data(
     limit: Annotated[int | None, typer.Option(help="Read only the first pairs of each split.")] = None,
     examples: Annotated[int, typer.Option(min=0, help="Files of each kind of finding to name.")] = 3,
     json_out: JsonOption = None,
-    html_out: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures.")] = None,
+    html_out: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with images.")] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a copy with repaired masks to a new folder.")
     ] = None,

@@ -17,7 +17,7 @@ def demo(
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value; repeatable.")
     ] = None,
 ) -> None:
-    """Train on generated shapes, evaluate, infer, draw a picture and print the paper's table: about three minutes."""
+    """Train on generated shapes, evaluate, infer, draw an image and print the paper's table: about three minutes."""
     from rich.console import Console
 
     from segmnv2.config import load_experiment

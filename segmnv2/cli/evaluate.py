@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 SHAPES: dict[str, Any] = {"length": 100, "size": (129, 129), "seed": 2}
-"""The pictures that configs/shapes.yaml validates on."""
+"""The images that configs/shapes.yaml validates on."""
 
 
 class DatasetKind(str, Enum):
@@ -67,7 +67,7 @@ def evaluate(
             "shapes; image-folder for a classifier, coco for a detector."
         ),
     ],
-    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, COCO's, or that of one's own data.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, COCO's, or that of your own data.")] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +90,7 @@ def evaluate(
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: JsonOption = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="coco: JSON file of one's own boxes; --root is then the images' folder.")
+        Path | None, typer.Option(help="coco: JSON file of your own boxes; --root is then the images' folder.")
     ] = None,
     detections_out: Annotated[Path | None, typer.Option(help="coco: file for the boxes found.")] = None,
     device: DeviceOption = "auto",

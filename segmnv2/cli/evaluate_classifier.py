@@ -31,7 +31,7 @@ def evaluate_classifier(
         weights: a classifier's file.
         root: the folder that holds a folder for each class.
         size: side of the crop, or ``None`` for the one in training.
-        limit: number of images, spread over the set.
+        limit: number of images, evenly over the set.
         json_out: file for the figures.
         device: its name, or ``"auto"``.
         others: options that belong to segmentation only.

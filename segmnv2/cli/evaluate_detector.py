@@ -33,7 +33,7 @@ def evaluate_detector(
         weights: a detector's file.
         root: the folder of COCO, or with ``annotations`` that of the images.
         split: part of COCO, ``val2017`` by default.
-        annotations: JSON file of one's own data.
+        annotations: JSON file of your own data.
         limit: number of images, evenly over the set.
         json_out: file for the figures.
         detections_out: file for what was found, in COCO's format of results.

@@ -16,7 +16,7 @@ LeastOption = Annotated[
     float | None,
     typer.Option(
         help="Share of pixels, 0 to 1, that must have the network's own label.",
-        show_default="of photographs 0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8; of drawn "
+        show_default="of images 0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8; of drawn "
         "images 0.9999, 0.98, 0.7, 0.4",
     ),
 ]
@@ -79,7 +79,7 @@ def export(
 ) -> None:
     """Write a network for another runtime, with pre- and post-processing inside: uint8 RGB in, label map out.
 
-    The file is opened in its own runtime and compared with the network before it is left; one that differs is not.
+    The file is opened in its own runtime and compared with the network before it is written; one that differs is not.
     """
     from segmnv2.backends.base import check_threads
     from segmnv2.cli.byte_progress import byte_progress

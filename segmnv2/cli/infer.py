@@ -31,7 +31,7 @@ def infer(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders, or quoted patterns such as 'photos/*.jpg'. Of a folder its images are taken; "
+            help="Image files, folders, or quoted patterns such as 'images/*.jpg'. Of a folder its images are taken; "
             "a file given by name is tried whatever its ending. Or one video, or a camera: camera:0, or 0 if no file "
             "has that name.",
             show_default=False,

@@ -21,7 +21,7 @@ class Prepared:
     Attributes:
         predictor: prepares and predicts.
         write: writes a prediction's files under a name.
-        draw: makes a picture of a prediction, of the image's size.
+        draw: draws a prediction, of the image's size.
         engine: what runs the network, if that could be chosen.
         streams: images that it computes at once.
     """

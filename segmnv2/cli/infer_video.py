@@ -76,14 +76,14 @@ def infer_one_video(
         source: the video or camera.
         out: file or folder.
         options: ``--every``, ``--frames`` and ``--seconds``.
-        overlay: whether overlays were asked for, or None.
+        overlay: whether overlays were requested, or None.
         confidence: whether confidence maps were.
         batch: frames to run at once.
 
     Raises:
         ConfigError: an option does not fit, or the results cannot be written.
         MediaError: the video cannot be read.
-        KeyboardInterrupt: after what was done is told.
+        KeyboardInterrupt: after what was done is printed.
     """
     from segmnv2.cli.progress import image_progress
     from segmnv2.inference.video import VideoReader

@@ -25,7 +25,7 @@ def prepare_coco(
 ) -> None:
     """Make COCO 2017 complete, index it for `kind: coco_voc`, and check it.
 
-    What is there is used as it is, and the network only with --download. With the index, which is written beside the
+    Existing files are used unchanged, and the network only with --download. With the index, which is written beside the
     annotations, the data set opens at once.
     """
     from segmnv2.cli.byte_progress import byte_progress

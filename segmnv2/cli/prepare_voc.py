@@ -28,7 +28,8 @@ def prepare_voc(
 ) -> None:
     """Make VOC 2012 complete, with SBD's masks and the list train_aug, and check it.
 
-    What is there is used as it is, and the network only with --download. VOC's validation images stay out of train_aug.
+    Existing files are used unchanged, and the network only with --download. VOC's validation images are not put into
+    train_aug.
     """
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.data.voc_preparation import prepare_voc as run

@@ -11,7 +11,7 @@ def image_progress(total: int | None, unit: str = "images") -> Iterator[Callable
     """Show images done, images a second and the time left on standard error while the block runs.
 
     Args:
-        total: number of images; without it no time left is told.
+        total: number of images; without it no time left is shown.
         unit: what they are called.
 
     Yields:

@@ -40,7 +40,7 @@ def report(
         typer.Option(help="table7: file of `segmnv2 evaluate --json` that fills a row's mIOU; repeatable."),
     ] = None,
     out: Annotated[
-        list[Path] | None, typer.Option(help="Figures: write the picture here too, .png or .svg; repeatable.")
+        list[Path] | None, typer.Option(help="Figures: write the plot here too, .png or .svg; repeatable.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="figure6: updates of each of its networks; a few hundred by default.")
@@ -55,7 +55,7 @@ def report(
     table7: segmentation on VOC; parameters and multiply-adds computed, mIOU with its source. table4: ImageNet
     classifiers; parameters and multiply-adds computed, accuracy the paper's. figure1: what ReLU leaves of a spiral,
     computed. figure5: accuracy against multiply-adds; multiply-adds computed, accuracy published. figure6: what linear
-    bottlenecks and shortcuts do, in small: trains four kinds of networks on generated pictures.
+    bottlenecks and shortcuts do, in small: trains four kinds of networks on generated images.
     """
     training = {name: value for name, value in (("steps", steps), ("seeds", seeds)) if value is not None}
     _check(subject, evaluation or [], training)
@@ -87,7 +87,7 @@ def _check(subject: Subject, evaluation: list[Path], training: dict[str, Any]) -
 
 
 def _check_places(subject: Subject, out: list[Path]) -> list[Path]:
-    """Refuse a picture of a table, or one that could not be written, before anything is computed."""
+    """Refuse a plot of a table, or one that could not be written, before anything is computed."""
     if not out:
         return []
     figures = [one for one in Subject if one.value.startswith("figure")]
@@ -95,7 +95,7 @@ def _check_places(subject: Subject, out: list[Path]) -> list[Path]:
         from segmnv2.errors import ConfigError
 
         raise ConfigError(
-            f"--out {out[0]}: {subject.value} is a table and has no picture; leave it out, or report one of "
+            f"--out {out[0]}: {subject.value} is a table and has no plot; leave it out, or report one of "
             f"{', '.join(one.value for one in figures)}"
         )
     from segmnv2.report.drawing import check_figure_path

@@ -94,5 +94,5 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
     if kind == "image_folder":
         lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={folder.best}")
         return lines
-    lines.append(f"next: segmnv2 infer PHOTOS --weights {folder.best} --out results")
+    lines.append(f"next: segmnv2 infer IMAGES --weights {folder.best} --out results")
     return lines

@@ -39,7 +39,7 @@ def verify(
 ) -> None:
     """Compare an exported file, in its own runtime, with the network it was made of.
 
-    Tells the share of pixels with the same label, the error of logits, mIOU before and after, size and latency. The
+    Prints the share of pixels with the same label, the error of logits, mIOU before and after, size and latency. The
     exit code is 2 if fewer pixels agree than must.
     """
     from segmnv2.backends.base import check_threads

@@ -84,7 +84,7 @@ def unpack(
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise DatasetError(
                 f"{target}: no room to unpack {archive.name}; make room (about {archive.stat().st_size / 1e9:.1f} GB) "
-                "and repeat, nothing half-written is left"
+                "and repeat, nothing half-written is kept"
             ) from error
         if isinstance(error, OSError) and error.errno not in OF_BYTES:
             raise

@@ -53,7 +53,7 @@ def class_mask(instances: Sequence[Instance], height: int, width: int, ignore_in
         except Exception as error:  # pycocotools meets damaged outlines with errors of every kind
             raise DatasetError(
                 f"{source}: the outline of annotation {instance.number} cannot be decoded ({error}); allowed are "
-                f"polygons and runs (RLE) of a {height} x {width} image; unpack the annotations anew"
+                f"polygons and runs (RLE) of a {height} x {width} image; unpack the annotations again"
             ) from error
         clash = inside & (mask != 0) & (mask != instance.class_id)
         mask[inside] = instance.class_id

@@ -36,7 +36,7 @@ def color_ids(labels: LabelSet) -> dict[Color, int]:
         first = table.setdefault(color, index)
         if first != index:
             raise ValueError(
-                f"colors do not tell the classes '{labels.names[first]}' and '{labels.names[index]}' apart, both are "
+                f"colors do not distinguish the classes '{labels.names[first]}' and '{labels.names[index]}', both are "
                 f"{list(color)}"
             )
     if labels.void_color is not None:

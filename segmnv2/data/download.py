@@ -198,5 +198,5 @@ def _check_size(url: str, archive: Archive, headers: Message) -> None:
     if stated is not None and stated.isdecimal() and int(stated) != archive.size:
         raise DatasetError(
             f"{url}: the server offers {stated} bytes, {archive.name} has {archive.size}; it is another file, or a "
-            "page that asks for a login: name another folder by --mirror URL"
+            "page that requires a login: name another folder by --mirror URL"
         )

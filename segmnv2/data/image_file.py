@@ -122,7 +122,7 @@ def decode_image(path: str | Path) -> DecodedImage:
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise MediaError(f"{path}: too large to decode safely ({error}); scale it down first") from error
     except Exception as error:  # decoders meet damaged bytes with errors of every kind
-        raise MediaError(f"{path}: is damaged or truncated ({error}); replace the file or save it anew") from error
+        raise MediaError(f"{path}: is damaged or truncated ({error}); replace the file or save it again") from error
 
 
 def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:

@@ -83,7 +83,7 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     """
     if raw.format in LOSSY:
         reason = f"is compressed as {raw.format}, which changes ids along borders"
-        raise MaskError("jpeg-mask", reason, "export it anew as PNG")
+        raise MaskError("jpeg-mask", reason, "export it again as PNG")
     if raw.format not in READ_FORMATS:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
     if raw.changed:

@@ -154,7 +154,7 @@ def _check_list(path: Path, expected: set[str]) -> None:
     if path.is_file() and (found := set(read_ids(path))) != expected:
         raise DatasetError(
             f"{path}: exists with {len(found)} ids, {len(found ^ expected)} of which or of the {len(expected)} to "
-            "be listed are not in both; move it away to have it written anew"
+            "be listed are not in both; move it away to have it written again"
         )
 
 
@@ -175,5 +175,5 @@ def _keep_or_write(target: Path, source: Path, name: str) -> bool:
         write_mask(path, mask, VOC_LABELS)
         return True
     if not np.array_equal(read_mask(path, VOC_LABELS), mask):
-        raise DatasetError(f"{path}: exists and differs from SBD's mask; move it away to have it written anew")
+        raise DatasetError(f"{path}: exists and differs from SBD's mask; move it away to have it written again")
     return False

@@ -70,7 +70,7 @@ class Shapes:
     def __getitem__(self, index: int, /) -> Sample:
         """Draw one sample."""
         if not 0 <= index < self.length:
-            raise IndexError(f"index {index} of a data set of {self.length} shapes pictures")
+            raise IndexError(f"index {index} of a data set of {self.length} shapes images")
         rng = np.random.default_rng([self.seed, index])
         image = _cloud(rng, self.size, brightness=28.0, color=9.0) + rng.uniform(60, 200)
         mask = np.zeros(self.size, np.uint8)

@@ -84,7 +84,9 @@ class BoxPredictor:
             ConfigError: a threshold outside 0..1, or a device that is not there.
         """
         if not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold: {threshold!r} is not in 0..1; give the lowest score to tell, as {THRESHOLD}")
+            raise ConfigError(
+                f"threshold: {threshold!r} is not in 0..1; give the lowest score to report, as {THRESHOLD}"
+            )
         self.threshold = threshold
         self.device = choose_device(device)
         self.model = model.eval().to(self.device)

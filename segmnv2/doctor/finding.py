@@ -40,7 +40,7 @@ ERROR_KINDS: dict[str, str] = {
 WARNING_KINDS: dict[str, str] = {
     "smoothed-ids": "ids between those of their neighbors along borders",
     "palette-differs": "a palette in other colors than the classes'",
-    "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not tell whether the mask is turned too",
+    "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not show whether the mask is turned too",
     "low-values": "a 16-bit image whose values use fewer bits",
     "animated": "several frames or pages, of which the first is taken",
     "all-ignored": "a mask of ignored pixels only",

@@ -92,7 +92,7 @@ def _scan(
             continue
         found[path.stem] = path
     if not found:
-        findings.append(Finding("empty", str(folder), "holds no pictures", form))
+        findings.append(Finding("empty", str(folder), "holds no images", form))
     return found, findings
 
 

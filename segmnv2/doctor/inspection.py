@@ -61,7 +61,7 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
     try:
         raw = read_raw_mask(pair.mask)
     except DatasetError as error:
-        remedy = "save it anew as palette or 8-bit gray PNG of ids"
+        remedy = "save it again as palette or 8-bit gray PNG of ids"
         findings.append(at_mask("unreadable-mask", _reason(error, pair.mask), remedy))
         return _reading(findings, image, None)
     diagnosis = diagnose_mask(raw, listing.labels)
@@ -118,8 +118,8 @@ def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Rep
     if (height, width) == (rows, columns):
         if orientation == _UPRIGHT or stored != (height, width):
             return []
-        reason = f"{turned}; the sizes do not tell whether the mask is turned as well"
-        remedy = "look at a picture of both; save the image upright, without EXIF, to be sure"
+        reason = f"{turned}; the sizes do not show whether the mask is turned as well"
+        remedy = "look at an overlay of both; save the image upright, without EXIF, to be sure"
         return [at_mask("exif-ambiguous", reason, remedy)]
     sizes = f"the mask has {rows} rows and {columns} columns, its image {pair.image} {height} and {width}"
     if stored == (rows, columns) and orientation != _UPRIGHT:

@@ -78,7 +78,7 @@ def _copies(first: ExaminedSplit, second: ExaminedSplit, leaked: set[int]) -> tu
         copied.add(other.index)
         reason = (
             f"looks like {one.pair.image} of '{first.listing.split}': the 32 x 32 gray thumbnails differ by "
-            f"{distance:.2f} of 255 levels (compressed or scaled anew, or one scene twice)"
+            f"{distance:.2f} of 255 levels (compressed or scaled again, or one scene twice)"
         )
         findings.append(Finding("leak-copy", str(other.pair.image), reason, _MOVE, second.listing.split))
     return findings, copied
@@ -104,5 +104,5 @@ def _shared_names(first: ExaminedSplit, second: ExaminedSplit, known: set[int]) 
         return []
     more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
     reason = f"{', '.join(shared[:_NAMED])}{more} are names of images in '{first.listing.split}', too, of other content"
-    remedy = "look whether they are other pictures of one scene; if not, nothing need be done"
+    remedy = "look whether they are other images of one scene; if not, nothing need be done"
     return [Finding("shared-names", str(second.listing.root), reason, remedy, second.listing.split)]

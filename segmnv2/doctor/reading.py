@@ -50,7 +50,7 @@ def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int 
         yield from pool.map(_inspect, tasks, chunksize=_PIECE)
     except BrokenProcessPool as error:
         raise DatasetError(
-            f"a reading process was killed ({error}), most often for want of memory; read with fewer, as --workers 1"
+            f"a reading process was killed ({error}), most often for lack of memory; read with fewer, as --workers 1"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -79,7 +79,7 @@ def _shift(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
 Repair = Callable[[np.ndarray, RawMask, LabelSet], np.ndarray]
 
 REPAIRS: dict[str, tuple[Repair, str]] = {
-    "resave": (lambda values, raw, labels: values, "saved anew as palette PNG; ids unchanged"),
+    "resave": (lambda values, raw, labels: values, "saved again as palette PNG; ids unchanged"),
     "depth": (_depth, "saved with 8 bits; ids unchanged"),
     "channel": (lambda values, raw, labels: values[..., 0], "one of three equal channels taken for the ids"),
     "nearest": (_nearest, "each color replaced by the id of the nearest class, those too far from all by ignore"),

@@ -205,7 +205,7 @@ def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
         if not tested:
             reason, remedy = (
                 f"'{name}' (id {index}) is {where}",
-                "add images of it, or take it as it is",
+                "add images of it, or keep it unchanged",
             )
             findings.append(Finding("absent-class", str(train.listing.root), reason, remedy, train.listing.split))
     return findings

@@ -93,7 +93,7 @@ def train(
     """
     began = time.perf_counter()
     if resume != "no" and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other; to go on with the run give --resume alone")
+        raise ConfigError("--resume and --overwrite exclude each other; to continue the run give --resume alone")
     processes = Processes.from_environment()
     processes.share(experiment.data.batch_size, experiment.optimizer.accumulate)
     if not processes.leads:

@@ -179,7 +179,7 @@ class RunFolder:
         if not self.config.exists():
             raise SegmnError(
                 f"{self.path}: was removed or replaced while the run was writing to it, so the run stops and its state "
-                "is lost; start it again, and keep the folder until it ends"
+                "is gone; start it again, and keep the folder until it ends"
             )
 
     def resume(self) -> State:

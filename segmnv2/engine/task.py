@@ -124,7 +124,7 @@ class Task(pl.LightningModule):
         first = self.trainer.strategy.broadcast(self.global_step)
         if first != self.global_step:
             raise SegmnError(
-                f"process {self.global_rank} goes on from step {self.global_step}, the first one from step {first}; "
+                f"process {self.global_rank} resumes from step {self.global_step}, the first one from step {first}; "
                 "--out must be a folder that all machines share"
             )
         for config in self.trainer.lr_scheduler_configs:

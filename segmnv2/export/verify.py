@@ -205,7 +205,7 @@ def check_agreement(verification: Verification, least: float | None = None) -> N
             + (
                 "calibrate on 50 or more images like those to come"
                 if metadata.precision == "int8"
-                else "give --images with photographs like those to come"
+                else "give --images with images like those to come"
             )
             + ", another precision, or a lower --least-agreement"
         )
@@ -226,7 +226,7 @@ def _check_same_classes(path: str | Path, export: OpenedExport, model: Segmenter
     metadata = export.metadata
     if metadata.labels != model.labels:
         raise WeightsError(
-            f"{path}: tells apart {metadata.labels.num_classes} classes ({', '.join(metadata.labels.names[:4])}...), "
+            f"{path}: distinguishes {metadata.labels.num_classes} classes ({', '.join(metadata.labels.names[:4])}...), "
             f"the weights {model.num_classes} ({', '.join(model.labels.names[:4])}...); give the weights that it was "
             "made of"
         )

@@ -63,7 +63,7 @@ def build_card(
     parts += [card_table(("", ""), costs), *_evaluation_text(kind, evaluation)]
     parts.append(f"## Use\n\n```python\n{USES[kind].format(name=name, network=network)}\n```")
     if kind in ("model", "detector"):
-        parts.append(f"    segmnv2 infer photos --weights {name} --out results")
+        parts.append(f"    segmnv2 infer images --weights {name} --out results")
     if provenance:
         rows = {key: shorten(value) for key, value in provenance.items() if key != "experiment"}
         parts.append("## Where the weights come from\n\n" + card_table(("", ""), rows))

@@ -176,7 +176,7 @@ def _folder_to_push(
     if isinstance(source, str | Path) and Path(source).is_dir():
         if licence is not None or evaluation is not None:
             raise ConfigError(
-                f"{source}: is a folder with a card, which tells license and evaluation; change them there, or push "
+                f"{source}: is a folder with a card, which states license and evaluation; change them there, or push "
                 "the file"
             )
         fault = check_weights(Path(source))

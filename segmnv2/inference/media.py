@@ -40,7 +40,7 @@ def list_images(
             name inside ``exclude``.
     """
     if not inputs:
-        raise MediaError("no images given; give files, folders or patterns such as 'photos/*.jpg'")
+        raise MediaError("no images given; give files, folders or patterns such as 'images/*.jpg'")
     missing = [str(item) for item in inputs if not (Path(item).exists() or glob.has_magic(str(item)))]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

@@ -286,7 +286,7 @@ def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
         try:
             return rgb_array(image)
         except OSError as error:  # PIL decodes a file when its pixels are first asked for
-            raise MediaError(f"image: the PIL picture cannot be decoded ({error}); open a whole file") from error
+            raise MediaError(f"image: the PIL image cannot be decoded ({error}); open a whole file") from error
     return check_image(image).copy()
 
 

@@ -258,7 +258,7 @@ def _has_stated_size(path: Path) -> bool:
 
 def _no_frame(source: VideoSource) -> str:
     if source.live:
-        return f"{source}: is there but gives no picture; check that no other program uses it"
+        return f"{source}: is there but gives no image; check that no other program uses it"
     return f"{source}: has no frame that can be decoded; give the whole file, or one that a player plays"
 
 

@@ -51,7 +51,7 @@ def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -
         WeightsError: they differ; the first difference is named.
     """
     if tuple(own) != tuple(theirs):
-        remedy = "give keep_logits=False (model.keep_logits: false) to train the last layer anew"
+        remedy = "give keep_logits=False (model.keep_logits: false) to train a new last layer"
         raise WeightsError(f"{source}: {describe_difference(own, theirs, 'the file', 'the network')}; {remedy}")
 
 

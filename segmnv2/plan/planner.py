@@ -233,6 +233,6 @@ def _spread(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
 def _nothing(budget: Budget, cheapest: Choice, costs: dict[Choice, Cost]) -> ConfigError:
     least = costs[cheapest]
     return ConfigError(
-        f"no choice is within {budget}; the cheapest, {cheapest}, takes {least.madds:.4g} multiply-adds and "
+        f"no choice is within {budget}; the fastest, {cheapest}, takes {least.madds:.4g} multiply-adds and "
         f"{least.params:.4g} parameters; give more, or smaller ones with --width and --size"
     )

@@ -159,7 +159,7 @@ def to_markdown(result: Figure1) -> str:
     lines += [
         "",
         f"A spiral of {len(result.spiral)} points through pinv(T) ReLU(T x), T of n x 2 standard normal values, seed "
-        f"{result.seed}: with the matrix of the picture, and in brackets the median of {result.draws} matrices. A "
+        f"{result.seed}: with the matrix of the plot, and in brackets the median of {result.draws} matrices. A "
         "point is collapsed where fewer than two units are positive. Variance is what the best affine map from output "
         "to input does not recover. The relative error counts a change of scale, too: where n is large ReLU halves the "
         "spiral, so the error tends to 50 %, not to 0. The paper prints no numbers for this figure.",

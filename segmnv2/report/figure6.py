@@ -48,8 +48,8 @@ STEPS = 300
 SEEDS = 3
 EVALUATIONS = 12
 DATA = (
-    f"generated pictures of {SIDE} x {SIDE} with one to four shapes; to tell: which of {', '.join(CLASS_NAMES)} covers "
-    f"most; {HELD_OUT} held-out pictures"
+    f"generated images of {SIDE} x {SIDE} with one to four shapes; the task: which of {', '.join(CLASS_NAMES)} covers "
+    f"most; {HELD_OUT} held-out images"
 )
 
 
@@ -59,7 +59,7 @@ class Curve:
 
     Attributes:
         variant: a key of :data:`VARIANTS`.
-        accuracy: for each seed, percent of the held-out pictures told right after each of the ``evaluated`` steps.
+        accuracy: for each seed, percent of the held-out images told right after each of the ``evaluated`` steps.
     """
 
     variant: str
@@ -85,7 +85,7 @@ class Figure6:
         seeds: number of times each network was trained; with the same ones all networks see the same pictures.
         width: multiplier of MobileNetV2's channels.
         parameters: trainable values, as many in each network.
-        chance: percent that the most frequent class alone would reach on the held-out pictures.
+        chance: percent that the most frequent class alone would reach on the held-out images.
         evaluated: the steps after which accuracy was taken.
         curves: one for each of :data:`VARIANTS`.
     """
@@ -210,8 +210,8 @@ def describe(result: Figure6) -> str:
     """Return what was trained on what, and how far it can be trusted."""
     return (
         f"A small-scale replication, not ImageNet: MobileNetV2 of width {result.width:g} ({result.parameters} "
-        f"parameters in every network) on {result.data}. {result.steps} steps of AdamW with {result.batch} pictures; "
-        f"means of {result.seeds} trainings from other weights on other pictures, and their span: a difference that is "
+        f"parameters in every network) on {result.data}. {result.steps} steps of AdamW with {result.batch} images; "
+        f"means of {result.seeds} trainings from other weights on other images, and their span: a difference that is "
         f"not larger says nothing. The most frequent class alone is {result.chance:.1f} %. The paper gives its curves "
         "without numbers; which layers a switch changes is this library's reading of them."
     )
@@ -221,7 +221,7 @@ def draw(result: Figure6) -> Figure:
     """Return the picture: for 6a and for 6b a panel of accuracies over steps."""
     figure = new_figure(
         "Linear bottlenecks and shortcuts, in small",
-        f"After MobileNetV2, Figure 6; not ImageNet: MobileNetV2 of width {result.width:g} on generated pictures of "
+        f"After MobileNetV2, Figure 6; not ImageNet: MobileNetV2 of width {result.width:g} on generated images of "
         f"shapes, {result.steps} steps of {result.batch}.\nMeans of {result.seeds} trainings and, shaded, their span. "
         f"Dotted: the most frequent class alone, {result.chance:.0f} %.",
         width=12,

@@ -218,7 +218,7 @@ def to_markdown(rows: Iterable[Row]) -> str:
         )
     lines += [
         "",
-        f"At {SIZE} x {SIZE}; MF sums the passes of 6 scales, each as it is and mirrored. Params are trainable values. "
+        f"At {SIZE} x {SIZE}; MF sums the passes of 6 scales, each plain and mirrored. Params are trainable values. "
         "Plain MAdds count each output sample of a convolution once; the paper's count takes dilated ones as "
         "TensorFlow 1 executed them, padding to a multiple of the dilation included. `-`: not measured; "
         "`segmnv2 report table7 --evaluation FILE` takes what `segmnv2 evaluate --json FILE` wrote.",

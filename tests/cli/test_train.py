@@ -42,7 +42,7 @@ def test_it_says_what_it_does_and_what_to_type_next(config: str, capsys: pytest.
         "step 1/2: loss",
         "learning rate 1.00e-02",
         "step 2/2: validation mIOU",
-        "next: segmnv2 infer PHOTOS --weights runs/tiny/best.safetensors --out results",
+        "next: segmnv2 infer IMAGES --weights runs/tiny/best.safetensors --out results",
     ):
         assert part in out
     assert Path("runs/tiny/best.safetensors").is_file()

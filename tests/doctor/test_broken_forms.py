@@ -230,7 +230,7 @@ def duplicate(with_mask: bool) -> Break:
 Form = tuple[Break, str, str, str, str]
 
 BROKEN: list[Form] = [
-    (empty_images, "empty", "images", "holds no pictures", "images/NAME.jpg"),
+    (empty_images, "empty", "images", "holds no images", "images/NAME.jpg"),
     (write("splits/val.txt", "\n"), "empty", "splits/val.txt", "names no images", "one file name"),
     (append("splits/val.txt", "zz\n"), "unknown-name", "splits/val.txt", "'zz' is not in images", "files that are"),
     (append("splits/val.txt", "9\n"), "repeated-name", "splits/val.txt", "names '9' 2 times", "once"),
@@ -242,17 +242,17 @@ BROKEN: list[Form] = [
     (truncate("images/0.png"), "unreadable-image", "images/0.png", "truncated", "replace the file"),
     (truncate("images/0.png", 0), "unreadable-image", "images/0.png", "empty", "replace"),
     (write("images/0.png", "text"), "unreadable-image", "images/0.png", "not an image", "convert"),
-    (truncate("masks/0.png"), "unreadable-mask", "masks/0.png", "cannot be read", "save it anew"),
-    (truncate("masks/0.png", 0), "unreadable-mask", "masks/0.png", "0 bytes", "save it anew"),
-    (write("masks/0.png", "text"), "unreadable-mask", "masks/0.png", "not an image", "save it anew"),
+    (truncate("masks/0.png"), "unreadable-mask", "masks/0.png", "cannot be read", "save it again"),
+    (truncate("masks/0.png", 0), "unreadable-mask", "masks/0.png", "0 bytes", "save it again"),
+    (write("masks/0.png", "text"), "unreadable-mask", "masks/0.png", "not an image", "save it again"),
     (other_size, "size-mismatch", "masks/0.png", r"47 rows and 64 columns.*48 and 64", "one size"),
     (turn_image, "exif-rotation", "masks/0.png", r"orientation 6.*the mask is not", "turn the mask"),
-    (turn_by_half, "exif-ambiguous", "masks/0.png", "orientation 3", "look at a picture"),
+    (turn_by_half, "exif-ambiguous", "masks/0.png", "orientation 3", "look at an overlay"),
     (store_8_bits_in_16, "low-values", "images/0.png", "8 bits only: 255 is read as white", "with 8 bits"),
     (damage_inside, "unreadable-image", "images/0.jpg", "Corrupt JPEG data", "replace the file"),
     (animate_mask, "animated", "masks/0.png", "several frames", "save the one"),
-    (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is compressed as JPEG", "export it anew"),
-    (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is compressed as JPEG", "export it anew"),
+    (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is compressed as JPEG", "export it again"),
+    (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is compressed as JPEG", "export it again"),
     (
         lambda root: save(mask_path(root), ids(root), format="GIF"),
         "mask-format",

@@ -111,7 +111,7 @@ def test_a_fixed_size_sees_images_scaled_and_padded(weights, model, photos, tmp_
 
 def test_other_weights_are_refused(done):
     other = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35).eval()
-    with pytest.raises(WeightsError, match=r"tells apart 5 classes .* the weights 3"):
+    with pytest.raises(WeightsError, match=r"distinguishes 5 classes .* the weights 3"):
         verify_export(done.path, other)
 
 

@@ -261,7 +261,7 @@ def test_a_camera_that_is_lost_or_not_there_is_told(clip, monkeypatch):
         assert len(list(video)) == 12
         assert "camera 0: gives no more frames after 12" in video.fault
     monkeypatch.setattr(VideoReader, "_read", lambda self, place: None)
-    with pytest.raises(MediaError, match="camera 0: is there but gives no picture"):
+    with pytest.raises(MediaError, match="camera 0: is there but gives no image"):
         VideoReader(0)
 
 

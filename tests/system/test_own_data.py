@@ -22,7 +22,7 @@ from segmnv2.models.zoo import create_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/folder_mobilenet_v2.yaml"
-PHOTOS = 10
+IMAGES = 10
 SHORT = {
     "check-data": "--workers 1",
     "train": "-o steps=2 -o data.crop_size=49 -o data.batch_size=2 -o data.num_workers=0 -o model.width=0.35 "
@@ -53,15 +53,15 @@ def contains(whole: Any, part: Any) -> bool:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Current folder with photos larger than the page scales them to, masks of ids and of colors, and weights."""
+    """Current folder with images larger than the page scales them to, masks of ids and of colors, and weights."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(REPOSITORY / "configs", "configs")
-    for folder in ("originals/images", "originals/masks", "data/own", "photos", "weights"):
+    for folder in ("originals/images", "originals/masks", "data/own", "new_images", "weights"):
         Path(folder).mkdir(parents=True)
     labels = yaml.safe_load(fenced("yaml")[0])
     palette = np.array(labels["palette"], np.uint8)
-    shapes = Shapes(PHOTOS, (64, 80), seed=1)
-    for index in range(PHOTOS):
+    shapes = Shapes(IMAGES, (64, 80), seed=1)
+    for index in range(IMAGES):
         sample = shapes[index]
         image = Image.fromarray(sample.image).resize((640, 512))
         ids = sample.mask % 3  # 255 becomes background
@@ -71,7 +71,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
         image.save(f"originals/images/beet_{index}.{'tif' if index == 1 else 'jpg'}", exif=exif)
         mask.save(f"originals/masks/beet_{index}.png")
-    shutil.copy("originals/images/beet_0.jpg", "photos/new.jpg")
+    shutil.copy("originals/images/beet_0.jpg", "new_images/new.jpg")
     Path("data/own/labels.yaml").write_text(fenced("yaml")[0])
     start = Path(commands()["import"][commands()["import"].index("--out") + 1])
     save_model(start, create_model("deeplabv3_mobilenet_v2", labels=VOC_LABELS, width=0.35))
@@ -82,7 +82,7 @@ def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.Captur
     for number, block in enumerate(fenced("python")):
         exec(compile(block, f"own_data.md, Python block {number}", "exec"), {})
     dataset = FolderSegmentation("data/own")
-    assert len(dataset) == PHOTOS
+    assert len(dataset) == IMAGES
     assert dataset[0].image.shape[:2] == dataset[1].image.shape[:2] == (410, 513)
     turned = Image.open("data/own/images/beet_0.jpg")
     assert (turned.size, turned.getexif()[0x0112]) == ((410, 513), 6), "the check of step 4 needs it"
