@@ -4,7 +4,7 @@
 
 Both decode, scale by one of seven factors (bilinear without antialiasing, as TensorFlow's), pad to the crop, crop,
 mirror and collate to uint8; what they draw by chance differs. Without ``--root``
-photograph-like pictures are written to a temporary folder first, as JPEG and palette PNG.
+image-like images are written to a temporary folder first, as JPEG and palette PNG.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compare_pictures(options: argparse.Namespace) -> Table:
-    """Measure both on VOC's pictures, or on generated ones.
+    """Measure both on VOC's images, or on generated ones.
 
     Raises:
         SegmnError: an argument is not possible, or the data are missing.
@@ -152,7 +152,7 @@ class RandomChoiceScale(v2.Transform):
 
 
 def write_pictures(folder: Path) -> None:
-    """Write generated pictures in VOC's layout."""
+    """Write generated images in VOC's layout."""
     pictures = Shapes(PICTURES, PICTURE_SIZE)
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/folder_throughput.py --images data/VOCdevkit/VOC2012/JPEGImages --rounds 8
 
-Each way has its own process and takes its turn on the same files. Without ``--images`` pictures are generated, without
+Each way has its own process and takes its turn on the same files. Without ``--images`` images are generated, without
 ``--weights`` the network is untrained; speeds hardly depend on either. All write palette PNGs of class ids.
 """
 
@@ -80,7 +80,7 @@ def compare(options: argparse.Namespace) -> Table:
     ways_of_ours = {SINGLE: (1, 1), PIPELINED: (1, 1), **batches, **streams}
     names = [*ways_of_ours, *([] if options.alone else [TRANSFORMERS])]
     if options.weights is not None:
-        load_model(options.weights)  # what is not there is told before anyone starts
+        load_model(options.weights)  # what is not there is reported before anyone starts
     with TemporaryDirectory() as folder:
         paths = choose_images(options.images, options.count, Path(folder))
         builds = {

@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py --root data/VOCdevkit --steps 20
 
-Without ``--root`` the pictures are generated; speeds do not depend on what is in them.
+Without ``--root`` the images are generated; speeds do not depend on what is in them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def compare(options: argparse.Namespace) -> Table:
     if options.bf16 and device.type == "cpu":
         raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
     if options.root is not None:
-        VocSegmentation(options.root, "train")  # what is not there is told before anyone starts
+        VocSegmentation(options.root, "train")  # what is not there is reported before anyone starts
     with apart({name: (build_step, options, name) for name in contenders(options)}) as steps:
         seconds = interleave(steps, rounds=options.steps, warm_up=options.warm_up)
         memory = {name: step.finish() for name, step in steps.items()}

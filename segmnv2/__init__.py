@@ -1,6 +1,6 @@
 """Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.
 
-Importing the package is cheap: each public name loads what it needs when first used.
+Importing the package is fast: each public name loads what it needs when first used.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _ROOMS = ("detection",)
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module when it is first asked for."""
+    """Load a public name from its module at first use."""
     if name in _ROOMS:
         return importlib.import_module(f"segmnv2.{name}")
     if name not in _HOMES:

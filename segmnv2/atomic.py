@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
 
-    The temporary name keeps the suffix, from which writers tell the format. After an error nothing is left and an older
-    ``path`` is untouched. Missing parent folders are made. Permissions are those of an older file, else those that the
+    The temporary name keeps the suffix, by which writers know the format. After an error nothing is written, an older
+    ``path`` stays. Missing parent folders are made. Permissions are those of an older file, else those that the
     process's umask allows. A device or a pipe, as ``/dev/stdout``, is written directly.
 
     Args:

@@ -28,7 +28,7 @@ from segmnv2.report.table7 import table7, to_markdown
 
 PICTURES = 6
 PICTURES_SEED = 1000
-"""Of the pictures to look at: neither trained nor validated on."""
+"""Of the images to look at: neither trained nor validated on."""
 
 TILE = 192
 GAP = 8
@@ -42,7 +42,7 @@ class DemoResult:
     """What the demonstration made.
 
     Attributes:
-        evaluation: of the trained network on the validation pictures.
+        evaluation: of the trained network on the validation images.
         weights: the trained network.
         picture: images, true masks and predicted masks.
     """
@@ -92,7 +92,7 @@ def run_demo(
 
 
 def _infer(predictor: Predictor, samples: Sequence[Sample], out: Path) -> list[np.ndarray]:
-    """Write the pictures to disk, run inference on the files, and read the masks back."""
+    """Write the images to disk, run inference on the files, and read the masks back."""
     pictures = [out / "pictures" / f"{sample.name}.png" for sample in samples]
     for sample, path in zip(samples, pictures, strict=True):
         write_image(path, Image.fromarray(sample.image), "PNG")

@@ -28,7 +28,7 @@ _WAITING = ("wait", "join", "_wait_for_tstate_lock")
 
 
 class SignalInterrupt(KeyboardInterrupt):
-    """A signal asks for the end."""
+    """A signal requests the end."""
 
 
 class Held:

@@ -51,7 +51,7 @@ class Backbone(nn.Module, ABC):
     @property
     @abstractmethod
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def feature_info(self) -> FeatureInfos:
-        """Channels and strides of the feature maps at the present output stride, also as timm asks for them."""
+        """Channels and strides of the feature maps at the present output stride, in timm's form too."""
         return FeatureInfos(FeatureInfo(f.channels, min(f.stride, self.output_stride)) for f in self.nominal_features)
 
     def set_output_stride(self, output_stride: int) -> None:

@@ -85,7 +85,7 @@ class MobileNetV2(ChainBackbone):
             bottleneck_activation: apply ReLU6 after the projections too, so that the bottlenecks are not linear.
             shortcut: ``"bottleneck"`` joins the ends of a block, as the paper does. ``"expansion"`` joins the
                 expansions of consecutive blocks wherever they agree in channels and, at nominal strides, in size: each
-                is added to the next after its ReLU6, and the sum goes on. ``"none"`` joins nothing. The paper draws
+                is added to the next after its ReLU6, and so is the sum. ``"none"`` joins nothing. The paper draws
                 only curves of the last two (Figure 6b); this is our reading of them.
 
         Raises:
@@ -177,7 +177,7 @@ class MobileNetV2(ChainBackbone):
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
         return self._nominal
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:

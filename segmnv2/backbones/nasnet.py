@@ -129,7 +129,7 @@ class NASNet(ChainBackbone):
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
         return tuple(info for n, info in enumerate(self._outputs) if n in self._taps)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:

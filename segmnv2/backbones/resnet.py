@@ -128,7 +128,7 @@ class ResNet(ChainBackbone):
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
         return tuple(self._nominal)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:

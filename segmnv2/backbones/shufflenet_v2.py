@@ -29,7 +29,7 @@ class ShuffleNetV2(ChainBackbone):
     two, or last, at the output stride when that is smaller). With ``last_conv`` a sixth follows: the 1024 channels of
     the classification network.
 
-    Tensors have torchvision's names, so its ImageNet weights load as they are, less ``fc`` (and ``conv5`` without
+    Tensors have torchvision's names, so its ImageNet weights load unchanged, less ``fc`` (and ``conv5`` without
     ``last_conv``).
 
     Source: ShuffleNetV2 (arXiv 1807.11164), Table 5; ``torchvision.models.shufflenetv2``.
@@ -70,7 +70,7 @@ class ShuffleNetV2(ChainBackbone):
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
         return tuple(self._nominal)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:

@@ -33,7 +33,7 @@ class SmpBackbone(Backbone):
     """An encoder of smp of full depth: its maps at strides 2 to 32, as many as it has.
 
     Every size of image is taken: it is padded with zeros, the mean color, at the right and at the bottom to the
-    multiples of 32 that smp wants, and the maps are cropped to ceil(side / stride).
+    multiples of 32 that smp needs, and the maps are cropped to ceil(side / stride).
 
     Output strides below 32 are made by this library and not by smp, whose function dilates the first layers of a stage
     by the rate of the later ones: here the layer that strode keeps the rate from before it. Finer features contain the
@@ -69,7 +69,7 @@ class SmpBackbone(Backbone):
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
         return self._nominal
 
     def _apply_output_stride(self, output_stride: int) -> None:
@@ -94,7 +94,7 @@ class SmpBackbone(Backbone):
                 strode = strode or strides
 
     def _misfit(self, output_stride: int) -> str:
-        """Return why the maps are not those that the output stride asks for, or nothing."""
+        """Return why the maps are not those that the output stride requires, or nothing."""
         if output_stride != NATIVE_STRIDE and not self._layers:
             return "it strides by other layers than convolutions"
         first = next(self.network.parameters())
@@ -188,7 +188,7 @@ def _unavailable(encoder: str, pretrained: str, error: Exception) -> WeightsErro
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of any kind, as it is without dilation.
+    """A convolution of any kind, without dilation.
 
     Attributes:
         conv: the layer.

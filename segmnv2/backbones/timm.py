@@ -48,7 +48,7 @@ class TimmBackbone(Backbone):
     image padded with zeros, the mean color, at the right and at the bottom; its maps are cropped to
     ceil(side / stride).
 
-    A change of the output stride builds timm's network anew around the same parameters and buffers: optimizers,
+    A change of the output stride builds timm's network again, around the same parameters and buffers: optimizers,
     frozen weights, training modes, batch norms with what was set in them, and the keys of ``state_dict`` survive.
     Forward hooks on other inner modules do not.
 
@@ -97,7 +97,7 @@ class TimmBackbone(Backbone):
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps as they are without any dilation."""
+        """Channels and strides of the feature maps without any dilation."""
         return self._nominal
 
     def _apply_output_stride(self, output_stride: int) -> None:

@@ -1,4 +1,4 @@
-"""What timm must be asked for so that a model of its gives the feature maps wanted here."""
+"""Arguments with which timm's models give the required feature maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIDE_MULTIPLE = NATIVE_STRIDE
 _ODD_SIDES = (4 * SIDE_MULTIPLE + 1, 3 * SIDE_MULTIPLE + 1)
 _EVEN_SIDES = (4 * SIDE_MULTIPLE, 3 * SIDE_MULTIPLE)
 
-# Sizes other than the pretraining's: vision transformers resample their positions, Swin makes its windows anew.
+# Sizes other than the pretraining's: vision transformers resample their positions, Swin builds new windows.
 _FREE_SIZES: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 
 
@@ -45,7 +45,7 @@ class Fit:
 
 
 class _UnfitError(Exception):
-    """A model, as asked for, does not give usable maps."""
+    """A model with these arguments does not give usable maps."""
 
 
 def check_name(model: str) -> None:
@@ -97,7 +97,7 @@ def fit(model: str, output_stride: int) -> Fit:
 
 
 def fit_native(model: str) -> Fit:
-    """Find out how timm builds a model as it is, at the largest output stride it can have.
+    """Find out how timm builds a model by default, at the largest output stride it can have.
 
     Raises:
         ConfigError: it cannot have any.

@@ -19,7 +19,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Backend(ABC):
-    """A network made ready to run in one engine and precision, which several threads may call at once.
+    """A network prepared to run in one engine and precision, which several threads may call at once.
 
     It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
     ``output_stride``, ``mean_pixel``, ``device``, ``training``. It can be copied and pickled, and so sent to a process

@@ -20,7 +20,7 @@ class Space:
         producer: name of that convolution.
         consumers: names of the convolutions that read it.
         ceiling: of the clamp; infinite for ReLU and where there is none.
-        pinned: whether something else reads it, so that its channels must stay as they are.
+        pinned: whether something else reads it, so that its channels must stay unchanged.
     """
 
     producer: str

@@ -60,7 +60,7 @@ def check_torchao() -> None:
 
 
 def hold_ranges(pupil: nn.Module) -> None:
-    """Let ranges of activations stay as they are; those of weights, which have one a channel, follow the weights."""
+    """Let ranges of activations stay unchanged; those of weights, which have one a channel, follow the weights."""
     from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 
     for module in pupil.modules():

@@ -1,6 +1,6 @@
 """Quantization-aware fine-tuning through torchao: weights learn to live with 8 bits, without labels.
 
-The network as it is, in float, is the teacher. The pupil is its copy with torchao's fake quantizers
+The unchanged network, in float, is the teacher. The pupil is its copy with torchao's fake quantizers
 (prepare_qat_pt2e) before each convolution and in its weights, whose rounding passes gradients straight on. What is
 learned is put back as the float weights of an ordinary network, which every engine then quantizes as usual.
 

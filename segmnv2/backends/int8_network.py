@@ -1,4 +1,4 @@
-"""The network made ready for 8 bits, still in float: what every engine's quantizer is given."""
+"""The network prepared for 8 bits, still in float: what every engine's quantizer is given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segmnv2.backends.network import GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
 PREPARED_ON = 50
-"""Images at most that a network is made ready on; ranges are those of all."""
+"""Images at most that a network is prepared on; ranges are those of all."""
 
 
 def int8_network(

@@ -55,7 +55,7 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
 
 
 def _prepare(graph: bytes) -> ModelProto:
-    """Return the graph with constants folded and shapes inferred, as quantizers want it."""
+    """Return the graph with constants folded and shapes inferred, as quantizers need it."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -65,7 +65,7 @@ def grid_graph(model: Segmenter, network: GridNetwork | None = None) -> bytes:
         network: what was made of it, in place of its plain copy.
     """
     side = 8 * model.output_stride + 1
-    example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, lest they be taken for one
+    example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, so that they are not taken for one
     return onnx_bytes(network or GridNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
 
 
@@ -108,7 +108,7 @@ def open_session(graph: bytes, threads: int) -> InferenceSession:
     onnxruntime.disable_telemetry_events()  # also where it was imported before this library, and on Windows
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors; the exporter's redundant nodes are told as warnings
+    options.log_severity_level = 3  # errors; the exporter's redundant nodes are reported as warnings
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

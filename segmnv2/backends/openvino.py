@@ -153,7 +153,7 @@ def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino
 
     side = 2 * model.output_stride + 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
+        warnings.simplefilter("ignore")  # tracing warns of every size that it takes for a constant
         found: openvino.Model = openvino.convert_model(
             network or GridNetwork(model),
             example_input=torch.zeros(1, 3, side, side),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_loggers(*names: str) -> Iterator[None]:
-    """Let loggers tell errors only, and no warnings be shown, while the block runs.
+    """Let loggers report errors only, and no warnings be shown, while the block runs.
 
     Args:
         names: of the loggers.
@@ -30,10 +30,10 @@ def quiet_loggers(*names: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_logging(level: int = logging.WARNING) -> Iterator[None]:
-    """Let no logger tell anything up to a level, and no warnings be shown, while the block runs.
+    """Let no logger report anything up to a level, and no warnings be shown, while the block runs.
 
     Args:
-        level: the highest that is not told, for libraries whose loggers are too many to name.
+        level: the highest that is not shown, for libraries whose loggers are too many to name.
     """
     before = logging.root.manager.disable
     logging.disable(level)

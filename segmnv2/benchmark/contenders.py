@@ -37,7 +37,7 @@ class Setting:
         size: side of the images in pixels.
         batch: images a step.
         device: ``"cpu"`` or ``"cuda"``.
-        multi_scale: six scales, as they are and mirrored, in place of one pass.
+        multi_scale: six scales, unchanged and mirrored, in place of one pass.
         burst: batches that a contender does in its turn; the first finds others' numbers in the caches.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures to measure speeds on."""
+"""Images to measure speeds on."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def benchmark_inference(
         WeightsError: the weights cannot be read.
     """
     check_count("rounds", rounds)
-    setting.model()  # so that weights at fault are told of before processes start
+    setting.model()  # so that weights at fault are reported before processes start
     builds = contenders(images, setting, choice, calibration or images)
     with apart(builds, on_skip) as steps:
         seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
@@ -170,7 +170,7 @@ def contenders(images: Images, setting: Setting, choice: Choice, calibration: Im
 
 
 def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | None) -> str:
-    """Return how a contender stands to the first, as it is and compiled, and the memory that it held."""
+    """Return how a contender stands to the first, unchanged and compiled, and the memory that it held."""
     first = next(iter(seconds))
     others = [each for each in (first, f"{first}, compiled") if each in seconds and name not in (first, each)]
     ratios = [f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}" for other in others]

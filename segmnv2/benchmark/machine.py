@@ -67,7 +67,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Begin to measure memory anew, from what is held now; a process's own peak is forgotten on Linux only."""
+    """Begin to measure memory from zero, from what is held now; a process's own peak is forgotten on Linux only."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -77,7 +77,7 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Return the most memory used, in megabytes of 10^6 bytes; ``None`` where the system does not tell.
+    """Return the most memory used, in megabytes of 10^6 bytes; ``None`` where the system does not report it.
 
     On a GPU it is what tensors took since :func:`forget_peak_memory`, on a CPU what the whole process took, since then
     or, where that cannot be forgotten, since its start.

@@ -53,7 +53,7 @@ def measure_stages(
 
     Returns:
         By name, in the order of the work. ``rest of the data set`` is what is neither an image nor a mask read from a
-        file: drawing, checking sizes. Stages that take no time (generated pictures are not decoded) are left out.
+        file: drawing, checking sizes. Stages that take no time (generated images are not decoded) are left out.
 
     Raises:
         SegmnError: as the data set raised it.
@@ -94,7 +94,7 @@ def _time_batch(
 
 
 def _read(dataset: SegmentationDataset, index: int) -> tuple[Sample, Seconds]:
-    """Read a sample and tell what image, mask and the rest took.
+    """Read a sample and report the time of image, mask and the rest took.
 
     A profiler finds the readers whichever data set calls them, and adds little to work that is done in C.
     """

@@ -30,7 +30,7 @@ class BaseExperiment(Section):
         task: what is learned.
         seed: of weights, order, augmentation and dropout.
         average: moving average of the weights; ``null`` for none.
-        checkpoint: when states to go on from are written.
+        checkpoint: when states to resume from are written.
         precision: 32, or mixed with 16-bit floats.
         device: ``auto`` takes a GPU where there is one.
         channels_last: memory layout; faster on CPUs and GPUs alike.

@@ -82,7 +82,7 @@ class ClassificationLossSection(Section):
     """Cross-entropy.
 
     Attributes:
-        label_smoothing: share of the target that is spread over all classes.
+        label_smoothing: share of the target that is distributed over all classes.
     """
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1

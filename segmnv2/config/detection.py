@@ -72,7 +72,7 @@ class CocoSource(Section):
 
 
 class CocoFileSource(Section):
-    """Boxes of one's own, in COCO's format.
+    """Your own boxes, in COCO's format.
 
     Attributes:
         images: folder that the annotations' file names are in.

@@ -27,7 +27,7 @@ def describe_faults(error: ValidationError, values: Any, schema: type[Section]) 
     lines: dict[Path, str] = {}
     for fault in error.errors(include_url=False):
         path = _path_in(values, fault["loc"])
-        if path in lines:  # each member of a union says what it wants
+        if path in lines:  # each member of a union says what it needs
             lines[path] += f" or {_wanted(fault['msg'])}"
         else:
             lines[path] = _describe(path, fault, values, schema)

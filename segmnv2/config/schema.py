@@ -26,7 +26,7 @@ class ModelSection(FreezableSection):
 
     Attributes:
         name: one of ``segmnv2.list_models()``.
-        output_stride: in training; 8 is finer and dearer.
+        output_stride: in training; 8 is finer and slower.
     """
 
     name: Annotated[str, AfterValidator(_known_model)] = "deeplabv3_mobilenet_v2"

@@ -14,7 +14,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NaturalFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 OutputStride = Literal[8, 16, 32]
-# Strict checking would ask for a Path or a tuple, which YAML cannot write.
+# Strict checking would require a Path or a tuple, which YAML cannot write.
 FilePath = Annotated[Path, Field(strict=False)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
 

@@ -10,7 +10,7 @@ from segmnv2.config.section import FilePath, Natural, PositiveInt, Section, Seed
 
 
 class VocSource(Section):
-    """PASCAL VOC 2012, or data of one's own in its layout.
+    """PASCAL VOC 2012, or your own data in its layout.
 
     Attributes:
         root: folder ``VOCdevkit``, or ``VOC2012`` itself.
@@ -40,12 +40,12 @@ class CocoVocSource(Section):
 
 
 class ShapesSource(Section):
-    """Generated pictures of shapes.
+    """Generated images of shapes.
 
     Attributes:
-        length: number of pictures.
+        length: number of images.
         size: height and width in pixels.
-        seed: which pictures; training and validation take different ones.
+        seed: which images; training and validation take different ones.
     """
 
     kind: Literal["shapes"]
@@ -55,7 +55,7 @@ class ShapesSource(Section):
 
 
 class FolderSource(Section):
-    """A data set of one's own: ``images/``, ``masks/`` and ``labels.yaml``.
+    """Your own data set: ``images/``, ``masks/`` and ``labels.yaml``.
 
     Attributes:
         root: the folder that holds them.

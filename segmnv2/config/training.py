@@ -81,7 +81,7 @@ class AverageSection(Section):
 
 
 class CheckpointSection(Section):
-    """When states to go on from are written, beside those after each validation and after the last step.
+    """When states to resume from are written, beside those after each validation and after the last step.
 
     Attributes:
         every: steps between two; ``null`` for the validations alone.
@@ -108,14 +108,14 @@ class PictureLogSection(LogSection):
     """What is written down of a segmentation.
 
     Attributes:
-        pictures: validation images, spread over the set, whose prediction TensorBoard shows after each validation.
+        pictures: validation images, evenly over the set, whose prediction TensorBoard shows after each validation.
     """
 
     pictures: Natural = 4
 
 
 class PhotometricSection(Section):
-    """Changes of color in training images, which the paper has none of; drawn anew for each crop.
+    """Changes of color in training images, which the paper has none of; drawn again for each crop.
 
     Attributes:
         brightness: greatest change of the brightness, as a share.
@@ -133,11 +133,11 @@ class PhotometricSection(Section):
 
 
 class EpochValidationSection(Section):
-    """When the network is validated, of an experiment that is told in epochs; always after the last step too.
+    """When the network is validated, of an experiment that is given in epochs; always after the last step too.
 
     Attributes:
         every: epochs between two validations, after each of which a checkpoint is written.
-        limit: number of images, spread over the set; ``null`` for all.
+        limit: number of images, evenly over the set; ``null`` for all.
     """
 
     every: PositiveFloat = 1.0

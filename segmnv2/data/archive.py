@@ -54,14 +54,14 @@ def unpack(
     """Unpack a folder of a tar or zip archive.
 
     Files are unpacked beside ``target`` first and put in place when the archive has been read to its end. Files that
-    are in ``target`` already stay as they are, so that an incomplete folder can be filled up.
+    are in ``target`` already stay unchanged, so that an incomplete folder can be filled up.
 
     Args:
         archive: a tar (plain, gzip, bzip2, xz) or zip file.
         target: what the folder becomes; its parents are made.
         inside: path of the folder in the archive, as ``VOCdevkit/VOC2012``; empty for all of it.
         wanted: which files, by their path below ``inside``.
-        track: told of bytes of the archive, for a progress bar.
+        track: called with bytes of the archive, for a progress bar.
 
     Returns:
         Files added.

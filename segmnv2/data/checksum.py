@@ -28,7 +28,7 @@ def file_checksum(path: Path, algorithm: str, track: Track = untracked, *, name:
 
 
 def matches(archive: Archive, path: Path, track: Track = untracked) -> bool:
-    """Tell whether a file has an archive's size and checksum."""
+    """Return whether a file has an archive's size and checksum."""
     if path.stat().st_size != archive.size:
         return False
     return file_checksum(path, archive.algorithm, track, name=archive.name) == archive.checksum
@@ -40,7 +40,7 @@ def check_archive(archive: Archive, path: Path, track: Track = untracked, *, sou
     Args:
         archive: what it should be.
         path: the file.
-        track: told of bytes, for a progress bar.
+        track: called with bytes, for a progress bar.
         source: address it was downloaded from, if it was.
 
     Raises:

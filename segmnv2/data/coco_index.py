@@ -119,7 +119,7 @@ def open_index(annotations: Path) -> CocoIndex | None:
 
 
 def _is_whole(index: CocoIndex, length: list[int]) -> bool:
-    """Tell whether the parts of an index fit each other, as those do that were written together."""
+    """Return whether the parts of an index fit each other, as those do that were written together."""
     count, parts = len(index.files), (index.sizes, index.areas, index.bounds)
     return (
         all(isinstance(file, str) for file in index.files)

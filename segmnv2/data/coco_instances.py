@@ -86,7 +86,7 @@ def _decode(outline: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
 def _runs(text: str) -> list[int]:
     """Unpack compressed runs. The lengths must be known: of short ones pycocotools leaves the rest uninitialized.
 
-    Each character holds five bits, lowest first, and whether the number goes on; from the fourth number on, what is
+    Each character holds five bits, lowest first, and whether the number continues; from the fourth number on, what is
     stored is the difference to the number two before.
 
     Source: the format of ``rleToString`` in cocoapi's ``maskApi.c``.

@@ -50,7 +50,7 @@ class CocoPreparation:
 
     Attributes:
         unpacked: archives unpacked.
-        splits: in the order asked for.
+        splits: in the requested order.
     """
 
     unpacked: tuple[str, ...]
@@ -71,7 +71,7 @@ def prepare_coco(
 ) -> CocoPreparation:
     """Make splits of COCO complete, write their indexes, and check that every image is there.
 
-    What is there is used as it is; what is not comes from the archives, and these from the network if allowed. A
+    What is there is used unchanged; what is not comes from the archives, and these from the network if allowed. A
     second call finds everything done.
 
     Args:
@@ -80,7 +80,7 @@ def prepare_coco(
         archives: where archives lie or are put; ``root/archives`` by default.
         download: fetch archives that are needed and not there.
         mirror: address of a folder with the same archives, in place of the publisher's.
-        track: told of bytes, for a progress bar.
+        track: called with bytes, for a progress bar.
 
     Raises:
         DatasetError: a split is unknown, something is missing and may not be fetched, an archive cannot be fetched or
@@ -114,7 +114,7 @@ def _is_image(name: str) -> bool:
 
 
 def _images_needed(root: Path, split: str) -> Need | None:
-    """Tell whether images are missing; a folder is believed while there are no annotations to check it by."""
+    """Return whether images are missing; a folder is believed while there are no annotations to check it by."""
     folder, annotations = root / split, _annotations(root, split)
     if not folder.is_dir():
         return Need(folder, sources.COCO_IMAGES[split])

@@ -58,7 +58,7 @@ class CocoAsVoc:
 
     Args:
         root: folder that holds ``annotations/instances_<split>.json`` and the folder ``<split>`` of images.
-        split: ``train2017`` or ``val2017``; any other that lies there in the same form.
+        split: ``train2017`` or ``val2017``; any other existing one in the same form.
         min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
 
     Attributes:

@@ -42,18 +42,18 @@ OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 200, 206, 416
 def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, track: Track = untracked) -> Path:
     """Return an archive that is in ``folder``, downloaded if it is not there.
 
-    A download grows in ``NAME.partial`` and goes on there when repeated, provided that the server's file is still the
+    A download grows in ``NAME.partial`` and resumes there when repeated, provided that the server's file is still the
     same (``ETag`` or ``Last-Modified``, noted beside it). It gets its name once its size and checksum are right.
 
     Args:
         archive: what to fetch.
         folder: where it shall be; made if missing.
         mirror: address of a folder that offers the same files in the publisher's place.
-        track: told of bytes, for a progress bar.
+        track: called with bytes, for a progress bar.
 
     Raises:
         DatasetError: the server has no such file or one of another size, cannot be reached, the disk is full, or the
-            checksum is wrong; a present file with a wrong checksum is left as it is.
+            checksum is wrong; a present file with a wrong checksum is left unchanged.
     """
     target = folder / archive.name
     if target.exists():
@@ -153,7 +153,7 @@ def _receive(url: str, archive: Archive, partial: Partial, advance: Callable[[in
         same = _version(response.headers) == version
         goes_on = response.status == PARTIAL_CONTENT and same and _span(response.headers) == (have, archive.size)
         if response.status == PARTIAL_CONTENT and not goes_on:
-            # Of another file, or another part than asked for: the next request is for the whole.
+            # Of another file, or another part than requested: the next request is for the whole.
             advance(-have)
             partial.begin(None)
             return

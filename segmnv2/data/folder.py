@@ -88,7 +88,7 @@ def list_entries(folder: Path) -> list[tuple[Path, bool]]:
 
 
 def is_passed_over(path: Path) -> bool:
-    """Tell whether a file in ``images`` or ``masks`` is a hidden one or an operating system's own."""
+    """Return whether a file in ``images`` or ``masks`` is a hidden one or an operating system's own."""
     return path.name.startswith(".") or path.name in _SYSTEM_FILES
 
 

@@ -126,11 +126,11 @@ def decode_image(path: str | Path) -> DecodedImage:
 
 
 def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
-    """Turn an opened PIL picture of any mode into an upright RGB array, as :func:`read_image` does.
+    """Turn an opened PIL image of any mode into an upright RGB array, as :func:`read_image` does.
 
     Args:
         picture: any mode but 32-bit integers beyond 65535 and floats, whose range nobody knows.
-        source: what error messages call the picture.
+        source: what error messages call the image.
 
     Returns:
         uint8 (H, W, 3), RGB, 0..255, an array of its own.
@@ -229,7 +229,7 @@ def _jpeg(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
 
 
 def _is_padding(message: str, content: bytes) -> bool:
-    """Tell whether the unused bytes before the end marker are equal ones that an encoder put there."""
+    """Return whether the unused bytes before the end marker are equal ones that an encoder put there."""
     found = re.search(r"(\d+) extraneous bytes before marker 0xd9", message)
     end = content.rfind(_JPEG_END)
     return found is not None and len(set(content[max(0, end - int(found[1])) : end])) == 1
@@ -307,7 +307,7 @@ def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tupl
 
 
 def _rgb(picture: PIL.Image.Image, source: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """Convert a loaded picture, strip by strip, so that no second copy of all of it is made."""
+    """Convert a loaded image, strip by strip, so that no second copy of all of it is made."""
     if picture.mode == "F" or picture.mode.startswith("I"):
         # Pillow scales PPM files by the range that they state.
         return _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None)

@@ -13,7 +13,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 def iterate_records(text: str) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a JSON mapping in their order; of an entry that is a list, each element by itself.
 
-    An empty list is yielded as it is, so that its key is known to be there.
+    An empty list is yielded unchanged, so that its key is known to be there.
 
     Args:
         text: JSON whose outermost value is a mapping.

@@ -30,7 +30,7 @@ class Batch(TypedDict):
     """Samples of one size.
 
     ``pixels``: RGB 0..255, channels last in memory, as convolutions like it. ``mask``: class ids or the ignore index;
-    losses want it as int64, which is left to the device because uint8 travels eight times lighter.
+    losses need it as int64, which is left to the device because uint8 travels eight times lighter.
     """
 
     pixels: UInt8[Tensor, "b 3 h w"]
@@ -83,7 +83,7 @@ class ValidationSet(Dataset["T | SegmnError"], Generic[T]):
 
     Args:
         dataset: what to read from.
-        transform: called as ``transform(sample, 0)``; by default samples stay as they are.
+        transform: called as ``transform(sample, 0)``; by default samples stay unchanged.
     """
 
     def __init__(self, dataset: Indexed[T], transform: Callable[[T, int], T] | None = None) -> None:
@@ -161,7 +161,7 @@ def training_loader(
     pin_memory: bool = False,
     stack: Callable[[Any], Any] = stack_samples,
 ) -> BatchLoader:
-    """Return an endless loader of full training batches, bit-identical however it is resumed or spread over workers.
+    """Return an endless loader of full training batches, bit-identical for any number of workers and after a resume.
 
     Args:
         dataset: what to train on.
@@ -193,11 +193,11 @@ def validation_loader(
     rank: int = 0,
     stack: Callable[[Any], Any] = stack_samples,
 ) -> BatchLoader:
-    """Return a loader of each sample of this rank once, in order; by default one at a time, as it is.
+    """Return a loader of each sample of this rank once, in order; by default one at a time, unchanged.
 
     Args:
         dataset: what to validate on.
-        transform: called as ``transform(sample, 0)``; by default samples stay as they are.
+        transform: called as ``transform(sample, 0)``; by default samples stay unchanged.
         batch_size: samples a batch, on this rank; the last one may hold fewer.
         num_workers: reading processes; 0 reads in the calling one.
         num_replicas: number of ranks.

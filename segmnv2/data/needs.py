@@ -41,7 +41,7 @@ def obtain(
         folder: where archives lie.
         download: fetch those that are not in ``folder``.
         mirror: as for :func:`fetch_archive`.
-        track: told of bytes, for a progress bar.
+        track: called with bytes, for a progress bar.
 
     Raises:
         ConfigError: a folder cannot be written.

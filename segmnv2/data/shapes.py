@@ -33,12 +33,12 @@ class Shapes:
     network trained from scratch for a few hundred steps gets somewhere; the others have any hue, so that only the form
     tells.
 
-    Sample ``i`` is a pure function of ``(seed, i)`` and the size; data sets of different seeds share no picture.
+    Sample ``i`` is a pure function of ``(seed, i)`` and the size; data sets of different seeds share no image.
 
     Args:
         length: number of samples.
         size: height and width in pixels, at least 16 each.
-        seed: which pictures; give training and validation different seeds.
+        seed: which images; give training and validation different seeds.
 
     Attributes:
         labels: ``SHAPES_LABELS``.

@@ -13,7 +13,7 @@ class Archive:
         name: name of the file, by which it is looked for on disk and on a mirror.
         url: the publisher's address.
         size: bytes.
-        checksum: SHA-256 or SHA-384, hexadecimal; the length tells which.
+        checksum: SHA-256 or SHA-384, hexadecimal; the length says which.
     """
 
     name: str

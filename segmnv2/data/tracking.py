@@ -1,4 +1,4 @@
-"""How long work on bytes tells how far it is, without knowing of terminals."""
+"""Reports of the progress of work on bytes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 Track = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """From what is done and its bytes in all, a context that yields what to call with each number of bytes done.
 
-The number is negative where work starts anew.
+The number is negative where work restarts.
 """
 
 
 @contextmanager
 def untracked(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Tell nobody: the :data:`Track` of those who give none."""
+    """Report nothing: the :data:`Track` of those who give none."""
     yield lambda done: None

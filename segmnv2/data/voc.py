@@ -28,7 +28,7 @@ class VocSegmentation:
         root: folder ``VOCdevkit``, or ``VOC2012`` in it.
         split: a list in ``ImageSets/Segmentation``: ``train``, ``train_aug``, ``trainval``, ``val``.
         year: which ``VOC<year>`` of the devkit.
-        labels: classes of the masks; other than VOC's for data of one's own in this layout.
+        labels: classes of the masks; other than VOC's for your own data in this layout.
 
     Attributes:
         labels: the classes.

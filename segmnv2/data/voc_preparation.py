@@ -58,7 +58,7 @@ def prepare_voc(
 ) -> VocPreparation:
     """Make VOC 2012 and ``train_aug`` complete, and check that they are.
 
-    What is there is used as it is; what is not comes from the archives, and these from the network if allowed. A
+    What is there is used unchanged; what is not comes from the archives, and these from the network if allowed. A
     second call finds everything done and reads the lists and the folders' listings only.
 
     Args:
@@ -68,7 +68,7 @@ def prepare_voc(
         archives: where archives lie or are put; ``root/archives`` by default.
         download: fetch archives that are needed and not there.
         mirror: address of a folder with the same archives, in place of the publishers'.
-        track: told of bytes, for a progress bar.
+        track: called with bytes, for a progress bar.
         track_names: what the masks to make are iterated through, for a progress bar.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A backbone for a detector: built by name, with ImageNet's weights and the normalization that they want."""
+"""A backbone for a detector: built by name, with ImageNet's weights and the normalization that they need."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def build_detection_backbone(
 
 
 def image_statistics(normalization: Normalization) -> dict[str, list[float]]:
-    """Return mean and deviation as torchvision's detectors want them: of pixels in 0..1."""
+    """Return mean and deviation as torchvision's detectors need them: of pixels in 0..1."""
     return {
         "image_mean": [value / PIXEL_RANGE for value in normalization.mean],
         "image_std": [value / PIXEL_RANGE for value in normalization.std],

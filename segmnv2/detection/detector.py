@@ -133,7 +133,7 @@ class Detector(NormedNetwork):
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalized, as weights trained elsewhere want it."""
+        """Change how pixels are normalized, as weights trained elsewhere need it."""
         self.network.transform.image_mean = [value / PIXEL_RANGE for value in normalization.mean]
         self.network.transform.image_std = [value / PIXEL_RANGE for value in normalization.std]
 

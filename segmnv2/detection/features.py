@@ -111,7 +111,7 @@ class PyramidFeatures(nn.Module):
 
 
 def _last_of(infos: Sequence[object], index: int) -> bool:
-    """Tell whether a map is the last one of its nominal stride."""
+    """Return whether a map is the last one of its nominal stride."""
     following = infos[index + 1 :]
     return not any(getattr(info, "stride", None) == getattr(infos[index], "stride", None) for info in following)
 

@@ -1,4 +1,4 @@
-"""A detector made ready for use: a picture in, named boxes and an overlay out."""
+"""A detector prepared for use: an image in, named boxes and an overlay out."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ class BoxPrediction:
 
 
 class BoxPredictor:
-    """Calls a detector on pictures of any kind and size."""
+    """Calls a detector on images of any kind and size."""
 
     def __init__(self, model: Detector, *, threshold: float = THRESHOLD, device: str | torch.device = "auto") -> None:
         """Make a detector ready; it is put in evaluation mode, in place.
 
         Args:
             model: the detector.
-            threshold: score 0..1 from which a box is told.
+            threshold: score 0..1 from which a box is reported.
             device: as for :func:`segmnv2.backends.device.choose_device`.
 
         Raises:
@@ -104,7 +104,7 @@ class BoxPredictor:
         return cls(load_detector(resolve_weights(path)), threshold=threshold, device=device)
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> BoxPrediction:
-        """Find the things in a picture.
+        """Find the things in an image.
 
         Args:
             image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if gray.
@@ -116,7 +116,7 @@ class BoxPredictor:
         return prediction
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> UInt8[np.ndarray, "h w 3"]:
-        """Return a picture's RGB pixels, 0..255, which several threads may do at once.
+        """Return an image's RGB pixels, 0..255, which several threads may do at once.
 
         Raises:
             MediaError: the file cannot be read, or the array is of another type or shape.
@@ -124,7 +124,7 @@ class BoxPredictor:
         return load_pixels(image)
 
     def predict(self, prepared: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[BoxPrediction]:
-        """Find the things in prepared pictures, in one after another: some detectors pad a batch to its largest."""
+        """Find the things in prepared images, in one after another: some detectors pad a batch to its largest."""
         return [self._find(pixels) for pixels in prepared]
 
     def _find(self, pixels: UInt8[np.ndarray, "h w 3"]) -> BoxPrediction:
@@ -140,7 +140,7 @@ class BoxPredictor:
 
 @dataclass(frozen=True)
 class BoxFolder:
-    """Where results go: ``boxes/NAME.json``, and ``overlays/NAME.jpg`` if wanted.
+    """Where results go: ``boxes/NAME.json``, and ``overlays/NAME.jpg`` if requested.
 
     Attributes:
         path: the folder; it and its subfolders are made when needed.

@@ -22,7 +22,7 @@ def script_detector(model: nn.Module) -> torch.jit.ScriptModule:
 
     Args:
         model: what ``ssdlite``, ``faster_rcnn`` or ``create_detector`` of this package returns; it is put in
-            evaluation mode and otherwise stays as it is.
+            evaluation mode and otherwise stays unchanged.
 
     Returns:
         A module that returns ``(losses, detections)``, as torchvision's own detectors do when they are scripted;

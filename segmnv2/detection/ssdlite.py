@@ -38,7 +38,7 @@ def ssdlite(
         backbone: a name of :data:`segmnv2.backbones.registry.BACKBONES` with maps at strides 16 and 32.
         num_classes: with the background, which is class 0.
         size: (height, width) in pixels that images are resized to.
-        output_stride: 8, 16 or 32, of the backbone's last map; below 32 the maps are finer and dearer.
+        output_stride: 8, 16 or 32, of the backbone's last map; below 32 the maps are finer and slower.
         backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalization is taken too.
         backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
         options: of torchvision's ``SSD``, as ``score_thresh``.

@@ -30,7 +30,7 @@ class Diagnosis:
 
     Attributes:
         ids: uint8 (H, W) as training reads them, or as the faults' repairs would make them; ids of no class may be
-            among them. ``None`` where nobody can tell.
+            among them. ``None`` where it is unknown.
         faults: all that is wrong; without an error among them, training reads the mask as ``ids``.
     """
 

@@ -37,7 +37,7 @@ def list_folder(root: Path, list_name: str | None, split: str, label_file: Path 
     label_file = label_file or root / LABELS
     labels = read_labels(label_file)
     images, findings = _scan(root / IMAGES, ENDINGS, ENDINGS)
-    masks, more = _scan(root / MASKS, MASK_ENDINGS, ENDINGS)  # other pictures are looked into all the same
+    masks, more = _scan(root / MASKS, MASK_ENDINGS, ENDINGS)  # other images are looked into all the same
     findings += more + _lonely(root, images, masks)
     names, list_file = sorted(images.keys() & masks.keys()), None
     if list_name is not None:

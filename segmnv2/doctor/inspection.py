@@ -110,7 +110,7 @@ def _read(path: Path, split: str, findings: list[Finding]) -> DecodedImage | Non
 
 
 def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Report) -> list[Finding]:
-    """Compare the upright image with the mask, which is taken as it is."""
+    """Compare the upright image with the mask, which is taken unchanged."""
     orientation, stored = decoded.orientation, decoded.stored_size
     height, width = decoded.image.shape[:2]
     rows, columns = raw.values.shape[:2]

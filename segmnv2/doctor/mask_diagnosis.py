@@ -44,7 +44,7 @@ def _diagnose_error(error: MaskError, raw: RawMask, labels: LabelSet) -> Diagnos
             repair = None  # ids of classes do not show how compression changed them
         reason = f"is compressed as {raw.format}: {found.faults[0].reason}" if found.faults else fault.reason
         return Diagnosis(found.ids, (replace(fault, reason=reason, repair=repair),))
-    if error.kind == "mask-format" and raw.format != "GIF":  # whose writers number the colors anew
+    if error.kind == "mask-format" and raw.format != "GIF":  # whose writers renumber the colors
         found = diagnose_mask(replace(raw, format="PNG"), labels)
         unrepaired = tuple(fault for fault in found.faults if fault.repair is None)
         repair = None if found.ids is None or unrepaired else _together(found.faults) or "resave"

@@ -12,11 +12,11 @@ from segmnv2.doctor.frequencies import weights_yaml
 from segmnv2.doctor.pictures import worst_examples
 
 EXAMPLES = 3
-"""Findings of each kind with pictures."""
+"""Findings of each kind with images."""
 
 
 def html_page(examination: Examination) -> str:
-    """Return the page: findings by kind with the first examples as pictures, every file, and the classes."""
+    """Return the page: findings by kind with the first examples as images, every file, and the classes."""
     template = files("segmnv2.doctor").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     examples = worst_examples(examination, EXAMPLES)

@@ -1,4 +1,4 @@
-"""Small pictures of a pair that a finding is about: image, mask, and one over the other."""
+"""Small images of a pair that a finding is about: image, mask, and one over the other."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from segmnv2.errors import SegmnError
 from segmnv2.inference.overlay import blend, colorize
 
 LONGEST_SIDE = 220
-"""Of a picture, in pixels."""
+"""Side in pixels."""
 
 _QUALITY = 80
 
 
 @dataclass(frozen=True)
 class Example:
-    """A finding with its pictures, which are ``data:`` addresses by their names."""
+    """A finding with its images, which are ``data:`` addresses by their names."""
 
     finding: Finding
     pictures: dict[str, str] = field(default_factory=dict)
 
 
 def worst_examples(examination: Examination, each: int) -> dict[str, list[Example]]:
-    """Return of each kind the first findings, with pictures where their files can be opened.
+    """Return of each kind the first findings, with images where their files can be opened.
 
     Args:
         examination: what was found.
@@ -82,7 +82,7 @@ def _pictures(place: tuple[Listing, int, Pair] | None) -> dict[str, str]:
 
 
 def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image | None, np.ndarray | None]:
-    """Return the image, the mask as a picture, and the mask's ids; each ``None`` where it cannot be had."""
+    """Return the image, the mask as an image, and the mask's ids; each ``None`` where it cannot be had."""
     labels = listing.labels
     if pair.mask is None:
         try:

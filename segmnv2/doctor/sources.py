@@ -106,7 +106,7 @@ def _source_listing(source: DataSource, split: str) -> Listing:
 
 
 class _AllOfCoco(CocoAsVoc):
-    """COCO, opened though image files are missing: reading tells which."""
+    """COCO, opened though image files are missing: reading says which."""
 
     @property
     def files(self) -> list[Path]:

@@ -17,12 +17,12 @@ that of what they are means of, so that they rule out and never miss."""
 LARGEST_DIFFERENCE = 4.0
 """Root mean square difference in gray levels up to which two thumbnails are of one image.
 
-Copies compressed anew (JPEG quality 30 and up) or scaled between a quarter and 1.7 times differ by up to 3.9; the most
+Copies recompressed (JPEG quality 30 and up) or scaled between a quarter and 1.7 times differ by up to 3.9; the most
 alike of three hundred thousand pairs of PASCAL VOC's images differ by 18.
 """
 
 LEAST_CONTRAST = 8.0
-"""Standard deviation in gray levels below which a thumbnail is too plain to tell images apart."""
+"""Standard deviation in gray levels below which a thumbnail is too plain to distinguish images."""
 
 _ROUNDING = 1.0
 """By how much rounding kept thumbnails to integers may enlarge a difference."""

@@ -12,7 +12,7 @@ from segmnv2.labels import VOC_LABELS
 
 
 def list_voc(root: Path, list_name: str, split: str, label_file: Path | None = None) -> Listing:
-    """List a split of VOC, or of data of one's own in its layout.
+    """List a split of VOC, or of your own data in its layout.
 
     Args:
         root: ``VOCdevkit``, or the folder ``VOC2012`` in it.

@@ -1,4 +1,4 @@
-"""What is kept of a run: the latest network, the best one, and the states to go on from."""
+"""What is kept of a run: the latest network, the best one, and the states to resume from."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Checkpoints(pl.Callback):
         """Write a state if one is due and no validation, which writes one too, comes next.
 
         Raises:
-            StoppedError: a signal asks for it.
+            StoppedError: a signal requests it.
             WeightsError: it cannot be written.
         """
         step, every = trainer.global_step, self.experiment.checkpoint.every
@@ -141,7 +141,7 @@ class Checkpoints(pl.Callback):
         """Stop on request, at a batch that each process has: some have one more.
 
         Raises:
-            StoppedError: a signal asks for it.
+            StoppedError: a signal requests it.
         """
         loader: Any = trainer.val_dataloaders
         common = len(loader.dataset) // trainer.world_size // loader.batch_size
@@ -152,7 +152,7 @@ class Checkpoints(pl.Callback):
         """Write the files.
 
         Raises:
-            StoppedError: a signal asks for it, and there are steps to do yet.
+            StoppedError: a signal requests it, and there are steps to do yet.
             WeightsError: one cannot be written.
         """
         assert isinstance(pl_module, Task)

@@ -25,7 +25,7 @@ def summed_cross_entropy(
     The same as upsampling all images and asking torch, with the gradient as well, but the tensors of K classes at full
     size, by far the largest of a training step, exist for one image at a time: the gradient of each image is computed
     at once, and only that at the output stride is kept. On a CPU memory of that size is used again, where that of a
-    batch is given back and fetched anew in each step.
+    batch is given back and fetched again in each step.
 
     Args:
         raw: logits at the output stride.

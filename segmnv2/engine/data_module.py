@@ -1,4 +1,4 @@
-"""The loaders of a run, as Lightning asks for them."""
+"""The loaders of a run, as Lightning requests them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunData(pl.LightningDataModule, Generic[T]):
         transform: the augmentation.
         experiment: batch size, seed, number of workers, and how many samples to validate on.
         stack: makes a batch of augmented samples; of segmentation's by default.
-        val_transform: of validation samples; by default they stay as they are: segmentation lays them out itself.
+        val_transform: of validation samples; by default they stay unchanged: segmentation lays them out itself.
         val_batch_size: validation samples at once, on each rank.
     """
 
@@ -107,5 +107,5 @@ class Chosen(Generic[T]):
 
 
 def spread_samples(dataset: Indexed[T], limit: int | None) -> Chosen[T]:
-    """Return at most ``limit`` samples, evenly spread: where they are in order of class, of all classes."""
+    """Return at most ``limit`` samples, evenly distributed: where they are in order of class, of all classes."""
     return Chosen(dataset, spread_evenly(range(len(dataset)), limit))

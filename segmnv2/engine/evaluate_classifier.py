@@ -84,7 +84,7 @@ def evaluate_classifier(
         dataset: images of the network's classes, in their order.
         crop_size: side of the center that the network sees, in pixels.
         central: share of the scaled image's shorter side that it is.
-        limit: number of images, spread over the set; ``None`` for all.
+        limit: number of images, evenly over the set; ``None`` for all.
         batch_size: images at once.
         num_workers: reading processes.
         progress: called after each image.

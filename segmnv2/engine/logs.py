@@ -73,7 +73,7 @@ class StepLog(pl.Callback):
 
 
 class RunLog(Logger):
-    """What Lightning wants of every log beside the measures themselves."""
+    """What Lightning needs of every log beside the measures themselves."""
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ class CsvLog(RunLog):
     Args:
         path: the file.
         columns: the measures, beside ``step``.
-        resume_step: keep the rows of the file up to this step; without it, begin anew.
+        resume_step: keep the rows of the file up to this step; without it, restart.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], resume_step: int | None = None) -> None:

@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
 
     glibc gives large blocks back at once, so that each training step on a CPU gets all its activations from the system
     again, page by page, which takes a third of the step. The most memory that the process has held is what it then
-    holds; results do not change. Other C libraries are left as they are.
+    holds; results do not change. Other C libraries are left unchanged.
 
     Returns:
         Whether it is so now.

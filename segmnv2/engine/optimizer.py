@@ -56,7 +56,7 @@ def divide_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def build_optimizer(model: Segmenter, section: OptimizerSection) -> torch.optim.SGD:
-    """Return the optimizer that an experiment asks for."""
+    """Return the optimizer that an experiment requests."""
     groups = parameter_groups(model, section.lr, section.weight_decay)
     return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum)
 

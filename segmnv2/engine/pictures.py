@@ -1,4 +1,4 @@
-"""Pictures of what the network sees in the same validation images, from one validation to the next."""
+"""Predictions for the same validation images, from one validation to the next."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from segmnv2.inference.overlay import blend
 from segmnv2.labels import LabelSet
 
 LONGEST_SIDE = 640
-"""Of one picture in pixels: three stand side by side, and all of a run are kept."""
+"""Size of one drawing in pixels: three stand side by side, and all of a run are kept."""
 
 
 class Pictures(pl.Callback):
     """Shows TensorBoard image, true mask and predicted mask side by side after each validation.
 
     Args:
-        count: number of images, spread over those that the first process validates; the same ones each time.
+        count: number of images, evenly over those that the first process validates; the same ones each time.
     """
 
     def __init__(self, count: int) -> None:
@@ -39,7 +39,7 @@ class Pictures(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the picture if the image is among them."""
+        """Draw the image if it is among them."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         if batch_idx not in spread_evenly(range(int(trainer.num_val_batches[0])), self.count):

@@ -24,7 +24,7 @@ class Processes:
 
     @classmethod
     def from_environment(cls) -> Processes:
-        """Read what ``torchrun`` tells; without it there is one process."""
+        """Read what ``torchrun`` sets; without it there is one process."""
         count, rank, local = (int(os.environ.get(name, default)) for name, default in _VARIABLES.items())
         return cls(count, rank, local)
 

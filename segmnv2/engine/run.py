@@ -186,7 +186,7 @@ def _build_loggers(
     state: State | None,
     processes: Processes,
 ) -> list[Logger]:
-    """Return the loggers; what an interrupted run logged after the state it goes on from is struck out."""
+    """Return the loggers; what an interrupted run logged after the state it resumes from is struck out."""
     columns = (*TRAIN_COLUMNS, *task.columns)
     purge_step = state.step + 1 if state else None
     tensorboard = TensorBoardLogger(str(folder.path), name="", version=folder.tensorboard.name, purge_step=purge_step)

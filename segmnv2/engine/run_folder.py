@@ -88,7 +88,7 @@ class RunFolder:
 
     @property
     def wandb_id(self) -> Path:
-        """The run's name at Weights & Biases, where a resumed run goes on."""
+        """The run's name at Weights & Biases, where a resumed run continues."""
         return self.path / "wandb_id.txt"
 
     def _present(self) -> list[Path]:

@@ -37,7 +37,7 @@ class Timing:
 
 
 def epoch_timing(experiment: ClassificationExperiment | DetectionExperiment, images: int) -> Timing:
-    """Return the steps of an experiment that is told in epochs.
+    """Return the steps of an experiment that is given in epochs.
 
     Args:
         experiment: its epochs and its batch.
@@ -143,7 +143,7 @@ class Task(pl.LightningModule):
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
 
     def check_finite(self, loss: Float[Tensor, ""], batch: Any, remedy: str) -> None:
-        """Stop where the loss is lost.
+        """Raise an error if the loss is not finite.
 
         Raises:
             SegmnError: it is not finite; the files of the batch are named.

@@ -53,10 +53,10 @@ class SynchronizedNorms(LayerSync):
 
 
 class StopAfterLast(pl.Callback):
-    """Asks for the end with the last step, so that it is validated and kept whatever the interval of validation."""
+    """Requests the end with the last step, so that it is validated and kept whatever the interval of validation."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Ask for it."""
+        """Request the end."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
 

@@ -1,4 +1,4 @@
-"""Measures at Weights & Biases, for who asks for it."""
+"""Measures at Weights & Biases, on request."""
 
 from __future__ import annotations
 

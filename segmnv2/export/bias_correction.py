@@ -24,7 +24,7 @@ T = TypeVar("T", bound=nn.Module)
 def correct_biases(network: T, images: Sequence[Float[Tensor, "1 3 _ _"]]) -> T:
     """Return a copy whose layers, once their weights are rounded, give the means that they gave before.
 
-    Layers without a bias stay as they are.
+    Layers without a bias stay unchanged.
 
     Args:
         network: with norms folded; it is not changed.

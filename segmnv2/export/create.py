@@ -33,7 +33,7 @@ ExportSize = tuple[int, int] | None
 """(height, width) of the only image size that a file takes, or ``None`` for any."""
 
 SHORT = 8
-"""Images that an export is verified on before it is left."""
+"""Images that an export is verified on before it is written."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Exported:
         path: of the file.
         metadata: what it says of itself.
         verification: what its proof found, or ``None`` without one.
-        unproven: why there is none although one was asked for, or nothing.
+        unproven: why there is none although one was requested, or nothing.
     """
 
     path: Path
@@ -71,7 +71,7 @@ def export_weights(
     on_step: Callable[[str], None] = lambda step: None,
     track: Track = untracked,
 ) -> Exported:
-    """Write a network for another runtime, and prove it before it is left.
+    """Write a network for another runtime, and prove it before it is written.
 
     Args:
         weights: a model file or a name; see :func:`segmnv2.hub.resolve.resolve_weights`.
@@ -91,11 +91,11 @@ def export_weights(
             :data:`segmnv2.export.verify.LEAST`.
         threads: to compare with.
         on_step: called with what is done next.
-        track: told of bytes that are fetched.
+        track: called with bytes that are fetched.
 
     Raises:
         ConfigError: an argument is not possible, or packages are missing.
-        WeightsError: the weights cannot be read, or the file's labels are not the network's: nothing is left then.
+        WeightsError: the weights cannot be read, or the file's labels are not the network's: nothing is written then.
         MediaError: an image cannot be read.
         OSError: the file cannot be written.
     """
@@ -105,7 +105,7 @@ def export_weights(
     path = _check_path(Path(path), kind)
     fixed = _choose_size(form, kind, size)
     if wanted == "int8" and calibration is None:
-        calibration_arrays(None)  # which tells what int8 needs
+        calibration_arrays(None)  # which says what int8 needs
     if wanted != "int8" and calibration is not None:
         raise ConfigError(f"calibration: is for int8, not for {wanted}; leave it out, or give --precision int8")
     _check_fine_tuning(fine_tune, wanted)

@@ -17,7 +17,7 @@ from segmnv2.models.segmenter import Segmenter
 
 
 class Preparation(nn.Module):
-    """A uint8 image as the network wants it: channels first, padded right and bottom with the mean pixel.
+    """A uint8 image as the network needs it: channels first, padded right and bottom with the mean pixel.
 
     Attributes:
         mean: (1, 3, 1, 1) of the network's normalization, 0..255, which is what padding is made of.
@@ -94,7 +94,7 @@ def build_deployable(model: Segmenter, *, raw_logits: bool = False, cells: bool 
     Args:
         model: the network, which is not changed; its output stride is the copy's.
         raw_logits: give out logits at output stride in place of labels.
-        cells: use the ending whose work depends on the picture, for runtimes that can; see
+        cells: use the ending whose work depends on the image, for runtimes that can; see
             :mod:`segmnv2.export.endings`.
     """
     network = GridNetwork(model)

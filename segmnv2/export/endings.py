@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class RawLogits(nn.Module):
-    """Logits as they are."""
+    """Logits unchanged."""
 
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> Float[Tensor, "1 k i j"]:
         """Return the logits; the image is not looked at."""
@@ -70,7 +70,7 @@ class CellLabels(nn.Module):
         height, width = image.shape[1:3]
         stride = self.output_stride
         classes, rows, columns = logits.shape[1:]
-        # The last row and column have no cell after them: they are repeated, lest they need another rule.
+        # The last row and column have no cell after them: they are repeated, so that they need no other rule.
         grid = F.pad(logits, (0, 1, 0, 1), mode="replicate")[0].permute(1, 2, 0).reshape(-1, classes)
         best = grid.argmax(-1).to(torch.uint8).reshape(rows + 1, columns + 1)
         first = best[:-1, :-1]

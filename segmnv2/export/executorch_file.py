@@ -90,7 +90,7 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
     Args:
         whole: from a uint8 image to what the file gives out.
         image: of the size that the program takes.
-        metadata: what the program tells of itself.
+        metadata: what the program says of itself.
     """
     with quiet_logging():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -1,7 +1,7 @@
 """LiteRT's ``.tflite``, formerly TensorFlow Lite's, with the metadata inside under a name of its own.
 
 The file is written here, operator by operator, from the classes of the file format that the runtime brings along.
-Converters exist, but litert-torch asks for versions of packages that this library's other dependencies exclude,
+Converters exist, but litert-torch needs versions of packages that this library's other dependencies exclude,
 and onnx2tf needs TensorFlow, which is larger than all the rest. A network of this kind is a few sorts of operators; and
 dilated convolutions, which converters tend to write as three operators each, stay one.
 """

@@ -31,7 +31,7 @@ LEAST_HALVED = 1024
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
 EXAMPLE = (97, 129)
-"""Height and width that a graph for any size is traced with; unequal, lest they be taken for one."""
+"""Height and width that a graph for any size is traced with; unequal, so that they are not taken for one."""
 
 
 def write_onnx(

@@ -52,7 +52,7 @@ class OpenedExport(ABC):
 
     @abstractmethod
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the file on a batch of one image; the result has an axis for the batch too, and stays as it is."""
+        """Run the file on a batch of one image; the result has an axis for the batch too, and stays unchanged."""
 
 
 def unreadable(path: Path, what: str, error: Exception) -> WeightsError:
@@ -61,7 +61,7 @@ def unreadable(path: Path, what: str, error: Exception) -> WeightsError:
     Args:
         path: the file.
         what: happened, as "ONNX Runtime cannot read it".
-        error: the runtime's own, of which a line is told.
+        error: the runtime's own, of which a line is shown.
     """
     reason = " ".join(str(error).split())[:200]
     return WeightsError(f"{path}: {what} ({reason}); export it again")

@@ -92,7 +92,7 @@ def _convert(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: tupl
     import openvino
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
+        warnings.simplefilter("ignore")  # tracing warns of every size that it takes for a constant
         found: openvino.Model = openvino.convert_model(
             module,
             example_input=examples if len(examples) > 1 else examples[0],

@@ -1,6 +1,6 @@
 """Images drawn for one network, so that it sees many of its classes in them.
 
-Where there are no photographs, an export still has something to prove itself on. A trained network calls any pattern
+Where there are no real images, an export still has something to prove itself on. A trained network calls any pattern
 that is drawn without it background, and an export that knew nothing else would pass. So a few steps of gradient ascent
 bend a coarse pattern of colors towards a mosaic of classes.
 """

@@ -16,7 +16,7 @@ def staged_path(path: str | Path) -> Iterator[Path]:
     """Yield a path of the same name in an empty folder beside ``path``.
 
     When the block ends without an error, all that was written into that folder takes its place beside ``path``, the
-    file of that name last, with the permissions of an older one. After an error nothing is left and older files are
+    file of that name last, with the permissions of an older one. After an error nothing is written and older files are
     untouched. Missing parent folders are made.
 
     Args:

@@ -28,7 +28,7 @@ ENTRY = "segmnv2.json"
 LOGGER = "torch.export"
 
 EXAMPLE = (97, 129)
-"""Height and width that a program for any size is traced with; unequal, lest they be taken for one."""
+"""Height and width that a program for any size is traced with; unequal, so that they are not taken for one."""
 
 
 def write_torch(

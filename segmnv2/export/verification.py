@@ -47,7 +47,7 @@ class Verification:
         classes: that the network saw in them; labels of few classes prove little.
         agreement: share of pixels, over all images, whose label is the network's own.
         worst: the same share on the image where it is least.
-        logits: their error, of a file that gives out logits; labels alone tell nothing of it.
+        logits: their error, of a file that gives out logits; labels alone do not show it.
         miou_before: of the network, in percent, if there were masks.
         miou_after: of the file.
         size: bytes of all the file's parts.

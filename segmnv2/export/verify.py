@@ -24,7 +24,7 @@ from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.resize import upsample_logits
 
 LEAST: dict[Precision, float] = {"float32": 0.9999, "float16": 0.995, "bfloat16": 0.97, "int8": 0.95}
-"""Share of pixels of photographs that must have the network's own label, by precision.
+"""Share of pixels of real images that must have the network's own label, by precision.
 
 The paper's network keeps all with weights in float16, 99.5 % in bfloat16 and 98 to 99 % in int8; less than these bounds
 means that something is wrong, as a calibration on other images."""

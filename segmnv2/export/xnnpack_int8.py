@@ -28,7 +28,7 @@ EPSILON = 2**-12
 
 
 def build_network(model: Segmenter, precision: Precision, calibration: Calibration, fine_tune: int = 0) -> nn.Module:
-    """Return a network from pixels to logits, in 8 bits if they are asked for, else in floats.
+    """Return a network from pixels to logits, in 8 bits if they are requested, else in floats.
 
     Its weights are in contiguous order: XNNPACK's passes order memory themselves and refuse any other.
 

@@ -1,4 +1,4 @@
-"""Where weights are kept on this machine, and whether what lies there is what was put there."""
+"""Where weights are kept on this machine, and whether they are unchanged."""
 
 from __future__ import annotations
 

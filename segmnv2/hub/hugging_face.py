@@ -20,14 +20,14 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_own_repository(folder: Path) -> bool:
-    """Tell whether a folder has this library's format rather than transformers' or timm's."""
+    """Return whether a folder has this library's format rather than transformers' or timm's."""
     return read_json(folder / CONFIG).get("library_name") == LIBRARY
 
 
 def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
     """Return the folder of a repository in the client's cache, and the commit that it is of.
 
-    Interrupted downloads go on where they were. The weights' checksum is compared with the one in ``config.json`` in
+    Interrupted downloads resume where they were. The weights' checksum is compared with the one in ``config.json`` in
     repositories of this library, and with the Hub's own in others; a file that is damaged is fetched once more.
 
     Args:
@@ -107,7 +107,7 @@ def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -
             return Path(path)
         except Exception as error:  # whatever the HTTP library of the client's version raises
             if _may_pass(error) and attempt + 1 < ATTEMPTS:
-                continue  # the client keeps what has arrived and goes on there
+                continue  # the client keeps what has arrived and resumes there
             reason = " ".join(str(error).split())
             where = f"{name}@{revision}" if revision else name
             raise WeightsError(
@@ -118,7 +118,7 @@ def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -
 
 
 def _may_pass(error: Exception) -> bool:
-    """Tell whether a connection broke on the way, rather than that the Hub, or the cache, said no."""
+    """Return whether a connection broke on the way, rather than that the Hub, or the cache, said no."""
     from huggingface_hub.errors import HfHubHTTPError
 
     library = type(error).__module__.partition(".")[0]

@@ -25,7 +25,7 @@ from segmnv2.models.segmenter import Segmenter
 FORMAT = 1
 CARD = "README.md"
 SIZE = 513
-"""Side of the image that multiply-adds are told for, in pixels."""
+"""Side of the image that multiply-adds are counted for, in pixels."""
 
 Source = Segmenter | Classifier | str | Path
 
@@ -43,7 +43,7 @@ def save_pretrained(
     Args:
         source: a network that was built by name, or a file of any kind that this library wrote.
         folder: where; made if need be, its files of these names replaced.
-        name: ``owner/name`` of the repository, told in the card.
+        name: ``owner/name`` of the repository, shown in the card.
         licence: identifier of the weights' licence, as ``apache-2.0``.
         evaluation: what ``segmnv2 evaluate --json`` wrote, or its file: its protocol and figures go into the card.
 
@@ -204,7 +204,7 @@ def _write_weights(source: Source, path: Path) -> None:
 
 
 def _costs(path: Path, kind: str) -> dict[str, str]:
-    """Return parameters, and of segmentation networks multiply-adds, as the card tells them."""
+    """Return parameters, and of segmentation networks multiply-adds, as the card shows them."""
     if kind == Segmenter.kind:
         model = load_model(path)
         madds = trace_madds(model, (SIZE, SIZE)).plain

@@ -32,10 +32,10 @@ def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track
         name: a file; a name of :data:`segmnv2.hub.published.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
             ``hf:owner/name`` on the Hugging Face Hub, of this library's format or transformers'.
         mirror: address of a folder that offers archives of the same names in the publisher's place.
-        track: told of bytes, for a progress bar.
+        track: called with bytes, for a progress bar.
 
     Returns:
-        A safetensors file of this library. A path that does not exist is returned as it is if it looks like one, for
+        A safetensors file of this library. A path that does not exist is returned unchanged if it looks like one, for
         whoever reads it to report.
 
     Raises:

@@ -3,7 +3,7 @@
 A cell is the square between four neighboring points of the grid. Bilinear mixing keeps order: a class that is at
 least as good as another at all four corners is so in between, the weights being the same for both. So
 
-- where the corners have the same best class, all pixels of the cell have it, which holds for most cells of a picture;
+- where the corners have the same best class, all pixels of the cell have it, which holds for most cells of an image;
 - elsewhere only the classes that no corner's best one beats at all four corners are candidates, most often two.
 
 The rows and columns of pixels that lie in one cell are neighbors, so pixels are computed cell by cell, in blocks.
@@ -20,7 +20,7 @@ from torch import Tensor
 from segmnv2.inference.sampling import Axis
 
 BLOCK_ELEMENTS = 2**20
-"""Pixels computed at a time, which bounds the memory for large pictures (4 MB for each number held)."""
+"""Pixels computed at a time, which bounds the memory for large images (4 MB for each number held)."""
 
 
 class Cells:

@@ -105,12 +105,12 @@ class ResultFolder:
 
 
 def overlay_ending(picture: Image.Image) -> str:
-    """Return ``.jpg``, or ``.png`` for a picture that is too long for JPEG."""
+    """Return ``.jpg``, or ``.png`` for an image that is too long for JPEG."""
     return ".jpg" if max(picture.size) <= JPEG_LONGEST_SIDE else ".png"
 
 
 def save_picture(picture: Image.Image, path: Path) -> Path:
-    """Write a picture, whole or not at all, JPEG at quality 95; return its path."""
+    """Write an image, whole or not at all, JPEG at quality 95; return its path."""
     if path.suffix == ".jpg":
         return write_image(path, picture, "JPEG", quality=95, subsampling=0)
     return write_image(path, picture, "PNG")
@@ -128,7 +128,7 @@ def infer_files(
     """Predict for every image, reading the next ones and writing the last ones meanwhile.
 
     Files and reports are those of one image after another, in the order of ``paths``. An image that cannot be read
-    is reported and the rest goes on. At most ``streams * batch`` images are in memory, with one stream
+    is reported and the others are done. At most ``streams * batch`` images are in memory, with one stream
     :func:`segmnv2.inference.pipeline.most_held`.
 
     Args:

@@ -1,6 +1,6 @@
-"""A legend beside a picture: a box in each class's color, its name and its share of the pixels.
+"""A legend beside an image: a box in each class's color, its name and its share of the pixels.
 
-It is a strip below a picture that is wider than high and to the right of any other, so that the whole grows towards a
+It is a strip below an image that is wider than high and to the right of any other, so that the whole grows towards a
 square.
 """
 
@@ -35,7 +35,7 @@ class Strip:
         cell_width: width of an entry with its spacing.
         columns: number of columns.
         rows: number of rows.
-        below: whether the strip lies below the picture and is filled row by row, rather than right and by columns.
+        below: whether the strip lies below the image and is filled row by row, rather than right and by columns.
     """
 
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -65,7 +65,7 @@ class Strip:
 
 
 def add_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
-    """Return the picture with a legend strip; the picture itself stays in the upper left corner, pixel for pixel.
+    """Return the image with a legend strip; the image itself stays in the upper left corner, pixel for pixel.
 
     Args:
         picture: RGB.
@@ -104,7 +104,7 @@ def _short(name: str) -> str:
 
 
 def _lay_out(size: tuple[int, int], texts: Sequence[str]) -> Strip:
-    """Choose the side, a font that grows with the picture, and as many columns or rows as the picture's side holds."""
+    """Choose the side, a font that grows with the image, and as many columns or rows as the image's side holds."""
     width, height = size
     letter = round(min(max((width * height) ** 0.5 / 28, SMALLEST_FONT), LARGEST_FONT))
     font = ImageFont.truetype(find_font(texts), letter)

@@ -1,4 +1,4 @@
-"""The network's passes over one image: at several scales, as it is and mirrored ("MF" in the paper's Table 7).
+"""The network's passes over one image: at several scales, unchanged and mirrored ("MF" in the paper's Table 7).
 
 A pass keeps the logits at output stride and the geometry that leads from the image's pixels to them. They are a small
 fraction of a label map at full size, so all passes of one image are held while bands of rows are read out.

@@ -1,4 +1,4 @@
-"""Pictures of a label map: class colors, the image under them, outlines, and the confidence as gray."""
+"""Images of a label map: class colors, the image under them, outlines, and the confidence as gray."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_opacity(opacity: float) -> float:
 
 
 def is_background(labels: LabelSet, index: int) -> bool:
-    """Tell whether a class is what is left when nothing is found: it is named "background"."""
+    """Return whether a class is what is left when nothing is found: it is named "background"."""
     return index < labels.num_classes and labels.names[index].lower() == "background"
 
 
@@ -52,7 +52,7 @@ def blend(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Lay the classes' colors over the image, with a thin outline in the full color around each region.
 
-    A class named "background" leaves the image as it is.
+    A class named "background" leaves the image unchanged.
 
     Args:
         image: RGB, 0..255.
@@ -103,7 +103,7 @@ def overlay_picture(
     opacity: float = DEFAULT_OPACITY,
     legend: bool = True,
 ) -> Image.Image:
-    """Return the blended image as an RGB picture, with a legend beside it (never on it) if wanted.
+    """Return the blended image as RGB, with a legend beside it (never on it) if requested.
 
     Raises:
         ConfigError: ``opacity`` is not in 0..1.

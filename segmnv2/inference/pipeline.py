@@ -1,7 +1,7 @@
 """Reading, computing and writing at the same time, in order, with a bounded number of items in memory.
 
 Readers and writers are threads: decoders, encoders and networks let other threads run while they work. The network
-runs in the thread that asks for results, so that Ctrl-C reaches it. An item counts from the moment it is read until it
+runs in the thread that requests results, so that Ctrl-C reaches it. An item counts from the moment it is read until it
 is written, and no more than :func:`most_held` of them exist at once.
 """
 
@@ -40,7 +40,7 @@ END: Final = object()
 """What a reader returns in place of an item's content when there is no more to come."""
 
 READERS = 2
-"""Threads that read files: decoding a photo of a phone takes longer than the network."""
+"""Threads that read files: decoding a phone's image takes longer than the network."""
 
 WRITERS = 2
 """Threads that write files, for the same reason."""
@@ -81,7 +81,7 @@ def run_pipeline(
 ) -> Generator[Outcome[Item, Written]]:
     """Read, compute and write items, and yield what became of each, in their order.
 
-    Whatever ends it, an error, Ctrl-C or a caller who asks no further, what is not begun is dropped and what is being
+    However it ends, by an error, Ctrl-C or a caller who stops asking, what is not begun is dropped and what is being
     read or written is finished before the threads end.
 
     Args:
@@ -158,7 +158,7 @@ def _compute_in_order(
     batch: int,
     readers: int,
 ) -> Generator[list[tuple[Item, Made | MediaError]]]:
-    """Yield batches of what is computed, or why not; whoever takes one empties it, lest it be held."""
+    """Yield batches of what is computed, or why not; whoever takes one empties it, so that it is not held."""
     source = iter(items)
     ahead: deque[tuple[Item, Future[Read]]] = deque()
 

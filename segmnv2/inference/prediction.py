@@ -50,7 +50,7 @@ class Prediction:
 
     @cached_property
     def confidence(self) -> Float32[np.ndarray, "h w"]:
-        """(H, W) probability, 0..1, of each pixel's class; computed when first asked for."""
+        """(H, W) probability, 0..1, of each pixel's class; computed at first use."""
         return self.scores.confidence()
 
     def probabilities(self) -> Float32[np.ndarray, "k h w"]:

@@ -1,4 +1,4 @@
-"""A model made ready for use: a picture in, a label map with its confidence and overlay out."""
+"""A model prepared for use: an image in, a label map with its confidence and overlay out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from segmnv2.models.segmenter import Segmenter
 
 
 class Predictor:
-    """Calls a model on pictures of any kind and size."""
+    """Calls a model on images of any kind and size."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Predictor:
             threads: on the CPU; PyTorch's number by default, which ``"torch"`` sets for the process.
             calibration: for int8, a folder with 50 or more images like those to come, or uint8 RGB arrays, 0..255.
             streams: images that :meth:`predict_many` computes at once on the CPU, each with its share of the threads:
-                as many as threads label a folder fastest, 1 labels a single picture fastest.
+                as many as threads label a folder fastest, 1 labels a single image fastest.
 
         Raises:
             ConfigError: an argument has a value that is not possible, or the device is not there.
@@ -126,11 +126,11 @@ class Predictor:
 
     @property
     def streams(self) -> int:
-        """How many pictures are computed at once where there are many."""
+        """How many images are computed at once where there are many."""
         return self.backend.streams if isinstance(self.backend, Backend) else 1
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> Prediction:
-        """Label each pixel of a picture.
+        """Label each pixel of an image.
 
         Args:
             image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if gray. OpenCV's
@@ -145,7 +145,7 @@ class Predictor:
     def predict_many(
         self, images: Iterable[str | Path | PIL.Image.Image | npt.NDArray[Any]], *, batch: int = 1
     ) -> Iterator[Prediction]:
-        """Label pictures, reading the next ones meanwhile, as many at once as the predictor has ``streams``.
+        """Label images, reading the next ones meanwhile, as many at once as the predictor has ``streams``.
 
         Args:
             images: any kinds, as for a single one; drawn a few ahead, so they may be endless. Arrays and PIL images
@@ -158,7 +158,7 @@ class Predictor:
 
         Raises:
             ConfigError: ``batch`` is not a positive integer.
-            MediaError: as for a single picture, at its turn; none follows it.
+            MediaError: as for a single image, at its turn; none follows it.
         """
         size = check_batch(batch)
         images = map(own_image, images)
@@ -200,7 +200,7 @@ class Predictor:
         return predict_frames(predictor, VideoReader(source, every=every, frames=frames, seconds=seconds), batch=size)
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
-        """Read a picture and lay it out for the network, which several threads may do at once.
+        """Read an image and lay it out for the network, which several threads may do at once.
 
         Args:
             image: as for a call.
@@ -214,7 +214,7 @@ class Predictor:
         return PreparedImage(pixels, canvas, source)
 
     def predict(self, prepared: Sequence[PreparedImage], smoother: Smoother | None = None) -> list[Prediction]:
-        """Label prepared pictures, those with canvases of one size at once.
+        """Label prepared images, those with canvases of one size at once.
 
         Args:
             prepared: by :meth:`prepare`.
@@ -285,12 +285,12 @@ def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, PIL.Image.Image):
         try:
             return rgb_array(image)
-        except OSError as error:  # PIL decodes a file when its pixels are first asked for
+        except OSError as error:  # PIL decodes a file when its pixels are first needed
             raise MediaError(f"image: the PIL image cannot be decoded ({error}); open a whole file") from error
     return check_image(image).copy()
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell a lack of memory, which torch's CPU allocator reports as a plain RuntimeError, from other errors."""
+    """Distinguish a lack of memory, which torch's CPU allocator reports as a plain RuntimeError, from other errors."""
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or "not enough memory" in str(error) or "allocate memory" in str(error)

@@ -1,6 +1,6 @@
 """Bilinear reading of a grid at any positions, one axis after the other.
 
-``F.interpolate`` knows one mapping, a whole grid onto a whole picture. Here each axis has a list of positions, so that
+``F.interpolate`` knows one mapping, a whole grid onto a whole image. Here each axis has a list of positions, so that
 a band of rows, a crop, or a mirrored and rescaled grid are all read the same way, and a row comes out the same whatever
 band it is read in. Classes lie innermost in memory, which makes this, with the argmax after it, as fast as
 ``F.interpolate`` on channels-last logits and four times as fast as on contiguous ones.

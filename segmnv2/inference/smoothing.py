@@ -7,7 +7,7 @@ The rule, with ``share`` in 0..1 (1 excluded):
 at output stride, for each pass of the network on its own: an exponential moving average in which a frame counts
 ``share`` times as much as the one after it. Logits rather than probabilities, so that labels, confidence and
 probabilities all come from the same numbers; the mean of logits is the geometric mean of probabilities. The average
-starts anew with
+restarts with
 
 - the first frame,
 - a frame of another size,
@@ -29,7 +29,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.inference.scores import Scores
 
 THUMBNAIL = 32
-"""Sides of the pictures that scene cuts are seen on: motion within a scene changes little at that size."""
+"""Sides of the images that scene cuts are seen on: motion within a scene changes little at that size."""
 
 CUT = 30.0
 """Mean difference, of 255, from which two frames belong to different scenes."""
@@ -42,7 +42,7 @@ class Smoother:
         """Begin with no frame.
 
         Args:
-            share: of the frames before in the average, 0 (none: frames stay as they are) up to 1, excluded.
+            share: of the frames before in the average, 0 (none: frames stay unchanged) up to 1, excluded.
 
         Raises:
             ConfigError: ``share`` is outside.

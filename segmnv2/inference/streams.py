@@ -65,7 +65,7 @@ def run_streams(
     """Read, compute and write items in several threads, and yield what became of each, in their order.
 
     At most ``streams * batch`` items are in memory between being read and being written, and what ``write`` returned of
-    :data:`AHEAD` times as many and a batch. Whatever ends it, an error, Ctrl-C or a caller who asks no further, what is
+    :data:`AHEAD` times as many and a batch. However it ends, by an error, Ctrl-C or a caller who stops asking, what is
     not begun is dropped, and each thread ends after the step that it is in, so that what is written is whole.
 
     Args:

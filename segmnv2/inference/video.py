@@ -18,10 +18,10 @@ from segmnv2.inference.video_log import quiet
 from segmnv2.inference.video_source import VideoSource, find_video
 
 USUAL_RATE = 25.0
-"""Frames a second where the file does not tell."""
+"""Frames a second where the file does not say."""
 
 HIGHEST_RATE = 1000.0
-"""Frames a second from which on the header tells the unit of its clock and no rate."""
+"""Frames a second from which on the header states the unit of its clock and no rate."""
 
 ROUNDING = 1e-6
 """Seconds by which a sum of time stamps may be off."""
@@ -38,7 +38,7 @@ DAMAGED = 60
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video.
+    """One image of a video.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, 0..255, upright.
@@ -123,7 +123,7 @@ class VideoReader:
 
     @property
     def total(self) -> int | None:
-        """How many frames will come, as far as the header and the limits tell."""
+        """How many frames will come, as far as header and limits say."""
         counts = []
         if self._told is not None:
             counts.append(math.ceil(self._told / self._every))

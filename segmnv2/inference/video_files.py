@@ -35,7 +35,7 @@ def infer_video(
 
     Args:
         predictor: the model.
-        video: where frames come from; when it is through, its ``fault`` tells whether it ended too early.
+        video: where frames come from; when it is through, its ``fault`` says whether it ended too early.
         write: takes a frame and its prediction, in order; called in another thread.
         on_done: called after each frame.
         batch: frames to run at once.
@@ -151,7 +151,7 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
     Args:
         path: the file.
         video: where the frames come from.
-        draw: makes a picture of a prediction, of the frame's size.
+        draw: draws a prediction, of the frame's size.
 
     Raises:
         ConfigError: the file cannot be written, or is the video itself.
@@ -168,20 +168,20 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
 
 
 class Clock:
-    """Shows pictures that come at any time at an even pace."""
+    """Shows images that come at any time at an even pace."""
 
     def __init__(self, show: Callable[[UInt8[np.ndarray, "_ _ 3"]], object], frame_rate: float) -> None:
         """Begin at 0 seconds.
 
         Args:
-            show: called with one picture after another.
+            show: called with one image after another.
             frame_rate: how many of them make a second.
         """
         self.show, self.frame_rate, self.count = show, frame_rate, 0
         self._last: UInt8[np.ndarray, "h w 3"] | None = None
 
     def write(self, picture: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
-        """Show a picture at its time: the last one is repeated up to it; one that comes too soon is left out."""
+        """Show an image at its time: the last one is repeated up to it; one that comes too soon is left out."""
         due = round(seconds * self.frame_rate)
         if self._last is not None:
             self._repeat(self._last, due)
@@ -189,7 +189,7 @@ class Clock:
         self._last = picture
 
     def _repeat(self, picture: UInt8[np.ndarray, "h w 3"], count: int) -> None:
-        """Show a picture until there are ``count`` in all."""
+        """Show an image until there are ``count`` in all."""
         while self.count < count:
             self.show(picture)
             self.count += 1

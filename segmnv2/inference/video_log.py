@@ -1,4 +1,4 @@
-"""Silence of OpenCV and FFmpeg, which tell on standard error what this library tells in its own words."""
+"""Silence of OpenCV and FFmpeg, which print on standard error what this library reports itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures to a video file, which appears whole or not at all.
+"""Images to a video file, which appears whole or not at all.
 
 OpenCV writes no sound, and says nothing when the disk is full; what was written is therefore counted at the end.
 """
@@ -119,8 +119,8 @@ class VideoWriter:
 def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator[VideoWriter]:
     """Yield a writer of a file that appears when the block ends.
 
-    After an error nothing is left and an older file is untouched. After Ctrl-C the frames that were written appear as a
-    whole file, before the interruption goes on.
+    After an error nothing is written and an older file is untouched. After Ctrl-C the written frames appear as a
+    whole file, before the interruption continues.
 
     Args:
         path: the file.

@@ -59,7 +59,7 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         self._out_channels = [RGB, *(self.backbone.nominal_features[tap].channels for tap in self._taps)]
 
     def make_dilated(self, output_stride: int) -> None:
-        """Change the stride of the last map, as smp asks for it.
+        """Change the stride of the last map, as smp requests it.
 
         Raises:
             ConfigError: not 8, 16 or 32.
@@ -71,7 +71,7 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         """Return the image and its maps, finest first.
 
         Args:
-            x: normalized images (b, in_channels, h, w); smp wants sides of multiples of the output stride.
+            x: normalized images (b, in_channels, h, w); smp needs sides of multiples of the output stride.
         """
         features = self.backbone(x)
         return [x, *(features[tap] for tap in self._taps[: self._depth])]
@@ -83,7 +83,7 @@ def register_encoders() -> tuple[str, ...]:
 
 
 def register_encoder(name: str, backbone: str, **options: Any) -> str:
-    """Make a backbone with arguments of one's own an encoder of smp.
+    """Make a backbone with your own arguments an encoder of smp.
 
     Args:
         name: what smp shall call it; it begins with ``segmnv2-``, so that it hides none of smp's own.
@@ -139,7 +139,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> Normalization:
 
 
 def _last_maps(backbone: Backbone) -> list[int]:
-    """Return the index of the last map at each of the strides, as they are without dilation."""
+    """Return the index of the last map at each of the strides, without dilation."""
     found = {info.stride: index for index, info in enumerate(backbone.nominal_features)}
     missing = [stride for stride in STRIDES if stride not in found]
     if missing:

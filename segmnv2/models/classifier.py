@@ -58,7 +58,7 @@ class Classifier(PixelNetwork):
             backbone: its last feature map is what is classified.
             class_names: one for each logit.
             dropout: share of the pooled features dropped in training.
-            normalization: what the weights want; kept as buffers, so it is saved with them.
+            normalization: what the weights need; kept as buffers, so it is saved with them.
             architecture: what this network was built from; without it, it cannot be saved as one file.
 
         Raises:
@@ -170,5 +170,5 @@ def build_classifier(
 
 
 def has_last_conv(name: str) -> bool:
-    """Tell whether a backbone has a last 1x1 convolution that segmentation leaves out."""
+    """Return whether a backbone has a last 1x1 convolution that segmentation leaves out."""
     return name in BACKBONES and "last_conv" in backbone_options(name)

@@ -27,7 +27,7 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
         The path written. ``create_model(..., backbone_weights=path)`` starts a segmentation network from it.
 
     Raises:
-        ConfigError: the network was built from parts, so nothing tells how to build it again.
+        ConfigError: the network was built from parts, so nothing says how to build it again.
         WeightsError: the file cannot be written.
     """
     if model.architecture is None:

@@ -100,7 +100,7 @@ def _read(source: str | Path, ema: bool) -> Source:
 
 
 def is_hugging_face(source: str | Path) -> bool:
-    """Tell whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no path here.
+    """Return whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no path here.
 
     Raises:
         WeightsError: it is a file of a kind that cannot be imported.

@@ -37,7 +37,7 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
         The path written.
 
     Raises:
-        ConfigError: the network was built from parts, so nothing tells how to build it again.
+        ConfigError: the network was built from parts, so nothing says how to build it again.
         WeightsError: the file cannot be written.
     """
     if model.architecture is None:
@@ -176,7 +176,7 @@ def load_weights(
         What was loaded.
 
     Raises:
-        WeightsError: the file is missing or damaged; its backbone was built otherwise, also where no shape would tell,
+        WeightsError: the file is missing or damaged; its backbone was built otherwise, also if no shape shows it,
             as with another epsilon; its classes have other names or another order; or a tensor is missing, unexpected
             or of another shape.
     """

@@ -22,7 +22,7 @@ class Source:
         architecture: the network; its name is a backbone's if ``backbone_only``.
         tensors: all its tensors, named as ours where we have a name and as theirs otherwise.
         normalization: what it was trained with.
-        labels: names of its classes, if it tells.
+        labels: names of its classes, if it says.
         backbone_only: whether it has no segmentation head.
         note: what its user should know of it.
         skipped: kinds of variables that were left out, and how many.

@@ -79,7 +79,7 @@ FAMILIES = (
 
 
 def is_torch(source: str | Path) -> bool:
-    """Tell whether a source is a state dict's file, or a folder whose ``config.json`` is timm's."""
+    """Return whether a source is a state dict's file, or a folder whose ``config.json`` is timm's."""
     path = Path(source)
     if path.is_dir():
         return (path / "config.json").is_file() and "architecture" in read_json(path / "config.json")

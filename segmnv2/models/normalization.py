@@ -1,4 +1,4 @@
-"""How a network wants its pixels."""
+"""How a network needs its pixels."""
 
 from __future__ import annotations
 

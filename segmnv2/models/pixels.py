@@ -40,7 +40,7 @@ class PixelNetwork(NormedNetwork):
         """Keep the normalization.
 
         Args:
-            normalization: what the weights want.
+            normalization: what the weights need.
         """
         super().__init__()
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
@@ -63,12 +63,12 @@ class PixelNetwork(NormedNetwork):
         return self.normalization.mean
 
     def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalized, as weights trained elsewhere want it."""
+        """Change how pixels are normalized, as weights trained elsewhere need it."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone wants.
+        """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone needs.
 
         Raises:
             ConfigError: another shape or another type of number.

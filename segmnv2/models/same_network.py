@@ -1,4 +1,4 @@
-"""Whether weights belong to a network: what no tensor's shape tells must agree as well."""
+"""Whether weights belong to a network: what no tensor's shape shows must agree as well."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Segmenter(PixelNetwork):
             backbone: its last feature map feeds the head.
             head: set to the backbone's output stride here.
             labels: one for each logit; numbered ones by default.
-            normalization: what the weights want; kept as buffers, so it is saved with them.
+            normalization: what the weights need; kept as buffers, so it is saved with them.
             architecture: what this network was built from; without it, it cannot be saved as one file.
 
         Raises:
@@ -86,7 +86,7 @@ class Segmenter(PixelNetwork):
         """Change strides, dilations and ASPP's rates of the live network together; the weights stay.
 
         Args:
-            output_stride: 8, 16 or 32. Smaller is finer and dearer.
+            output_stride: 8, 16 or 32. Smaller is finer and slower.
 
         Raises:
             ConfigError: any other value.

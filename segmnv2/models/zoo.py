@@ -88,7 +88,7 @@ def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usual_normalization(options: Mapping[str, Any]) -> Normalization:
-    """Return how fresh networks on such a backbone normalize: as timm's or smp's weights want it, or to -1..1."""
+    """Return how fresh networks on such a backbone normalize: as timm's or smp's weights need it, or to -1..1."""
     if not options.get(PRETRAINED):
         return TENSORFLOW_NORMALIZATION
     if "encoder" in options:

@@ -21,7 +21,7 @@ class InvertedResidual(nn.Module):
     curves and gives no formula; the arguments state how it is read here.
 
     Attributes:
-        shortcut: whether the input is added to the output; it stays as it was built when stride and dilation change.
+        shortcut: whether the input is added to the output; it is not changed when stride and dilation change.
 
     Source: MobileNetV2, Figure 3b, Table 1 and Figure 6; slim's ``expanded_conv``, which rounds the expansion to a
     multiple of 8.

@@ -14,7 +14,7 @@ EXPANSION = 4
 class Bottleneck(nn.Module):
     """Narrow by 1x1, filter by 3x3, widen by 1x1; add the input, then ReLU.
 
-    The stride is that of the 3x3 layer. The input is added as it is, sampled where the block strides, or through a 1x1
+    The stride is that of the 3x3 layer. The input is added unchanged, sampled where the block strides, or through a 1x1
     projection where the channels change.
 
     Source: ResNet (arXiv 1512.03385), Figure 5; ``bottleneck`` of tensorflow/models

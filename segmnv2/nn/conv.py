@@ -102,7 +102,7 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that survives one value a channel, as the image-pooling branch has with a batch of one.
 
     A variance of a single value does not exist: ``torch`` raises there, TensorFlow outputs the bias whatever the input.
-    This layer normalizes such a batch by its running statistics, which it leaves as they are; every larger batch
+    This layer normalizes such a batch by its running statistics, which it leaves unchanged; every larger batch
     is treated as :class:`torch.nn.BatchNorm2d` does.
     """
 

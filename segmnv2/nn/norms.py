@@ -24,7 +24,7 @@ class NormedNetwork(nn.Module):
         """Set the share of a new batch in every batch norm's running statistics.
 
         The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to forget where they started; a
-        short training run wants about 0.05.
+        short training run needs about 0.05.
 
         Raises:
             ConfigError: not above 0 and at most 1.
@@ -35,7 +35,7 @@ class NormedNetwork(nn.Module):
             norm.momentum = momentum  # type: ignore[assignment]
 
     def freeze_norms(self, *, backbone_only: bool = False) -> None:
-        """Normalize by the running statistics in training too, and leave them as they are; scale and shift still learn.
+        """Normalize by the running statistics in training too, and leave them unchanged; scale and shift still learn.
 
         For batches of fewer than about 12 images, whose own statistics say too little.
 

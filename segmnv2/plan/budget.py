@@ -35,7 +35,7 @@ class Budget:
                 raise ConfigError(f"--{name} {value:g}: is not a finite number above 0; give what may be spent")
 
     def admits(self, cost: Cost) -> bool:
-        """Tell whether a cost is within the budget, time apart."""
+        """Return whether a cost is within the budget, time apart."""
         return (self.madds is None or cost.madds <= self.madds) and (self.params is None or cost.params <= self.params)
 
     def __str__(self) -> str:

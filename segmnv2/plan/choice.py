@@ -62,7 +62,7 @@ class Choice:
         return len(self.scales) * (1 + self.flip)
 
     def at_least(self, other: Choice) -> bool:
-        """Tell whether this choice is as good as another in every axis.
+        """Return whether this choice is as good as another in every axis.
 
         That is: as wide, as fine, with ASPP if the other has it, as large, over all its scales, and mirrored if the
         other is. It says nothing of mIOU, which is not known of most choices.

@@ -32,7 +32,7 @@ class Latencies:
         known = np.array([effort(choice) for choice in self.measured])
         ms = np.array(list(self.measured.values()))
         efforts = np.array([effort(choice) for choice in choices]).reshape(len(choices), known.shape[1])
-        if len(ms) < known.shape[1]:  # too few to tell prices apart: the first, of multiply-adds, stands for all
+        if len(ms) < known.shape[1]:  # too few to distinguish prices: the first, of multiply-adds, stands for all
             known, efforts = known[:, :1], efforts[:, :1]
         prices, _ = nnls(known / ms[:, None], np.ones(len(ms)))
         estimates = efforts @ prices

@@ -105,7 +105,7 @@ def plan(
 
     A choice within the budget is maximal if no other one within it is at least as good in every axis, and better in
     one. Times are measured for the rows that are shown. Where one turns out too long, whatever is at least as good is
-    taken to be too dear as well, and the next choices take its place.
+    taken to be too slow as well, and the next choices take its place.
 
     Args:
         choices: of one backbone, each once.
@@ -219,7 +219,7 @@ class _Search:
 
 
 def _spread(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
-    """Return single passes at the corners of all axes, cheapest first: from what differs most, most is learned."""
+    """Return single passes at the corners of all axes, fastest first: from what differs most, most is learned."""
     single = [choice for choice in choices if choice.passes == 1]
     widths, strides, heads, sizes = (
         sorted({getattr(choice, axis) for choice in single}) for axis in ("width", "output_stride", "aspp", "size")

@@ -72,7 +72,7 @@ class Stopwatch:
 
 @contextmanager
 def thread_count(threads: int | None) -> Iterator[None]:
-    """Let PyTorch compute on that many threads while the block runs; ``None`` leaves it as it is.
+    """Let PyTorch compute on that many threads while the block runs; ``None`` leaves it unchanged.
 
     Raises:
         ConfigError: fewer than one.

@@ -18,7 +18,7 @@ DPI = 200
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Blue, vermilion, green, purple, orange, sky. Source: Okabe and Ito's colors, distinct to the color-blind."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
-"""One for each color, so that a figure printed in gray still tells its series apart."""
+"""One for each color, so that a figure printed in gray still distinguishes its series."""
 INK = "#222222"
 GRAY = "#6B6B6B"
 LIGHT = "#DDDDDD"
@@ -35,7 +35,7 @@ def new_figure(title: str, source: str, *, width: float = 10.0, height: float = 
         width: in inches.
         height: in inches.
     """
-    # Not pyplot: it keeps every figure in a global list and wants a display's backend.
+    # Not pyplot: it keeps every figure in a global list and needs a display's backend.
     layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08, hspace=0.04)
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK)

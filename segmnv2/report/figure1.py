@@ -25,7 +25,7 @@ TURNS = 3
 DRAWS = 200
 """Random matrices over which the medians are taken."""
 PLANE = 2
-"""Dimensions of the spiral: a point with fewer active units than this cannot be told from its neighbors."""
+"""Dimensions of the spiral: a point with fewer active units than this cannot be distinguished from its neighbors."""
 COLORS = "viridis"
 
 
@@ -52,7 +52,7 @@ class Panel:
     Attributes:
         dimensions: n, of the space in which ReLU acts.
         output: the spiral after the way there and back, [x, y] a point.
-        drawn: losses with the matrix of the picture.
+        drawn: losses with the matrix of the plot.
         median: of each loss over ``Figure1.draws`` matrices; the error's mean has no meaning at n = 2, where some
             matrices can hardly be inverted.
     """
@@ -87,7 +87,7 @@ class Figure1:
 def figure1(seed: int = SEED) -> Figure1:
     """Compute Figure 1 with matrices of independent standard normal entries, in 64-bit floats.
 
-    The paper does not state its spiral nor the distribution of its matrices, so its picture cannot be had to the point.
+    The paper does not state its spiral nor the distribution of its matrices, so its plot cannot be had to the point.
 
     Args:
         seed: of the matrices; each n has a stream of its own.

@@ -108,7 +108,7 @@ def _network(backbone: str, options: tuple[tuple[str, Any], ...]) -> Classifier:
 
 
 def agrees(computed: float, printed: float, digit: float) -> bool:
-    """Tell whether a value is within 1 % of a printed one, whose last digit counts ``digit``.
+    """Return whether a value is within 1 % of a printed one, whose last digit counts ``digit``.
 
     Published tables round some values and cut off others, so less than one of the last digit is no difference.
     """

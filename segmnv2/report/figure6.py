@@ -1,4 +1,4 @@
-"""The paper's Figure 6 in small: what a linear bottleneck and its shortcut do, on generated pictures."""
+"""The paper's Figure 6 in small: what a linear bottleneck and its shortcut do, on generated images."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Curve:
 
     Attributes:
         variant: a key of :data:`VARIANTS`.
-        accuracy: for each seed, percent of the held-out images told right after each of the ``evaluated`` steps.
+        accuracy: for each seed, percent of the held-out images that are correct after each of the ``evaluated`` steps.
     """
 
     variant: str
@@ -81,8 +81,8 @@ class Figure6:
     Attributes:
         data: what was learned.
         steps: updates of each network.
-        batch: pictures an update.
-        seeds: number of times each network was trained; with the same ones all networks see the same pictures.
+        batch: images an update.
+        seeds: number of times each network was trained; with the same ones all networks see the same images.
         width: multiplier of MobileNetV2's channels.
         parameters: trainable values, as many in each network.
         chance: percent that the most frequent class alone would reach on the held-out images.
@@ -106,14 +106,14 @@ class Figure6:
 
 
 def figure6(*, steps: int = STEPS, seeds: int = SEEDS, progress: Callable[[int, int], None] | None = None) -> Figure6:
-    """Train small classifiers that differ by Figure 6's switches alone, from equal weights on equal pictures.
+    """Train small classifiers that differ by Figure 6's switches alone, from equal weights on equal images.
 
     A small replication: it says nothing of ImageNet, and differences that are not larger than the spread over the seeds
-    say nothing at all. Torch's generator is left as it was.
+    say nothing at all. Torch's generator is left unchanged.
 
     Args:
         steps: updates of each network, at least 1.
-        seeds: how often each kind of network is trained, from other weights on other pictures, at least 1.
+        seeds: how often each kind of network is trained, from other weights on other images, at least 1.
         progress: called after every update with the updates made and those to make, of all networks together.
 
     Raises:
@@ -153,7 +153,7 @@ def _create(options: dict[str, Any]) -> Classifier:
 
 
 def _pictures(count: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
-    """Return uint8 pixels (n, 3, SIDE, SIDE) and for each picture the class that covers most of it (n,)."""
+    """Return uint8 pixels (n, 3, SIDE, SIDE) and for each image the class that covers most of it (n,)."""
     shapes = Shapes(start + count, (SIDE, SIDE), seed)
     pixels, targets = [], []
     for index in range(start, start + count):
@@ -166,7 +166,7 @@ def _pictures(count: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _train(model: Classifier, steps: int, seed: int) -> Iterator[int]:
-    """Update the network ``steps`` times, each on pictures never seen before, and yield the number made after each."""
+    """Update the network ``steps`` times, each on images never seen before, and yield the number made after each."""
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(1, steps + 1):
@@ -182,7 +182,7 @@ def _train(model: Classifier, steps: int, seed: int) -> Iterator[int]:
 
 @torch.no_grad()
 def _accuracy(model: Classifier, pictures: tuple[Tensor, Tensor]) -> float:
-    """Return the percent of pictures told right."""
+    """Return the percent of images classified correctly."""
     pixels, targets = pictures
     right = int((model.eval()(pixels).argmax(1) == targets).sum())
     return 100 * right / len(targets)
@@ -218,7 +218,7 @@ def describe(result: Figure6) -> str:
 
 
 def draw(result: Figure6) -> Figure:
-    """Return the picture: for 6a and for 6b a panel of accuracies over steps."""
+    """Return the plot: for 6a and for 6b a panel of accuracies over steps."""
     figure = new_figure(
         "Linear bottlenecks and shortcuts, in small",
         f"After MobileNetV2, Figure 6; not ImageNet: MobileNetV2 of width {result.width:g} on generated images of "

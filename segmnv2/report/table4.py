@@ -115,7 +115,7 @@ def _row(index: int) -> Row:
 
 
 def within_tolerance(row: Row) -> bool:
-    """Tell whether parameters (with or without batch norm) and multiply-adds are within 1 % of the printed digits."""
+    """Return whether parameters (with or without batch norm) and multiply-adds are within 1 % of the printed digits."""
     params, madds = row.paper["params"], row.paper["madds"]
     assert params is not None
     assert madds is not None

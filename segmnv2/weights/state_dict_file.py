@@ -42,7 +42,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(tensor: Tensor, size: int) -> bool:
-    """Tell whether a tensor has all of its values in a file of that many bytes."""
+    """Return whether a tensor has all of its values in a file of that many bytes."""
     dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     return dense and tensor.numel() * tensor.element_size() <= size
 

@@ -50,7 +50,7 @@ def classify(name: str) -> VariableKind:
 
 @dataclass(frozen=True)
 class TensorFlowCheckpoint:
-    """An opened checkpoint: its index is read and verified; values are read when asked for.
+    """An opened checkpoint: its index is read and verified; values are read on request.
 
     Attributes:
         path: the checkpoint's prefix, as ``folder/model.ckpt-30000``.
