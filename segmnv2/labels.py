@@ -8,7 +8,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from segmnv2.documents import read_yaml
 from segmnv2.errors import ConfigError, describe_value
 
 Color = tuple[int, int, int]
@@ -190,6 +189,8 @@ class LabelSet:
         Raises:
             ConfigError: the file is missing, is not YAML, or holds something else.
         """
+        from segmnv2.yaml_documents import read_yaml  # model files hold their labels as JSON
+
         values = read_yaml(path, "give a file with a 'names' list")
         return cls.from_dict(values, source=str(path))
 

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from segmnv2.documents import MOST_LEVELS, MOST_YAML, dump_json, dump_yaml, parse_json, parse_yaml, read_json, read_yaml
+from segmnv2.documents import MOST_LEVELS, dump_json, parse_json, read_json
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
+from segmnv2.yaml_documents import MOST_YAML, dump_yaml, parse_yaml, read_yaml
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
 LEAVES = (
