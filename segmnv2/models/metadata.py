@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from segmnv2.backbones.options import Whole
 from segmnv2.errors import ConfigError, WeightsError, describe_fault, describe_value
@@ -41,7 +41,7 @@ def _check_category(text: str) -> str:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, defer_build=True)  # built when first used
 
 
 class _Normalization(_Part):
@@ -84,31 +84,28 @@ class _Metadata(_Part):
 
 
 class _Segmenter(_Metadata):
-    kind: Literal["model"]
     architecture: _SegmenterArchitecture
     labels: dict[str, Any]
 
 
 class _Backbone(_Metadata):
-    kind: Literal["backbone"]
     architecture: _Architecture
 
 
 class _Classifier(_Metadata):
-    kind: Literal["classifier"]
     architecture: _ClassifierArchitecture
 
 
 class _Detector(_Metadata):
-    kind: Literal["detector"]
     architecture: _DetectorArchitecture
 
 
-_SCHEMA: TypeAdapter[Any] = TypeAdapter(
-    Annotated[_Segmenter | _Backbone | _Classifier | _Detector, Field(discriminator="kind")]
-)
-
-
+_SCHEMAS: dict[str, type[_Metadata]] = {
+    "model": _Segmenter,
+    "backbone": _Backbone,
+    "classifier": _Classifier,
+    "detector": _Detector,
+}
 _ARCHITECTURES: dict[str, type[_Architecture]] = {
     "model": _SegmenterArchitecture,
     "classifier": _ClassifierArchitecture,
@@ -154,12 +151,12 @@ def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
             "segmnv2 that wrote it"
         )
     try:
-        _SCHEMA.validate_python(metadata)
+        _SCHEMAS[metadata["kind"]].model_validate(metadata)
     except ValidationError as error:
-        faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors(include_url=False)]  # without the kind
+        faults = "; ".join(map(describe_fault, error.errors(include_url=False)[:3]))
         raise WeightsError(
-            f"{path}: its metadata is damaged: {'; '.join(map(describe_fault, faults[:3]))}; copy the file again, or "
-            "write it again with `segmnv2 import` or `segmnv2 train`"
+            f"{path}: its metadata is damaged: {faults}; copy the file again, or write it again with `segmnv2 import` "
+            "or `segmnv2 train`"
         ) from None
     if metadata["architecture"].get("backbone", {}).get("pretrained"):
         raise WeightsError(f"{path}: its metadata is damaged: a file holds its weights and names no others to download")
