@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.registry import FOREIGN
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.catalogue import build_model
+from segmnv2.models.catalogue import MODELS, build_model
 from segmnv2.models.metadata import FORMAT, check_metadata
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.pixels import PixelNetwork
@@ -144,7 +145,13 @@ def load_model(path: str | Path, *, output_stride: int | None = None) -> Segment
         architecture = Architecture(**metadata["architecture"])
         labels = LabelSet.from_dict(metadata["labels"])
         pixels = read_normalization(metadata)
-        model = build_filled(lambda: build_model(architecture, labels=labels, normalization=pixels), tensors, str(path))
+        spec = MODELS.get(architecture.name)
+        model = build_filled(
+            lambda: build_model(architecture, labels=labels, normalization=pixels),
+            tensors,
+            str(path),
+            all_stored=spec is not None and spec.backbone not in FOREIGN,
+        )
     except ConfigError as error:
         raise WeightsError(f"{path}: its description cannot be built ({error}); import or train it again") from error
     if output_stride is not None:

@@ -102,7 +102,9 @@ def load_strict(network: nn.Module, checkpoint: Mapping[str, Tensor], source: st
     return report
 
 
-def build_filled(build: Callable[[], Network], checkpoint: Mapping[str, Tensor], source: str) -> Network:
+def build_filled(
+    build: Callable[[], Network], checkpoint: Mapping[str, Tensor], source: str, *, all_stored: bool = False
+) -> Network:
     """Build a network and copy a checkpoint's tensors into it.
 
     The network is first built without memory where that is possible, so that a description that does not belong to the
@@ -112,15 +114,20 @@ def build_filled(build: Callable[[], Network], checkpoint: Mapping[str, Tensor],
         build: returns the network with fresh weights.
         checkpoint: tensors under the network's names.
         source: file that error messages name.
+        all_stored: whether the network has no tensors but those of its state dict. It is then built once, without
+            initial values, if the checkpoint has all of them.
 
     Raises:
         WeightsError: as for :func:`load_strict`.
     """
+    network = None
     with suppress(RuntimeError, NotImplementedError):  # some of timm's read a tensor's value while they are built
         with torch.device("meta"):
             plan = build()
         _check_fit(plan, checkpoint, source)
-    network = build()
+        if all_stored and len(checkpoint) == len(plan.state_dict()):
+            network = plan.to_empty(device="cpu")
+    network = network or build()
     load_strict(network, checkpoint, source)
     return network
 

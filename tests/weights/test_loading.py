@@ -89,3 +89,21 @@ def test_a_network_that_does_not_fit_is_never_allocated() -> None:
     with pytest.raises(WeightsError, match="file: does not fit Linear"):
         build_filled(build, {"weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, "file")
     assert places == ["meta"]
+
+
+@pytest.mark.parametrize(("absent", "builds"), [((), ["meta"]), (("1.num_batches_tracked",), ["meta", "cpu"])])
+def test_a_network_whose_tensors_are_all_in_the_checkpoint_is_built_once(
+    absent: tuple[str, ...], builds: list[str]
+) -> None:
+    places = []
+
+    def build() -> nn.Module:
+        places.append(torch.get_default_device().type)
+        return network()
+
+    source = {name: tensor for name, tensor in network().state_dict().items() if name not in absent}
+    filled = build_filled(build, source, "file", all_stored=True).state_dict()
+    assert places == builds
+    assert {tensor.device.type for tensor in filled.values()} == {"cpu"}
+    assert all(torch.equal(tensor, filled[name]) for name, tensor in source.items())
+    assert filled["1.num_batches_tracked"] == 0
