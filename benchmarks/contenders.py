@@ -63,7 +63,7 @@ class Ours:
 
 
 class Peer:
-    """What both peers have in common: eager, NCHW in memory, float32, the same optimizer.
+    """Common settings of both peers: eager, NCHW in memory, float32, the same optimizer.
 
     Args:
         network: the peer's.

@@ -1,4 +1,4 @@
-"""What 8 bits cost in accuracy and bring in speed, on VOC's images.
+"""Accuracy and speed of 8 bits, on VOC's images.
 
     python benchmarks/int8_accuracy.py --weights voc.safetensors --root data/VOCdevkit
 

@@ -1,4 +1,4 @@
-"""What fewer scales than the paper's six cost in accuracy and save in time, on VOC's images.
+"""Accuracy and time of fewer scales than the paper's six, on VOC's images.
 
     python benchmarks/multi_scale.py --weights voc.safetensors --root data/VOCdevkit --engines openvino:bfloat16
 

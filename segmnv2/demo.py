@@ -28,7 +28,7 @@ from segmnv2.report.table7 import table7, to_markdown
 
 PICTURES = 6
 PICTURES_SEED = 1000
-"""Of the images to look at: neither trained nor validated on."""
+"""Seed of the images to look at: neither trained nor validated on."""
 
 TILE = 192
 GAP = 8
@@ -39,7 +39,7 @@ INK = (32, 32, 32)
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demonstration made.
+    """Result of the demonstration.
 
     Attributes:
         evaluation: of the trained network on the validation images.

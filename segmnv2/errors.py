@@ -19,7 +19,7 @@ class SegmnError(ValueError):
 
 
 class SegmnWarning(UserWarning):
-    """What a user should know of a result that is given all the same; the command line prints the message alone."""
+    """Warning about a result that is given all the same; the command line prints the message alone."""
 
 
 class ConfigError(SegmnError):

@@ -1,1 +1,1 @@
-"""From an experiment's values to the objects it speaks of: data sets, transforms, networks."""
+"""Data sets, transforms and networks of an experiment."""

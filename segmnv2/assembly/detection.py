@@ -1,4 +1,4 @@
-"""From an experiment in detection to the objects it speaks of."""
+"""Data sets, transforms and detector of an experiment in detection."""
 
 from __future__ import annotations
 

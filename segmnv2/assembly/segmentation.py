@@ -1,4 +1,4 @@
-"""From an experiment in segmentation to the objects it speaks of."""
+"""Data sets, transforms and network of an experiment in segmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backbone is: a tuple of feature maps, their channels and strides, and an output stride to set."""
+"""The interface of all backbones: a tuple of feature maps, their channels and strides, and an output stride to set."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _FREE_SIZES: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"str
 
 @dataclass(frozen=True)
 class Fit:
-    """How to build a timm model at an output stride, and what was seen when it ran.
+    """Arguments of a timm model at an output stride, and its observed maps.
 
     Attributes:
         arguments: keyword arguments of ``timm.create_model``, as pairs.

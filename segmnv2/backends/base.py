@@ -1,4 +1,4 @@
-"""What inference asks of whatever runs a network."""
+"""The interface between inference and engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which convolutions write and read the same channels, found by recording a network."""
+"""Groups of convolutions that write and read the same channels, found by recording a network."""
 
 from __future__ import annotations
 

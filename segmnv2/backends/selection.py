@@ -1,4 +1,4 @@
-"""Which engine runs a network: by name, or the fastest that is installed and has the precision."""
+"""The choice of an engine: by name, or the fastest that is installed and has the precision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Calibration: TypeAlias = "Sequence[Float[Tensor, '1 3 _ _']] | None"
 
 @dataclass(frozen=True)
 class Engine:
-    """What is known of an engine before it is imported.
+    """Properties of an engine that need no import of it.
 
     Attributes:
         build: (model, precision, place, calibration) -> the engine, running that model.
@@ -48,7 +48,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine computes.
+    """Device and threads of an engine.
 
     Attributes:
         device: the CPU or a GPU.

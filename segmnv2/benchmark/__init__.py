@@ -1,1 +1,1 @@
-"""How fast data are read and networks trained, measured on the user's own machine and experiment."""
+"""Speed of reading data and of training, measured on the user's own machine and experiment."""

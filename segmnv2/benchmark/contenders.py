@@ -1,4 +1,4 @@
-"""What is compared in inference; each is built in a process of its own and returns its step."""
+"""Contenders in inference; each is built in its own process and returns its step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Step = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all contenders have in common.
+    """Settings of all contenders.
 
     Attributes:
         weights: model file; untrained weights of the paper's network without ASPP by default.

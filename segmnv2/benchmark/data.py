@@ -1,4 +1,4 @@
-"""How many images a second can be read and augmented, and what takes the time."""
+"""Images a second that can be read and augmented, and the time of each stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast label maps are made here, by engine and precision, beside other libraries."""
+"""Speed of inference on this machine, by engine and precision, beside other libraries."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parse_peers(text: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """Who takes part.
+    """The contenders to compare.
 
     Attributes:
         engines: (backend, precision) of ours, see :func:`segmnv2.backends.selection.create_backend`.

@@ -1,4 +1,4 @@
-"""Where the time goes that one training image takes until it is in a batch."""
+"""Time of each stage from one training image's file to a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the network or the reading of data limits training."""
+"""The limit of training speed: the network, or reading the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``segmnv2 infer`` needs of a weights file of either kind."""
+"""Predictors and drawing for ``segmnv2 infer``, for segmenters and detectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a weights file and the options make.
+    """A predictor and its outputs, made from a weights file and options.
 
     Attributes:
         predictor: prepares and predicts.

@@ -1,4 +1,4 @@
-"""How commands show their figures: as text, and as JSON with ``--json``, which means the same everywhere."""
+"""Output of results: as text, and as JSON with ``--json``, which means the same everywhere."""
 
 from __future__ import annotations
 

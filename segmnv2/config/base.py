@@ -1,4 +1,4 @@
-"""What the experiments of all tasks have in common.
+"""Parts of an experiment that all tasks share.
 
 An experiment is one self-contained YAML file, checked as a whole before anything runs. Paths in a file are relative to
 the current working directory, not to the file, so that a command means the same whichever file it names.
@@ -53,7 +53,7 @@ class BaseExperiment(Section):
 
     @property
     def output_folder(self) -> Path:
-        """Where results go."""
+        """Folder of the results."""
         return self.output or Path("runs", self.name)
 
     def to_dict(self) -> dict[str, Any]:

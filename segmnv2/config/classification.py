@@ -1,4 +1,4 @@
-"""What an experiment in classification is; everything but paths and duration has the paper's value by default."""
+"""Schema of an experiment in classification; everything but paths and duration has the paper's value by default."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ImageFolderSource(Section):
 
 
 class ClassificationDataSection(Section):
-    """What is trained and validated on, and the augmentation.
+    """Training and validation data, and the augmentation.
 
     Attributes:
         train: the training set.

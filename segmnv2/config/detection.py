@@ -1,4 +1,4 @@
-"""What an experiment in detection is."""
+"""Schema of an experiment in detection."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ BoxSource = Annotated[CocoSource | CocoFileSource, Field(discriminator="kind")]
 
 
 class DetectionDataSection(Section):
-    """What is trained and validated on, and the augmentation.
+    """Training and validation data, and the augmentation.
 
     Attributes:
         train: the training set; images without a box are left out.

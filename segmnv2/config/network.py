@@ -1,4 +1,4 @@
-"""What the network of every task has: a backbone with its arguments, and what it starts from."""
+"""Network settings of all tasks: a backbone with its arguments, and the weights to start from."""
 
 from __future__ import annotations
 

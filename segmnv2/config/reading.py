@@ -1,4 +1,4 @@
-"""From a YAML file and ``key=value`` overrides to an experiment; every fault is named, all of them at once."""
+"""Reading of experiments from YAML and ``key=value`` overrides; all faults are named at once."""
 
 from __future__ import annotations
 

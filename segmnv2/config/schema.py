@@ -1,4 +1,4 @@
-"""What an experiment in segmentation is; everything but paths has the paper's value by default."""
+"""Schema of an experiment in segmentation; everything but paths has the paper's value by default."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ModelSection(FreezableSection):
 
 
 class DataSection(Section):
-    """What is trained and validated on, and the augmentation.
+    """Training and validation data, and the augmentation.
 
     Attributes:
         train: the training set.
@@ -65,7 +65,7 @@ class DataSection(Section):
 
 
 class ValidationSection(Section):
-    """When and how the network is validated; always after the last step too.
+    """Interval and mode of validation; the last step is always validated.
 
     Attributes:
         every: steps between two validations, after each of which a checkpoint is written.

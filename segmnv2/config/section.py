@@ -1,4 +1,4 @@
-"""What every part of an experiment has in common, and the types of its values."""
+"""Base class of all sections of an experiment, and the types of values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where images and masks come from."""
+"""Sources of images and masks."""
 
 from __future__ import annotations
 

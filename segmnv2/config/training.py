@@ -1,4 +1,4 @@
-"""How a network learns: loss, optimizer, averaging, what is kept and what is shown."""
+"""Sections for training: loss, optimizer, averaging, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ClassWeights = dict[str, PositiveFloat]
 
 
 class LossSection(Section):
-    """What is minimized: a sum of losses, each times its factor; 0 leaves one out.
+    """The loss: a sum of losses, each times its factor; 0 leaves one out.
 
     Attributes:
         cross_entropy: factor of the mean over the pixels, the paper's loss.
@@ -81,7 +81,7 @@ class AverageSection(Section):
 
 
 class CheckpointSection(Section):
-    """When states to resume from are written, beside those after each validation and after the last step.
+    """Interval of the states to resume from, beside those after each validation and after the last step.
 
     Attributes:
         every: steps between two; ``null`` for the validations alone.
@@ -93,7 +93,7 @@ class CheckpointSection(Section):
 
 
 class LogSection(Section):
-    """What is written down on the way.
+    """Logs of a run.
 
     Attributes:
         every: steps between two entries.
@@ -105,7 +105,7 @@ class LogSection(Section):
 
 
 class PictureLogSection(LogSection):
-    """What is written down of a segmentation.
+    """Logs of a run in segmentation.
 
     Attributes:
         pictures: validation images, evenly over the set, whose prediction TensorBoard shows after each validation.
@@ -133,7 +133,7 @@ class PhotometricSection(Section):
 
 
 class EpochValidationSection(Section):
-    """When the network is validated, of an experiment that is given in epochs; always after the last step too.
+    """Interval of validation in epochs; the last step is always validated.
 
     Attributes:
         every: epochs between two validations, after each of which a checkpoint is written.

@@ -1,4 +1,4 @@
-"""What is done to images and their boxes before a detector learns from them, by torchvision's transforms."""
+"""Augmentation of images and their boxes for detectors, by torchvision's transforms."""
 
 from __future__ import annotations
 

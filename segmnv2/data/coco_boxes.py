@@ -25,7 +25,7 @@ MOST_CLASSES = 4096
 
 
 class Target(TypedDict):
-    """What is in an image, as torchvision's detectors take it.
+    """Boxes and classes of an image, in torchvision's form.
 
     ``boxes``: x1, y1, x2, y2 in pixels. ``labels``: category ids, COCO's 1 to 90 with gaps. ``image_id``: the file's.
     ``name``: the image's file.

@@ -46,7 +46,7 @@ class CocoSplit:
 
 @dataclass(frozen=True)
 class CocoPreparation:
-    """What :func:`prepare_coco` did and found.
+    """Result of :func:`prepare_coco`.
 
     Attributes:
         unpacked: archives unpacked.

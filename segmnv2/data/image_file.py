@@ -68,7 +68,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image with what its file says of it.
+    """An image with properties of its file.
 
     Attributes:
         image: uint8 (H, W, 3), RGB, 0..255, upright.

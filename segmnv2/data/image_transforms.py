@@ -1,4 +1,4 @@
-"""What is done to images before they are classified, by torchvision's transforms."""
+"""Transforms of images for classifiers, by torchvision."""
 
 from __future__ import annotations
 

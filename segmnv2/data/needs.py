@@ -1,4 +1,4 @@
-"""What a data set lacks, and the archives that hold it: on disk, or from the network if allowed."""
+"""Missing parts of a data set, and their archives: on disk, or from the network if allowed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from segmnv2.ownership import claim
 
 
 class Partial:
-    """What has arrived of a file, with what the server said of the file it belongs to.
+    """The downloaded part of a file, with the server's mark of the whole.
 
     Args:
         folder: where it is.

@@ -1,4 +1,4 @@
-"""What a data set yields, and what a data set is."""
+"""Samples, and the interface of data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sample comes when: orders that resume exactly and that no rank pads."""
+"""Orders of samples that resume exactly and that no rank pads."""
 
 from __future__ import annotations
 

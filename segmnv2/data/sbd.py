@@ -22,7 +22,7 @@ TRAIN_AUG = "train_aug"
 
 @dataclass(frozen=True)
 class TrainAugReport:
-    """What :func:`build_train_aug` did.
+    """Result of :func:`build_train_aug`.
 
     Attributes:
         path: the list ``train_aug.txt``.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 Track = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""From what is done and its bytes in all, a context that yields what to call with each number of bytes done.
+"""Takes a title and the total of bytes; its context yields a function to call with each number of bytes done.
 
 The number is negative where work restarts.
 """

@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "trainval")
 
 @dataclass(frozen=True)
 class VocPreparation:
-    """What :func:`prepare_voc` did and found.
+    """Result of :func:`prepare_voc`.
 
     Attributes:
         folder: the ``VOC2012`` folder.

@@ -115,7 +115,7 @@ class Detector(NormedNetwork):
 
     @property
     def family(self) -> Family:
-        """What kind of detector it is."""
+        """Kind of the detector."""
         return FAMILIES[self.architecture.detector]
 
     @property

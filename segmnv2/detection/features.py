@@ -1,4 +1,4 @@
-"""What detectors take from a backbone: named feature maps."""
+"""Named feature maps of a backbone, for detectors."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True, eq=False)
 class BoxPrediction:
-    """What a detector finds in one image, the surest first.
+    """Boxes of a detector in one image, by descending score.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
@@ -140,7 +140,7 @@ class BoxPredictor:
 
 @dataclass(frozen=True)
 class BoxFolder:
-    """Where results go: ``boxes/NAME.json``, and ``overlays/NAME.jpg`` if requested.
+    """Output folder: ``boxes/NAME.json``, and ``overlays/NAME.jpg`` if requested.
 
     Attributes:
         path: the folder; it and its subfolders are made when needed.

@@ -1,4 +1,4 @@
-"""What is said of one mask: the words that the parts of the doctor share."""
+"""Diagnosis of one mask: types that the parts of the doctor share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What one mask is.
+    """Diagnosis of one mask.
 
     Attributes:
         ids: uint8 (H, W) as training reads them, or as the faults' repairs would make them; ids of no class may be

@@ -32,7 +32,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Examination:
-    """What came out.
+    """Result of an examination.
 
     Attributes:
         splits: the splits, the one to train on first.
@@ -51,12 +51,12 @@ class Examination:
 
     @property
     def errors(self) -> int:
-        """How many findings spoil training."""
+        """Number of findings that spoil training."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """How many findings may be meant so."""
+        """Number of findings that may be intended."""
         return len(self.findings) - self.errors
 
     @property

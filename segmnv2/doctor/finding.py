@@ -1,4 +1,4 @@
-"""What the doctor says: one fault of one file, with its reason and its remedy."""
+"""Findings: one fault of one file, with its reason and its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often classes occur, and the weights that make up for it."""
+"""Frequencies of classes, and the weights that balance them."""
 
 from __future__ import annotations
 

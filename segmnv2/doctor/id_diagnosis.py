@@ -1,4 +1,4 @@
-"""What is wrong with the values of one mask, taken as ids: smoothed borders, and colors that are not the labels'."""
+"""Faults of one mask's values as ids: smoothed borders, and colors that are not the labels'."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIDDLE_GRAYS = 5
 """As many gray values above near black come from smoothing, where none fills a region."""
 
 GRAY_TOLERANCE = 32
-"""How far a gray value may be from black or white to be near it."""
+"""Largest distance of a gray value that counts as near black or white."""
 
 BETWEEN_SHARE = 0.05
 """Share of border pixels strictly between their neighbors, from which on a mask counts as smoothed.

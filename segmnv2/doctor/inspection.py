@@ -30,7 +30,7 @@ Colors = tuple[tuple[int, Color], ...]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is kept of a pair: some hundred bytes and its findings, whatever its size.
+    """Summary of a pair: some hundred bytes and its findings, whatever its size.
 
     Attributes:
         findings: faults of the pair by itself.

@@ -1,4 +1,4 @@
-"""Which pairs a split is made of, and what is wrong before any of them is opened."""
+"""Pairs of a split, and the faults that show before any of them is opened."""
 
 from __future__ import annotations
 

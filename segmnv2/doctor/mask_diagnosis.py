@@ -1,4 +1,4 @@
-"""What is wrong with one mask by itself: training's own reading of it, and repairs where its meaning is certain."""
+"""Faults of one mask by itself: training's own reading of it, and repairs where its meaning is certain."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _NOT_OF_THE_MASK = ("size-mismatch", "exif-rotation")
 
 @dataclass
 class Mending:
-    """What was done.
+    """Result of a repair.
 
     Attributes:
         folder: the copy.

@@ -1,4 +1,4 @@
-"""From what a faulty mask holds to the ids that were meant, where that is beyond doubt."""
+"""Conversion of faulty masks to the intended ids, where these are certain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user names, an experiment or a folder, to the splits to examine."""
+"""Splits to examine, of an experiment or a folder."""
 
 from __future__ import annotations
 

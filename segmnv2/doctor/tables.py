@@ -14,7 +14,7 @@ from segmnv2.doctor.frequencies import weights_yaml
 from segmnv2.doctor.mending import Mending
 
 LEAST_WIDTH = 100
-"""Of what is not a terminal, in characters."""
+"""Width of output to anything but a terminal, in characters."""
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
 

@@ -1,4 +1,4 @@
-"""When two images are one: thumbnails that survive compression and scaling."""
+"""Thumbnails that survive compression and scaling, to find copies of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with masks all together, where each by itself may be meant so."""
+"""Faults of all masks together, where each by itself may be intended."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WHITE = 255
 T = TypeVar("T")
 
 _EXPLAINED = ("ids-out-of-range", "all-ignored")
-"""What is said of single masks, and is of no use once it is known what ails all of them."""
+"""Findings of single masks that a fault of all masks explains."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a pair that was read.
+    """Summary of a pair that was read.
 
     Attributes:
         pair: its files.

@@ -1,4 +1,4 @@
-"""What is kept of a run: the latest network, the best one, and the states to resume from."""
+"""Checkpoints of a run: the latest network, the best one, and the states to resume from."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Checkpoints(pl.Callback):
             raise StoppedError
 
     def _must_stop(self, trainer: pl.Trainer) -> bool:
-        """Whether a process has a signal: all must stop after the same step."""
+        """Return whether any process has a signal: all must stop after the same step."""
         ours = bool(self.signals.received)
         return ours if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(ours, all=False)
 

@@ -1,4 +1,4 @@
-"""What a run of each task is made of."""
+"""Parts of a run, for each task."""
 
 from __future__ import annotations
 

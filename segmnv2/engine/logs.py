@@ -73,11 +73,11 @@ class StepLog(pl.Callback):
 
 
 class RunLog(Logger):
-    """What Lightning needs of every log beside the measures themselves."""
+    """Methods that Lightning needs of every log, beside the measures themselves."""
 
     @property
     def name(self) -> str:
-        """What Lightning calls the log."""
+        """Lightning's name of the log."""
         return type(self).__name__
 
     @property

@@ -1,4 +1,4 @@
-"""What training minimizes."""
+"""Losses of segmentation."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from segmnv2.errors import ConfigError
 
 @dataclass(frozen=True)
 class Processes:
-    """How many there are, and which one this is.
+    """Number of processes, and the rank of this one.
 
     Attributes:
         count: in all.
@@ -35,7 +35,7 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks and writes for all."""
+        """Whether this process prints and writes for all."""
         return self.rank == 0
 
     def share(self, batch_size: int, accumulate: int = 1) -> int:

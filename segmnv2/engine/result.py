@@ -1,4 +1,4 @@
-"""What every evaluation can do with its figures."""
+"""Base class of the results of evaluations."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Resume = Literal["no", "last", "auto"]
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
         folder: where its files are.

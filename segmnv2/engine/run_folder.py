@@ -69,7 +69,7 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     def state_of(self, step: int) -> Path:
-        """Where the state of a step is kept, if more than the latest are."""
+        """File of a step's state, if more than the latest are kept."""
         return self.path / f"step_{step:08d}.ckpt"
 
     def states(self) -> list[Path]:
@@ -97,7 +97,7 @@ class RunFolder:
         return [file for file in files if file.exists()]
 
     def _holds_results(self) -> bool:
-        """Whether a run came to a state, a network or an entry in its table."""
+        """Return whether a run has a state, a network or an entry in its table."""
         return self.can_resume() or self.last.exists() or self.best.exists() or bool(read_rows(self.metrics))
 
     def begin(self, experiment: AnyExperiment, *, overwrite: bool = False, unfinished: bool = False) -> None:
@@ -247,7 +247,7 @@ def _may_become(key: str, old: Any, new: Any) -> bool:
 
 @dataclass(frozen=True)
 class State:
-    """What a run is resumed from.
+    """State from which a run is resumed.
 
     Attributes:
         file: where it was read.

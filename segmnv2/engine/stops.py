@@ -1,4 +1,4 @@
-"""What ends a run from outside, in words: a lost process, a full memory."""
+"""Messages for outside causes that end a run: a lost process, a full memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOST_PROCESS = (
     "NCCL communicator was aborted",
     "Timed out waiting",
 )
-"""How PyTorch's gloo and NCCL say that another process is gone."""
+"""Words by which PyTorch's gloo and NCCL report that another process is gone."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the tasks of all kinds share: chance, layout, averaging, and what a run asks of them."""
+"""Base class of tasks: random numbers, memory layout, averaging and the interface to a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DROPOUT_STREAM = 2  # 0 is the order of the samples, 1 their augmentation
 
 @dataclass(frozen=True)
 class Timing:
-    """When things happen in a run, in optimizer steps.
+    """Times of events in a run, in optimizer steps.
 
     Attributes:
         steps: in all.
@@ -57,7 +57,7 @@ class Validation(Protocol):
 
     @property
     def score(self) -> float:
-        """What networks are compared by, in percent; NaN when nothing was counted."""
+        """Score by which networks are compared, in percent; NaN when nothing was counted."""
         ...
 
 

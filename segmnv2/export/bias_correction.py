@@ -1,4 +1,4 @@
-"""What rounding the weights adds to each channel on average, taken out of its bias.
+"""Correction of biases by the mean error that rounded weights add to each channel.
 
 Source: Data-Free Quantization (Nagel et al. 2019), section 4.2, with images in place of the norms' statistics.
 """

@@ -38,11 +38,11 @@ SYSTEM = "darwin"
 """``sys.platform`` of the system that can run it."""
 
 DEBUG_FILE = "executorch_debug_handle_mapping.json"
-"""What coremltools leaves in the package for debuggers of another runtime."""
+"""Files that coremltools writes for debuggers of another runtime."""
 
 
 class _Whole(nn.Module):
-    """From an image, channels first, to labels or logits."""
+    """A network from an image, channels first, to labels or logits."""
 
     rows: Tensor
     columns: Tensor

@@ -1,4 +1,4 @@
-"""From weights to an exported file that has been proven, with its description and card beside it."""
+"""Creation of a verified export, with its description and card beside it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHORT = 8
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         path: of the file.

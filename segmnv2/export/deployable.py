@@ -55,7 +55,7 @@ class Preparation(nn.Module):
 
 
 class Deployable(nn.Module):
-    """From a uint8 image to its label map, or to logits at output stride.
+    """A network from a uint8 image to its label map, or to logits at output stride.
 
     Attributes:
         preparation: image -> pixels.

@@ -1,4 +1,4 @@
-"""From logits at output stride to the best class at each pixel, in operations that every runtime has.
+"""Last layers of exports: from logits at output stride to the best class of each pixel, in operations of every runtime.
 
 Both endings give the argmax of the logits enlarged with aligned corners and cropped to the image, without a resizing
 operation, whose rules differ among runtimes. Weights of the interpolation are multiples of 1 / output_stride, exact in

@@ -73,7 +73,7 @@ def write_executorch(
 
 
 class _FloatFirst(nn.Module):
-    """What comes before the network, with the bytes made numbers first, so that XNNPACK does all the rest."""
+    """Preparation of pixels that converts bytes to floats first, so that XNNPACK does the rest."""
 
     def __init__(self, preparation: nn.Module) -> None:
         super().__init__()

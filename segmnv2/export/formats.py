@@ -19,7 +19,7 @@ from segmnv2.models.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Format:
-    """What is known of a format.
+    """Properties of a format.
 
     Attributes:
         title: what people call it.

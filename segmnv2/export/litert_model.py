@@ -27,7 +27,7 @@ TYPES = {
 
 
 class Levels(NamedTuple):
-    """What integers of a tensor mean: ``scale * (integer - zero)``.
+    """Meaning of a tensor's integers: ``scale * (integer - zero)``.
 
     Attributes:
         scale: (n,) positive; one, or one a channel.

@@ -206,4 +206,4 @@ OPERATIONS: dict[str, Callable[[GraphTensors, fx.Node], None]] = {
     "aten.alias.default": _pass_on,
     "aten.clone.default": _pass_on,
 }
-"""Core operation -> what adds it."""
+"""Core operation -> function that adds it."""

@@ -1,4 +1,4 @@
-"""Which tensor of a LiteRT model holds what an operation of torch's graph computes, in floats or in 8-bit levels.
+"""Tensors of a LiteRT model for the results of torch's graph, in floats or in 8-bit levels.
 
 LiteRT has channels last, and activations inside the operator before them. In 8 bits its operators read and write
 levels. torch writes the same as an operation on floats, which come from levels and become levels again; that is

@@ -1,4 +1,4 @@
-"""What an exported file says of itself, inside the file and in a JSON file beside it."""
+"""Metadata of exports, inside the file and in a JSON file beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segmnv2.models.file import read_model_file
 from segmnv2.models.segmenter import Segmenter
 
 FORMAT_VERSION = 1
-"""Of these entries; it grows when a reader of the old ones would be misled."""
+"""Version of these entries; it grows when a reader of the old ones would be misled."""
 
 Output = Literal["labels", "logits"]
 
@@ -50,7 +50,7 @@ class _Entries(BaseModel):
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """What a file holds. It is also the order by which the file is written.
+    """Content of a file. It is also the order by which the file is written.
 
     Attributes:
         format: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IMAGE = "image"
 SECTION = "segmnv2"
-"""Of the model's ``rt_info``, which holds the metadata."""
+"""Key of the model's ``rt_info`` that holds the metadata."""
 
 
 def write_openvino(

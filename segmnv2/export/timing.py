@@ -43,7 +43,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Of both, on the same image, in turns, so that what else the machine does slows both.
+    """Times of both on the same image, in turns, so that other load of the machine slows both.
 
     Attributes:
         export: of the file in its runtime.

@@ -1,4 +1,4 @@
-"""What the comparison of an export with its network found."""
+"""Results of comparing an export with its network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segmnv2.export.timing import Latencies
 
 @dataclass(frozen=True)
 class LogitError:
-    """How far the file's logits are from the network's.
+    """Difference between the file's logits and the network's.
 
     Attributes:
         mean: absolute difference, in standard deviations of the network's logits.
@@ -38,7 +38,7 @@ class LogitError:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """Result of a verification.
 
     Attributes:
         metadata: what the file says of itself.

@@ -107,7 +107,7 @@ def verify_export(
 
 
 class Comparison:
-    """What is counted over one image after another."""
+    """Counts over one image after another."""
 
     def __init__(self, export: OpenedExport, model: Segmenter) -> None:
         """Start with nothing counted.

@@ -1,4 +1,4 @@
-"""Where weights are kept on this machine, and whether they are unchanged."""
+"""The cache of weights on this machine, with a checksum for each file."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the file is, or would be."""
+        """Path of the file, which need not exist."""
         return self.folder / "weights" / f"{self.name}.safetensors"
 
     @property
     def note(self) -> Path:
-        """Where its checksum is."""
+        """Path of its checksum."""
         return self.path.with_suffix(".json")
 
     @property
     def downloads(self) -> Path:
-        """Where archives grow and wait."""
+        """Folder of archives and partial downloads."""
         return self.folder / "downloads"
 
     def fault(self) -> str | None:

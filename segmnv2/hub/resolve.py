@@ -1,4 +1,4 @@
-"""From what a user calls weights to a file: a path, a short name, or ``owner/name`` on the Hugging Face Hub."""
+"""Resolution of weights to a file: a path, a short name, or ``owner/name`` on the Hugging Face Hub."""
 
 from __future__ import annotations
 

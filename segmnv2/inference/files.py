@@ -32,7 +32,7 @@ from segmnv2.inference.streams import run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 BOXES = "boxes"
-"""Of detectors, beside overlays; here, since to import detectors takes as long as torch does."""
+"""Folder of detectors' boxes, beside overlays; here, since to import detectors takes as long as torch does."""
 
 JPEG_LONGEST_SIDE = 65500
 
@@ -42,7 +42,7 @@ Made = TypeVar("Made")
 
 @dataclass
 class InferenceReport:
-    """What became of each image.
+    """Result for each image.
 
     Attributes:
         written: image -> the files made from it.

@@ -16,7 +16,7 @@ FOLDERS = (
     "/System/Library/Fonts",
     "C:/Windows/Fonts",
 )
-"""Where installed fonts are searched, if matplotlib's DejaVu Sans lacks a letter (it has no Chinese, for example)."""
+"""Folders of installed fonts, if matplotlib's DejaVu Sans lacks a letter (it has no Chinese, for example)."""
 
 _ENDINGS = (".ttf", ".ttc", ".otf")
 

@@ -27,7 +27,7 @@ FRAME: Color = (150, 150, 150)
 
 @dataclass(frozen=True)
 class Strip:
-    """Where a legend's entries go; all lengths are in pixels.
+    """Layout of a legend's entries; all lengths are in pixels.
 
     Attributes:
         font: of the texts.

@@ -1,4 +1,4 @@
-"""Which image files a list of files, folders and glob patterns means."""
+"""Image files in a list of files, folders and glob patterns."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 @runtime_checkable  # for the checker of annotations in tests
 class DenseModel(Protocol):
-    """What inference needs of a model: a :class:`segmnv2.models.segmenter.Segmenter` has it, and so has a backend."""
+    """A model for inference: a :class:`segmnv2.models.segmenter.Segmenter` has it, and so has a backend."""
 
     training: bool
 
@@ -43,7 +43,7 @@ class DenseModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ Made_co = TypeVar("Made_co", covariant=True)
 
 @runtime_checkable  # for the checker of annotations in tests
 class ManyPredictor(Protocol[Read, Made_co]):
-    """What predicts in two steps, so that one image is read while another is computed."""
+    """Predictor in two steps, so that one image is read while another is computed."""
 
     def prepare(self, image: Any) -> Read:
         """Read an image, a file or pixels; called in several threads at once."""
@@ -37,7 +37,7 @@ class ManyPredictor(Protocol[Read, Made_co]):
 
 
 END: Final = object()
-"""What a reader returns in place of an item's content when there is no more to come."""
+"""Marker that a reader returns in place of an item's content at the end."""
 
 READERS = 2
 """Threads that read files: decoding a phone's image takes longer than the network."""
@@ -48,7 +48,7 @@ WRITERS = 2
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Written]):
-    """What became of an item: ``result``, or ``failure`` if it could not be read."""
+    """Result of an item: ``result``, or ``failure`` if it could not be read."""
 
     item: Item
     result: Written | None = None

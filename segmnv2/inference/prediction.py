@@ -1,4 +1,4 @@
-"""What a model sees in one image, and the image laid out for the model."""
+"""Prediction for one image, and the image laid out for the model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PreparedImage:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model sees in one image.
+    """Prediction for one image.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.

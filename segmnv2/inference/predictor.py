@@ -126,7 +126,7 @@ class Predictor:
 
     @property
     def streams(self) -> int:
-        """How many images are computed at once where there are many."""
+        """Number of images computed at once where there are many."""
         return self.backend.streams if isinstance(self.backend, Backend) else 1
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> Prediction:

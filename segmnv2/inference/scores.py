@@ -1,4 +1,4 @@
-"""From the passes over an image to its labels, confidence and probabilities, in bands of rows.
+"""Labels, confidence and probabilities from the passes over an image, in bands of rows.
 
 A single pass decides by its logits: softmax would not change the order. Several passes are averaged after softmax.
 """
@@ -23,7 +23,7 @@ BAND_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model said about one image, read out at the image's size on request.
+    """Scores of one image, computed at the image's size on request.
 
     Nothing of the size classes x height x width is held, except by :meth:`probabilities`.
 

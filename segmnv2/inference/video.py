@@ -123,7 +123,7 @@ class VideoReader:
 
     @property
     def total(self) -> int | None:
-        """How many frames will come, as far as header and limits say."""
+        """Expected number of frames, as far as header and limits say."""
         counts = []
         if self._told is not None:
             counts.append(math.ceil(self._told / self._every))

@@ -1,4 +1,4 @@
-"""Which words mean a video or a camera rather than images.
+"""Recognition of videos and cameras among inputs.
 
 - A file whose name ends in one of :data:`VIDEO_ENDINGS`, in any case.
 - ``camera:N``: camera N of this machine, from 0.
@@ -46,16 +46,16 @@ class VideoSource:
 
     @property
     def live(self) -> bool:
-        """Whether frames come as time goes by."""
+        """Whether the source is live."""
         return self.path is None
 
     @property
     def stem(self) -> str:
-        """What files made from it are called."""
+        """Stem of the names of result files."""
         return f"camera{self.camera}" if self.path is None else self.path.stem
 
     def __str__(self) -> str:
-        """Return what messages call it."""
+        """Return the source's name in messages."""
         return f"camera {self.camera}" if self.path is None else str(self.path)
 
 

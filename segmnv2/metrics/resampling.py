@@ -1,4 +1,4 @@
-"""How sure a change of the mean IoU is, when the same images were predicted twice."""
+"""Confidence in a change of the mean IoU, when the same images were predicted twice."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class NetworkArchitecture(Protocol):
-    """What the descriptions of all networks have."""
+    """Common fields of the descriptions of networks."""
 
     @property
     def name(self) -> str:

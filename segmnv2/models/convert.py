@@ -25,7 +25,7 @@ FOREIGN = (".h5", ".ckpt")
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did.
+    """Result of an import.
 
     Attributes:
         path: the file written.

@@ -23,7 +23,7 @@ from segmnv2.weights.loading import LoadReport, build_filled, load_strict
 from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
 
 LAST_CONVS = ("last.", "conv5.")
-"""What backbones call the layer of a classifier that segmentation leaves out."""
+"""Backbones' name of the classifier's layer that segmentation leaves out."""
 
 
 def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any] | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""What a foreign checkpoint turns out to be, before it is loaded into a network."""
+"""Description of a foreign checkpoint, before it is loaded into a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network needs its pixels."""
+"""Normalization of pixels."""
 
 from __future__ import annotations
 

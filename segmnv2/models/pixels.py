@@ -1,4 +1,4 @@
-"""What every network shares: it takes RGB pixels and normalizes them itself."""
+"""Base class of networks, which take RGB pixels and normalize them themselves."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PixelNetwork(NormedNetwork):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and so where it computes."""
+        """Device of the weights, on which the network computes."""
         return self.pixel_mean.device
 
     @property

@@ -1,4 +1,4 @@
-"""Whether weights belong to a network: what no tensor's shape shows must agree as well."""
+"""Checks that weights belong to a network, beyond the shapes of tensors."""
 
 from __future__ import annotations
 

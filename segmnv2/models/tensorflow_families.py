@@ -1,4 +1,4 @@
-"""Which of our networks a TensorFlow checkpoint holds, told by the names and shapes of its variables."""
+"""Recognition of networks in TensorFlow checkpoints by names and shapes of variables."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
 
 SHORTCUTS = ("bottleneck", "expansion", "none")
-"""What shortcuts join: the narrow ends of a block, the wide layers of consecutive blocks, or nothing."""
+"""Kinds of shortcuts: between the narrow ends of a block, the wide layers of consecutive blocks, or nothing."""
 
 
 class InvertedResidual(nn.Module):

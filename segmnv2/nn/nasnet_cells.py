@@ -19,7 +19,7 @@ from segmnv2.nn.pool import SameAveragePool, SameMaxPool
 
 
 class CellOptions(NamedTuple):
-    """What all layers of a network share: TensorFlow's or symmetric padding, and the batch norms' settings."""
+    """Settings of all layers of a network: TensorFlow's or symmetric padding, and the batch norms' settings."""
 
     padding: Padding = "tensorflow"
     norm_eps: float = 1e-3
@@ -103,7 +103,7 @@ class FactorizedReduction(nn.Module):
 
 
 class Cell(nn.Module, ABC):
-    """What both cells begin with: each input is brought to ``filters`` channels, the older one to the newer's size."""
+    """First layers of both cells: each input is brought to ``filters`` channels, the older one to the newer's size."""
 
     fan_out: int
     """Channels of the output, in multiples of ``filters``."""

@@ -1,1 +1,1 @@
-"""Which networks and inference fit a budget of multiply-adds, time or parameters."""
+"""Networks and inference settings that fit a budget of multiply-adds, time or parameters."""

@@ -58,7 +58,7 @@ class Choice:
 
     @property
     def passes(self) -> int:
-        """How often the network runs for one image."""
+        """Number of passes of the network for one image."""
         return len(self.scales) * (1 + self.flip)
 
     def at_least(self, other: Choice) -> bool:

@@ -1,4 +1,4 @@
-"""What a choice costs, from one trace a network: nothing else depends on the image's size than the layers' grids.
+"""Cost of a choice, from one trace a network: only the layers' grids depend on the image's size.
 
 A layer at stride s of an image of side k * stride + 1 has ((side - 1) / s + 1)**2 samples, each of which takes its
 weights once. So the multiply-adds of every size follow from how many weights there are at each stride, and thousands of
@@ -28,7 +28,7 @@ TRACE_SIDE = 65
 
 
 class Layer(NamedTuple):
-    """What convolutions have in common whose costs grow alike; ``stride`` 0 is the image-level feature's."""
+    """Key of convolutions whose costs grow alike; ``stride`` 0 is the image-level feature's."""
 
     stride: int
     dilation: int
@@ -87,7 +87,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a choice costs for one image.
+    """Cost of a choice for one image.
 
     Attributes:
         params: trainable values.

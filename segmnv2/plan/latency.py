@@ -12,7 +12,7 @@ from segmnv2.plan.footprint import effort
 
 
 class Latencies:
-    """What is known of times.
+    """Measured and estimated times of choices.
 
     The estimate is a sum over the passes of what each may take time for (its start, multiply-adds of dense and of
     depthwise convolutions, outputs to write, pixels to label), each with a price that is never negative. The prices fit

@@ -24,7 +24,7 @@ On two cores most of the first estimates were 0.9 to 1.3 times what was then mea
 """
 
 CALIBRATION_SHARE = 0.3
-"""Of the time there is, for measurements that only serve the estimate."""
+"""Share of the time for measurements that only serve the estimate."""
 
 CALIBRATION_POINTS = 12
 

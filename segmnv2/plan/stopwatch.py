@@ -1,4 +1,4 @@
-"""How long a choice takes here: one image to its label map, as ``segmnv2 infer`` does it."""
+"""Measured time of a choice: one image to its label map, as ``segmnv2 infer`` does it."""
 
 from __future__ import annotations
 

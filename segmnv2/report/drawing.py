@@ -1,4 +1,4 @@
-"""How a figure looks and is written: one sober style, readable from the back of a room and without color."""
+"""Style and writing of figures: one plain style, readable from the back of a room and without color."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ COLORS = "viridis"
 
 @dataclass(frozen=True)
 class Losses:
-    """What one matrix, or the median of many, leaves of the spiral; each a share of 1.
+    """Shares of the spiral that one matrix, or the median of many, keeps or loses.
 
     Attributes:
         relative_error: norm of (output - input) over the norm of the input.

@@ -23,7 +23,7 @@ TOLERANCE = 0.01
 PARAMS_DIGIT = {SLIM: 0.01, PAPER: 0.1}
 """The last printed digit of parameters, in millions."""
 TICKS = (10, 20, 50, 100, 200, 500)
-"""Of the axis of multiply-adds, in millions."""
+"""Ticks of the axis of multiply-adds, in millions."""
 BELOW_RIGHT = (7.0, -10.0)
 LABEL_OFFSETS = {
     ("MobileNetV2", 1.4): (7.0, 10.0),
@@ -31,7 +31,7 @@ LABEL_OFFSETS = {
     ("ShuffleNet", 2.0): (-7.0, -8.0),
     ("ShuffleNet", 1.5): (-4.0, -14.0),
 }
-"""From a point to its label, in points of type, where another point or line is below and to the right."""
+"""Offset of a label from its point, in points of type, where another point or line is below and to the right."""
 SIZES_SHOWN_ON = ("MobileNetV2", 0.35)
 """One line is enough, and this one has room below it."""
 

@@ -37,10 +37,10 @@ SIDE = 33
 WIDTH = 0.35
 BATCH = 32
 LEARNING_RATE = 0.005
-"""Of AdamW, which learns this steadily; with momentum alone equal networks end tens of percent apart."""
+"""Learning rate of AdamW, which learns this steadily; with momentum alone equal networks end tens of percent apart."""
 
 NORM_MOMENTUM = 0.1
-"""Of the running statistics: the networks' own 0.003 would need thousands of steps to forget its start."""
+"""Momentum of the running statistics: the networks' own 0.003 would need thousands of steps to forget its start."""
 
 HELD_OUT = 256
 HELD_OUT_SEED = 1_000_000
@@ -55,7 +55,7 @@ DATA = (
 
 @dataclass(frozen=True)
 class Curve:
-    """How one kind of network learned.
+    """Training curves of one kind of network.
 
     Attributes:
         variant: a key of :data:`VARIANTS`.

@@ -1,4 +1,4 @@
-"""What others published of the classifiers of Figure 5: accuracy, and costs to compare with the computed ones."""
+"""Published accuracies and costs of the classifiers of Figure 5."""
 
 from __future__ import annotations
 

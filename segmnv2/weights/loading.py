@@ -22,7 +22,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class LoadReport:
-    """How a checkpoint's tensors meet a network's.
+    """Match of a checkpoint's tensors and a network's.
 
     Attributes:
         matched: names that fit, as the network calls them.
@@ -38,7 +38,7 @@ class LoadReport:
 
     @property
     def fits(self) -> bool:
-        """Whether every tensor has its place and every place its tensor."""
+        """Whether every tensor of the checkpoint and of the network is matched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from segmnv2.errors import WeightsError
 from segmnv2.weights.safetensors_file import read_safetensors
 
 WRAPPERS = ("_orig_mod.", "module.")
-"""What torch.compile and DistributedDataParallel put before the names."""
+"""Prefixes that torch.compile and DistributedDataParallel put before names."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

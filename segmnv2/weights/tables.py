@@ -1,4 +1,4 @@
-"""What other code calls the tensors of our networks: one table for each, readable in both directions."""
+"""Foreign names of our networks' tensors: one table for each code base, readable in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the index of a TensorFlow V2 checkpoint says of each variable: type, shape and place.
+"""Entries of the index of a TensorFlow V2 checkpoint: type, shape and place of each variable.
 
 Source: tensorflow/core/protobuf/tensor_bundle.proto, tensor_shape.proto and types.proto.
 """

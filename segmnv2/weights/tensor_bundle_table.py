@@ -67,7 +67,7 @@ def read_table(path: Path) -> dict[bytes, bytes]:
 
 
 class _Handle(NamedTuple):
-    """Where a block lies in the file, its trailer not counted."""
+    """Position of a block in the file, without its trailer."""
 
     offset: int
     size: int

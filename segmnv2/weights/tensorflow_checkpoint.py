@@ -24,7 +24,7 @@ _REFETCH = "fetch or copy the checkpoint again"
 
 
 class VariableKind(Enum):
-    """What a variable of a training checkpoint is for; ``WEIGHT`` alone makes up the network."""
+    """Role of a variable in a training checkpoint; ``WEIGHT`` alone makes up the network."""
 
     WEIGHT = "weight"
     MOMENTUM = "momentum"

@@ -1,4 +1,4 @@
-"""Which files make up a TensorFlow V2 checkpoint: ``PREFIX.index`` and ``PREFIX.data-00000-of-00001``."""
+"""Files of a TensorFlow V2 checkpoint: ``PREFIX.index`` and ``PREFIX.data-00000-of-00001``."""
 
 from __future__ import annotations
 
