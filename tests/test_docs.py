@@ -164,3 +164,8 @@ def test_pages_without_a_test_of_their_own_have_no_example() -> None:
     for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
         if path.relative_to(REPOSITORY).as_posix() not in tested:
             assert not BLOCK.findall(path.read_text(encoding="utf-8")), path
+
+
+def test_no_page_has_a_placeholder() -> None:
+    for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+        assert not re.findall(r"^[A-Z]{3,}$", path.read_text(encoding="utf-8"), re.MULTILINE), path

@@ -12,6 +12,7 @@ import torch
 from segmnv2.backends import onnx_runtime, openvino
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export import onnx_file, openvino_file, xnnpack_int8
+from segmnv2.export.create import _unproven
 from segmnv2.export.formats import FORMATS, Format, export_files, find_format, recognize_format
 from segmnv2.export.metadata import describe_export
 from segmnv2.export.verify import open_export
@@ -200,3 +201,8 @@ def test_formats_are_found_by_name_and_suffix(monkeypatch):
         ConfigError, match=r"needs no_such_package and no\.such_package, .*pip install 'segmnv2\[onnx\]'"
     ):
         find_format("onnx")
+
+
+def test_a_file_for_another_system_comes_with_the_command_that_compares_it_there(monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    assert "`segmnv2 verify a.mlpackage --against WEIGHTS`" in _unproven(Path("a.mlpackage"), FORMATS["coreml"])
