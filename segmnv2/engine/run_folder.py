@@ -31,6 +31,9 @@ with them. Files of other sizes, and another number of processes, change the res
 GROWING_KEYS = ("steps", "epochs")
 """Keys that may be raised; the learning rate then follows the schedule of the longer run."""
 
+RECORDED = ("processes", "normalization", "frozen_norms", "classes", "images", "sizes")
+"""Keys of a record beside the experiment's. States of earlier versions lack some, and a resumed run compares them."""
+
 LISTED = 10
 """Keys that a message names."""
 
@@ -264,21 +267,26 @@ def open_state(path: Path) -> State:
     """Read a trainer's state as a whole, without running any code in it.
 
     Raises:
-        WeightsError: it is damaged or no trainer's state.
+        WeightsError: it is damaged, no trainer's state, or of an earlier version.
     """
+    remedy = f"start a new run from {path.with_name('last.safetensors').name} with -o model.weights=FILE"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        record = dict(state["callbacks"]["Checkpoints"]["record"])
-        mean, std = (tuple(map(float, record["normalization"][key])) for key in ("mean", "std"))
-        whole = isinstance(record["sizes"], dict) and isinstance(record["processes"], int)
-        if not (len(mean) == len(std) == 3 and whole):
-            raise ValueError("its record is damaged")
-        return State(path, int(state["global_step"]), record)
+        step, record = int(state["global_step"]), dict(state["callbacks"]["Checkpoints"].get("record", {}))
+        unrecorded = [key for key in RECORDED if key not in record]
+        if not unrecorded:
+            mean, std = (tuple(map(float, record["normalization"][key])) for key in ("mean", "std"))
+            whole = isinstance(record["sizes"], dict) and isinstance(record["processes"], int)
+            if not (len(mean) == len(std) == 3 and whole):
+                raise ValueError("its record is damaged")
     except Exception as error:  # torch.load raises half a dozen unrelated classes on damaged files
+        raise WeightsError(f"{path}: is damaged or no trainer's state ({type(error).__name__}); {remedy}") from error
+    if unrecorded:
         raise WeightsError(
-            f"{path}: is damaged or no trainer's state ({type(error).__name__}); "
-            f"start a new run from {path.with_name('last.safetensors').name} with -o model.weights=FILE"
-        ) from error
+            f"{path}: was written by an earlier version of segmnv2, which did not record the run's "
+            f"{', '.join(unrecorded)}; resume it with that version, or {remedy}"
+        )
+    return State(path, step, record)
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -251,3 +251,12 @@ def test_a_state_says_what_it_depends_on(tmp_path: Path) -> None:
     assert state == RunFolder(tmp_path).resume()
     assert state.record["optimizer"]["lr"] == 0.01
     assert state.record["classes"]["0"] == "background"
+    saved = torch.load(folder.state, weights_only=True)
+    del saved["callbacks"]["Checkpoints"]["record"]["sizes"]
+    torch.save(saved, folder.state)
+    with pytest.raises(WeightsError, match=r"last\.ckpt: was written by an earlier version .* not record .* sizes; resume"):
+        train(tiny("steps=1"), out=tmp_path, resume="last", report=ignore)
+    del saved["callbacks"]["Checkpoints"]["record"]
+    torch.save(saved, folder.state)
+    with pytest.raises(WeightsError, match=r"the run's processes, .*or start a new run from last\.safetensors"):
+        train(tiny("steps=1"), out=tmp_path, resume="auto", report=ignore)
