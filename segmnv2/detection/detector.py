@@ -129,7 +129,7 @@ class Detector(NormedNetwork):
     def normalization(self) -> Normalization:
         """How pixels are normalized."""
         values = (self.network.transform.image_mean, self.network.transform.image_std)
-        mean, std = ([round(PIXEL_RANGE * v, 4) for v in each] for each in values)
+        mean, std = ([float(f"{PIXEL_RANGE * v:.12g}") for v in each] for each in values)
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     def set_normalization(self, normalization: Normalization) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from segmnv2.backbones.base import Backbone
@@ -97,7 +99,22 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     """
     tensors, metadata = read_safetensors(path)
     check_metadata(metadata, path)
+    _check_normalization(tensors, metadata, path)
     return tensors, metadata
+
+
+def _check_normalization(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a file that normalizes in two ways; earlier versions rounded those of the metadata to four decimals."""
+    for key in ("mean", "std"):
+        stated, found = metadata["normalization"][key], tensors.get(f"pixel_{key}")
+        if found is None or found.numel() != len(stated) or not found.is_floating_point():
+            continue  # which loading refuses where they are needed
+        precision = max(1e-6, torch.finfo(found.dtype).eps)
+        if not np.allclose(found.double().flatten(), stated, rtol=precision, atol=1e-4):
+            raise WeightsError(
+                f"{path}: its tensor pixel_{key} is {found.flatten().tolist()}, its metadata says {stated}; it was "
+                "changed after it was written: copy it again, or import or train it again"
+            )
 
 
 def read_description(path: str | Path) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def test_a_state_says_what_it_depends_on(tmp_path: Path) -> None:
     saved = torch.load(folder.state, weights_only=True)
     del saved["callbacks"]["Checkpoints"]["record"]["sizes"]
     torch.save(saved, folder.state)
-    with pytest.raises(WeightsError, match=r"last\.ckpt: was written by an earlier version .* not record .* sizes; resume"):
+    with pytest.raises(WeightsError, match=r"last\.ckpt: was written by an earlier version .* sizes; resume"):
         train(tiny("steps=1"), out=tmp_path, resume="last", report=ignore)
     del saved["callbacks"]["Checkpoints"]["record"]
     torch.save(saved, folder.state)

@@ -12,7 +12,7 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import LabelSet, voc_palette
 from segmnv2.models.file import load_model, load_weights, read_description, save_backbone, save_model
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
+from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from segmnv2.weights.safetensors_file import read_safetensors, write_safetensors
@@ -41,6 +41,21 @@ def test_the_present_output_stride_is_saved_and_another_can_be_asked_for(tmp_pat
     path = save_model(tmp_path / "m.safetensors", model)
     assert load_model(path).output_stride == 32
     assert load_model(path, output_stride=8).output_stride == 8
+
+
+def test_normalization_is_kept_to_the_last_digit_and_stated_once(tmp_path: Path) -> None:
+    model = small(normalization=Normalization((123.456789, 1 / 3, 0), (0.00123456, 58.123456789, 1))).eval()
+    path = save_model(tmp_path / "m.safetensors", model)
+    pixels = torch.randint(0, 256, (1, 3, 40, 33), dtype=torch.uint8)
+    for again in (load_model(path), small(weights=path).eval()):
+        assert torch.equal(again(pixels), model(pixels))
+    for half in (torch.float16, torch.bfloat16):
+        assert load_model(save_model(tmp_path / "h.safetensors", small(normalization=IMAGENET_NORMALIZATION).to(half)))
+    tensors, metadata = read_safetensors(path)
+    write_safetensors(path, tensors, {**metadata, "normalization": {"mean": [127.5] * 3, "std": [127.5] * 3}})
+    for load in (load_model, lambda path: load_weights(model, path)):
+        with pytest.raises(WeightsError, match=r"m\.safetensors: its tensor pixel_mean is .*, its metadata says \[127"):
+            load(path)
 
 
 def test_a_truncated_file_is_named_wherever_it_ends(tmp_path: Path) -> None:
