@@ -53,16 +53,11 @@ class PixelNetwork(NormedNetwork):
 
     @property
     def normalization(self) -> Normalization:
-<<<<<<< HEAD
-        """The normalization that the buffers hold, to the four decimals that float32 keeps of 255."""
-        mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in (self.pixel_mean, self.pixel_std))
-=======
-        """The normalisation that the buffers hold, in the fewest decimals that give their float32 values back."""
+        """The normalization that the buffers hold, in the fewest decimals that give their float32 values back."""
         mean, std = (
             [float(str(value)) for value in buffer.detach().float().cpu().flatten().numpy()]
             for buffer in (self.pixel_mean, self.pixel_std)
         )
->>>>>>> 92725aa (Keep normalization to the last digit, and refuse two in one file)
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     @property
