@@ -1,4 +1,4 @@
-"""``segmnv2 benchmark``: what is fast here, and what limits."""
+"""``segmnv2 benchmark``: speeds on this machine, and what limits them."""
 
 from __future__ import annotations
 
@@ -84,14 +84,16 @@ def infer(
     engines: Annotated[
         str | None,
         typer.Option(
-            metavar="BACKEND:PRECISION,...", help="Ours, as openvino:int8,torch:float32.", show_default="all installed"
+            metavar="BACKEND:PRECISION,...",
+            help="Engines and precisions of segmnv2, as openvino:int8,torch:float32.",
+            show_default="all installed",
         ),
     ] = None,
     peers: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Other libraries.", show_default="all installed")
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile too, ours and the peers: a minute each.")
+        bool, typer.Option("--compile", help="Measure torch.compile too, for segmnv2 and the peers: a minute each.")
     ] = False,
     multi_scale: Annotated[
         bool, typer.Option("--multi-scale", help="Six scales with flips, beside the plain eager loop.")
@@ -103,12 +105,12 @@ def infer(
         int,
         typer.Option(
             metavar="N",
-            help="Batches a turn: the first ones find others' numbers in the caches, and cores that have rested.",
+            help="Batches in each turn; the first ones of a turn are slower, because the caches are cold.",
         ),
     ] = 15,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images that int8 chooses its ranges by.", show_default="--images"),
+        typer.Option(metavar="DIR", help="Images for the calibration of int8.", show_default="--images"),
     ] = None,
     device: DeviceOption = "auto",
     json_out: JsonOption = None,

@@ -26,12 +26,14 @@ def check_data(
     ],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="Of a folder: list to check; repeatable, the one to train on first. train and val if there."),
+        typer.Option(
+            help="Folders only: list to check; repeatable, the one to train on first. train and val if there."
+        ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Of a folder: YAML file with its classes.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folders only: YAML file with its classes.")] = None,
     override: Annotated[
         list[str] | None,
-        typer.Option("-o", "--override", metavar="KEY=VALUE", help="Of an experiment: replace a value; repeatable."),
+        typer.Option("-o", "--override", metavar="KEY=VALUE", help="Experiments only: replace a value; repeatable."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Reading processes; one a core by default.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read only the first pairs of each split.")] = None,
@@ -42,7 +44,7 @@ def check_data(
         Path | None, typer.Option(metavar="DIR", help="Write a copy with repaired masks to a new folder.")
     ] = None,
 ) -> None:
-    """Read every image and mask, and say what is wrong with them before training does.
+    """Read every image and mask, and report all faults before training.
 
     The exit code is 0 where there are no errors (warnings are allowed), 1 where there are, 2 where the command itself
     is wrong.

@@ -79,8 +79,8 @@ def evaluate(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Longest side the network sees, in pixels, or 'native'; 513 by default. image-folder: side of the "
-            "crop, as in training."
+            help="Longest side of the network's input, in pixels, or 'native'; 513 by default. image-folder: side of "
+            "the crop, as in training."
         ),
     ] = None,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,

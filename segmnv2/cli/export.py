@@ -56,12 +56,12 @@ def export(
         typer.Option(
             "--fine-tune",
             metavar="STEPS",
-            help="Fine-tune for int8 before, on the images of --calibration without masks; for networks that lose much "
-            "in int8.",
+            help="Fine-tune for int8 before the export, on the images of --calibration without masks; for networks "
+            "that lose much in int8.",
         ),
     ] = 0,
     raw_logits: Annotated[
-        bool, typer.Option("--raw-logits", help="Give out float logits at output stride, and not a label map.")
+        bool, typer.Option("--raw-logits", help="Return float logits at output stride in place of a label map.")
     ] = False,
     images: Annotated[
         Path | None,

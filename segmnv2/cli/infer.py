@@ -32,7 +32,7 @@ def infer(
         list[str],
         typer.Argument(
             help="Image files, folders, or quoted patterns such as 'images/*.jpg'. Of a folder its images are taken; "
-            "a file given by name is tried whatever its ending. Or one video, or a camera: camera:0, or 0 if no file "
+            "a file given by name may have any ending. Or one video, or a camera: camera:0, or 0 if no file "
             "has that name.",
             show_default=False,
         ),
@@ -64,7 +64,7 @@ def infer(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Longest side that the network sees, in pixels, at least 17: smaller images are padded, larger ones "
+            help="Longest side of the network's input, in pixels, at least 17: smaller images are padded, larger ones "
             "scaled down and their labels up again. 'native': no scaling.",
             show_default="513",
         ),
@@ -77,7 +77,9 @@ def infer(
             show_default="overlay; for a video's folder no-overlay",
         ),
     ] = None,
-    opacity: Annotated[float | None, typer.Option(help="Of the overlays' colors, 0 to 1.", show_default="0.6")] = None,
+    opacity: Annotated[
+        float | None, typer.Option(help="Opacity of the overlays' colors, 0 to 1.", show_default="0.6")
+    ] = None,
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Write confidence maps: gray 0..255 is probability 0..1.")
     ] = False,
@@ -108,16 +110,16 @@ def infer(
     ] = None,
     smooth: Annotated[
         float | None,
-        typer.Option(help="Of a video: share of the frames before in a frame's labels, 0 to 1.", show_default="0"),
+        typer.Option(help="Videos only: share of the frames before in a frame's labels, 0 to 1.", show_default="0"),
     ] = None,
     every: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Of a video: label each N-th frame, and leave out the others.", show_default="1"
+            metavar="N", help="Videos only: label each N-th frame, and leave out the others.", show_default="1"
         ),
     ] = None,
-    frames: Annotated[int | None, typer.Option(metavar="N", help="Of a video: stop after N labeled frames.")] = None,
-    seconds: Annotated[float | None, typer.Option(metavar="S", help="Of a video: stop after S seconds.")] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Videos only: stop after N labeled frames.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="Videos only: stop after S seconds.")] = None,
 ) -> None:
     """Label every pixel of images or of a video, or with a detector's weights find boxes in them.
 

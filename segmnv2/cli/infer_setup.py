@@ -71,7 +71,7 @@ def check_image_folder(out: Path) -> None:
 def prepare_segmenter(
     weights: Path, out: Path, overlay: bool, device: str, options: dict[str, Any], others: dict[str, Any], images: int
 ) -> Prepared:
-    """Make a segmentation network ready.
+    """Prepare a segmentation network.
 
     Args:
         weights: its file.
@@ -144,7 +144,7 @@ def _choose_streams(
 def prepare_detector(
     weights: Path, out: Path, overlay: bool, device: str, others: dict[str, Any], options: dict[str, Any], _images: int
 ) -> Prepared:
-    """Make a detector ready; arguments and errors as for a segmentation network, whose options are refused."""
+    """Prepare a detector; arguments and errors as for a segmentation network, whose options are refused."""
     from segmnv2.cli.options import refuse_options
     from segmnv2.detection.predictor import THRESHOLD, BoxFolder, BoxPredictor
 

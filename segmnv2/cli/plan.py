@@ -33,7 +33,7 @@ def plan(
         ),
     ] = None,
     measure: Annotated[bool, typer.Option(help="Measure the milliseconds of the rows shown.")] = True,
-    seconds: Annotated[float, typer.Option(help="How long may be measured, about.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Limit of the time to measure, about.")] = 60.0,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads to compute on.", show_default="PyTorch's own number")
     ] = None,

@@ -11,7 +11,7 @@ from segmnv2.cli.options import Archives, Mirror
 
 
 def prepare_coco(
-    root: Annotated[Path, typer.Argument(help="The folder of annotations and images; made if missing.")],
+    root: Annotated[Path, typer.Argument(help="The folder of annotations and images; created if missing.")],
     split: Annotated[
         list[str] | None,
         typer.Option(metavar="SPLIT", help="train2017 or val2017; repeatable, both by default."),

@@ -12,7 +12,7 @@ from segmnv2.cli.options import Archives, Mirror
 
 
 def prepare_voc(
-    root: Annotated[Path, typer.Argument(help="The VOCdevkit folder; made if missing.")],
+    root: Annotated[Path, typer.Argument(help="The VOCdevkit folder; created if missing.")],
     sbd: Annotated[
         Path | None,
         typer.Option(

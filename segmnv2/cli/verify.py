@@ -32,7 +32,7 @@ def verify(
     limit: Annotated[
         int | None, typer.Option(help="Images at most, evenly over the folder.", show_default="all")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=0, help="Runs that latency is measured by; 0 leaves it out.")] = 15,
+    repeats: Annotated[int, typer.Option(min=0, help="Runs to measure latency; 0 skips it.")] = 15,
     json_out: JsonOption = None,
     least_agreement: LeastOption = None,
     threads: ThreadsOption = None,

@@ -48,9 +48,9 @@ def push(
     source: Annotated[
         str, typer.Argument(help="File of weights, of any kind that this library writes, or a folder of --dry-run.")
     ],
-    name: Annotated[str, typer.Argument(help="owner/name of the repository; made if it does not exist.")],
+    name: Annotated[str, typer.Argument(help="owner/name of the repository; created if it does not exist.")],
     licence: Annotated[
-        str | None, typer.Option(help="Identifier of the weights' licence, as apache-2.0; a folder has it.")
+        str | None, typer.Option(help="Identifier of the weights' license, as apache-2.0; a folder has it.")
     ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="What `segmnv2 evaluate --json` wrote; goes into the card.")
@@ -67,7 +67,7 @@ def push(
 
     if dry_run is not None:
         if licence is None:
-            raise ConfigError("--licence is missing; give the identifier of the weights' licence, as apache-2.0")
+            raise ConfigError("--licence is missing; give the identifier of the weights' license, as apache-2.0")
         typer.echo(save_pretrained(source, dry_run, name=name, licence=licence, evaluation=evaluation))
         return
     typer.echo(push_to_hub(source, name, licence=licence, evaluation=evaluation, private=private, revision=revision))

@@ -56,7 +56,7 @@ class ClassificationDataSection(Section):
     Attributes:
         train: the training set.
         val: the validation set, of the same classes.
-        crop_size: side of the images that the network sees, in pixels.
+        crop_size: side of the network's input, in pixels.
         area: smallest and largest share of the image's area in a training crop.
         aspect: smallest and largest ratio of a training crop's width to its height, before it is made square.
         flip: chance of a mirror image.

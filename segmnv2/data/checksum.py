@@ -52,7 +52,7 @@ def check_archive(archive: Archive, path: Path, track: Track = untracked, *, sou
     remedy = (
         "delete or move it and repeat"
         if source is None
-        else f"it is what {source} sent, kept for a look: delete it and repeat, or name another folder by --mirror URL"
+        else f"it is what {source} sent, kept: delete it and repeat, or name another folder by --mirror URL"
     )
     if size != archive.size:
         part = "truncated" if size < archive.size else "another file"

@@ -38,7 +38,7 @@ class Family:
     Attributes:
         build: its function in this package.
         network: torchvision's class.
-        size: side or shorter side of what the network sees, in pixels, unless another is given.
+        size: side or shorter side of the network's input, in pixels, unless another is given.
         predictor: what the names of tensors begin with that belong to the classes.
     """
 
@@ -63,7 +63,7 @@ class DetectorArchitecture:
         detector: a key of :data:`FAMILIES`.
         name: of the backbone.
         class_names: category id -> name.
-        size: side (SSDLite) or shorter side (Faster R-CNN) of what the network sees, in pixels.
+        size: side (SSDLite) or shorter side (Faster R-CNN) of the network's input, in pixels.
         output_stride: of the backbone.
         backbone: arguments of the backbone's constructor that were given.
         options: of torchvision's class.

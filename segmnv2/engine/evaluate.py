@@ -110,7 +110,7 @@ def evaluate(
         model: the network, on the device to compute on; in evaluation mode meanwhile, and in
             channels-last order from then on.
         dataset: images and masks, with the network's classes.
-        size: longest side the network sees: smaller images are padded to it, larger ones scaled down.
+        size: longest side of the network's input: smaller images are padded to it, larger ones scaled down.
         scales: of the padded image; more than one for the paper's multi-scale inference.
         flip: whether each scale also counts mirrored.
         limit: number of images, evenly over the set; ``None`` for all.

@@ -82,7 +82,7 @@ def evaluate_classifier(
     Args:
         model: the network, on the device to compute on; in evaluation mode meanwhile.
         dataset: images of the network's classes, in their order.
-        crop_size: side of the center that the network sees, in pixels.
+        crop_size: side of the network's input, a crop of the center, in pixels.
         central: share of the scaled image's shorter side that it is.
         limit: number of images, evenly over the set; ``None`` for all.
         batch_size: images at once.

@@ -41,7 +41,7 @@ class Picture:
 
 
 def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Picture]:
-    """Yield drawn images of sizes that the file takes, in which the network sees many classes."""
+    """Yield drawn images of sizes that the file takes, in which the network finds many classes."""
     for seed, size in enumerate(drawn_sizes(metadata)):
         yield Picture(f"drawn {seed}", draw_probe(model, size, seed), size)
 

@@ -25,7 +25,7 @@ MOSAIC = (3, 3)
 
 
 def draw_probe(model: Segmenter, size: tuple[int, int], seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image in which a network sees several classes.
+    """Return an image in which a network finds several classes.
 
     Args:
         model: the network, in evaluation mode, on the CPU; it is not changed.

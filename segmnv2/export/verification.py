@@ -83,7 +83,7 @@ class Verification:
         """Return a table of two columns."""
         rows = {
             "compared on": self.source,
-            "classes that the network sees there": f"{self.classes} of {self.metadata.labels.num_classes}",
+            "classes that the network finds there": f"{self.classes} of {self.metadata.labels.num_classes}",
             "pixels with the network's own label": f"{100 * self.agreement:.4f} %",
             "the same on the worst image": f"{100 * self.worst:.4f} %",
         }

@@ -39,7 +39,7 @@ def build_card(
         name: ``owner/name`` of the repository.
         config: what ``config.json`` holds.
         costs: rows of the table of costs: title -> value.
-        licence: identifier of the weights' licence, as ``apache-2.0``.
+        licence: identifier of the weights' license, as ``apache-2.0``.
         evaluation: what ``segmnv2 evaluate --json`` wrote, or ``None``.
         provenance: where the weights come from.
 

@@ -44,7 +44,7 @@ def save_pretrained(
         source: a network that was built by name, or a file of any kind that this library wrote.
         folder: where; made if need be, its files of these names replaced.
         name: ``owner/name`` of the repository, shown in the card.
-        licence: identifier of the weights' licence, as ``apache-2.0``.
+        licence: identifier of the weights' license, as ``apache-2.0``.
         evaluation: what ``segmnv2 evaluate --json`` wrote, or its file: its protocol and figures go into the card.
 
     Returns:
@@ -186,7 +186,7 @@ def _folder_to_push(
             raise WeightsError(f"{fault}; write the folder again")
         return Path(source)
     if licence is None:
-        raise ConfigError("license is missing; give the identifier of the weights' licence, as apache-2.0 (--licence)")
+        raise ConfigError("license is missing; give the identifier of the weights' license, as apache-2.0 (--licence)")
     return save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
 
 

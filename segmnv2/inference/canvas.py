@@ -1,4 +1,4 @@
-"""The canvas: how an image of any size becomes the pixels that the network sees.
+"""The canvas: how an image of any size becomes the network's input.
 
 The rule, with ``size`` an integer (513 by default):
 
@@ -64,7 +64,7 @@ def check_size(size: object) -> Size:
         return size
     raise ConfigError(
         f"size: {size!r} is not an integer of at least {SMALLEST_SIZE} nor 'native'; give the longest side in pixels "
-        f"that the network shall see ({DEFAULT_SIZE} is the paper's), or 'native' for no scaling"
+        f"of the network's input ({DEFAULT_SIZE} is the paper's), or 'native' for no scaling"
     )
 
 
@@ -115,7 +115,7 @@ def make_canvas(
 
     Args:
         image: uint8 RGB, 0..255.
-        size: longest side that the network shall see, in pixels, or ``"native"``.
+        size: longest side of the network's input, in pixels, or ``"native"``.
         output_stride: the network's, to which the canvas' sides are fitted.
         mean_pixel: RGB, 0..255, of the padding: the network's, which its normalization turns to 0.
     """

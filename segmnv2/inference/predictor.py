@@ -50,7 +50,7 @@ class Predictor:
 
         Args:
             model: the network; predictions are made on its device, in its precision.
-            size: longest side in pixels that the network sees, larger images being scaled down, or ``"native"``.
+            size: longest side of the network's input in pixels, larger images being scaled down, or ``"native"``.
             multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
                 over scales of your own, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".

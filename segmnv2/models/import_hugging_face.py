@@ -140,7 +140,7 @@ def download(name: str) -> Path:
     except (OSError, ValueError) as error:  # the Hub's own errors derive from these
         reason = " ".join(str(error).split())
         raise WeightsError(
-            f"{name}: neither a file or folder here nor to be had from the Hugging Face Hub ({reason}); check the "
+            f"{name}: not a local file or folder, and not available from the Hugging Face Hub ({reason}); check the "
             "spelling of the path, or of owner/name"
         ) from error
 
