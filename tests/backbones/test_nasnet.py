@@ -151,6 +151,7 @@ def test_gradients_reach_every_parameter() -> None:
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_it_exports_with_dynamic_sides() -> None:
     network = small(output_stride=8, cells=1)
     side = torch.export.Dim("k", min=2, max=40)

@@ -32,6 +32,7 @@ def run_alone(script: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_training_steps_are_compared_on_the_same_batches(
     load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +123,7 @@ def test_every_set_of_scales_is_compared_with_all_of_them(
     assert "| torch float32 | six, flips |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_folders_are_labeled_in_all_ways_on_the_same_files(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1", "--streams", "2"]

@@ -24,6 +24,7 @@ from segmnv2.config import (
     load_any_experiment,
     load_experiment,
 )
+from segmnv2.config.schema import ModelSection
 from segmnv2.data.coco_voc import COCO_CATEGORIES
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
@@ -62,20 +63,23 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a tiny devkit, COCO and folder of pairs, an untrained backbone, and a network of each kind."""
+    """Folder with a tiny devkit, COCO and folder of pairs."""
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "train_aug", "trainval", "val"):
         write_voc_layout(Shapes(2, (64, 48)), folder / "VOCdevkit", split)
     for split in ("train2017", "val2017"):
         write_coco(folder / "coco", split)
     write_pairs(folder / "own")
-    for section in (load_experiment(path).model for path in CONFIGS):
-        whole, backbone = stand_in(folder, section.weights), stand_in(folder, section.backbone_weights)
-        if whole and not whole.exists():
-            save_model(whole, create_model(section.name, labels=VOC_LABELS))
-        if backbone and not backbone.exists():
-            write_backbone(backbone, MODELS[section.name].backbone)
     return folder
+
+
+def write_weights(folder: Path, section: ModelSection) -> None:
+    """Write what takes the place of a config's weights, once."""
+    whole, backbone = stand_in(folder, section.weights), stand_in(folder, section.backbone_weights)
+    if whole and not whole.exists():
+        save_model(whole, create_model(section.name, labels=VOC_LABELS))
+    if backbone and not backbone.exists():
+        write_backbone(backbone, MODELS[section.name].backbone)
 
 
 def stand_in(folder: Path, weights: Path | None) -> Path | None:
@@ -144,10 +148,15 @@ def test_there_are_configs() -> None:
     assert NAMES.keys() >= {"shapes", "voc_mobilenet_v2_stride16"}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if "resnet" in p.stem else ()) for p in CONFIGS],
+    ids=lambda p: p.stem,
+)
 def test_a_config_loads_builds_and_runs_two_steps(path: Path, stand_ins: Path, tmp_path: Path) -> None:
     experiment = load_experiment(path)
     assert experiment.name == path.stem
+    write_weights(stand_ins, experiment.model)
     overrides = short(experiment, stand_ins)
     for key, weights in (
         ("weights", experiment.model.weights),
@@ -171,7 +180,11 @@ def test_a_classifiers_config_loads_builds_and_runs_two_steps(path: Path, tmp_pa
     assert result.folder.best.is_file()
 
 
-@pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if "rcnn" in p.stem else ()) for p in DETECTORS],
+    ids=lambda p: p.stem,
+)
 def test_a_detectors_config_loads_builds_and_runs_two_steps(path: Path, stand_ins: Path, tmp_path: Path) -> None:
     experiment = load_any_experiment(path)
     assert experiment.name == path.stem

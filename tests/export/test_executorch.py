@@ -44,6 +44,7 @@ def test_a_program_gives_the_networks_labels_at_a_size_off_the_grid_and_tells_of
         open_executorch(path, threads=1)
 
 
+@pytest.mark.slow
 def test_an_8_bit_program_gives_nearly_the_networks_logits(model, tmp_path):
     path = tmp_path / "a.pte"
     calibration = [smooth_pixels((1, 3, 49, 81), seed=seed) for seed in range(4)]

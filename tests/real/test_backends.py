@@ -12,6 +12,7 @@ from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.scores import predict_labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_int8_keeps_nearly_all_labels_of_images_that_it_was_not_calibrated_on(model, shared, images, backend):
     dataset = VocSegmentation(shared / "data/VOCdevkit", "val")

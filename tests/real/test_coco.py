@@ -22,6 +22,7 @@ def root(shared: Path) -> Path:
     return shared / "data" / "coco"
 
 
+@pytest.mark.slow
 def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
     content = json.loads((root / "annotations/instances_val2017.json").read_text())
     classes = {number: index for index, (number, _) in enumerate(COCO_CATEGORIES, start=1)}
@@ -47,7 +48,7 @@ def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
     assert persons.count(False) <= 1
 
 
-@pytest.mark.parametrize(("split", "kept"), [("val2017", 161), ("train2017", 40)])
+@pytest.mark.parametrize(("split", "kept"), [pytest.param("val2017", 161, marks=pytest.mark.slow), ("train2017", 40)])
 def test_stated_areas_choose_the_images_that_masks_would(root: Path, split: str, kept: int) -> None:
     chosen = CocoAsVoc(root, split).names
     labeled = {sample.name: int((sample.mask > 0).sum()) for sample in CocoAsVoc(root, split, min_pixels=0)}

@@ -49,8 +49,8 @@ def agreement(path: Path, model: Segmenter, images: list[np.ndarray]) -> float:
     [
         ("litert", "float32", 0.9999),
         ("litert", "float16", 0.999),
-        ("litert", "int8", 0.98),
-        ("executorch", "float32", 0.9999),
+        pytest.param("litert", "int8", 0.98, marks=pytest.mark.slow),
+        pytest.param("executorch", "float32", 0.9999, marks=pytest.mark.slow),
         pytest.param("executorch", "int8", 0.98, marks=pytest.mark.slow),
     ],
 )
