@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import nn
 
 from segmnv2.backbones.timm import never_unpickling
 from segmnv2.backends.network import GridNetwork
@@ -20,6 +21,7 @@ from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
+from segmnv2.export.torch_archive import check_archive
 from segmnv2.models.segmenter import Segmenter
 
 ENTRY = "segmnv2.json"
@@ -64,10 +66,10 @@ def write_torch(
 class TorchProgram(OpenedExport):
     """A program of torch.export, run by PyTorch."""
 
-    def __init__(self, source: Path, program: torch.export.ExportedProgram, metadata: ExportMetadata) -> None:
-        """Take a program that was loaded."""
+    def __init__(self, source: Path, call: nn.Module, metadata: ExportMetadata) -> None:
+        """Take the module of a program that was loaded."""
         super().__init__(source, metadata)
-        self._call = program.module()
+        self._call = call
 
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
         """Run the program."""
@@ -84,22 +86,16 @@ def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
         _threads: taken by other runtimes; this one computes with PyTorch's own number, which belongs to the process.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another program, or holds compiled code.
+        WeightsError: the file is missing, damaged, of another program, or contains
+            something that no export contains.
     """
     extra = {ENTRY: ""}
     try:
         with quiet_loggers(LOGGER), never_unpickling():
-            _check_tensors_only(path)
-            program = torch.export.load(path, extra_files=extra)
+            check_archive(path)
+            call = torch.export.load(path, extra_files=extra).module()
     except WeightsError:
         raise
     except Exception as error:  # torch has no class for what may be wrong with an archive
         raise unreadable(path, "cannot be read as a program of torch.export", error) from error
-    return TorchProgram(path, program, ExportMetadata.from_json(extra[ENTRY] or "{}", str(path)))
-
-
-def _check_tensors_only(path: Path) -> None:
-    """Refuse an archive with compiled code (AOTInductor's), which torch would load into the process and run."""
-    names = torch._C.PyTorchFileReader(str(path)).get_all_records()
-    if code := [name for name in names if "aotinductor" in name]:
-        raise WeightsError(f"{path}: holds compiled code ({code[0]!r:.80}), which no export has: do not trust it")
+    return TorchProgram(path, call, ExportMetadata.from_json(extra[ENTRY] or "{}", str(path)))

@@ -177,16 +177,6 @@ def test_a_program_of_torch_is_read_without_unpickling(write, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_program_of_torch_with_compiled_code_is_refused(tmp_path):
-    path = tmp_path / "code.pt2"
-    writer = torch._C.PyTorchFileWriter(str(path))
-    for name in ("archive_format", "data/aotinductor/model/wrapper.so"):
-        writer.write_record(name, b"pt2", 3)
-    writer.write_end_of_file()
-    with pytest.raises(WeightsError, match=r"holds compiled code \('data/aotinductor/model/wrapper.so'\)"):
-        open_export(path)
-
-
 def test_formats_are_found_by_name_and_suffix(monkeypatch):
     assert recognize_format("a/b/model.ONNX") == "onnx"
     with pytest.raises(ConfigError, match=r"'\.h5' is no format's; give a file that ends in one of \.onnx, "):
