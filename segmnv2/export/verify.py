@@ -14,6 +14,7 @@ from segmnv2.backends.base import Precision
 from segmnv2.backends.threads import torch_threads
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.formats import export_files, find_format, recognize_format
+from segmnv2.export.metadata import describe_export
 from segmnv2.export.opened import OpenedExport
 from segmnv2.export.pictures import Picture, draw_pictures, list_pictures, read_picture, restore_labels
 from segmnv2.export.timing import measure_latencies
@@ -87,7 +88,7 @@ def verify_export(
         raise ConfigError("masks: given without images; give the folder of their images too")
     pairs = None if images is None else list_pictures(images, masks, limit)
     export = open_export(path, threads)
-    _check_same_classes(path, export, model)
+    _check_same_network(path, export, model)
     model.set_output_stride(export.metadata.output_stride)
     pictures: Iterable[Picture]
     if pairs is None:
@@ -178,6 +179,8 @@ class Comparison:
                 f"{self.export.metadata.format}: the file's logits have shape {found.shape}, the network's "
                 f"{expected.shape}; give the weights that it was made of"
             )
+        if not np.isfinite(found).all():
+            raise WeightsError(f"{self.export.source}: its logits hold NaN or infinity; export it again")
         return LogitError.between(found, expected)
 
     def _labels(self, logits: np.ndarray[Any, Any], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
@@ -222,11 +225,12 @@ def check_least(least: float | None) -> float | None:
     return least
 
 
-def _check_same_classes(path: str | Path, export: OpenedExport, model: Segmenter) -> None:
-    metadata = export.metadata
-    if metadata.labels != model.labels:
-        raise WeightsError(
-            f"{path}: distinguishes {metadata.labels.num_classes} classes ({', '.join(metadata.labels.names[:4])}...), "
-            f"the weights {model.num_classes} ({', '.join(model.labels.names[:4])}...); give the weights that it was "
-            "made of"
-        )
+def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter) -> None:
+    """Compare what the file says of itself, and what no answer of it shows, with the network."""
+    told, own = export.metadata, describe_export(model, recognize_format(path))
+    different = model.labels.differences(told.labels, "the file", "the weights")
+    for key in ("format", "padding"):
+        if getattr(told, key) != getattr(own, key):
+            different = f"its {key} is {getattr(told, key)!r:.80}, not {getattr(own, key)!r}"
+    if different:
+        raise WeightsError(f"{path}: {different}; give the weights that it was made of, or export it again")

@@ -13,10 +13,11 @@ from PIL import Image
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
-from segmnv2.export import create, torch_file
+from segmnv2.export import create, torch_file, verify
 from segmnv2.export.create import Exported, export_weights
 from segmnv2.export.formats import FORMATS
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.metadata import ExportMetadata, describe_export
+from segmnv2.export.opened import OpenedExport
 from segmnv2.export.pictures import fit_image, restore_labels
 from segmnv2.export.probes import draw_probe
 from segmnv2.export.verify import check_agreement, verify_export
@@ -111,8 +112,31 @@ def test_a_fixed_size_sees_images_scaled_and_padded(weights, model, photos, tmp_
 
 def test_other_weights_are_refused(done):
     other = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35).eval()
-    with pytest.raises(WeightsError, match=r"distinguishes 5 classes .* the weights 3"):
+    with pytest.raises(WeightsError, match=r"a\.pt2: the file has other classes: 5 in the file, 3 in the weights"):
         verify_export(done.path, other)
+
+
+class Answers(OpenedExport):
+    def run(self, batch):
+        return np.full((1, 5, 6, 8), np.nan, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "onnx"}, "its format is 'onnx', not 'torch'"),
+        ({"padding": (123.7, 116.3, 103.5)}, r"its padding is \(123.7, 116.3, 103.5\), not \(127.5, 127.5, 127.5\)"),
+        ({"labels": {"ignore_index": 254}}, "ignore_index is 254 in the file, 255 in the weights"),
+        ({"labels": {"palette": ((9, 9, 9),) * 5}}, r"the color of 'class_0' is \(9, 9, 9\) in the file"),
+        ({"output": "logits"}, "its logits hold NaN or infinity"),
+    ],
+)
+def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message):
+    change = {"labels": replace(model.labels, **change["labels"])} if "labels" in change else change
+    told = replace(describe_export(model, "torch", size=SIZE), **change)
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: Answers(Path(path), told))
+    with pytest.raises(WeightsError, match=rf"a\.pt2: .*{message}"):
+        verify_export("a.pt2", model)
 
 
 def test_masks_without_images_are_refused(done, model, photos, tmp_path):
