@@ -99,16 +99,19 @@ def _is_device(path: Path) -> bool:
 
 def _check(path: Path, *, folder: bool) -> Path:
     try:
-        if not folder and _is_device(path):
-            return path
         if not folder:
+            if _is_device(path):
+                return path
             if path.is_dir():
                 raise ConfigError(f"{path}: is a folder; name a file to write")
             check_replaceable([path])
         home = path if folder else path.parent
         existing = next(each for each in (home, *home.parents) if each.exists())
         if not existing.is_dir():
-            raise ConfigError(f"{existing}: is a file where a folder is needed; choose another place")
+            fault = (
+                "is a file, not a folder" if existing == path else f"cannot be written, because {existing} is a file"
+            )
+            raise ConfigError(f"{path}: {fault}; choose another place")
         probe = existing / f".{uuid4().hex}.probe"
         probe.touch()
         probe.unlink()

@@ -42,7 +42,7 @@ def test_a_place_that_cannot_be_written_is_noticed_beforehand(tmp_path: Path) ->
     assert check_writable(tmp_path / "new" / "f.json") == tmp_path / "new" / "f.json"
     assert check_folder(tmp_path / "new" / "out") == tmp_path / "new" / "out"
     assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing is made"
-    in_the_way = pytest.raises(ConfigError, match="file: is a file where a folder is needed")
+    in_the_way = pytest.raises(ConfigError, match=r"file:? is a file")
     with in_the_way:
         check_folder(tmp_path / "file")
     with in_the_way:

@@ -141,7 +141,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
         (["clip.mp4", "photo.jpg"], "o", "clip.mp4: a video or camera is given alone"),
         (["clip.mp4"], "o.gif", "o.gif: videos are not written with the ending '.gif'; give one of .avi"),
         (["clip.mp4"], "text.mp4/o.mp4", "o.mp4: cannot be written"),
-        (["clip.mp4"], "text.mp4/o", "text.mp4/o: cannot be written ("),
+        (["clip.mp4"], "text.mp4/o", "text.mp4/o: cannot be written"),
         (["clip.mp4", "--smooth", "1"], "o.mp4", "smooth: 1.0 is not in 0..1"),
         (["clip.mp4", "--every", "0"], "o.mp4", "every: 0 is not a positive integer"),
         (["clip.mp4", "--frames", "-1"], "o.mp4", "frames: -1 is not a positive integer"),
