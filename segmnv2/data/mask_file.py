@@ -69,7 +69,7 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
       have the color of a class (a gray value v is the color (v, v, v)), colors decide.
     - RGB files hold the colors of the palette, which ``labels`` must give.
     - A palette file whose values are ids, but have colors of other classes, is refused; so is one of 0 and 255 only,
-      where nobody said that 255 is ignored.
+      where nobody said that 255 is ignored, and one that EXIF turns.
 
     Args:
         raw: the file's content.
@@ -86,6 +86,9 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
         raise MaskError("jpeg-mask", reason, "export it again as PNG")
     if raw.format not in READ_FORMATS:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
+    if 2 <= raw.orientation <= 8:
+        reason = f"has the EXIF orientation {raw.orientation}, by which some programs turn its values and others do not"
+        raise MaskError("exif-rotation", reason, "save it as its image is shown, without EXIF")
     if raw.changed:
         reason = "holds 2- or 4-bit gray, inverted gray or 16-bit colors, whose values change in decoding"
         raise MaskError("deep-mask", reason, _SAVE_IDS)

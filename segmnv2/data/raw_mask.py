@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+from PIL.ExifTags import Base as ExifTag
 
 from segmnv2.data.image_file import MOST_PIXELS, check_png
 from segmnv2.errors import DatasetError
@@ -39,6 +40,7 @@ class RawMask:
         animated: whether it has further frames or pages.
         changed: whether decoding changes the stored values: gray values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
             becomes 85), colors and gray with alpha of 16 bits are cut to 8, and some TIFF files are inverted.
+        orientation: EXIF orientation, which is not applied to the values; 1 if they are upright.
     """
 
     values: np.ndarray
@@ -46,6 +48,7 @@ class RawMask:
     palette: np.ndarray | None = None
     animated: bool = False
     changed: bool = False
+    orientation: int = 1
 
 
 def read_raw_mask(path: str | Path) -> RawMask:
@@ -68,7 +71,9 @@ def read_raw_mask(path: str | Path) -> RawMask:
             animated = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
             changed = _is_changed(picture)
             picture.load()
-            return RawMask(_values(picture), _format(picture, content), _palette(picture), animated, changed)
+            orientation = int(picture.getexif().get(ExifTag.Orientation, 1))  # 1 for TIFF, which Pillow turns itself
+            form = _format(picture, content)
+            return RawMask(_values(picture), form, _palette(picture), animated, changed, orientation)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such mask; check the path") from None
     except PIL.UnidentifiedImageError:

@@ -19,7 +19,7 @@ ERROR_KINDS: dict[str, str] = {
     "unreadable-image": "an image that cannot be read",
     "unreadable-mask": "a mask that cannot be read",
     "size-mismatch": "image and mask differ in size",
-    "exif-rotation": "the image is turned by its EXIF entry, the mask is not",
+    "exif-rotation": "the image or the mask is turned by its EXIF entry, the other is not",
     "jpeg-mask": "a mask that went through lossy compression",
     "mask-format": "a mask in a file format that is not read",
     "deep-mask": "a mask of more or fewer than 8 bits",

@@ -293,6 +293,18 @@ def test_pixels_that_were_damaged_are_not_read(tmp_path: Path) -> None:
             read_mask(path, RGB)
 
 
+def test_a_mask_that_exif_turns_is_refused(tmp_path: Path) -> None:
+    path, exif = tmp_path / "m.png", PIL.Image.Exif()
+    for orientation in (0, 1, 3, 6):
+        exif[0x0112] = orientation
+        gray([[0, 1], [2, 2]]).save(path, exif=exif)
+        if orientation < 2:
+            assert read_mask(path, PLAIN).tolist() == [[0, 1], [2, 2]]
+        else:
+            assert kind_of(path, PLAIN) == "exif-rotation"
+            assert diagnose_mask(read_raw_mask(path), PLAIN).ids is None
+
+
 def test_masks_of_too_many_pixels_are_refused_before_they_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
