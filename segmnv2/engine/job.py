@@ -21,6 +21,7 @@ from segmnv2.engine.data_module import RunData, spread_samples
 from segmnv2.engine.detection import DetectionTask
 from segmnv2.engine.pictures import Pictures
 from segmnv2.engine.processes import Processes
+from segmnv2.engine.record import count_shared
 from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.engine.task import Task
 from segmnv2.labels import LabelSet
@@ -184,6 +185,20 @@ def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, plac
         f"training  {steps} steps of {data.batch_size} {job.seen} "
         f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {place}{several}",
         *_schedule_warnings(experiment, job),
+        *_shared_warning(job),
+    ]
+
+
+def _shared_warning(job: Job) -> list[str]:
+    """Return a line if images are both trained and validated on."""
+    train, val = job.datasets["train"], job.datasets["val"]
+    shared = count_shared(train, val)
+    if not shared:
+        return []
+    score = job.task.score_name
+    return [
+        f"warning: {shared} of the {len(val)} images of data.val are in data.train, too: the {score} will be higher than "
+        "on new images; validate on others"
     ]
 
 

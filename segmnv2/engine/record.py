@@ -74,6 +74,12 @@ def describe_changes(before: Record, now: Record) -> list[str]:
     return lines
 
 
+def count_shared(train: Any, val: Any) -> int:
+    """Return how many images are in both data sets, by folder and :func:`identify`; generated ones by their size."""
+    first, second = ((each.folder.resolve() if hasattr(each, "folder") else each.size) for each in (train, val))
+    return len(set(identify(train)) & set(identify(val))) if first == second else 0
+
+
 @singledispatch
 def identify(dataset: Any) -> Iterable[str]:
     """Return a line for each image of a data set: its name, and its class or boxes where they are no file.

@@ -14,12 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from segmnv2.config import AnyExperiment
 from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.data.image_folder import ImageFolder
-from segmnv2.engine.job import build_job
+from segmnv2.engine.job import build_job, describe_job
 from segmnv2.engine.logs import CsvLog, read_rows
 from segmnv2.engine.processes import Processes
-from segmnv2.engine.record import identify, run_record
+from segmnv2.engine.record import count_shared, identify, run_record
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder, open_state
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
@@ -236,13 +237,28 @@ def test_a_schedule_that_ends_after_the_run_is_pointed_out(tmp_path: Path) -> No
     coco = write_coco_boxes(tmp_path / "coco", "train2017", images=4)
     write_coco_boxes(coco, "val2017", images=2)
     experiment = tiny_detection(coco, "optimizer.schedule=steps", "optimizer.milestones=[0.5, 7]")
-    from segmnv2.engine.job import describe_job
-
     described = describe_job(build_job(experiment, Processes(), initial_weights=True), experiment, Processes(), "CPU")
     assert [line for line in described if line.startswith("warning")] == [
         "warning: optimizer.milestones: 7.0 are not before the end of the run (1.0 epochs), so the learning rate does "
         "not fall there"
     ]
+
+
+def test_images_that_are_trained_and_validated_on_are_pointed_out(tmp_path: Path) -> None:
+    def warnings(experiment: AnyExperiment) -> list[str]:
+        job = build_job(experiment, Processes(), initial_weights=True)
+        return [line for line in describe_job(job, experiment, Processes(), "CPU") if line.startswith("warning")]
+
+    assert warnings(tiny()) == []
+    assert warnings(tiny("data.val.seed=1")) == [
+        "warning: 3 of the 3 images of data.val are in data.train, too: the mIOU will be higher than on new images; "
+        "validate on others"
+    ]
+    coco = write_coco_boxes(write_coco_boxes(tmp_path / "coco", "train2017", images=4), "val2017", images=2)
+    assert warnings(tiny_detection(coco)) == []
+    assert "2 of the 2 images" in warnings(tiny_detection(coco, "data.train.split=val2017"))[0]
+    photos = write_image_folder(tmp_path / "photos")
+    assert count_shared(ImageFolder(photos), ImageFolder(tmp_path / "coco" / ".." / "photos")) == 12
 
 
 def test_a_state_says_what_it_depends_on(tmp_path: Path) -> None:
