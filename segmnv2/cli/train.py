@@ -85,14 +85,24 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
         f"{folder.last}: the last one; `--resume last` resumes from {folder.state.name} beside it",
         f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
-    val = experiment.data.val.model_dump()
+    val, protocol = experiment.data.val.model_dump(), _protocol(experiment, "size", "output_stride", "limit")
     kind, root = str(val["kind"]), val.get("root")
     if root is not None:
         chosen = "".join(f" --{key} {val[key]}" for key in ("split", "annotations") if val.get(key))
         dataset = "coco" if kind.startswith("coco_") and kind != "coco_voc" else kind.replace("_", "-")
-        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset {dataset} --root {root}{chosen}")
+        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset {dataset} --root {root}{chosen}{protocol}")
     if kind == "image_folder":
         lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={folder.best}")
         return lines
-    lines.append(f"next: segmnv2 infer IMAGES --weights {folder.best} --out results")
+    protocol = _protocol(experiment, "size", "output_stride")
+    lines.append(f"next: segmnv2 infer IMAGES --weights {folder.best} --out results{protocol}")
     return lines
+
+
+def _protocol(experiment: AnyExperiment, *keys: str) -> str:
+    """Return the options by which other commands predict as the validation does."""
+    from segmnv2.inference.canvas import DEFAULT_SIZE
+
+    section, usual = experiment.validation.model_dump(), {"size": DEFAULT_SIZE}
+    given = {key: section.get(key) for key in keys}
+    return "".join(f" --{k.replace('_', '-')} {v}" for k, v in given.items() if v not in (None, usual.get(k)))

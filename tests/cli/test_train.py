@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from segmnv2.cli import main
 from segmnv2.config import load_any_experiment
+from segmnv2.models.file import read_model_file
 
 CONFIG = """
 name: tiny
@@ -21,6 +25,16 @@ validation: {every: 2, size: 49}
 device: cpu
 log: {every: 1}
 """
+
+
+def write_folder(root: Path, count: int) -> None:
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 255, (97, 80, 3), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(root / f"images/{index}.png")
+        PIL.Image.fromarray(pixels[..., 0] // 64).save(root / f"masks/{index}.png")
+    (root / "labels.yaml").write_text("names: [a, b, c, d]\n")
 
 
 @pytest.fixture
@@ -42,10 +56,23 @@ def test_it_says_what_it_does_and_what_to_type_next(config: str, capsys: pytest.
         "step 1/2: loss",
         "learning rate 1.00e-02",
         "step 2/2: validation mIOU",
-        "next: segmnv2 infer IMAGES --weights runs/tiny/best.safetensors --out results",
+        "next: segmnv2 infer IMAGES --weights runs/tiny/best.safetensors --out results --size 49\n",
     ):
         assert part in out
     assert Path("runs/tiny/best.safetensors").is_file()
+
+
+def test_the_next_command_measures_what_the_validation_did(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(Path("own"), 5)
+    source, start = "{kind: folder, root: own}", ("-o", "optimizer.lr=0.1", "-o", "model.norm_momentum=1.0")
+    protocol = ("-o", "validation.output_stride=8", "-o", "validation.limit=2")
+    sources = ("-o", f"data.train={source}", "-o", f"data.val={source}")
+    assert main(["train", config, *start, *protocol, *sources]) == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: segmnv2 evaluate")]
+    assert command.endswith("--dataset folder --root own --size 49 --output-stride 8 --limit 2")
+    assert main([*command.split()[2:], "--json", "found.json"]) == 0
+    provenance = read_model_file("runs/tiny/best.safetensors")[1]["provenance"]
+    assert json.loads(Path("found.json").read_text())["miou"] == pytest.approx(provenance["val_miou"])
 
 
 def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: pytest.CaptureFixture[str]) -> None:
