@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segmnv2.documents import read_json
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
+from segmnv2.labels import VOC_LABELS
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
 
@@ -155,6 +156,7 @@ class _Protocol(_Strict):
     flip: bool
     size: int | str | list[int] | None
     output_stride: int
+    dataset: str | None = None  # not stated by evaluations in Python
 
 
 class _Evaluation(_Strict):
@@ -162,6 +164,7 @@ class _Evaluation(_Strict):
 
     network: _Network
     protocol: _Protocol
+    iou: dict[str, float | None]
     miou: Annotated[float, Field(ge=0, le=100)]
     images: Annotated[int, Field(gt=0)]
 
@@ -179,6 +182,11 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
         place = ".".join(map(str, first["loc"])) or "it"
         reason = f"{place}: {first['msg'].lower()}"
         raise ConfigError(f"{path}: is no evaluation of segmentation ({reason}); {EVALUATION}") from error
+    if len(found.iou) != VOC_LABELS.num_classes or found.protocol.dataset not in (None, "voc"):
+        raise ConfigError(
+            f"{path}: was measured on {len(found.iou)} classes of the data set {found.protocol.dataset or 'unknown'}; "
+            "Table 7 is of PASCAL VOC's 21 classes, which `segmnv2 evaluate --dataset voc` measures"
+        )
     protocol, name, width = found.protocol, found.network.name, found.network.backbone.get("width", 1.0)
     scales, size, stride = tuple(protocol.scales), protocol.size, protocol.output_stride
     mf, single = scales == SCALES and protocol.flip, scales == (1.0,) and not protocol.flip

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
+from segmnv2.labels import VOC_LABELS
 from segmnv2.report.table7 import TABLE7, _match, table7, to_markdown
 from tests.damage import check_lawful, damage_json, many, randoms
 
@@ -22,7 +23,8 @@ KEYS = {
 def write_evaluation(path: Path, **changes: Any) -> Path:
     protocol = {"output_stride": 16, "size": 513, "scales": [1.0], "flip": False, **changes.pop("protocol", {})}
     network = {"name": "deeplabv3_mobilenet_v2", "backbone": {}, **changes.pop("network", {})}
-    path.write_text(json.dumps({"miou": 71.5, "images": 7, "protocol": protocol, "network": network, **changes}))
+    values = {"miou": 71.5, "iou": dict.fromkeys(VOC_LABELS.names, 71.5), "images": 7, **changes}
+    path.write_text(json.dumps({**values, "protocol": protocol, "network": network}))
     return path
 
 
@@ -72,6 +74,14 @@ def test_an_evaluation_fills_its_row_alone_and_is_named(tmp_path: Path) -> None:
 )
 def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="is no row of Table 7"):
+        table7([write_evaluation(tmp_path / "a.json", **changes)])
+
+
+@pytest.mark.parametrize("changes", [{"iou": {"crop": 71.5, "weed": None}}, {"protocol": {"dataset": "coco-voc"}}])
+def test_an_evaluation_of_other_data_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_evaluation(tmp_path / "a.json", protocol={"dataset": "voc"})
+    assert table7([tmp_path / "a.json"])[4].miou == 71.5
+    with pytest.raises(ConfigError, match="Table 7 is of PASCAL VOC's 21 classes"):
         table7([write_evaluation(tmp_path / "a.json", **changes)])
 
 
