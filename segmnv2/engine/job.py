@@ -197,8 +197,8 @@ def _shared_warning(job: Job) -> list[str]:
         return []
     score = job.task.score_name
     return [
-        f"warning: {shared} of the {len(val)} images of data.val are in data.train, too: the {score} will be higher than "
-        "on new images; validate on others"
+        f"warning: {shared} of the {len(val)} images of data.val are in data.train, too: the {score} will be higher "
+        "than on new images; validate on others"
     ]
 
 
