@@ -34,8 +34,8 @@ DEFAULTS: dict[str, Any] = {
 """Source: transformers' ``MobileNetV2Config``."""
 
 NUMBER = (int, float)
-TYPES: dict[str, Any] = {
-    **{key: type(value) for key, value in DEFAULTS.items()},
+TYPES: dict[str, tuple[type, ...]] = {
+    **{key: (type(value),) for key, value in DEFAULTS.items()},
     **dict.fromkeys(("depth_multiplier", "expand_ratio", "layer_norm_eps"), NUMBER),
     "architectures": (list, type(None)),
     "id2label": (dict, type(None)),
@@ -119,10 +119,10 @@ def read_hugging_face(source: str | Path) -> Source:
     )
 
 
-def _check_types(values: dict[str, Any], kinds: dict[str, Any], path: Path) -> None:
-    """Refuse values of other types than those that transformers writes."""
-    for key, kind in kinds.items():
-        if key in values and not isinstance(values[key], kind):
+def _check_types(values: dict[str, Any], kinds: dict[str, tuple[type, ...]], path: Path) -> None:
+    """Refuse values of other types than those that transformers writes; a boolean is not a number."""
+    for key, types in kinds.items():
+        if key in values and type(values[key]) not in types:
             raise WeightsError(f"{path}: {key} is {values[key]!r:.80}; copy it again, as save_pretrained wrote it")
 
 
@@ -172,6 +172,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_numbers(values: Any) -> list[float]:
+    """Return the values of a JSON list of numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(values, list) or any(type(value) not in NUMBER for value in values):
+        raise ValueError(f"{values!r:.80} is not a list of numbers")
+    return [float(value) for value in values]
+
+
 def _read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
     file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if file is None:
@@ -185,15 +196,15 @@ def _read_normalization(folder: Path) -> Normalization:
     if not path.is_file():
         return TENSORFLOW_NORMALIZATION
     values = PREPROCESSING | read_json(path)
-    _check_types(values, {"do_rescale": bool, "do_normalize": bool, "rescale_factor": NUMBER}, path)
+    _check_types(values, {"do_rescale": (bool,), "do_normalize": (bool,), "rescale_factor": NUMBER}, path)
     for key, remedy in REFUSED.items():
         if values.get(key):
             raise WeightsError(f"{path}: {key} is {values[key]!r}, which this library does not do; {remedy}")
     try:
         factor = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
         normalizes = values["do_normalize"]
-        red, green, blue = (float(value) / factor for value in (values["image_mean"] if normalizes else (0, 0, 0)))
-        r, g, b = (float(value) / factor for value in (values["image_std"] if normalizes else (1, 1, 1)))
+        red, green, blue = (value / factor for value in read_numbers(values["image_mean"] if normalizes else [0, 0, 0]))
+        r, g, b = (value / factor for value in read_numbers(values["image_std"] if normalizes else [1, 1, 1]))
         return Normalization((red, green, blue), (r, g, b))
     except (ConfigError, TypeError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
@@ -211,7 +222,9 @@ def _read_labels(values: dict[str, Any], folder: Path) -> LabelSet | None:
         names = names or {"0": "0", "1": "1"}
         if missing := [number for number in range(len(names)) if str(number) not in names]:
             raise ValueError(f"{len(names)} classes, and none with id {missing[0]}")
-        ordered = tuple(str(names[str(number)]) for number in range(len(names)))
+        ordered = tuple(names[str(number)] for number in range(len(names)))
+        if odd := [name for name in ordered if not isinstance(name, str)]:
+            raise ValueError(f"the name {odd[0]!r:.80} is not text")
         return LabelSet(ordered, voc_palette(len(ordered)), ignored)
     except (ConfigError, TypeError, ValueError) as error:
         raise WeightsError(

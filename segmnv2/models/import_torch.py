@@ -14,7 +14,7 @@ from torch import Tensor
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import WeightsError
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json
+from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json, read_numbers
 from segmnv2.models.import_source import Source
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.weights.backbone_tables import (
@@ -146,7 +146,7 @@ def _read_normalization(folder: Path) -> Normalization:
     values = read_json(config)
     try:
         cfg = values["pretrained_cfg"]
-        (red, green, blue), (r, g, b) = ([255 * float(v) for v in cfg[key]] for key in ("mean", "std"))
+        (red, green, blue), (r, g, b) = ([255 * v for v in read_numbers(cfg[key])] for key in ("mean", "std"))
         return Normalization((red, green, blue), (r, g, b))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(

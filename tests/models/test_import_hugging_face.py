@@ -45,6 +45,9 @@ def write(folder: Path, config: str, preprocessor: str) -> Path:
         ("output_stride", {}),
         ("id2label", {"0": "background", "2": "cat"}),
         ("id2label", {"0": "background", "01": "cat"}),
+        ("id2label", {"0": None, "1": "cat"}),
+        ("depth_multiplier", True),
+        ("output_stride", True),
     ],
 )
 def test_values_of_other_types_are_refused(tmp_path: Path, key: str, value: object) -> None:
@@ -54,7 +57,16 @@ def test_values_of_other_types_are_refused(tmp_path: Path, key: str, value: obje
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("do_rescale", "false"), ("do_normalize", 0), ("image_mean", [0.5] * 4), ("image_std", [1, 1])]
+    ("key", "value"),
+    [
+        ("do_rescale", "false"),
+        ("do_normalize", 0),
+        ("rescale_factor", True),
+        ("image_mean", [0.5] * 4),
+        ("image_mean", "123"),
+        ("image_mean", ["0.5", True, 0.5]),
+        ("image_std", [1, 1]),
+    ],
 )
 def test_preprocessing_of_other_types_is_refused(tmp_path: Path, key: str, value: object) -> None:
     write(tmp_path, json.dumps(CONFIG), json.dumps({**PREPROCESSOR, key: value}))

@@ -44,11 +44,12 @@ def test_timms_folder_says_what_normalization_its_network_wants(tmp_path: Path) 
     metadata = read_model_file(report.path)[1]
     assert metadata["architecture"]["name"] == "mobilenet_v1"
     assert metadata["normalization"] == {"mean": [127.5, 127.5, 127.5], "std": [127.5, 63.75, 255.0]}
-    (tmp_path / "config.json").write_text(
-        json.dumps({**config, "pretrained_cfg": {"mean": [0.5] * 4, "std": [0.5] * 3}})
-    )
-    with pytest.raises(WeightsError, match="pretrained_cfg has no mean and std"):
-        import_checkpoint(tmp_path, tmp_path / "c.safetensors")
+    for mean in ([0.5] * 4, "123"):
+        (tmp_path / "config.json").write_text(
+            json.dumps({**config, "pretrained_cfg": {"mean": mean, "std": [0.5] * 3}})
+        )
+        with pytest.raises(WeightsError, match="pretrained_cfg has no mean and std"):
+            import_checkpoint(tmp_path, tmp_path / "c.safetensors")
     assert not (tmp_path / "c.safetensors").exists()
 
 
