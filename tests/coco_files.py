@@ -14,7 +14,7 @@ SIDE = 96
 
 
 def write_coco_boxes(root: Path, split: str = "val2017", images: int = 4) -> Path:
-    """Write pictures of one bright square or oblong each, on noise, and return the root."""
+    """Write images of one bright square or oblong each, on noise, and return the root."""
     (root / split).mkdir(parents=True, exist_ok=True)
     (root / "annotations").mkdir(exist_ok=True)
     infos, things = [], []

@@ -35,7 +35,7 @@ assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
 
 
 class Proxy(threading.Thread):
-    """Stands between a process and all networks, and keeps what the process wants to reach."""
+    """Stands between a process and all networks, and keeps what the process needs to reach."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -5,7 +5,7 @@
 #     sbatch --nodes=2 --gpus-per-node=8 tools/slurm_train.sh CONFIG
 #
 # Submit it from the repository's folder, which all machines must see, as they must the folder of the results. What to
-# change, here or as options of sbatch: machines, GPUs, time, and what your cluster asks for (--partition, --account).
+# change, here or as options of sbatch: machines, GPUs, time, and what your cluster requires (--partition, --account).
 # One task a machine: torchrun starts the processes, one a GPU.
 
 #SBATCH --job-name=segmnv2
@@ -31,7 +31,7 @@ fail() {
 [ -n "${SLURM_JOB_ID:-}" ] || fail "this is no Slurm job; submit it with sbatch, or run torchrun yourself"
 [ -f tools/train.py ] || fail "$PWD holds no tools/train.py; submit it from the repository's folder"
 
-# The environment with segmnv2 in it; replace by what your cluster wants (module load, conda activate).
+# The environment with segmnv2 in it; replace by what your cluster needs (module load, conda activate).
 if [ -f .venv/bin/activate ]; then
     # shellcheck disable=SC1091
     . .venv/bin/activate
@@ -45,8 +45,8 @@ endpoint="${hosts%%$'\n'*}:${PORT:-$((20000 + SLURM_JOB_ID % 10000))}"
 # Since Slurm 22.05 srun no longer takes it from the job.
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 
-# Slurm restarts the job under its number, with the same words, and --resume auto goes on from the latest state. What was
-# learnt since then is lost: -o checkpoint.every=N bounds it. If Slurm refuses, training goes on up to the limit.
+# Slurm restarts the job under its number, with the same words, and --resume auto resumes from the latest state. What was
+# learned since then is lost: -o checkpoint.every=N bounds it. If Slurm refuses, training continues up to the limit.
 # shellcheck disable=SC2329  # called by the trap
 requeue() {
     echo "slurm_train.sh: the time is nearly over, so job $SLURM_JOB_ID is requeued"

@@ -11,7 +11,7 @@ from segmnv2.models.zoo import create_model
 
 
 def smooth_pixels(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    """Return coarse random patterns, 0..255, as pictures are: a network tells them apart, unlike noise."""
+    """Return coarse random patterns, 0..255, as real images have: a network distinguishes them, unlike noise."""
     coarse = torch.rand(*shape[:2], 5, 5, generator=torch.Generator().manual_seed(seed)) * 255
     return F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=True)
 

@@ -19,7 +19,7 @@ from segmnv2.errors import ConfigError
 
 
 def tiny(*overrides: str) -> Experiment:
-    """An experiment whose every batch is the same: one picture, as large as the crop, neither scaled nor mirrored."""
+    """An experiment whose every batch is the same: one image, as large as the crop, neither scaled nor mirrored."""
     shapes = {"kind": "shapes", "length": 1, "size": 33}
     data = {"train": shapes, "val": shapes, "crop_size": 33, "scales": [1.0], "flip": 0, "batch_size": 2}
     values = {"name": "tiny", "model": {"width": 0.35}, "steps": 5, "device": "cpu", "log": {"every": 1}}

@@ -12,7 +12,7 @@ from segmnv2.data.sources import Archive
 
 
 class Server:
-    """Serves ``files``, and notes what it is asked for.
+    """Serves ``files``, and records the requests.
 
     Attributes:
         url: the folder's address.
@@ -20,7 +20,7 @@ class Server:
         ranges: whether it honors ``Range``.
         checks: whether it honors ``If-Range``.
         marks: whether it sends an ``ETag``.
-        script: what to do on the next requests, before it goes on as it should: a status code to answer, or minus the
+        script: what to do on the next requests, before it continues as it should: a status code to answer, or minus the
             number of bytes after which to hang up.
         stalls: number of requests in which it falls silent instead of hanging up, until ``released``.
         ranges_asked: the ``Range`` header of each request.

@@ -10,7 +10,7 @@ from segmnv2.data.transforms import ColorJitter
 
 
 def marked(boxes: list[list[float]], size: tuple[int, int] = (40, 60)) -> BoxedPicture:
-    """A black picture whose boxes are white."""
+    """A black image whose boxes are white."""
     pixels = torch.zeros(3, *size, dtype=torch.uint8)
     for x1, y1, x2, y2 in boxes:
         pixels[:, int(y1) : int(y2), int(x1) : int(x2)] = 255

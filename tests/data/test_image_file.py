@@ -19,7 +19,7 @@ ORIENTATION = 0x0112
 
 @pytest.fixture
 def photo() -> np.ndarray:
-    """A smooth picture with different corners, so that JPEG hardly changes it and turns show."""
+    """A smooth image with different corners, so that JPEG hardly changes it and turns show."""
     rows, columns = np.mgrid[0:40, 0:60]
     return np.stack([rows * 5, columns * 4, 128 + 0 * rows], axis=2).astype(np.uint8)
 

@@ -25,7 +25,7 @@ class Faulty(Shapes):
 
 
 class Uneven(Shapes):
-    """A data set of pictures of different heights."""
+    """A data set of images of different heights."""
 
     def __getitem__(self, index: int, /) -> Sample:
         sample = super().__getitem__(index)

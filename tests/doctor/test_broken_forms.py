@@ -182,7 +182,7 @@ def paint_stray(mask: np.ndarray) -> np.ndarray:
 
 
 def save_palette(order: list[int] | None = None, shade: int = 0) -> Break:
-    """Save with a palette in another order, colors staying as they are, or with other colors, ids staying."""
+    """Save with a palette in another order, same colors, or with other colors, ids staying."""
 
     def change(root: Path) -> None:
         values, colors = ids(root), np.zeros((256, 3), np.uint8)
@@ -205,7 +205,7 @@ def leave_only_background_in_train(root: Path) -> None:
 
 
 def recode_jpeg(root: Path) -> None:
-    """Replace a validation image by a training image, compressed anew and half as large, its mask too."""
+    """Replace a validation image by a training image, recompressed and half as large, its mask too."""
     picture = PIL.Image.open(root / "images" / "0.png").convert("RGB")
     (root / "images" / "9.png").unlink()
     picture.resize((picture.width * 2, picture.height * 2)).save(root / "images" / "9.jpg", quality=60)

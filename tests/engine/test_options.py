@@ -191,7 +191,7 @@ def test_norms_of_other_libraries_are_frozen_and_take_the_momentum() -> None:
     network.set_norm_momentum(0.25)
     assert {norm.momentum for norm in statistical_norms(network)} == {0.25}
     network.freeze_norms(backbone_only=True)
-    network.backbone[0] = EvoNorm2dB0(4)  # as a change of the output stride builds some layers anew
+    network.backbone[0] = EvoNorm2dB0(4)  # as a change of the output stride builds some layers again
     network.train()
     assert [norm.training for norm in statistical_norms(network)] == [False, False, False, True]
 

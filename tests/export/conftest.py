@@ -21,7 +21,7 @@ def picture(size: tuple[int, int], seed: int) -> torch.Tensor:
 
 
 def let_see(model: Segmenter) -> Segmenter:
-    """Give every class of a network of one's own its turn, as after training, so that all layers count.
+    """Give every class of a custom network its turn, as after training, so that all layers count.
 
     Its norms and logits are those of a batch. Its image-level feature would else outweigh the rest, and is damped.
     """
@@ -55,6 +55,6 @@ def weights(seeing_model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def images() -> list[np.ndarray]:
-    """Pictures of odd and even sizes."""
+    """Images of odd and even sizes."""
     sizes = [(75, 100), (97, 65), (66, 50)]
     return [picture(size, seed)[0].permute(1, 2, 0).byte().numpy() for seed, size in enumerate(sizes, start=9)]

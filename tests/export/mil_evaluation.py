@@ -37,7 +37,7 @@ def _constant(value: Any) -> Any:
 
 
 def _pairs(pads: torch.Tensor) -> list[int]:
-    """Return (before, after) of each axis, first axis first, as torch wants them: last axis first."""
+    """Return (before, after) of each axis, first axis first, as torch needs them: last axis first."""
     rows = torch.as_tensor(pads).reshape(-1, 2).tolist()
     return [value for row in reversed(rows) for value in row]
 

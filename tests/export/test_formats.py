@@ -28,7 +28,7 @@ def model(shallow_seeing_model):
 
 @pytest.fixture(scope="module")
 def write(model, tmp_path_factory):
-    """Write a file once for all tests that ask for the same, and convert the network itself once a format."""
+    """Write a file once for all tests that request the same, and convert the network itself once a format."""
     found: dict[tuple, Path] = {}
     graph, ir = onnx_file.grid_graph(model), openvino_file.grid_model(model)
     patch = pytest.MonkeyPatch()

@@ -1,4 +1,4 @@
-"""The phones' formats on the paper's network and real images, padded to 513x513 as a camera's pictures would be."""
+"""The phones' formats on the paper's network and real images, padded to 513x513 as a camera's images would be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes TensorFlow V2 checkpoints, as small as tests want them: the other half of what the reader must understand."""
+"""Writes TensorFlow V2 checkpoints, as small as tests need them: the other half of what the reader must understand."""
 
 from __future__ import annotations
 
