@@ -136,7 +136,7 @@ def _shift_signed(model: ModelProto) -> None:
         zero = numpy_helper.to_array(tensor)
         if zero.dtype == np.int8:
             tensor.CopyFrom(numpy_helper.from_array((zero.astype(np.int16) + 128).astype(np.uint8), tensor.name))
-    del model.graph.value_info[:]  # which still tells of signed numbers
+    del model.graph.value_info[:]  # which still describes signed numbers
 
 
 def _constants(model: ModelProto) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ class Shapes:
     One to four shapes an image, later ones over earlier ones, of any rotation, as large as a circle whose radius is
     0.12 to 0.25 of the shorter side, drawn antialiased. Three quarters have a hue near their class's own, so that a
     network trained from scratch for a few hundred steps gets somewhere; the others have any hue, so that only the form
-    tells.
+    shows the class.
 
     Sample ``i`` is a pure function of ``(seed, i)`` and the size; data sets of different seeds share no image.
 

@@ -65,7 +65,7 @@ class ExaminedSplit:
 
 
 def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) -> list[Finding]:
-    """Add what only all masks together tell, and drop what it explains.
+    """Add findings of all masks together, and drop those that they explain.
 
     Args:
         splits: the splits, of the same classes.

@@ -116,7 +116,7 @@ def evaluate_detector(
     finally:
         model.train(training)
     network = {**model.architecture.to_dict(), "parameters": count_parameters(model)}
-    del network["class_names"]  # told by the figures of each
+    del network["class_names"]  # given in the figures of each
     protocol = {"iou": "0.50:0.95", "boxes_per_image": 100, "library": library, "torch": torch.__version__}
     precision = coco_ap(dataset.coco, found, library=library)
     return DetectorEvaluation(precision, dict(model.class_names), found, protocol=protocol, network=network)

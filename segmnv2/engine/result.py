@@ -35,7 +35,7 @@ class Result(ABC):
         """Return a table and the figures in words."""
 
     def of(self: Kind, weights: Path, place: Mapping[str, Any]) -> Kind:
-        """Return the same with the file of the network, and where the images are, added to what is told."""
+        """Return the same with the file of the network, and where the images are, added to the figures."""
         return replace(self, protocol={**self.protocol, **place}, network={**self.network, "file": str(weights)})
 
     def write_json(self, path: str | Path) -> None:

@@ -34,9 +34,9 @@ def write_openvino(
     Args:
         model: the network.
         path: the ``.xml`` file to write; the ``.bin`` file of that name is written beside it.
-        metadata: what shall be written. In float16 and bfloat16 weights are kept in 16 bits; what layers compute in is
-            told to OpenVINO when the file is loaded, and :func:`open_openvino` tells it this precision.
-        calibration: pixels that int8 chooses its ranges by.
+        metadata: the metadata to write. In float16 and bfloat16 weights are kept in 16 bits; OpenVINO gets
+            the precision to compute in when the file is loaded, and :func:`open_openvino` sets this one.
+        calibration: pixels for the calibration of int8.
         fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:

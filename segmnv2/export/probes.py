@@ -18,7 +18,7 @@ from segmnv2.nn.resize import resize_bilinear
 STEPS = 12
 RATE = 0.2
 CELL = 4
-"""Pixels between two colors of the pattern, which are free; it is smooth between, as photographs are."""
+"""Pixels between two colors of the pattern, which are free; it is smooth between, as real images are."""
 
 MOSAIC = (3, 3)
 """Rows and columns of the classes that are aimed at."""

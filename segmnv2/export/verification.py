@@ -70,7 +70,7 @@ class Verification:
 
     @property
     def source(self) -> str:
-        """Number and origin of the images, as "8 images of photos"."""
+        """Number and origin of the images, as "8 images of FOLDER"."""
         return f"{self.count} drawn images" if self.images is None else f"{self.count} images of {self.images}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -91,5 +91,5 @@ def shrink(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "a a 3"]:
 
 
 def is_cut(before: Float[np.ndarray, "a a 3"], after: Float[np.ndarray, "a a 3"]) -> bool:
-    """Tell from two frames' thumbnails whether a new scene begins."""
+    """Return whether a new scene begins between two frames, by their thumbnails."""
     return float(np.abs(after - before).mean()) > CUT

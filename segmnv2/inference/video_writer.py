@@ -155,7 +155,7 @@ def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator
 def _open(path: Path, size: tuple[int, int], frame_rate: float) -> tuple[str, cv2.VideoWriter]:
     """Return the first codec that can be used, with its writer.
 
-    MPEG-4 counts time in parts of at most 1/65535 second, in which not every rate can be told, so rounded ones are
+    MPEG-4 counts time in parts of at most 1/65535 second, which cannot express every rate, so rounded ones are
     tried too.
     """
     rates = list(dict.fromkeys((frame_rate, round(frame_rate, 2), max(1.0, round(frame_rate)))))

@@ -27,7 +27,7 @@ def read_tensorflow(path: str | Path, *, ema: bool = False) -> Source:
     """Read a checkpoint and find out which network it belongs to.
 
     Network and width are read off names and shapes, ASPP and the number of classes off the names. What a checkpoint
-    does not tell is taken as the paper has it: output stride 16, and ResNet-101's multi-grid of 1, 2, 4. Momentum,
+    does not say is as in the paper: output stride 16, and ResNet-101's multi-grid of 1, 2, 4. Momentum,
     moving averages, the global step and ImageNet's classifier are recognized and left out; any other variable that the
     network has no place for stays under its own name, to be reported.
 

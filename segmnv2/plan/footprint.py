@@ -24,7 +24,7 @@ from segmnv2.nn.resize import scaled_side
 from segmnv2.plan.choice import Choice
 
 TRACE_SIDE = 65
-"""Smallest side, of 32 k + 1, whose maps tell a layer on the grid from one on the image-level feature."""
+"""Smallest side, of 32 k + 1, whose maps distinguish a layer on the grid from one on the image-level feature."""
 
 
 class Layer(NamedTuple):

@@ -44,7 +44,7 @@ _KINDS = (
 
 
 def classify(name: str) -> VariableKind:
-    """Tell a network's variable from what training kept beside it, by its name."""
+    """Return the role of a variable, the network's or training's, by its name."""
     return next((kind for pattern, kind in _KINDS if pattern.search(name)), VariableKind.WEIGHT)
 
 
