@@ -91,13 +91,13 @@ __all__ = [
 ]
 
 
-_ROOMS = ("detection",)
+_PACKAGES = ("detection",)
 """Packages that are reached as attributes of this one."""
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module at first use."""
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"segmnv2.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'segmnv2' has no attribute '{name}'")
@@ -106,4 +106,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted([*__all__, *_ROOMS])
+    return sorted([*__all__, *_PACKAGES])
