@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -116,6 +117,25 @@ def interrupting() -> Iterator[list[int]]:
             yield interrupter.received
         finally:
             interrupter.end()
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """Start processes that do not receive Ctrl-C and SIGHUP, which a terminal sends to all: this process ends them.
+
+    Python's own would each print a traceback. The block must not wait: this thread receives neither signal meanwhile.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    both = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    try:
+        resource_tracker.ensure_running()  # a process too, whose start unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send(number: int) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from functools import partial
 import pytest
 
 from segmnv2 import signals
-from segmnv2.signals import ENDINGS, held, interrupting
+from segmnv2.signals import ENDINGS, held, interrupting, sheltered
 
 ALL = (signal.SIGINT, *ENDINGS)
 
@@ -163,6 +165,14 @@ def test_an_error_in_the_block_is_what_is_reported() -> None:
 
     with pytest.raises(ValueError, match="own"), interrupting():
         work()
+
+
+def test_a_sheltered_process_does_not_receive_what_a_terminal_sends() -> None:
+    masked = "import signal; print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    with sheltered():
+        process = subprocess.Popen([sys.executable, "-c", masked], stdout=subprocess.PIPE, text=True)
+    assert set(process.communicate()[0].split()) == {str(int(number)) for number in (signal.SIGINT, signal.SIGHUP)}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
 def test_other_threads_leave_signals_alone() -> None:

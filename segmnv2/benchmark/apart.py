@@ -12,6 +12,7 @@ import torch
 
 from segmnv2.benchmark.machine import forget_peak_memory, peak_memory
 from segmnv2.errors import SegmnError
+from segmnv2.signals import sheltered
 
 LOST = (
     "a contender's process was lost; if it printed nothing, most often the memory is full: give fewer contenders or "
@@ -34,7 +35,8 @@ class Apart:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, build, arguments), daemon=True)
-        self.process.start()
+        with sheltered():
+            self.process.start()
         theirs.close()
 
     def wait(self) -> None:

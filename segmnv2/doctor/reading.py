@@ -13,6 +13,7 @@ import cv2
 from segmnv2.doctor.inspection import Reading, inspect_pair
 from segmnv2.doctor.listing import Listing
 from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.signals import sheltered
 
 PAIRS_A_PROCESS = 16
 """Fewer do not pay for starting a process."""
@@ -45,14 +46,18 @@ def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int 
             yield inspect_pair(listings[task[0]], task[1])
         return
     # Not forked: OpenCV's and torch's threads would not survive it.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(tuple(listings),))
+    with sheltered():
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(tuple(listings),))
+        readings = pool.map(_inspect, tasks, chunksize=_PIECE)
     try:
-        yield from pool.map(_inspect, tasks, chunksize=_PIECE)
+        yield from readings
     except BrokenProcessPool as error:
         raise DatasetError(
             f"a reading process was killed ({error}), most often for lack of memory; read with fewer, as --workers 1"
         ) from error
     finally:
+        for process in list(pool._processes.values()):  # one that is still starting would be waited for
+            process.terminate()
         pool.shutdown(cancel_futures=True)
 
 
