@@ -133,11 +133,15 @@ class CsvLog(RunLog):
 
         Raises:
             FileNotFoundError: the table is gone, and with it the run's folder.
+            OSError: it cannot be written; the error names it.
         """
-        with self.path.open("r+", newline="", encoding="utf-8") as file:
-            file.seek(0, io.SEEK_END)
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
-            writer.writerow({"step": step, **{key: f"{value:.6g}" for key, value in metrics.items()}})
+        try:
+            with self.path.open("r+", newline="", encoding="utf-8") as file:
+                file.seek(0, io.SEEK_END)
+                writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
+                writer.writerow({"step": step, **{key: f"{value:.6g}" for key, value in metrics.items()}})
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 class LineLog(RunLog):

@@ -31,7 +31,7 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
     """Turn what PyTorch raises when the run is cut off into one message that says what is saved.
 
     Raises:
-        SegmnError: a reading process, another training process, memory, room on the disk or the folder is gone.
+        SegmnError: a reading process, another training process, memory, the folder or room to write is gone.
     """
     try:
         yield
@@ -43,10 +43,11 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             folder.check_present()
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise SegmnError(
-            f"{folder.path}: the disk is full ({error}); make room; {describe_saved(folder, checkpoints)}"
+            f"{error.filename or folder.path}: cannot be written ({error.strerror}); make room on the disk, or allow "
+            f"writing; {describe_saved(folder, checkpoints)}"
         ) from error
     except RuntimeError as error:
         reason = _describe_loss(str(error))

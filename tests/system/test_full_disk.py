@@ -18,6 +18,7 @@ from PIL import Image
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.detection.predictor import BoxFolder, BoxPrediction
+from segmnv2.engine.logs import CsvLog
 from segmnv2.errors import SegmnError
 from segmnv2.export.formats import FORMATS
 from segmnv2.export.metadata import describe_export
@@ -87,6 +88,14 @@ def test_what_cannot_be_written_is_an_error_and_the_older_file_stays(name: str, 
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
     WRITERS[name](path)
     assert path.stat().st_size > LIMIT
+
+
+def test_a_table_that_cannot_grow_is_named(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path / "metrics.csv", ["train/loss"])
+    for step in range(LIMIT):
+        log.log_metrics({"train/loss": 0.5}, step)
+    with full_disk(), pytest.raises(OSError, match=r"File too large: '.*metrics\.csv'"):
+        log.log_metrics({"train/loss": 0.5}, LIMIT)
 
 
 @pytest.mark.slow
