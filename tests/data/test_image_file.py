@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -266,3 +267,23 @@ def test_damaged_bytes_are_an_image_or_one_error(tmp_path: Path, seed: str, chan
         return
     assert image.dtype == np.uint8
     assert image.shape[2:] == (3,)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "I;16"])
+def test_an_image_is_converted_in_strips(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (31, 23, 4), dtype=np.uint8)
+    deep = values[..., 0].astype(np.uint16) * 256
+    file = tmp_path / "a.png"
+    (PIL.Image.fromarray(deep) if mode == "I;16" else PIL.Image.fromarray(values).convert(mode)).save(file)
+    whole = read_image(file)
+    converted = []
+
+    def convert(picture: PIL.Image.Image, *args: Any, **options: Any) -> PIL.Image.Image:
+        converted.append(picture.width * picture.height)
+        return as_usual(picture, *args, **options)
+
+    as_usual = PIL.Image.Image.convert
+    monkeypatch.setattr(PIL.Image.Image, "convert", convert)
+    monkeypatch.setattr(image_file, "_STRIP", 100, raising=False)
+    assert np.array_equal(read_image(file), whole)
+    assert all(pixels <= 100 for pixels in converted)
