@@ -38,6 +38,7 @@ class GridNetwork(nn.Module):
             model: any segmenter; its output stride is the copy's.
         """
         super().__init__()
+        model.check_classes()
         self.register_buffer("mean", _one_if_equal(model.pixel_mean))
         self.register_buffer("std", _one_if_equal(model.pixel_std))
         self.backbone = fold_norms(model.backbone)

@@ -206,6 +206,16 @@ def _missing(name: str, precision: Precision) -> str:
     )
 
 
+def check_calibration(calibration: object, precision: Precision) -> None:
+    """Refuse images for calibration where no ranges are chosen.
+
+    Raises:
+        ConfigError: some are given, for another precision than int8.
+    """
+    if calibration is not None and precision != "int8":
+        raise ConfigError(f"calibration: is for int8, not for {precision}; leave it out, or give precision int8")
+
+
 def create_backend(
     model: Segmenter,
     backend: str = AUTO,
@@ -234,6 +244,7 @@ def create_backend(
             calibration; or there cannot be so many streams.
     """
     wanted, place = check_precision(precision), Place(torch.device(device), check_threads(threads), streams)
+    check_calibration(calibration, wanted)
     engine = choose_engine(backend, wanted, place.device)
     if reason := refuse_streams(engine, check_streams(streams), place.device):
         raise ConfigError(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 import warnings
@@ -28,7 +29,7 @@ from segmnv2.cli.train import train
 from segmnv2.cli.verify import verify
 from segmnv2.cli.weights import push, weights
 from segmnv2.cli.writing import protect_outputs
-from segmnv2.errors import SegmnError, SegmnWarning
+from segmnv2.errors import ConfigError, SegmnError, SegmnWarning
 from segmnv2.signals import interrupting
 
 BAD_INPUT = 2
@@ -36,6 +37,9 @@ BAD_INPUT = 2
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
+
+OPTION_VALUE = re.compile(r"(?:(--[\w-]+)=)?(.*)", re.DOTALL)
+"""A word of the command line, as ``--out=results``: the option, if it has its value with it, and the rest."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -107,8 +111,28 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse empty words, of shell variables that are not set, and ``~``, which would be a folder of that name.
+
+    Raises:
+        ConfigError: there is one, alone or as the value of an option.
+    """
+    for before, word in zip(("command line", *words), words, strict=False):
+        found = OPTION_VALUE.match(word)
+        assert found is not None  # it matches every text
+        option, value = found.groups()
+        if not value:
+            raise ConfigError(
+                f"{option or before}: an empty word follows; if it is a shell variable, set it, else leave the option "
+                "out"
+            )
+        if value == "~" or value.startswith("~/"):
+            raise ConfigError(f"{word}: the shell did not replace ~ by your home folder; write $HOME in its place")
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     try:
+        _check_words(sys.argv[1:] if arguments is None else arguments)
         app(args=None if arguments is None else list(arguments), prog_name="segmnv2")
     except SegmnError as error:
         print(f"error: {error}", file=sys.stderr)

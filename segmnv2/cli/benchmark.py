@@ -122,6 +122,7 @@ def infer(
     from segmnv2.benchmark.inference import Choice, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
     from segmnv2.benchmark.rate import check_count
+    from segmnv2.cli.options import refuse_options
     from segmnv2.hub.resolve import resolve_weights
 
     for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds), ("--burst", burst)):
@@ -131,6 +132,8 @@ def infer(
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
     note = partial(print, "note:", file=sys.stderr)
     ours = parse_engines(engines, place, compiled=compiled, on_skip=note)
+    if not any(precision == "int8" for _, precision in ours):
+        refuse_options({"--calibration": calibration}, "engines without int8", "leave it out, or give int8 engines")
     choice = Choice(ours, parse_peers(peers), compiled)
     check_json(json_out)
     shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()

@@ -20,6 +20,7 @@ from segmnv2.cli.options import (
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 if TYPE_CHECKING:
+    from segmnv2.cli.options import refuse_options
     from segmnv2.data.coco_voc import CocoAsVoc
     from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes
@@ -104,8 +105,9 @@ def evaluate(
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
     from segmnv2.atomic import check_folder, check_writable
+    from segmnv2.backends.base import check_precision
     from segmnv2.backends.device import choose_device
-    from segmnv2.backends.selection import create_backend
+    from segmnv2.backends.selection import check_calibration, create_backend
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import check_inputs, parse_scales, parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
@@ -156,6 +158,7 @@ def evaluate(
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, device, others)
         return
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
+    check_calibration(calibration, check_precision(precision or "float32"))
     split = split or {DatasetKind.VOC: "val", DatasetKind.COCO_VOC: "val2017"}.get(dataset)
     data = _open(dataset, root, split)
     if isinstance(data, (FolderSegmentation, VocSegmentation)):
@@ -169,6 +172,11 @@ def evaluate(
     canvas = DEFAULT_SIZE if size is None else parse_size(size)
     if dataset is DatasetKind.VOC and sorted(data.labels.names) != sorted(model.labels.names):
         data = _open(dataset, root, split, model.labels)  # own classes in VOC's layout; VOC's in another order fail
+        print(
+            f"note: the ids of the masks are taken for the network's {model.num_classes} classes, which are not VOC's: "
+            f"{', '.join(model.labels.names[:3])}, ...",
+            file=sys.stderr,
+        )
     pixels = None
     if calibration is not None:
         pixels = calibration_pixels(
@@ -202,6 +210,7 @@ def _open(
     from segmnv2.labels import VOC_LABELS
 
     if kind is DatasetKind.SHAPES:
+        refuse_options({"--root": root, "--split": split}, "generated shapes", "leave it out")
         return Shapes(**SHAPES)
     assert root is not None
     if kind is DatasetKind.VOC:

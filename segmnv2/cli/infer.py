@@ -159,14 +159,17 @@ def infer(
         refuse_options({"--recursive": recursive, "--streams": streams}, "videos", "leave it out")
     check_inputs({"--calibration": calibration})
     protect(path for path in inputs if Path(path).is_file())
+    is_file = False
     if video is None:
         check_image_folder(out)
     else:
-        is_overlay_video(video, out, overlay=overlay, confidence=confidence)
+        is_file = is_overlay_video(video, out, overlay=overlay, confidence=confidence)
     own = result_folders(out)
     paths = [] if video else list_images(inputs, recursive=recursive, exclude=own)
     protect(paths)
-    wanted = overlay if overlay is not None else video is None
+    wanted = overlay if overlay is not None else video is None or is_file
+    if not wanted:
+        refuse_options({"--opacity": opacity}, "results without overlays", "leave it out, or give --overlay")
     check_replaceable(result_files(out, paths, overlay=wanted, confidence=bool(confidence)))
     weights = resolve_weights(weights, track=byte_progress)
     prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter

@@ -33,7 +33,9 @@ def plan(
         ),
     ] = None,
     measure: Annotated[bool, typer.Option(help="Measure the milliseconds of the rows shown.")] = True,
-    seconds: Annotated[float, typer.Option(help="Limit of the time to measure, about.")] = 60.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="Limit of the time to measure, about.", show_default="60")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads to compute on.", show_default="PyTorch's own number")
     ] = None,
@@ -49,10 +51,14 @@ def plan(
     better in one. Where an mIOU was published for exactly that choice, it is shown with its source. Rows that differ
     least from a published choice come first.
     """
+    from segmnv2.cli.options import refuse_options
     from segmnv2.plan.budget import Budget
     from segmnv2.plan.choice import list_choices
 
     check_json(json_out)
+    if not measure:
+        measuring = {"--seconds": seconds, "--threads": threads, "--device": None if device == "auto" else device}
+        refuse_options(measuring, "plans without measuring", "leave it out, or leave out --no-measure")
     budget = Budget(madds, ms, params)
     choices = list_choices(backbone, width or (), size or ())
 
@@ -66,7 +72,7 @@ def plan(
     console = Console(stderr=True)
     stopwatch = Stopwatch(device) if measure else None
     with thread_count(threads), console.status("Planning", spinner="line"):
-        result = make_plan(choices, budget, stopwatch, limit=limit, seconds=seconds)
+        result = make_plan(choices, budget, stopwatch, limit=limit, seconds=60.0 if seconds is None else seconds)
         machine = describe_machine(str(stopwatch.device)) if stopwatch else None
     text = to_markdown(result)
     if machine is not None:

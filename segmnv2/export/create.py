@@ -12,7 +12,7 @@ from segmnv2.atomic import atomic_path, check_writable
 from segmnv2.backends.base import Precision, check_precision
 from segmnv2.backends.fine_tuning import check_fine_tuning
 from segmnv2.backends.int8 import calibration_arrays
-from segmnv2.backends.selection import Calibration
+from segmnv2.backends.selection import Calibration, check_calibration
 from segmnv2.data.image_file import read_image
 from segmnv2.data.tracking import Track, untracked
 from segmnv2.documents import dump_json
@@ -106,8 +106,7 @@ def export_weights(
     fixed = _choose_size(form, kind, size)
     if wanted == "int8" and calibration is None:
         calibration_arrays(None)  # which says what int8 needs
-    if wanted != "int8" and calibration is not None:
-        raise ConfigError(f"calibration: is for int8, not for {wanted}; leave it out, or give --precision int8")
+    check_calibration(calibration, wanted)
     _check_fine_tuning(fine_tune, wanted)
     check_writable(path)
     for folder in (images, calibration):

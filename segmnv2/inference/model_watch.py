@@ -27,8 +27,8 @@ class ModelWatch:
             ConfigError: they differ already in their output strides.
         """
         self._model, self._backend, self._process = model, backend, os.getpid()
-        groups = ((module._parameters, module._buffers) for module in model.modules())
-        self._groups = [group for pair in groups for group in pair if group]
+        groups = ((module._parameters, module._buffers, module._modules) for module in model.modules())
+        self._groups: list[dict[str, Any]] = [group for three in groups for group in three if group]
         self._state = self._read()
         self.check()
 
@@ -43,6 +43,7 @@ class ModelWatch:
             ConfigError: it has other weights or another output stride than the engine, or it runs itself and this
                 process was forked, where PyTorch would wait for its parent's threads.
         """
+        self._model.check_classes()
         if self._backend is self._model:
             if torch.get_num_threads() > 1:
                 refuse_fork("the model", self._process)
@@ -57,10 +58,10 @@ class ModelWatch:
             )
 
     def _read(self) -> list[tuple[int, int]]:
-        """Return two numbers a tensor, of which one changes if its values or it itself are replaced."""
+        """Return two numbers a tensor or layer, of which one changes if a tensor's values or it itself are replaced."""
         return [
-            (id(tensor), 0 if tensor.is_inference() else tensor._version)
+            (id(each), each._version if isinstance(each, torch.Tensor) and not each.is_inference() else 0)
             for group in self._groups
-            for tensor in group.values()
-            if tensor is not None
+            for each in group.values()
+            if each is not None
         ]

@@ -6,6 +6,7 @@ fraction of a label map at full size, so all passes of one image are held while 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -86,9 +87,13 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ConfigError: there are none, or one is not above 0.
     """
-    if not scales or not all(scale > 0 for scale in scales):
-        raise ConfigError(f"scales: {tuple(scales)!r} is not one or more numbers above 0; give (1.0,) or {SCALES}")
-    return tuple(scales)
+    try:
+        numbers = tuple(float(scale) for scale in scales)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ConfigError(f"scales: {scales!r} is not one or more numbers above 0; give (1.0,) or {SCALES}")
+    return numbers
 
 
 def run_passes(model: DenseModel, canvas: Canvas, scales: Sequence[float], flip: bool) -> list[ModelPass]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from segmnv2.backends.base import Backend, check_precision, check_streams, check_threads
 from segmnv2.backends.device import choose_device
-from segmnv2.backends.selection import choose_engine, create_backend, refuse_streams
+from segmnv2.backends.selection import check_calibration, choose_engine, create_backend, refuse_streams
 from segmnv2.data.image_file import read_image, rgb_array
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.hub.resolve import resolve_weights
@@ -32,6 +32,8 @@ from segmnv2.inference.video import VideoReader
 from segmnv2.inference.video_files import predict_frames
 from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
+
+T = TypeVar("T")
 
 
 class Predictor:
@@ -111,6 +113,7 @@ class Predictor:
         check_size(size)
         found = choose_device(device, backend, precision, check_streams(streams))
         engine = choose_engine(backend, check_precision(precision), found)
+        check_calibration(calibration, check_precision(precision))
         count = check_threads(threads)
         if reason := refuse_streams(engine, streams, found):
             raise ConfigError(reason)
@@ -158,10 +161,10 @@ class Predictor:
 
         Raises:
             ConfigError: ``batch`` is not a positive integer.
-            MediaError: as for a single image, at its turn; none follows it.
+            MediaError: ``images`` is a single one; or as for a single image, at its turn; none follows it.
         """
         size = check_batch(batch)
-        images = map(own_image, images)
+        images = map(own_image, check_several(images))
         if self.streams > 1:
             return predict_streams(images, self.prepare, self.predict, streams=self.streams, batch=size)
         return predict_in_order(images, self.prepare, self.predict, batch=size)
@@ -206,11 +209,14 @@ class Predictor:
             image: as for a call.
 
         Raises:
-            MediaError: the file cannot be read, or the array is of another type or shape.
+            MediaError: the file cannot be read, the array is of another type or shape, or memory does not suffice.
         """
         source = str(image) if isinstance(image, str | Path) else "image"
         pixels = load_pixels(image)
-        canvas = make_canvas(pixels, self.size, self.backend.output_stride, self.backend.mean_pixel)
+        try:
+            canvas = make_canvas(pixels, self.size, self.backend.output_stride, self.backend.mean_pixel)
+        except (MemoryError, ValueError) as error:  # ValueError: larger than an array can be
+            raise MediaError(self._too_large(pixels, source)) from error
         return PreparedImage(pixels, canvas, source)
 
     def predict(self, prepared: Sequence[PreparedImage], smoother: Smoother | None = None) -> list[Prediction]:
@@ -237,14 +243,13 @@ class Predictor:
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise MediaError(self._too_large(prepared)) from error
+            raise MediaError(self._too_large(prepared[0].image, prepared[0].source, len(prepared))) from error
 
-    def _too_large(self, prepared: Sequence[PreparedImage]) -> str:
-        height, width = prepared[0].image.shape[:2]
-        if len(prepared) == 1:
-            what, remedy = prepared[0].source, f"give a smaller size, as {DEFAULT_SIZE}"
-        else:
-            what, remedy = f"{prepared[0].source} and {len(prepared) - 1} more at once", "give a smaller batch"
+    def _too_large(self, image: UInt8[np.ndarray, "h w 3"], source: str, count: int = 1) -> str:
+        height, width = image.shape[:2]
+        what, remedy = source, f"give a smaller size, as {DEFAULT_SIZE}"
+        if count > 1:
+            what, remedy = f"{source} and {count - 1} more at once", "give a smaller batch"
         return f"{what}: {width}x{height} pixels at size {self.size!r} do not fit in memory; {remedy}"
 
 
@@ -269,6 +274,21 @@ class VideoPredictor:
         return self.predictor.predict(prepared, self.smoother)
 
 
+def check_several(images: Iterable[T]) -> Iterable[T]:
+    """Return ``images`` unless they are one array, whose rows would pass for grey images, or one path.
+
+    Raises:
+        MediaError: they are.
+    """
+    is_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3))
+    if is_array or isinstance(images, str):
+        raise MediaError(
+            f"images: is a single {type(images).__name__}, not several images; give a list, as [image], or for one "
+            "image call the predictor with it"
+        )
+    return images
+
+
 def own_image(image: Any) -> Any:
     """Return an image that nobody else changes: a copy, but of a path."""
     return image.copy() if isinstance(image, np.ndarray | PIL.Image.Image) else image
@@ -285,7 +305,7 @@ def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, PIL.Image.Image):
         try:
             return rgb_array(image)
-        except OSError as error:  # PIL decodes a file when its pixels are first needed
+        except (OSError, ValueError) as error:  # PIL decodes a file when its pixels are first needed
             raise MediaError(f"image: the PIL image cannot be decoded ({error}); open a whole file") from error
     return check_image(image).copy()
 

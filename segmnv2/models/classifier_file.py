@@ -27,9 +27,11 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
         The path written. ``create_model(..., backbone_weights=path)`` starts a segmentation network from it.
 
     Raises:
-        ConfigError: the network was built from parts, so nothing says how to build it again.
+        ConfigError: the network was built from parts, so nothing says how to build it again, or its last layer has
+            another number of classes than its names.
         WeightsError: the file cannot be written.
     """
+    model.check_classes()
     if model.architecture is None:
         raise ConfigError(
             "this classifier was joined from parts, so a file could not rebuild it; build it with create_classifier, "
@@ -38,7 +40,11 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
     metadata = {
         "format": FORMAT,
         "kind": model.kind,
-        "architecture": {**model.architecture.to_dict(), "output_stride": model.backbone.output_stride},
+        "architecture": {
+            **model.architecture.to_dict(),
+            "class_names": list(model.class_names),
+            "output_stride": model.backbone.output_stride,
+        },
         "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
         "provenance": dict(provenance or {}),
     }

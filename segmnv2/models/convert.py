@@ -80,12 +80,17 @@ def import_checkpoint(
     Raises:
         WeightsError: there is no such checkpoint, it is damaged, of an unknown kind, or does not fit a network
             of this library; the message lists the variables concerned.
-        ConfigError: labels of another number than the classes, or an output stride that is not possible.
+        ConfigError: labels of another number than the classes, or of a backbone; or an output stride that is not
+            possible.
     """
     found = _read(source, ema)
     if output_stride is not None:
         found = replace(found, architecture=replace(found.architecture, output_stride=output_stride))
-    return _write_backbone(found, out) if found.backbone_only else _write_model(found, out, labels)
+    if not found.backbone_only:
+        return _write_model(found, out, labels)
+    if labels is not None:
+        raise ConfigError(f"{found.name}: holds a backbone, which has no classes to name; leave the labels out")
+    return _write_backbone(found, out)
 
 
 def _read(source: str | Path, ema: bool) -> Source:

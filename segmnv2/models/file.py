@@ -40,9 +40,11 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
         The path written.
 
     Raises:
-        ConfigError: the network was built from parts, so nothing says how to build it again.
+        ConfigError: the network was built from parts, so nothing says how to build it again, or its last layer has
+            another number of classes than its labels.
         WeightsError: the file cannot be written.
     """
+    model.check_classes()
     if model.architecture is None:
         raise ConfigError(
             "this network was joined from parts, so a file could not rebuild it; build it with create_model, or save "
@@ -51,7 +53,11 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
     metadata = {
         "format": FORMAT,
         "kind": model.kind,
-        "architecture": {**model.architecture.to_dict(), "output_stride": model.output_stride},
+        "architecture": {
+            **model.architecture.to_dict(),
+            "num_classes": model.num_classes,
+            "output_stride": model.output_stride,
+        },
         "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
         "labels": model.labels.to_dict(),
         "provenance": dict(provenance or {}),

@@ -65,6 +65,19 @@ class PixelNetwork(NormedNetwork):
         """RGB, 0..255, of the pixel that normalization turns to 0: what images are padded with."""
         return self.normalization.mean
 
+    def check_classes(self) -> None:
+        """Make sure that each class has a name.
+
+        Raises:
+            ConfigError: the last layer was replaced by one of another number of classes, or the labels were.
+        """
+        logits = self.get_submodule(self.logits_name).weight.shape[0]
+        if logits != len(self.class_names):
+            raise ConfigError(
+                f"the last layer of the model, {self.logits_name}, has {logits} classes, and {len(self.class_names)} "
+                f"have names; name each, or build the model with num_classes={logits}, weights=FILE, keep_logits=False"
+            )
+
     def set_normalization(self, normalization: Normalization) -> None:
         """Change how pixels are normalized, as weights trained elsewhere need it."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))

@@ -46,7 +46,9 @@ def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFi
     write_voc_layout(Shapes(3, (40, 30)), "devkit", "val")
     save("shapes.safetensors", SHAPES_LABELS)
     assert main(["evaluate", "shapes.safetensors", "--dataset", "voc", "--root", "devkit", "--size", "49"]) == 0
-    assert "3 images" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "3 images" in printed.out
+    assert "note: the ids of the masks are taken for the network's 5 classes" in printed.err
 
 
 @pytest.mark.parametrize(

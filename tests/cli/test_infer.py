@@ -48,7 +48,7 @@ def test_files_that_are_no_images_are_counted(infer, photos, tmp_path, capsys):
 
 def test_every_option_is_understood(infer, photos, tmp_path):
     switches = "--multi-scale --flip --confidence --no-overlay --recursive"
-    values = "--output-stride 8 --opacity 0.5 --device cpu --size native --batch 2"
+    values = "--output-stride 8 --device cpu --size native --batch 2"
     assert infer(f"{photos}/*", *switches.split(), *values.split(), out=tmp_path / "out") == 0
     names = ["a.png", "b.png", "c.png"]
     assert written(tmp_path / "out") == [f"{kind}/{name}" for kind in ("confidence", "masks") for name in names]
@@ -129,3 +129,8 @@ def test_bad_options_give_one_message_and_write_nothing(arguments, message, infe
     assert line.startswith("error: ")
     assert message in line
     assert not out.exists()
+
+
+def test_an_opacity_without_overlays_is_refused(infer, photos, tmp_path, capsys):
+    assert infer(photos, "--no-overlay", "--opacity", "0.5", out=tmp_path / "out") == 2
+    assert "--opacity: results without overlays" in capsys.readouterr().err

@@ -176,3 +176,26 @@ def test_a_warning_of_this_library_is_one_line_and_others_are_pythons(
         assert main([]) == 0
     assert [each.category for each in others] == [UserWarning]
     assert capsys.readouterr().err == "warning: calibration: few images\n"
+
+
+@pytest.mark.parametrize("words", [["--split", ""], ["--split="], ["-o", ""], [""]])
+def test_empty_words_are_refused(words, capsys):
+    assert "an empty word follows" in refused(["check-data", "shapes", *words], capsys)
+
+
+@pytest.mark.parametrize("word", ["--out=~/results", "~/photos", "~"])
+def test_a_tilde_is_no_folder(word, capsys):
+    assert "the shell did not replace ~" in refused(["infer", word], capsys)
+
+
+def test_options_that_change_nothing_are_refused(capsys):
+    ignored = {
+        "plan --madds 1e9 --no-measure --seconds 5": "--seconds: plans without measuring",
+        "plan --madds 1e9 --no-measure --threads 1 --device cpu": "--threads, --device: plans without measuring",
+        "evaluate m.safetensors --dataset shapes --root .": "--root: generated shapes",
+        "evaluate m.safetensors --dataset shapes --split val": "--split: generated shapes",
+        "evaluate m.safetensors --dataset shapes --calibration .": "calibration: is for int8, not for float32",
+        "benchmark infer --engines torch:float32 --calibration .": "--calibration: engines without int8",
+    }
+    for command, message in ignored.items():
+        assert message in refused(command.split(), capsys)

@@ -15,6 +15,7 @@ from segmnv2.data.mask_file import read_mask
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels, predict_probabilities
+from segmnv2.labels import LabelSet
 from segmnv2.models.file import load_model, save_model
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.segmenter import Segmenter
@@ -76,9 +77,10 @@ def replace_weights(model: Segmenter) -> None:
         (lambda model: model.set_output_stride(8), "output stride 16 to 8"),
         (lambda model: model.head.logits.bias.detach().add_(1), "other weights"),
         (replace_weights, "other weights"),
+        (lambda model: setattr(model.head, "logits", torch.nn.Conv2d(256, 3, 1)), "other weights"),
         (lambda model: model.set_normalization(IMAGENET_NORMALIZATION), "other weights"),
     ],
-    ids=["stride", "weights", "assigned", "normalization"],
+    ids=["stride", "weights", "assigned", "layer", "normalization"],
 )
 def test_a_model_that_is_changed_under_its_engine_is_refused(change, what, weights, photo):
     predictor, live = Predictor.load(weights, size=33), Predictor(load_model(weights), size=33)
@@ -193,3 +195,49 @@ def test_a_gray_array_is_an_image(small_model, photo):
     prediction = Predictor(small_model, size=65)(gray)
     assert prediction.mask.shape == (50, 61)
     assert np.array_equal(prediction.image[..., 2], gray)
+
+
+@pytest.mark.parametrize("one", [np.zeros((5, 6, 3), np.uint8), np.zeros((5, 6), np.uint8), "a.jpg"])
+def test_one_image_is_not_several(one, small_model):
+    with pytest.raises(MediaError, match=f"is a single {type(one).__name__}"):
+        Predictor(small_model, size=33).predict_many(one)
+
+
+def test_a_stack_of_images_is_several(small_model):
+    predictor = Predictor(small_model, size=33)
+    assert [each.mask.shape for each in predictor.predict_many(np.zeros((2, 5, 6, 3), np.uint8))] == [(5, 6)] * 2
+
+
+@pytest.mark.parametrize("change", ["logits", "labels"])
+def test_classes_without_names_are_refused(change, weights, photo, tmp_path):
+    model = load_model(weights)
+    predictor = Predictor(model, size=33)
+    if change == "logits":
+        model.head.logits = torch.nn.Conv2d(256, 5, 1)
+    else:
+        model.labels = LabelSet.numbered(2)
+    for call in (
+        lambda: predictor(photo(9, 9)),
+        lambda: Predictor(model),
+        lambda: PyTorchBackend(model, "float32", 1, torch.device("cpu")),
+        lambda: save_model(tmp_path / "m.safetensors", model),
+    ):
+        with pytest.raises(ConfigError, match=r"head.logits, has \d classes, and \d have names"):
+            call()
+
+
+def test_a_new_last_layer_with_names_is_saved(weights, tmp_path):
+    model = load_model(weights)
+    model.head.logits, model.labels = torch.nn.Conv2d(256, 5, 1), LabelSet.numbered(5)
+    assert load_model(save_model(tmp_path / "m.safetensors", model)).num_classes == 5
+
+
+def test_calibration_without_int8_is_refused(weights):
+    with pytest.raises(ConfigError, match="calibration: is for int8, not for float32"):
+        Predictor.load(weights, calibration=[np.zeros((9, 9, 3), np.uint8)])
+
+
+def test_a_size_beyond_memory_is_refused(small_model, photo):
+    for size in (10**6, 5 * 10**12):
+        with pytest.raises(MediaError, match="do not fit in memory; give a smaller size"):
+            Predictor(small_model, size=size)(photo(9, 9))

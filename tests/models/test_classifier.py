@@ -45,6 +45,15 @@ def test_a_file_gives_the_same_classifier_back(tmp_path: Path) -> None:
         assert torch.equal(model(pixels), again(pixels))
 
 
+def test_a_file_keeps_the_names_of_a_new_last_layer(tmp_path: Path) -> None:
+    model = create_classifier("mobilenet_v2", class_names=NAMES, width=0.35)
+    model.logits = torch.nn.Linear(model.logits.in_features, 2)
+    with pytest.raises(ConfigError, match=rf"logits, has 2 classes, and {len(NAMES)} have names"):
+        save_classifier(tmp_path / "c.safetensors", model)
+    model.class_names = ("cat", "dog")
+    assert load_classifier(save_classifier(tmp_path / "c.safetensors", model)).class_names == ("cat", "dog")
+
+
 def test_a_file_keeps_the_output_stride_of_the_live_network(tmp_path: Path) -> None:
     model = create_classifier("mobilenet_v2", class_names=NAMES, width=0.35).eval()
     model.backbone.set_output_stride(16)

@@ -154,6 +154,8 @@ def test_an_imagenet_checkpoint_becomes_a_backbone_that_starts_a_network(tmp_pat
     tensors = {k: v for k, v in as_tensorflow(whole).items() if k.startswith("MobilenetV2/")}
     tensors["MobilenetV2/Logits/Conv2d_1c_1x1/weights"] = torch.zeros(1, 1, 1280, 1001)
     write_checkpoint(tmp_path / "m.ckpt", tensors)
+    with pytest.raises(ConfigError, match="holds a backbone, which has no classes to name"):
+        import_checkpoint(tmp_path, tmp_path / "b.safetensors", labels=VOC_LABELS)
     report = import_checkpoint(tmp_path, tmp_path / "b.safetensors")
     assert (report.kind, report.skipped) == ("backbone", {"ImageNet classifier": 1})
     model = create_model("deeplabv3_mobilenet_v2", width=0.35)
