@@ -20,7 +20,6 @@ from segmnv2.cli.options import (
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 if TYPE_CHECKING:
-    from segmnv2.cli.options import refuse_options
     from segmnv2.data.coco_voc import CocoAsVoc
     from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes
@@ -203,6 +202,7 @@ def evaluate(
 def _open(
     kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet | None = None
 ) -> CocoAsVoc | FolderSegmentation | Shapes | VocSegmentation:
+    from segmnv2.cli.options import refuse_options
     from segmnv2.data.coco_voc import CocoAsVoc
     from segmnv2.data.folder import FolderSegmentation
     from segmnv2.data.shapes import Shapes

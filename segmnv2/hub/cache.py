@@ -33,6 +33,10 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").lower() in TRUE for name in OFFLINE)
 
 
+IMPORTER = 3
+"""Changes whenever an import gives another network, so that files converted before are not used."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One file of weights in the cache, with a note beside it that holds its checksum.
@@ -61,13 +65,16 @@ class Entry:
         return self.folder / "downloads"
 
     def fault(self) -> str | None:
-        """Return what is wrong with the file, or ``None`` if it is there and whole; an empty text if it is missing."""
+        """Return what is wrong with the file, or ``None`` if it is whole; an empty text if there is none of now."""
         if not self.path.is_file():
             return ""
         try:
-            stated = read_json(self.note, "fetch it again")["sha256"]
-        except (ValueError, KeyError, TypeError):
+            note = read_json(self.note, "fetch it again")
+            stated, importer = note["sha256"], note.get("importer")
+        except (ValueError, KeyError, TypeError, AttributeError):
             return "the note with its checksum is missing or damaged"
+        if importer != IMPORTER:
+            return ""
         found = file_sha256(self.path)
         return None if found == stated else f"its SHA-256 is {found}, noted is {stated}: it is damaged"
 
@@ -78,9 +85,10 @@ class Entry:
             WeightsError: the folder cannot be written.
         """
         claim(self.folder)
+        note = {**origin, "importer": IMPORTER, "sha256": file_sha256(made)}
         try:
             with atomic_path(self.note) as partial:
-                partial.write_text(dump_json({**origin, "sha256": file_sha256(made)}, indent=1), encoding="utf-8")
+                partial.write_text(dump_json(note, indent=1), encoding="utf-8")
             made.replace(self.path)
         except OSError as error:
             raise _unwritable(self.folder, error) from error

@@ -17,9 +17,6 @@ from segmnv2.hub.hugging_face import fetch_repository, is_own_repository
 from segmnv2.hub.published import PUBLISHED, Published
 from segmnv2.models.convert import import_checkpoint
 
-IMPORTER = 2
-"""Changes whenever an import gives another network, so that files converted before are not used."""
-
 REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
@@ -122,7 +119,7 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     folder, commit = fetch_repository(repository, revision)
     if is_own_repository(folder):
         return folder / "model.safetensors"
-    entry = Entry(cache_folder(), f"{repository.replace('/', '--')}--{commit}--{IMPORTER}")
+    entry = Entry(cache_folder(), f"{repository.replace('/', '--')}--{commit}")
     if entry.fault() is None:
         return entry.path
     with entry.locked():

@@ -12,9 +12,8 @@ from huggingface_hub import constants
 
 import segmnv2
 from segmnv2.errors import WeightsError
-from segmnv2.hub.cache import Entry
 from segmnv2.hub.publish import from_pretrained, save_pretrained
-from segmnv2.hub.resolve import IMPORTER, resolve_weights
+from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.segmenter import Segmenter
 from tests.hub.hub_server import Hub
 
@@ -124,12 +123,8 @@ def test_transformers_networks_are_converted_once_for_each_commit(hub: Hub, cach
     theirs.save_pretrained(folder)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     sha = hub.add("google/port", files)
-    older = Entry(cache, f"google--port--{sha}")  # where the importer before 2 kept its file
-    older.path.parent.mkdir(parents=True)
-    older.path.with_suffix(".partial").write_bytes(b"of another normalization")
-    older.keep(older.path.with_suffix(".partial"), {})
     path = resolve_weights("google/port")
-    assert path == cache / "weights" / f"google--port--{sha}--{IMPORTER}.safetensors"
+    assert path == cache / "weights" / f"google--port--{sha}.safetensors"
     assert json.loads(path.with_suffix(".json").read_text())["revision"] == sha
     written = path.stat().st_mtime_ns
     assert resolve_weights("hf:google/port").stat().st_mtime_ns == written

@@ -159,7 +159,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_converted(
     assert not (cache / "weights" / f"{NAME}.safetensors").exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "no note", "broken note"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no note", "broken note", "other importer"])
 def test_what_broke_in_the_cache_is_fetched_again(
     publish: Callable[..., Published], server: Server, model: Segmenter, damage: str
 ) -> None:
@@ -170,6 +170,8 @@ def test_what_broke_in_the_cache_is_fetched_again(
         note.unlink()
     elif damage == "broken note":
         note.write_text("{")
+    elif damage == "other importer":
+        note.write_text(note.read_text().replace('"importer": ', '"importer": 1'))
     else:
         path.write_bytes(path.read_bytes()[:1000] if damage == "truncated" else b"")
     assert same(resolve_weights(NAME), model)
