@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
 
 TASKS = {
@@ -57,7 +58,7 @@ def build_card(
         library_name="segmnv2",
         tags=["segmnv2", network, *([detector] if detector else []), *([task[0]] if task else [])],
         pipeline_tag=task[0] if task else None,
-        **_results(name, kind, evaluation),
+        **_results(name, config, evaluation),
     )
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name.split('/')[-1]}", f"`{title}` of segmnv2, a {_word(kind)}."]
     parts += [card_table(("", ""), costs), *_evaluation_text(kind, evaluation)]
@@ -72,20 +73,22 @@ def build_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _results(name: str, kind: str, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     from huggingface_hub import EvalResult
 
     if evaluation is None:
         return {}
+    kind = str(config["kind"])
     if kind not in TASKS:
         raise ConfigError(f"an evaluation was given, and the file holds a {kind}; leave the evaluation out")
     task, metric, words, key = TASKS[kind]
     value, protocol = evaluation.get(key), evaluation.get("protocol")
-    if not isinstance(value, int | float) or not isinstance(protocol, dict):
+    if type(value) not in (int, float) or not 0 <= value <= 100 or not isinstance(protocol, dict):
         raise ConfigError(
             f"the evaluation has no {key} with its protocol; give the file that `segmnv2 evaluate --json` wrote for a "
             f"{_word(kind)}"
         )
+    _check_network(config["architecture"], evaluation.get("network"))
     dataset = str(protocol.get("dataset", "unknown"))
     split = protocol.get("split")
     result = EvalResult(
@@ -98,6 +101,18 @@ def _results(name: str, kind: str, evaluation: Mapping[str, Any] | None) -> dict
         metric_value=round(float(value), 2),
     )
     return {"model_name": name.split("/")[-1], "eval_results": [result]}
+
+
+def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
+    if not isinstance(evaluated, dict):
+        return
+    for key in ("detector", "name", "num_classes", "backbone"):
+        mine, theirs = (dump_json(each.get(key)) for each in (own, evaluated))
+        if key in evaluated and mine != theirs:
+            raise ConfigError(
+                f"the evaluation is of another network: {key} is {theirs:.80} there, {mine:.80} in the weights; "
+                "evaluate these weights"
+            )
 
 
 def _evaluation_text(kind: str, evaluation: Mapping[str, Any] | None) -> list[str]:

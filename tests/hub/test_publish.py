@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 import segmnv2
 from segmnv2.cli import main
 from segmnv2.detection import create_detector, load_detector, save_detector
+from segmnv2.engine.evaluate import describe_network
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
 from segmnv2.models.segmenter import Segmenter
@@ -57,7 +58,8 @@ def test_a_revision_is_loaded_by_its_commit(hub: Hub, model: Segmenter) -> None:
 
 
 def test_the_card_tells_protocol_figures_and_costs(model: Segmenter, tmp_path: Path) -> None:
-    folder = save_pretrained(model, tmp_path / "repo", name=NAME, licence="apache-2.0", evaluation=EVALUATION)
+    evaluation = {**EVALUATION, "network": describe_network(model)}
+    folder = save_pretrained(model, tmp_path / "repo", name=NAME, licence="apache-2.0", evaluation=evaluation)
     card = ModelCard.load(folder / "README.md")
     (result,) = card.data.eval_results
     assert (result.metric_value, result.metric_type, result.dataset_name) == (71.23, "mean_iou", "voc val")
@@ -123,6 +125,12 @@ def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytes
     [
         ({"name": "net"}, "repository 'net' is not possible; give owner/name"),
         ({"evaluation": {"top1": 3}}, "has no miou with its protocol"),
+        ({"evaluation": {**EVALUATION, "miou": 101}}, "has no miou with its protocol"),
+        (
+            {"evaluation": {**EVALUATION, "network": {"name": "deeplabv3_resnet101"}}},
+            'of another network: name is "deeplabv3_resnet101" there, "deeplabv3_mobilenet_v2" in the weights',
+        ),
+        ({"evaluation": {**EVALUATION, "network": {"num_classes": 99}}}, "num_classes is 99 there"),
         ({"evaluation": "nowhere.json"}, "there is no such file; give what `segmnv2 evaluate --json` wrote"),
     ],
 )
@@ -130,7 +138,7 @@ def test_values_that_are_not_possible_are_named(
     model: Segmenter, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "license": "mit", **options})
+        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "licence": "mit", **options})
 
 
 def test_the_command_pushes_or_shows_what_it_would(
