@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.errors import WeightsError
+from segmnv2.errors import WeightsError, describe_value
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json, read_numbers
 from segmnv2.models.import_source import Source
@@ -30,6 +30,9 @@ from segmnv2.weights.tables import TORCHVISION, KeyTable
 PICKLED = (".pth", ".pt", ".bin")
 
 CLASSIFIERS = ("classifier.", "fc.")
+FREE_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"}
+"""Arguments of timm's models that change no feature, or that the shapes of the tensors show."""
+
 MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
 
 
@@ -144,6 +147,12 @@ def _read_normalization(folder: Path) -> Normalization:
     """Return what timm's ``pretrained_cfg`` says; its means and deviations are of pixels in 0..1."""
     config = folder / "config.json"
     values = read_json(config)
+    arguments = values.get("model_args") or {}
+    if not isinstance(arguments, dict) or not arguments.keys() <= FREE_ARGUMENTS:
+        raise WeightsError(
+            f"{config}: model_args {describe_value(arguments)} build another network than those that can be imported; "
+            f"import weights of timm's network without them (allowed are {', '.join(sorted(FREE_ARGUMENTS))})"
+        )
     try:
         cfg = values["pretrained_cfg"]
         (red, green, blue), (r, g, b) = ([255 * v for v in read_numbers(cfg[key])] for key in ("mean", "std"))

@@ -44,6 +44,13 @@ def test_timms_folder_says_what_normalization_its_network_wants(tmp_path: Path) 
     metadata = read_model_file(report.path)[1]
     assert metadata["architecture"]["name"] == "mobilenet_v1"
     assert metadata["normalization"] == {"mean": [127.5, 127.5, 127.5], "std": [127.5, 63.75, 255.0]}
+    config["model_args"] = {"num_classes": 3}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert import_checkpoint(tmp_path, tmp_path / "b.safetensors").used == report.used
+    for arguments in ({"act_layer": "silu"}, ["act_layer"]):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "model_args": arguments}))
+        with pytest.raises(WeightsError, match=r"config\.json: model_args .*act_layer.* build another network"):
+            import_checkpoint(tmp_path, tmp_path / "c.safetensors")
     for mean in ([0.5] * 4, "123"):
         (tmp_path / "config.json").write_text(
             json.dumps({**config, "pretrained_cfg": {"mean": mean, "std": [0.5] * 3}})
