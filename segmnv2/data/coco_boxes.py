@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -22,6 +23,9 @@ Picture = Float[Tensor, "3 h w"]
 
 MOST_CLASSES = 4096
 """Category ids are the detectors' classes, so a large one costs as many logits at every box."""
+
+_FEWEST, _LOOKED_AT = 10, 1000
+"""First boxes of a file, by which their form is judged; fewer may be odd by chance."""
 
 
 class Target(TypedDict):
@@ -51,7 +55,8 @@ class CocoBoxes:
 
     Raises:
         DatasetError: a file is missing or damaged, a field of it has another type, an id occurs twice, there is no
-            image or no category, or a category's id is not in 1..4095 (0 is the detectors' background).
+            image or no category, a category's id is not in 1..4095 (0 is the detectors' background), or boxes are
+            corners or shares of the image in place of pixels.
 
     Source: what is left out: ``convert_coco_poly_to_mask`` and ``_coco_remove_images_without_annotations`` of
     torchvision's references/detection/coco_utils.py (images without a box are kept here).
@@ -150,6 +155,27 @@ class CocoBoxes:
             raise DatasetError(
                 f"{source}: boxes have the category ids {', '.join(map(str, unknown[:5]))}, which its categories "
                 "lack; add them there"
+            )
+        self._check_boxes(source)
+
+    def _check_boxes(self, source: str) -> None:
+        """Refuse boxes of another form than COCO's, judged by the first ones of the file together."""
+        first = list(islice(self.coco.anns.values(), _LOOKED_AT))
+        boxes = np.array([each["bbox"] for each in first], float).reshape(-1, 4)
+        images = [self.coco.imgs[each["image_id"]] for each in first]
+        sizes = np.array([(image["width"], image["height"]) for image in images]).reshape(-1, 2)
+        outside = (boxes[:, :2] + boxes[:, 2:] > sizes + 2).any(1)
+        form = None
+        if len(boxes) < _FEWEST:
+            return
+        if boxes.max() <= 1:
+            form = "have no value above 1, as shares of the image's sides have"
+        elif outside.mean() > 0.25 and (boxes[:, 2:] > boxes[:, :2]).all():
+            form = f"lie outside of their images ({outside.mean():.0%}), as corners taken for sizes do"
+        if form:
+            raise DatasetError(
+                f"{source}: boxes {form}, the first is {first[0]['bbox']}; give each bbox as [left, top, width, "
+                "height] in pixels"
             )
 
 

@@ -92,6 +92,17 @@ def test_what_is_wrong_with_a_record_is_named(tmp_path: Path, part: str, changes
         CocoBoxes.of_split(root, "val2017")
 
 
+def test_boxes_of_another_form_are_refused(tmp_path: Path) -> None:
+    pixels = [[6.0 + i, 3.0 + i, 30.0, 25.0] for i in range(16)]
+    CocoBoxes.of_split(write(tmp_path / "right", [thing(i, box) for i, box in enumerate(pixels)]), "val2017")
+    corners = [[x, y, x + w, y + h] for x, y, w, h in pixels]
+    with pytest.raises(DatasetError, match=r"corners taken for sizes.*\[left, top, width, height\] in pixels"):
+        CocoBoxes.of_split(write(tmp_path / "corners", [thing(i, box) for i, box in enumerate(corners)]), "val2017")
+    shares = [[x / 60, y / 40, w / 60, h / 40] for x, y, w, h in pixels]
+    with pytest.raises(DatasetError, match="no value above 1"):
+        CocoBoxes.of_split(write(tmp_path / "shares", [thing(i, box) for i, box in enumerate(shares)]), "val2017")
+
+
 def test_images_in_folders_of_their_own_are_found(tmp_path: Path) -> None:
     root = write(tmp_path, [])
     (root / "val2017" / "sub").mkdir()
