@@ -157,7 +157,7 @@ def evaluate(
                 progress()
     finally:
         model.train(training)
-    protocol = describe_protocol(model, size, scales, flip)
+    protocol = {**describe_protocol(model, size, scales, flip), "ignore_index": dataset.labels.ignore_index}
     if backend is not None:
         protocol |= {"backend": backend.name, "precision": backend.precision}
     network = describe_network(model)
@@ -172,7 +172,6 @@ def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], fli
         "scales": list(scales),
         "flip": flip,
         "padding": "right and bottom with the mean pixel",
-        "ignore_index": model.labels.ignore_index,
         "absent_classes": ABSENT_RULE,
         "torch": torch.__version__,
     }

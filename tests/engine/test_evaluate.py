@@ -42,6 +42,19 @@ def test_it_counts_what_a_plain_loop_counts(model: Segmenter) -> None:
     assert result.images == 4
 
 
+def test_the_protocol_states_the_ignored_value_of_the_data(model: Segmenter) -> None:
+    class Other(Shapes):
+        labels = LabelSet(SHAPES_LABELS.names, SHAPES_LABELS.palette, ignore_index=9)
+
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.image, np.where(sample.mask == 255, np.uint8(9), sample.mask), sample.name)
+
+    result = evaluate(model, Other(1, (40, 33), seed=5), size=65)
+    assert result.protocol["ignore_index"] == 9
+    assert result.confusion.tolist() == evaluate(model, DATA, size=65, limit=1).confusion.tolist()
+
+
 def test_a_model_of_one_class_is_not_measured() -> None:
     one = create_model("deeplabv3_mobilenet_v2", labels=LabelSet(("road",), ((0, 0, 0),)), width=0.35)
     with pytest.raises(ConfigError, match=r"one class, 'road'.*right by definition"):
