@@ -111,8 +111,9 @@ def test_imagenets_weights_are_one_argument(tmp_path: Path) -> None:
     backbone = create_backbone("mobilenet_v2", **options)
     path = save_backbone(tmp_path / "b.safetensors", backbone, "mobilenet_v2", options, IMAGENET_NORMALIZATION)
     model = small(backbone_weights=path)
+    loaded = backbone.state_dict()
     for name, value in model.backbone.backbone.state_dict().items():
-        assert torch.equal(value, backbone.state_dict()[name])
+        assert torch.equal(value, loaded[name])
     assert model.transform.image_mean == pytest.approx([0.485, 0.456, 0.406])
     assert model.transform.image_std == pytest.approx([0.229, 0.224, 0.225])
     with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 0\.5 in the network"):

@@ -66,7 +66,8 @@ def test_the_models_mode_and_weights_stay(model: Segmenter) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     evaluate(model, DATA, size=65, limit=1)
     assert model.training
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+    after = model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
 
 
 def test_masks_are_written_as_predicted(model: Segmenter, tmp_path: Path) -> None:

@@ -83,5 +83,6 @@ def test_counting_changes_nothing() -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     count_madds(model, convention="paper")
     assert model.training
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+    after = model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
     assert not any(m._forward_hooks for m in model.modules())

@@ -96,8 +96,9 @@ def test_a_backbone_file_is_no_model_but_starts_one(tmp_path: Path) -> None:
         tmp_path / "c.safetensors", backbone, "mobilenet_v2", {**options, "pretrained": None}, TENSORFLOW_NORMALIZATION
     )
     assert read_description(again) == read_description(path)
+    loaded = backbone.state_dict()
     for name, value in model.backbone.state_dict().items():
-        assert torch.equal(value, backbone.state_dict()[name])
+        assert torch.equal(value, loaded[name])
     with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 1\.0 in the network[\s\S]*width=0\.35"):
         create_model("deeplabv3_mobilenet_v2", backbone_weights=path)
 
@@ -120,7 +121,8 @@ def test_nothing_is_loaded_when_something_does_not_fit(tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(WeightsError):
         load_weights(model, path)
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+    after = model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
 
 
 def test_a_network_of_parts_says_that_it_cannot_be_saved(tmp_path: Path) -> None:

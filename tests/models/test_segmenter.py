@@ -73,7 +73,8 @@ def test_output_stride_changes_strides_and_rates_together_and_no_weight() -> Non
     assert model.output_stride == 8
     model.set_output_stride(16)
     assert torch.equal(model(pixels), coarse)
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+    after = model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
 
 
 def test_a_batch_of_one_trains() -> None:

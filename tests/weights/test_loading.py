@@ -17,7 +17,8 @@ def test_a_fitting_checkpoint_is_copied_whole() -> None:
     report = load_strict(target, source.state_dict(), "file")
     assert report.fits
     assert len(report.matched) == 7
-    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+    loaded = target.state_dict()
+    assert all(torch.equal(v, loaded[k]) for k, v in source.state_dict().items())
 
 
 def test_every_fault_is_listed_at_once() -> None:
