@@ -25,7 +25,7 @@ def axis(generator: torch.Generator, cells: int, pixels: int, *, backwards: bool
     largest=st.sampled_from([1, 3, 1000]),
     backwards=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_labels_are_the_argmax_of_all_logits(
     seed: int, height: int, width: int, classes: int, largest: int, backwards: bool
 ) -> None:

@@ -217,7 +217,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_harmless(checkpoint: Path) -> None
     assert harmless < 45
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.binary(max_size=200))
 def test_noise_with_a_good_footer_is_refused(tmp_path: Path, contents: bytes) -> None:
     index = tmp_path / "noise.index"
@@ -225,7 +225,7 @@ def test_noise_with_a_good_footer_is_refused(tmp_path: Path, contents: bytes) ->
     assert refusal(index).startswith(str(index))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(head=st.binary(max_size=12), message=st.binary(max_size=40), name=st.binary(min_size=1, max_size=8))
 def test_noise_behind_good_checksums_raises_nothing_else(
     tmp_path: Path, head: bytes, message: bytes, name: bytes
