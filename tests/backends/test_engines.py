@@ -15,6 +15,7 @@ from segmnv2.backends import openvino
 from segmnv2.backends.selection import ENGINES, create_backend
 from segmnv2.errors import ConfigError
 from segmnv2.inference.scores import predict_labels
+from tests.export.shallow import shallow_seeing_model
 from tests.stream_engines import STREAMING, build_engines
 
 RUNNABLE = [
@@ -23,6 +24,11 @@ RUNNABLE = [
     for precision in ("float32", "bfloat16")
     if precision in engine.precisions and name != "torch-compile"
 ]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return shallow_seeing_model()
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,7 @@ def keep_threads():
 def test_threads_that_call_at_once_get_the_logits_of_calls_in_turn(model, pictures, name, keep_threads):
     single, many = build_engines(model, name, (1, 4))
     torch.set_num_threads(1)
-    images = [pictures((1, 3, 17 + 16 * (seed % 3), 65), seed=seed) for seed in range(36)]
+    images = [pictures((1, 3, 17 + 16 * (seed % 3), 65), seed=seed) for seed in range(12)]
     expected = [single.raw_logits(image) for image in images]
     for backend in (single, many):
         with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -150,7 +156,7 @@ import torch
 from segmnv2.backends.selection import create_backend
 from segmnv2.models.zoo import create_model
 
-model = create_model("deeplabv3_mobilenet_v2", width=0.35).eval()
+model = create_model("deeplabv3_mobilenet_v2", width=0.1).eval()
 backends = [create_backend(model, "openvino", threads=1) for _ in range(3)]
 for backend in backends:
     backend.raw_logits(torch.zeros(1, 3, 33, 33))
@@ -162,6 +168,7 @@ signal.raise_signal(signal.SIGINT)
 """
 
 
+@pytest.mark.slow
 def test_signals_are_handled_when_engines_have_come_and_gone() -> None:
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120, check=False)

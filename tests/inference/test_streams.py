@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import gc
 import signal
 import threading
@@ -17,6 +16,7 @@ from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.pipeline import Outcome
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.streams import AHEAD, LARGEST_SIDE, choose_streams, predict_streams, run_streams
+from tests.export.shallow import shallow_seeing_model
 from tests.inference.threads import PATIENCE, Content, threads_since
 from tests.stream_engines import STREAMING, build_engines
 
@@ -215,8 +215,8 @@ def photos(tmp_path: Path, photo) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", STREAMING)
-def test_files_are_to_the_byte_those_of_one_image_after_another(name, small_model, photos, tmp_path):
-    model = copy.deepcopy(small_model).float()
+def test_files_are_to_the_byte_those_of_one_image_after_another(name, photos, tmp_path):
+    model = shallow_seeing_model()
     engines = build_engines(model, name, (1, 3))
     alone, streaming = (Predictor(model, size=33, backend=engine) for engine in engines)
     single, many = (ResultFolder(tmp_path / kind, confidence=True) for kind in ("single", "many"))
