@@ -203,6 +203,10 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int, 
         except KeyboardInterrupt:
             typer.echo(f"{done - failed} written to {out}, {failed} failed, of {len(paths)} images{prepared.engine}")
             raise
+    written = {file for files in report.written.values() for file in files}
+    possible = result_files(out, paths, overlay=True, confidence=True)
+    if older := [file for file in possible if file not in written and file.exists()]:
+        print(f"note: {older[0]}: is of an earlier run, in all {len(older)} files of these images are", file=sys.stderr)
     typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}{note}")
     if report.failed:
         raise typer.Exit(2)

@@ -138,6 +138,8 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
     Raises:
         MediaError: pixels are floats or integers of more than 16 bits.
     """
+    if (deep := _undecoded_deep_color(picture)) is not None:
+        return _upright(_from_deep(deep, source)[0], _orientation(picture))
     picture.load()  # Pillow turns TIFF files itself meanwhile
     return _upright(_rgb(picture, source)[0], _orientation(picture))
 
@@ -281,6 +283,18 @@ def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ValueError("16-bit colors in a form that is not read")
     return np.asarray(values)
+
+
+def _undecoded_deep_color(picture: PIL.Image.Image) -> np.ndarray | None:
+    """Decode colors of 16 bits a sample of a file that Pillow has opened and not yet decoded, ``None`` otherwise."""
+    file = getattr(picture, "fp", None)
+    if picture.format not in ("PNG", "TIFF") or not getattr(picture, "tile", None) or file is None or picture.tell():
+        return None
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    return _deep_color(picture, content)
 
 
 def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:

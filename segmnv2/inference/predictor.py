@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -290,8 +291,11 @@ def check_several(images: Iterable[T]) -> Iterable[T]:
 
 
 def own_image(image: Any) -> Any:
-    """Return an image that nobody else changes: a copy, but of a path."""
-    return image.copy() if isinstance(image, np.ndarray | PIL.Image.Image) else image
+    """Return an image that nobody else changes: a copy, except of a path."""
+    if isinstance(image, PIL.Image.Image):
+        with suppress(MediaError):  # which is raised at the image's turn
+            return load_pixels(image)
+    return image.copy() if isinstance(image, np.ndarray) else image
 
 
 def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:

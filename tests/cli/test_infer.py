@@ -40,6 +40,13 @@ def test_a_folder_becomes_masks_and_overlays(infer, photos, tmp_path, capsys):
     assert output.err == ""
 
 
+def test_results_of_an_earlier_run_are_named(infer, photos, tmp_path, capsys):
+    assert infer(photos, out=tmp_path / "out") == 0
+    assert infer(photos, "--no-overlay", out=tmp_path / "out") == 0
+    older = tmp_path / "out" / "overlays" / "a.jpg"
+    assert capsys.readouterr().err == f"note: {older}: is of an earlier run, in all 2 files of these images are\n"
+
+
 def test_files_that_are_no_images_are_counted(infer, photos, tmp_path, capsys):
     (photos / "IMG_1.HEIC").write_bytes(b"x")
     assert infer(photos, out=tmp_path / "out") == 0

@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -188,6 +189,19 @@ def test_a_picture_whose_file_is_cut_off_is_refused(small_model, photo, tmp_path
     (tmp_path / "photo.jpg").write_bytes((tmp_path / "photo.jpg").read_bytes()[:-300])
     with Image.open(tmp_path / "photo.jpg") as picture, pytest.raises(MediaError, match="cannot be decoded"):
         Predictor(small_model)(picture)
+    with Image.open(tmp_path / "photo.jpg") as picture, pytest.raises(MediaError, match="cannot be decoded"):
+        list(Predictor(small_model).predict_many([picture]))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_an_opened_file_of_deep_colors_is_the_image_of_its_path(suffix, small_model, photo, tmp_path):
+    image = photo(20, 30)
+    path = tmp_path / f"deep.{suffix}"
+    cv2.imwrite(str(path), image[..., ::-1].astype(np.uint16) * 16)  # 12 bits, of which Pillow keeps the upper 4
+    predictor = Predictor(small_model, size=33)
+    for found in (predictor(Image.open(path)), *predictor.predict_many([Image.open(path)])):
+        assert np.array_equal(found.image, predictor(path).image)
+        assert np.abs(found.image.astype(int) - image).max() <= 1
 
 
 def test_a_gray_array_is_an_image(small_model, photo):
