@@ -176,6 +176,7 @@ def evaluate(
             f"{', '.join(model.labels.names[:3])}, ...",
             file=sys.stderr,
         )
+    _note_trained(weights, data)
     pixels = None
     if calibration is not None:
         pixels = calibration_pixels(
@@ -220,3 +221,26 @@ def _open(
         assert split is not None
         return CocoAsVoc(root, split, min_pixels=0)  # as the first stage of training validates
     return FolderSegmentation(root, split)
+
+
+def _note_trained(weights: Path, data: Any) -> None:
+    """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
+    from segmnv2.assembly.segmentation import build_dataset
+    from segmnv2.config import FolderSource, VocSource, parse_experiment
+    from segmnv2.engine.record import count_shared
+    from segmnv2.errors import SegmnError
+    from segmnv2.models.file import read_description
+
+    experiment = read_description(weights).get("provenance", {}).get("experiment")
+    if not isinstance(experiment, dict):
+        return  # imported
+    try:
+        source = parse_experiment(experiment).data.train
+        if not isinstance(source, (FolderSource, VocSource)):  # to open others may take long
+            return
+        shared = count_shared(build_dataset(source), data)
+    except SegmnError:  # of an earlier version, or trained elsewhere
+        return
+    if shared:
+        seen = f"{shared} of the {len(data)} images are among those that the network was trained on"
+        print(f"note: {seen}, so its mIOU is higher than on new images; --split takes others", file=sys.stderr)

@@ -71,6 +71,7 @@ def test_the_next_command_measures_what_the_validation_did(config: str, capsys: 
     (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: segmnv2 evaluate")]
     assert command.endswith("--dataset folder --root own --size 49 --output-stride 8 --limit 2")
     assert main([*command.split()[2:], "--json", "found.json"]) == 0
+    assert "note: 5 of the 5 images are among those that the network was trained on" in capsys.readouterr().err
     provenance = read_model_file("runs/tiny/best.safetensors")[1]["provenance"]
     assert json.loads(Path("found.json").read_text())["miou"] == pytest.approx(provenance["val_miou"])
 
