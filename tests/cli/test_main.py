@@ -55,12 +55,6 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert command in out
 
 
-def test_help_of_import_names_the_endings_that_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", "--help"]) == 0
-    out = capsys.readouterr().out
-    assert all(ending in out for ending in (".pth", ".pt", ".bin", ".safetensors"))
-
-
 def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["infer", "--nonsense"]) == 2
     assert "--nonsense" in capsys.readouterr().err
