@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
     )
     feeds = [{name: each} for each in inputs]
     prepared = _prepare(graph)
-    quantized = quantize_graph(prepared, feeds, advanced_parameters=parameters)
+    with _inputs_named_once():
+        quantized = quantize_graph(prepared, feeds, advanced_parameters=parameters)
     _leave_in_float(quantized, prepared, IMAGE_LEVEL)
     _drop_clamps(quantized)
     _shift_signed(quantized)
@@ -52,6 +54,26 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
     onnx.checker.check_model(quantized)
     content: bytes = quantized.SerializeToString()
     return content
+
+
+@contextmanager
+def _inputs_named_once() -> Iterator[None]:
+    """Let parts of a graph have each input once: NNCF 3.4 names a tensor again for each branch that reads it.
+
+    ONNX Runtime refuses such parts, of which bias correction makes one where ASPP begins.
+    """
+    from onnx.utils import Extractor
+
+    extract = Extractor.extract_model
+
+    def extract_once(self: Extractor, inputs: list[str], outputs: list[str]) -> ModelProto:
+        return extract(self, list(dict.fromkeys(inputs)), list(dict.fromkeys(outputs)))
+
+    Extractor.extract_model = extract_once  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Extractor.extract_model = extract  # type: ignore[method-assign]
 
 
 def _prepare(graph: bytes) -> ModelProto:

@@ -10,6 +10,7 @@ import torch
 
 from segmnv2.backends import openvino
 from segmnv2.backends.int8 import FEWEST, check_calibration
+from segmnv2.backends.onnx_int8 import quantize_onnx
 from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, int8_graph, open_session
 from segmnv2.backends.selection import create_backend
 from tests.export.shallow import shallow_seeing_model
@@ -105,6 +106,32 @@ def test_every_constant_of_an_onnx_file_is_read(graph):
     model = onnx.load_from_string(graph)
     read = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
+def test_branches_that_read_one_tensor_are_quantized_for_onnx_runtime():
+    """As ASPP's do. Bias correction cuts the graph there, and NNCF names the cut once for each branch."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
+        stem = Conv(x, w0, b0)
+        one = Conv(stem, w1, b1)
+        other = Conv(stem, w2, b2)
+        both = Concat<axis = 1>(one, other)
+        y = Conv(both, w3, b3)
+    }"""
+    model = onnx.parser.parse_model(text)
+    random = np.random.default_rng(0)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"layer{index}"
+    for index, channels in enumerate((4, 4, 4, 8)):
+        for name, shape in (f"w{index}", (4, channels, 1, 1)), (f"b{index}", 4):
+            values = random.normal(size=shape).astype(np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    image = random.normal(size=(1, 4, 8, 8)).astype(np.float32)
+    plain, rounded = (
+        open_session(graph, 1).run(None, {"x": image})[0]
+        for graph in (model.SerializeToString(), quantize_onnx(model.SerializeToString(), "x", [image]))
+    )
+    assert 0 < np.abs(rounded - plain).max() < 0.1 * np.abs(plain).max()
 
 
 def test_large_products_of_8_bits_do_not_saturate():
