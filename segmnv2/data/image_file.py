@@ -323,6 +323,8 @@ def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tupl
 def _rgb(picture: PIL.Image.Image, source: str) -> tuple[np.ndarray, tuple[int, int]]:
     """Convert a loaded image, strip by strip, so that no second copy of all of it is made."""
     if picture.mode == "F" or picture.mode.startswith("I"):
+        if picture.format == "TIFF" and picture.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
+            raise MediaError(f"{source}: is a TIFF of deep gray where 0 is white; save it with 0 as black, or 8 bits")
         # Pillow scales PPM files by the range that they state.
         return _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None)
     image = np.empty((picture.height, picture.width, 3), np.uint8)

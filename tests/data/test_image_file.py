@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def test_sixteen_bit_grays_are_scaled_not_clipped(tmp_path: Path, suffix: str) -
     values = np.array([[0, 257, 257 * 128, 65535]], np.uint16)
     PIL.Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
     assert read_image(tmp_path / f"deep.{suffix}")[0, :, 1].tolist() == [0, 1, 128, 255]
+
+
+def test_deep_grays_in_which_0_is_white_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    PIL.Image.fromarray(np.array([[0, 65535]], np.uint16)).save(path)
+    assert read_image(path)[0, :, 0].tolist() == [0, 255]
+    entry = struct.pack("<HHI", 262, 3, 1)  # PhotometricInterpretation
+    content = path.read_bytes()
+    path.write_bytes(content.replace(entry + b"\1\0", entry + b"\0\0"))
+    with pytest.raises(MediaError, match="0 is white; save it with 0 as black"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
