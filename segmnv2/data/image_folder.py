@@ -49,7 +49,8 @@ class ImageFolder:
         targets: their classes.
 
     Raises:
-        DatasetError: there is no such folder, it holds no class, a class holds no image, or a file is no image.
+        DatasetError: there is no such folder, it holds no class, a class holds no image, an image is in no class, or a
+            file is no image.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -57,9 +58,15 @@ class ImageFolder:
         if not self.folder.is_dir():
             raise DatasetError(f"{root}: there is no such folder; give the one that holds a folder for each class")
         with os.scandir(self.folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            present = [entry for entry in entries if not entry.name.startswith(".")]
+        names = sorted(entry.name for entry in present if entry.is_dir())
+        loose = sorted(entry.name for entry in present if entry.name.lower().endswith(ENDINGS) and entry.is_file())
         if not names:
             raise DatasetError(f"{root}: holds no folders; each class needs one with its images in it")
+        if loose:
+            raise DatasetError(
+                f"{root}: {len(loose)} images are in no class's folder ({_some(loose)}); move or remove them"
+            )
         self.class_names: tuple[str, ...] = tuple(names)
         self.files: list[str] = []
         self.targets: list[int] = []

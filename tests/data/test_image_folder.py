@@ -47,6 +47,15 @@ def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
     assert dataset.class_names == tuple(sorted(COLORS))
 
 
+def test_an_image_beside_the_classes_is_refused(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=1)
+    (tmp_path / "README.md").touch()
+    assert len(ImageFolder(tmp_path)) == len(COLORS)
+    shutil.copy(tmp_path / "red" / "0.png", tmp_path / "loose.PNG")
+    with pytest.raises(DatasetError, match=r"1 images are in no class's folder \(loose\.PNG\)"):
+        ImageFolder(tmp_path)
+
+
 def test_each_fault_is_named_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         ImageFolder(tmp_path / "absent")
