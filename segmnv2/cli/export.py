@@ -83,10 +83,14 @@ def export(
     """
     from segmnv2.backends.base import check_threads
     from segmnv2.cli.byte_progress import byte_progress
+    from segmnv2.cli.options import refuse_options
     from segmnv2.export.create import export_weights
     from segmnv2.export.formats import find_format
 
     find_format(form)
+    if not verify:
+        comparing = {"--images": images, "--least-agreement": least_agreement, "--threads": threads}
+        refuse_options(comparing, "exports without comparison", "leave it out, or leave out --no-verify")
     done = export_weights(
         weights,
         out,

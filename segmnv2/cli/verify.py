@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segmnv2.cli.export import LeastOption
-from segmnv2.cli.options import ThreadsOption, check_inputs
+from segmnv2.cli.options import ThreadsOption, check_inputs, refuse_options
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 
@@ -53,6 +53,8 @@ def verify(
     check_least(least_agreement)
     check_json(json_out)
     check_inputs({"EXPORT": export, "--images": images, "--masks": masks})
+    if images is None:
+        refuse_options({"--limit": limit}, "comparisons on drawn images", "leave it out, or give --images")
     count = None if images is None else len(list_pictures(images, masks, limit))
     model = load_model(resolve_weights(against, track=byte_progress))
     with image_progress(count) as advance:

@@ -189,6 +189,8 @@ def test_options_that_change_nothing_are_refused(capsys):
         "evaluate m.safetensors --dataset shapes --root .": "--root: generated shapes",
         "evaluate m.safetensors --dataset shapes --split val": "--split: generated shapes",
         "evaluate m.safetensors --dataset shapes --calibration .": "calibration: is for int8, not for float32",
+        "export m.safetensors --format torch --out m.pt2 --no-verify --images .": "--images: exports without",
+        "verify pyproject.toml --against m.safetensors --limit 1": "--limit: comparisons on drawn images",
         "benchmark infer --engines torch:float32 --calibration .": "--calibration: engines without int8",
     }
     for command, message in ignored.items():
