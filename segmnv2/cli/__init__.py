@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import re
 import signal
@@ -40,6 +42,8 @@ INTERRUPTED = 128 + signal.SIGINT
 
 OPTION_VALUE = re.compile(r"(?:(--[\w-]+)=)?(.*)", re.DOTALL)
 """A word of the command line, as ``--out=results``: the option, if it has its value with it, and the rest."""
+
+atexit.register(gc.freeze)  # Python searches all objects for garbage twice before it ends, which takes most of a second
 
 app = typer.Typer(
     no_args_is_help=True,

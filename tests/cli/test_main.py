@@ -195,3 +195,9 @@ def test_options_that_change_nothing_are_refused(capsys):
     }
     for command, message in ignored.items():
         assert message in refused(command.split(), capsys)
+
+
+def test_the_process_ends_without_a_last_search_for_garbage() -> None:
+    program = "import atexit, gc, segmnv2.cli; atexit._run_exitfuncs(); print(gc.get_freeze_count() > 0)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "True\n"
