@@ -202,15 +202,20 @@ def create_detector(
     given = without_pretrained(backbone_options or {})  # what is saved holds the weights
     architecture = DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
     check_architecture("detector", architecture.to_dict())
-    network = family.build(
-        backbone,
-        num_classes=max(class_names) + 1,
-        output_stride=output_stride,
-        backbone_weights=backbone_weights,
-        backbone_options=dict(backbone_options or {}),
-        **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
-        **options,
-    )
+    try:
+        network = family.build(
+            backbone,
+            num_classes=max(class_names) + 1,
+            output_stride=output_stride,
+            backbone_weights=backbone_weights,
+            backbone_options=dict(backbone_options or {}),
+            **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
+            **options,
+        )
+    except AssertionError as error:  # of torchvision, where two options exclude each other
+        raise ConfigError(
+            f"{detector} cannot have the options {describe_value(options)}: {error}; change them"
+        ) from error
     found = Detector(network, architecture)
     if backbone in FOREIGN:
         freeze_unused(found.network.backbone, lambda x: found.network.backbone(x).values())

@@ -22,7 +22,7 @@ def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, An
 
     Args:
         path: file to write, replaced only once complete.
-        model: the detector.
+        model: the detector; the file has its present output stride.
         provenance: where the weights come from, as JSON values.
 
     Returns:
@@ -34,7 +34,7 @@ def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, An
     metadata = {
         "format": FORMAT,
         "kind": model.kind,
-        "architecture": model.architecture.to_dict(),
+        "architecture": {**model.architecture.to_dict(), "output_stride": model.backbone.output_stride},
         "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
         "provenance": dict(provenance or {}),
     }

@@ -39,6 +39,17 @@ def test_a_file_gives_the_detector_back(detector: str, tmp_path: Path) -> None:
             assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_the_present_output_stride_is_saved(tmp_path: Path) -> None:
+    for detector in ("ssdlite", "faster_rcnn"):
+        model = build(detector).eval()
+        model.backbone.set_output_stride(16)
+        again = load_detector(save_detector(tmp_path / "d.safetensors", model))
+        image = [torch.rand(3, 80, 100)]
+        with torch.no_grad():
+            (one,), (other,) = model(image), again(image)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
 def test_options_of_torchvision_are_kept_in_the_file(tmp_path: Path) -> None:
     model = build("faster_rcnn", fpn=False, box_detections_per_img=3)
     again = load_detector(save_detector(tmp_path / "d.safetensors", model))
@@ -104,6 +115,8 @@ def test_values_that_are_not_possible_are_named() -> None:
         build(class_names={0: "nothing"})
     with pytest.raises(ConfigError, match="ssdlite has no option min_size; it has score_thresh"):
         build(min_size=3)
+    with pytest.raises(ConfigError, match=r"faster_rcnn cannot have .*box_fg_iou_thresh.*low_threshold should be <="):
+        build("faster_rcnn", box_fg_iou_thresh=0.1)
     assert "box_detections_per_img" in detector_options("faster_rcnn")
 
 
