@@ -68,7 +68,7 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     - Palette, 1-bit and 8-bit gray files hold ids. Where ``labels`` give a palette and some values are no ids, but all
       have the color of a class (a gray value v is the color (v, v, v)), colors decide.
     - RGB files hold the colors of the palette, which ``labels`` must give.
-    - A palette file whose values are ids, but have colors of other classes, is refused; so is one of 0 and 255 only,
+    - A file whose values are ids, but have colors of other classes, is refused; so is one of 0 and 255 only,
       where nobody said that 255 is ignored, and one that EXIF turns.
 
     Args:
@@ -170,8 +170,10 @@ def _ids_of_values(values: Mask, palette: np.ndarray | None, labels: LabelSet) -
     numbered = _id_table(labels)[present]
     named = _named(present, palette, labels)
     ignored = present == labels.ignore_index
-    # Where value and color are of two classes. Gray values are colors only of what is no id, or is ignored.
-    clash = (named >= 0) & (numbered >= 0) & (named != numbered) & (ignored | (palette is not None))
+    # Where value and color are of two classes. Gray values are colors only where all are, of what is no id, or ignored.
+    clash = (named >= 0) & (numbered >= 0) & (named != numbered)
+    if palette is None and (np.minimum(named, numbered) < 0).any():
+        clash &= ignored
     bare = _is_bare(present, palette, labels)
     if not (clash.any() or bare or (numbered < 0).any()):
         return values

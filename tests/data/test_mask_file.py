@@ -293,6 +293,16 @@ def test_pixels_that_were_damaged_are_not_read(tmp_path: Path) -> None:
             read_mask(path, RGB)
 
 
+def test_a_black_mask_is_refused_where_black_is_another_class_than_0(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    water = LabelSet.from_dict({"names": ["land", "water"], "palette": [[255, 255, 255], [0, 0, 0]]})
+    assert ids_of(gray([[0, 255]]), path, water).tolist() == [[1, 0]]
+    gray([[0, 0]]).save(path)  # all water, as the mask above has it, or the id of land
+    assert kind_of(path, water) == "palette-order"
+    assert ids_of(gray([[0, 1]]), path, water).tolist() == [[0, 1]]
+    assert ids_of(gray([[0, 0]]).convert("RGB"), path, water).tolist() == [[1, 1]]
+
+
 def test_a_mask_that_exif_turns_is_refused(tmp_path: Path) -> None:
     path, exif = tmp_path / "m.png", PIL.Image.Exif()
     for orientation in (0, 1, 3, 6):
