@@ -99,7 +99,7 @@ def test_a_table_that_cannot_grow_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["openvino", "torch"])
+@pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
 def test_an_export_that_cannot_be_written_is_an_error(form: str, tmp_path: Path) -> None:
     model = shallow_model()
     path = tmp_path / f"a{FORMATS[form].suffix}"
