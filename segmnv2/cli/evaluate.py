@@ -239,7 +239,7 @@ def _note_trained(weights: Path, data: Any) -> None:
         if not isinstance(source, (FolderSource, VocSource)):  # to open others may take long
             return
         shared = count_shared(build_dataset(source), data)
-    except SegmnError:  # of an earlier version, or trained elsewhere
+    except (SegmnError, OSError):  # of an earlier version, or trained elsewhere
         return
     if shared:
         seen = f"{shared} of the {len(data)} images are among those that the network was trained on"
