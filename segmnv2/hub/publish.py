@@ -186,7 +186,7 @@ def _folder_to_push(
             raise WeightsError(f"{fault}; write the folder again")
         return Path(source)
     if licence is None:
-        raise ConfigError("license is missing; give the identifier of the weights' license, as apache-2.0 (--licence)")
+        raise ConfigError("licence is missing; give the identifier of the weights' license, as apache-2.0 (--licence)")
     return save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
 
 

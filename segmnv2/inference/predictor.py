@@ -276,7 +276,7 @@ class VideoPredictor:
 
 
 def check_several(images: Iterable[T]) -> Iterable[T]:
-    """Return ``images`` unless they are one array, whose rows would pass for grey images, or one path.
+    """Return ``images`` unless they are one array, whose rows would pass for gray images, or one path.
 
     Raises:
         MediaError: they are.

@@ -162,7 +162,7 @@ def test_the_command_pushes_or_shows_what_it_would(
     capsys.readouterr()
     for words, message in (
         (["push", str(tmp_path / "repo"), NAME, "--licence", "mit"], "is a folder with a card"),
-        (["push", weights, NAME], "license is missing"),
+        (["push", weights, NAME], "licence is missing"),
         (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--licence is missing"),
     ):
         assert main(words) == 2
