@@ -71,6 +71,8 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
     key = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
         return f"{key} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{key} is unknown"
     if fault["type"] == "value_error":
         return f"{key}: {fault['ctx']['error']}"
     wanted = str(fault["msg"]).removeprefix("Input should be ").removeprefix("Input should have ")

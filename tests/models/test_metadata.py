@@ -144,6 +144,7 @@ def test_any_metadata_of_a_backbone_is_lawful(random: Random, tmp_path: Path) ->
         ("model", {"architecture__backbone__name": "x"}, "architecture.backbone: name is no option"),
         ("model", {"architecture__backbone__pretrained": True}, "names no others to download"),
         ("model", {"architecture__backbone__width": 4.0}, "does not fit Segmenter"),
+        ("model", {"architecture__groups": 5}, "its metadata is damaged: architecture.groups is unknown;"),
         ("model", {"normalization": 5}, "normalization 5 is not possible"),
         ("model", {"normalization__mean": [1, 2]}, "normalization.mean.2 is missing"),
         ("model", {"normalization__std": [1, 2, 0]}, "normalization.std.2 0 is not possible"),
