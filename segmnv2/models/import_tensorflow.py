@@ -16,7 +16,7 @@ from segmnv2.labels import VOC_LABELS
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model
 from segmnv2.models.import_source import Source
-from segmnv2.models.tensorflow_families import TensorFlowFamily, find_family
+from segmnv2.models.tensorflow_families import TensorFlowFamily, find_family, output_channels
 from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint, VariableKind, classify
 
 LOGITS = "logits/semantic/weights"
@@ -70,7 +70,7 @@ def _describe(checkpoint: TensorFlowCheckpoint, family: TensorFlowFamily) -> Arc
         return Architecture(family.backbone, 0, 32, options)
     # Separable ASPP branches are called aspp1_depthwise and aspp1_pointwise; they end up unexpected.
     aspp = "_aspp" if any(name.startswith("aspp1") for name in checkpoint.names) else ""
-    return Architecture(f"deeplabv3_{family.backbone}{aspp}", checkpoint.shape(LOGITS)[-1], 16, options)
+    return Architecture(f"deeplabv3_{family.backbone}{aspp}", output_channels(checkpoint, LOGITS), 16, options)
 
 
 def _own_names(architecture: Architecture) -> list[str]:
@@ -90,7 +90,12 @@ def _read(checkpoint: TensorFlowCheckpoint, name: str, *, ema: bool) -> Tensor:
                 f"{checkpoint.path}: has no moving average of '{name}'; import it without --ema to take the weights"
             )
         name += EMA
-    value = checkpoint.read(name).float()
+    value = checkpoint.read(name)
+    if not value.is_floating_point():
+        raise WeightsError(
+            f"{checkpoint.path}: '{name}' is of type {value.dtype}; only floating-point weights are read"
+        )
+    value = value.float()
     if value.dim() != 4:
         return value
     return value.permute(2, 3, 0, 1) if "depthwise_weights" in name else value.permute(3, 2, 0, 1)

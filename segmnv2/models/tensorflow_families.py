@@ -113,7 +113,21 @@ def _channels(checkpoint: TensorFlowCheckpoint, names: Sequence[str], what: str)
             f"({some}, ...); give a checkpoint of DeepLab's or slim's {what}"
         )
     for name in names:
-        yield checkpoint.shape(name)[-1]
+        yield output_channels(checkpoint, name)
+
+
+def output_channels(checkpoint: TensorFlowCheckpoint, name: str) -> int:
+    """Return the output channels of a convolution.
+
+    Raises:
+        WeightsError: the variable has not the shape of a convolution's weights.
+    """
+    shape = checkpoint.shape(name)
+    if len(shape) != 4 or not all(shape):
+        raise WeightsError(
+            f"{checkpoint.path}: '{name}' has shape {shape}, not that of a convolution; fetch the checkpoint again"
+        )
+    return shape[-1]
 
 
 def _no_width(

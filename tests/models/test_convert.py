@@ -116,6 +116,20 @@ def test_a_width_that_no_network_has_and_a_network_that_is_not_known(tmp_path: P
         import_checkpoint(tmp_path / "xception.ckpt", tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MobilenetV2/Conv/weights", torch.tensor(1.0), r"has shape \(\), not that of a convolution"),
+        ("logits/semantic/weights", torch.zeros(1, 1, 256, 0), "has shape .1, 1, 256, 0., not that"),
+        ("logits/semantic/biases", torch.zeros(2, dtype=torch.int32), "is of type torch.int32"),
+    ],
+)
+def test_variables_of_other_shapes_and_types_are_named(tmp_path: Path, name: str, value: Tensor, message: str) -> None:
+    write_checkpoint(tmp_path / "m.ckpt", {**as_tensorflow(small(num_classes=2)), name: value})
+    with pytest.raises(WeightsError, match=f"m.ckpt: '{name}' {message}"):
+        import_checkpoint(tmp_path / "m.ckpt", tmp_path / "out.safetensors")
+
+
 def test_moving_averages_are_taken_on_request_only(tmp_path: Path) -> None:
     model = small(num_classes=2)
     tensors = as_tensorflow(model)
