@@ -25,8 +25,9 @@ from segmnv2.hub.cache import Entry, cache_folder
 from segmnv2.models.file import save_backbone
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from tests.coco_files import CATEGORIES, write_coco_boxes
-from tests.export.shallow import shallow_model
+from tests.export.shallow import shallow_model, shallow_seeing_model
 from tests.inference.clips import pictures, write_clip
+from tests.marks import slow_where
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -96,7 +97,7 @@ def export_page() -> dict[str, Any]:
     Path("images").mkdir()
     for path in ("image.jpg", "images/a.jpg", "images/b.jpg"):
         Image.new("RGB", (90, 60), (90, 120, 30)).save(path)
-    model = shallow_model()
+    model = shallow_seeing_model()
     for form in ("onnx", "openvino", "torch"):
         FORMATS[form].write(model, Path(f"voc{FORMATS[form].suffix}"), describe_export(model, form), None)
     return {}
@@ -139,7 +140,11 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
 """What each page needs, and how many blocks it has at least."""
 
 
-@pytest.mark.parametrize("page", PAGES)
+SLOW = ("docs/detection.md", "docs/mobile.md")
+"""Pages that convert detectors, or a network for phones."""
+
+
+@pytest.mark.parametrize("page", slow_where(SLOW.__contains__, PAGES))
 def test_every_block_of_a_page_runs_and_prints_what_it_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

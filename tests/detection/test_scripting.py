@@ -15,6 +15,7 @@ from torch import nn
 
 from segmnv2.detection import create_detector, faster_rcnn, ssdlite
 from segmnv2.detection.scripting import record_features, script_detector, with_scriptable_layers
+from tests.marks import slow_where
 
 # torchvision's warnings and PyTorch's, which means to replace TorchScript by torch.export: that takes no detector of
 # torchvision's yet.
@@ -71,7 +72,7 @@ def same(
     )
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", slow_where(lambda name: name not in ("ssdlite", "faster_rcnn"), BUILDS))
 def test_torchscript_finds_the_same_in_images_of_any_size(name: str) -> None:
     model = build(name)
     file = BytesIO()
