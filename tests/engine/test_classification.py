@@ -99,6 +99,7 @@ def test_depthwise_kernels_norms_and_biases_do_not_decay(folders: Path) -> None:
     assert len(decayed["params"]) + len(free["params"]) == len(names)
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_colors_and_its_validation_is_the_evaluation(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "train", images=8, seed=1)
     write_image_folder(tmp_path / "val", images=3, seed=2)
@@ -179,8 +180,9 @@ def test_a_classifier_starts_from_a_classifier_of_other_classes_and_segmentation
     assert not math.isnan(result.best_score)
     model = create_model("deeplabv3_mobilenet_v2", width=0.35, backbone_weights=result.folder.last)
     classifier = load_classifier(result.folder.last)
+    expected = classifier.backbone.state_dict()
     for name, value in model.backbone.state_dict().items():
-        assert torch.equal(value, classifier.backbone.state_dict()[name])
+        assert torch.equal(value, expected[name])
 
 
 def test_training_and_validation_have_the_same_classes(folders: Path, tmp_path: Path) -> None:
