@@ -69,7 +69,7 @@ def _inputs_named_once() -> Iterator[None]:
     def extract_once(self: Extractor, inputs: list[str], outputs: list[str]) -> ModelProto:
         return extract(self, list(dict.fromkeys(inputs)), list(dict.fromkeys(outputs)))
 
-    Extractor.extract_model = extract_once  # type: ignore[method-assign]
+    Extractor.extract_model = extract_once  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

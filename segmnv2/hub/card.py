@@ -83,7 +83,9 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
         raise ConfigError(f"an evaluation was given, and the file holds a {kind}; leave the evaluation out")
     task, metric, words, key = TASKS[kind]
     value, protocol = evaluation.get(key), evaluation.get("protocol")
-    if type(value) not in (int, float) or not 0 <= value <= 100 or not isinstance(protocol, dict):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        value = None
+    if value is None or not isinstance(protocol, dict):
         raise ConfigError(
             f"the evaluation has no {key} with its protocol; give the file that `segmnv2 evaluate --json` wrote for a "
             f"{_word(kind)}"

@@ -71,7 +71,7 @@ class PixelNetwork(NormedNetwork):
         Raises:
             ConfigError: the last layer was replaced by one of another number of classes, or the labels were.
         """
-        logits = self.get_submodule(self.logits_name).weight.shape[0]
+        logits = self.get_parameter(f"{self.logits_name}.weight").shape[0]
         if logits != len(self.class_names):
             raise ConfigError(
                 f"the last layer of the model, {self.logits_name}, has {logits} classes, and {len(self.class_names)} "
