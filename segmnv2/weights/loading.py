@@ -127,7 +127,9 @@ def build_filled(
         _check_fit(plan, checkpoint, source)
         if all_stored and len(checkpoint) == len(plan.state_dict()):
             # `to_empty` waits 0.6 s for sympy, which `empty_like` imports for tensors without memory.
-            network = plan._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
+            network = plan._apply(  # type: ignore[no-untyped-call]
+                lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype)
+            )
     network = network or build()
     load_strict(network, checkpoint, source)
     return network
