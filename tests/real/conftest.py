@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from segmnv2.data.voc import VocSegmentation
 from segmnv2.models.convert import import_checkpoint
@@ -16,17 +17,23 @@ IMAGES = 4
 
 
 @pytest.fixture(scope="session")
-def voc_weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The paper's VOC network (MNet V2*, no ASPP) as a model file."""
+def voc_weights(shared: Path, common: Path) -> Path:
+    """The paper's VOC network (MNet V2*, no ASPP) as a model file, to be read only."""
     source = shared / "weights/deeplabv3_mnv2_pascal_train_aug/model.ckpt-30000"
-    return import_checkpoint(source, tmp_path_factory.mktemp("weights") / "voc.safetensors").path
+    return import_once(source, common / "voc.safetensors")
 
 
 @pytest.fixture(scope="session")
-def imagenet_weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """TensorFlow-Slim's ImageNet MobileNetV2 1.0 as a backbone file."""
+def imagenet_weights(shared: Path, common: Path) -> Path:
+    """TensorFlow-Slim's ImageNet MobileNetV2 1.0 as a backbone file, to be read only."""
     source = shared / "weights/mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.ckpt"
-    return import_checkpoint(source, tmp_path_factory.mktemp("weights") / "imagenet.safetensors").path
+    return import_once(source, common / "imagenet.safetensors")
+
+
+def import_once(source: Path, out: Path) -> Path:
+    """Import a checkpoint unless another worker of this run has done so."""
+    with FileLock(f"{out}.lock"):
+        return out if out.exists() else import_checkpoint(source, out).path
 
 
 @pytest.fixture(scope="module")

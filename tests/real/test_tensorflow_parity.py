@@ -60,6 +60,14 @@ def test_logits_before_upsampling(shared: Path, voc_weights: Path, name: str, ou
     assert difference <= 2e-3
 
 
+@pytest.mark.parametrize(("output_stride", "images"), [(8, 3), (16, 6)])
+def test_labels_of_a_few_images(shared: Path, voc_weights: Path, output_stride: int, images: int) -> None:
+    model, dataset = load_model(voc_weights, output_stride=output_stride).eval(), voc(shared)
+    for path in sorted((shared / REFERENCE / "labels" / f"os{output_stride}").glob("*.png"))[:images]:
+        image = dataset[dataset.names.index(path.stem)].image
+        assert agreement(predict_labels(model, image), path) >= AGREEMENT, path.stem
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("output_stride", [8, 16])

@@ -17,7 +17,7 @@ SIDES = (320, 400)
 
 @pytest.fixture(scope="module")
 def predictor(voc_weights: Path) -> Predictor:
-    return Predictor.load(voc_weights)
+    return Predictor.load(voc_weights, size=257)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_smoothing_starts_anew_with_each_real_scene_and_changes_little_within(pr
 def test_a_folder_in_batches_has_the_labels_of_single_images(backend, predictor, voc_weights, shared, tmp_path):
     if backend == "openvino":
         pytest.importorskip("openvino")
-        predictor = Predictor.load(voc_weights, backend=backend)
+        predictor = Predictor.load(voc_weights, size=257, backend=backend)
     paths = sorted((shared / "data/VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))[:6]
     found = list(predictor.predict_many(paths, batch=4))
     for path, prediction in zip(paths, found, strict=True):
