@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from timm.models import FeatureInfo as TimmFeatureInfo
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -24,6 +23,7 @@ from segmnv2.nn.norms import statistical_norms
 from segmnv2.nn.stride import OUTPUT_STRIDES
 from tests.backbones.reference import randomise_norms
 from tests.marks import slow_where
+from tests.processes import SERVER
 
 NAMES = sorted(BACKBONES)
 
@@ -192,7 +192,12 @@ def _train_on_two_processes(rank: int, meeting: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_each_kind_of_backbone(tmp_path: Path) -> None:
-    mp.spawn(_train_on_two_processes, (tmp_path / "meeting",), nprocs=2)  # type: ignore[no-untyped-call]
+    workers = [SERVER.Process(target=_train_on_two_processes, args=(rank, tmp_path / "meeting")) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def test_an_unknown_name_or_option_is_refused_with_the_known_ones() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +13,8 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.engine.tiny import TINY
+from tests.processes import run_command, start_command
 
-ROOT = Path(__file__).resolve().parents[2]
 OVERRIDES = (
     "steps=24",
     "average={decay: 0.99}",
@@ -30,36 +29,37 @@ OVERRIDES = (
 PATIENCE = 120.0
 
 
-def command(folder: Path, processes: int) -> list[str]:
+def command(folder: Path) -> list[str]:
     config = folder / "tiny.yaml"
     config.write_text(yaml.safe_dump(TINY))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    overrides = [word for override in OVERRIDES for word in ("-o", override)]
-    start = [sys.executable, *(launcher if processes > 1 else []), str(ROOT / "tools/train.py"), str(config)]
-    return [*start, *overrides, "--resume", "auto"]
+    return ["train", str(config), *(word for override in OVERRIDES for word in ("-o", override)), "--resume", "auto"]
 
 
-def kill_after_a_state(words: list[str], folder: Path, moment: float) -> None:
+def kill_after_a_state(words: list[str], folder: Path, processes: int, moment: float) -> None:
     """Start a run, and kill all its processes as ``kill -9`` does, so long after its first new state."""
     before = (folder / "last.ckpt").stat().st_mtime_ns if (folder / "last.ckpt").exists() else None
-    running = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = start_command(words, folder.with_name("killed.txt"), processes)
     try:
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and running.poll() is None:
+        while time.monotonic() < deadline and running[0].exitcode is None:
             state = folder / "last.ckpt"
             if state.exists() and state.stat().st_mtime_ns != before:
                 time.sleep(moment)
                 break
             time.sleep(0.005)
     finally:
-        for process in [*descendants(running.pid), running.pid]:
+        own = [process.pid for process in running]
+        for process in [*own, *(child for each in own for child in descendants(each))]:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        assert running.wait(PATIENCE) == -signal.SIGKILL, "it ended before it was killed"
+        for each in running:
+            each.join(PATIENCE)
+        assert running[0].exitcode == -signal.SIGKILL, "it ended before it was killed"
+        assert all(each.exitcode for each in running)  # one that lost the first may have ended with an error
 
 
 def descendants(process: int) -> list[int]:
-    """Return the processes that a process started, and those they started; torchrun's are no group of its own."""
+    """Return the processes that a process started, and those they started."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
     parents = {int(child): int(parent) for child, parent in (line.split() for line in listed.splitlines())}
     found = [process]
@@ -73,13 +73,13 @@ def descendants(process: int) -> list[int]:
 def test_a_run_killed_in_the_middle_and_resumed_is_the_unbroken_one_to_the_bit(
     tmp_path: Path, processes: int, moments: tuple[float, ...]
 ) -> None:
-    words = command(tmp_path, processes)
+    words = command(tmp_path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*words, "--out", str(whole)], check=True, timeout=PATIENCE, capture_output=True)
+    run_command([*words, "--out", str(whole)], tmp_path / "whole.txt", processes)
     for moment in moments:
-        kill_after_a_state([*words, "--out", str(broken)], broken, moment)
-    done = subprocess.run([*words, "--out", str(broken)], check=True, timeout=PATIENCE, capture_output=True, text=True)
-    assert "resumed at step" in done.stdout
+        kill_after_a_state([*words, "--out", str(broken)], broken, processes, moment)
+    printed = run_command([*words, "--out", str(broken)], tmp_path / "broken.txt", processes)
+    assert "resumed at step" in printed
     for name in ("last.safetensors", "best.safetensors"):
         ours, theirs = load_file(broken / name), load_file(whole / name)
         assert ours.keys() == theirs.keys()

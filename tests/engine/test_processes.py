@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from segmnv2.engine.processes import Processes
 from segmnv2.engine.run_folder import open_state
 from segmnv2.errors import ConfigError
 from segmnv2.models.file import load_model, read_model_file
+from tests.processes import free_port, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
@@ -66,14 +66,11 @@ def test_each_process_needs_an_image_to_validate() -> None:
 @pytest.mark.slow
 def test_two_processes_train_and_validate_as_one_evaluation_does(tmp_path: Path) -> None:
     overrides = [word for override in SHORT for word in ("-o", override)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, str(ROOT / "tools/train.py"), str(ROOT / "configs/shapes.yaml"), *overrides]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 processes on 1 machine(s)" in done.stdout
-    assert done.stdout.count("3 steps done") == 1
+    words = ["train", str(ROOT / "configs/shapes.yaml"), *overrides, "--out", str(tmp_path / "run")]
+    run_command(words, tmp_path / "printed", processes=2)
+    first, second = (path.read_text() for path in sorted(tmp_path.glob("printed*")))
+    assert "2 processes on 1 machine(s)" in first
+    assert (first + second).count("3 steps done") == 1
     last = tmp_path / "run" / "last.safetensors"
     result = evaluate(load_model(last), Shapes(5, (48, 48), 2), size=49)
     assert read_model_file(last)[1]["provenance"]["val_miou"] == result.miou
@@ -87,12 +84,6 @@ def launch(tmp_path: Path, launcher: list[str], *overrides: str) -> list[str]:
     words = [word for override in (*SHORT, *overrides) for word in ("-o", override)]
     script = [str(ROOT / "tools/train.py"), str(ROOT / "configs/shapes.yaml"), "--out", str(tmp_path / "run")]
     return [sys.executable, "-m", "torch.distributed.run", *launcher, *script, *words]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.slow
