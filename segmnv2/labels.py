@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -19,6 +20,9 @@ VOID_COLOR: Color = (224, 224, 192)
 """Color of ignored pixels where the labels give no other, as in VOC's own files."""
 
 _DEFAULTS = ("palette", "ignore_index")
+
+UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of characters that break a line or have no form: controls, surrogates, separators."""
 
 
 def voc_palette(count: int) -> tuple[Color, ...]:
@@ -65,6 +69,8 @@ class LabelSet:
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= 256:
             raise ConfigError(f"labels: {len(self.names)} class names given; give 1 to 256")
+        for name in self.names:
+            check_class_name(name)
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise ConfigError(f"labels: class names {twice} occur more than once; give each class its own name")
@@ -193,6 +199,16 @@ class LabelSet:
 
         values = read_yaml(path, "give a file with a 'names' list")
         return cls.from_dict(values, source=str(path))
+
+
+def check_class_name(name: str) -> None:
+    """Raise an error if a class name cannot be shown on one line.
+
+    Raises:
+        ConfigError: it is blank or has a line break or another control character.
+    """
+    if not name.strip() or any(unicodedata.category(letter) in UNSHOWN for letter in name):
+        raise ConfigError(f"labels: class name {name!a} is blank or has control characters; give letters on one line")
 
 
 def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, here: str) -> str:

@@ -15,9 +15,12 @@ from segmnv2.labels import VOC_LABELS, LabelSet, voc_palette
 COLORS = st.tuples(*[st.integers(0, 255)] * 3)
 
 
+NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1).filter(str.strip)
+
+
 @st.composite
 def label_sets(draw: st.DrawFn) -> LabelSet:
-    names = draw(st.lists(st.text(min_size=1), min_size=1, max_size=30, unique=True))
+    names = draw(st.lists(NAMES, min_size=1, max_size=30, unique=True))
     palette = draw(st.lists(COLORS, min_size=len(names), max_size=len(names)))
     color = draw(st.none() | COLORS.filter(lambda color: color not in palette))
     defaults = tuple(draw(st.sets(st.sampled_from(["palette", "ignore_index"]))))
@@ -35,6 +38,12 @@ def test_voc_palette_gives_every_id_its_own_color_and_never_changes_with_count()
     whole = voc_palette(256)
     assert len(set(whole)) == 256
     assert all(voc_palette(count) == whole[:count] for count in (0, 1, 21, 100))
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\tb", "\x1b[31m", "a\u2028b"])
+def test_names_that_cannot_be_shown_on_one_line_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"class name .* is blank or has control characters"):
+        LabelSet((name,), ((0, 0, 0),))
 
 
 def test_voc_labels_are_in_the_official_order() -> None:

@@ -20,6 +20,7 @@ from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError, describe_value
 from segmnv2.hub.by_name import takes_names
+from segmnv2.labels import check_class_name
 from segmnv2.models.metadata import check_architecture
 from segmnv2.models.normalization import Normalization
 from segmnv2.models.pixel_range import check_range
@@ -191,6 +192,8 @@ def create_detector(
             raise ConfigError(f"{key} {describe_value(value)} is not a mapping; give a dict")
     if not class_names or not all(type(number) is int and number > 0 for number in class_names):
         raise ConfigError(f"class_names {describe_value(class_names)} are not possible; number the classes from 1")
+    for name in class_names.values():
+        check_class_name(name)
     family = FAMILIES[detector]
     unknown = sorted(options.keys() - set(detector_options(detector)))
     if unknown:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from segmnv2.inference.canvas import Canvas
-from segmnv2.inference.multi_scale import DenseModel, ModelPass, locate_logits, run_passes
+from segmnv2.inference.multi_scale import DenseModel, ModelPass, is_training, locate_logits, run_passes
 from segmnv2.inference.scores import Scores
 
 
@@ -33,7 +33,7 @@ def predict_batch(
     with torch.inference_mode():
         for group in _same_sizes(canvases):
             several = [canvases[number] for number in group]
-            if len(group) == 1 or tuple(scales) != (1.0,) or flip or model.training:
+            if len(group) == 1 or tuple(scales) != (1.0,) or flip or is_training(model):
                 passes = [run_passes(model, canvas, scales, flip) for canvas in several]
             else:
                 passes = [[each] for each in _run_together(model, several)]

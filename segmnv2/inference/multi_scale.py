@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import Canvas
@@ -96,19 +96,26 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     return numbers
 
 
+def is_training(model: DenseModel) -> bool:
+    """Return whether a model, or one of its layers, is in training mode."""
+    layers = model.modules() if isinstance(model, nn.Module) else (model,)
+    return any(layer.training for layer in layers)
+
+
 def run_passes(model: DenseModel, canvas: Canvas, scales: Sequence[float], flip: bool) -> list[ModelPass]:
     """Run the model on the canvas at each scale, and mirrored too with ``flip``.
 
     As in TensorFlow it is the padded canvas that is scaled, to sides of ``int((side - 1) * scale + 1)``, and mirrored.
 
     Raises:
-        ConfigError: the model is in training mode.
+        ConfigError: the model or a part of it is in training mode.
 
     Source: ``predict_labels_multi_scale`` of tensorflow/models research/deeplab/model.py.
     """
-    if model.training:
+    if is_training(model):
         raise ConfigError(
-            "the model is in training mode, where dropout and batch statistics change its answer; call model.eval()"
+            "the model, or a part of it, is in training mode, where dropout and batch statistics change its answer; "
+            "call model.eval()"
         )
     pixels = canvas.pixels.to(model.device)
     passes = []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
 from segmnv2.errors import ConfigError, describe_value
+from segmnv2.labels import check_class_name
 from segmnv2.models.architecture import ClassifierArchitecture
 from segmnv2.models.file import load_weights, read_description
 from segmnv2.models.metadata import MOST_CLASSES, check_architecture
@@ -65,6 +66,8 @@ class Classifier(PixelNetwork):
             ConfigError: no class at all, or two of one name.
         """
         super().__init__(normalization)
+        for name in class_names:
+            check_class_name(name)
         if not class_names or len(set(class_names)) != len(class_names):
             twice = sorted({n for n in class_names if list(class_names).count(n) > 1})
             raise ConfigError(f"class_names: {twice or 'none given'}; give each class one name of its own")

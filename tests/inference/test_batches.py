@@ -42,6 +42,13 @@ def test_a_model_in_training_mode_is_refused(grid_model, photo):
         predict_batch(grid_model().train(), canvases)
 
 
+def test_a_part_in_training_mode_is_refused(small_model, photo):
+    model = copy.deepcopy(small_model)
+    model.backbone.train()
+    with pytest.raises(ConfigError, match="training mode"):
+        predict_batch(model, [make_canvas(photo(20, 20), 65, 16)] * 2)
+
+
 def test_many_pictures_of_all_kinds_are_labeled_in_order(small_model, photo, tmp_path):
     images = [photo(*sides, seed) for seed, sides in enumerate(SIZES)]
     Image.fromarray(images[1]).save(tmp_path / "photo.png")
