@@ -223,7 +223,8 @@ def _read(path: Path) -> COCO:
             fields = {**fields, "id": len(found[part]) + 1, "area": area}
         found[part].append(fields)
     sizes = {each["id"]: (each["width"], each["height"]) for each in found["images"]}
-    found["annotations"] = [each for each in found["annotations"] if _is_visible(each["bbox"], *sizes[each["image_id"]])]
+    boxes = found["annotations"]
+    found["annotations"] = [each for each in boxes if _is_visible(each["bbox"], *sizes[each["image_id"]])]
     coco = COCO()
     coco.dataset = found
     with redirect_stdout(StringIO()):  # pycocotools prints its progress
