@@ -85,18 +85,24 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
         f"{folder.last}: the last one; `--resume last` resumes from {folder.state.name} beside it",
         f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
-    val, protocol = experiment.data.val.model_dump(), _protocol(experiment, "size", "output_stride", "limit")
-    kind, root = str(val["kind"]), val.get("root")
-    if root is not None:
-        chosen = "".join(f" --{key} {val[key]}" for key in ("split", "annotations") if val.get(key))
-        dataset = "coco" if kind.startswith("coco_") and kind != "coco_voc" else kind.replace("_", "-")
-        lines.append(f"next: segmnv2 evaluate {folder.best} --dataset {dataset} --root {root}{chosen}{protocol}")
-    if kind == "image_folder":
+    lines += [f"next: {each}" for each in _evaluation(experiment, folder.best)]
+    if experiment.task == "classification":
         lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={folder.best}")
         return lines
     protocol = _protocol(experiment, "size", "output_stride")
     lines.append(f"next: segmnv2 infer IMAGES --weights {folder.best} --out results{protocol}")
     return lines
+
+
+def _evaluation(experiment: AnyExperiment, weights: Path) -> list[str]:
+    """Return the command that measures what the validation did, where there is one."""
+    val, protocol = experiment.data.val.model_dump(), _protocol(experiment, "size", "output_stride", "limit")
+    kind, root = str(val["kind"]), val.get("root", val.get("images"))
+    if root is None or val.get("min_pixels"):  # the command takes all images of COCO
+        return []
+    chosen = "".join(f" --{key} {val[key]}" for key in ("split", "annotations") if val.get(key))
+    dataset = "coco" if kind == "coco_file" else kind.replace("_", "-")
+    return [f"segmnv2 evaluate {weights} --dataset {dataset} --root {root}{chosen}{protocol}"]
 
 
 def _protocol(experiment: AnyExperiment, *keys: str) -> str:

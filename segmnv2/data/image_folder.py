@@ -108,7 +108,7 @@ class ImageFolder:
 def _images(folder: Path, strange: list[str]) -> list[str]:
     """List the images below a folder, sorted as torchvision's; files that are no images are added to ``strange``."""
     found: list[str] = []
-    for parent, _, files in sorted(os.walk(folder, followlinks=True)):
+    for parent, _, files in sorted(os.walk(folder, onerror=_refuse, followlinks=True)):
         if f"{os.sep}." in parent[len(str(folder)) :]:  # in a hidden folder
             continue
         for name in sorted(files):
@@ -117,6 +117,12 @@ def _images(folder: Path, strange: list[str]) -> list[str]:
             is_image = name.lower().endswith(ENDINGS)
             (found if is_image else strange).append(f"{parent}{os.sep}{name}")
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise DatasetError(
+        f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or remove it"
+    ) from error
 
 
 def _some(names: Sequence[str]) -> str:

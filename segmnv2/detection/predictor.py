@@ -77,15 +77,21 @@ class BoxPredictor:
 
         Args:
             model: the detector.
-            threshold: score 0..1 from which a box is reported.
+            threshold: score 0..1 from which a box is reported; at least the detector's own.
             device: as for :func:`segmnv2.backends.device.choose_device`.
 
         Raises:
-            ConfigError: a threshold outside 0..1, or a device that is not there.
+            ConfigError: a threshold outside 0..1 or below the detector's own, or a device that is not there.
         """
         if not 0 <= threshold <= 1:
             raise ConfigError(
                 f"threshold: {threshold!r} is not in 0..1; give the lowest score to report, as {THRESHOLD}"
+            )
+        own = lowest_score(model)
+        if threshold < own:
+            raise ConfigError(
+                f"threshold: the detector itself drops boxes with scores below {own}, so {threshold} would not report "
+                f"all from there; give {own} or more"
             )
         self.threshold = threshold
         self.device = choose_device(device)
@@ -136,6 +142,11 @@ class BoxPredictor:
         boxes, labels, scores = (found[key][kept] for key in ("boxes", "labels", "scores"))
         order = scores.argsort(descending=True)
         return BoxPrediction(pixels, boxes[order], labels[order], scores[order], dict(self.model.class_names))
+
+
+def lowest_score(model: Detector) -> float:
+    """Return the score below which a detector itself drops boxes."""
+    return float(getattr(model.network, "roi_heads", model.network).score_thresh)
 
 
 @dataclass(frozen=True)

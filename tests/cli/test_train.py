@@ -8,7 +8,8 @@ import PIL.Image
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.config import load_any_experiment
+from segmnv2.cli.train import _evaluation
+from segmnv2.config import load_any_experiment, parse_any_experiment
 from segmnv2.models.file import read_model_file
 
 CONFIG = """
@@ -74,6 +75,28 @@ def test_the_next_command_measures_what_the_validation_did(config: str, capsys: 
     assert "note: 5 of the 5 images are among those that the network was trained on" in capsys.readouterr().err
     provenance = read_model_file("runs/tiny/best.safetensors")[1]["provenance"]
     assert json.loads(Path("found.json").read_text())["miou"] == pytest.approx(provenance["val_miou"])
+
+
+@pytest.mark.parametrize(
+    ("task", "source", "words"),
+    [
+        (
+            "segmentation",
+            "{kind: coco_voc, root: coco, split: val2017, min_pixels: 0}",
+            "coco-voc --root coco --split val2017",
+        ),
+        ("segmentation", "{kind: coco_voc, root: coco, split: val2017}", None),  # 1000: not all images, as `evaluate`
+        ("detection", "{kind: coco, root: coco, split: val2017}", "coco --root coco --split val2017"),
+        ("detection", "{kind: coco_file, images: a, annotations: b.json}", "coco --root a --annotations b.json"),
+        ("classification", "{kind: image_folder, root: a}", "image-folder --root a"),
+    ],
+)
+def test_the_next_command_takes_the_images_of_the_validation(task: str, source: str, words: str | None) -> None:
+    length = ["steps=1"] if task == "segmentation" else ["epochs=1"]
+    sources = [f"data.train={source}", f"data.val={source}"]
+    experiment = parse_any_experiment({"name": "a", "task": task}, [*length, *sources])
+    expected = [] if words is None else [f"segmnv2 evaluate best --dataset {words}"]
+    assert _evaluation(experiment, Path("best")) == expected
 
 
 def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: pytest.CaptureFixture[str]) -> None:

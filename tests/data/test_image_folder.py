@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +55,22 @@ def test_an_image_beside_the_classes_is_refused(tmp_path: Path) -> None:
     assert len(ImageFolder(tmp_path)) == len(COLORS)
     shutil.copy(tmp_path / "red" / "0.png", tmp_path / "loose.PNG")
     with pytest.raises(DatasetError, match=r"1 images are in no class's folder \(loose\.PNG\)"):
+        ImageFolder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image_folder(tmp_path, images=1)
+    locked = tmp_path / "red" / "more"
+    locked.mkdir()
+    usual = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DatasetError, match=r"red/more: cannot be listed \(Permission denied\)"):
         ImageFolder(tmp_path)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ NAMES = {1: "square", 3: "oblong"}
 
 class Fixed(torch.nn.Module):
     """Finds the same two things in every image, an unsure one, and one of an id between the categories'."""
+
+    score_thresh = 0.05
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,6 +104,13 @@ def test_results_of_an_image_are_written_whole(predictor: BoxPredictor, picture:
 def test_values_that_are_not_possible_are_named(predictor: BoxPredictor, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"threshold: 2 is not in 0\.\.1"):
         BoxPredictor(predictor.model, threshold=2)
+    with pytest.raises(
+        ConfigError, match=r"threshold: the detector itself drops boxes with scores below 0\.05, so 0\.01 would"
+    ):
+        BoxPredictor(predictor.model, threshold=0.01)
+    predictor.model.network.roi_heads = SimpleNamespace(score_thresh=0.5)  # where Faster R-CNN has it
+    with pytest.raises(ConfigError, match=r"give 0\.5 or more"):
+        BoxPredictor(predictor.model, threshold=0.4)
     with pytest.raises(ConfigError, match="device: 'tpu' is not known"):
         BoxPredictor(predictor.model, device="tpu")
     with pytest.raises(MediaError, match=r"none\.jpg"):
