@@ -22,7 +22,7 @@ INSISTENCE = 1.0
 
 
 RETRY = 0.01
-"""Seconds after which an interrupt is repeated that came while a lock was taken or released."""
+"""Seconds after which an interrupt is repeated that came while a lock was taken or released, or a module imported."""
 
 _LOCKING = ("threading", "importlib._bootstrap", "logging", "segmnv2.data.decoder_messages")
 _WAITING = ("wait", "join", "_wait_for_tstate_lock")
@@ -75,7 +75,7 @@ class _Interrupter:
         self._repeated.clear()
         if len(self.received) == 1:  # not by `threading`, in whose midst the main thread may be
             _thread.start_new_thread(self._repeat, ())
-        if _is_locking(frame):
+        if _must_not_break(frame):
             self._postponed[:] = [number]
         elif not (insisted and _unwinding()):
             raise SignalInterrupt
@@ -105,8 +105,9 @@ def interrupting() -> Iterator[list[int]]:
     While the interrupt unwinds the stack, SIGTERM and SIGHUP are passed over: GNU ``timeout`` sends its signal twice,
     and the second one must not break into the cleanup. A second Ctrl-C may. Where Python code takes or releases a lock,
     the interrupt waits for a moment: the lock would stay taken, and the end of a thread that needs it would be waited
-    for without end. A signal that the caller ignores, as under ``nohup``, stays ignored. Outside the main thread
-    nothing changes.
+    for without end. It waits, too, where the lines of a module run as it is imported: some of torch's call native code
+    that aborts the process at an exception. A signal that the caller ignores, as under ``nohup``, stays ignored.
+    Outside the main thread nothing changes.
 
     Yields:
         The numbers of the signals that came, filled in as they come, repetitions included.
@@ -138,6 +139,17 @@ def sheltered() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def report_end(number: int) -> int:
+    """Print the signal that ended the command.
+
+    Returns:
+        The exit code that shells have for it.
+    """
+    name = signal.Signals(number).name
+    print("interrupted" if name == "SIGINT" else f"stopped by {name}", file=sys.stderr)
+    return 128 + number
+
+
 def _send(number: int) -> None:
     """Send the main thread a signal, which wakes it where the system can do that."""
     main = threading.main_thread().ident
@@ -147,11 +159,12 @@ def _send(number: int) -> None:
         _thread.interrupt_main(signal.Signals(number))
 
 
-def _is_locking(frame: FrameType | None) -> bool:
-    """Whether the main thread is in Python code that takes or releases a lock, but for waiting for another thread."""
+def _must_not_break(frame: FrameType | None) -> bool:
+    """Whether the main thread takes or releases a lock, but for waiting for another thread, or imports a module."""
     if frame is None:
         return False
-    return frame.f_globals.get("__name__") in _LOCKING and frame.f_code.co_name not in _WAITING
+    name = frame.f_code.co_name
+    return name == "<module>" or (frame.f_globals.get("__name__") in _LOCKING and name not in _WAITING)
 
 
 def _unwinding() -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from segmnv2 import signals
+from segmnv2 import __main__, signals
 from segmnv2.signals import ENDINGS, held, interrupting, sheltered
 
 ALL = (signal.SIGINT, *ENDINGS)
@@ -32,6 +32,30 @@ def test_each_signal_interrupts_as_ctrl_c_does(number: int) -> None:
     with pytest.raises(KeyboardInterrupt), interrupting() as received:
         signal.raise_signal(number)
     assert received == [number]
+
+
+@pytest.mark.parametrize("number", ALL)
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ImportError])
+def test_a_signal_ends_the_import_of_the_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    raised: type[BaseException],
+) -> None:
+    class Imported:
+        @property
+        def main(self) -> None:
+            try:
+                signal.raise_signal(number)
+            except KeyboardInterrupt:
+                raise raised from None
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setitem(sys.modules, "segmnv2.cli", Imported())
+    assert __main__.main() == 128 + number
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_signal_sent_twice_does_not_break_into_the_cleanup_of_the_first() -> None:
@@ -90,6 +114,21 @@ def test_an_interrupt_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch, numb
     with pytest.raises(KeyboardInterrupt), interrupting():
         work()
     assert condition.acquire(blocking=False)
+
+
+def test_an_interrupt_does_not_break_into_native_code_that_a_module_calls() -> None:
+    """``torch.distributed`` calls C++ that aborts the process at any exception."""
+    prepared: list[bool] = []
+    lines = compile("interrupt()\nprepared.append(True)", "module", "exec")
+
+    def work() -> None:
+        exec(lines, {"interrupt": partial(signal.raise_signal, signal.SIGTERM), "prepared": prepared})
+        time.sleep(10)
+        raise AssertionError("the signal was lost")
+
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        work()
+    assert prepared
 
 
 def test_a_signal_comes_while_a_thread_is_begun() -> None:

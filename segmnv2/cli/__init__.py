@@ -32,7 +32,7 @@ from segmnv2.cli.verify import verify
 from segmnv2.cli.weights import push, weights
 from segmnv2.cli.writing import protect_outputs
 from segmnv2.errors import ConfigError, SegmnError, SegmnWarning
-from segmnv2.signals import interrupting
+from segmnv2.signals import interrupting, report_end
 
 BAD_INPUT = 2
 """Exit code of everything that is the input's fault; unknown options have it too."""
@@ -91,11 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception:  # a library that was interrupted in its midst may raise anything
             if not received:
                 raise
-    if received:
-        name = signal.Signals(received[0]).name
-        print("interrupted" if name == "SIGINT" else f"stopped by {name}", file=sys.stderr)
-        return 128 + received[0]
-    return code
+    return report_end(received[0]) if received else code
 
 
 @contextmanager
