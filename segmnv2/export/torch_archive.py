@@ -49,6 +49,7 @@ RULES = {
     "name": re.compile(r"\w*", re.ASCII),
     "as_name": re.compile(r"\w*", re.ASCII),
     "expr_str": FORMULA,
+    **dict.fromkeys(("as_float", "as_floats"), re.compile("-?Infinity|NaN")),  # what poolings pad with
     **dict.fromkeys(
         ("in_spec", "out_spec"),
         re.compile(r'(?:"(?:type|context|children_spec|builtins\.(?:tuple|list|dict)|null|\[\])"|null|[][{}:, 1])*+'),
@@ -56,7 +57,7 @@ RULES = {
     **dict.fromkeys(("as_string", "stack_trace", "nn_module_stack", "torch_fn", "from_node"), re.compile(r"(?s:.*)")),
     **dict.fromkeys(("guards_code", "as_operator", "source_fn_stack"), re.compile("")),
 }
-"""Key -> what its text may be. Texts of the fifth row are never evaluated."""
+"""Key -> what its text may be. Texts of the row before the last are never evaluated."""
 
 
 def check_archive(path: Path) -> None:

@@ -55,6 +55,12 @@ def test_an_archive_of_operators_is_accepted(records, tmp_path):
     check_archive(save(records, tmp_path / "small.pt2"))
 
 
+def test_infinity_that_a_pooling_pads_with_is_accepted(graph, records, tmp_path):
+    node = graph["graph_module"]["graph"]["nodes"][0]
+    node["inputs"] = [{"arg": {"as_float": "-Infinity"}}, {"arg": {"as_floats": ["Infinity", "NaN"]}}]
+    check_archive(save({**records, GRAPH: json.dumps(graph).encode()}, tmp_path / "pooled.pt2"))
+
+
 def _formula(graph: dict[str, Any], text: str) -> None:
     for value in graph["graph_module"]["graph"]["sym_int_values"].values():
         value["as_expr"]["expr_str"] = text
