@@ -60,7 +60,7 @@ class ExportMetadata:
         precision: of the weights, and of the layers where the runtime follows it.
         size: (height, width) of the only image size that the file takes, or ``None`` for any.
         output: ``"labels"``, uint8 (1, height, width), or ``"logits"``, float32 (1, classes, rows, columns).
-        padding: RGB, 0..255, what images are padded with; a fixed size is best filled up with it.
+        padding: RGB, the color nearest to what images are padded with; a fixed size is best filled up with it.
         provenance: name and SHA-256 of the weights' file, and what that file says of its origin.
         version: of segmnv2 that wrote it.
     """
@@ -193,7 +193,7 @@ def describe_export(
         precision=precision,
         size=size,
         output="logits" if raw_logits else "labels",
-        padding=_read_color(model.pixel_mean.flatten().tolist()),
+        padding=_read_color(model.pixel_mean.clamp(0, 255).flatten().tolist()),
         provenance={} if weights is None else _provenance(Path(weights)),
     )
 

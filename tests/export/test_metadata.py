@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from random import Random
@@ -11,6 +12,7 @@ from segmnv2.data.checksum import file_sha256
 from segmnv2.errors import WeightsError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.metadata import ExportMetadata, describe_export
+from segmnv2.models.normalization import Normalization
 from tests.damage import check_lawful, damage_json, many, randoms
 
 
@@ -34,6 +36,14 @@ def test_the_color_that_does_not_count_comes_back(metadata):
     ):
         assert read == colored
         assert read.labels.label_defaults == ("ignore_index",)
+
+
+def test_the_padding_of_a_mean_that_is_no_color_is_the_nearest_color(seeing_model):
+    model = copy.deepcopy(seeing_model)
+    model.set_normalization(Normalization((-1.0, 116.0, 300.0), (60.0, 60.0, 60.0)))
+    metadata = describe_export(model, "onnx")
+    assert metadata.padding == (0.0, 116.0, 255.0)
+    assert ExportMetadata.from_dict(metadata.to_dict(), "file") == metadata
 
 
 def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
