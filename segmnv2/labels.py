@@ -211,6 +211,11 @@ def check_class_name(name: str) -> None:
         raise ConfigError(f"labels: class name {name!a} is blank or has control characters; give letters on one line")
 
 
+def table_cell(name: str) -> str:
+    """Return a name as a Markdown table shows it; a bare ``|`` would end its cell and shift the numbers after it."""
+    return name.replace("|", "\\|")
+
+
 def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, here: str) -> str:
     """Return in words how two lists of class names differ.
 

@@ -20,7 +20,7 @@ from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size
 from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.scores import predict_labels
-from segmnv2.labels import LabelSet, describe_difference
+from segmnv2.labels import LabelSet, describe_difference, table_cell
 from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.segmenter import Segmenter
@@ -82,7 +82,7 @@ class Evaluation(Result):
         for (name, iou), share, pixels in zip(self.iou.items(), found, truth.tolist(), strict=True):
             value = "absent" if iou is None else f"{iou:.2f}"
             accuracy = "" if math.isnan(share) else f"{100 * share:.2f}"
-            lines.append(f"| {name} | {value} | {accuracy} | {100 * pixels / total:.2f} |")
+            lines.append(f"| {table_cell(name)} | {value} | {accuracy} | {100 * pixels / total:.2f} |")
         unseen = [n for n, pixels in zip(self.labels.names, truth.tolist(), strict=True) if pixels == 0]
         notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {self.images} images. {ABSENT_RULE}."]
         if unseen:

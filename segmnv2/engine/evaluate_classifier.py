@@ -15,7 +15,7 @@ from segmnv2.data.loader import validation_loader
 from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.labels import describe_difference
+from segmnv2.labels import describe_difference, table_cell
 from segmnv2.metrics.accuracy import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_parameters
@@ -58,7 +58,7 @@ class ClassifierEvaluation(Result):
         known = [(each.top1, name, each.images) for name, each in self.by_class.items() if each.images]
         title = "class" if len(known) <= worst else f"class (the worst {worst} of {len(known)})"
         lines = [f"| {title} | top-1 % | images |", "|---|---:|---:|"]
-        lines += [f"| {name} | {top1:.2f} | {images} |" for top1, name, images in sorted(known)[:worst]]
+        lines += [f"| {table_cell(name)} | {top1:.2f} | {images} |" for top1, name, images in sorted(known)[:worst]]
         few = f"; there are no more than {TOP} classes, so top-5 is 100 %" if len(self.by_class) <= TOP else ""
         total = self.accuracy
         return "\n".join(

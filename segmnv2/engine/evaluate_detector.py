@@ -19,6 +19,7 @@ from segmnv2.detection.detector import Detections, Detector
 from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError
+from segmnv2.labels import table_cell
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, check_library, coco_ap
 from segmnv2.models.cost import count_parameters
 
@@ -67,7 +68,7 @@ class DetectorEvaluation(Result):
         known = sorted((value, self.class_names[number]) for number, value in self.precision.by_class.items())
         title = "class" if len(known) <= worst else f"class (the worst {worst} of {len(known)})"
         lines = [f"| {title} | AP % |", "|---|---:|"]
-        lines += [f"| {name} | {value:.2f} |" for value, name in known[:worst]]
+        lines += [f"| {table_cell(name)} | {value:.2f} |" for value, name in known[:worst]]
         values = [getattr(self.precision, name) for name in NAMES]
         told = [f"{title} {value:.2f} %" for title, value in zip(TITLES, values, strict=True) if not math.isnan(value)]
         return "\n".join([*lines, "", f"{', '.join(told)}, {self.precision.images} images."])

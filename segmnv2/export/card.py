@@ -9,6 +9,7 @@ from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.verification import Verification
 from segmnv2.hub.card import card_table, shorten
 from segmnv2.inference.canvas import DEFAULT_SIZE
+from segmnv2.labels import table_cell
 
 
 def build_export_card(path: Path, metadata: ExportMetadata, verification: Verification | None) -> str:
@@ -69,5 +70,5 @@ def _ports(metadata: ExportMetadata) -> dict[str, str]:
 def _class_table(metadata: ExportMetadata) -> str:
     lines = ["| id | name | color |", "|---|---|---|"]
     for number, (name, color) in enumerate(zip(metadata.labels.names, metadata.labels.palette, strict=True)):
-        lines.append(f"| {number} | {name} | #{color[0]:02x}{color[1]:02x}{color[2]:02x} |")
+        lines.append(f"| {number} | {table_cell(name)} | #{color[0]:02x}{color[1]:02x}{color[2]:02x} |")
     return "\n".join(lines)

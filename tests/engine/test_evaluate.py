@@ -14,7 +14,7 @@ from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine.evaluate import Evaluation, evaluate
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.inference.scores import predict_labels
-from segmnv2.labels import LabelSet
+from segmnv2.labels import LabelSet, voc_palette
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 
@@ -89,6 +89,12 @@ def test_json_has_the_stated_keys_and_comes_back(model: Segmenter, tmp_path: Pat
     assert values["protocol"]["flip"] is True
     assert list(values["iou"]) == list(SHAPES_LABELS.names)
     assert values["network"]["name"] == "deeplabv3_mobilenet_v2"
+
+
+def test_a_name_with_a_bar_stays_in_its_cell() -> None:
+    labels = LabelSet(("bare", "tree|shrub"), voc_palette(2))
+    table = Evaluation(torch.tensor([[6, 2], [1, 1]]), labels, 1, protocol={}, network={}).to_markdown()
+    assert "| tree\\|shrub | 25.00 |" in table
 
 
 def test_absent_classes_have_no_iou_and_only_predicted_ones_have_zero() -> None:

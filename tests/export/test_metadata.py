@@ -12,6 +12,7 @@ from segmnv2.data.checksum import file_sha256
 from segmnv2.errors import WeightsError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.metadata import ExportMetadata, describe_export
+from segmnv2.labels import LabelSet
 from segmnv2.models.normalization import Normalization
 from tests.damage import check_lawful, damage_json, many, randoms
 
@@ -82,6 +83,12 @@ def test_the_card_says_whose_labels_a_file_of_any_size_gives(metadata, tmp_path)
     assert "`segmnv2 infer --size native`" in dynamic
     assert "infer" not in fixed
     assert "pad them right and bottom" in fixed
+
+
+def test_the_card_keeps_a_name_with_a_bar_in_its_cell(metadata, tmp_path):
+    labels = LabelSet(("bare", "tree|shrub"), ((0, 0, 0), (9, 9, 9)))
+    text = build_export_card(tmp_path / "a.onnx", dataclasses.replace(metadata, labels=labels), None)
+    assert "| 1 | tree\\|shrub | #090909 |" in text
 
 
 def test_the_card_tells_ports_classes_and_origin(metadata, tmp_path):
