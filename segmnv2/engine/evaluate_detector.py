@@ -52,13 +52,17 @@ class DetectorEvaluation(Result):
         }
 
     def write_detections(self, path: str | Path) -> None:
-        """Write what was found as COCO's result file: a list of image, category, box (x, y, width, height), score."""
+        """Write what was found as COCO's result file: a list of image, category, box (x, y, width, height), score.
+
+        Boxes of an id between the categories' are left out, as in average precision.
+        """
         rows = [
             {"image_id": number, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
             for number, found in self.detections.items()
             for (x1, y1, x2, y2), label, score in zip(
                 *(found[key].cpu().double().tolist() for key in ("boxes", "labels", "scores")), strict=True
             )
+            if label in self.class_names
         ]
         with atomic_path(path) as partial:
             partial.write_text(json.dumps(rows), encoding="utf-8")

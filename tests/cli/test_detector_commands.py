@@ -48,6 +48,7 @@ def test_evaluate_prints_a_table_and_writes_figures_and_boxes(
     assert values["classes"].keys() == {"square", "oblong"}
     assert (values["images"], values["protocol"]["split"]) == (4, "val2017")
     assert (values["network"]["detector"], values["network"]["size"]) == ("ssdlite", SIDE)
+    assert {row["category_id"] for row in json.loads((tmp_path / "d.json").read_text())} <= {1, 3}
     with redirect_stdout(StringIO()):  # the written boxes are what pycocotools reads, and say the same
         truth = COCO(str(folder / "coco" / "annotations" / "instances_val2017.json"))
         check = COCOeval(truth, truth.loadRes(str(tmp_path / "d.json")), "bbox")
