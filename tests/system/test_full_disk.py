@@ -99,14 +99,15 @@ def test_a_table_that_cannot_grow_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("form", ["onnx", "openvino", "torch", "litert"])
 def test_an_export_that_cannot_be_written_is_an_error(form: str, tmp_path: Path) -> None:
     model = shallow_model()
     path = tmp_path / f"a{FORMATS[form].suffix}"
+    metadata = describe_export(model, form, size=None if FORMATS[form].dynamic else (33, 33))
 
     def write() -> None:
         with staged_path(path) as staged, full_disk():
-            FORMATS[form].write(model, staged, describe_export(model, form), None, 0)
+            FORMATS[form].write(model, staged, metadata, None, 0)
 
     with pytest.raises((SegmnError, OSError)):
         write()
