@@ -58,11 +58,11 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
 
 def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
     """Say from which step the run can be resumed, and how."""
+    again = "the same `segmnv2 train` command with --resume last continues from"
     if checkpoints.saved_step is not None:
-        step = checkpoints.saved_step
-        return f"{folder.state} is of step {step}: the same command with --resume last continues from it"
+        return f"{folder.state} is of step {checkpoints.saved_step}: {again} it"
     if folder.can_resume():
-        return f"nothing new was saved: the same command with --resume last continues from {folder.state} again"
+        return f"nothing new was saved: {again} {folder.state} again"
     return "no state was saved yet, so the run restarts; -o checkpoint.every=100 would save one every 100 steps"
 
 

@@ -91,7 +91,10 @@ def test_training_ends_its_batch_saves_and_resumes_to_the_bit(
         assert main([*words, "--out", "run"]) == 128 + number
     assert validated.count(expected) == {"step": 0, "validation": 1, "validated": 2}[moment]
     captured = capsys.readouterr()
-    assert f"stopped; run/last.ckpt is of step {expected}: the same command with --resume last" in captured.out
+    assert (
+        f"stopped; run/last.ckpt is of step {expected}: the same `segmnv2 train` command with --resume last"
+        in captured.out
+    )
     assert captured.err.strip() == f"stopped by {signal.Signals(number).name}"
     assert open_state(Path("run/last.ckpt")).step == expected
     assert hidden(tmp_path) == []

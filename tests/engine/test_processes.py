@@ -126,7 +126,7 @@ def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_go_on_fro
         running.kill()
     assert running.returncode not in (0, None)
     assert "error: another process of this run was lost, so this one stops too" in errors
-    assert "the same command with --resume last continues from it" in errors
+    assert "the same `segmnv2 train` command with --resume last continues from it" in errors
     assert open_state(state).step >= 2
 
 
@@ -142,6 +142,6 @@ def test_torchrun_that_is_stopped_leaves_a_state_after_the_same_step_of_all_proc
     finally:
         running.kill()
     assert running.returncode not in (0, None)
-    assert "the same command with --resume last continues from it" in output
+    assert "the same `segmnv2 train` command with --resume last continues from it" in output
     assert errors.count("stopped by SIGTERM") == 2
     assert open_state(tmp_path / "run" / "last.ckpt").step >= 3

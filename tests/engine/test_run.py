@@ -94,7 +94,7 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_break(whole: TrainingRep
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), out=tmp_path, report=interrupt_at(stop, lines))
     assert signal.getsignal(signal.SIGINT) is handler
-    assert f"last.ckpt is of step {stop - 1}: the same command with --resume last" in lines[-1]
+    assert f"last.ckpt is of step {stop - 1}: the same `segmnv2 train` command with --resume last" in lines[-1]
     resumed = train(tiny(), out=tmp_path, resume="last", report=ignore)
     assert resumed.steps == 5
     assert (resumed.score, resumed.best_score, resumed.best_step) == (whole.score, whole.best_score, whole.best_step)
