@@ -88,7 +88,7 @@ def test_infer_prints_the_table_that_it_writes(tmp_path: Path) -> None:
         (["infer", "--burst", "0"], "--burst 0"),
         (["infer", "--engines", "torch:float16"], "float16 is for GPUs"),
         (["infer", "--peers", "mmseg"], "--peers 'mmseg'"),
-        (["infer", "--output-stride", "12", "--peers", "", "--engines", "torch"], "12"),
+        (["infer", "--output-stride", "12", "--engines", "torch"], "12"),
         (["train", "tiny.yaml", "-o", "data.train={kind: voc, root: nowhere, split: train}"], "nowhere"),
     ],
 )

@@ -57,14 +57,14 @@ def test_a_file_that_differs_leaves_one_message_and_nothing_else(weights, folder
             return torch.full(image.shape[:3], 9, dtype=torch.uint8)
 
     monkeypatch.setattr(torch_file, "build_ending", lambda model, **options: Wrong())
-    options = f"--format torch --size 40 --images {folders[0]}"
-    assert main(["export", str(weights), "--out", str(tmp_path / "a.pt2"), *options.split()]) == 2
+    order = ["export", str(weights), "--out", str(tmp_path / "a.pt2"), "--format", "torch", "--size", "40"]
+    assert main([*order, "--images", str(folders[0])]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
     assert len(errors) == 1
     assert errors[0].startswith("error: torch float32: 0.000 % of pixels have the network's own label")
     assert not list(tmp_path.iterdir())
 
-    assert main(["export", str(weights), "--out", str(tmp_path / "a.pt2"), *options.split(), "--no-verify"]) == 0
+    assert main([*order, "--no-verify"]) == 0
     assert "not compared" in capsys.readouterr().out
     verified = ["verify", str(tmp_path / "a.pt2"), "--against", str(weights), "--images", str(folders[0])]
     assert main([*verified, "--repeats", "0"]) == 2

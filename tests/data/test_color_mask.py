@@ -60,5 +60,5 @@ def test_unknown_colors_are_listed_with_counts_and_allowed_ones() -> None:
 
 def test_two_classes_cannot_share_a_color() -> None:
     labels = LabelSet(("a", "b", "c"), ((0, 0, 0), (5, 5, 5), (5, 5, 5)))
-    with pytest.raises(ValueError, match=r"'b' and 'c' apart, both are \[5, 5, 5\]"):
+    with pytest.raises(ValueError, match=r"the classes 'b' and 'c', both are \[5, 5, 5\]"):
         colors_to_ids(np.zeros((2, 2, 3), np.uint8), labels)

@@ -22,7 +22,7 @@ from segmnv2.engine.logs import CsvLog, read_rows
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.record import count_shared, identify, run_record
 from segmnv2.engine.run import train
-from segmnv2.engine.run_folder import RunFolder, open_state
+from segmnv2.engine.run_folder import RECORDED, RunFolder, open_state
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.classifier_file import save_classifier
@@ -132,7 +132,7 @@ def test_repaired_masks_are_reported_and_another_palette_is_refused(tmp_path: Pa
 
 @pytest.mark.parametrize("change", [{"normalization": 3}, {"normalization": {"mean": ["x"], "std": []}}, {"sizes": []}])
 def test_a_damaged_record_is_one_message(tmp_path: Path, change: dict[str, object]) -> None:
-    record = {"processes": 1, "sizes": {}, "normalization": {"mean": [1, 2, 3], "std": [1, 1, 1]}}
+    record = {key: {} for key in RECORDED} | {"processes": 1, "normalization": {"mean": [1, 2, 3], "std": [1, 1, 1]}}
     state = {"global_step": 1, "callbacks": {"Checkpoints": {"record": record}}}
     torch.save(state, tmp_path / "last.ckpt")
     assert open_state(tmp_path / "last.ckpt").record == record

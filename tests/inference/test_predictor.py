@@ -78,7 +78,7 @@ def replace_weights(model: Segmenter) -> None:
         (lambda model: model.set_output_stride(8), "output stride 16 to 8"),
         (lambda model: model.head.logits.bias.detach().add_(1), "other weights"),
         (replace_weights, "other weights"),
-        (lambda model: setattr(model.head, "logits", torch.nn.Conv2d(256, 3, 1)), "other weights"),
+        (lambda model: setattr(model.head, "logits", torch.nn.Conv2d(256, 3, 1).eval()), "other weights"),
         (lambda model: model.set_normalization(IMAGENET_NORMALIZATION), "other weights"),
     ],
     ids=["stride", "weights", "assigned", "layer", "normalization"],

@@ -199,7 +199,7 @@ def test_single_files_and_wrong_paths_get_a_way_out(tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "model.h5", tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="nowhere"):
         import_checkpoint(tmp_path / "nowhere", tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match=r"owner/absent.*neither a file or folder here nor"):
+    with pytest.raises(WeightsError, match=r"owner/absent.*not a local file or folder, and not available from"):
         import_checkpoint("owner/absent", tmp_path / "x.safetensors")
 
 
