@@ -55,6 +55,9 @@ _JPEG_END = b"\xff\xd9"
 _STRIP = 1 << 22
 _IGNORE_EXIF = cv2.IMREAD_IGNORE_ORIENTATION
 _HARMLESS = ("Warning: unknown JFIF revision", "Unknown Adobe color transform")
+# Tags of TIFF files, and values of the last two.
+_BITS, _PLANES, _EXTRA = 258, 284, 338
+_SEPARATE, _PREMULTIPLIED = 2, (1,)
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: np.fliplr,
     3: lambda image: np.rot90(image, 2),
@@ -139,9 +142,9 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
         MediaError: pixels are floats or integers of more than 16 bits.
     """
     if (deep := _undecoded_deep_color(picture)) is not None:
-        return _upright(_from_deep(deep, source)[0], _orientation(picture))
-    picture.load()  # Pillow turns TIFF files itself meanwhile
-    return _upright(_rgb(picture, source)[0], _orientation(picture))
+        return _upright(_from_deep(deep, source)[0], picture)
+    picture.load()
+    return _upright(_rgb(picture, source)[0], picture)
 
 
 def significant_bits(largest: int) -> int:
@@ -196,20 +199,20 @@ def _decode(picture: PIL.Image.Image, content: bytes, source: str) -> DecodedIma
         image = _webp(content)
     elif (deep := _deep_color(picture, content)) is not None:
         image, depth = _from_deep(deep, source)
-    orientation = turned = _orientation(picture)
+    orientation = _orientation(picture)
     if image is None:
         picture.load()
         image, depth = _rgb(picture, source)
-        turned = _orientation(picture)  # 1 for TIFF files, which Pillow turns itself
-    return DecodedImage(_upright(image, turned), orientation, stored_size, animated, *depth)
+    return DecodedImage(_upright(image, picture), orientation, stored_size, animated, *depth)
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
     return int(picture.getexif().get(ExifTag.Orientation, 1))
 
 
-def _upright(image: np.ndarray, orientation: int) -> Image:
-    turn = _UPRIGHT.get(orientation)
+def _upright(image: np.ndarray, picture: PIL.Image.Image) -> Image:
+    """Turn the pixels of a decoded image; those of TIFF files are upright, as Pillow and OpenCV decode them so."""
+    turn = None if picture.format == "TIFF" else _UPRIGHT.get(_orientation(picture))
     return image if turn is None else np.ascontiguousarray(turn(image))
 
 
@@ -274,15 +277,18 @@ def check_png(content: bytes) -> None:
 
 def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
     """Decode colors of 16 bits a sample, of which Pillow keeps the upper byte only; ``None`` for any other image."""
-    bits = content[24] if picture.format == "PNG" else 0
-    if picture.format == "TIFF":
-        bits = max(picture.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
-    if bits != 16 or len(picture.getbands()) < 2:
+    bits, bands = content[24] if picture.format == "PNG" else 0, len(picture.getbands())
+    tags = picture.tag_v2 if picture.format == "TIFF" else {}  # type: ignore[attr-defined]
+    if tags:
+        bits = max(tags.get(_BITS, (1,)))
+    if bits != 16 or bands < 2:
         return None
+    if tags.get(_PLANES) == _SEPARATE or tags.get(_EXTRA) == _PREMULTIPLIED:  # OpenCV takes them for the usual form
+        raise ValueError("16-bit colors in separate planes or multiplied by alpha are not read")
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | _IGNORE_EXIF)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ValueError("16-bit colors in a form that is not read")
-    return np.asarray(values)
+    return np.asarray(values[..., :bands] if tags else values)  # a fourth sample need not be alpha, but infrared
 
 
 def _undecoded_deep_color(picture: PIL.Image.Image) -> np.ndarray | None:

@@ -87,6 +87,48 @@ def test_deep_grays_in_which_0_is_white_are_refused(tmp_path: Path) -> None:
         read_image(path)
 
 
+def _deep_tiff(values: np.ndarray, **tags: int) -> bytes:
+    """Return a TIFF file of 16-bit colors (H, W, C) in one strip, with tags as ``t274=6``."""
+    height, width, bands = values.shape
+    pixels = values.astype("<u2").tobytes()
+    entries = {256: width, 257: height, 258: 16, 259: 1, 262: 2, 273: 8, 277: bands, 278: height, 279: len(pixels)}
+    entries |= {int(tag[1:]): value for tag, value in tags.items()}
+    end = 8 + len(pixels)
+    depths = end + 6 + 12 * len(entries)  # of each band, behind the tags
+    content = struct.pack("<2sHI", b"II", 42, end) + pixels + struct.pack("<H", len(entries))
+    for tag, value in sorted(entries.items()):
+        content += struct.pack("<HHII", tag, 3, bands, depths) if tag == 258 else struct.pack("<HHII", tag, 3, 1, value)
+    return content + bytes(4) + struct.pack(f"<{bands}H", *[16] * bands)
+
+
+@pytest.mark.parametrize(("orientation", "upright"), [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1))])
+def test_deep_tiff_colors_are_turned_once(tmp_path: Path, photo: np.ndarray, orientation: int, upright) -> None:
+    path = tmp_path / "deep.tif"
+    path.write_bytes(_deep_tiff(photo * np.uint16(257), t274=orientation))
+    assert difference(read_image(path), upright(photo)) == 0
+    with PIL.Image.open(path) as picture:
+        assert difference(rgb_array(picture), upright(photo)) == 0
+
+
+def test_a_fourth_sample_of_deep_tiff_colors_is_alpha_only_where_the_file_says_so(
+    tmp_path: Path, photo: np.ndarray
+) -> None:
+    path = tmp_path / "infrared.tif"
+    values = np.dstack([photo * np.uint16(257), np.zeros(photo.shape[:2], np.uint16)])
+    path.write_bytes(_deep_tiff(values, t338=0))
+    assert difference(read_image(path), photo) == 0
+    path.write_bytes(_deep_tiff(values, t338=2))
+    assert (read_image(path) == 255).all()
+
+
+@pytest.mark.parametrize(("tag", "value"), [("t284", 2), ("t338", 1)])
+def test_deep_tiff_colors_in_other_forms_are_refused(tmp_path: Path, tag: str, value: int) -> None:
+    path = tmp_path / "deep.tif"
+    path.write_bytes(_deep_tiff(np.zeros((4, 5, 4), np.uint16), **{"t338": 2, tag: value}))
+    with pytest.raises(MediaError, match="separate planes or multiplied by alpha"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_pixels_lie_over_white(tmp_path: Path, mode: str) -> None:
     picture = PIL.Image.new(mode, (3, 2), (0,) * len(mode))
