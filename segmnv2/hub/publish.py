@@ -21,6 +21,7 @@ from segmnv2.models.classifier_file import load_classifier, save_classifier
 from segmnv2.models.cost import count_parameters, trace_madds
 from segmnv2.models.file import load_model, read_kind, read_model_file, save_model
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.ownership import check_replaceable
 
 FORMAT = 1
 CARD = "README.md"
@@ -59,27 +60,15 @@ def save_pretrained(
         raise ConfigError(f"repository {name!r} is not possible; give owner/name")
     told = _read_evaluation(evaluation)
     folder = Path(folder)
+    check_replaceable(folder / file for file in (WEIGHTS, CONFIG, CARD))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / WEIGHTS
-        _write_weights(source, weights)
-        metadata = read_model_file(weights)[1]
-        config: dict[str, Any] = {
-            "library_name": LIBRARY,
-            "format": FORMAT,
-            **{key: metadata[key] for key in ("kind", "architecture", "normalization", "labels") if key in metadata},
-            "sha256": file_sha256(weights),
-            "size": weights.stat().st_size,
-        }
-        card = build_card(
-            name,
-            config,
-            _costs(weights, str(config["kind"])),
-            licence=licence,
-            evaluation=told,
-            provenance=metadata.get("provenance") or {},
-        )
-        for file, text in ((CONFIG, dump_json(config, indent=1) + "\n"), (CARD, card)):
+        with tempfile.TemporaryDirectory() as temporary:
+            weights = _weights_file(source, Path(temporary))
+            texts = _describe(weights, name, licence, told)
+            if weights.resolve() != (folder / WEIGHTS).resolve():
+                with atomic_path(folder / WEIGHTS) as partial:
+                    shutil.copyfile(weights, partial)
+        for file, text in texts.items():
             with atomic_path(folder / file) as partial:
                 partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -151,10 +140,15 @@ def from_pretrained(
 
     Raises:
         WeightsError: there is nothing of that name, it is damaged, or it holds a backbone or a detector.
-        ConfigError: an output stride that is not possible.
+        ConfigError: an output stride that is not possible, or a revision of a folder.
     """
     folder = Path(source)
     if folder.is_dir():
+        if revision is not None:
+            raise ConfigError(
+                f"revision {revision!r}: {folder} is a folder here, which has none; leave it out, or give "
+                f"'hf:{source}' for the repository"
+            )
         fault = check_weights(folder)
         if fault:
             raise WeightsError(f"{fault}; write or copy the folder again")
@@ -190,17 +184,34 @@ def _folder_to_push(
     return save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
 
 
-def _write_weights(source: Source, path: Path) -> None:
+def _weights_file(source: Source, temporary: Path) -> Path:
+    """Return the file of a network, written to a temporary folder unless it is one already."""
     if isinstance(source, Segmenter):
-        save_model(path, source)
-    elif isinstance(source, Classifier):
-        save_classifier(path, source)
-    else:
-        file = resolve_weights(source)
-        read_model_file(file)  # of this library, and whole
-        if file.resolve() != path.resolve():
-            with atomic_path(path) as partial:
-                shutil.copyfile(file, partial)
+        return save_model(temporary / WEIGHTS, source)
+    if isinstance(source, Classifier):
+        return save_classifier(temporary / WEIGHTS, source)
+    return resolve_weights(source)
+
+
+def _describe(weights: Path, name: str, licence: str, evaluation: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the texts of ``config.json`` and of the card."""
+    metadata = read_model_file(weights)[1]
+    config: dict[str, Any] = {
+        "library_name": LIBRARY,
+        "format": FORMAT,
+        **{key: metadata[key] for key in ("kind", "architecture", "normalization", "labels") if key in metadata},
+        "sha256": file_sha256(weights),
+        "size": weights.stat().st_size,
+    }
+    card = build_card(
+        name,
+        config,
+        _costs(weights, str(config["kind"])),
+        licence=licence,
+        evaluation=evaluation,
+        provenance=metadata.get("provenance") or {},
+    )
+    return {CONFIG: dump_json(config, indent=1) + "\n", CARD: card}
 
 
 def _costs(path: Path, kind: str) -> dict[str, str]:

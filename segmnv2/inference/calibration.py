@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segmnv2.data.image_file import read_image
 from segmnv2.errors import ConfigError
-from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, make_canvas
+from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image, check_several, make_canvas
 from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.nn.resize import resize_bilinear, scaled_side
 
@@ -42,10 +42,13 @@ def calibration_pixels(
 
     Raises:
         ConfigError: it is no folder, or there are no images.
-        MediaError: a file is no image, or the folder has none.
+        MediaError: a file or an array is no image, the folder has none, or ``images`` is a single array.
     """
-    pictures = [read_image(path) for path in sample_folder(Path(images))] if isinstance(images, str | Path) else images
-    if not len(pictures):
+    if isinstance(images, str | Path):
+        pictures = [read_image(path) for path in sample_folder(Path(images))]
+    else:
+        pictures = [check_image(image, "calibration") for image in check_several(images)]
+    if not pictures:
         raise ConfigError("calibration: no images given; give 50 or more, like those that will be seen")
     found = []
     with torch.inference_mode():

@@ -13,18 +13,22 @@ every ``output_stride``-th pixel. (513 has that form at every output stride.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segmnv2.errors import ConfigError, MediaError
+
+T = TypeVar("T")
 
 Size = int | Literal["native"]
 
@@ -91,6 +95,20 @@ def check_image(image: object, source: str = "image") -> UInt8[np.ndarray, "h w 
     if image.size == 0:
         raise MediaError(f"{source}: has shape {image.shape}, that is, no pixels; give an image of at least 1x1")
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def check_several(images: Iterable[T]) -> Iterable[T]:
+    """Return ``images`` unless they are one path, one PIL image, or one array, whose rows would pass for gray images.
+
+    Raises:
+        MediaError: they are.
+    """
+    is_array = isinstance(images, np.ndarray) and (
+        images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
+    )
+    if is_array or isinstance(images, str | Path | PIL.Image.Image):
+        raise MediaError(f"images: is a single {type(images).__name__}, not several images; give a list, as [image]")
+    return images
 
 
 def _shape_remedy(image: npt.NDArray[Any]) -> str:

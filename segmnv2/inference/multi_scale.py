@@ -6,7 +6,6 @@ fraction of a label map at full size, so all passes of one image are held while 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -23,6 +22,10 @@ from segmnv2.nn.resize import resize_bilinear, scaled_side
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Scales of multi-scale inference. Source: tensorflow/models research/deeplab, the paper's evaluation."""
+
+
+LARGEST_SCALE = 8.0
+"""Larger ones are meant in percent, and an image of 75 times the sides fits in no memory."""
 
 
 @runtime_checkable  # for the checker of annotations in tests
@@ -74,7 +77,7 @@ def choose_scales(multi_scale: bool | Sequence[float]) -> tuple[float, ...]:
     """Return the scales that an argument ``multi_scale`` stands for: the paper's six, one, or those given.
 
     Raises:
-        ConfigError: none are given, or one is not above 0.
+        ConfigError: none are given, or one is not above 0 and at most :data:`LARGEST_SCALE`.
     """
     if isinstance(multi_scale, bool):
         return SCALES if multi_scale else (1.0,)
@@ -85,14 +88,17 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """Return ``scales`` as a tuple.
 
     Raises:
-        ConfigError: there are none, or one is not above 0.
+        ConfigError: there are none, or one is not above 0 and at most :data:`LARGEST_SCALE`.
     """
     try:
         numbers = tuple(float(scale) for scale in scales)
     except (TypeError, ValueError):
         numbers = ()
-    if not numbers or not all(0 < number < math.inf for number in numbers):
-        raise ConfigError(f"scales: {scales!r} is not one or more numbers above 0; give (1.0,) or {SCALES}")
+    if isinstance(scales, str) or not numbers or not all(0 < number <= LARGEST_SCALE for number in numbers):
+        raise ConfigError(
+            f"scales: {scales!r} is not one or more numbers above 0 and at most {LARGEST_SCALE:g}; give (1.0,) or "
+            f"{SCALES}"
+        )
     return numbers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from segmnv2.errors import ConfigError, MediaError
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.calibration import calibration_pixels
-from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size, make_canvas
+from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.model_watch import ModelWatch
 from segmnv2.inference.multi_scale import DenseModel, choose_scales
 from segmnv2.inference.pipeline import check_batch, predict_in_order
@@ -33,8 +33,6 @@ from segmnv2.inference.video import VideoReader
 from segmnv2.inference.video_files import predict_frames
 from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
-
-T = TypeVar("T")
 
 
 class Predictor:
@@ -273,21 +271,6 @@ class VideoPredictor:
     def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
         """Label the next frames; see :meth:`Predictor.predict`."""
         return self.predictor.predict(prepared, self.smoother)
-
-
-def check_several(images: Iterable[T]) -> Iterable[T]:
-    """Return ``images`` unless they are one array, whose rows would pass for gray images, or one path.
-
-    Raises:
-        MediaError: they are.
-    """
-    is_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3))
-    if is_array or isinstance(images, str):
-        raise MediaError(
-            f"images: is a single {type(images).__name__}, not several images; give a list, as [image], or for one "
-            "image call the predictor with it"
-        )
-    return images
 
 
 def own_image(image: Any) -> Any:

@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segmnv2.documents import read_json
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
-from segmnv2.labels import VOC_LABELS
+from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
 
 SIZE = 513
 UNMEASURED = "not measured"
+FLOAT32 = "float32"
 VAL_IMAGES = 1449
 """Of VOC 2012 val, on which the paper's figures were measured."""
 
@@ -116,7 +117,9 @@ def _row(paper: PaperRow, measured: tuple[str, dict[str, Any]] | None) -> Row:
         source, result = measured
         miou = result["miou"]
         part = "" if result["images"] == VAL_IMAGES else f", not VOC's {VAL_IMAGES}"
-        note = "; ".join(filter(None, (f"{result['images']} images{part}", paper.note)))
+        precision = result["protocol"].get("precision", FLOAT32)
+        words = (f"{result['images']} images{part}", "" if precision == FLOAT32 else f"in {precision}", paper.note)
+        note = "; ".join(filter(None, words))
     return Row(
         network=paper.network,
         output_stride=paper.output_stride,
@@ -157,6 +160,7 @@ class _Protocol(_Strict):
     size: int | str | list[int] | None
     output_stride: int
     dataset: str | None = None  # not stated by evaluations in Python
+    precision: str = FLOAT32
 
 
 class _Evaluation(_Strict):
@@ -182,9 +186,11 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
         place = ".".join(map(str, first["loc"])) or "it"
         reason = f"{place}: {first['msg'].lower()}"
         raise ConfigError(f"{path}: is no evaluation of segmentation ({reason}); {EVALUATION}") from error
-    if len(found.iou) != VOC_LABELS.num_classes or found.protocol.dataset not in (None, "voc"):
+    voc = (set(VOC_LABELS.names), set(LabelSet.numbered(VOC_LABELS.num_classes).names))
+    if set(found.iou) not in voc or found.protocol.dataset not in (None, "voc"):
         raise ConfigError(
-            f"{path}: was measured on {len(found.iou)} classes of the data set {found.protocol.dataset or 'unknown'}; "
+            f"{path}: was measured on {len(found.iou)} classes ({', '.join(found.iou)[:60]}, ...) of the data set "
+            f"{found.protocol.dataset or 'unknown'}; "
             "Table 7 is of PASCAL VOC's 21 classes, which `segmnv2 evaluate --dataset voc` measures"
         )
     protocol, name, width = found.protocol, found.network.name, found.network.backbone.get("width", 1.0)

@@ -98,6 +98,8 @@ def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
 def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) -> None:
     folder = save_pretrained(model, tmp_path, name=NAME, licence="mit")
     assert same(from_pretrained(folder), model)
+    with pytest.raises(ConfigError, match=r"revision 'v2': .* is a folder here"):
+        from_pretrained(folder, revision="v2")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
@@ -139,6 +141,7 @@ def test_values_that_are_not_possible_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         save_pretrained(model, tmp_path / "repo", **{"name": NAME, "licence": "mit", **options})
+    assert not (tmp_path / "repo").exists()
 
 
 def test_the_command_pushes_or_shows_what_it_would(
@@ -160,12 +163,16 @@ def test_the_command_pushes_or_shows_what_it_would(
     assert main(["push", str(tmp_path / "repo"), NAME]) == 0
     assert hub.commits[NAME][-1][1]["README.md"] == card.read_bytes(), "a folder is pushed as it was looked at"
     capsys.readouterr()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "README.md").write_text("mine")
     for words, message in (
+        (["push", weights, NAME, "--licence", "mit", "--dry-run", str(tmp_path / "own")], "segmnv2 did not write it"),
         (["push", str(tmp_path / "repo"), NAME, "--licence", "mit"], "is a folder with a card"),
         (["push", weights, NAME], "licence is missing"),
         (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--licence is missing"),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["README.md"], "nothing is half-written"
     assert main(["push", str(tmp_path / "none.safetensors"), NAME, "--licence", "mit"]) == 2
     assert "there is no such file" in capsys.readouterr().err

@@ -37,3 +37,20 @@ def test_what_holds_no_images_is_refused(tmp_path):
         calibration_pixels(tmp_path / "gone", 16)
     with pytest.raises(MediaError, match=r"no image"):
         calibration_pixels(tmp_path, 16)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "images",
+    [
+        [np.full((9, 9, 3), 0.5, np.float32)],
+        [np.full((9, 9, 3), 300)],
+        [np.zeros((9, 9, 4), np.uint8)],
+        ["photo.jpg"],
+        np.zeros((9, 9, 3), np.uint8),
+    ],
+    ids=["floats", "integers", "alpha", "paths", "a single one"],
+)
+def test_what_are_no_images_of_8_bits_is_refused(images):
+    with pytest.raises(MediaError, match="give"):
+        calibration_pixels(images, 16)

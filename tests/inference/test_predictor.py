@@ -211,7 +211,16 @@ def test_a_gray_array_is_an_image(small_model, photo):
     assert np.array_equal(prediction.image[..., 2], gray)
 
 
-@pytest.mark.parametrize("one", [np.zeros((5, 6, 3), np.uint8), np.zeros((5, 6), np.uint8), "a.jpg"])
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "one",
+    [
+        *(np.zeros(shape, np.uint8) for shape in ((5, 6, 3), (5, 6), (5, 6, 4), (5, 6, 1))),
+        "a.jpg",
+        Path("a.jpg"),
+        Image.new("RGB", (6, 5)),
+    ],
+)
 def test_one_image_is_not_several(one, small_model):
     with pytest.raises(MediaError, match=f"is a single {type(one).__name__}"):
         Predictor(small_model, size=33).predict_many(one)

@@ -77,7 +77,19 @@ def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, A
         table7([write_evaluation(tmp_path / "a.json", **changes)])
 
 
-@pytest.mark.parametrize("changes", [{"iou": {"crop": 71.5, "weed": None}}, {"protocol": {"dataset": "coco-voc"}}])
+def test_an_evaluation_in_another_precision_says_so(tmp_path: Path) -> None:
+    path = write_evaluation(tmp_path / "a.json", protocol={"precision": "int8"})
+    assert table7([path])[4].note == "7 images, not VOC's 1449; in int8"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iou": {"crop": 71.5, "weed": None}},
+        {"iou": {f"plant {number}": 71.5 for number in range(21)}},
+        {"protocol": {"dataset": "coco-voc"}},
+    ],
+)
 def test_an_evaluation_of_other_data_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_evaluation(tmp_path / "a.json", protocol={"dataset": "voc"})
     assert table7([tmp_path / "a.json"])[4].miou == 71.5
