@@ -78,6 +78,17 @@ def test_the_later_override_wins_and_the_values_given_stay_as_they_were() -> Non
     assert yaml.safe_dump(MINIMAL) == before
 
 
+def test_an_override_changes_one_of_two_sections_that_are_one_object() -> None:
+    shapes = {"kind": "shapes", "length": 3}
+    data = parse_experiment(edited("data", {"train": shapes, "val": shapes}), ["data.val.length=5"]).data
+    assert (data.train.model_dump()["length"], data.val.model_dump()["length"]) == (3, 5)
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert parse_experiment(MINIMAL, ["output=~/runs/x"]).output_folder == Path("/home/someone/runs/x")
+
+
 def test_a_written_experiment_reads_back_the_same(tmp_path: Path) -> None:
     experiment = parse_experiment(MINIMAL, ["optimizer.weight_decay=1e-7", "precision=16-mixed"])
     write_experiment(tmp_path / "config.yaml", experiment)
@@ -140,6 +151,8 @@ def test_all_faults_are_named_at_once() -> None:
         ("precision", 16, "precision: 16 is not possible; it must be 32, 'bf16-mixed' or '16-mixed'"),
         ("name", "../up", "name: '../up'"),
         ("model", {"weights": "a", "backbone_weights": "b"}, "name one file"),
+        ("model", {"width": 0.5, "backbone": {"width": 1.0}}, "width is given here and in backbone"),
+        ("output", "", "output: '' is not possible; it is empty"),
     ],
 )
 def test_a_fault_names_key_value_and_what_is_allowed(path: str, value: Any, expected: str) -> None:

@@ -59,6 +59,9 @@ class NetworkSection(Section):
         from segmnv2.backbones.options import check_options
         from segmnv2.backbones.registry import backbone_options, missing_options
 
+        twice = [key for key in ("width", "channel_divisor") if getattr(self, key) is not None and key in self.backbone]
+        if twice:
+            raise ValueError(f"{twice[0]} is given here and in backbone; give one of them and set the other to null")
         allowed = backbone_options(self.backbone_name)
         unknown = [key for key in self.backbone_options if key not in allowed]
         if unknown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the values with the overrides in them, and what is wrong with the overrides themselves."""
-    merged, faults = deepcopy(dict(values)), []
+    merged: dict[str, Any] = _unshared(values)
+    faults: list[str] = []
     for override in overrides:
         key, equals, text = override.partition("=")
         path = key.strip().split(".")
@@ -139,6 +139,11 @@ def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[st
             continue
         faults += _put(merged, path, value, override)
     return merged, faults
+
+
+def _unshared(value: Any) -> Any:
+    """Return a copy in which a section that stands in two places is two sections."""
+    return {key: _unshared(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _put(merged: dict[str, Any], path: Sequence[str], value: Any, override: str) -> list[str]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _check_path(value: Any) -> Any:
+    """Replace ``~`` by the home folder, as no shell does in a file, and refuse what would be the current folder."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is empty; give a path ('.' for the current folder)")
+    # Path.expanduser raises for users that do not exist.
+    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111
+
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -15,7 +25,7 @@ NaturalFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 OutputStride = Literal[8, 16, 32]
 # Strict checking would require a Path or a tuple, which YAML cannot write.
-FilePath = Annotated[Path, Field(strict=False)]
+FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_check_path)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
 
 

@@ -200,8 +200,8 @@ def create_detector(
         raise ConfigError(
             f"{detector} has no option {', '.join(unknown)}; it has {', '.join(detector_options(detector))}"
         )
-    _check_types(detector, options)
     side = family.size if size is None else size
+    _check_options(detector, side, options)
     given = without_pretrained(backbone_options or {})  # what is saved holds the weights
     architecture = DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
     check_architecture("detector", architecture.to_dict())
@@ -227,13 +227,25 @@ def create_detector(
     return found
 
 
-def _check_types(detector: str, options: Mapping[str, Any]) -> None:
+def _check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(FAMILIES[detector].network).parameters
     for name, value in options.items():
         usual = True if name == "fpn" else parameters[name].default
         if type(value) is not type(usual) and not (isinstance(usual, float) and type(value) is int):
             kind = {bool: "true or false", int: "an integer"}.get(type(usual), "a number")
             raise ConfigError(f"{detector} takes {kind} as {name}, not {describe_value(value)}; the usual is {usual}")
+        if name.endswith("thresh") and not 0 <= value <= 1:
+            raise ConfigError(f"{detector} takes 0 to 1 as {name}, not {value}; the usual is {usual}")
+        if name.endswith("fraction") and not 0 < value <= 1:
+            raise ConfigError(f"{detector} takes above 0 up to 1 as {name}, not {value}; the usual is {usual}")
+        if type(usual) is int and value < 1:
+            raise ConfigError(f"{detector} takes 1 or more as {name}, not {value}; the usual is {usual}")
+    longest = options.get("max_size", parameters["max_size"].default) if "max_size" in parameters else size
+    if type(size) is int and size > longest:  # images would be scaled down to max_size without a word
+        raise ConfigError(
+            f"size {size} is above max_size {longest}, the bound of the longer side; give the option max_size too, as "
+            f"{size * 5 // 3}"
+        )
 
 
 def detector_options(detector: str) -> tuple[str, ...]:

@@ -127,6 +127,7 @@ class RunFolder:
                 f"{self.path}: holds a run already ({found}); {go_on}write over it (--overwrite) or choose another "
                 "folder (--out DIR)"
             )
+        self._keep_inputs(experiment)
         try:
             check_replaceable([self.config] if self.config.exists() else self._present())
             for file in self._present():
@@ -134,6 +135,17 @@ class RunFolder:
         except OSError as error:
             raise self._not_writable(error) from error
         self.write_config(experiment)
+
+    def _keep_inputs(self, experiment: AnyExperiment) -> None:
+        """Refuse to delete the weights that the new run starts from."""
+        present = {file.resolve() for file in self._present()}
+        for key in ("weights", "backbone_weights"):
+            file = getattr(experiment.model, key)
+            if file is not None and file.resolve() in present:
+                raise ConfigError(
+                    f"{file}: is what the run starts from (model.{key}) and would be deleted; choose another folder "
+                    "(--out DIR)"
+                )
 
     def own_experiment(self, given: AnyExperiment, overrides: Sequence[str]) -> AnyExperiment:
         """Return the experiment to resume: that of ``config.yaml`` with overrides on top.

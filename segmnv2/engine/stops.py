@@ -13,6 +13,7 @@ from segmnv2.engine.run_folder import RunFolder
 from segmnv2.errors import SegmnError
 
 LOST_READER = "DataLoader worker"
+ONE_VALUE = "Expected more than 1 value per channel"
 LOST_PROCESS = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -49,7 +50,7 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
             f"{error.filename or folder.path}: cannot be written ({error.strerror}); make room on the disk, or allow "
             f"writing; {describe_saved(folder, checkpoints)}"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = _describe_loss(str(error))
         if reason is None:
             raise
@@ -68,6 +69,11 @@ def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
 
 def _describe_loss(text: str) -> str | None:
     """Say what was lost, if that is what an error's text is about."""
+    if text.startswith(ONE_VALUE):
+        return (
+            "a batch norm gets one value a channel, which has no variance: raise data.batch_size or the images' size, "
+            "or lower optimizer.accumulate"
+        )
     if LOST_READER in text:
         return (
             f"a process that reads data was lost ({text.splitlines()[0]}); most often the memory is full: lower "

@@ -120,6 +120,23 @@ def test_values_that_are_not_possible_are_named() -> None:
     assert "box_detections_per_img" in detector_options("faster_rcnn")
 
 
+@pytest.mark.parametrize(
+    ("detector", "given", "expected"),
+    [
+        ("ssdlite", {"score_thresh": 5.0}, "takes 0 to 1 as score_thresh"),
+        ("ssdlite", {"nms_thresh": float("nan")}, "takes 0 to 1 as nms_thresh"),
+        ("ssdlite", {"positive_fraction": 0.0}, "takes above 0"),
+        ("ssdlite", {"detections_per_img": 0}, "takes 1 or more"),
+        ("faster_rcnn", {"size": 1600}, "size 1600 is above max_size 1333"),
+    ],
+)
+def test_options_that_find_nothing_or_change_another_are_refused(
+    detector: str, given: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        build(detector, **given)
+
+
 @pytest.mark.parametrize("detector", ["ssdlite", "faster_rcnn"])
 def test_a_single_image_can_be_learned_from(detector: str) -> None:
     """SSDLite's last map is one value then, which has no variance."""

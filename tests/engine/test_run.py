@@ -137,6 +137,15 @@ def test_a_damaged_state_is_refused(copy: Path, damage: bytes | None) -> None:
         train(tiny(), out=copy, resume="last", report=ignore)
 
 
+@pytest.mark.parametrize("key", ["weights", "backbone_weights"])
+def test_a_run_does_not_delete_the_weights_that_it_starts_from(copy: Path, key: str) -> None:
+    before = (copy / "best.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=rf"best\.safetensors: is what the run starts from \(model\.{key}\)"):
+        train(tiny(f"model.{key}={copy / 'best.safetensors'}"), out=copy, overwrite=True, report=ignore)
+    assert (copy / "best.safetensors").read_bytes() == before
+    assert (copy / "last.ckpt").exists()
+
+
 def test_a_folder_that_holds_a_run_is_not_written_over_by_accident(copy: Path) -> None:
     before = (copy / "last.safetensors").read_bytes()
     with pytest.raises(ConfigError, match=r"--resume.*--overwrite.*--out"):

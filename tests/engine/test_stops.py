@@ -45,6 +45,7 @@ def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "-o optimizer.accumulate=2"),
         (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1"), "another process of this run was lost"),
+        (ValueError("Expected more than 1 value per channel when training, got input size"), "raise data.batch_size"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower data.num_workers"),
     ],
 )
