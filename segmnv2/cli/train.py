@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,11 +87,12 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
         f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
     lines += [f"next: {each}" for each in _evaluation(experiment, folder.best)]
+    best = shlex.quote(str(folder.best))
     if experiment.task == "classification":
-        lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={folder.best}")
+        lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={best}")
         return lines
     protocol = _protocol(experiment, "size", "output_stride")
-    lines.append(f"next: segmnv2 infer IMAGES --weights {folder.best} --out results{protocol}")
+    lines.append(f"next: segmnv2 infer IMAGES --weights {best} --out results{protocol}")
     return lines
 
 
@@ -100,9 +102,10 @@ def _evaluation(experiment: AnyExperiment, weights: Path) -> list[str]:
     kind, root = str(val["kind"]), val.get("root", val.get("images"))
     if root is None or val.get("min_pixels"):  # the command takes all images of COCO
         return []
-    chosen = "".join(f" --{key} {val[key]}" for key in ("split", "annotations") if val.get(key))
+    chosen = "".join(f" --{key} {shlex.quote(str(val[key]))}" for key in ("split", "annotations") if val.get(key))
     dataset = "coco" if kind == "coco_file" else kind.replace("_", "-")
-    return [f"segmnv2 evaluate {weights} --dataset {dataset} --root {root}{chosen}{protocol}"]
+    paths = f"{shlex.quote(str(weights))} --dataset {dataset} --root {shlex.quote(str(root))}"
+    return [f"segmnv2 evaluate {paths}{chosen}{protocol}"]
 
 
 def _protocol(experiment: AnyExperiment, *keys: str) -> str:

@@ -59,7 +59,7 @@ def write_litert(
     program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()
     graph = LiteRtModel()
     image = graph.tensor((1, *size, 3), np.uint8, name=IMAGE)
-    pixels = _prepare(graph, image, sides, metadata.padding)
+    pixels = _prepare(graph, image, sides, model.mean_pixel)
     logits = write_network(program, graph, pixels, half=metadata.precision == "float16")
     result = _channels_first(graph, logits) if metadata.output == "logits" else _labels(graph, logits, sides, size)
     entries = {ENTRIES: dump_json(metadata.to_dict())}

@@ -89,6 +89,7 @@ def test_the_next_command_measures_what_the_validation_did(config: str, capsys: 
         ("detection", "{kind: coco, root: coco, split: val2017}", "coco --root coco --split val2017"),
         ("detection", "{kind: coco_file, images: a, annotations: b.json}", "coco --root a --annotations b.json"),
         ("classification", "{kind: image_folder, root: a}", "image-folder --root a"),
+        ("classification", "{kind: image_folder, root: my photos}", "image-folder --root 'my photos'"),
     ],
 )
 def test_the_next_command_takes_the_images_of_the_validation(task: str, source: str, words: str | None) -> None:

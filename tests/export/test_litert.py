@@ -11,6 +11,7 @@ import torch
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.metadata import describe_export
 from segmnv2.inference.scores import predict_labels
+from segmnv2.models.normalization import Normalization
 from tests.backends.conftest import smooth_pixels
 from tests.export.shallow import shallow_model
 
@@ -66,6 +67,7 @@ def test_a_file_gives_the_networks_labels_and_tells_of_itself(model, tmp_path, s
 )
 def test_logits_are_those_of_the_network(tmp_path, name, options):
     model = shallow_model(name, **options)
+    model.set_normalization(Normalization((-300.0, 116.0, 300.0), (60.0, 60.0, 60.0)))  # padding that is no color
     path = tmp_path / "a.tflite"
     write_litert(model, path, describe_export(model, "litert", size=OFF_THE_GRID, raw_logits=True))
     image = picture(OFF_THE_GRID)
