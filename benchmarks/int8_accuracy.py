@@ -171,8 +171,10 @@ def quantize(
     network = GridNetwork(model) if options.plain else int8_network(model, pixels, options.fine_tune)
     arrays = calibration_arrays(pixels)
     if name == "openvino":
-        return OpenVinoBackend(model, quantize_openvino(grid_model(model, network), arrays), "int8", threads)
-    return OnnxRuntimeBackend(model, quantize_onnx(grid_graph(model, network), INPUT, arrays), "int8", threads)
+        openvino = quantize_openvino(grid_model(model, network), arrays, network.float_layers)
+        return OpenVinoBackend(model, openvino, "int8", threads)
+    onnx = quantize_onnx(grid_graph(model, network), INPUT, arrays, network.float_layers)
+    return OnnxRuntimeBackend(model, onnx, "int8", threads)
 
 
 def split(dataset: VocSegmentation, limit: int | None = None) -> dict[str, list[int]]:

@@ -83,6 +83,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
             weights=given_weights(section.weights, initial_weights),
             keep_logits=section.keep_logits,
             backbone_weights=given_weights(section.backbone_weights, initial_weights),
+            head_options=section.head,
             **(options if initial_weights else without_pretrained(options)),
         )
     if section.norm_momentum is not None:

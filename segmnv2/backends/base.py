@@ -22,16 +22,17 @@ class Backend(ABC):
     """A network prepared to run in one engine and precision, which several threads may call at once.
 
     It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
-    ``output_stride``, ``mean_pixel``, ``device``, ``training``. It can be copied and pickled, and so sent to a process
-    that was spawned. In a forked process it is refused: the threads of the engine do not exist there, and it would wait
-    forever.
+    ``output_stride``, ``logits_stride``, ``mean_pixel``, ``device``, ``training``. It can be copied and pickled, and so
+    sent to a process that was spawned. In a forked process it is refused: the threads of the engine do not exist there,
+    and it would wait forever.
 
     Attributes:
         name: of the engine, as ``--backend`` takes it.
         precision: of the numbers that layers compute in; logits are float32 always.
         threads: that the engine computes with on the CPU.
         streams: calls from different threads that it computes at once, sharing the threads; more wait for each other.
-        output_stride: pixels between two logits.
+        output_stride: of the network; sides of its pixels are a multiple of it and 1.
+        logits_stride: pixels between two logits.
         labels: names and colors of the classes.
         mean_pixel: RGB, 0..255, of what images are padded with.
         device: where pixels are expected and logits appear.
@@ -57,6 +58,7 @@ class Backend(ABC):
         self.threads = threads
         self.streams = streams
         self.output_stride = model.output_stride
+        self.logits_stride = model.logits_stride
         self.labels = model.labels
         self.device = device
         self.mean_pixel = model.mean_pixel
@@ -90,7 +92,7 @@ class Backend(ABC):
         return f"{self.name} {self.precision}, {place}"
 
     def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * output_stride.
+        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * logits_stride.
 
         Sides that are not k * output_stride + 1 are padded right and bottom with the mean pixel.
         """

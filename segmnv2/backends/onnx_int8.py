@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segmnv2.backends.int8 import quantize_graph
-from segmnv2.backends.network import IMAGE_LEVEL
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -21,7 +20,7 @@ ROUNDING = 1e-3
 """Share of its range by which a quantizer may seem to leave the bounds of the clamp before it."""
 
 
-def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> bytes:
+def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats: Sequence[str] = ()) -> bytes:
     """Return a graph with 8-bit weights and activations.
 
     ONNX Runtime fuses a convolution with its quantizers into one integer kernel if nothing stands between them and all
@@ -32,6 +31,7 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
         graph: ONNX file with batch norms folded.
         name: of its input.
         inputs: arrays to calibrate on.
+        floats: names of layers whose convolutions stay in float.
     """
     import onnx
     from nncf import AdvancedQuantizationParameters, OverflowFix
@@ -47,7 +47,7 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray]) -> byte
     prepared = _prepare(graph)
     with _inputs_named_once():
         quantized = quantize_graph(prepared, feeds, advanced_parameters=parameters)
-    _leave_in_float(quantized, prepared, IMAGE_LEVEL)
+    _leave_in_float(quantized, prepared, tuple(floats))
     _drop_clamps(quantized)
     _shift_signed(quantized)
     remove_unused_nodes(quantized)  # and the constants that only they read

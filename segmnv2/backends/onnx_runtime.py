@@ -81,7 +81,8 @@ def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]]
         ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
     """
     arrays = calibration_arrays(calibration)
-    return quantize_onnx(grid_graph(model, int8_network(model, calibration, fine_tune)), INPUT, arrays)
+    network = int8_network(model, calibration, fine_tune)
+    return quantize_onnx(grid_graph(model, network), INPUT, arrays, network.float_layers)
 
 
 def take_channels_last(graph: bytes) -> bytes:

@@ -18,7 +18,7 @@ from torch import Tensor
 from segmnv2.backends.base import Backend, Precision
 from segmnv2.backends.int8 import calibration_arrays, quantize_graph
 from segmnv2.backends.int8_network import int8_network
-from segmnv2.backends.network import IMAGE_LEVEL, GridNetwork
+from segmnv2.backends.network import GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -176,13 +176,22 @@ def int8_model(
         ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
     """
     arrays = calibration_arrays(calibration)
-    return quantize_openvino(grid_model(model, int8_network(model, calibration, fine_tune)), arrays)
+    network = int8_network(model, calibration, fine_tune)
+    return quantize_openvino(grid_model(model, network), arrays, network.float_layers)
 
 
-def quantize_openvino(graph: openvino.Model, inputs: Sequence[np.ndarray]) -> openvino.Model:
-    """Return a model of :func:`grid_model` with 8-bit weights and activations, chosen by some inputs."""
+def quantize_openvino(
+    graph: openvino.Model, inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
+) -> openvino.Model:
+    """Return a model of :func:`grid_model` with 8-bit weights and activations, calibrated on ``inputs``.
+
+    Args:
+        graph: the model.
+        inputs: arrays to calibrate on.
+        float_layers: names of layers whose convolutions stay in float.
+    """
     names = [each.get_friendly_name() for each in graph.get_ops() if each.get_type_name() == "Convolution"]
-    floats = [name for name in names if any(f"module.{layer}" in name for layer in IMAGE_LEVEL)]
+    floats = [name for name in names if any(f"module.{layer}" in name for layer in float_layers)]
     found: openvino.Model = quantize_graph(graph, inputs, floats)
     return found
 

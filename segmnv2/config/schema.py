@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from segmnv2.config.base import BaseExperiment
 from segmnv2.config.network import FreezableSection
 from segmnv2.config.section import Natural, OutputStride, PositiveInt, Scales, Section, Share
 from segmnv2.config.sources import DataSource
 from segmnv2.config.training import LossSection, OptimizerSection, PhotometricSection, PictureLogSection
+from segmnv2.errors import ConfigError
 
 
 def _known_model(name: str) -> str:
@@ -27,10 +28,12 @@ class ModelSection(FreezableSection):
     Attributes:
         name: one of ``segmnv2.list_models()``.
         output_stride: in training; 8 is finer and slower.
+        head: options of the head, as ``{separable: true}`` of DeepLabv3+.
     """
 
     name: Annotated[str, AfterValidator(_known_model)] = "deeplabv3_mobilenet_v2"
     output_stride: OutputStride = 16
+    head: dict[str, bool | PositiveInt] = Field(default_factory=dict)
 
     @property
     def backbone_name(self) -> str:
@@ -38,6 +41,17 @@ class ModelSection(FreezableSection):
         from segmnv2.models.catalogue import MODELS
 
         return MODELS[self.name].backbone
+
+    @model_validator(mode="after")
+    def _head_options_exist(self) -> ModelSection:
+        from segmnv2.heads.registry import check_head_options
+        from segmnv2.models.catalogue import MODELS
+
+        try:
+            check_head_options(MODELS[self.name].head, self.head)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class DataSection(Section):

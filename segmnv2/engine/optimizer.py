@@ -27,7 +27,7 @@ def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[d
     Source: tensorflow/models research/deeplab/train.py (last layer's bias), slim/nets/mobilenet/mobilenet_v2.py
     (``training_scope``: no decay on depthwise kernels).
     """
-    last_bias = [parameter for parameter in [model.head.logits.bias] if parameter is not None]
+    last_bias = [parameter for parameter in [model.head.classifier.bias] if parameter is not None]
     kernels, others = divide_parameters(model)
     others = [parameter for parameter in others if all(parameter is not bias for bias in last_bias)]
     return [

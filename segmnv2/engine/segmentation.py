@@ -107,7 +107,7 @@ class SegmentationTask(Task):
             SegmnError: it is not finite; the files of the batch are named.
         """
         raw = self._raw_logits(batch["pixels"])
-        loss: Tensor = self.loss(raw, batch["mask"], self.model.output_stride)
+        loss: Tensor = self.loss(raw, batch["mask"], self.model.logits_stride)
         self.check_finite(loss, batch, "If their masks are right")
         return loss
 

@@ -51,7 +51,7 @@ def _ports(metadata: ExportMetadata) -> dict[str, str]:
         rows["output `labels`"] = f"uint8 (1, {height}, {width}), class ids 0..{classes - 1}"
     else:
         rows["output `logits`"] = (
-            f"float32 (1, {classes}, rows, columns); logit (i, j) lies on pixel (i, j) * {metadata.output_stride}"
+            f"float32 (1, {classes}, rows, columns); logit (i, j) lies on pixel (i, j) * {metadata.logits_stride}"
         )
     if metadata.format == "coreml":
         rows["input `image`"] = f"an image, as CVPixelBuffer, {width} wide and {height} high"

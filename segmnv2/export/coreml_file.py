@@ -52,9 +52,8 @@ class _Whole(nn.Module):
         self.preparation = build_preparation(model)
         self.network = GridNetwork(model).to(memory_format=torch.contiguous_format)
         self.raw_logits = raw_logits
-        stride = model.output_stride
         for name, side in zip(("rows", "columns"), size, strict=True):
-            self.register_buffer(name, interpolation_matrix(side, grid_cells(side, stride), stride))
+            self.register_buffer(name, interpolation_matrix(side, grid_cells(side, model), model.logits_stride))
 
     def forward(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 k i j"] | Int32[Tensor, "1 h w"]:
         logits: Tensor = self.network(self.preparation(image.permute(0, 2, 3, 1)))

@@ -110,4 +110,4 @@ def build_ending(model: Segmenter, *, raw_logits: bool = False, cells: bool = Fa
     """Return what comes after the network; arguments as for :func:`build_deployable`."""
     if raw_logits:
         return RawLogits()
-    return CellLabels(model.output_stride) if cells else DenseLabels(model.output_stride)
+    return CellLabels(model.logits_stride) if cells else DenseLabels(model.logits_stride)

@@ -1,7 +1,7 @@
-"""Last layers of exports: from logits at output stride to the best class of each pixel, in operations of every runtime.
+"""From logits to the best class at each pixel, in operations that every runtime has.
 
 Both endings give the argmax of the logits enlarged with aligned corners and cropped to the image, without a resizing
-operation, whose rules differ among runtimes. Weights of the interpolation are multiples of 1 / output_stride, exact in
+operation, whose rules differ among runtimes. Weights of the interpolation are multiples of 1 / stride, exact in
 float32.
 
 - :class:`DenseLabels` does the same work for each picture: two matrix products and an argmax over the innermost axis.
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from segmnv2.models.segmenter import Segmenter
+
 
 class RawLogits(nn.Module):
     """Logits unchanged."""
@@ -29,21 +31,21 @@ class DenseLabels(nn.Module):
     """The argmax of all pixels' logits.
 
     Attributes:
-        output_stride: pixels between two logits.
+        stride: pixels between two logits.
     """
 
-    def __init__(self, output_stride: int) -> None:
+    def __init__(self, stride: int) -> None:
         super().__init__()
-        self.output_stride = output_stride
+        self.stride = stride
 
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> UInt8[Tensor, "1 h w"]:
         """Return the best class at each pixel of the image, of which only the size is looked at."""
         height, width = image.shape[1:3]
         classes, rows, columns = logits.shape[1:]
         grid = logits[0].permute(1, 2, 0)
-        down = interpolation_matrix(height, rows, self.output_stride)
+        down = interpolation_matrix(height, rows, self.stride)
         lines = (down @ grid.reshape(rows, columns * classes)).reshape(height, columns, classes)
-        full = interpolation_matrix(width, columns, self.output_stride) @ lines
+        full = interpolation_matrix(width, columns, self.stride) @ lines
         return full.argmax(-1).to(torch.uint8)[None]
 
 
@@ -51,16 +53,16 @@ class CellLabels(nn.Module):
     """The argmax of pixels' logits, computed only in cells whose corners disagree.
 
     Attributes:
-        output_stride: pixels between two logits.
+        stride: pixels between two logits.
         weights: (4, stride * stride) shares of the corners at each pixel of a cell.
     """
 
     weights: Tensor
 
-    def __init__(self, output_stride: int) -> None:
+    def __init__(self, stride: int) -> None:
         super().__init__()
-        self.output_stride = output_stride
-        share = torch.arange(output_stride) / output_stride
+        self.stride = stride
+        share = torch.arange(stride) / stride
         side = torch.stack([1 - share, share], dim=1)
         weights = side[:, None, :, None] * side[None, :, None, :]
         self.register_buffer("weights", weights.reshape(-1, 4).T.contiguous())
@@ -68,7 +70,7 @@ class CellLabels(nn.Module):
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> UInt8[Tensor, "1 h w"]:
         """Return the best class at each pixel of the image, of which only the size is looked at."""
         height, width = image.shape[1:3]
-        stride = self.output_stride
+        stride = self.stride
         classes, rows, columns = logits.shape[1:]
         # The last row and column have no cell after them: they are repeated, so that they need no other rule.
         grid = F.pad(logits, (0, 1, 0, 1), mode="replicate")[0].permute(1, 2, 0).reshape(-1, classes)
@@ -95,9 +97,9 @@ def best_class(logits: Float[Tensor, "n k p"]) -> UInt8[Tensor, "n p"]:
     return found.amin(1).to(torch.uint8)
 
 
-def grid_cells(side: int, stride: int) -> int:
-    """Return how many logits, ``stride`` pixels apart, an image of ``side`` pixels has along that side."""
-    return -(-(side - 1) // stride) + 1
+def grid_cells(side: int, model: Segmenter) -> int:
+    """Return the number of logits along a side of ``side`` pixels, which the model pads to k * output_stride + 1."""
+    return -(-(side - 1) // model.output_stride) * model.output_stride // model.logits_stride + 1
 
 
 def interpolation_matrix(side: int, cells: int, stride: int) -> Float[Tensor, "side cells"]:

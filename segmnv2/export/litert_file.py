@@ -54,8 +54,8 @@ def write_litert(
 
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration, fine_tune)
-    stride, size = model.output_stride, metadata.size
-    sides = [(grid_cells(side, stride) - 1) * stride + 1 for side in size]
+    size = metadata.size
+    sides = [(grid_cells(side, model) - 1) * model.logits_stride + 1 for side in size]
     program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()
     graph = LiteRtModel()
     image = graph.tensor((1, *size, 3), np.uint8, name=IMAGE)

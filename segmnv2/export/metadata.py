@@ -36,6 +36,7 @@ class _Entries(BaseModel):
     format: str
     architecture: dict[str, Any]
     output_stride: Annotated[int, Field(gt=0, le=64)]
+    logits_stride: Annotated[int, Field(gt=0, le=64)] | None = None
     precision: Precision
     size: Annotated[list[Annotated[int, Field(gt=0, le=LONGEST_SIDE)]], Field(min_length=2, max_length=2)] | None
     output: Output
@@ -55,7 +56,8 @@ class ExportMetadata:
     Attributes:
         format: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
         architecture: what the network was built from, as in a model file.
-        output_stride: pixels between two logits.
+        output_stride: of the network.
+        logits_stride: pixels between two logits.
         labels: names and colors of the classes, and the ignore index, which the file never gives out.
         precision: of the weights, and of the layers where the runtime follows it.
         size: (height, width) of the only image size that the file takes, or ``None`` for any.
@@ -68,6 +70,7 @@ class ExportMetadata:
     format: str
     architecture: Mapping[str, Any]
     output_stride: int
+    logits_stride: int
     labels: LabelSet
     precision: Precision = "float32"
     size: tuple[int, int] | None = None
@@ -84,6 +87,7 @@ class ExportMetadata:
             "format": self.format,
             "architecture": dict(self.architecture),
             "output_stride": self.output_stride,
+            "logits_stride": self.logits_stride,
             **self.labels.to_dict(),
             "precision": self.precision,
             "size": None if self.size is None else list(self.size),
@@ -120,6 +124,7 @@ class ExportMetadata:
             read.format,
             read.architecture,
             read.output_stride,
+            read.logits_stride or read.output_stride,  # the same before heads had a stride of their own
             labels,
             read.precision,
             None if read.size is None else (read.size[0], read.size[1]),
@@ -189,6 +194,7 @@ def describe_export(
         format=form,
         architecture={**architecture, "output_stride": model.output_stride},
         output_stride=model.output_stride,
+        logits_stride=model.logits_stride,
         labels=model.labels,
         precision=precision,
         size=size,

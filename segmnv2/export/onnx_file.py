@@ -78,7 +78,7 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
     before = onnx_bytes(build_preparation(model), image, inputs=[IMAGE], outputs=[INPUT], dynamic=axes)
     graph = _connect(load_from_string(before), network, INPUT)
     if metadata.output == "labels":
-        rows, columns = (grid_cells(side, model.output_stride) for side in (height, width))
+        rows, columns = (grid_cells(side, model) for side in (height, width))
         logits = torch.zeros(1, model.num_classes, rows, columns)
         after = onnx_bytes(
             build_ending(model, cells=True),
@@ -126,7 +126,7 @@ def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata)
         shape = [1, *(metadata.size or IMAGE_AXES.values())]
         graph.graph.output.append(helper.make_tensor_value_info(LABELS, TensorProto.UINT8, shape))
     else:
-        sides = metadata.size and [grid_cells(side, model.output_stride) for side in metadata.size]
+        sides = metadata.size and [grid_cells(side, model) for side in metadata.size]
         shape = [1, model.num_classes, *(sides or GRID_AXES.values())]
         graph.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
 

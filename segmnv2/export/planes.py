@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from segmnv2.export.endings import grid_cells, interpolation_matrix
+from segmnv2.models.segmenter import Segmenter
 
 GAIN = 2.0**60
 """Factor of the logits, exact in float32, that makes every difference between two of them larger than any class id."""
@@ -27,15 +28,15 @@ class PlaneLabels(nn.Module):
         columns: interpolates along its rows.
     """
 
-    def __init__(self, size: tuple[int, int], output_stride: int) -> None:
+    def __init__(self, size: tuple[int, int], model: Segmenter) -> None:
         """Compute the shares of the logits in each pixel.
 
         Args:
             size: (height, width) of the image.
-            output_stride: pixels between two logits.
+            model: the network that the logits come from.
         """
         super().__init__()
-        self.rows, self.columns = (_interpolation(side, output_stride) for side in size)
+        self.rows, self.columns = (_interpolation(side, model) for side in size)
         self.rows.weight.mul_(GAIN)
 
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> UInt8[Tensor, "1 h w"]:
@@ -51,9 +52,9 @@ class PlaneLabels(nn.Module):
         return (torch.zeros_like(best) if label is None else label).to(torch.uint8)
 
 
-def _interpolation(side: int, stride: int) -> nn.Linear:
+def _interpolation(side: int, model: Segmenter) -> nn.Linear:
     """Return the interpolation of one axis with ``side`` pixels."""
-    cells = grid_cells(side, stride)
+    cells = grid_cells(side, model)
     layer = nn.Linear(cells, side, bias=False).requires_grad_(False)
-    layer.weight.copy_(interpolation_matrix(side, cells, stride))
+    layer.weight.copy_(interpolation_matrix(side, cells, model.logits_stride))
     return layer

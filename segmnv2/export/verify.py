@@ -184,7 +184,7 @@ class Comparison:
         return LogitError.between(found, expected)
 
     def _labels(self, logits: np.ndarray[Any, Any], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-        full = upsample_logits(torch.from_numpy(logits)[None], self.export.metadata.output_stride, size)
+        full = upsample_logits(torch.from_numpy(logits)[None], self.export.metadata.logits_stride, size)
         return full[0].argmax(0).to(torch.uint8).numpy()
 
 

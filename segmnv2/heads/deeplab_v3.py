@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.heads.aspp import Aspp, conv_norm_relu
+from segmnv2.heads.base import Head
+from segmnv2.heads.inference import SplitAspp, join_projection
 from segmnv2.nn.stride import check_output_stride
 
 LOGITS_STD = 0.01
 
 
-class DeepLabV3Head(nn.Module):
+class DeepLabV3Head(Head):
     """Branches, 1x1 projection to 256 channels, dropout, 1x1 convolution to class logits.
 
     Without ASPP (the paper's mobile choice) there remain two branches: image pooling and 1x1.
@@ -19,6 +24,8 @@ class DeepLabV3Head(nn.Module):
     Source: MobileNetV2, section 6.3; tensorflow/models research/deeplab/model.py: keep probability 0.9, logits with a
     bias and truncated-normal weights of 0.01, the other layers Xavier-uniform.
     """
+
+    float_layers: ClassVar[tuple[str, ...]] = SplitAspp.image_level("aspp")
 
     def __init__(
         self,
@@ -44,6 +51,7 @@ class DeepLabV3Head(nn.Module):
             ConfigError: an output stride that is not 8, 16 or 32.
         """
         super().__init__()
+        self.in_channels = (in_channels,)
         self.aspp = Aspp(in_channels, channels, aspp=aspp)
         self.projection = conv_norm_relu(self.aspp.out_channels, channels)
         self.dropout = nn.Dropout(dropout)
@@ -66,9 +74,39 @@ class DeepLabV3Head(nn.Module):
             ConfigError: any other stride.
         """
         check_output_stride(output_stride)
+        self._output_stride = output_stride
         self.aspp.set_output_stride(output_stride)
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Map features (b, c, h, w) to logits (b, num_classes, h, w)."""
-        out: Tensor = self.logits(self.dropout(self.projection(self.aspp(features))))
+    @classmethod
+    def build(
+        cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, aspp: bool, output_stride: int
+    ) -> DeepLabV3Head:
+        """Build the head for feature maps of these channels and nominal strides, finest first."""
+        return cls(channels[-1], num_classes, aspp=aspp, output_stride=output_stride)
+
+    @property
+    def logits_stride(self) -> int:
+        """Pixels between two logits: the output stride."""
+        return self._output_stride
+
+    def context(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Map the last feature map (b, c, h, w) to (b, channels, h, w), what the branches found."""
+        out: Tensor = self.dropout(self.projection(self.aspp(features)))
         return out
+
+    def forward(self, features: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k i j"]:
+        """Map the last feature map, the only one in ``features``, to logits of its size."""
+        out: Tensor = self.logits(self.context(features[0]))
+        return out
+
+    def for_inference(self, backbone: nn.Module) -> nn.Module:
+        """Join and split linear layers where that is less work; this head and the backbone are changed in place.
+
+        Args:
+            backbone: with norms folded, as this head.
+        """
+        assert isinstance(self.aspp, Aspp)
+        join_projection(backbone, self.aspp)
+        self.aspp = SplitAspp(self.aspp, self.projection)  # type: ignore[assignment]
+        self.projection = nn.Identity()  # type: ignore[assignment]
+        return self

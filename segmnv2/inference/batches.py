@@ -55,5 +55,5 @@ def _run_together(model: DenseModel, canvases: Sequence[Canvas]) -> list[ModelPa
     sides = (pixels.shape[-2], pixels.shape[-1])
     logits = torch.split(model.raw_logits(pixels.to(model.device)), 1)
     return [
-        locate_logits(own, canvas, model.output_stride, sides) for own, canvas in zip(logits, canvases, strict=True)
+        locate_logits(own, canvas, model.logits_stride, sides) for own, canvas in zip(logits, canvases, strict=True)
     ]

@@ -36,10 +36,14 @@ class DenseModel(Protocol):
 
     @property
     def output_stride(self) -> int:
-        """Pixels between two cells of the logits."""
+        """Canvas sides are a multiple of it and 1."""
+
+    @property
+    def logits_stride(self) -> int:
+        """Pixels between two logits."""
 
     def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Return logits for RGB pixels 0..255 of any size; cell (i, j) lies on pixel (i, j) * output_stride."""
+        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * logits_stride."""
 
     @property
     def mean_pixel(self) -> tuple[float, float, float]:
@@ -131,7 +135,7 @@ def run_passes(model: DenseModel, canvas: Canvas, scales: Sequence[float], flip:
         sides = (scaled.shape[-2], scaled.shape[-1])
         for mirrored in (False, True) if flip else (False,):
             logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
-            passes.append(locate_logits(logits, canvas, model.output_stride, sides, mirrored=mirrored))
+            passes.append(locate_logits(logits, canvas, model.logits_stride, sides, mirrored=mirrored))
     return passes
 
 

@@ -34,16 +34,18 @@ class Architecture:
         num_classes: number of logits.
         output_stride: 8, 16 or 32.
         backbone: arguments of the backbone's constructor that were given.
+        head: options of the head that were given.
     """
 
     name: str
     num_classes: int = 21
     output_stride: int = 16
     backbone: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments as JSON values."""
-        return asdict(self)
+        """Return the arguments as JSON values; ``head`` only where an option was given."""
+        return {key: value for key, value in asdict(self).items() if key != "head" or value}
 
 
 @dataclass(frozen=True)

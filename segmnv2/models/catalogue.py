@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from segmnv2.backbones.registry import FOREIGN, create_backbone
+from segmnv2.backbones.registry import BACKBONES, FOREIGN, create_backbone
 from segmnv2.errors import ConfigError
-from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.heads.registry import HEADS, create_head, model_name
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.metadata import check_architecture
@@ -15,32 +15,15 @@ from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.unused import freeze_unused
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """One network of the zoo: which backbone, and whether its head has ASPP."""
+class ModelSpec(NamedTuple):
+    """Names of a model's backbone and head."""
 
     backbone: str
-    aspp: bool
-    summary: str
+    head: str
 
 
-_SUMMARIES = {
-    "mobilenet_v1": "MNet V1, with ASPP a row of the paper's Table 7",
-    "mobilenet_v2": "MNet V2*, the paper's own; without ASPP its mobile choice",
-    "nasnet_a_mobile": "NASNet-A (4 @ 1056), of the paper's Table 4",
-    "resnet101": "ResNet-101 as DeepLab's beta variant, with ASPP a row of the paper's Table 7",
-    "shufflenet_v1": "ShuffleNet, of the paper's Table 4",
-    "shufflenet_v2": "torchvision's ShuffleNetV2",
-    "smp": "any encoder of segmentation_models_pytorch, as encoder='resnet34'",
-    "timm": "any convolutional pyramid of timm, as model='resnet50'",
-}
-"""For each backbone, what a network on it is."""
-
-MODELS: dict[str, ModelSpec] = {
-    f"deeplabv3_{backbone}{'_aspp' if aspp else ''}": ModelSpec(backbone, aspp=aspp, summary=summary)
-    for backbone, summary in _SUMMARIES.items()
-    for aspp in (False, True)
-}
+MODELS = {model_name(head, backbone): ModelSpec(backbone, head) for backbone in BACKBONES for head in HEADS}
+"""Every head on every backbone."""
 
 
 def list_models() -> tuple[str, ...]:
@@ -69,10 +52,16 @@ def build_model(
         raise ConfigError(f"model '{architecture.name}' is unknown; available are {', '.join(list_models())}")
     spec = MODELS[architecture.name]
     backbone = create_backbone(spec.backbone, output_stride=architecture.output_stride, **architecture.backbone)
+    head = create_head(
+        spec.head,
+        [info.channels for info in backbone.nominal_features],
+        [info.stride for info in backbone.nominal_features],
+        architecture.num_classes,
+        output_stride=architecture.output_stride,
+        **architecture.head,
+    )
     if spec.backbone in FOREIGN:
-        freeze_unused(backbone, lambda x: backbone(x)[-1:])  # the head reads the last map alone
-    channels = backbone.feature_info[-1].channels
-    head = DeepLabV3Head(channels, architecture.num_classes, aspp=spec.aspp, output_stride=architecture.output_stride)
+        freeze_unused(backbone, lambda x: head.select(backbone(x)))
     if labels is None and architecture.num_classes == VOC_LABELS.num_classes:
         labels = VOC_LABELS
     return Segmenter(backbone, head, labels=labels, normalization=normalization, architecture=architecture)

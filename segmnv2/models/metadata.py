@@ -61,6 +61,7 @@ class _Architecture(_Part):
 
 class _SegmenterArchitecture(_Architecture):
     num_classes: Annotated[int, Field(ge=1, le=255)]
+    head: dict[str, bool | Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
 
 
 class _ClassifierArchitecture(_Architecture):

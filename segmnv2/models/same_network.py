@@ -35,8 +35,19 @@ def check_same_network(
         WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
     """
     if model.architecture is not None:
+        if not backbone_only:
+            _check_head(getattr(model.architecture, "head", {}), metadata["architecture"].get("head", {}), source)
         free = FREE_OF_BACKBONE if backbone_only else FREE
         _check(_backbone(model.architecture.name), model.architecture.backbone, metadata, source, free)
+
+
+def _check_head(own: Mapping[str, Any], theirs: Mapping[str, Any], source: str) -> None:
+    """Raise an error if a file's head has other options, which the shapes of tensors may not show."""
+    if dict(own) != dict(theirs):
+        raise WeightsError(
+            f"{source}: its head has the options {dict(theirs)}, the model's head {dict(own)}; give head_options="
+            f"{dict(theirs)} (model.head)"
+        )
 
 
 def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -> None:

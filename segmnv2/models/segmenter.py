@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segmnv2.backbones.base import Backbone
 from segmnv2.errors import ConfigError
-from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.heads.base import Head
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
@@ -21,19 +21,18 @@ class Segmenter(PixelNetwork):
 
     Attributes:
         backbone: normalized images -> feature maps.
-        head: the last feature map -> logits at the output stride.
+        head: feature maps -> logits at its own stride.
         labels: names and colors of the classes.
         architecture: what the network was built from, if it was built by name.
     """
 
     kind = "model"
-    logits_name = "head.logits"
     architecture: Architecture | None
 
     def __init__(
         self,
         backbone: Backbone,
-        head: DeepLabV3Head,
+        head: Head,
         *,
         labels: LabelSet | None = None,
         normalization: Normalization = TENSORFLOW_NORMALIZATION,
@@ -42,7 +41,7 @@ class Segmenter(PixelNetwork):
         """Join the parts.
 
         Args:
-            backbone: its last feature map feeds the head.
+            backbone: its feature maps feed the head.
             head: set to the backbone's output stride here.
             labels: one for each logit; numbered ones by default.
             normalization: what the weights need; kept as buffers, so it is saved with them.
@@ -52,14 +51,14 @@ class Segmenter(PixelNetwork):
             ConfigError: labels of another number than the head's logits, or channels that do not meet.
         """
         super().__init__(normalization)
-        num_classes = head.logits.out_channels
-        labels = labels or LabelSet.numbered(num_classes)
-        if labels.num_classes != num_classes:
-            raise ConfigError(f"{labels.num_classes} labels for {num_classes} classes; give one label a class")
-        wanted, given = head.aspp.pointwise.conv.in_channels, backbone.feature_info[-1].channels
-        if wanted != given:
+        labels = labels or LabelSet.numbered(head.num_classes)
+        if labels.num_classes != head.num_classes:
+            raise ConfigError(f"{labels.num_classes} labels for {head.num_classes} classes; give one label a class")
+        given = tuple(backbone.feature_info[index].channels for index in head.reads)
+        if head.in_channels != given:
             raise ConfigError(
-                f"the head takes {wanted} channels, the backbone ends with {given}; build the head for {given}"
+                f"the head reads {_list(head.in_channels)} channels, the backbone has {_list(given)} there; build the "
+                f"head for {_list(given)}"
             )
         self.backbone = backbone
         self.head = head
@@ -78,9 +77,19 @@ class Segmenter(PixelNetwork):
         return self.labels.num_classes
 
     @property
+    def logits_name(self) -> str:  # type: ignore[override]
+        """Name of the layer whose output channels are the classes."""
+        return f"head.{self.head.last_layer}"
+
+    @property
     def output_stride(self) -> int:
-        """Pixels between two samples of the head's feature map."""
+        """Pixels between two samples of the backbone's last feature map."""
         return self.backbone.output_stride
+
+    @property
+    def logits_stride(self) -> int:
+        """Pixels between two logits before upsampling: the head's stride."""
+        return self.head.logits_stride
 
     def set_output_stride(self, output_stride: int) -> None:
         """Change strides, dilations and ASPP's rates of the live network together; the weights stay.
@@ -104,13 +113,13 @@ class Segmenter(PixelNetwork):
             pixels: RGB (b, 3, h, w), uint8 or float in 0..255, any size.
 
         Returns:
-            (b, num_classes, k_h + 1, k_w + 1); sample (i, j) lies on pixel (i, j) * output_stride.
+            (b, num_classes, rows, columns); sample (i, j) lies on pixel (i, j) * logits_stride.
         """
         x = self.normalize(pixels)
         bottom, right = (-(side - 1) % self.output_stride for side in x.shape[-2:])
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
-        out: Tensor = self.head(self.backbone(x)[-1])
+        out: Tensor = self.head(self.head.select(self.backbone(x)))
         return out
 
     def forward(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
@@ -120,10 +129,14 @@ class Segmenter(PixelNetwork):
             pixels: RGB (b, 3, h, w), uint8 or float in 0..255, any size down to 1 x 1.
 
         Returns:
-            (b, num_classes, h, w), bilinear from the output stride's grid with aligned corners.
+            (b, num_classes, h, w), bilinear from the logits' grid with aligned corners.
 
         Raises:
             ConfigError: pixels of another shape or type of number.
         """
         height, width = pixels.shape[-2:]
-        return upsample_logits(self.raw_logits(pixels), self.output_stride, (height, width))
+        return upsample_logits(self.raw_logits(pixels), self.logits_stride, (height, width))
+
+
+def _list(channels: tuple[int, ...]) -> str:
+    return " and ".join(map(str, channels))

@@ -31,6 +31,7 @@ def create_model(
     weights: str | Path | None = None,
     keep_logits: bool = True,
     backbone_weights: str | Path | None = None,
+    head_options: Mapping[str, Any] | None = None,
     **backbone_options: Any,
 ) -> Segmenter:
     """Build a network by name, with fresh weights or weights from a file.
@@ -45,6 +46,7 @@ def create_model(
         weights: a whole network's safetensors file, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
         keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
         backbone_weights: a file of which only the backbone is loaded, as the ImageNet one.
+        head_options: options of the head, as ``{"separable": True}`` of DeepLabv3+.
         backbone_options: arguments of the backbone, as ``width=0.5``.
 
     Returns:
@@ -62,7 +64,7 @@ def create_model(
         labels = _labels_of(weights, num_classes)
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
-    architecture = Architecture(name, num_classes, output_stride, backbone_options)
+    architecture = Architecture(name, num_classes, output_stride, backbone_options, head_options or {})
     model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
     model.set_normalization(normalization or usual_normalization(backbone_options))
     # A file that is written later holds the weights: to load it, nothing must be fetched.

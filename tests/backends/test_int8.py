@@ -83,8 +83,8 @@ def test_onnx_runtime_finds_every_convolution_in_the_form_that_it_fuses(graph):
     assert len(convolutions) > 25
     assert sum(readers.get(node.output[0]) == "QuantizeLinear" for node in convolutions) >= len(convolutions) - 4
     assert sorted(node.input[1] for node in convolutions if node.input[1] in constants) == [
-        "aspp.image_pooling.conv.weight/float",
-        "pooled.weight/float",
+        "head.aspp.image_pooling.conv.weight/float",
+        "head.aspp.pooled.weight/float",
     ]
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":

@@ -21,7 +21,7 @@ def test_rates_span_the_same_pixels_at_every_stride(output_stride: int, rates: t
     head = DeepLabV3Head(8, 3, aspp=True, channels=4)
     head.set_output_stride(output_stride)
     assert tuple(branch.conv.dilation[0] for branch in head.aspp.atrous) == rates  # type: ignore[union-attr]
-    assert head(torch.randn(2, 8, 9, 7)).shape == (2, 3, 9, 7)
+    assert head([torch.randn(2, 8, 9, 7)]).shape == (2, 3, 9, 7)
 
 
 def test_image_pooling_comes_first_and_reaches_every_place() -> None:
@@ -36,7 +36,7 @@ def test_image_pooling_comes_first_and_reaches_every_place() -> None:
 
 def test_a_batch_of_one_trains() -> None:
     head = DeepLabV3Head(8, 3, aspp=True, channels=4).train()
-    head(torch.randn(1, 8, 9, 9)).sum().backward()
+    head([torch.randn(1, 8, 9, 9)]).sum().backward()
     assert all(p.grad is not None for p in head.parameters())
 
 

@@ -114,7 +114,7 @@ def test_pixels_of_another_form_are_refused(pixels: Tensor) -> None:
 
 def test_parts_that_do_not_meet_are_refused() -> None:
     backbone = create_backbone("mobilenet_v2", width=0.35)
-    with pytest.raises(ConfigError, match=r"takes 320 channels, the backbone ends with 112"):
+    with pytest.raises(ConfigError, match=r"reads 320 channels, the backbone has 112 there"):
         Segmenter(backbone, DeepLabV3Head(320, 21, aspp=False))
     with pytest.raises(ConfigError, match="21 labels for 5 classes"):
         Segmenter(backbone, DeepLabV3Head(112, 5, aspp=False), labels=VOC_LABELS)

@@ -19,10 +19,10 @@ def test_every_name_builds_what_it_says() -> None:
     needed = {"timm": {"model": "resnet18"}, "smp": {"encoder": "resnet18"}}
     for name in segmnv2.list_models():
         with torch.device("meta"):
-            model = segmnv2.create_model(name, **needed.get(name.split("_")[1], {}))
+            model = segmnv2.create_model(name, **needed.get(MODELS[name].backbone, {}))
         assert model.num_classes == 21
         assert model.labels == segmnv2.VOC_LABELS
-        assert f"deeplabv3_{MODELS[name].backbone}" == name.removesuffix("_aspp")
+        assert MODELS[name].backbone == name.removesuffix("_aspp").partition("_")[2]
         assert (len(model.head.aspp.atrous) == 3) == name.endswith("_aspp")
         assert model.training
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.backends.composition import compose
 from segmnv2.backends.network import GridNetwork
+from segmnv2.heads.inference import compose
 from segmnv2.nn.conv import SameConv2d
+from tests.backends.conftest import lively_model
 
 
 @pytest.mark.parametrize("biases", [(False, False), (True, False), (False, True), (True, True)])
@@ -27,10 +28,10 @@ def test_one_convolution_computes_what_two_do(biases) -> None:
     ],
 )
 @torch.inference_mode()
-def test_the_last_projection_is_joined_where_that_is_less_work(make_model, name, options, joined) -> None:
-    model = make_model(name, **options).double()
+def test_the_last_projection_is_joined_where_that_is_less_work(name, options, joined) -> None:
+    model = lively_model(name, **options).double()
     network = GridNetwork(model)
-    reads = network.aspp.pointwise.conv.in_channels
+    reads = network.head.aspp.pointwise.conv.in_channels
     assert (reads != model.head.aspp.pointwise.conv.in_channels) == joined
     assert not joined or isinstance(network.backbone.blocks[-1].project, nn.Identity)
     pixels = torch.rand(2, 3, 65, 97, dtype=torch.float64) * 255
@@ -38,7 +39,7 @@ def test_the_last_projection_is_joined_where_that_is_less_work(make_model, name,
 
 
 @torch.inference_mode()
-def test_a_last_layer_that_is_not_linear_stays(make_model) -> None:
-    model = make_model("deeplabv3_mobilenet_v2", width=1.0)
+def test_a_last_layer_that_is_not_linear_stays() -> None:
+    model = lively_model("deeplabv3_mobilenet_v2", width=1.0)
     model.backbone.blocks[-1].project.activation = nn.ReLU6()
-    assert GridNetwork(model).aspp.pointwise.conv.in_channels == 320
+    assert GridNetwork(model).head.aspp.pointwise.conv.in_channels == 320

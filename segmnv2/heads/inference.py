@@ -1,12 +1,13 @@
-"""Two convolutions with nothing between them made one where that is less work.
+"""Linear layers of backbone and head joined or split where that is less work. Only rounding changes.
 
 The last block of MobileNetV2 ends linearly, the head without ASPP begins with a 1x1 convolution, and so does its
 image-level branch, which reads the mean. So the last projection (960 to 320 channels) and each of those (320 to 256)
-are one matrix (960 to 256). At width 1.0 this leaves out 6 % of the network's work, and changes nothing but rounding.
+are one matrix (960 to 256). At width 1.0 this leaves out 6 % of the network's work.
 """
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -65,3 +66,46 @@ def _last_block(backbone: nn.Module) -> InvertedResidual | None:
 
 def _bias(conv: SameConv2d) -> Float[Tensor, " c"]:
     return (conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias).detach().double()
+
+
+class SplitAspp(nn.Module):
+    """Branches and projection for inference, with norms folded.
+
+    The image-level feature is the same at every pixel. So its share of the projection is computed once and added, where
+    :class:`segmnv2.heads.aspp.Aspp` copies it to every pixel first.
+    """
+
+    def __init__(self, aspp: Aspp, projection: ConvNormAct) -> None:
+        """Split the projection's weights.
+
+        Args:
+            aspp: with norms folded; its layers are used.
+            projection: reads the concatenated branches; with its norm folded.
+        """
+        super().__init__()
+        conv = projection.conv
+        assert conv.bias is not None
+        assert isinstance(projection.activation, nn.ReLU)
+        self.image_pooling, self.pointwise, self.atrous = aspp.image_pooling, aspp.pointwise, aspp.atrous
+        first = aspp.image_pooling.conv.out_channels  # the image-level feature's columns come first
+        self.pooled = nn.Conv2d(first, conv.out_channels, 1, dtype=conv.weight.dtype)
+        self.local = nn.Conv2d(conv.in_channels - first, conv.out_channels, 1, bias=False)
+        self.pooled.weight = nn.Parameter(conv.weight[:, :first].clone())
+        self.pooled.bias = nn.Parameter(conv.bias.clone())
+        self.local.weight = nn.Parameter(conv.weight[:, first:].clone())
+
+    @staticmethod
+    def image_level(name: str) -> tuple[str, ...]:
+        """Return the names of the layers that see one pixel, the mean of all.
+
+        Args:
+            name: of the attribute that holds this module.
+        """
+        return (f"{name}.image_pooling", f"{name}.pooled")
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Map features (b, c, h, w) to the projection's output (b, d, h, w)."""
+        pooled = self.pooled(self.image_pooling(x.mean((2, 3), keepdim=True)))
+        branches = [self.pointwise(x), *(branch(x) for branch in self.atrous)]
+        local = self.local(branches[0] if len(branches) == 1 else torch.cat(branches, dim=1))
+        return torch.relu(local + pooled)

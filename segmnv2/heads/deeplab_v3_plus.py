@@ -1,0 +1,143 @@
+"""DeepLabv3+'s head: DeepLabv3's, refined with the features at stride 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segmnv2.errors import ConfigError
+from segmnv2.heads.aspp import NORM_EPS, NORM_MOMENTUM, conv_norm_relu
+from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.nn.conv import ConvNormAct, SameConv2d
+from segmnv2.nn.resize import resize_bilinear
+
+LOW_LEVEL_STRIDE = 4
+LOW_LEVEL_CHANNELS = 48
+MOST_REFINEMENTS = 8
+
+
+class DeepLabV3PlusHead(DeepLabV3Head):
+    """DeepLabv3's branches and projection, then a decoder: low-level features beside them, and 3x3 convolutions.
+
+    The low-level features are the last of the backbone's at stride 4, projected to 48 channels. The logits are at
+    stride 4 at every output stride.
+
+    Source: DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611), section 3.1 and Table 1; ``refine_by_decoder`` of
+    tensorflow/models research/deeplab/model.py.
+    """
+
+    def __init__(
+        self,
+        low_level_channels: int,
+        in_channels: int,
+        num_classes: int,
+        *,
+        aspp: bool,
+        output_stride: int = 16,
+        channels: int = 256,
+        dropout: float = 0.1,
+        low_level_index: int = 1,
+        refinements: int = 2,
+        separable: bool = False,
+        align_corners: bool = True,
+    ) -> None:
+        """Build the head with fresh weights.
+
+        Args:
+            low_level_channels: channels of the backbone's feature map at stride 4.
+            in_channels: channels of the backbone's last feature map.
+            num_classes: number of logits.
+            aspp: whether the three dilated 3x3 branches exist.
+            output_stride: stride of the last feature map, 8, 16 or 32.
+            channels: width of the branches, the projection and the decoder.
+            dropout: share of the projection's activations dropped in training.
+            low_level_index: of the feature map at stride 4, among the backbone's.
+            refinements: number of the decoder's 3x3 convolutions.
+            separable: make them depthwise separable: 3x3 depthwise and 1x1, with batch norm and ReLU after both.
+            align_corners: whether the projection is enlarged with aligned corners, as in TensorFlow. ``False`` for
+                weights of PyTorch implementations without.
+
+        Raises:
+            ConfigError: an output stride that is not 8, 16 or 32, or a number of refinements that is not possible.
+        """
+        if type(refinements) is not int or not 1 <= refinements <= MOST_REFINEMENTS:
+            raise ConfigError(f"refinements {refinements!r} is not possible; give 1 to {MOST_REFINEMENTS}")
+        super().__init__(in_channels, num_classes, aspp=aspp, channels=channels, dropout=dropout)
+        self.reads = (low_level_index, -1)
+        self.in_channels = (low_level_channels, in_channels)
+        self.align_corners = align_corners
+        self.low_level = conv_norm_relu(low_level_channels, LOW_LEVEL_CHANNELS)
+        self.decoder = nn.Sequential()
+        width = channels + LOW_LEVEL_CHANNELS
+        for _ in range(refinements):
+            if separable:
+                self.decoder.append(_depthwise(width))
+            self.decoder.append(conv_norm_relu(width, channels, 1 if separable else 3))
+            width = channels
+        self._initialize()
+        self.set_output_stride(output_stride)
+
+    @classmethod
+    def build(
+        cls,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        *,
+        aspp: bool,
+        output_stride: int,
+        refinements: int = 2,
+        separable: bool = False,
+        align_corners: bool = True,
+    ) -> DeepLabV3PlusHead:
+        """Build the head for feature maps of these channels and nominal strides, finest first.
+
+        Raises:
+            ConfigError: no feature map has stride 4, or the number of refinements is not possible.
+        """
+        fitting = [index for index, stride in enumerate(strides) if stride == LOW_LEVEL_STRIDE]
+        if not fitting:
+            raise ConfigError(
+                f"DeepLabv3+ reads features at stride 4, and the backbone has {', '.join(map(str, strides))}; "
+                "use another backbone, or DeepLabv3"
+            )
+        return cls(
+            channels[fitting[-1]],
+            channels[-1],
+            num_classes,
+            aspp=aspp,
+            output_stride=output_stride,
+            low_level_index=fitting[-1],
+            refinements=refinements,
+            separable=separable,
+            align_corners=align_corners,
+        )
+
+    @property
+    def logits_stride(self) -> int:
+        """Pixels between two logits: 4."""
+        return LOW_LEVEL_STRIDE
+
+    def forward(self, features: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k i j"]:
+        """Map two feature maps, the one at stride 4 and the last, to logits at stride 4."""
+        low_level = self.low_level(features[0])
+        size = (low_level.shape[2], low_level.shape[3])
+        context = self.context(features[1])
+        if self.align_corners:
+            context = resize_bilinear(context, size)
+        else:
+            context = F.interpolate(context, size, mode="bilinear", align_corners=False)
+        out: Tensor = self.logits(self.decoder(torch.cat([context, low_level], dim=1)))
+        return out
+
+
+def _depthwise(channels: int) -> ConvNormAct:
+    return ConvNormAct(
+        SameConv2d(channels, channels, 3, groups=channels),
+        nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM),
+        nn.ReLU(inplace=True),
+    )
