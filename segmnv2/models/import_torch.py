@@ -1,4 +1,4 @@
-"""ImageNet backbones of torchvision and timm: a state dict's file, or timm's folder with its ``config.json``."""
+"""State dicts of torchvision's and timm's backbones and of DeepLabv3+: a file, or timm's folder with its ``config.json``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import WeightsError, describe_value
 from segmnv2.models.architecture import Architecture
+from segmnv2.models.import_deeplab_v3_plus import is_deeplab_v3_plus, read_deeplab_v3_plus
 from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json, read_numbers
 from segmnv2.models.import_source import Source
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
@@ -107,6 +108,8 @@ def read_torch(source: str | Path) -> Source:
             raise WeightsError(f"{path}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
         path = file
     theirs = {name: value for name, value in read_tensors(path).items() if not name.endswith("num_batches_tracked")}
+    if is_deeplab_v3_plus(theirs):
+        return read_deeplab_v3_plus(path, theirs)
     classifier = {name for name in theirs if name.startswith(CLASSIFIERS)}
     features = {name: value for name, value in theirs.items() if name not in classifier}
     family, options, names = _recognize(path, features)

@@ -130,3 +130,30 @@ TORCHVISION = KeyTable(
     leaves={ours: f".{theirs}" for ours, theirs in NORM.items()},
 )
 """Source: parameter names of ``torchvision.models.mobilenet_v2``."""
+
+_PARTS = ("conv", "norm")
+
+DEEPLAB_V3_PLUS = KeyTable(
+    prefixes={
+        **{
+            ours: f"backbone.{'low' if int(theirs.split('.')[1]) < 4 else 'high'}_level_{theirs}"
+            for ours, theirs in TORCHVISION.prefixes.items()
+            if not ours.startswith("backbone.last")
+        },
+        **{
+            f"head.{layer}.{part}": f"classifier.{theirs}.{first + place}"
+            for layer, theirs, first in (
+                ("low_level", "project", 0),
+                ("aspp.pointwise", "aspp.convs.0", 0),
+                *((f"aspp.atrous.{n}", f"aspp.convs.{n + 1}", 0) for n in range(3)),
+                ("aspp.image_pooling", "aspp.convs.4", 1),
+                ("projection", "aspp.project", 0),
+                ("decoder.0", "classifier", 0),
+            )
+            for place, part in enumerate(_PARTS)
+        },
+        "head.logits": "classifier.classifier.3",
+    },
+    leaves=TORCHVISION.leaves,
+)
+"""Source: parameter names of ``deeplabv3plus_mobilenet`` in VainF/DeepLabV3Plus-Pytorch."""
