@@ -1,4 +1,4 @@
-"""State dicts of torchvision's and timm's backbones and of DeepLabv3+: a file, or timm's folder with its ``config.json``."""
+"""State dicts of torchvision, timm and DeepLabv3+: a file, or timm's folder with its ``config.json``."""
 
 from __future__ import annotations
 
