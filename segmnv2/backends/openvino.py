@@ -152,12 +152,13 @@ def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino
     import openvino
 
     side = 2 * model.output_stride + 1
+    example = torch.zeros(1, 3, side, side)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every size that it takes for a constant
+        warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
+        # OpenVINO's own tracing compares two recordings, whose operations differ in order where a head reads two maps.
+        traced = torch.jit.trace(network or GridNetwork(model), example, check_trace=False)
         found: openvino.Model = openvino.convert_model(
-            network or GridNetwork(model),
-            example_input=torch.zeros(1, 3, side, side),
-            input=[openvino.PartialShape([-1, 3, -1, -1])],
+            traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]
         )
     return found
 

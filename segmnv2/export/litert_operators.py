@@ -172,6 +172,21 @@ def _join(tensors: GraphTensors, node: fx.Node) -> None:
     tensors.add(node, list(parts), write)
 
 
+def _resize(tensors: GraphTensors, node: fx.Node) -> None:
+    """Add a bilinear enlargement, which is computed in float."""
+    image, _, align_corners, *_ = _args(node)
+    sides = tensors.model.constant(np.array(node.meta["val"].shape[2:], dtype=np.int32))
+    options = {"alignCorners": align_corners, "halfPixelCenters": not align_corners}
+    source = tensors.float_of(image)
+    output = tensors.like(node)
+    tensors.set(
+        node,
+        tensors.model.operator(
+            "RESIZE_BILINEAR", [source, sides], output, version=3, options="ResizeBilinearOptions", **options
+        ),
+    )
+
+
 def _clamp(tensors: GraphTensors, node: fx.Node) -> None:
     """Add an activation that could not be made part of the operator before it."""
     name = {RELU: "RELU", RELU6: "RELU6"}[activation_of(node)]
@@ -198,6 +213,7 @@ OPERATIONS: dict[str, Callable[[GraphTensors, fx.Node], None]] = {
     "aten.div.Tensor": partial(_arithmetic, name="DIV", options="DivOptions"),
     "aten.mean.dim": _mean,
     "aten.cat.default": _join,
+    "aten.upsample_bilinear2d.vec": _resize,
     "aten.relu.default": _clamp,
     "aten.hardtanh.default": _clamp,
     "aten.clamp.default": _clamp,

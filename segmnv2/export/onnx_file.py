@@ -70,13 +70,11 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
         model: what it was made of.
         metadata: whose size and output are followed.
     """
-    from onnx import compose, load_from_string
-
     height, width = metadata.size or EXAMPLE
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     axes = None if metadata.size else IMAGE_AXES
     before = onnx_bytes(build_preparation(model), image, inputs=[IMAGE], outputs=[INPUT], dynamic=axes)
-    graph = _connect(load_from_string(before), network, INPUT)
+    graph = _connect(_own_names(before, "preparation/"), network, INPUT)
     if metadata.output == "labels":
         rows, columns = (grid_cells(side, model) for side in (height, width))
         logits = torch.zeros(1, model.num_classes, rows, columns)
@@ -87,10 +85,16 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
             outputs=[LABELS],
             dynamic=axes and (GRID_AXES, axes),
         )
-        ending = compose.add_prefix(load_from_string(after), "ending/", rename_inputs=False, rename_outputs=False)
-        graph = _connect(graph, ending, OUTPUT)
+        graph = _connect(graph, _own_names(after, "ending/"), OUTPUT)
     _state_shapes(graph, model, metadata)
     return graph
+
+
+def _own_names(content: bytes, prefix: str) -> ModelProto:
+    """Return a graph whose names, those of inputs and outputs apart, begin with a prefix."""
+    from onnx import compose, load_from_string
+
+    return compose.add_prefix(load_from_string(content), prefix, rename_inputs=False, rename_outputs=False)
 
 
 def _connect(first: ModelProto, second: ModelProto, name: str) -> ModelProto:

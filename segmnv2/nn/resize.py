@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from segmnv2.nn.conv import Side
 
-def resize_bilinear(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c i j"]:
+
+def resize_bilinear(x: Float[Tensor, "b c h w"], size: tuple[Side, Side]) -> Float[Tensor, "b c i j"]:
     """Resize ``(b, c, h, w)`` to ``(b, c, *size)``, bilinear with aligned corners.
 
     Args:
