@@ -156,7 +156,7 @@ def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
         # OpenVINO's own tracing compares two recordings, whose operations differ in order where a head reads two maps.
-        traced = torch.jit.trace(network or GridNetwork(model), example, check_trace=False)
+        traced = torch.jit.trace(network or GridNetwork(model), example, check_trace=False)  # type: ignore[no-untyped-call]
         found: openvino.Model = openvino.convert_model(
             traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]
         )

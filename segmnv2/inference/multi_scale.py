@@ -88,7 +88,7 @@ def choose_scales(multi_scale: bool | Sequence[float]) -> tuple[float, ...]:
     return check_scales(multi_scale)
 
 
-def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
+def check_scales(scales: Sequence[float] | str) -> tuple[float, ...]:
     """Return ``scales`` as a tuple.
 
     Raises:
