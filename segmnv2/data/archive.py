@@ -71,6 +71,7 @@ def unpack(
             lead elsewhere, or more bytes than an archive of its size should.
         OSError: the files cannot be written.
     """
+    target = target.resolve()  # which has a name, as `.` has not, and is on one disk with what is beside it
     temporary = target.with_name(f".{target.name}.unpacking")
     try:
         _remove(temporary)  # of a run that was killed

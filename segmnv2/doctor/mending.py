@@ -55,6 +55,8 @@ def check_folder(folder: Path, listings: Sequence[Listing]) -> None:
     atomic.check_folder(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--fix {folder}: exists and is not empty; name a new folder, originals are never changed")
+    if folder.resolve() == Path.cwd():
+        raise ConfigError(f"--fix {folder}: is the current folder, which cannot be replaced; name a new folder")
     sources = {
         file.parent.resolve() for one in listings for pair in one.pairs for file in (pair.image, pair.mask) if file
     }
@@ -156,6 +158,7 @@ def _copy(source: Path, target: Path) -> None:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder that takes its place when the block ends without an error."""
+    folder = folder.resolve()  # an empty folder is replaced, and no link to it
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{uuid4().hex}")
     try:

@@ -70,6 +70,13 @@ def test_the_folder_asked_for_is_unpacked_and_no_other(write: Writer, tmp_path: 
     assert contents(tmp_path / "new") == {f"target/{name}": content for name, content in EXPECTED.items()}
 
 
+def test_the_current_folder_is_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    assert unpack(write_tar(tmp_path / "a.tar", FILES), Path("."), inside="top/in") == 2
+    assert contents(tmp_path / "new") == EXPECTED
+
+
 def test_leading_dots_and_folders_change_nothing(tmp_path: Path) -> None:
     folder = tarfile.TarInfo("./top/in/empty")
     folder.type = tarfile.DIRTYPE

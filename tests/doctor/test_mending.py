@@ -176,6 +176,18 @@ def test_the_copy_goes_to_a_new_folder_only(root: Path) -> None:
     assert not (root.parent / "fixed").exists()
 
 
+def test_the_new_folder_may_be_a_link_but_not_the_current_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examination = examine(listings_of(root), workers=1)
+    (root.parent / "disk").mkdir()
+    (root.parent / "link").symlink_to("disk")
+    mend(examination, root.parent / "link")
+    assert (root.parent / "disk" / "labels.yaml").is_file()
+    (root.parent / "here").mkdir()
+    monkeypatch.chdir(root.parent / "here")
+    with pytest.raises(ConfigError, match="current folder"):
+        mend(examination, Path("."))
+
+
 def test_an_interrupted_copy_leaves_nothing(root: Path) -> None:
     examination = check(root)
     (root / "images" / "5.png").unlink()
