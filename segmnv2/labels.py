@@ -67,8 +67,8 @@ class LabelSet:
     label_defaults: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.names) <= 256:
-            raise ConfigError(f"labels: {len(self.names)} class names given; give 1 to 256")
+        if not 1 <= len(self.names) <= 255:
+            raise ConfigError(f"labels: {len(self.names)} class names given; give 1 to 255")
         for name in self.names:
             check_class_name(name)
         twice = sorted({name for name in self.names if self.names.count(name) > 1})

@@ -119,6 +119,7 @@ def test_numbered_labels_have_that_many_classes(count: int) -> None:
         ({"names": ["a", "b", "a"]}, r"\['a'\] occur more than once"),
         ({"names": ["a"], "pallete": []}, r"unknown keys \['pallete'\]"),
         ({"names": ["a"], "palette": [[0, 0, 0], [1, 1, 1]]}, "1 names but 2 colors"),
+        ({"names": [str(i) for i in range(256)]}, "give 1 to 255"),
         ({"names": ["a"], "palette": [[0, 0, 256]]}, "256"),
         ({"names": ["a"], "palette": [[0, 0]]}, "color"),
         ({"names": ["a"], "palette": [7]}, "'palette'"),

@@ -23,7 +23,8 @@ def print_examination(examination: Examination, console: Console, examples: int)
     """Print the classes, the suggested weights and the findings by kind, with the first files of each."""
     _print_classes(examination, console)
     if examination.weights:
-        console.print(f"\nweights of median frequency balancing on '{examination.splits[0].listing.split}', to paste:")
+        split = escape(examination.splits[0].listing.split)
+        console.print(f"\nweights of median frequency balancing on '{split}', to paste:")
         console.print(weights_yaml(examination.weights), markup=False, highlight=False)
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in examination.findings:
@@ -59,7 +60,7 @@ def _print_classes(examination: Examination, console: Console) -> None:
     splits = examination.splits
     table = Table("class", title="share of pixels (of images)", title_justify="left")
     for split in splits:
-        table.add_column(f"{split.listing.split}, {split.frequencies.masks} masks", justify="right")
+        table.add_column(f"{escape(split.listing.split)}, {split.frequencies.masks} masks", justify="right")
     rows = [split.frequencies.table(examination.labels) for split in splits]
     for name in examination.labels.names:
         cells = [f"{row[name]['pixel_share']:.2%} ({row[name]['image_share']:.1%})" for row in rows]

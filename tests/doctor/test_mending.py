@@ -185,7 +185,7 @@ def test_the_new_folder_may_be_a_link_but_not_the_current_folder(root: Path, mon
     (root.parent / "here").mkdir()
     monkeypatch.chdir(root.parent / "here")
     with pytest.raises(ConfigError, match="current folder"):
-        mend(examination, Path("."))
+        mend(examination, Path())
 
 
 def test_an_interrupted_copy_leaves_nothing(root: Path) -> None:
