@@ -63,13 +63,13 @@ class TimmBackbone(Backbone):
     - attention (mobilevit) sees other pixels; convnext and res2net keep the law at 16 but not at 8.
     """
 
-    def __init__(self, *, model: str, pretrained: bool = False, output_stride: int = 32) -> None:
+    def __init__(self, *, model: str, pretrained: bool | str | None = False, output_stride: int = 32) -> None:
         """Build the network.
 
         Args:
             model: name in ``timm.list_models()``, as ``"resnet18"``; a name of weights may follow, as
                 ``"resnet18.a1_in1k"``.
-            pretrained: load timm's weights for it, downloading them when the cache has none.
+            pretrained: whether to load timm's weights for it, downloading them when the cache has none; no text.
             output_stride: 8, 16 or 32, of which many models have 32 alone.
 
         Raises:
@@ -79,13 +79,17 @@ class TimmBackbone(Backbone):
         super().__init__()
         check_output_stride(output_stride)
         check_options(model=model, pretrained=pretrained)
+        if pretrained not in (True, False, None):  # timm takes any text for true
+            raise ConfigError(
+                f"backbone.pretrained {pretrained!r} is not possible for timm's {model!r}; give true or false"
+            )
         check_name(model)
         self.model = model
         self._nominal = fit_native(model).features
         self._fit = fit(model, output_stride)
         try:
             with never_unpickling():
-                self.network = build(model, self._fit, pretrained=pretrained)
+                self.network = build(model, self._fit, pretrained=bool(pretrained))
         except Exception as error:  # of the download: whatever the client of the day raises
             if not pretrained:
                 raise

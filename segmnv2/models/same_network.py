@@ -66,19 +66,22 @@ def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -
         raise WeightsError(f"{source}: {describe_difference(own, theirs, 'the file', 'the network')}; {remedy}")
 
 
-def check_same_backbone(name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:
-    """Refuse a file for a backbone alone, as :func:`check_same_network` does for a network.
+def check_same_backbone(
+    name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str, *, backbone_only: bool = True
+) -> None:
+    """Refuse a file for a backbone, as :func:`check_same_network` does for a network.
 
     Args:
         name: of the backbone.
         options: the constructor's arguments that were given.
         metadata: of the file.
         source: file that messages name.
+        backbone_only: whether only the backbone is loaded.
 
     Raises:
         WeightsError: another backbone or another option.
     """
-    _check(name, options, metadata, source, FREE_OF_BACKBONE)
+    _check(name, options, metadata, source, FREE_OF_BACKBONE if backbone_only else FREE)
 
 
 def _check(

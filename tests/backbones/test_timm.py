@@ -196,6 +196,11 @@ def test_weights_that_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) ->
         TimmBackbone(model="resnet18", pretrained=True)
 
 
+def test_text_is_no_switch_for_pretrained_weights() -> None:
+    with pytest.raises(ConfigError, match=r"pretrained 'no' .*give true or false"):
+        TimmBackbone(model="resnet18", pretrained="no")
+
+
 class Trap:
     """Writes a file when it is unpickled."""
 

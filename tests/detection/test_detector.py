@@ -95,6 +95,13 @@ def test_weights_of_another_detector_or_backbone_are_refused(tmp_path: Path) -> 
         load_detector(backbone)
 
 
+def test_weights_of_a_detector_with_other_dilations_are_refused(tmp_path: Path) -> None:
+    options = {"units": [2, 2, 2, 2], "multi_grid": [1, 2]}
+    path = save_detector(tmp_path / "d.safetensors", build(backbone="resnet101", backbone_options=options))
+    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 2\] in the file, \[1, 1\] in the network"):
+        load_detector_weights(build(backbone="resnet101", backbone_options={**options, "multi_grid": [1, 1]}), path)
+
+
 def test_frozen_norms_stay_as_they_are() -> None:
     model = build()
     model.freeze_norms(backbone_only=True)
