@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def list_images(
         if not matches:
             raise MediaError(_nothing_message(str(item), recursive))
         for path in matches:
-            found.setdefault(path.resolve(), path)
+            found.setdefault(path.parent.resolve() / path.name, path)  # two links to one file are two images
     return list(found.values())
 
 
@@ -102,13 +103,24 @@ def _files(path: Path, recursive: bool) -> list[Path]:
 
 
 def _folder_files(folder: Path, recursive: bool) -> list[Path]:
-    """Return a folder's files, sorted, without hidden ones."""
-    candidates = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        path
-        for path in candidates
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
-    )
+    """Return a folder's files, sorted, without hidden ones.
+
+    Linked subfolders are searched too, each once. Links to nothing are files that cannot be read.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    found, seen = [], {os.path.realpath(folder)}
+    for top, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        inner = {os.path.realpath(Path(top, name)): name for name in sorted(folders) if name[0] != "."}
+        folders[:] = [name for place, name in inner.items() if recursive and place not in seen]
+        seen.update(inner)
+        found += [Path(top, name) for name in names if name[0] != "."]
+    return sorted(path for path in found if path.is_file() or not path.exists())
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _is_image(path: Path) -> bool:

@@ -109,3 +109,21 @@ def test_a_folder_without_images_names_what_it_holds(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(MediaError, match=r"holds no image.*but 1 \.heic"):
         list_images([tmp_path])
+
+
+def test_links_are_images_by_their_own_names_also_where_nothing_is_behind_them(tmp_path):
+    (tmp_path / "blob").write_bytes(b"x")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, target in (("a.png", "blob"), ("b.png", "blob"), ("c.png", "gone")):
+        (folder / name).symlink_to(tmp_path / target)
+    assert names(list_images([folder, folder / "a.png"]), folder) == ["a.png", "b.png", "c.png"]
+
+
+def test_linked_subfolders_are_searched_once(photos, tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "f.jpg").write_bytes(b"x")
+    for name, target in (("linked", tmp_path / "far"), ("again", tmp_path / "far"), ("loop", photos)):
+        (photos / name).symlink_to(target)
+    found = names(list_images([photos], recursive=True), photos)
+    assert found == ["a.PNG", "b.jpg", "linked/f.jpg", "sub/c.tiff", "sub/deep/d.webp"]
