@@ -98,7 +98,7 @@ def check_scales(scales: Sequence[float] | str) -> tuple[float, ...]:
         numbers = tuple(float(scale) for scale in scales)
     except (TypeError, ValueError):
         numbers = ()
-    if isinstance(scales, str) or not numbers or not all(0 < number <= LARGEST_SCALE for number in numbers):
+    if not numbers or not all(0 < number <= LARGEST_SCALE for number in numbers):
         raise ConfigError(
             f"scales: {scales!r} is not one or more numbers above 0 and at most {LARGEST_SCALE:g}; give (1.0,) or "
             f"{SCALES}"
