@@ -9,6 +9,7 @@ import numpy as np
 from segmnv2.data.color_mask import pack_colors, unpack_colors
 from segmnv2.data.raw_mask import RawMask
 from segmnv2.data.sample import Mask
+from segmnv2.errors import DatasetError
 from segmnv2.labels import LabelSet
 
 COLOR_TOLERANCE = 40.0
@@ -28,7 +29,12 @@ def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mas
 
     Returns:
         uint8 (H, W): what is meant to be ids, not checked.
+
+    Raises:
+        DatasetError: the mask has an EXIF orientation, which the repaired one would lose.
     """
+    if 2 <= raw.orientation <= 8:
+        raise DatasetError(f"the mask has the EXIF orientation {raw.orientation}; save it as its image is shown")
     values = raw.values
     for name in repairs:
         values = REPAIRS[name][0](values, raw, labels)

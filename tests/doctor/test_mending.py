@@ -11,13 +11,15 @@ import PIL.Image
 import pytest
 
 from segmnv2.data.folder import FolderSegmentation
+from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.voc import VocSegmentation
 from segmnv2.data.voc_layout import write_voc_layout
 from segmnv2.doctor.examination import Examination, examine
 from segmnv2.doctor.mending import Mending, mend
+from segmnv2.doctor.repair import repair_values
 from segmnv2.doctor.sources import listings_of
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, DatasetError
 from tests.doctor.sound import (
     SIZE,
     TRAIN,
@@ -164,6 +166,22 @@ def test_what_cannot_be_repaired_is_said(root: Path) -> None:
     assert {finding.kind for finding in mending.left_out} == {"missing-mask"}
     assert kinds(examination) == {"ids-out-of-range", "size-mismatch"}
     assert FolderSegmentation(copy, "train").names == ["0", "1", "2", "4", "5", "6", "7"]
+
+
+def test_a_mask_that_exif_turns_is_not_saved_without_the_entry(root: Path) -> None:
+    path = mask_path(root, 1)
+    with PIL.Image.open(path) as mask:
+        mask.load()
+        entry = PIL.Image.Exif()
+        entry[0x0112] = 3
+        content = BytesIO()
+        mask.save(content, "PNG", exif=entry)
+    path.write_bytes(content.getvalue())
+    with pytest.raises(DatasetError, match="EXIF orientation 3"):
+        repair_values(read_raw_mask(path), ["resave"], SHAPES_LABELS)
+    _, examination, mending = fixed(root)
+    assert str(path) not in mending.repaired
+    assert kinds(examination) == {"exif-rotation"}
 
 
 def test_the_copy_goes_to_a_new_folder_only(root: Path) -> None:
