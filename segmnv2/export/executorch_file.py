@@ -66,7 +66,7 @@ def write_executorch(
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration, fine_tune)
     logits = metadata.output == "logits"
-    ending = RawLogits() if logits else PlaneLabels(metadata.size, model)
+    ending = RawLogits() if logits else PlaneLabels(metadata.size, model.logits_stride)
     whole = Deployable(_FloatFirst(build_preparation(model)), network, ending)
     image = torch.zeros(1, *metadata.size, 3, dtype=torch.uint8)
     path.write_bytes(lower(whole, image, metadata))

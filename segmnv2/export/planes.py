@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.export.endings import grid_cells, interpolation_matrix
-from segmnv2.models.segmenter import Segmenter
+from segmnv2.export.endings import interpolation_matrix
 
 GAIN = 2.0**60
 """Factor of the logits, exact in float32, that makes every difference between two of them larger than any class id."""
@@ -28,20 +27,21 @@ class PlaneLabels(nn.Module):
         columns: interpolates along its rows.
     """
 
-    def __init__(self, size: tuple[int, int], model: Segmenter) -> None:
+    def __init__(self, size: tuple[int, int], stride: int) -> None:
         """Compute the shares of the logits in each pixel.
 
         Args:
             size: (height, width) of the image.
-            model: the network that the logits come from.
+            stride: pixels between two logits.
         """
         super().__init__()
-        self.rows, self.columns = (_interpolation(side, model) for side in size)
+        self.rows, self.columns = (_interpolation(side, stride) for side in size)
         self.rows.weight.mul_(GAIN)
 
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> UInt8[Tensor, "1 h w"]:
         """Return the best class at each pixel; the image is not looked at."""
-        planes = logits.flatten(0, 1)
+        # The network's padding may give more logits than the image's pixels lie between.
+        planes = logits.flatten(0, 1)[:, : self.rows.in_features, : self.columns.in_features]
         planes = self.columns(self.rows(planes.permute(0, 2, 1)).permute(0, 2, 1))
         best, label = planes[:1], None
         for index in range(1, logits.shape[1]):
@@ -52,9 +52,9 @@ class PlaneLabels(nn.Module):
         return (torch.zeros_like(best) if label is None else label).to(torch.uint8)
 
 
-def _interpolation(side: int, model: Segmenter) -> nn.Linear:
+def _interpolation(side: int, stride: int) -> nn.Linear:
     """Return the interpolation of one axis with ``side`` pixels."""
-    cells = grid_cells(side, model)
+    cells = -(-(side - 1) // stride) + 1
     layer = nn.Linear(cells, side, bias=False).requires_grad_(False)
-    layer.weight.copy_(interpolation_matrix(side, cells, model.logits_stride))
+    layer.weight.copy_(interpolation_matrix(side, cells, stride))
     return layer

@@ -18,7 +18,7 @@ class GridModel(nn.Module):
 
     def __init__(self, output_stride: int = 16) -> None:
         super().__init__()
-        self.output_stride = output_stride
+        self.output_stride = self.logits_stride = output_stride
         self.mean_pixel = (127.5, 127.5, 127.5)
         self.device = torch.device("cpu")
         self.sizes: list[tuple[int, int]] = []
