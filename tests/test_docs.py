@@ -130,6 +130,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "README.md": (readme, 2),
     "docs/backbone.md": (backbone_page, 8),
     "docs/classification.md": (classification_page, 1),
+    "docs/deeplab_v3_plus.md": (dict, 1),
     "docs/detection.md": (detection_page, 4),
     "docs/export.md": (export_page, 5),
     "docs/hub.md": (hub_page, 3),

@@ -109,4 +109,5 @@ class DeepLabV3Head(Head):
         join_projection(backbone, self.aspp)
         self.aspp = SplitAspp(self.aspp, self.projection)  # type: ignore[assignment]
         self.projection = nn.Identity()  # type: ignore[assignment]
+        self.dropout = nn.Identity()  # type: ignore[assignment]  # quantizers would leave its input in float
         return self

@@ -44,9 +44,14 @@ def test_only_what_convolutions_alone_read_may_be_scaled(model):
     spaces = {space.producer: space for space in find_spaces(GridNetwork(model), torch.zeros(1, 3, 65, 65))}
     assert spaces["backbone.stem.conv"].consumers == {"backbone.blocks.0.depthwise.conv"}
     assert spaces["backbone.blocks.5.expand.conv"].ceiling == 6.0
-    assert spaces["aspp.pointwise.conv"].consumers == {"local"}
-    assert spaces["aspp.pointwise.conv"].ceiling == float("inf")
-    for summed in ("backbone.blocks.2.project.conv", "local", "backbone.blocks.16.project.conv", "logits"):
+    assert spaces["head.aspp.pointwise.conv"].consumers == {"head.aspp.local"}
+    assert spaces["head.aspp.pointwise.conv"].ceiling == float("inf")
+    for summed in (
+        "backbone.blocks.2.project.conv",
+        "head.aspp.local",
+        "backbone.blocks.16.project.conv",
+        "head.logits",
+    ):
         assert summed not in spaces
 
 

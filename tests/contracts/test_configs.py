@@ -231,7 +231,8 @@ def test_every_stage_of_the_paper_has_its_config() -> None:
     assert found >= {("coco_voc", 16, False), ("coco_voc", 16, True)}
     assert found >= {("voc", stride, aspp) for stride in (8, 16) for aspp in (False, True)}
     networks = {row.model for row in TABLE7}
-    assert {(each.data.train.kind, each.model.name) for each in experiments if each.model.output_stride == 16} == {
+    coarse = {(each.data.train.kind, each.model.name) for each in experiments if each.model.output_stride == 16}
+    assert {(kind, name) for kind, name in coarse if not name.startswith("deeplabv3plus")} == {
         (kind, name) for kind in ("coco_voc", "voc") for name in networks
     }
     for each in experiments:

@@ -232,7 +232,7 @@ def test_parity_with_transformers(tmp_path: Path, transformers_network: Any, saf
     x = torch.rand(1, 3, 66, 97) * 2 - 1
     with torch.no_grad():
         theirs = transformers_network(pixel_values=x).logits
-        ours = model.head(model.backbone(x)[-1])
+        ours = model.head([model.backbone(x)[-1]])
     assert theirs.abs().max() > 1e-3
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
