@@ -37,7 +37,6 @@ class GridNetwork(nn.Module):
         self.register_buffer("std", _one_if_equal(model.pixel_std))
         self.backbone = fold_norms(model.backbone)
         self.head = fold_norms(model.head).for_inference(self.backbone)
-        self.reads = model.head.reads
         self.float_layers = tuple(f"head.{name}" for name in model.head.float_layers)
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -53,8 +52,7 @@ class GridNetwork(nn.Module):
             pixels: RGB (b, 3, h, w), 0..255, sides k * output_stride + 1.
         """
         x = ((pixels - self.mean) / self.std).to(self.compute_type)
-        features = self.backbone(x)
-        out: Tensor = self.head([features[index] for index in self.reads])
+        out: Tensor = self.head(self.head.select(self.backbone(x)))
         return out
 
 

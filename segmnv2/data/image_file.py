@@ -220,7 +220,7 @@ def _jpeg(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
     """Decode with OpenCV, which is a quarter faster, or return ``None`` for what is left to Pillow.
 
     Pillow passes over corrupt data, so OpenCV looks at every file. A file without its end marker is left to Pillow,
-    which refuses it if it is truncated; OpenCV fills the missing part with gray. CMYK is left to it, too.
+    which refuses it if it is truncated; OpenCV fills the missing part with gray. Pillow decodes CMYK, too.
 
     Raises:
         ValueError: libjpeg finds the data corrupt.

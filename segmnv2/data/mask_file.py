@@ -86,7 +86,7 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
         raise MaskError("jpeg-mask", reason, "export it again as PNG")
     if raw.format not in READ_FORMATS:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
-    if 2 <= raw.orientation <= 8:
+    if raw.is_turned:
         reason = f"has the EXIF orientation {raw.orientation}, by which some programs turn its values and others do not"
         raise MaskError("exif-rotation", reason, "save it as its image is shown, without EXIF")
     if raw.changed:

@@ -50,6 +50,11 @@ class RawMask:
     changed: bool = False
     orientation: int = 1
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether EXIF turns or mirrors the image."""
+        return 2 <= self.orientation <= 8
+
 
 def read_raw_mask(path: str | Path) -> RawMask:
     """Decode a mask file of any form.

@@ -33,7 +33,7 @@ def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mas
     Raises:
         DatasetError: the mask has an EXIF orientation, which the repaired one would lose.
     """
-    if 2 <= raw.orientation <= 8:
+    if raw.is_turned:
         raise DatasetError(f"the mask has the EXIF orientation {raw.orientation}; save it as its image is shown")
     values = raw.values
     for name in repairs:

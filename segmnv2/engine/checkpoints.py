@@ -98,7 +98,7 @@ class Checkpoints(pl.Callback):
             trainer.training = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do the same where a run is resumed after its last step and does not start to train."""
+        """Validate if that is due where a run is resumed after its last step, without training."""
         self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(

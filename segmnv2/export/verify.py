@@ -103,8 +103,8 @@ def verify_export(
         assert comparison.last is not None
         latency = measure_latencies(export, model, comparison.last, repeats) if repeats else None
     size = sum(file.stat().st_size for file in export_files(path))
-    told = None if images is None else Path(images).name
-    return comparison.conclude(images=told, size=size, latency=latency, threads=threads)
+    stated = None if images is None else Path(images).name
+    return comparison.conclude(images=stated, size=size, latency=latency, threads=threads)
 
 
 class Comparison:
@@ -227,10 +227,10 @@ def check_least(least: float | None) -> float | None:
 
 def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter) -> None:
     """Compare what the file says of itself, and what no answer of it shows, with the network."""
-    told, own = export.metadata, describe_export(model, recognize_format(path))
-    different = model.labels.differences(told.labels, "the file", "the weights")
+    stated, own = export.metadata, describe_export(model, recognize_format(path))
+    different = model.labels.differences(stated.labels, "the file", "the weights")
     for key in ("format", "padding"):
-        if getattr(told, key) != getattr(own, key):
-            different = f"its {key} is {getattr(told, key)!r:.80}, not {getattr(own, key)!r}"
+        if getattr(stated, key) != getattr(own, key):
+            different = f"its {key} is {getattr(stated, key)!r:.80}, not {getattr(own, key)!r}"
     if different:
         raise WeightsError(f"{path}: {different}; give the weights that it was made of, or export it again")

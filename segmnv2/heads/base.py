@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,17 +14,37 @@ class Head(nn.Module, ABC):
     """A module from the feature maps of a backbone to class logits.
 
     Attributes:
+        options: names of the options that ``head_options`` of :func:`segmnv2.create_model` may give.
         last_layer: name of the layer whose output channels are the classes.
-        float_layers: names of layers that stay in float when the head is quantized to 8 bits, in the module that
+        float_layers: names of layers that stay in float when the head is quantized to 8 bits, in the head that
             :meth:`for_inference` returns.
         reads: indices of the feature maps that the head reads.
         in_channels: channels of those feature maps.
     """
 
+    options: ClassVar[tuple[str, ...]] = ()
     last_layer: ClassVar[str] = "logits"
     float_layers: ClassVar[tuple[str, ...]] = ()
     reads: tuple[int, ...] = (-1,)
     in_channels: tuple[int, ...]
+
+    @classmethod
+    @abstractmethod
+    def build(
+        cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
+    ) -> Head:
+        """Build the head for all feature maps of a backbone.
+
+        Args:
+            channels: of the feature maps, finest first.
+            strides: of the same, nominal.
+            num_classes: number of logits.
+            output_stride: stride of the last feature map, 8, 16 or 32.
+            options: those of the class, and what :data:`segmnv2.heads.registry.HEADS` fixes.
+
+        Raises:
+            ConfigError: the head cannot be built for these maps or with these options.
+        """
 
     @property
     def num_classes(self) -> int:
@@ -66,8 +86,8 @@ class Head(nn.Module, ABC):
         """Return the feature maps that the head reads, from all of the backbone's."""
         return [features[index] for index in self.reads]
 
-    def for_inference(self, backbone: nn.Module) -> nn.Module:
-        """Return an equivalent module with less work; this head and the backbone are changed in place.
+    def for_inference(self, backbone: nn.Module) -> Head:
+        """Return an equivalent head with less work; this head and the backbone are changed in place.
 
         Args:
             backbone: with norms folded, as this head.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -79,10 +79,10 @@ class DeepLabV3Head(Head):
 
     @classmethod
     def build(
-        cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, aspp: bool, output_stride: int
+        cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
     ) -> DeepLabV3Head:
-        """Build the head for feature maps of these channels and nominal strides, finest first."""
-        return cls(channels[-1], num_classes, aspp=aspp, output_stride=output_stride)
+        """Build the head for all feature maps of a backbone, of which it reads the last."""
+        return cls(channels[-1], num_classes, output_stride=output_stride, **options)
 
     @property
     def logits_stride(self) -> int:
@@ -99,7 +99,7 @@ class DeepLabV3Head(Head):
         out: Tensor = self.logits(self.context(features[0]))
         return out
 
-    def for_inference(self, backbone: nn.Module) -> nn.Module:
+    def for_inference(self, backbone: nn.Module) -> Head:
         """Join and split linear layers where that is less work; this head and the backbone are changed in place.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,20 +31,19 @@ class DeepLabV3PlusHead(DeepLabV3Head):
     tensorflow/models research/deeplab/model.py.
     """
 
+    options: ClassVar[tuple[str, ...]] = ("refinements", "separable", "align_corners")
+
     def __init__(
         self,
         low_level_channels: int,
         in_channels: int,
         num_classes: int,
         *,
-        aspp: bool,
-        output_stride: int = 16,
-        channels: int = 256,
-        dropout: float = 0.1,
         low_level_index: int = 1,
         refinements: int = 2,
         separable: bool = False,
         align_corners: bool = True,
+        **context: Any,
     ) -> None:
         """Build the head with fresh weights.
 
@@ -51,22 +51,20 @@ class DeepLabV3PlusHead(DeepLabV3Head):
             low_level_channels: channels of the backbone's feature map at stride 4.
             in_channels: channels of the backbone's last feature map.
             num_classes: number of logits.
-            aspp: whether the three dilated 3x3 branches exist.
-            output_stride: stride of the last feature map, 8, 16 or 32.
-            channels: width of the branches, the projection and the decoder.
-            dropout: share of the projection's activations dropped in training.
             low_level_index: of the feature map at stride 4, among the backbone's.
             refinements: number of the decoder's 3x3 convolutions.
             separable: make them depthwise separable: 3x3 depthwise and 1x1, with batch norm and ReLU after both.
             align_corners: whether the projection is enlarged with aligned corners, as in TensorFlow. ``False`` for
                 weights of PyTorch implementations without.
+            context: keyword arguments of :class:`DeepLabV3Head`; the decoder is as wide as its projection.
 
         Raises:
             ConfigError: an output stride that is not 8, 16 or 32, or a number of refinements that is not possible.
         """
         if type(refinements) is not int or not 1 <= refinements <= MOST_REFINEMENTS:
             raise ConfigError(f"refinements {refinements!r} is not possible; give 1 to {MOST_REFINEMENTS}")
-        super().__init__(in_channels, num_classes, aspp=aspp, channels=channels, dropout=dropout)
+        super().__init__(in_channels, num_classes, **context)
+        channels = self.logits.in_channels
         self.reads = (low_level_index, -1)
         self.in_channels = (low_level_channels, in_channels)
         self.align_corners = align_corners
@@ -79,22 +77,12 @@ class DeepLabV3PlusHead(DeepLabV3Head):
             self.decoder.append(conv_norm_relu(width, channels, 1 if separable else 3))
             width = channels
         self._initialize()
-        self.set_output_stride(output_stride)
 
     @classmethod
     def build(
-        cls,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        num_classes: int,
-        *,
-        aspp: bool,
-        output_stride: int,
-        refinements: int = 2,
-        separable: bool = False,
-        align_corners: bool = True,
+        cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
     ) -> DeepLabV3PlusHead:
-        """Build the head for feature maps of these channels and nominal strides, finest first.
+        """Build the head for all feature maps of a backbone, of which it reads the last at stride 4 and the last.
 
         Raises:
             ConfigError: no feature map has stride 4, or the number of refinements is not possible.
@@ -105,16 +93,9 @@ class DeepLabV3PlusHead(DeepLabV3Head):
                 f"DeepLabv3+ reads features at stride 4, and the backbone has {', '.join(map(str, strides))}; "
                 "use another backbone, or DeepLabv3"
             )
+        low = fitting[-1]
         return cls(
-            channels[fitting[-1]],
-            channels[-1],
-            num_classes,
-            aspp=aspp,
-            output_stride=output_stride,
-            low_level_index=fitting[-1],
-            refinements=refinements,
-            separable=separable,
-            align_corners=align_corners,
+            channels[low], channels[-1], num_classes, output_stride=output_stride, low_level_index=low, **options
         )
 
     @property

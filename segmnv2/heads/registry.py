@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from segmnv2.errors import ConfigError
 from segmnv2.heads.base import Head
@@ -13,21 +11,18 @@ from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.heads.deeplab_v3_plus import DeepLabV3PlusHead
 
 
-class HeadBuilder(Protocol):
-    """A constructor of heads. Keyword arguments after ``output_stride`` are options of the head."""
+class HeadKind(NamedTuple):
+    """A class of heads, and the arguments that a name fixes."""
 
-    def __call__(
-        self, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
-    ) -> Head:
-        """Build a head for feature maps of these channels and nominal strides, finest first."""
-        ...
+    head: type[Head]
+    fixed: Mapping[str, Any]
 
 
-HEADS: dict[str, HeadBuilder] = {
-    "deeplabv3": partial(DeepLabV3Head.build, aspp=False),
-    "deeplabv3_aspp": partial(DeepLabV3Head.build, aspp=True),
-    "deeplabv3plus": partial(DeepLabV3PlusHead.build, aspp=False),
-    "deeplabv3plus_aspp": partial(DeepLabV3PlusHead.build, aspp=True),
+HEADS = {
+    "deeplabv3": HeadKind(DeepLabV3Head, {"aspp": False}),
+    "deeplabv3_aspp": HeadKind(DeepLabV3Head, {"aspp": True}),
+    "deeplabv3plus": HeadKind(DeepLabV3PlusHead, {"aspp": False}),
+    "deeplabv3plus_aspp": HeadKind(DeepLabV3PlusHead, {"aspp": True}),
 }
 """A model's name is the first word of the head's, the backbone's name, and the rest of the head's name."""
 
@@ -36,18 +31,6 @@ def model_name(head: str, backbone: str) -> str:
     """Return the name of the model with that head on that backbone, such as ``deeplabv3_mobilenet_v2_aspp``."""
     family, _, variant = head.partition("_")
     return "_".join(filter(None, (family, backbone, variant)))
-
-
-def head_options(name: str) -> tuple[str, ...]:
-    """Return the options of a head.
-
-    Args:
-        name: a key of :data:`HEADS`.
-    """
-    builder = HEADS[name]
-    assert isinstance(builder, partial)
-    keywords = [p.name for p in inspect.signature(builder.func).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return tuple(option for option in keywords if option not in {"output_stride", *builder.keywords})
 
 
 def check_head_options(name: str, options: Iterable[str]) -> None:
@@ -60,7 +43,7 @@ def check_head_options(name: str, options: Iterable[str]) -> None:
     Raises:
         ConfigError: it does not have one or more.
     """
-    known = head_options(name)
+    known = HEADS[name].head.options
     if unknown := sorted(set(options) - set(known)):
         allowed = f"it has {', '.join(known)}" if known else "it has none"
         raise ConfigError(f"head '{name}' has no option {', '.join(unknown)}; {allowed}")
@@ -83,4 +66,5 @@ def create_head(
         ConfigError: an option that the head does not have or a value that it refuses.
     """
     check_head_options(name, options)
-    return HEADS[name](channels, strides, num_classes, output_stride=output_stride, **options)
+    head, fixed = HEADS[name]
+    return head.build(channels, strides, num_classes, output_stride=output_stride, **fixed, **options)

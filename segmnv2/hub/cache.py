@@ -65,7 +65,7 @@ class Entry:
         return self.folder / "downloads"
 
     def fault(self) -> str | None:
-        """Return what is wrong with the file, or ``None`` if it is whole; an empty text if there is none of now."""
+        """Return what is wrong with the file, ``None`` if nothing is, and "" if it is missing or outdated."""
         if not self.path.is_file():
             return ""
         try:

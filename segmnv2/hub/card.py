@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
@@ -83,9 +83,7 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
         raise ConfigError(f"an evaluation was given, and the file holds a {kind}; leave the evaluation out")
     task, metric, words, key = TASKS[kind]
     value, protocol = evaluation.get(key), evaluation.get("protocol")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-        value = None
-    if value is None or not isinstance(protocol, dict):
+    if not _is_percentage(value) or not isinstance(protocol, dict):
         raise ConfigError(
             f"the evaluation has no {key} with its protocol; give the file that `segmnv2 evaluate --json` wrote for a "
             f"{_word(kind)}"
@@ -103,6 +101,10 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
         metric_value=round(float(value), 2),
     )
     return {"model_name": name.split("/")[-1], "eval_results": [result]}
+
+
+def _is_percentage(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
 
 
 def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:

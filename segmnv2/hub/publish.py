@@ -58,13 +58,13 @@ def save_pretrained(
     """
     if name.count("/") != 1 or not all(name.split("/")):
         raise ConfigError(f"repository {name!r} is not possible; give owner/name")
-    told = _read_evaluation(evaluation)
+    evaluated = _read_evaluation(evaluation)
     folder = Path(folder)
     check_replaceable(folder / file for file in (WEIGHTS, CONFIG, CARD))
     try:
         with tempfile.TemporaryDirectory() as temporary:
             weights = _weights_file(source, Path(temporary))
-            texts = _describe(weights, name, licence, told)
+            texts = _describe(weights, name, licence, evaluated)
             if weights.resolve() != (folder / WEIGHTS).resolve():
                 with atomic_path(folder / WEIGHTS) as partial:
                     shutil.copyfile(weights, partial)
