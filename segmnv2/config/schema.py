@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -33,7 +33,7 @@ class ModelSection(FreezableSection):
 
     name: Annotated[str, AfterValidator(_known_model)] = "deeplabv3_mobilenet_v2"
     output_stride: OutputStride = 16
-    head: dict[str, bool | PositiveInt] = Field(default_factory=dict)
+    head: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def backbone_name(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, describe_value
 from segmnv2.heads.base import Head
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.heads.deeplab_v3_plus import DeepLabV3PlusHead
@@ -33,24 +34,46 @@ def model_name(head: str, backbone: str) -> str:
     return "_".join(filter(None, (family, backbone, variant)))
 
 
-def check_head_options(name: str, options: Iterable[str]) -> None:
-    """Raise an error if a head does not have all of these options.
+def complete_head_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of a head: those given, and the others' defaults.
 
     Args:
         name: a key of :data:`HEADS`.
-        options: names.
+        given: options.
+    """
+    parameters = inspect.signature(HEADS[name].head).parameters
+    return {option: parameters[option].default for option in HEADS[name].head.options} | dict(given)
+
+
+def check_head_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise an error if a head does not have all of these options, or a value is of another type than the default.
+
+    Args:
+        name: a key of :data:`HEADS`.
+        options: by name.
 
     Raises:
-        ConfigError: it does not have one or more.
+        ConfigError: one or more are not possible.
     """
     known = HEADS[name].head.options
     if unknown := sorted(set(options) - set(known)):
         allowed = f"it has {', '.join(known)}" if known else "it has none"
         raise ConfigError(f"head '{name}' has no option {', '.join(unknown)}; {allowed}")
+    defaults = complete_head_options(name, {})
+    for option, value in options.items():
+        if type(value) is not type(defaults[option]):
+            allowed = "true or false" if isinstance(defaults[option], bool) else "an integer"
+            raise ConfigError(f"head option {option} {describe_value(value)} is not possible; give {allowed}")
 
 
 def create_head(
-    name: str, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
+    name: str,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    num_classes: int,
+    *,
+    output_stride: int,
+    options: Mapping[str, Any],
 ) -> Head:
     """Build a head with fresh weights.
 
@@ -60,7 +83,7 @@ def create_head(
         strides: of the same, nominal.
         num_classes: number of logits.
         output_stride: stride of the last feature map, 8, 16 or 32.
-        options: of the head, as ``separable=True`` of DeepLabv3+.
+        options: of the head, as ``{"separable": True}`` of DeepLabv3+.
 
     Raises:
         ConfigError: an option that the head does not have or a value that it refuses.

@@ -58,7 +58,7 @@ def build_model(
         [info.stride for info in backbone.nominal_features],
         architecture.num_classes,
         output_stride=architecture.output_stride,
-        **architecture.head,
+        options=architecture.head,
     )
     if spec.backbone in FOREIGN:
         freeze_unused(backbone, lambda x: head.select(backbone(x)))

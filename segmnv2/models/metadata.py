@@ -50,7 +50,7 @@ class _Normalization(_Part):
 
 
 class _Architecture(_Part):
-    """Backbones check their own options (:func:`segmnv2.backbones.options.check_options`)."""
+    """Backbones and heads check their own options, when they are built."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,7 +61,7 @@ class _Architecture(_Part):
 
 class _SegmenterArchitecture(_Architecture):
     num_classes: Annotated[int, Field(ge=1, le=255)]
-    head: dict[str, bool | Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
+    head: dict[str, Any] = Field(default_factory=dict)
 
 
 class _ClassifierArchitecture(_Architecture):

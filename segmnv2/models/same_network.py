@@ -7,7 +7,9 @@ from typing import Any
 
 from segmnv2.backbones.registry import BACKBONES, complete_options
 from segmnv2.errors import WeightsError
+from segmnv2.heads.registry import complete_head_options
 from segmnv2.labels import describe_difference
+from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import MODELS
 from segmnv2.models.pixels import PixelNetwork
 
@@ -35,18 +37,20 @@ def check_same_network(
         WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
     """
     if model.architecture is not None:
-        if not backbone_only:
-            _check_head(getattr(model.architecture, "head", {}), metadata["architecture"].get("head", {}), source)
+        if not backbone_only and isinstance(model.architecture, Architecture):
+            _check_head(model.architecture, metadata["architecture"].get("head", {}), source)
         free = FREE_OF_BACKBONE if backbone_only else FREE
         _check(_backbone(model.architecture.name), model.architecture.backbone, metadata, source, free)
 
 
-def _check_head(own: Mapping[str, Any], theirs: Mapping[str, Any], source: str) -> None:
+def _check_head(own: Architecture, theirs: Mapping[str, Any], source: str) -> None:
     """Raise an error if a file's head has other options, which the shapes of tensors may not show."""
-    if dict(own) != dict(theirs):
+    here, there = (complete_head_options(MODELS[own.name].head, options) for options in (own.head, theirs))
+    if here != there:
+        differing = {key: value for key, value in there.items() if here.get(key) != value}
         raise WeightsError(
-            f"{source}: its head has the options {dict(theirs)}, the model's head {dict(own)}; give head_options="
-            f"{dict(theirs)} (model.head)"
+            f"{source}: its head has the options {there}, the model's head {here}; give head_options={differing} "
+            "(model.head)"
         )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.heads.deeplab_v3_plus import DeepLabV3PlusHead
-from segmnv2.models.file import load_weights, save_model
+from segmnv2.models.file import load_model, load_weights, save_model
 from segmnv2.models.zoo import create_model
 from tests.backbones.reference import randomise_norms
 
@@ -53,8 +53,21 @@ def test_a_backbone_without_features_at_stride_4_is_refused() -> None:
         DeepLabV3PlusHead.build([8, 8, 8], [2, 8, 16], 3, aspp=False, output_stride=16)
 
 
-@pytest.mark.parametrize(("option", "value"), [("refinements", 0), ("refinements", True)])
-def test_a_number_of_refinements_out_of_range_is_refused(option: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("refinements", 0),
+        ("refinements", True),
+        ("refinements", 2.0),
+        ("separable", 1),
+        ("separable", "false"),
+        ("align_corners", 2),
+        ("channels", 64),  # arguments beside the options, which the name and the backbone fix
+        ("num_classes", 4),
+        ("output_stride", 8),
+    ],
+)
+def test_an_option_that_is_not_possible_is_refused(option: str, value: object) -> None:
     with pytest.raises(ConfigError, match=option):
         create_model(NAME, width=0.35, head_options={option: value})
 
@@ -63,3 +76,11 @@ def test_weights_of_a_head_with_other_options_are_refused(tmp_path) -> None:
     save_model(tmp_path / "a.safetensors", create_model(NAME, width=0.35, head_options={"align_corners": False}))
     with pytest.raises(WeightsError, match=r"head_options={'align_corners': False}"):
         load_weights(create_model(NAME, width=0.35), tmp_path / "a.safetensors")
+
+
+def test_weights_of_a_head_with_the_same_options_are_loaded(tmp_path) -> None:
+    file = save_model(tmp_path / "a.safetensors", create_model(NAME, width=0.35))
+    options = {"refinements": 2, "separable": False}
+    model = create_model(NAME, width=0.35, head_options=options, weights=file)
+    options["separable"] = True  # the caller's
+    load_model(save_model(tmp_path / "b.safetensors", model))
