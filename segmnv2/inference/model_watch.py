@@ -14,7 +14,7 @@ from segmnv2.models.segmenter import Segmenter
 
 
 class ModelWatch:
-    """Compares a model with what it was when this was made; no tensor is read, so a GPU does not wait."""
+    """Compares a model with what it was when this was made; of its values it reads the last layer's alone."""
 
     def __init__(self, model: Segmenter, backend: DenseModel) -> None:
         """Note the state of a model.
@@ -58,10 +58,16 @@ class ModelWatch:
             )
 
     def _read(self) -> list[tuple[int, int]]:
-        """Return two numbers a tensor or layer, of which one changes if a tensor's values or it itself are replaced."""
-        return [
+        """Return two numbers a tensor or layer, of which one changes if a tensor's values or it itself are replaced.
+
+        Changes through ``.data``, as moving averages make them, count no version. The sum of the last layer's bits
+        shows them; as integers it is exact in any order.
+        """
+        last = self._model.get_parameter(f"{self._model.logits_name}.weight").detach().float()
+        states = [
             (id(each), each._version if isinstance(each, torch.Tensor) and not each.is_inference() else 0)
             for group in self._groups
             for each in group.values()
             if each is not None
         ]
+        return [(int(last.view(torch.int32).sum()), 0), *states]

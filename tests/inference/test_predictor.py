@@ -77,11 +77,12 @@ def replace_weights(model: Segmenter) -> None:
     [
         (lambda model: model.set_output_stride(8), "output stride 16 to 8"),
         (lambda model: model.head.logits.bias.detach().add_(1), "other weights"),
+        (lambda model: model.head.logits.weight.data.mul_(2), "other weights"),  # which counts no version
         (replace_weights, "other weights"),
         (lambda model: setattr(model.head, "logits", torch.nn.Conv2d(256, 3, 1).eval()), "other weights"),
         (lambda model: model.set_normalization(IMAGENET_NORMALIZATION), "other weights"),
     ],
-    ids=["stride", "weights", "assigned", "layer", "normalization"],
+    ids=["stride", "weights", "data", "assigned", "layer", "normalization"],
 )
 def test_a_model_that_is_changed_under_its_engine_is_refused(change, what, weights, photo):
     predictor, live = Predictor.load(weights, size=33), Predictor(load_model(weights), size=33)
