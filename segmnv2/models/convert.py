@@ -80,10 +80,12 @@ def import_checkpoint(
     Raises:
         WeightsError: there is no such checkpoint, it is damaged, of an unknown kind, or does not fit a network
             of this library; the message lists the variables concerned.
-        ConfigError: labels of another number than the classes, or of a backbone; or an output stride that is not
-            possible.
+        ConfigError: labels of another number than the classes, or of a backbone; an output stride that is not
+            possible; or moving averages of anything but TensorFlow.
     """
     found = _read(source, ema)
+    if ema and "moving_averages" not in found.provenance:
+        raise ConfigError(f"{found.name}: has no moving averages of TensorFlow; import it without --ema")
     if output_stride is not None:
         found = replace(found, architecture=replace(found.architecture, output_stride=output_stride))
     if not found.backbone_only:

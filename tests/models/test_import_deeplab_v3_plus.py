@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from segmnv2.errors import WeightsError
+from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.convert import import_checkpoint
 from segmnv2.models.file import load_model
 from tests.backbones.reference import randomise_norms
@@ -53,6 +53,8 @@ def test_a_checkpoint_computes_what_its_own_code_does(tmp_path: Path) -> None:
     randomise_norms(reference)
     torch.save({"cur_itrs": 3, "model_state": reference.state_dict()}, tmp_path / "best.pth")
     report = import_checkpoint(tmp_path / "best.pth", tmp_path / "ours.safetensors", output_stride=32)
+    with pytest.raises(ConfigError, match="without --ema"):
+        import_checkpoint(tmp_path / "best.pth", tmp_path / "averages.safetensors", ema=True)
     assert "along borders" in report.note
     model = load_model(tmp_path / "ours.safetensors")
     pixels = torch.randint(0, 256, (1, 3, 97, 129)).float()
