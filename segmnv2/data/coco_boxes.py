@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -42,7 +43,9 @@ class Target(TypedDict):
 
 
 class CocoBoxes:
-    """Images with the boxes of their things; crowds and boxes without an area are left out.
+    """Images with the boxes of their things; crowds and boxes without an area in their image are left out.
+
+    Average precision counts neither: crowds are ignored there, and the other boxes are not in ``coco``.
 
     Args:
         images: folder that the annotations' ``file_name`` are in.
@@ -54,9 +57,9 @@ class CocoBoxes:
         ids: of the images, rising.
 
     Raises:
-        DatasetError: a file is missing or damaged, a field of it has another type, an id occurs twice, there is no
-            image or no category, a category's id is not in 1..4095 (0 is the detectors' background), or boxes are
-            corners or shares of the image in place of pixels.
+        DatasetError: a file is missing or damaged, a field of it has another type, an id, an image's file or a
+            category's name occurs twice, there is no image or no category, a category's id is not in 1..4095 (0 is the
+            detectors' background), or boxes are corners or shares of the image in place of pixels.
 
     Source: what is left out: ``convert_coco_poly_to_mask`` and ``_coco_remove_images_without_annotations`` of
     torchvision's references/detection/coco_utils.py (images without a box are kept here).
@@ -89,8 +92,8 @@ class CocoBoxes:
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Categories: id -> name."""
-        return {number: each["name"] for number, each in sorted(self.coco.cats.items())}
+        """Categories: id -> name; without one of id 0, which some tools write for all things together."""
+        return {number: each["name"] for number, each in sorted(self.coco.cats.items()) if number}
 
     def leave_out_empty(self) -> None:
         """Leave out the images that nothing can be learned from: without a box that counts."""
@@ -156,6 +159,12 @@ class CocoBoxes:
                 f"{source}: boxes have the category ids {', '.join(map(str, unknown[:5]))}, which its categories "
                 "lack; add them there"
             )
+        twice = [name for name, count in Counter(names.values()).items() if count > 1]
+        if twice:
+            raise DatasetError(
+                f"{source}: several categories are called {twice[0]!r}; give each a name of its own, or their boxes "
+                "one category id"
+            )
         self._check_boxes(source)
 
     def _check_boxes(self, source: str) -> None:
@@ -199,15 +208,23 @@ class PixelBoxes:
         return self.dataset.read(index)
 
 
+def _is_visible(box: Sequence[float], width: float, height: float) -> bool:
+    """Return whether a box has an area within its image, so that a detector can find it."""
+    return -box[2] < box[0] < width and -box[3] < box[1] < height and box[2] > 0 < box[3]
+
+
 def _read(path: Path) -> COCO:
     found: dict[str, list[Any]] = {"images": [], "categories": [], "annotations": []}
     for part, record in iterate_coco(path, CocoBox):
         fields = vars(record)
         if isinstance(record, CocoBox):
-            # COCO's evaluation takes a box of id 0 for none, and needs areas and crowds.
-            area = record.bbox[2] * record.bbox[3] if record.area is None else record.area
+            # COCO's evaluation takes a box of id 0 for none, and needs areas and crowds. Some tools write areas of 0.
+            area = record.area or record.bbox[2] * record.bbox[3]
             fields = {**fields, "id": len(found[part]) + 1, "area": area}
         found[part].append(fields)
+    sizes = {each["id"]: (each["width"], each["height"]) for each in found["images"]}
+    boxes = found["annotations"]
+    found["annotations"] = [each for each in boxes if _is_visible(each["bbox"], *sizes[each["image_id"]])]
     coco = COCO()
     coco.dataset = found
     with redirect_stdout(StringIO()):  # pycocotools prints its progress

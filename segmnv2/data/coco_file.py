@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from segmnv2.data.json_records import iterate_records
 from segmnv2.data.sample import Image
@@ -21,6 +22,12 @@ Side = Annotated[int, Field(gt=0, le=REACH)]
 Coordinate = Annotated[float, Field(ge=-REACH, le=REACH, allow_inf_nan=False)]
 Area = Annotated[float, Field(ge=0, le=REACH**2, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+
+
+def _with_sides(box: list[float]) -> list[float]:
+    if min(box[2:]) < 0:
+        raise ValueError("the width or height is negative: give [left, top, width, height]")
+    return box
 
 
 class CocoRecord(BaseModel):
@@ -50,7 +57,7 @@ class CocoBox(CocoRecord):
 
     image_id: Id
     category_id: Id
-    bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4)]
+    bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4), AfterValidator(_with_sides)]
     area: Area | None = None
     iscrowd: Annotated[int, Field(ge=0, le=1, strict=False)] = 0
 
@@ -142,11 +149,17 @@ def missing_files(folder: Path, files: Iterable[str]) -> list[str]:
 
 
 def check_files(folder: Path, files: list[str], annotations: Path, remedy: str) -> None:
-    """Make sure that all images are there.
+    """Make sure that all images are there, and that each is one image of the annotations.
 
     Raises:
         DatasetError: some are not.
     """
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"{annotations}: 'images' names {len(twice)} files more than once, the first is {twice[0]!r}, so that each "
+            "has a part of the annotations only; give each file one image, and its annotations that id"
+        )
     missing = missing_files(folder, files)
     if missing:
         raise DatasetError(

@@ -20,8 +20,14 @@ from segmnv2.atomic import atomic_path
 TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
 
 
+def whole_loss(trainer: pl.Trainer, outputs: Any) -> Tensor:
+    """Return the loss of a part of a step, which Lightning divides by the number of parts."""
+    loss: Tensor = outputs["loss"].detach()
+    return loss * trainer.accumulate_grad_batches
+
+
 class StepLog(pl.Callback):
-    """Gives the loggers, every so many steps and after the last, the mean loss since the last entry.
+    """Gives the loggers, every so many steps and after the last, the mean loss of all processes since the last entry.
 
     Args:
         every: steps between entries.
@@ -46,15 +52,16 @@ class StepLog(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the step, and log when it is time."""
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(whole_loss(trainer, outputs))
         self._images += len(batch["name"]) * trainer.world_size
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if trainer.global_step % self.every and trainer.global_step != trainer.max_steps:
             return
         self._pause()
+        loss = torch.stack(self._losses).mean()
         entry = {
-            "train/loss": float(torch.stack(self._losses).mean()),
+            "train/loss": float(trainer.strategy.reduce(loss, reduce_op="mean")),
             "train/lr": self._lr,
             "train/images_per_second": self._images / self._seconds,
         }

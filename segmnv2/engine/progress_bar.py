@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segmnv2.engine.logs import whole_loss
+
 SMOOTHING = 0.95
 
 
@@ -54,7 +56,7 @@ class ProgressBar(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on by a step."""
-        loss = float(outputs["loss"])
+        loss = float(whole_loss(trainer, outputs))
         self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         assert self._steps is not None
         self.progress.update(self._steps, completed=trainer.global_step, note=f"loss {self._loss:.4f}")

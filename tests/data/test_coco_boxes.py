@@ -19,6 +19,9 @@ from tests.damage import check_lawful, damage_json, many, randoms
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
 
+ONE = torch.ones(1)
+
+
 def thing(number: int, box: list[float], **changes: Any) -> dict[str, Any]:
     return {"id": number, "image_id": 7, "category_id": 3, "bbox": box, "area": 1.0, "iscrowd": 0, **changes}
 
@@ -73,6 +76,7 @@ def annotations(root: Path) -> Path:
         ("annotations", {"bbox": [1.0, 2.0, 3.0]}, r"annotations\[0\]\.bbox: list should have at least 4 items"),
         ("annotations", {"bbox": [1.0, "x", 3.0, 4.0]}, r"annotations\[0\]\.bbox\[1\]: .* valid number, found 'x'"),
         ("annotations", {"bbox": [float("nan"), 1.0, 2.0, 3.0]}, r"annotations\[0\]\.bbox\[0\]: .*, found 'nan'"),
+        ("annotations", {"bbox": [9.0, 9.0, -5.0, 4.0]}, r"annotations\[0\]\.bbox: .*height is negative"),
         ("annotations", {"category_id": "car"}, r"annotations\[0\]\.category_id: .*integer, found 'car'"),
         ("annotations", {"image_id": 5}, "annotations are of image 5, which 'images' lacks"),
         ("annotations", {"id": 2}, "annotations have the id 2 twice"),
@@ -80,6 +84,7 @@ def annotations(root: Path) -> Path:
         ("images", {"height": 0}, r"images\[0\]\.height: .*greater than 0, found '0'"),
         ("images", {"file_name": 5}, r"images\[0\]\.file_name: .*string, found '5'"),
         ("images", {"file_name": "\0"}, r"images\[0\]\.file_name"),
+        ("images", {"file_name": "a.png"}, "names 1 files more than once, the first is 'a.png'"),
         ("images", {"file_name": "sub/c.png"}, "1 of the 2 images .* are not there, the first is 'sub/c.png'"),
     ],
 )
@@ -133,6 +138,27 @@ def test_a_box_of_id_0_without_area_counts(tmp_path: Path, library: str) -> None
     found = {"boxes": target["boxes"], "labels": target["labels"], "scores": torch.ones(1)}
     precision = coco_ap(dataset.coco, {7: found}, library=library)
     assert precision.ap == precision.ap_medium == pytest.approx(100)
+
+
+def test_boxes_that_are_left_out_of_training_do_not_lower_the_precision(tmp_path: Path) -> None:
+    boxes = [[10.0, 5.0, 40.0, 30.0], [5.0, 5.0, 0.0, 9.0], [60.0, 5.0, 9.0, 9.0], [5.0, -9.0, 9.0, 9.0]]
+    dataset = CocoBoxes.of_split(write(tmp_path, [thing(n, box, area=0) for n, box in enumerate(boxes)]), "val2017")
+    target = dataset[0][1]
+    assert target["boxes"].tolist() == [[10.0, 5.0, 50.0, 35.0]]
+    precision = coco_ap(dataset.coco, {7: {"boxes": target["boxes"], "labels": target["labels"], "scores": ONE}})
+    assert precision.ap == precision.ap_medium == pytest.approx(100)  # an area of 0 would be a small one
+
+
+def test_categories_of_one_name_are_refused_and_an_unused_background_is_left_out(tmp_path: Path) -> None:
+    root = write(tmp_path, [thing(1, [10.0, 5.0, 40.0, 30.0])])
+    content = json.loads(annotations(root).read_text())
+    content["categories"].append({"id": 0, "name": "car"})
+    annotations(root).write_text(json.dumps(content))
+    assert CocoBoxes.of_split(root, "val2017").class_names == {3: "car"}
+    content["categories"].append({"id": 4, "name": "car"})
+    annotations(root).write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="several categories are called 'car'"):
+        CocoBoxes.of_split(root, "val2017")
 
 
 @many

@@ -20,6 +20,7 @@ from segmnv2.config.schema import ModelSection
 from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine import wandb_log
 from segmnv2.engine.data_module import RunData, spread_samples
+from segmnv2.engine.logs import StepLog, read_rows
 from segmnv2.engine.optimizer import build_schedule, poly_factor
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.run import train
@@ -66,6 +67,27 @@ def test_a_batch_in_parts_is_the_batch(tmp_path: Path, start: Path) -> None:
         torch.testing.assert_close(parts[name], value, rtol=1e-2, atol=2e-3)
         moved += int(not torch.equal(value, before[name]))
     assert moved > 50
+    losses = [float(read_rows(tmp_path / name / "metrics.csv")[0]["train/loss"]) for name in ("whole", "parts")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_the_logged_loss_is_the_mean_of_all_parts_and_processes() -> None:
+    entries: list[Any] = []
+    trainer: Any = SimpleNamespace(
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
+        world_size=2,
+        accumulate_grad_batches=2,
+        global_step=1,
+        max_steps=1,
+        strategy=SimpleNamespace(reduce=lambda loss, reduce_op: torch.stack([loss, torch.tensor(5.0)]).mean()),
+        loggers=[SimpleNamespace(log_metrics=lambda entry, step: entries.append(entry))],
+    )
+    log, task = StepLog(1), SimpleNamespace()
+    for part, loss in enumerate((1.0, 3.0)):
+        batch, outputs = {"name": ["a"]}, {"loss": torch.tensor(loss) / 2}  # Lightning's share of the step
+        log.on_train_batch_start(trainer, task, batch, part)  # type: ignore[arg-type]
+        log.on_train_batch_end(trainer, task, outputs, batch, part)  # type: ignore[arg-type]
+    assert [entry["train/loss"] for entry in entries] == [3.5]
 
 
 def test_a_batch_that_cannot_be_divided_into_parts_is_refused(tmp_path: Path) -> None:
