@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from pathlib import Path, PurePath
 
 from segmnv2.errors import ConfigError
@@ -48,4 +49,5 @@ def find_config(name: str | Path) -> Path:
 def summary_of(path: Path) -> str:
     """Return the first sentence of the comment that an experiment's file begins with."""
     lines = (line.lstrip("#").strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return " ".join(itertools.takewhile(bool, lines)).partition(". ")[0].rstrip(".")
+    # A stop before a number ends an abbreviation, as in "et al. 2018".
+    return re.split(r"\. (?!\d)", " ".join(itertools.takewhile(bool, lines)), maxsplit=1)[0].rstrip(".")

@@ -39,6 +39,7 @@ def test_an_unknown_name_is_refused_with_the_remedy(name: str, tmp_path: Path, m
 def test_every_shipped_experiment_says_in_a_sentence_what_it_is() -> None:
     assert list_configs().keys() == {path.stem for path in (REPOSITORY / "configs").glob("*.yaml")}
     assert all(15 < len(summary_of(path)) < 250 for path in list_configs().values())
+    assert all(summary.count("(") == summary.count(")") for summary in map(summary_of, list_configs().values()))
 
 
 @pytest.mark.slow
