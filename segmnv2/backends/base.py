@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from segmnv2.counting import counted
 from segmnv2.errors import ConfigError, check_positive_integer
 from segmnv2.models.segmenter import Segmenter
 
@@ -86,7 +87,7 @@ class Backend(ABC):
 
     def __str__(self) -> str:
         """Return the engine, precision and place, as "openvino float32, 2 threads in 2 streams"."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = counted(self.threads, "thread")
         shared = f" in {self.streams} streams" if self.streams > 1 else ""
         place = threads + shared if self.device.type == "cpu" else str(self.device)
         return f"{self.name} {self.precision}, {place}"

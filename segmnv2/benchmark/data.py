@@ -11,6 +11,7 @@ from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.stages import AUGMENT, COLLATE, IMAGE, MASK, REST, measure_stages
 from segmnv2.benchmark.table import Row, Table
 from segmnv2.config import Experiment
+from segmnv2.counting import counted
 from segmnv2.data.loader import training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.engine.trainer import choose_accelerator
@@ -30,7 +31,7 @@ REMEDIES = {
 
 def loader_name(num_workers: int) -> str:
     """Return what the row of a loader is called."""
-    return f"loader, {num_workers} worker{'' if num_workers == 1 else 's'}"
+    return f"loader, {counted(num_workers, 'worker')}"
 
 
 def benchmark_data(experiment: Experiment, *, batches: int = 20, workers: Sequence[int] = (0, 1, 2)) -> Table:
@@ -71,7 +72,7 @@ def benchmark_data(experiment: Experiment, *, batches: int = 20, workers: Sequen
     best = max(rows[len(stages) :], key=lambda row: row.rate.median)
     verdict = (
         f"Most of the work is '{slowest}' ({shares[slowest]:.0%}); it shrinks with: {REMEDIES[slowest]}.",
-        f"Fastest is the {best.name}: {best.rate.median:.4g} images/s on {core_count()} cores.",
+        f"Fastest is the {best.name}: {best.rate.median:.4g} images/s on {counted(core_count(), 'core')}.",
     )
     return Table(tuple(rows), verdict, {**describe_machine("cpu"), **describe_experiment(experiment)})
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from segmnv2.counting import counted
+
 if TYPE_CHECKING:
     from segmnv2.cli.infer_setup import Prepared
     from segmnv2.inference.video_source import VideoSource
@@ -99,9 +101,9 @@ def infer_one_video(
                     print(f"note: {out}: {take.note}", file=sys.stderr)
                 infer_video(prepared.predictor, video, take, advance, batch=batch)
         except KeyboardInterrupt:
-            typer.echo(f"{take.count} frames written to {out}{prepared.engine}")
+            typer.echo(f"{counted(take.count, 'frame')} written to {out}{prepared.engine}")
             raise
-        typer.echo(f"{take.count} frames written to {out}{prepared.engine}")
+        typer.echo(f"{counted(take.count, 'frame')} written to {out}{prepared.engine}")
     if video.fault is not None:
         print(f"error: {video.fault}", file=sys.stderr)
         raise typer.Exit(2)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmnv2.counting import counted
+
 if TYPE_CHECKING:
     from segmnv2.config import AnyExperiment
     from segmnv2.engine.run import TrainingReport
@@ -75,7 +77,7 @@ def train(
 def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
     """Return what came out, where it is, and what to type next."""
     folder = result.folder
-    lines = [f"{result.steps} steps done; this took {result.seconds:.0f} s"]
+    lines = [f"{counted(result.steps, 'step')} done; this took {result.seconds:.0f} s"]
     if result.best_score is not None:
         last = "" if result.score is None else f"{result.score:.2f} % at the end, "
         lines.append(

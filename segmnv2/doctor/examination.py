@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segmnv2.counting import counted
 from segmnv2.doctor import diagnosis, id_diagnosis, mask_diagnosis, repair, thumbnail
 from segmnv2.doctor.finding import KINDS, Finding
 from segmnv2.doctor.leaks import find_repetitions
@@ -68,14 +69,11 @@ class Examination:
     def verdict(self) -> str:
         """All in one line."""
         pairs = sum(len(split.kept) for split in self.splits)
-        read = f"{pairs} {'pair' if pairs == 1 else 'pairs'} read" + (
-            ", not all of them (--limit)" if self.limited else ""
-        )
+        read = f"{counted(pairs, 'pair')} read" + (", not all of them (--limit)" if self.limited else "")
         if not self.findings:
             return f"{read}: no faults found"
-        errors = f"{self.errors} {'error' if self.errors == 1 else 'errors'}"
-        warnings = f"{self.warnings} {'warning' if self.warnings == 1 else 'warnings'}"
-        return f"{read}: {errors}, {warnings}" + ("; fix the errors before training" if self.errors else "")
+        found = f"{counted(self.errors, 'error')}, {counted(self.warnings, 'warning')}"
+        return f"{read}: {found}" + ("; fix the errors before training" if self.errors else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

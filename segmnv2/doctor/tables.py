@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segmnv2.counting import counted
 from segmnv2.doctor.examination import Examination
 from segmnv2.doctor.finding import KINDS, Finding
 from segmnv2.doctor.frequencies import weights_yaml
@@ -42,7 +43,9 @@ def print_examination(examination: Examination, console: Console, examples: int)
 
 def print_mending(mending: Mending, console: Console, examples: int) -> None:
     """Print what was repaired, what was left out, and what was not repaired."""
-    console.print(f"{mending.folder}: a copy of {mending.copied} pairs", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{mending.folder}: a copy of {counted(mending.copied, 'pair')}", markup=False, highlight=False, soft_wrap=True
+    )
     done: dict[str, list[str]] = defaultdict(list)
     for file, words in mending.repaired.items():
         done["; ".join(words)].append(file)
@@ -60,7 +63,7 @@ def _print_classes(examination: Examination, console: Console) -> None:
     splits = examination.splits
     table = Table("class", title="share of pixels (of images)", title_justify="left")
     for split in splits:
-        table.add_column(f"{escape(split.listing.split)}, {split.frequencies.masks} masks", justify="right")
+        table.add_column(f"{escape(split.listing.split)}, {counted(split.frequencies.masks, 'mask')}", justify="right")
     rows = [split.frequencies.table(examination.labels) for split in splits]
     for name in examination.labels.names:
         cells = [f"{row[name]['pixel_share']:.2%} ({row[name]['image_share']:.1%})" for row in rows]

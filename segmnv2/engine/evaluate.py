@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from segmnv2.backends.base import Backend
+from segmnv2.counting import counted
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engine.result import Result
@@ -84,7 +85,8 @@ class Evaluation(Result):
             accuracy = "" if math.isnan(share) else f"{100 * share:.2f}"
             lines.append(f"| {table_cell(name)} | {value} | {accuracy} | {100 * pixels / total:.2f} |")
         unseen = [n for n, pixels in zip(self.labels.names, truth.tolist(), strict=True) if pixels == 0]
-        notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {self.images} images. {ABSENT_RULE}."]
+        images = counted(self.images, "image")
+        notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {images}. {ABSENT_RULE}."]
         if unseen:
             notes.append(
                 f"Without a true pixel here: {', '.join(unseen)}; this mIOU does not compare with a full set's."

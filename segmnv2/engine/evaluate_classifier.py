@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from segmnv2.counting import counted
 from segmnv2.data.image_folder import ImageFolder
 from segmnv2.data.image_transforms import CentralTransform, collate_images
 from segmnv2.data.loader import validation_loader
@@ -62,7 +63,7 @@ class ClassifierEvaluation(Result):
         few = f"; there are no more than {TOP} classes, so top-5 is 100 %" if len(self.by_class) <= TOP else ""
         total = self.accuracy
         return "\n".join(
-            [*lines, "", f"top-1 {total.top1:.2f} %, top-5 {total.top5:.2f} %, {total.images} images{few}."]
+            [*lines, "", f"top-1 {total.top1:.2f} %, top-5 {total.top5:.2f} %, {counted(total.images, 'image')}{few}."]
         )
 
 

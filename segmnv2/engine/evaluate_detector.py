@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from segmnv2.atomic import atomic_path
+from segmnv2.counting import counted
 from segmnv2.data.box_transforms import collate_boxes
 from segmnv2.data.coco_boxes import CocoBoxes, PixelBoxes
 from segmnv2.data.loader import validation_loader
@@ -75,7 +76,7 @@ class DetectorEvaluation(Result):
         lines += [f"| {table_cell(name)} | {value:.2f} |" for value, name in known[:worst]]
         values = [getattr(self.precision, name) for name in NAMES]
         told = [f"{title} {value:.2f} %" for title, value in zip(TITLES, values, strict=True) if not math.isnan(value)]
-        return "\n".join([*lines, "", f"{', '.join(told)}, {self.precision.images} images."])
+        return "\n".join([*lines, "", f"{', '.join(told)}, {counted(self.precision.images, 'image')}."])
 
 
 def evaluate_detector(

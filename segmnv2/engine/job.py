@@ -13,6 +13,7 @@ from segmnv2.assembly.classification import build_classifier, build_image_folder
 from segmnv2.assembly.detection import build_box_sets, build_box_transform, build_detector
 from segmnv2.assembly.segmentation import build_datasets, build_model, build_transform
 from segmnv2.config import AnyExperiment, ClassificationExperiment, DetectionExperiment, Experiment
+from segmnv2.counting import counted
 from segmnv2.data.box_transforms import collate_boxes
 from segmnv2.data.coco_boxes import PixelBoxes
 from segmnv2.data.image_transforms import collate_images
@@ -85,7 +86,7 @@ def _segmentation(experiment: Experiment, processes: Processes, *, initial_weigh
         RunData(train, chosen, build_transform(experiment, train.labels), experiment),
         f"{section.name}{options}, output stride {section.output_stride}, {model.num_classes} classes, "
         f"{count_parameters(model):,} parameters",
-        f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        f"{counted(len(train), 'image')} ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
         {**_numbered(train.labels.names), **_meaning(train.labels)},
@@ -115,7 +116,7 @@ def _classification(experiment: ClassificationExperiment, processes: Processes, 
             val_batch_size=processes.share(data.batch_size, experiment.optimizer.accumulate),
         ),
         f"{section.name}{options} as a classifier, {model.num_classes} classes, {count_parameters(model):,} parameters",
-        f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        f"{counted(len(train), 'image')} ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
         _numbered(train.class_names),
@@ -145,7 +146,7 @@ def _detection(experiment: DetectionExperiment, processes: Processes, *, initial
         ),
         f"{section.detector} on {section.name}{options}, output stride {section.output_stride}, "
         f"{len(model.class_names)} classes, {count_parameters(model):,} parameters",
-        f"{len(train)} images ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
+        f"{counted(len(train), 'image')} ({data.train.kind}) to train, {len(chosen)} ({data.val.kind}) to validate",
         f"images at {side}x{side}" if single else f"images at {side} or more",
         len(train),
         {str(number): name for number, name in train.class_names.items()},
@@ -182,7 +183,7 @@ def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, plac
     return [
         f"model     {job.network}, {origin}",
         f"data      {job.shown}",
-        f"training  {steps} steps of {data.batch_size} {job.seen} "
+        f"training  {counted(steps, 'step')} of {data.batch_size} {job.seen} "
         f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {place}{several}",
         *_schedule_warnings(experiment, job),
         *_shared_warning(job),
@@ -211,7 +212,7 @@ def _schedule_warnings(experiment: AnyExperiment, job: Job) -> list[str]:
         "warmup_epochs": getattr(section, "warmup_epochs", 0.0) * per_epoch,
     }
     lines = [
-        f"warning: optimizer.{key} is {getattr(section, key)}, and the run has {steps} steps"
+        f"warning: optimizer.{key} is {getattr(section, key)}, and the run has {counted(steps, 'step')}"
         f"{f' ({steps / per_epoch:.1f} epochs)' if key.endswith('epochs') else ''}: the learning rate never reaches "
         f"optimizer.lr; give {key} a tenth of the run or less"
         for key, needed in warmup.items()

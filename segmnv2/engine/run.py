@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
 from segmnv2.config import AnyExperiment
+from segmnv2.counting import counted
 from segmnv2.engine.averaging import MovingAverage
 from segmnv2.engine.checkpoints import Checkpoints, StoppedError
 from segmnv2.engine.claim import claimed
@@ -115,7 +116,11 @@ def train(
             folder.begin(experiment, overwrite=overwrite, unfinished=resume == "auto")
         elif processes.leads:
             folder.write_config(experiment)
-        place = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+        place = (
+            torch.cuda.get_device_name()
+            if accelerator == "gpu"
+            else f"CPU, {counted(torch.get_num_threads(), 'thread')}"
+        )
         for line in describe_job(job, experiment, processes, place):
             report(line)
         for line in describe_changes(state.record, record) if state else ():

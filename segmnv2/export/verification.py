@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from segmnv2.counting import counted
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.timing import Latencies
 
@@ -71,7 +72,9 @@ class Verification:
     @property
     def source(self) -> str:
         """Number and origin of the images, as "8 images of FOLDER"."""
-        return f"{self.count} drawn images" if self.images is None else f"{self.count} images of {self.images}"
+        if self.images is None:
+            return counted(self.count, "drawn image")
+        return f"{counted(self.count, 'image')} of {self.images}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -99,7 +102,7 @@ class Verification:
         rows["size"] = f"{self.size / 1e6:.2f} MB"
         if self.latency is not None:
             height, width = self.latency.size
-            threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+            threads = counted(self.threads, "thread")
             rows[f"latency at {width}x{height}, {threads}, median (quartiles)"] = str(self.latency.export)
             rows["that of the network in PyTorch"] = str(self.latency.network)
             rows["times as fast"] = f"{self.latency.network.median / self.latency.export.median:.2f}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segmnv2.counting import counted
 from segmnv2.documents import read_json
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
@@ -118,7 +119,11 @@ def _row(paper: PaperRow, measured: tuple[str, dict[str, Any]] | None) -> Row:
         miou = result["miou"]
         part = "" if result["images"] == VAL_IMAGES else f", not VOC's {VAL_IMAGES}"
         precision = result["protocol"].get("precision", FLOAT32)
-        words = (f"{result['images']} images{part}", "" if precision == FLOAT32 else f"in {precision}", paper.note)
+        words = (
+            f"{counted(result['images'], 'image')}{part}",
+            "" if precision == FLOAT32 else f"in {precision}",
+            paper.note,
+        )
         note = "; ".join(filter(None, words))
     return Row(
         network=paper.network,

@@ -14,6 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from segmnv2.assembly.segmentation import build_dataset
+from segmnv2.backends.threads import torch_threads
 from segmnv2.config import load_experiment
 from segmnv2.data.shapes import Shapes
 from segmnv2.data.voc_layout import write_voc_layout
@@ -167,6 +168,13 @@ def test_what_is_wrong_with_the_start_is_told_before_the_folder_is_touched(tmp_p
         with pytest.raises(SegmnError, match="gone"):
             train(tiny(override), out=out, report=ignore)
     assert not out.exists()
+
+
+def test_one_of_a_thing_is_reported_in_the_singular(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with torch_threads(1):
+        train(tiny("steps=1"), out=tmp_path, report=lines.append)
+    assert any(line.startswith("training  1 step of ") and line.endswith("on CPU, 1 thread") for line in lines), lines
 
 
 def test_training_lowers_the_loss_of_a_batch_that_is_repeated(tmp_path: Path) -> None:
