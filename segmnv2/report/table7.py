@@ -207,8 +207,8 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
             return index, result
     raise ConfigError(
         f"{path}: {name} of width {width} at output stride {stride}, size {size}, scales {protocol.scales}, flip "
-        f"{protocol.flip} is no row of Table 7; its rows are at size {SIZE}, output stride 16 without or 8 with "
-        "--multi-scale --flip"
+        f"{protocol.flip} is no row of Table 7; its rows are {', '.join(dict.fromkeys(row.model for row in TABLE7))} "
+        f"of width 1.0 at size {SIZE}, output stride 16 without or 8 with --multi-scale --flip"
     )
 
 
