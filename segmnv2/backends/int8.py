@@ -34,9 +34,10 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
         floats: names of convolutions that stay unchanged; none by default.
         parameters: more for ``nncf.quantize``.
     """
-    import nncf
+    # nncf imports torch's extensions, which report a missing GPU. Its progress belongs on standard error.
+    with quiet_loggers("nncf", "torch.utils.cpp_extension"), redirect_stdout(sys.stderr):
+        import nncf
 
-    with quiet_loggers("nncf"), redirect_stdout(sys.stderr):  # where its progress belongs
         return nncf.quantize(
             graph,
             nncf.Dataset(inputs),

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from segmnv2.backends.quiet import quiet_logging
 from segmnv2.models.file import load_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.tables import HUGGING_FACE
@@ -87,7 +88,8 @@ class PeerNetwork(nn.Module):
 
 
 def _transformers(classes: int, output_stride: int, weights: str | None) -> PeerNetwork:
-    from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
+    with quiet_logging():  # torchao, which it imports, warns of itself
+        from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
 
     settings: dict[str, Any] = {"num_labels": classes, "output_stride": output_stride, "image_size": 513}
     network = MobileNetV2ForSemanticSegmentation(MobileNetV2Config(**settings))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from segmnv2.backends import openvino
-from segmnv2.backends.int8 import FEWEST, check_calibration
+from segmnv2.backends.int8 import FEWEST, check_calibration, quantize_graph
 from segmnv2.backends.onnx_int8 import quantize_onnx
 from segmnv2.backends.onnx_runtime import OnnxRuntimeBackend, int8_graph, open_session
 from segmnv2.backends.selection import create_backend
@@ -33,6 +34,19 @@ def test_few_images_for_calibration_are_used_with_a_warning(count):
         warnings.simplefilter("always")
         assert check_calibration(pixels) is pixels
     assert [str(each.message).split(" ")[1] for each in found] == [str(count)] * (count < FEWEST)
+
+
+def test_what_nncf_logs_while_it_is_imported_is_not_shown(tmp_path, monkeypatch, caplog):
+    (tmp_path / "nncf.py").write_text(
+        'import logging\nlogging.getLogger("torch.utils.cpp_extension").warning("No CUDA runtime is found")\n'
+        "class QuantizationPreset:\n    MIXED = 0\n"
+        "Dataset, IgnoredScope = list, dict\ndef quantize(graph, *_, **__):\n    return graph\n"
+    )
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    del sys.modules["nncf"]
+    monkeypatch.syspath_prepend(tmp_path)
+    assert quantize_graph("graph", []) == "graph"
+    assert not caplog.records
 
 
 @pytest.fixture(scope="module")
