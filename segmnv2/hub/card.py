@@ -97,7 +97,7 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
         dataset_name=f"{dataset} {split}" if split else dataset,
         dataset_split=None if split is None else str(split),
         metric_type=metric,
-        metric_name=words,
+        metric_name=f"{words} on {evaluation.get('images')} images",  # a part of a split is not the split
         metric_value=round(float(value), 2),
     )
     return {"model_name": name.split("/")[-1], "eval_results": [result]}

@@ -63,6 +63,7 @@ def test_the_card_tells_protocol_figures_and_costs(model: Segmenter, tmp_path: P
     card = ModelCard.load(folder / "README.md")
     (result,) = card.data.eval_results
     assert (result.metric_value, result.metric_type, result.dataset_name) == (71.23, "mean_iou", "voc val")
+    assert result.metric_name == "mIOU on 12 images"
     assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
         "apache-2.0",
         "segmnv2",
