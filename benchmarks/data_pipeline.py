@@ -30,9 +30,9 @@ from segmnv2.benchmark.table import Row, Table
 from segmnv2.data.loader import training_loader
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sampler import StepSampler
-from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import PAD_VALUE, SCALES, TrainTransform
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.shapes import Shapes
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.labels import IGNORE_INDEX
 
 WARM_UP = 2

@@ -27,7 +27,7 @@ from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import copy_weights
 from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.table import Row, Table
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.media import list_images

@@ -30,7 +30,7 @@ from segmnv2.backends.selection import choose_engine, create_backend
 from segmnv2.benchmark.compare import Ratio, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import check_count
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.media import spread_evenly

@@ -25,7 +25,7 @@ from segmnv2.backends.selection import create_backend
 from segmnv2.benchmark.inference import parse_engines
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import check_count
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.multi_scale import SCALES, DenseModel
 from segmnv2.inference.scores import predict_labels

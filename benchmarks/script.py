@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segmnv2.atomic import atomic_path
 from segmnv2.benchmark.table import Table
 from segmnv2.errors import SegmnError
+from segmnv2.files.atomic import atomic_path
 
 
 def show_table(make: Callable[[], Table], path: Path | None) -> int:

@@ -25,9 +25,9 @@ from segmnv2.benchmark.rate import Rate, check_count
 from segmnv2.benchmark.table import Row, Table
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import SegmentationDataset
-from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.shapes import Shapes
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.engine.memory import keep_freed_memory
 from segmnv2.errors import ConfigError
 

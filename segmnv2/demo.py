@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from segmnv2.assembly.segmentation import build_dataset
-from segmnv2.atomic import write_image
 from segmnv2.config import Experiment
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.engine.evaluate import Evaluation, evaluate
 from segmnv2.engine.run import train
+from segmnv2.files.atomic import write_image
 from segmnv2.inference.files import MASKS, ResultFolder, infer_files
 from segmnv2.inference.fonts import find_font
 from segmnv2.inference.legend import add_legend

@@ -195,7 +195,7 @@ class LabelSet:
         Raises:
             ConfigError: the file is missing, is not YAML, or holds something else.
         """
-        from segmnv2.yaml_documents import read_yaml  # model files hold their labels as JSON
+        from segmnv2.files.yaml_documents import read_yaml  # model files hold their labels as JSON
 
         values = read_yaml(path, "give a file with a 'names' list")
         return cls.from_dict(values, source=str(path))

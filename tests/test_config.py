@@ -20,8 +20,8 @@ from segmnv2.config import (
 )
 from segmnv2.config.shipped import list_configs
 from segmnv2.errors import ConfigError
+from segmnv2.files.yaml_documents import read_yaml
 from segmnv2.labels import LabelSet
-from segmnv2.yaml_documents import read_yaml
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",

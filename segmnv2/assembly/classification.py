@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import ClassificationExperiment, ClassifierSection
-from segmnv2.data.image_folder import ImageFolder
 from segmnv2.data.image_transforms import CentralTransform, CropTransform
 from segmnv2.data.transforms import ColorJitter
+from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier, create_classifier
 from segmnv2.models.zoo import without_pretrained

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from segmnv2.assembly.naming import given_weights, naming
 from segmnv2.config import BoxSource, CocoSource, DetectionExperiment, DetectorSection
 from segmnv2.data.box_transforms import BoxTransform
-from segmnv2.data.coco_boxes import CocoBoxes
 from segmnv2.data.transforms import ColorJitter
+from segmnv2.datasets.coco_boxes import CocoBoxes
 from segmnv2.detection.detector import Detector, create_detector
 from segmnv2.detection.file import load_detector_weights
 from segmnv2.errors import ConfigError, DatasetError

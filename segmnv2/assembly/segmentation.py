@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import nullcontext
 
 from segmnv2.assembly.naming import given_weights, naming
-from segmnv2.config import CocoVocSource, DataSource, Experiment, FolderSource, ModelSection, ShapesSource
-from segmnv2.data.coco_voc import CocoAsVoc
-from segmnv2.data.folder import FolderSegmentation, read_labels
+from segmnv2.config import Experiment, ModelSection
 from segmnv2.data.sample import SegmentationDataset
-from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import ColorJitter, TrainTransform
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.base import DataSource
 from segmnv2.errors import ConfigError
-from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model, without_pretrained
 
@@ -26,19 +23,10 @@ def build_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
         key: where it stands in the experiment, for messages.
 
     Raises:
-        DatasetError: it is not there or not complete.
+        DatasetError: it is missing or not complete.
     """
-    if isinstance(source, ShapesSource):
-        return Shapes(source.length, (source.size, source.size), source.seed)
-    if isinstance(source, FolderSource):
-        with naming(f"{key}.root"):
-            return FolderSegmentation(source.root, source.split)
-    if isinstance(source, CocoVocSource):
-        with naming(f"{key}.root"):
-            return CocoAsVoc(source.root, source.split, min_pixels=source.min_pixels)
-    labels = read_labels(Path(source.labels)) if source.labels else VOC_LABELS
-    with naming(f"{key}.root"):
-        return VocSegmentation(source.root, source.split, labels=labels)
+    with naming(f"{key}.root") if source.root_is else nullcontext():
+        return source.open()
 
 
 def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, SegmentationDataset]:

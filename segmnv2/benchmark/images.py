@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segmnv2.data.image_file import read_image
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.inference.calibration import sample_folder
 
 GENERATED = 16

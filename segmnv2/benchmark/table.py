@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmnv2.atomic import atomic_path
 from segmnv2.benchmark.rate import Rate
-from segmnv2.documents import dump_json
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.documents import dump_json
 
 
 @dataclass(frozen=True)

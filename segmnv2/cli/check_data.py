@@ -51,13 +51,13 @@ def check_data(
     """
     from rich.console import Console
 
-    from segmnv2.atomic import check_writable
     from segmnv2.cli.progress import image_progress
     from segmnv2.doctor.examination import examine, tasks_of
     from segmnv2.doctor.mending import check_folder, mend
     from segmnv2.doctor.sources import listings_of
     from segmnv2.doctor.tables import LEAST_WIDTH, print_examination, print_mending
     from segmnv2.errors import ConfigError
+    from segmnv2.files.atomic import check_writable
 
     check_json(json_out)
     if html_out is not None:
@@ -84,8 +84,8 @@ def check_data(
 def _write(examination: Examination, json_out: Path | None, html_out: Path | None) -> None:
     write_json(examination.to_dict() if json_out else None, json_out)
     if html_out is not None:
-        from segmnv2.atomic import atomic_path
         from segmnv2.doctor.page import html_page
+        from segmnv2.files.atomic import atomic_path
 
         with atomic_path(html_out) as temporary:
             temporary.write_text(html_page(examination), encoding="utf-8", errors="backslashreplace")

@@ -20,9 +20,9 @@ def configs(
 
     `segmnv2 train NAME` trains one unchanged; `-o key=value` replaces a value.
     """
-    from segmnv2.atomic import atomic_path
     from segmnv2.config.shipped import find_config, list_configs, summary_of
-    from segmnv2.ownership import check_replaceable
+    from segmnv2.files.atomic import atomic_path
+    from segmnv2.files.ownership import check_replaceable
 
     if not names and out is None:
         for name, path in list_configs().items():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,38 +18,6 @@ from segmnv2.cli.options import (
 )
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
-if TYPE_CHECKING:
-    from segmnv2.data.coco_voc import CocoAsVoc
-    from segmnv2.data.folder import FolderSegmentation
-    from segmnv2.data.shapes import Shapes
-    from segmnv2.data.voc import VocSegmentation
-    from segmnv2.labels import LabelSet
-
-
-SHAPES: dict[str, Any] = {"length": 100, "size": (129, 129), "seed": 2}
-"""The images that configs/shapes.yaml validates on."""
-
-
-class DatasetKind(str, Enum):
-    """Data sets that can be named on the command line."""
-
-    VOC = "voc"
-    FOLDER = "folder"
-    SHAPES = "shapes"
-    IMAGE_FOLDER = "image-folder"
-    COCO = "coco"
-    COCO_VOC = "coco-voc"
-
-
-ROOTS = {
-    DatasetKind.VOC: "the VOCdevkit folder",
-    DatasetKind.FOLDER: "the folder that holds images and masks",
-    DatasetKind.IMAGE_FOLDER: "the folder that holds a folder for each class",
-    DatasetKind.COCO_VOC: "COCO's folder",
-    DatasetKind.COCO: "COCO's folder, or with --annotations the images'",
-}
-"""Of each data set, what ``--root`` is."""
-
 
 def evaluate(
     weights: Annotated[
@@ -61,26 +28,27 @@ def evaluate(
         ),
     ],
     dataset: Annotated[
-        DatasetKind,
+        str,
         typer.Option(
-            help="voc (also its layout), folder (your own), coco-voc (COCO as VOC's classes, all images) or generated "
-            "shapes; image-folder for a classifier, coco for a detector."
+            metavar="KIND",
+            help="voc (also its layout), folder (your own), cityscapes, ade20k, coco-voc (COCO as VOC's classes, all "
+            "images) or shapes (generated); image-folder for a classifier, coco for a detector.",
         ),
     ],
-    root: Annotated[Path | None, typer.Option(help="The VOCdevkit folder, COCO's, or that of your own data.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The data set's folder, as VOCdevkit.")] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="voc: list in ImageSets/Segmentation, val by default. folder: list in splits/, else all. coco "
-            "and coco-voc: val2017 by default."
+            help="List or part of the data set; by default the one that results are reported on, as VOC's val; "
+            "all images of a folder of your own."
         ),
     ] = None,
     output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Longest side of the network's input, in pixels, or 'native'; 513 by default. image-folder: side of "
-            "the crop, as in training."
+            help="Longest side of the network's input, in pixels, or 'native'; 513 by default, cityscapes: native. "
+            "image-folder: side of the crop, as in training."
         ),
     ] = None,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,
@@ -103,23 +71,22 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from segmnv2.atomic import check_folder, check_writable
     from segmnv2.backends.base import check_precision
     from segmnv2.backends.device import choose_device
     from segmnv2.backends.selection import check_calibration, create_backend
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import check_inputs, parse_scales, parse_size, refuse_options
     from segmnv2.cli.progress import image_progress
-    from segmnv2.data.folder import FolderSegmentation
-    from segmnv2.data.voc import VocSegmentation
+    from segmnv2.datasets.base import FileDataset
+    from segmnv2.datasets.registry import BOXES, CLASSES, evaluation_source
     from segmnv2.engine.evaluate import evaluate as run
     from segmnv2.errors import ConfigError
+    from segmnv2.files.atomic import check_folder, check_writable
+    from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.calibration import calibration_pixels
-    from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.multi_scale import choose_scales
     from segmnv2.models.file import load_model
-    from segmnv2.ownership import check_replaceable, protect
 
     check_json(json_out)
     check_inputs({"--root": root, "--annotations": annotations, "--calibration": calibration})
@@ -127,8 +94,8 @@ def evaluate(
         check_folder(masks_out)
     if detections_out is not None:
         check_writable(detections_out)
-    if root is None and dataset is not DatasetKind.SHAPES:
-        raise ConfigError(f"--root is missing; --dataset {dataset.value} needs {ROOTS[dataset]}")
+    if root is None and dataset in (BOXES, CLASSES):
+        raise ConfigError(f"--root is missing; --dataset {dataset} needs the data set's folder")
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     masks = {
         "--output-stride": output_stride,
@@ -141,14 +108,14 @@ def evaluate(
         "--threads": threads,
         "--calibration": calibration,
     }
-    if dataset is DatasetKind.IMAGE_FOLDER:
+    if dataset == CLASSES:
         assert root is not None
         from segmnv2.cli.evaluate_classifier import evaluate_classifier
 
         weights = resolve_weights(weights, track=byte_progress)
         evaluate_classifier(weights, root, size, limit, json_out, device, {"--split": split, **masks, **boxes})
         return
-    if dataset is DatasetKind.COCO:
+    if dataset == BOXES:
         assert root is not None
         from segmnv2.cli.evaluate_detector import evaluate_detector
 
@@ -158,19 +125,19 @@ def evaluate(
         return
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
     check_calibration(calibration, check_precision(precision or "float32"))
-    split = split or {DatasetKind.VOC: "val", DatasetKind.COCO_VOC: "val2017"}.get(dataset)
-    data = _open(dataset, root, split)
-    if isinstance(data, (FolderSegmentation, VocSegmentation)):
-        protect(data.folder / name for name in ("masks", "SegmentationClass", "SegmentationClassAug"))
+    source = evaluation_source(dataset, root, split)
+    data: Any = source.open()
+    if isinstance(data, FileDataset):
+        protect(data.mask_folders)
     if masks_out is not None:
         check_replaceable(masks_out / f"{name}.png" for name in data.names)
     weights = resolve_weights(weights, track=byte_progress)
     place = choose_device(device, backend or "torch", precision or "float32")
     model = load_model(weights, output_stride=output_stride)
     several = choose_scales(parse_scales(scales, multi_scale))
-    canvas = DEFAULT_SIZE if size is None else parse_size(size)
-    if dataset is DatasetKind.VOC and sorted(data.labels.names) != sorted(model.labels.names):
-        data = _open(dataset, root, split, model.labels)  # own classes in VOC's layout; VOC's in another order fail
+    canvas = source.canvas if size is None else parse_size(size)
+    if source.own_classes and sorted(data.labels.names) != sorted(model.labels.names):
+        data = source.open(model.labels)  # own classes in VOC's layout; VOC's in another order fail
         print(
             f"note: the ids of the masks are taken for the network's {model.num_classes} classes, which are not VOC's: "
             f"{', '.join(model.labels.names[:3])}, ...",
@@ -196,37 +163,15 @@ def evaluate(
             progress=advance,
             backend=engine,
         )
-    source = {"dataset": dataset.value, "root": None if root is None else str(root), "split": split}
-    show_result(result, weights, source, json_out)
-
-
-def _open(
-    kind: DatasetKind, root: Path | None, split: str | None, labels: LabelSet | None = None
-) -> CocoAsVoc | FolderSegmentation | Shapes | VocSegmentation:
-    from segmnv2.cli.options import refuse_options
-    from segmnv2.data.coco_voc import CocoAsVoc
-    from segmnv2.data.folder import FolderSegmentation
-    from segmnv2.data.shapes import Shapes
-    from segmnv2.data.voc import VocSegmentation
-    from segmnv2.labels import VOC_LABELS
-
-    if kind is DatasetKind.SHAPES:
-        refuse_options({"--root": root, "--split": split}, "generated shapes", "leave it out")
-        return Shapes(**SHAPES)
-    assert root is not None
-    if kind is DatasetKind.VOC:
-        assert split is not None
-        return VocSegmentation(root, split, labels=labels or VOC_LABELS)
-    if kind is DatasetKind.COCO_VOC:
-        assert split is not None
-        return CocoAsVoc(root, split, min_pixels=0)  # as the first stage of training validates
-    return FolderSegmentation(root, split)
+    values = source.model_dump(mode="json", include={"root", "split"})
+    show_result(result, weights, {"dataset": dataset, "root": None, "split": None, **values}, json_out)
 
 
 def _note_trained(weights: Path, data: Any) -> None:
     """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
     from segmnv2.assembly.segmentation import build_dataset
-    from segmnv2.config import FolderSource, VocSource, parse_experiment
+    from segmnv2.config import parse_experiment
+    from segmnv2.datasets.base import FileSource
     from segmnv2.engine.record import count_shared
     from segmnv2.errors import SegmnError
     from segmnv2.models.file import read_description
@@ -236,7 +181,7 @@ def _note_trained(weights: Path, data: Any) -> None:
         return  # imported
     try:
         source = parse_experiment(experiment).data.train
-        if not isinstance(source, (FolderSource, VocSource)):  # to open others may take long
+        if not isinstance(source, FileSource):  # to open others may take long
             return
         shared = count_shared(build_dataset(source), data)
     except (SegmnError, OSError):  # of an earlier version, or trained elsewhere

@@ -10,7 +10,7 @@ from segmnv2.backends.device import choose_device
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
-from segmnv2.data.image_folder import ImageFolder
+from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.engine import evaluate_classifier as engine
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier_file import load_classifier

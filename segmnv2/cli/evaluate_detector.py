@@ -10,7 +10,7 @@ from segmnv2.backends.device import choose_device
 from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
-from segmnv2.data.coco_boxes import CocoBoxes
+from segmnv2.datasets.coco_boxes import CocoBoxes
 from segmnv2.detection.file import load_detector
 from segmnv2.engine import evaluate_detector as engine
 from segmnv2.errors import ConfigError

@@ -128,11 +128,11 @@ def infer(
     """
     from segmnv2.cli.byte_progress import byte_progress
     from segmnv2.cli.options import check_inputs, refuse_options
+    from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.media import describe_others, list_images, list_others
     from segmnv2.inference.pipeline import check_batch
     from segmnv2.models.file import read_kind
-    from segmnv2.ownership import check_replaceable, protect
 
     segmentation = {
         "--output-stride": output_stride,

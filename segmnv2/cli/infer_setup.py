@@ -55,9 +55,9 @@ def check_image_folder(out: Path) -> None:
     Raises:
         ConfigError: it is called like an image or a video, is a file, or cannot be written.
     """
-    from segmnv2.atomic import check_folder
     from segmnv2.data.image_file import ENDINGS
     from segmnv2.errors import ConfigError
+    from segmnv2.files.atomic import check_folder
     from segmnv2.inference.video_source import VIDEO_ENDINGS
 
     if out.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS) and not out.is_dir():

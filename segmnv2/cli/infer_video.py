@@ -45,9 +45,9 @@ def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, co
         ConfigError: an option does not fit, or ``out`` cannot be written.
         MediaError: there is no such video.
     """
-    from segmnv2.atomic import check_folder, check_writable
     from segmnv2.cli.options import refuse_options
     from segmnv2.errors import MediaError
+    from segmnv2.files.atomic import check_folder, check_writable
     from segmnv2.inference.video_writer import check_video_ending
 
     if source.path is not None and not source.path.is_file():

@@ -29,7 +29,7 @@ def prepare_coco(
     annotations, the data set opens at once.
     """
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.data.coco_preparation import prepare_coco as run
+    from segmnv2.preparation.coco_preparation import prepare_coco as run
 
     splits = split or ["train2017", "val2017"]
     print(run(root, splits, archives=archives, download=download, mirror=mirror, track=byte_progress))

@@ -32,7 +32,7 @@ def prepare_voc(
     train_aug.
     """
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.data.voc_preparation import prepare_voc as run
+    from segmnv2.preparation.voc_preparation import prepare_voc as run
 
     done = run(
         root,

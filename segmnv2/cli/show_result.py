@@ -30,7 +30,7 @@ def check_json(json_out: Path | None) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    from segmnv2.atomic import check_writable
+    from segmnv2.files.atomic import check_writable
 
     if json_out not in (None, STANDARD_OUTPUT):
         check_writable(json_out)
@@ -51,8 +51,8 @@ def write_json(values: Any, json_out: Path | None) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from segmnv2.atomic import atomic_path
-    from segmnv2.documents import dump_json
+    from segmnv2.files.atomic import atomic_path
+    from segmnv2.files.documents import dump_json
 
     if json_out is None:
         return

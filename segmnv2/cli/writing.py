@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from segmnv2.errors import ConfigError
-from segmnv2.ownership import OVERWRITE, protected
+from segmnv2.files.ownership import OVERWRITE, protected
 
 OUTPUTS = ("out", "json_out", "html_out", "fix", "masks_out", "detections_out", "dry_run")
 """Parameters of commands that name what is written. All other existing files and folders are inputs."""
@@ -25,7 +25,7 @@ Overwrite = Annotated[
 
 
 def protect_outputs(app: typer.Typer) -> None:
-    """Run every command of an application under :func:`segmnv2.ownership.protected`.
+    """Run every command of an application under :func:`segmnv2.files.ownership.protected`.
 
     Commands that write get the option ``--overwrite``, if they have none.
     """

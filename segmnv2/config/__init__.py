@@ -20,9 +20,8 @@ from segmnv2.config.reading import (
     write_experiment,
 )
 from segmnv2.config.schema import Experiment, ModelSection
-from segmnv2.config.section import Section
-from segmnv2.config.sources import CocoVocSource, DataSource, FolderSource, ShapesSource, VocSource
 from segmnv2.config.training import LossSection, OptimizerSection
+from segmnv2.section import Section
 
 __all__ = [
     "AnyExperiment",
@@ -31,21 +30,16 @@ __all__ = [
     "ClassifierSection",
     "CocoFileSource",
     "CocoSource",
-    "CocoVocSource",
-    "DataSource",
     "DetectionExperiment",
     "DetectionOptimizerSection",
     "DetectorSection",
     "Experiment",
-    "FolderSource",
     "ImageFolderSource",
     "LossSection",
     "ModelSection",
     "OptimizerSection",
     "RmspropSection",
     "Section",
-    "ShapesSource",
-    "VocSource",
     "load_any_experiment",
     "load_experiment",
     "parse_any_experiment",

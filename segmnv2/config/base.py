@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from segmnv2.config.section import FilePath, Section, Seed
 from segmnv2.config.training import AverageSection, CheckpointSection, LogSection
+from segmnv2.section import FilePath, Section, Seed
 
 
 def _file_name(name: str) -> str:

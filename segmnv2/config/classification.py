@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field
 
 from segmnv2.config.base import BaseExperiment
 from segmnv2.config.network import BackboneName, NetworkSection
-from segmnv2.config.section import FilePath, Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
 from segmnv2.config.training import EpochValidationSection, PhotometricSection
+from segmnv2.section import FilePath, Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
 
 
 def _in_order(span: tuple[float, float]) -> tuple[float, float]:

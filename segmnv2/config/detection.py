@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from segmnv2.config.base import BaseExperiment
 from segmnv2.config.network import BackboneName, FreezableSection
-from segmnv2.config.section import (
+from segmnv2.config.training import EpochValidationSection, PhotometricSection
+from segmnv2.section import (
     FilePath,
     Natural,
     NaturalFloat,
@@ -18,7 +19,6 @@ from segmnv2.config.section import (
     Section,
     Share,
 )
-from segmnv2.config.training import EpochValidationSection, PhotometricSection
 
 
 class DetectorSection(FreezableSection):

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from segmnv2.config.section import Section
 from segmnv2.errors import describe_value
+from segmnv2.section import Section
 
 Path = tuple[str, ...]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from segmnv2.config.section import FilePath, PositiveInt, Section
+from segmnv2.section import FilePath, PositiveInt, Section
 
 
 def _known_backbone(name: str) -> str:

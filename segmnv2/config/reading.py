@@ -14,7 +14,7 @@ from segmnv2.config.faults import describe_faults
 from segmnv2.config.schema import Experiment
 from segmnv2.config.shipped import find_config
 from segmnv2.errors import ConfigError
-from segmnv2.yaml_documents import dump_yaml, parse_yaml, read_yaml
+from segmnv2.files.yaml_documents import dump_yaml, parse_yaml, read_yaml
 
 AnyExperiment = Experiment | ClassificationExperiment | DetectionExperiment
 SCHEMAS: dict[str, type[Experiment] | type[ClassificationExperiment] | type[DetectionExperiment]] = {

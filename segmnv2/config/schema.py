@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from segmnv2.config.base import BaseExperiment
 from segmnv2.config.network import FreezableSection
-from segmnv2.config.section import Natural, OutputStride, PositiveInt, Scales, Section, Share
-from segmnv2.config.sources import DataSource
 from segmnv2.config.training import LossSection, OptimizerSection, PhotometricSection, PictureLogSection
+from segmnv2.datasets.base import DataSource
+from segmnv2.datasets.registry import DATASETS
 from segmnv2.errors import ConfigError
+
+if TYPE_CHECKING:
+    AnySource = DataSource
+else:
+    AnySource = Annotated[reduce(or_, DATASETS.values()), Field(discriminator="kind")]
+from segmnv2.section import Natural, OutputStride, PositiveInt, Scales, Section, Share
 
 
 def _known_model(name: str) -> str:
@@ -68,8 +76,8 @@ class DataSection(Section):
         num_workers: reading processes; 0 reads in the training process. It changes no result.
     """
 
-    train: DataSource
-    val: DataSource
+    train: AnySource
+    val: AnySource
     crop_size: Annotated[int, Field(ge=17)] = 513
     scales: Scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
     flip: Share = 0.5

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
-from segmnv2.config.section import Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
+from segmnv2.losses import LOSSES
+from segmnv2.section import Natural, NaturalFloat, PositiveFloat, PositiveInt, Section, Share
 
 ClassWeights = dict[str, PositiveFloat]
 
 
-class LossSection(Section):
+class _LossSection(Section):
     """The loss: a sum of losses, each times its factor; 0 leaves one out.
 
     Attributes:
         cross_entropy: factor of the mean over the pixels, the paper's loss.
-        focal: factor of the focal loss, which looks less at what is right already.
-        dice: factor of the Dice loss, one minus the overlap of each class.
-        lovasz: factor of the Lovász-Softmax loss, a stand-in for the IoU of each class.
+        focal, dice, lovasz: factor of the loss of that name in :data:`segmnv2.losses.LOSSES`, as of any other there.
         class_weights: weight of a class in the cross-entropy by name, 1 for those not named; as ``segmnv2
             check-data`` suggests for rare classes.
         hard_pixels: share of the pixels with the largest cross-entropy that it is the mean of; 1 takes all
@@ -27,16 +26,13 @@ class LossSection(Section):
     """
 
     cross_entropy: NaturalFloat = 1.0
-    focal: NaturalFloat = 0.0
-    dice: NaturalFloat = 0.0
-    lovasz: NaturalFloat = 0.0
     class_weights: ClassWeights = Field(default_factory=dict)
     hard_pixels: Annotated[float, Field(gt=0, le=1)] = 1.0
     gamma: NaturalFloat = 2.0
 
     @model_validator(mode="after")
-    def _something(self) -> LossSection:
-        if not (self.cross_entropy or self.focal or self.dice or self.lovasz):
+    def _something(self) -> _LossSection:
+        if not (self.cross_entropy or self.terms):
             raise ValueError("all factors are 0, so there is nothing to learn; set cross_entropy to 1")
         if not self.cross_entropy and (self.class_weights or self.hard_pixels < 1):
             raise ValueError("class_weights and hard_pixels belong to the cross-entropy; set cross_entropy above 0")
@@ -45,6 +41,18 @@ class LossSection(Section):
                 f"gamma {self.gamma} has no finite gradient where a pixel is certain; set gamma to 0, or to 1 or more"
             )
         return self
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Factors of the losses beside the cross-entropy."""
+        return {name: getattr(self, name) for name in LOSSES if getattr(self, name)}
+
+
+if TYPE_CHECKING:
+    LossSection = _LossSection
+else:
+    factors = dict.fromkeys(LOSSES, (NaturalFloat, 0.0))
+    LossSection = create_model("LossSection", __base__=_LossSection, __doc__=_LossSection.__doc__, **factors)
 
 
 class OptimizerSection(Section):

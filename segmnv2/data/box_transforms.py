@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from segmnv2.data.coco_boxes import Target
+from segmnv2.data.sample import Target
 from segmnv2.data.transforms import ColorJitter
 
 BoxedPicture = tuple[UInt8[Tensor, "3 h w"], Target]

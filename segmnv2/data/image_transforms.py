@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
-from segmnv2.data.image_folder import LabeledImage
+from segmnv2.data.sample import LabeledImage
 from segmnv2.data.transforms import ColorJitter
 
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from segmnv2.atomic import write_image
 from segmnv2.data.color_mask import LISTED, UnknownColorError, color_ids, colors_to_ids
 from segmnv2.data.raw_mask import LOSSY, RawMask, read_raw_mask
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
+from segmnv2.files.atomic import write_image
 from segmnv2.labels import Color, LabelSet
 
 READ_FORMATS = ("PNG", "BMP", "TIFF")
@@ -32,7 +32,7 @@ class MaskError(DatasetError):
     """A mask that cannot be taken for ids.
 
     Attributes:
-        kind: one of :data:`segmnv2.doctor.finding.ERROR_KINDS`.
+        kind: one of :data:`segmnv2.datasets.finding.ERROR_KINDS`.
         reason: what was found.
         remedy: what to do.
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from segmnv2.labels import LabelSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Image = UInt8[np.ndarray, "h w 3"]
 """RGB, 0..255."""
@@ -29,6 +32,34 @@ class Sample:
 
     image: UInt8[np.ndarray, "h w 3"]
     mask: UInt8[np.ndarray, "h w"]
+    name: str
+
+
+@dataclass(frozen=True)
+class LabeledImage:
+    """An image with its class.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB, 0..255.
+        label: index of its class.
+        name: path of its file below the data set's folder.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    label: int
+    name: str
+
+
+class Target(TypedDict):
+    """Boxes and classes of an image, in torchvision's form.
+
+    ``boxes``: x1, y1, x2, y2 in pixels. ``labels``: category ids, COCO's 1 to 90 with gaps. ``image_id``: the file's.
+    ``name``: the image's file.
+    """
+
+    boxes: Float[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    image_id: int
     name: str
 
 

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from segmnv2.atomic import atomic_path
 from segmnv2.backends.device import choose_device
 from segmnv2.detection.detector import Detector
 from segmnv2.detection.drawing import draw_boxes
 from segmnv2.detection.file import load_detector
-from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.files import BOXES, OVERLAYS, overlay_ending, save_picture
 from segmnv2.inference.predictor import load_pixels

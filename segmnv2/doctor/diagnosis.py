@@ -16,7 +16,7 @@ SMOOTH = "draw and scale masks without antialiasing (nearest neighbor), save the
 
 @dataclass(frozen=True)
 class Fault:
-    """A finding without its place: see :class:`segmnv2.doctor.finding.Finding`."""
+    """A finding without its place: see :class:`segmnv2.datasets.finding.Finding`."""
 
     kind: str
     reason: str

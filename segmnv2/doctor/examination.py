@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from segmnv2.counting import counted
+from segmnv2.datasets.finding import KINDS, Finding
+from segmnv2.datasets.listing import Listing
 from segmnv2.doctor import diagnosis, id_diagnosis, mask_diagnosis, repair, thumbnail
-from segmnv2.doctor.finding import KINDS, Finding
 from segmnv2.doctor.leaks import find_repetitions
-from segmnv2.doctor.listing import Listing
 from segmnv2.doctor.reading import read_pairs
 from segmnv2.doctor.whole_set import ExaminedSplit, Kept, compare_palettes, judge_classes, judge_masks
 from segmnv2.errors import ConfigError

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from segmnv2.files.yaml_documents import dump_yaml
 from segmnv2.labels import LabelSet
-from segmnv2.yaml_documents import dump_yaml
 
 _DIGITS = 4
 

@@ -13,9 +13,9 @@ import numpy as np
 from segmnv2.data.image_file import DecodedImage, decode_image
 from segmnv2.data.raw_mask import NO_COLOR, RawMask, read_raw_mask
 from segmnv2.data.sample import Image, Mask
+from segmnv2.datasets.finding import Finding
+from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.doctor.diagnosis import Diagnosis
-from segmnv2.doctor.finding import Finding
-from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.doctor.thumbnail import kept_thumbnail
 from segmnv2.errors import DatasetError, MediaError, SegmnError
@@ -64,11 +64,14 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
         remedy = "save it again as palette or 8-bit gray PNG of ids"
         findings.append(at_mask("unreadable-mask", _reason(error, pair.mask), remedy))
         return _reading(findings, image, None)
-    diagnosis = diagnose_mask(raw, listing.labels)
+    diagnosis = diagnose_mask(raw, listing.labels_of_files)
     findings += [at_mask(fault.kind, fault.reason, fault.remedy, repair=fault.repair) for fault in diagnosis.faults]
     if decoded is not None:
         findings += _compare_sizes(pair, decoded, raw, at_mask)
-    return replace(_reading(findings, image, diagnosis), colors=_colors(raw, diagnosis, listing.labels))
+    colors = _colors(raw, diagnosis, listing.labels)
+    if listing.table is not None and diagnosis.ids is not None:
+        diagnosis = replace(diagnosis, ids=listing.table[diagnosis.ids])
+    return replace(_reading(findings, image, diagnosis), colors=colors)
 
 
 def _inspect_sample(listing: Listing, index: int) -> Reading:

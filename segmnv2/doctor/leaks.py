@@ -7,7 +7,7 @@ from itertools import combinations
 
 from segmnv2.data.image_file import read_image
 from segmnv2.data.sample import Image
-from segmnv2.doctor.finding import Finding
+from segmnv2.datasets.finding import Finding
 from segmnv2.doctor.thumbnail import LARGEST_DIFFERENCE, candidates, difference
 from segmnv2.doctor.whole_set import ExaminedSplit, Kept
 from segmnv2.errors import SegmnError

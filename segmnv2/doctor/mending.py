@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from segmnv2 import atomic
-from segmnv2.atomic import atomic_path
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.raw_mask import read_raw_mask
+from segmnv2.datasets.finding import Finding
+from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.doctor.examination import Examination
-from segmnv2.doctor.finding import Finding
-from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.repair import REPAIRS, repair_values
 from segmnv2.errors import ConfigError, DatasetError
-from segmnv2.ownership import claim
+from segmnv2.files import atomic
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.ownership import claim
 
 LEFT_OUT = ("missing-mask", "missing-image", "wrong-ending", "twin-name", "unknown-name", "repeated-name")
 """Kinds of what the copy does not have: files without partner, files that do not belong, and entries of lists."""
@@ -132,7 +132,7 @@ def _copy_pair(
     target = place / pair.mask.relative_to(listing.root)
     plan = plans.get(str(pair.mask))
     if plan:
-        labels = listing.labels
+        labels = listing.labels_of_files
         try:
             write_mask(target.with_suffix(".png"), repair_values(read_raw_mask(pair.mask), plan, labels), labels)
             result.repaired[str(pair.mask)] = [REPAIRS[name][1] for name in plan]

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from segmnv2.datasets.finding import ERROR_KINDS, KINDS
 from segmnv2.doctor.examination import RULES, Examination
-from segmnv2.doctor.finding import ERROR_KINDS, KINDS
 from segmnv2.doctor.frequencies import weights_yaml
 from segmnv2.doctor.pictures import worst_examples
 

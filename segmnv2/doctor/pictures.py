@@ -15,9 +15,9 @@ import PIL.Image
 from segmnv2.data.image_file import read_image
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.sample import Image
+from segmnv2.datasets.finding import Finding
+from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.doctor.examination import Examination
-from segmnv2.doctor.finding import Finding
-from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.errors import SegmnError
 from segmnv2.inference.overlay import blend, colorize

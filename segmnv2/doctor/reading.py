@@ -10,8 +10,8 @@ from multiprocessing import get_context
 
 import cv2
 
+from segmnv2.datasets.listing import Listing
 from segmnv2.doctor.inspection import Reading, inspect_pair
-from segmnv2.doctor.listing import Listing
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.signals import sheltered
 

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from segmnv2.counting import counted
+from segmnv2.datasets.finding import KINDS, Finding
 from segmnv2.doctor.examination import Examination
-from segmnv2.doctor.finding import KINDS, Finding
 from segmnv2.doctor.frequencies import weights_yaml
 from segmnv2.doctor.mending import Mending
 

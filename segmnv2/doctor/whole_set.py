@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from segmnv2.doctor.finding import Finding
+from segmnv2.datasets.finding import Finding
+from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.doctor.frequencies import Frequencies
 from segmnv2.doctor.inspection import Colors
-from segmnv2.doctor.listing import Listing, Pair
 from segmnv2.labels import Color, LabelSet
 
 _WHITE = 255

@@ -12,11 +12,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from segmnv2.atomic import atomic_path
 from segmnv2.config import AnyExperiment
 from segmnv2.engine.run_folder import Record, RunFolder
 from segmnv2.engine.task import Task, Timing, Validation
 from segmnv2.errors import WeightsError
+from segmnv2.files.atomic import atomic_path
 from segmnv2.signals import Held
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from segmnv2.counting import counted
-from segmnv2.data.image_folder import ImageFolder
 from segmnv2.data.image_transforms import CentralTransform, collate_images
 from segmnv2.data.loader import validation_loader
+from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError, WeightsError

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from segmnv2.atomic import atomic_path
 from segmnv2.counting import counted
 from segmnv2.data.box_transforms import collate_boxes
-from segmnv2.data.coco_boxes import CocoBoxes, PixelBoxes
 from segmnv2.data.loader import validation_loader
+from segmnv2.datasets.coco_boxes import CocoBoxes, PixelBoxes
 from segmnv2.detection.detector import Detections, Detector
 from segmnv2.engine.data_module import spread_samples
 from segmnv2.engine.result import Result
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path
 from segmnv2.labels import table_cell
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, check_library, coco_ap
 from segmnv2.models.cost import count_parameters

@@ -15,8 +15,8 @@ from segmnv2.assembly.segmentation import build_datasets, build_model, build_tra
 from segmnv2.config import AnyExperiment, ClassificationExperiment, DetectionExperiment, Experiment
 from segmnv2.counting import counted
 from segmnv2.data.box_transforms import collate_boxes
-from segmnv2.data.coco_boxes import PixelBoxes
 from segmnv2.data.image_transforms import collate_images
+from segmnv2.datasets.coco_boxes import PixelBoxes
 from segmnv2.engine.classification import ClassificationTask
 from segmnv2.engine.data_module import RunData, spread_samples
 from segmnv2.engine.detection import DetectionTask

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from segmnv2.atomic import atomic_path
+from segmnv2.files.atomic import atomic_path
 
 TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
 

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
 from torch import Tensor, nn
 
 from segmnv2.config.training import LossSection
 from segmnv2.engine.cross_entropy import cross_entropy, summed_cross_entropy
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
+from segmnv2.losses import LOSSES
 from segmnv2.nn.resize import upsample_logits
-
-MODE = "multiclass"
 
 
 class SegmentationLoss(nn.Module):
@@ -45,12 +43,7 @@ class SegmentationLoss(nn.Module):
         self.section = section
         self.ignore_index = labels.ignore_index
         self.register_buffer("class_weights", _weights(section.class_weights, labels), persistent=False)
-        terms = {
-            "focal": FocalLoss(MODE, gamma=section.gamma, ignore_index=labels.ignore_index),
-            "dice": DiceLoss(MODE, ignore_index=labels.ignore_index),
-            "lovasz": LovaszLoss(MODE, ignore_index=labels.ignore_index),
-        }
-        self.terms = nn.ModuleDict({name: term for name, term in terms.items() if getattr(section, name)})
+        self.terms = nn.ModuleDict({name: LOSSES[name](labels.ignore_index, section.gamma) for name in section.terms})
 
     def forward(
         self, raw: Float[Tensor, "b k i j"], mask: UInt8[Tensor, "b h w"], output_stride: int = 1
@@ -75,7 +68,7 @@ class SegmentationLoss(nn.Module):
         if not bool((targets != self.ignore_index).any()):
             return loss + (0 * raw).sum()  # the other losses are NaN over nothing; DDP needs each gradient all the same
         for name, term in self.terms.items():
-            loss = loss + getattr(section, name) * term(logits, targets)
+            loss = loss + section.terms[name] * term(logits, targets)
         return loss
 
     def _cross_entropy(

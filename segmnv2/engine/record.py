@@ -10,11 +10,10 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segmnv2.config import AnyExperiment
-from segmnv2.data.coco_boxes import CocoBoxes
-from segmnv2.data.coco_voc import CocoAsVoc
-from segmnv2.data.folder import FolderSegmentation
-from segmnv2.data.image_folder import ImageFolder
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.base import FileDataset
+from segmnv2.datasets.coco_boxes import CocoBoxes
+from segmnv2.datasets.coco_voc import CocoAsVoc
+from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.run_folder import GROWING_KEYS, Record
 from segmnv2.models.normalization import Normalization
@@ -95,7 +94,7 @@ def file_sizes(dataset: Any) -> Iterator[int]:
 
     Sizes show nearly every change and cost a tenth of a second for ten thousand images. Generated images have no files.
     """
-    if isinstance(dataset, (FolderSegmentation, VocSegmentation)):
+    if isinstance(dataset, FileDataset):
         for path in (file for index in range(len(dataset)) for file in dataset.files(index)):
             try:
                 yield path.stat().st_size

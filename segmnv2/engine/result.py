@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segmnv2.atomic import atomic_path
-from segmnv2.documents import dump_json
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.documents import dump_json
 
 Kind = TypeVar("Kind", bound="Result")
 

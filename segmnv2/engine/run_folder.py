@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from segmnv2.atomic import atomic_path
 from segmnv2.config import AnyExperiment, load_any_experiment, write_experiment
 from segmnv2.engine.logs import read_rows
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
-from segmnv2.ownership import check_replaceable, claim
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.ownership import check_replaceable, claim
 
 FREE_KEYS = {
     *("name", "output", "device", "channels_last", "log.every", "log.pictures", "log.wandb"),

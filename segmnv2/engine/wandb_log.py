@@ -6,10 +6,10 @@ import uuid
 
 from lightning.pytorch.loggers import WandbLogger
 
-from segmnv2.atomic import atomic_path
 from segmnv2.config import AnyExperiment
 from segmnv2.engine.run_folder import RunFolder
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path
 
 
 def build_wandb_log(experiment: AnyExperiment, folder: RunFolder) -> WandbLogger:

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segmnv2.atomic import atomic_path, check_writable
 from segmnv2.backends.base import Precision, check_precision
 from segmnv2.backends.fine_tuning import check_fine_tuning
 from segmnv2.backends.int8 import calibration_arrays
 from segmnv2.backends.selection import Calibration, check_calibration
 from segmnv2.data.image_file import read_image
-from segmnv2.data.tracking import Track, untracked
-from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.formats import Format, find_format
@@ -24,6 +21,9 @@ from segmnv2.export.pictures import fit_image, list_pictures
 from segmnv2.export.staging import staged_path
 from segmnv2.export.verification import Verification
 from segmnv2.export.verify import check_agreement, check_least, verify_export
+from segmnv2.files.atomic import atomic_path, check_writable
+from segmnv2.files.checksum import Track, untracked
+from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.calibration import MOST, calibration_pixels
 from segmnv2.inference.canvas import DEFAULT_SIZE, SMALLEST_SIZE

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import segmnv2
 from segmnv2.backends.base import Precision
-from segmnv2.data.checksum import file_sha256
-from segmnv2.documents import dump_json, parse_json
 from segmnv2.errors import WeightsError
+from segmnv2.files.checksum import file_sha256
+from segmnv2.files.documents import dump_json, parse_json
 from segmnv2.labels import LabelSet
 from segmnv2.models.file import read_model_file
 from segmnv2.models.segmenter import Segmenter

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from segmnv2 import ownership
+from segmnv2.files import ownership
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def staged_path(path: str | Path) -> Iterator[Path]:
         path: the file, or folder, to write.
 
     Raises:
-        ConfigError: a command may not replace a file that is there (:mod:`segmnv2.ownership`).
+        ConfigError: a command may not replace a file that is there (:mod:`segmnv2.files.ownership`).
         OSError: something cannot be written or put in its place.
     """
     path = Path(path)

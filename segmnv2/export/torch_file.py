@@ -16,12 +16,12 @@ from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.pytorch import DTYPES, convert_layers
 from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.backends.selection import Calibration
-from segmnv2.documents import dump_json
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_ending, build_preparation
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.export.torch_archive import check_archive
+from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
 ENTRY = "segmnv2.json"

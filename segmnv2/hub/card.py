@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from segmnv2.documents import dump_json
 from segmnv2.errors import ConfigError
+from segmnv2.files.documents import dump_json
 
 TASKS = {
     "model": ("image-segmentation", "mean_iou", "mIOU", "miou"),

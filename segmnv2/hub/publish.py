@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segmnv2.atomic import atomic_path
-from segmnv2.data.checksum import file_sha256
-from segmnv2.documents import dump_json, read_json
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.checksum import file_sha256
+from segmnv2.files.documents import dump_json, read_json
+from segmnv2.files.ownership import check_replaceable
 from segmnv2.hub.card import build_card
 from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
 from segmnv2.hub.resolve import resolve_weights
@@ -21,7 +22,6 @@ from segmnv2.models.classifier_file import load_classifier, save_classifier
 from segmnv2.models.cost import count_parameters, trace_madds
 from segmnv2.models.file import load_model, read_kind, read_model_file, save_model
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.ownership import check_replaceable
 
 FORMAT = 1
 CARD = "README.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from segmnv2.data.sources import Archive
+from segmnv2.preparation.sources import Archive
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ import re
 import tempfile
 from pathlib import Path
 
-from segmnv2.data.archive import unpack
-from segmnv2.data.download import fetch_archive
-from segmnv2.data.sources import Archive
-from segmnv2.data.tracking import Track, untracked
 from segmnv2.errors import DatasetError, WeightsError
+from segmnv2.files.checksum import Track, untracked
 from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
 from segmnv2.hub.hugging_face import fetch_repository, is_own_repository
 from segmnv2.hub.published import PUBLISHED, Published
 from segmnv2.models.convert import import_checkpoint
+from segmnv2.preparation.archive import unpack
+from segmnv2.preparation.download import fetch_archive
+from segmnv2.preparation.sources import Archive
 
 REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 

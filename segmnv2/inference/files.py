@@ -22,9 +22,9 @@ from typing import TypeVar
 
 from PIL import Image
 
-from segmnv2.atomic import write_image
 from segmnv2.backends.base import check_streams
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import write_image
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
 from segmnv2.inference.pipeline import ManyPredictor, check_batch, run_pipeline
 from segmnv2.inference.prediction import Prediction

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from segmnv2.data.folder import is_passed_over
 from segmnv2.data.image_file import ENDINGS
 from segmnv2.errors import MediaError
+from segmnv2.files.folders import is_passed_over
 
 T = TypeVar("T")
 

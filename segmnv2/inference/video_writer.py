@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segmnv2.atomic import atomic_path, check_writable
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.inference.video_log import quiet
 
 CODECS: dict[str, tuple[str, ...]] = {

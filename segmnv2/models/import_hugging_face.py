@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segmnv2 import documents
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.files import documents
 from segmnv2.labels import IGNORE_INDEX, LabelSet, voc_palette
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalogue import build_model

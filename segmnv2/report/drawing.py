@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from segmnv2.atomic import atomic_path, check_writable
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path, check_writable
 
 SUFFIXES = (".png", ".svg")
 DPI = 200

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier, create_classifier
 from segmnv2.models.cost import count_parameters

@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segmnv2.counting import counted
-from segmnv2.documents import read_json
 from segmnv2.errors import ConfigError
+from segmnv2.files.documents import read_json
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds

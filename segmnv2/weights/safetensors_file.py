@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segmnv2.atomic import atomic_path
-from segmnv2.documents import dump_json, parse_json
 from segmnv2.errors import SegmnError, WeightsError
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.documents import dump_json, parse_json
 from segmnv2.weights.foreign_file import describe_foreign
 
 

@@ -9,12 +9,14 @@ import torch
 import yaml
 
 from segmnv2.assembly.segmentation import build_dataset, build_datasets, build_model, build_transform
-from segmnv2.config import FolderSource, ModelSection, ShapesSource, VocSource, parse_experiment
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
-from segmnv2.data.voc_layout import write_voc_layout
+from segmnv2.config import ModelSection, parse_experiment
+from segmnv2.datasets.folder import FolderSource
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
+from segmnv2.datasets.voc import VocSource
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
+from tests.voc_layout import write_voc_layout
 
 SMALL: dict[str, Any] = {"width": 0.35}
 
@@ -109,7 +111,7 @@ def test_the_augmentation_crops_to_the_size_asked_for() -> None:
 @pytest.fixture
 def voc_root(tmp_path: Path) -> Path:
     """Folder with a tiny data set in VOC's layout."""
-    from segmnv2.data.voc_layout import write_voc_layout
+    from tests.voc_layout import write_voc_layout
 
     write_voc_layout(Shapes(2, (48, 48)), tmp_path / "VOCdevkit", "train")
     return tmp_path / "VOCdevkit"

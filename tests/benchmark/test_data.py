@@ -12,11 +12,11 @@ from segmnv2.benchmark.data import benchmark_data, measure_loader
 from segmnv2.benchmark.machine import one_core
 from segmnv2.benchmark.stages import AUGMENT, COLLATE, IMAGE, MASK, REST, measure_stages
 from segmnv2.config import Experiment, parse_experiment
-from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import Sample
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
 from segmnv2.data.transforms import TrainTransform
+from segmnv2.datasets.folder import FolderSegmentation
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError, SegmnError
 
 

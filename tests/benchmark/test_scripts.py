@@ -101,7 +101,7 @@ def test_int8_is_judged_on_images_that_it_was_not_chosen_on(
         assert 0 <= row["agreement"] <= 1  # of an untrained network anything may become
     assert report["speed"]["openvino"]["ratio"]["median"] > 0
     assert "| openvino | judged | 6 |" in capsys.readouterr().out
-    parts = script.split(segmnv2.data.voc.VocSegmentation(tmp_path, "val"))
+    parts = script.split(segmnv2.datasets.voc.VocSegmentation(tmp_path, "val"))
     assert sorted(parts["chosen"] + parts["judged"]) == list(range(9))
 
 

@@ -7,12 +7,12 @@ import PIL.Image
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
-from segmnv2.data.voc_layout import write_voc_layout
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
-from tests.data.test_coco_voc import CAT, Coco, box
+from tests.datasets.test_coco_voc import CAT, Coco, box
+from tests.voc_layout import write_voc_layout
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_import_of_a_truncated_checkpoint(tmp_path: Path, capsys: pytest.Capture
 def test_evaluate_prints_a_table_and_writes_json(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from segmnv2.data.shapes import SHAPES_LABELS
+    from segmnv2.datasets.shapes import SHAPES_LABELS
 
     path = save_model(
         tmp_path / "s.safetensors", create_model("deeplabv3_mobilenet_v2", width=0.35, labels=SHAPES_LABELS)

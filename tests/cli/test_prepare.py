@@ -17,14 +17,14 @@ import PIL.Image
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.data import download, sources
-from segmnv2.data.coco_voc import CocoAsVoc
 from segmnv2.data.mask_file import write_mask
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.coco_voc import CocoAsVoc
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.labels import VOC_LABELS
-from tests.data.loopback import Server, serve
-from tests.data.test_coco_voc import CAT, Coco, box, instance
-from tests.data.test_sbd import OTHERS, SIZE, TRAIN, VAL, draw, write_list, write_mat
+from segmnv2.preparation import download, sources
+from tests.datasets.test_coco_voc import CAT, Coco, box, instance
+from tests.preparation.loopback import Server, serve
+from tests.preparation.test_sbd import OTHERS, SIZE, TRAIN, VAL, draw, write_list, write_mat
 
 VOC, SBD, ANNOTATIONS = sources.VOC_2012.name, sources.SBD.name, sources.COCO_ANNOTATIONS.name
 
@@ -225,7 +225,7 @@ def interrupt_unpacking(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -
         copy(source, target, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("segmnv2.data.archive.shutil.copyfileobj", pressed)
+        patch.setattr("segmnv2.preparation.archive.shutil.copyfileobj", pressed)
         assert main(arguments) == 130
 
 

@@ -15,17 +15,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from segmnv2.cli import main
-from segmnv2.data import archive as archive_module
-from segmnv2.data.archive import unpack
-from segmnv2.data.shapes import SHAPES_LABELS
+from segmnv2.datasets.shapes import SHAPES_LABELS
 from segmnv2.engine.logs import CsvLog, read_rows
 from segmnv2.engine.run_folder import open_state
 from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.export import create
+from segmnv2.files.ownership import LIST
 from segmnv2.inference.files import ResultFolder
 from segmnv2.models.file import save_model
 from segmnv2.models.zoo import create_model
-from segmnv2.ownership import LIST
+from segmnv2.preparation import archive as archive_module
+from segmnv2.preparation.archive import unpack
 from segmnv2.signals import ENDINGS, interrupting
 from tests.cli.test_train import CONFIG
 

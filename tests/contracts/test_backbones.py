@@ -58,7 +58,7 @@ def kind(case: object) -> str:
 
 def small(name: str, output_stride: int) -> Backbone:
     torch.manual_seed(0)
-    backbone = create_backbone(name, output_stride=output_stride, **SMALL[name])
+    backbone = create_backbone(name, output_stride=output_stride, **SMALL.get(name, {}))
     randomise_norms(backbone)  # timm begins residual branches with a scale of zero, which would hide them
     return backbone
 

@@ -16,19 +16,17 @@ from segmnv2.backbones.registry import create_backbone
 from segmnv2.cli.evaluate import SHAPES
 from segmnv2.config import (
     ClassificationExperiment,
-    CocoVocSource,
     DetectionExperiment,
     Experiment,
-    FolderSource,
-    VocSource,
     load_any_experiment,
     load_experiment,
 )
 from segmnv2.config.schema import ModelSection
-from segmnv2.data.coco_voc import COCO_CATEGORIES
 from segmnv2.data.mask_file import write_mask
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
-from segmnv2.data.voc_layout import write_voc_layout
+from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoVocSource
+from segmnv2.datasets.folder import FolderSource
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.voc import VocSource
 from segmnv2.engine.run import train
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.catalogue import MODELS
@@ -39,6 +37,7 @@ from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from segmnv2.report.table7 import TABLE7
 from tests.image_folders import write_image_folder
+from tests.voc_layout import write_voc_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 

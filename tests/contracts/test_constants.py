@@ -15,9 +15,8 @@ from segmnv2.backbones.registry import create_backbone
 from segmnv2.config import LossSection, OptimizerSection, RmspropSection
 from segmnv2.config.classification import ClassificationDataSection, ClassificationLossSection
 from segmnv2.config.schema import DataSection, ValidationSection
-from segmnv2.data.coco_voc import COCO_CATEGORIES
-from segmnv2.data.sources import VOC_COUNTS
 from segmnv2.data.transforms import SCALES as TRAIN_SCALES
+from segmnv2.datasets.coco_voc import COCO_CATEGORIES
 from segmnv2.engine.optimizer import LAST_BIAS_FACTOR
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.inference.canvas import DEFAULT_SIZE
@@ -27,6 +26,7 @@ from segmnv2.models.classifier import create_classifier
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
 from segmnv2.models.tensorflow_families import FAMILIES
 from segmnv2.nn.resize import scaled_side
+from segmnv2.preparation.sources import VOC_COUNTS
 from segmnv2.report.published_classifiers import PUBLISHED
 from segmnv2.report.table4 import TABLE4
 from segmnv2.report.table7 import TABLE7

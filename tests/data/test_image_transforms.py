@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.data.image_folder import LabeledImage
 from segmnv2.data.image_transforms import CentralTransform, CropTransform, collate_images
+from segmnv2.data.sample import LabeledImage
 from segmnv2.data.transforms import ColorJitter
 
 

@@ -8,8 +8,8 @@ import torch
 
 from segmnv2.data.loader import Batch, collate, training_loader, validation_loader
 from segmnv2.data.sample import Sample
-from segmnv2.data.shapes import Shapes
 from segmnv2.data.transforms import TrainTransform
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import DatasetError
 
 MESSAGE = "mask.png: ids 77 (3 pixels) are no class"

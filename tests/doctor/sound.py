@@ -10,7 +10,7 @@ import PIL.Image
 import yaml
 
 from segmnv2.data.mask_file import read_mask, write_mask
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.doctor.examination import Examination, examine
 from segmnv2.doctor.sources import listings_of
 from segmnv2.labels import LabelSet

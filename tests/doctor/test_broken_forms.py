@@ -14,11 +14,11 @@ import PIL.Image
 import pytest
 import yaml
 
-from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
-from segmnv2.data.shapes import SHAPES_LABELS
-from segmnv2.doctor.finding import ERROR_KINDS, KINDS
+from segmnv2.datasets.finding import ERROR_KINDS, KINDS
+from segmnv2.datasets.folder import FolderSegmentation
+from segmnv2.datasets.shapes import SHAPES_LABELS
 from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.errors import DatasetError, SegmnError
 from segmnv2.labels import LabelSet
@@ -441,8 +441,9 @@ def test_void_among_other_classes_is_no_black_and_white(root: Path) -> None:
 
 
 def test_a_train_split_apart_from_val_needs_no_common_names(tmp_path: Path) -> None:
-    from segmnv2.doctor.examination import examine
     from segmnv2.doctor.folder_listing import list_folder
+
+    from segmnv2.doctor.examination import examine
 
     first, second = write_folder(tmp_path / "a"), write_folder(tmp_path / "b")
     for index in range(3):

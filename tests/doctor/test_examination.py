@@ -8,8 +8,8 @@ import PIL.Image
 import pytest
 import yaml
 
-from segmnv2.data.coco_voc import COCO_CATEGORIES
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.coco_voc import COCO_CATEGORIES
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.doctor.examination import examine
 from segmnv2.doctor.mending import mend
 from segmnv2.doctor.page import html_page

@@ -10,11 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.raw_mask import read_raw_mask
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
-from segmnv2.data.voc import VocSegmentation
-from segmnv2.data.voc_layout import write_voc_layout
+from segmnv2.datasets.folder import FolderSegmentation
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.doctor.examination import Examination, examine
 from segmnv2.doctor.mending import Mending, mend
 from segmnv2.doctor.repair import repair_values
@@ -36,6 +35,7 @@ from tests.doctor.sound import (
     two_classes,
     write_folder,
 )
+from tests.voc_layout import write_voc_layout
 
 EXPECTED = [Shapes(TRAIN + VAL, SIZE, seed=4)[i].mask for i in range(TRAIN + VAL)]
 

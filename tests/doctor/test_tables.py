@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from segmnv2.datasets.listing import Listing
 from segmnv2.doctor.examination import Examination
-from segmnv2.doctor.listing import Listing
 from segmnv2.doctor.tables import print_examination
 from segmnv2.doctor.whole_set import ExaminedSplit
 from segmnv2.labels import VOC_LABELS

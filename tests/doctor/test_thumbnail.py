@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.doctor.thumbnail import LARGEST_DIFFERENCE, candidates, difference, kept_thumbnail
 
 IMAGES = [Shapes(30, (96, 128), seed=7)[i].image for i in range(30)]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from segmnv2.config import ClassificationExperiment, load_any_experiment
 from segmnv2.config.reading import parse_any_experiment
-from segmnv2.data.image_folder import ImageFolder
+from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.engine.classification import build_rmsprop, staircase_factor
 from segmnv2.engine.evaluate_classifier import evaluate_classifier, trained_crop
 from segmnv2.engine.run import train

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from segmnv2.config import LossSection
-from segmnv2.data.shapes import SHAPES_LABELS
+from segmnv2.datasets.shapes import SHAPES_LABELS
 from segmnv2.engine.cross_entropy import summed_cross_entropy
 from segmnv2.engine.loss import SegmentationLoss
 from segmnv2.models.zoo import create_model

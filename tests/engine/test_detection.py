@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segmnv2.config import DetectionExperiment, DetectionOptimizerSection, parse_any_experiment, write_experiment
-from segmnv2.data.coco_boxes import CocoBoxes
+from segmnv2.datasets.coco_boxes import CocoBoxes
 from segmnv2.detection.file import load_detector
 from segmnv2.engine.detection import detection_rate
 from segmnv2.engine.evaluate_detector import evaluate_detector

@@ -10,7 +10,7 @@ import torch
 
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine.evaluate import Evaluation, evaluate
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.inference.scores import predict_labels

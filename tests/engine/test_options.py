@@ -17,7 +17,7 @@ from timm.layers import BatchNormAct2d, EvoNorm2dB0
 from segmnv2.assembly.segmentation import build_transform
 from segmnv2.config import OptimizerSection, parse_experiment
 from segmnv2.config.schema import ModelSection
-from segmnv2.data.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.engine import wandb_log
 from segmnv2.engine.data_module import RunData, spread_samples
 from segmnv2.engine.logs import StepLog, read_rows

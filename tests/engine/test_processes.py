@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.engine.processes import Processes
 from segmnv2.engine.run_folder import open_state

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from segmnv2.config import AnyExperiment
-from segmnv2.data.coco_boxes import CocoBoxes
-from segmnv2.data.image_folder import ImageFolder
+from segmnv2.datasets.coco_boxes import CocoBoxes
+from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.engine.job import build_job, describe_job
 from segmnv2.engine.logs import CsvLog, read_rows
 from segmnv2.engine.processes import Processes
@@ -167,7 +167,7 @@ def test_normalization_that_came_with_the_weights_stays_in_each_task(tmp_path: P
 
 
 def test_norms_that_were_frozen_stay_frozen(tmp_path: Path) -> None:
-    from segmnv2.data.shapes import SHAPES_LABELS
+    from segmnv2.datasets.shapes import SHAPES_LABELS
     from segmnv2.models.file import save_model
 
     model = create_model("deeplabv3_mobilenet_v2", width=0.35, labels=SHAPES_LABELS)

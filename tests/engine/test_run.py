@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from segmnv2.assembly.segmentation import build_dataset
 from segmnv2.backends.threads import torch_threads
 from segmnv2.config import load_experiment
-from segmnv2.data.shapes import Shapes
-from segmnv2.data.voc_layout import write_voc_layout
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.engine.run import TrainingReport, train
 from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
 from segmnv2.models.file import load_model, read_model_file
 from tests.engine.tiny import ignore, tiny
+from tests.voc_layout import write_voc_layout
 
 
 def interrupt_at(step: int, lines: list[str]) -> Callable[[str], None]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segmnv2.data.sample import Sample
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.engine.checkpoints import Checkpoints
 from segmnv2.engine.run import train
 from segmnv2.engine.run_folder import RunFolder, open_state

@@ -8,10 +8,10 @@ from random import Random
 import pytest
 from hypothesis import given
 
-from segmnv2.data.checksum import file_sha256
 from segmnv2.errors import WeightsError
 from segmnv2.export.card import build_export_card
 from segmnv2.export.metadata import ExportMetadata, describe_export
+from segmnv2.files.checksum import file_sha256
 from segmnv2.labels import LabelSet
 from segmnv2.models.normalization import Normalization
 from tests.damage import check_lawful, damage_json, many, randoms

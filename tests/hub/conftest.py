@@ -7,11 +7,11 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from segmnv2.data import download
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from tests.data.loopback import Server, serve
+from segmnv2.preparation import download
 from tests.hub.hub_server import Hub, serve_hub
+from tests.preparation.loopback import Server, serve
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.data.loopback import listening
+from tests.preparation.loopback import listening
 
 
 class Hub:

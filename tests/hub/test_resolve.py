@@ -18,7 +18,6 @@ import segmnv2
 from segmnv2.assembly.segmentation import build_model
 from segmnv2.cli import main
 from segmnv2.config import ModelSection
-from segmnv2.data.archive import unpack
 from segmnv2.errors import WeightsError
 from segmnv2.hub import resolve
 from segmnv2.hub.cache import Entry, cache_folder
@@ -26,8 +25,9 @@ from segmnv2.hub.published import PUBLISHED, Published
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
-from tests.data.loopback import Server
+from segmnv2.preparation.archive import unpack
 from tests.models.test_convert import as_tensorflow
+from tests.preparation.loopback import Server
 from tests.weights.tensor_bundle_writer import write_checkpoint
 
 NAME = "voc_mobilenet_v2"

@@ -9,6 +9,7 @@ from segmnv2.assembly.segmentation import build_model as build_segmenter
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.config import ModelSection
 from segmnv2.errors import WeightsError
+from segmnv2.files.yaml_documents import parse_yaml
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import LabelSet, voc_palette
 from segmnv2.models.classifier import create_classifier
@@ -17,7 +18,6 @@ from segmnv2.models.file import load_weights, save_backbone, save_model
 from segmnv2.models.normalization import IMAGENET_NORMALIZATION
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from segmnv2.yaml_documents import parse_yaml
 
 TORCHVISION = {"width": 0.35, "padding": "symmetric", "norm_eps": 1e-5, "last_conv": True}
 

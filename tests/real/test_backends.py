@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segmnv2.backends.selection import create_backend
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.scores import predict_labels

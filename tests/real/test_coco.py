@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from segmnv2.assembly.segmentation import build_dataset
-from segmnv2.config import CocoVocSource
-from segmnv2.data.coco_voc import COCO_CATEGORIES, CocoAsVoc
+from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc, CocoVocSource
 from segmnv2.labels import VOC_LABELS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")

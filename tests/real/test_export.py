@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segmnv2.backends.selection import Calibration
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError
 from segmnv2.export import onnx_file, openvino_file
 from segmnv2.export.formats import FORMATS

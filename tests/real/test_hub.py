@@ -15,7 +15,7 @@ import segmnv2
 from segmnv2.hub.published import PUBLISHED
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.file import read_model_file
-from tests.data.loopback import Server, serve
+from tests.preparation.loopback import Server, serve
 
 
 @pytest.fixture

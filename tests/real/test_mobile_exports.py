@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.export.create import export_weights
 from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels

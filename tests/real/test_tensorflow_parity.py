@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from segmnv2.backends.selection import create_backend
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.engine.evaluate import evaluate
 from segmnv2.inference.canvas import make_canvas
 from segmnv2.inference.multi_scale import SCALES

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.predictor import Predictor
 from tests.inference.clips import decode, write_clip

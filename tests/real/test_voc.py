@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.data.voc import VocSegmentation
+from segmnv2.datasets.voc import VocSegmentation
 
 SIZES = {"train": 437, "train_aug": 737, "val": 447}
 

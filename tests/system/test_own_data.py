@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 
 from segmnv2.cli import main
-from segmnv2.data.folder import FolderSegmentation
 from segmnv2.data.mask_file import mask_ids
 from segmnv2.data.raw_mask import RawMask
-from segmnv2.data.shapes import Shapes
+from segmnv2.datasets.folder import FolderSegmentation
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.file import load_model, save_model
 from segmnv2.models.zoo import create_model

@@ -1,0 +1,220 @@
+"""Boxes in COCO's format, for detectors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from segmnv2.data.image_file import read_image
+from segmnv2.data.sample import Target
+from segmnv2.datasets.coco_file import CocoBox, check_files, check_size, iterate_coco
+from segmnv2.errors import DatasetError
+
+Picture = Float[Tensor, "3 h w"]
+
+MOST_CLASSES = 4096
+"""Category ids are the detectors' classes, so a large one costs as many logits at every box."""
+
+_FEWEST, _LOOKED_AT = 10, 1000
+"""First boxes of a file, by which their form is judged; fewer may be odd by chance."""
+
+
+class CocoBoxes:
+    """Images with the boxes of their things; crowds and boxes without an area in their image are left out.
+
+    Average precision counts neither: crowds are ignored there, and the other boxes are not in ``coco``.
+
+    Args:
+        images: folder that the annotations' ``file_name`` are in.
+        annotations: JSON file of instances in COCO's format, COCO's own or another data set's.
+
+    Attributes:
+        coco: the annotations, as pycocotools holds them; boxes are numbered from 1.
+        annotations: their file.
+        ids: of the images, rising.
+
+    Raises:
+        DatasetError: a file is missing or damaged, a field of it has another type, an id, an image's file or a
+            category's name occurs twice, there is no image or no category, a category's id is not in 1..4095 (0 is the
+            detectors' background), or boxes are corners or shares of the image in place of pixels.
+
+    Source: what is left out: ``convert_coco_poly_to_mask`` and ``_coco_remove_images_without_annotations`` of
+    torchvision's references/detection/coco_utils.py (images without a box are kept here).
+    """
+
+    def __init__(self, images: str | Path, annotations: str | Path) -> None:
+        self.folder = Path(images)
+        for place in (self.folder, Path(annotations)):
+            if not place.exists():
+                raise DatasetError(f"{place}: does not exist; give the folder of the images and their annotations")
+        self.coco = _read(Path(annotations))
+        self.annotations = Path(annotations)
+        self.ids: list[int] = sorted(self.coco.imgs)
+        self._check(str(annotations))
+        files = [self.coco.imgs[number]["file_name"] for number in self.ids]
+        check_files(self.folder, files, self.annotations, "put them there, or leave them out of 'images'")
+
+    @classmethod
+    def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
+        """Open a part of COCO itself.
+
+        Args:
+            root: folder with ``annotations/`` and the images' folders.
+            split: ``train2017`` or ``val2017``.
+
+        Raises:
+            DatasetError: as for the constructor.
+        """
+        return cls(Path(root) / split, Path(root) / "annotations" / f"instances_{split}.json")
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Categories: id -> name; without one of id 0, which some tools write for all things together."""
+        return {number: each["name"] for number, each in sorted(self.coco.cats.items()) if number}
+
+    def leave_out_empty(self) -> None:
+        """Leave out the images that nothing can be learned from: without a box that counts."""
+        sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
+        self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int, /) -> tuple[Picture, Target]:
+        """Return an image, float RGB (3, H, W) in 0..1, and what is in it.
+
+        Raises:
+            MediaError: the image cannot be read.
+            DatasetError: it has another size than the annotations say.
+        """
+        pixels, target = self.read(index)
+        return pixels.float() / 255, target
+
+    def read(self, index: int) -> tuple[UInt8[Tensor, "3 h w"], Target]:
+        """Return an image as ``self[index]`` does, but uint8 in 0..255, which travels four times lighter.
+
+        Raises:
+            MediaError: the image cannot be read.
+            DatasetError: it has another size than the annotations say.
+        """
+        number = self.ids[index]
+        entry = self.coco.imgs[number]
+        path = self.folder / entry["file_name"]
+        image = read_image(path)
+        check_size(path, image, entry["height"], entry["width"], self.annotations)
+        return torch.from_numpy(image).permute(2, 0, 1), self._target(number, image.shape[:2])
+
+    def _target(self, number: int, size: Sequence[int]) -> Target:
+        kept: list[dict[str, Any]] = [each for each in self.coco.imgToAnns[number] if not each.get("iscrowd")]
+        boxes = np.array([each["bbox"] for each in kept], np.float32).reshape(-1, 4)
+        labels = np.array([each["category_id"] for each in kept], np.int64)
+        boxes[:, 2:] += boxes[:, :2]  # COCO has width and height
+        boxes[:, 0::2] = boxes[:, 0::2].clip(0, size[1])
+        boxes[:, 1::2] = boxes[:, 1::2].clip(0, size[0])
+        solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return {
+            "boxes": torch.from_numpy(boxes[solid]),
+            "labels": torch.from_numpy(labels[solid]),
+            "image_id": number,
+            "name": self.coco.imgs[number]["file_name"],
+        }
+
+    def _check(self, source: str) -> None:
+        used = {each["category_id"] for each in self.coco.anns.values()}
+        names = self.class_names
+        if not self.ids or not names:
+            raise DatasetError(f"{source}: has {len(self.ids)} images and {len(names)} categories; each needs some")
+        odd = sorted(number for number in {*names, *used} if not 1 <= number < MOST_CLASSES and number in used)
+        if odd:
+            raise DatasetError(
+                f"{source}: boxes have the category ids {', '.join(map(str, odd[:5]))}; detectors take 1 to "
+                f"{MOST_CLASSES - 1}, and 0 is their background: number the categories from 1"
+            )
+        unknown = sorted(used - names.keys())
+        if unknown:
+            raise DatasetError(
+                f"{source}: boxes have the category ids {', '.join(map(str, unknown[:5]))}, which its categories "
+                "lack; add them there"
+            )
+        twice = [name for name, count in Counter(names.values()).items() if count > 1]
+        if twice:
+            raise DatasetError(
+                f"{source}: several categories are called {twice[0]!r}; give each a name of its own, or their boxes "
+                "one category id"
+            )
+        self._check_boxes(source)
+
+    def _check_boxes(self, source: str) -> None:
+        """Refuse boxes of another form than COCO's, judged by the first ones of the file together."""
+        first = list(islice(self.coco.anns.values(), _LOOKED_AT))
+        boxes = np.array([each["bbox"] for each in first], float).reshape(-1, 4)
+        images = [self.coco.imgs[each["image_id"]] for each in first]
+        sizes = np.array([(image["width"], image["height"]) for image in images]).reshape(-1, 2)
+        outside = (boxes[:, :2] + boxes[:, 2:] > sizes + 2).any(1)
+        form = None
+        if len(boxes) < _FEWEST:
+            return
+        if boxes.max() <= 1:
+            form = "have no value above 1, as shares of the image's sides have"
+        elif outside.mean() > 0.25 and (boxes[:, 2:] > boxes[:, :2]).all():
+            form = f"lie outside of their images ({outside.mean():.0%}), as corners taken for sizes do"
+        if form:
+            raise DatasetError(
+                f"{source}: boxes {form}, the first is {first[0]['bbox']}; give each bbox as [left, top, width, "
+                "height] in pixels"
+            )
+
+
+class PixelBoxes:
+    """The same samples with uint8 pixels, as training reads them."""
+
+    def __init__(self, dataset: CocoBoxes) -> None:
+        """Read from a data set."""
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int, /) -> tuple[UInt8[Tensor, "3 h w"], Target]:
+        """Return an image, uint8 RGB (3, H, W), and what is in it.
+
+        Raises:
+            MediaError: the image cannot be read.
+            DatasetError: it has another size than the annotations say.
+        """
+        return self.dataset.read(index)
+
+
+def _is_visible(box: Sequence[float], width: float, height: float) -> bool:
+    """Return whether a box has an area within its image, so that a detector can find it."""
+    return -box[2] < box[0] < width and -box[3] < box[1] < height and box[2] > 0 < box[3]
+
+
+def _read(path: Path) -> COCO:
+    found: dict[str, list[Any]] = {"images": [], "categories": [], "annotations": []}
+    for part, record in iterate_coco(path, CocoBox):
+        fields = vars(record)
+        if isinstance(record, CocoBox):
+            # COCO's evaluation takes a box of id 0 for none, and needs areas and crowds. Some tools write areas of 0.
+            area = record.area or record.bbox[2] * record.bbox[3]
+            fields = {**fields, "id": len(found[part]) + 1, "area": area}
+        found[part].append(fields)
+    sizes = {each["id"]: (each["width"], each["height"]) for each in found["images"]}
+    boxes = found["annotations"]
+    found["annotations"] = [each for each in boxes if _is_visible(each["bbox"], *sizes[each["image_id"]])]
+    coco = COCO()
+    coco.dataset = found
+    with redirect_stdout(StringIO()):  # pycocotools prints its progress
+        coco.createIndex()
+    return coco

@@ -1,0 +1,184 @@
+"""Annotation files in COCO's format, read record by record and checked."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from segmnv2.data.sample import Image
+from segmnv2.errors import DatasetError
+from segmnv2.files.json_records import iterate_records
+
+REACH = 1e6
+"""Pixels that coordinates and sides may reach."""
+
+Id = Annotated[int, Field(ge=0, lt=2**63)]
+Side = Annotated[int, Field(gt=0, le=REACH)]
+Coordinate = Annotated[float, Field(ge=-REACH, le=REACH, allow_inf_nan=False)]
+Area = Annotated[float, Field(ge=0, le=REACH**2, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+
+
+def _with_sides(box: list[float]) -> list[float]:
+    if min(box[2:]) < 0:
+        raise ValueError("the width or height is negative: give [left, top, width, height]")
+    return box
+
+
+class CocoRecord(BaseModel):
+    """A record with a number of its own; other fields are passed over."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: Id
+
+
+class CocoImage(CocoRecord):
+    """An image: its file below the folder of images, and its sides in pixels."""
+
+    file_name: Text
+    height: Side
+    width: Side
+
+
+class CocoCategory(CocoRecord):
+    """A category."""
+
+    name: Text
+
+
+class CocoBox(CocoRecord):
+    """An instance as a box: left, top, width and height in pixels."""
+
+    image_id: Id
+    category_id: Id
+    bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4), AfterValidator(_with_sides)]
+    area: Area | None = None
+    iscrowd: Annotated[int, Field(ge=0, le=1, strict=False)] = 0
+
+
+class CocoOutline(CocoRecord):
+    """An instance as polygons or runs, which are checked when they are drawn."""
+
+    image_id: Id
+    category_id: Id
+    segmentation: Any
+    area: Area
+
+
+REMEDY = "give annotations of instances in COCO's format, or unpack them again from COCO's archive"
+
+
+def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> Iterator[tuple[str, Any]]:
+    """Yield the images, categories and annotations of a file, one by one.
+
+    The objects of all records together would take three gigabytes for ``train2017``.
+
+    Args:
+        path: the JSON file.
+        annotation: type of the annotations.
+
+    Yields:
+        ``images``, ``categories`` or ``annotations``, and a record of it.
+
+    Raises:
+        DatasetError: the file cannot be read, a part is missing, a field is missing or of another type, an id occurs
+            twice, or an annotation is of no image.
+    """
+    kinds: dict[str, type[CocoRecord]]
+    kinds = {"images": CocoImage, "categories": CocoCategory, "annotations": annotation}
+    ids: dict[str, set[int]] = {}
+    owners: set[int] = set()
+    try:
+        for part, value in iterate_records(path.read_text(encoding="utf-8-sig")):
+            if part not in kinds:
+                continue
+            known = ids.setdefault(part, set())
+            if value == []:
+                continue
+            record = _record(kinds[part], value, f"{path}: {part}[{len(known)}]")
+            if record.id in known:
+                raise DatasetError(f"{path}: {part} have the id {record.id} twice; number them without repetition")
+            known.add(record.id)
+            if isinstance(record, CocoBox | CocoOutline):
+                owners.add(record.image_id)
+            yield part, record
+    except DatasetError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)[:200]
+        raise DatasetError(f"{path}: cannot be read as a JSON mapping ({reason}), or is truncated; {REMEDY}") from error
+    absent = [part for part in kinds if part not in ids]
+    if absent:
+        raise DatasetError(f"{path}: has no {' and no '.join(map(repr, absent))}; {REMEDY}")
+    unknown = owners - ids["images"]
+    if unknown:
+        raise DatasetError(f"{path}: annotations are of image {min(unknown)}, which 'images' lacks; {REMEDY}")
+
+
+def _record(kind: type[CocoRecord], value: Any, source: str) -> CocoRecord:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"])
+        found = "" if first["type"] == "missing" else f", found {str(first['input'])[:60]!a}"
+        raise DatasetError(f"{source}{place}: {first['msg'].lower()}{found}; {REMEDY}") from error
+
+
+def missing_files(folder: Path, files: Iterable[str]) -> list[str]:
+    """Return those of the files, named by paths below a folder, that are not there."""
+    # Folders are listed once: a hundred thousand files would be as many calls, slow over a network.
+    present: dict[str, set[str]] = {}
+    missing = []
+    for file in files:
+        parent, _, name = file.rpartition("/")
+        if parent not in present:
+            try:
+                present[parent] = {entry.name for entry in os.scandir(folder / parent)}
+            except (OSError, ValueError):
+                present[parent] = set()
+        if name not in present[parent]:
+            missing.append(file)
+    return missing
+
+
+def check_files(folder: Path, files: list[str], annotations: Path, remedy: str) -> None:
+    """Make sure that all images are there, and that each is one image of the annotations.
+
+    Raises:
+        DatasetError: some are not.
+    """
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"{annotations}: 'images' names {len(twice)} files more than once, the first is {twice[0]!r}, so that each "
+            "has a part of the annotations only; give each file one image, and its annotations that id"
+        )
+    missing = missing_files(folder, files)
+    if missing:
+        raise DatasetError(
+            f"{folder}: {len(missing)} of the {len(files)} images that {annotations} names are not there, the first "
+            f"is {missing[0]!r}; {remedy}"
+        )
+
+
+def check_size(path: Path, image: Image, height: int, width: int, annotations: Path) -> None:
+    """Make sure that an image is as large as its annotations say, so that they fit its pixels.
+
+    Raises:
+        DatasetError: it is not.
+    """
+    if image.shape[:2] == (height, width):
+        return
+    turned = ", as if it were stored on its side" if image.shape[1::-1] == (height, width) else ""
+    raise DatasetError(
+        f"{path}: the image has {image.shape[0]} rows and {image.shape[1]} columns (EXIF rotation applied), "
+        f"{annotations} says {height} and {width}{turned}; give the images that were annotated, unchanged, or correct "
+        "height, width and annotations"
+    )

@@ -1,0 +1,161 @@
+"""COCO's annotations in a form that opens at once and is read image by image.
+
+The 450 megabytes of JSON of ``train2017`` would be three gigabytes of Python objects. Here they are taken up one
+annotation at a time, and what is kept, the outlines of VOC's classes, can be written to a file beside the annotations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from segmnv2.datasets.coco_file import CocoImage
+from segmnv2.datasets.coco_instances import Instance
+from segmnv2.errors import DatasetError
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.checksum import file_sha256
+from segmnv2.files.ownership import claim
+from segmnv2.labels import VOC_LABELS
+
+FORMAT = "segmnv2-coco-index-1"
+"""Changes whenever the meaning of what is written does, so that older files are not used."""
+
+
+@dataclass(frozen=True)
+class CocoIndex:
+    """All images of an annotation file, by rising image id, and their instances of VOC's classes.
+
+    Attributes:
+        files: names of the image files.
+        sizes: (N, 2) rows and columns.
+        areas: (N,) pixels of VOC's classes that the annotations state; overlaps count twice.
+        bounds: (N + 1,) where each image's instances begin in ``content``.
+        content: the instances as JSON texts, one after the other; or the file that holds them. In one piece: millions
+            of small objects would be copied, page by page, into each loader process that touches their counts.
+    """
+
+    files: tuple[str, ...]
+    sizes: Int64[np.ndarray, "n 2"]
+    areas: Float64[np.ndarray, " n"]
+    bounds: Int64[np.ndarray, " n_plus_1"]
+    content: bytes | Path
+
+    def instances(self, index: int) -> list[Instance]:
+        """Return the instances of one image.
+
+        Raises:
+            DatasetError: the file that holds them is damaged or gone.
+        """
+        first, last = (int(bound) for bound in self.bounds[index : index + 2])
+        if isinstance(self.content, bytes):
+            return _instances(self.content[first:last])
+        try:
+            # Opened for each image, a tenth of a millisecond: nothing then needs to survive a fork or be pickled.
+            with safe_open(self.content, framework="numpy") as file:
+                return _instances(file.get_slice("content")[first:last].tobytes())
+        except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+            reason = str(error)[:200]
+            raise DatasetError(
+                f"{self.content}: cannot be read any more ({reason}); delete it, or make it again by segmnv2 "
+                "prepare-coco"
+            ) from error
+
+
+def _instances(text: bytes) -> list[Instance]:
+    instances = [Instance(*fields) for fields in json.loads(text)]
+    if not all(isinstance(each.class_id, int) and 0 < each.class_id < VOC_LABELS.num_classes for each in instances):
+        raise ValueError("an instance is of no class of VOC")
+    return instances
+
+
+def index_path(annotations: Path) -> Path:
+    """Return where the index of an annotation file is: beside it, with the ending ``.index.safetensors``."""
+    return annotations.with_suffix(".index.safetensors")
+
+
+def write_index(index: CocoIndex, annotations: Path) -> Path:
+    """Write an index beside the annotation file that it was made of, whole or not at all."""
+    assert isinstance(index.content, bytes), "what is in a file is written already"
+    tensors = {
+        "files": np.frombuffer(json.dumps(index.files).encode(), np.uint8),
+        "sizes": index.sizes,
+        "areas": index.areas,
+        "bounds": index.bounds,
+        "content": np.frombuffer(index.content, np.uint8),
+    }
+    path = index_path(annotations)
+    claim(path)
+    with atomic_path(path) as temporary:
+        note = {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)}
+        temporary.write_bytes(save(tensors, note))
+    return path
+
+
+def open_index(annotations: Path) -> CocoIndex | None:
+    """Open the index of an annotation file; None if there is none, or none that is of this file and whole.
+
+    It is of this file if size and time of change are those noted, or else, as after copying, the checksum is.
+    """
+    path = index_path(annotations)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            note = file.metadata() or {}
+            if note.get("format") != FORMAT or not _is_of(note, annotations):
+                return None
+            files = tuple(json.loads(file.get_tensor("files").tobytes()))
+            sizes, areas, bounds = (file.get_tensor(name) for name in ("sizes", "areas", "bounds"))
+            content = file.get_slice("content")
+            index, length = CocoIndex(files, sizes, areas, bounds, path), content.get_shape()
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError):
+        return None
+    return index if content.get_dtype() == "U8" and _is_whole(index, length) else None
+
+
+def _is_whole(index: CocoIndex, length: list[int]) -> bool:
+    """Return whether the parts of an index fit each other, as those do that were written together."""
+    count, parts = len(index.files), (index.sizes, index.areas, index.bounds)
+    return (
+        all(isinstance(file, str) for file in index.files)
+        and [part.shape for part in parts] == [(count, 2), (count,), (count + 1,)]
+        and [part.dtype for part in parts] == [np.int64, np.float64, np.int64]
+        and [index.bounds[0], index.bounds[-1]] == [0, *length]
+        and bool((np.diff(index.bounds) >= 2).all() and (index.sizes > 0).all())
+    )
+
+
+def _is_of(note: Mapping[str, str], annotations: Path) -> bool:
+    stamp = _stamp(annotations)
+    if all(note.get(key) == value for key, value in stamp.items()):
+        return True
+    return note.get("size") == stamp["size"] and note.get("sha256") == file_sha256(annotations)
+
+
+def _stamp(annotations: Path) -> dict[str, str]:
+    state = annotations.stat()
+    return {"size": str(state.st_size), "mtime_ns": str(state.st_mtime_ns)}
+
+
+def pack_instances(images: list[CocoImage], pieces: Mapping[int, list[bytes]], areas: Mapping[int, float]) -> CocoIndex:
+    """Make an index of what was read.
+
+    Args:
+        images: COCO's records of images, in any order.
+        pieces: JSON of [annotation id, class, outline] of each instance, by image id.
+        areas: pixels stated, by image id.
+    """
+    images = sorted(images, key=lambda image: image.id)
+    texts = [b"[" + b",".join(pieces.get(image.id, ())) + b"]" for image in images]
+    return CocoIndex(
+        files=tuple(image.file_name for image in images),
+        sizes=np.array([(image.height, image.width) for image in images], dtype=np.int64).reshape(-1, 2),
+        areas=np.array([areas.get(image.id, 0.0) for image in images], dtype=np.float64),
+        bounds=np.cumsum([0, *map(len, texts)], dtype=np.int64),
+        content=b"".join(texts),
+    )

@@ -1,0 +1,211 @@
+"""COCO's instances as masks of VOC's 21 classes, on which the paper's network is trained before VOC."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from segmnv2.data.image_file import read_image
+from segmnv2.data.sample import Sample
+from segmnv2.datasets.base import DataSource
+from segmnv2.datasets.coco_file import CocoCategory, CocoImage, CocoOutline, check_files, check_size, iterate_coco
+from segmnv2.datasets.coco_index import CocoIndex, open_index, pack_instances
+from segmnv2.datasets.coco_instances import class_mask
+from segmnv2.datasets.finding import Finding
+from segmnv2.datasets.listing import Listing, Pair
+from segmnv2.errors import DatasetError
+from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.section import FilePath, Natural
+
+COCO_CATEGORIES = (
+    (5, "airplane"),
+    (2, "bicycle"),
+    (16, "bird"),
+    (9, "boat"),
+    (44, "bottle"),
+    (6, "bus"),
+    (3, "car"),
+    (17, "cat"),
+    (62, "chair"),
+    (21, "cow"),
+    (67, "dining table"),
+    (18, "dog"),
+    (19, "horse"),
+    (4, "motorcycle"),
+    (1, "person"),
+    (64, "potted plant"),
+    (20, "sheep"),
+    (63, "couch"),
+    (7, "train"),
+    (72, "tv"),
+)
+"""COCO's id and name of each VOC class, in the order of ``VOC_LABELS`` without the background."""
+
+
+class CocoVocSource(DataSource):
+    """COCO with masks of VOC's 21 classes, the paper's pre-training.
+
+    Attributes:
+        root: folder with ``annotations/`` and the images' folders.
+        split: ``train2017`` or ``val2017``.
+        min_pixels: pixels of VOC's classes that an image must exceed to be taken; 0 takes all.
+    """
+
+    evaluation: ClassVar = {"split": "val2017", "min_pixels": 0}  # as the first stage of training validates
+    root_is: ClassVar = "COCO's folder"
+
+    kind: Literal["coco_voc"] = "coco_voc"
+    root: FilePath
+    split: str = "train2017"
+    min_pixels: Natural = 1000
+
+    def open(self, labels: LabelSet | None = None) -> CocoAsVoc:
+        """Open the data set."""
+        return CocoAsVoc(self.root, self.split, min_pixels=self.min_pixels)
+
+    def listing(self, split: str) -> Listing:
+        """List the images, also those that are missing: reading says which."""
+        dataset = CocoAsVoc(self.root, self.split, min_pixels=self.min_pixels, check=False)
+        pairs = tuple(Pair(file.stem, file, None) for file in dataset.image_files)
+        empty = Finding("empty", str(self.root), "holds no images", "give another split", split)
+        return Listing(split, self.root, dataset.labels, pairs, () if pairs else (empty,), dataset=dataset)
+
+
+class CocoAsVoc:
+    """Images of COCO with masks of VOC's 21 classes.
+
+    The rules, by which different code bases differ:
+
+    * The 60 categories that VOC does not have are background.
+    * Pixels that instances of different classes claim are ignored (255): COCO does not say which lies in front.
+      Torchvision ignores the overlaps of instances of one class as well (two in a thousand labeled pixels of
+      ``val2017``); here they keep their class, which is certain.
+    * Crowd regions (``iscrowd``) count as their class, as in torchvision: most of their pixels are of it.
+    * Kept are the images with more than ``min_pixels`` pixels of VOC's classes. Counted are the areas that the
+      annotations state, as in torchvision, not decoded masks: overlaps count twice, but a hundred thousand images are
+      chosen without decoding one. Torchvision chooses so for training only; pass 0 to validate on all images.
+
+    Args:
+        root: folder that holds ``annotations/instances_<split>.json`` and the folder ``<split>`` of images.
+        split: ``train2017`` or ``val2017``; any other existing one in the same form.
+        min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
+        check: whether to make sure that there are images, and all of their files.
+
+    Attributes:
+        labels: VOC's classes.
+        names: stems of the image files, by rising image id.
+
+    Raises:
+        DatasetError: the folder or annotations are missing, damaged or of another form, categories are not those of
+            COCO, image files are missing, or no image is left.
+
+    Source: category ids, crowd and area rule as torchvision's ``references/segmentation/coco_utils.py``; 1000 pixels as
+        said by DeepLab's authors in tensorflow/models' issues.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str = "train2017", *, min_pixels: int = 1000, check: bool = True
+    ) -> None:
+        if min_pixels < 0:
+            raise DatasetError(f"min_pixels is {min_pixels}; give 0 (keep all images) or more")
+        self.labels = VOC_LABELS
+        self.annotations = _find_annotations(Path(root), split)
+        self.folder = Path(root) / split
+        self._index = open_index(self.annotations) or read_annotations(self.annotations)
+        kept = np.flatnonzero(self._index.areas > min_pixels) if min_pixels else np.arange(len(self._index.files))
+        self._kept = kept.tolist()
+        self._files = [self._index.files[number] for number in self._kept]
+        self.names = [Path(file).stem for file in self._files]
+        if check:
+            self._check_files(min_pixels, len(self._index.files))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Read one sample.
+
+        Raises:
+            MediaError: the image cannot be read.
+            DatasetError: the image has another size than the annotations say, or an outline of it is damaged.
+        """
+        number = self._kept[index]
+        path, (height, width) = self.folder / self._files[index], self._index.sizes[number].tolist()
+        image = read_image(path)
+        check_size(path, image, height, width, self.annotations)
+        instances = self._index.instances(number)
+        mask = class_mask(instances, height, width, VOC_LABELS.ignore_index, source=f"{self.annotations}: {path.name}")
+        return Sample(image, mask, self.names[index])
+
+    @property
+    def image_files(self) -> list[Path]:
+        """The image files that the annotations name."""
+        return [self.folder / file for file in self._files]
+
+    def _check_files(self, min_pixels: int, total: int) -> None:
+        if not self.names:
+            raise DatasetError(
+                f"{self.annotations}: none of its {total} images has more than {min_pixels} pixels of VOC's classes; "
+                "lower min_pixels, 0 keeps all images"
+            )
+        remedy = f"unpack COCO's {self.folder.name} images into that folder"
+        check_files(self.folder, self._files, self.annotations, remedy)
+
+
+def _find_annotations(root: Path, split: str) -> Path:
+    folder = root / "annotations"
+    path = folder / f"instances_{split}.json"
+    if path.is_file():
+        return path
+    if not folder.is_dir():
+        found = "has" if root.exists() else "does not exist, so there is"
+        raise DatasetError(
+            f"{root}: {found} no folder 'annotations'; give the folder that holds COCO's annotations and images"
+        )
+    present = ", ".join(sorted(file.stem.removeprefix("instances_") for file in folder.glob("instances_*.json")))
+    raise DatasetError(
+        f"{path}: no such file; the splits present are: {present or 'none'}; unpack COCO's annotation archive there"
+    )
+
+
+def read_annotations(path: Path) -> CocoIndex:
+    """Read an annotation file of COCO.
+
+    Of ``train2017`` that takes half a minute and a gigabyte or so: what is written by
+    :func:`~segmnv2.datasets.coco_index.write_index` opens at once.
+
+    Raises:
+        DatasetError: the file is damaged or of another form, or its categories are not those of COCO.
+    """
+    classes = {number: index for index, (number, _) in enumerate(COCO_CATEGORIES, start=1)}
+    images: list[CocoImage] = []
+    categories: dict[int, str] = {}
+    pieces: defaultdict[int, list[bytes]] = defaultdict(list)
+    areas: defaultdict[int, float] = defaultdict(float)
+    for _, record in iterate_coco(path, CocoOutline):
+        if isinstance(record, CocoImage):
+            images.append(record)
+        elif isinstance(record, CocoCategory):
+            categories[record.id] = record.name
+        elif record.category_id in classes:
+            fields = record.id, classes[record.category_id], record.segmentation
+            pieces[record.image_id].append(json.dumps(fields, separators=(",", ":")).encode())
+            areas[record.image_id] += record.area
+    _check_categories(path, categories)
+    return pack_instances(images, pieces, areas)
+
+
+def _check_categories(path: Path, found: Mapping[int, str]) -> None:
+    """Refuse files with the ids of another data set, which would train without complaint on wrong classes."""
+    wrong = [(number, name, found.get(number)) for number, name in COCO_CATEGORIES if found.get(number) != name]
+    if wrong:
+        number, name, other = wrong[0]
+        raise DatasetError(
+            f"{path}: {len(wrong)} of the {len(COCO_CATEGORIES)} categories needed differ from COCO's, as id {number}, "
+            f"which is {other!r} in place of {name!r}; give COCO's own annotations, with ids 1 to 90"
+        )

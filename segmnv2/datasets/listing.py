@@ -1,0 +1,166 @@
+"""Pairs of a split, and the faults that show before any of them is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.datasets.finding import Finding
+from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.labels import LabelSet
+
+SPLITS = ("train", "val")
+"""Lists that `check-data` takes by default, the one to train on first."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask.
+
+    Attributes:
+        name: as lists have it.
+        image: the image's file; of a data set without mask files, what stands for it in messages.
+        mask: the mask's file; ``None`` where the data set makes masks itself.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A split to examine.
+
+    Attributes:
+        split: what it is called in findings; no two listings of an examination have one name.
+        root: the data set's folder.
+        labels: the classes that its masks may hold.
+        pairs: all that can be opened.
+        findings: faults of folders and lists.
+        list_file: the list, relative to the root, that names the pairs; ``None`` where there is none.
+        label_file: the file with the classes; ``None`` where there is none.
+        file_labels: the classes that mask files number, where those are others than ``labels``.
+        table: uint8 (256,), of each id in ``file_labels`` the id in ``labels``; ``None`` where they are the same.
+        dataset: what reads the pairs where masks are no files of their own.
+    """
+
+    split: str
+    root: Path
+    labels: LabelSet
+    pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...] = ()
+    list_file: Path | None = None
+    label_file: Path | None = None
+    file_labels: LabelSet | None = None
+    table: np.ndarray | None = field(default=None, repr=False, compare=False)
+    dataset: SegmentationDataset | None = field(default=None, repr=False)
+
+    @property
+    def labels_of_files(self) -> LabelSet:
+        """The classes that mask files number."""
+        return self.file_labels or self.labels
+
+    def check(self) -> Listing:
+        """Return the listing if it has no faults.
+
+        Raises:
+            DatasetError: it has some; the first is described.
+        """
+        if not self.findings:
+            return self
+        first, count = self.findings[0], len(self.findings)
+        more = f" (the first of {count} faults; `segmnv2 check-data` lists all)" if count > 1 else ""
+        raise DatasetError(f"{first.file}: {first.reason}; {first.remedy}{more}")
+
+
+def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Finding]]:
+    """Read a list, one name a line.
+
+    Args:
+        path: the list.
+        split: what findings call the split.
+        hint: what to do where there is no list, beside writing one.
+
+    Returns:
+        The names, each once, in the list's order; and what is wrong with the file.
+    """
+    if not path.is_file():
+        others = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
+        reason = f"there is no such list; the splits present are: {others}"
+        return [], [
+            Finding("missing-list", str(path), reason, f"write one file name without ending a line; {hint}", split)
+        ]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"is no text file that can be read ({error})"
+        return [], [Finding("missing-list", str(path), reason, "give one file name without ending a line", split)]
+    counts = Counter(line.strip() for line in lines if line.strip())
+    if not counts:
+        return [], [Finding("empty", str(path), "names no images", "give one file name without ending a line", split)]
+    findings = [
+        Finding("repeated-name", str(path), f"names '{name}' {count} times", "name each image once", split)
+        for name, count in counts.items()
+        if count > 1
+    ]
+    return list(counts), findings
+
+
+def unknown_names(path: Path, names: Iterable[str], folder: str, split: str) -> list[Finding]:
+    """Return findings about the names of a list that no file has."""
+    remedy = "write names without folder and ending, and only of files that are there"
+    return [Finding("unknown-name", str(path), f"'{name}' is not in {folder}/", remedy, split) for name in names]
+
+
+def check_lists(folder: Path, splits: Sequence[str]) -> list[str]:
+    """Return the names of the lists to examine: those given, else ``train`` and ``val`` where a folder has them.
+
+    Raises:
+        ConfigError: one is given twice.
+    """
+    twice = sorted({split for split in splits if list(splits).count(split) > 1})
+    if twice:
+        raise ConfigError(f"--split {twice[0]} is given twice; name each list once")
+    return [*splits] or [split for split in SPLITS if (folder / f"{split}.txt").is_file()]
+
+
+def pair_files(
+    images: Path, image_end: str, masks: Path, mask_end: str, split: str
+) -> tuple[tuple[Pair, ...], tuple[Finding, ...]]:
+    """Pair the files of two folders whose paths differ in how they end only.
+
+    Args:
+        images: folder of images, perhaps in folders of their own.
+        image_end: how their names end.
+        masks: folder of masks, in the same folders.
+        mask_end: how their names end; other files are ignored.
+        split: what findings call the split.
+
+    Returns:
+        The pairs, sorted; and what is missing.
+    """
+    found: list[dict[str, Path]] = []
+    for folder, end in ((images, image_end), (masks, mask_end)):
+        files = sorted(folder.rglob(f"*{end}"))
+        if not files:
+            remedy = f"unpack the data set there: {images} holds NAME{image_end}, {masks} NAME{mask_end}"
+            return (), (Finding("empty", str(folder), f"holds no file NAME{end}", remedy, split),)
+        found.append({str(file.relative_to(folder))[: -len(end)]: file for file in files})
+    first, second = found
+    remedy = "unpack it there, or move the other one away"
+    findings = [
+        Finding("missing-mask", str(first[key]), f"there is no {masks / key}{mask_end}", remedy, split)
+        for key in sorted(first.keys() - second.keys())
+    ]
+    findings += [
+        Finding("missing-image", str(second[key]), f"there is no {images / key}{image_end}", remedy, split)
+        for key in sorted(second.keys() - first.keys())
+    ]
+    pairs = tuple(Pair(Path(key).name, first[key], second[key]) for key in first if key in second)
+    return pairs, tuple(findings)

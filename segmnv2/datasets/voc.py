@@ -1,0 +1,172 @@
+"""PASCAL VOC 2012 segmentation, and any data set in its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from segmnv2.datasets.base import FileDataset, FileSource
+from segmnv2.datasets.finding import Finding
+from segmnv2.datasets.folder import read_labels
+from segmnv2.datasets.listing import Listing, Pair, check_lists, read_names, unknown_names
+from segmnv2.datasets.split_list import read_split_list
+from segmnv2.errors import DatasetError
+from segmnv2.files.folders import file_names
+from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.section import FilePath
+
+LISTS = Path("ImageSets", "Segmentation")
+IMAGES = "JPEGImages"
+MASKS = "SegmentationClass"
+SBD_MASKS = "SegmentationClassAug"
+
+
+class VocSource(FileSource):
+    """PASCAL VOC 2012, or your own data in its layout.
+
+    Attributes:
+        root: folder ``VOCdevkit``, or ``VOC2012`` itself.
+        split: a list in ``ImageSets/Segmentation``.
+        labels: YAML file with the names of the classes, background first; ``null`` for VOC's 21.
+    """
+
+    evaluation: ClassVar = {"split": "val"}
+    root_is: ClassVar = "the VOCdevkit folder"
+    own_classes: ClassVar = True
+
+    kind: Literal["voc"] = "voc"
+    split: str
+    labels: FilePath | None = None
+
+    def open(self, labels: LabelSet | None = None) -> VocSegmentation:
+        """Open the data set."""
+        if self.labels and not labels:
+            labels = read_labels(self.labels)
+        return VocSegmentation(self.root, self.split, labels=labels or VOC_LABELS)
+
+    def listing(self, split: str) -> Listing:
+        """List the pairs."""
+        return list_voc(self.root, self.split, split, self.labels)
+
+    @classmethod
+    def found_in(cls, root: Path, splits: Sequence[str], labels: Path | None) -> Sequence[VocSource]:
+        """Return a source for each list of a folder in VOC's layout."""
+        try:
+            lists = find_folder(root) / LISTS
+        except DatasetError:
+            return ()
+        names = check_lists(lists, splits)
+        if not names:
+            others = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
+            raise DatasetError(f"{lists}: has no list train or val; name others by --split; there are: {others}")
+        return [cls(root=root, split=name, labels=labels) for name in names]
+
+
+class VocSegmentation(FileDataset):
+    """Images and masks that a list of VOC names.
+
+    A mask is taken from ``SegmentationClass`` where it exists, else from ``SegmentationClassAug``, where users keep the
+    Semantic Boundaries Dataset's masks that make ``train`` (1464 images) into ``train_aug`` (10582).
+
+    Args:
+        root: folder ``VOCdevkit``, or ``VOC2012`` in it.
+        split: a list in ``ImageSets/Segmentation``: ``train``, ``train_aug``, ``trainval``, ``val``.
+        year: which ``VOC<year>`` of the devkit.
+        labels: classes of the masks; other than VOC's for your own data in this layout.
+
+    Attributes:
+        labels: the classes.
+        folder: the ``VOC2012`` folder found.
+        names: ids of the images, in the list's order.
+
+    Raises:
+        DatasetError: the folder or the list is missing, the list is empty or holds paths, or files that it names are
+            missing.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str = "train", *, year: int = 2012, labels: LabelSet = VOC_LABELS
+    ) -> None:
+        super().__init__(list_voc(Path(root), split, split, labels=labels, year=year))
+
+
+def list_voc(
+    root: Path,
+    list_name: str,
+    split: str,
+    label_file: Path | None = None,
+    labels: LabelSet | None = None,
+    year: int = 2012,
+) -> Listing:
+    """List a split of VOC, or of your own data in its layout.
+
+    Args:
+        root: ``VOCdevkit``, or the folder ``VOC2012`` in it.
+        list_name: a list in ``ImageSets/Segmentation``.
+        split: what findings call the split.
+        label_file: classes in place of VOC's.
+        labels: the same, read.
+        year: which ``VOC<year>`` of the devkit.
+
+    Raises:
+        DatasetError: there are no lists, or the classes cannot be read.
+    """
+    folder = find_folder(root, year)
+    labels = labels or (read_labels(label_file) if label_file else VOC_LABELS)
+    labels = VOC_LABELS if labels == VOC_LABELS else labels  # whose palette and ignore index are known
+    path = folder / LISTS / f"{list_name}.txt"
+    names, findings = read_names(path, split, "train_aug comes with the Semantic Boundaries Dataset")
+    odd = [name for name in names if name.split() != [name] or "/" in name or "\\" in name]
+    findings += unknown_names(path, odd, IMAGES, split)
+    images, own, sbd = (file_names(folder / part) for part in (IMAGES, MASKS, SBD_MASKS))
+    pairs = []
+    for name in [name for name in names if name not in odd]:
+        place = MASKS if f"{name}.png" in own else SBD_MASKS
+        image, mask = folder / IMAGES / f"{name}.jpg", folder / place / f"{name}.png"
+        has_image, has_mask = image.name in images, place is MASKS or mask.name in sbd
+        if has_image and has_mask:
+            pairs.append(Pair(name, image, mask))
+        else:
+            findings += _missing(path, name, has_image, has_mask, split)
+    return Listing(split, folder, labels, tuple(pairs), tuple(findings), LISTS / f"{list_name}.txt", label_file)
+
+
+def _missing(path: Path, name: str, has_image: bool, has_mask: bool, split: str) -> list[Finding]:
+    if not (has_image or has_mask):
+        return unknown_names(path, [name], IMAGES, split)
+    folder, remedy = path.parents[2], f"unpack it there, or take '{name}' off {path}"
+    if has_image:
+        reason = f"{path.name} names it, and it is neither there nor in {SBD_MASKS}/"
+        return [Finding("missing-mask", str(folder / MASKS / f"{name}.png"), reason, remedy, split)]
+    reason = f"{path.name} names it, and it is not there"
+    return [Finding("missing-image", str(folder / IMAGES / f"{name}.jpg"), reason, remedy, split)]
+
+
+def find_folder(root: Path, year: int = 2012) -> Path:
+    """Return the folder ``VOC<year>``, which is the root or in it.
+
+    Raises:
+        DatasetError: neither holds lists of splits.
+    """
+    for folder in (root / f"VOC{year}", root):
+        if (folder / LISTS).is_dir():
+            return folder
+    found = "has" if root.exists() else "does not exist, so there is"
+    raise DatasetError(
+        f"{root}: {found} no {LISTS}, neither in itself nor in VOC{year}; "
+        f"give the VOCdevkit folder that holds VOC{year}, as unpacked from the PASCAL VOC archive"
+    )
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the image ids in a list.
+
+    Raises:
+        DatasetError: as for :func:`~segmnv2.datasets.split_list.read_split_list`, or an entry is no id.
+    """
+    names = read_split_list(path)
+    for number, name in enumerate(names, start=1):
+        if name.split() != [name] or "/" in name or "\\" in name:
+            raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id a line, as 2007_000033")
+    return names

@@ -1,0 +1,1 @@
+"""Files: atomic writing, ownership, checksums, and the readers of JSON and YAML."""

@@ -1,0 +1,198 @@
+"""Files that a command may replace: those that this program wrote and nobody changed.
+
+Each folder with results has a hidden list of them, :data:`LIST`: a line a file, with its size and its time of change.
+Lines are added at its end. A command that reads a list of mostly outdated lines drops them.
+The command line runs every command under :func:`protected`; :func:`segmnv2.files.atomic.atomic_path` and the exports
+then put a file in its place through :func:`place`. Without ``protected``, as in Python programs, files are replaced as
+usual.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segmnv2.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+LIST = ".segmnv2"
+
+MOST_OLD = 1000
+"""Lines that a list may have beyond two for each file of its folder."""
+
+OVERWRITE = "--overwrite"
+
+
+@dataclass
+class _Protection:
+    overwrite: bool
+    inputs: set[Path]
+    kept: set[Path]
+    own: set[Path] = field(default_factory=set)
+    lists: dict[Path, set[bytes]] = field(default_factory=dict)
+    above: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
+
+
+_protection: _Protection | None = None
+
+
+@contextmanager
+def protected(inputs: Iterable[str | Path], *, overwrite: bool = False) -> Iterator[None]:
+    """Replace only files that this program wrote, while the block runs.
+
+    Args:
+        inputs: files that are never replaced, and folders in which only files of this program are.
+        overwrite: replace other files too, except inputs.
+    """
+    global _protection
+    resolved = {Path(path).resolve() for path in inputs}
+    kept = {path for path in resolved if path.is_file()}
+    before, _protection = _protection, _Protection(overwrite, resolved, kept)
+    try:
+        yield
+    finally:
+        _protection = before
+
+
+def protect(inputs: Iterable[str | Path]) -> None:
+    """Never replace files, or anything in folders, that the command that runs reads."""
+    if _protection is not None:
+        _protection.kept.update(Path(path).resolve() for path in inputs)
+
+
+def claim(path: str | Path) -> None:
+    """Let the command that runs replace a file, or all files of a folder, that only this program uses, as its cache."""
+    if _protection is not None:
+        _protection.own.add(Path(path).resolve())
+
+
+def check_replaceable(paths: Iterable[str | Path]) -> None:
+    """Make sure, before the work, that files can be written where others may be.
+
+    Raises:
+        ConfigError: this program did not write one of them, or it is an input.
+    """
+    for path in paths:
+        _check(Path(path), None)
+
+
+def place(new: Path, path: Path) -> None:
+    """Note a complete file or folder in the list of ``path``'s folder, as what may replace ``path`` next.
+
+    Raises:
+        ConfigError: this program did not write ``path``, and ``new`` differs from it.
+        OSError: the list cannot be written.
+    """
+    if _protection is None or _is_own(path):
+        return
+    _check(path, new)
+    line = _line(path.name, new)
+    with _locked_list(path.parent, os.O_APPEND | os.O_CREAT) as file:
+        os.write(file, line + b"\n")
+    _lines(path.parent).add(line)
+
+
+def _check(path: Path, new: Path | None) -> None:
+    if _protection is None or not (path.is_file() or path.is_dir()) or _is_own(path):  # devices lose nothing
+        return
+    is_kept = _is_below(path, _protection.kept)
+    if not is_kept and _line(path.name, path) in _lines(path.parent):
+        return
+    if new is not None and path.is_file() and new.is_file() and filecmp.cmp(path, new, shallow=False):
+        return
+    if is_kept or _is_below(path, _protection.inputs):
+        raise ConfigError(
+            f"{path}: is an input of this command and would be replaced; choose another place for results"
+        )
+    if not _protection.overwrite:
+        raise ConfigError(
+            f"{path}: exists, and segmnv2 did not write it or it was changed since; choose another place, or replace "
+            f"it with {OVERWRITE}"
+        )
+
+
+def _is_own(path: Path) -> bool:
+    assert _protection is not None
+    return _is_below(path, _protection.own)
+
+
+def _is_below(path: Path, folders: set[Path]) -> bool:
+    assert _protection is not None
+    if not folders:
+        return False
+    if path.is_symlink():
+        path = path.resolve()
+    above = _protection.above.get(path.parent)
+    if above is None:
+        folder = path.parent.resolve()
+        above = _protection.above[path.parent] = (folder, *folder.parents)
+    return not folders.isdisjoint(above) or above[0] / path.name in folders
+
+
+def _line(name: str, file: Path) -> bytes:
+    found = file.stat()
+    return json.dumps([name, 0 if file.is_dir() else found.st_size, found.st_mtime_ns]).encode()
+
+
+def _lines(folder: Path) -> set[bytes]:
+    """Return the lines of a folder's list, which is read once a command."""
+    assert _protection is not None
+    if folder not in _protection.lists:
+        lines: list[bytes] = []
+        with suppress(OSError):
+            lines = (folder / LIST).read_bytes().splitlines()
+            if len(lines) > 2 * len(_names(folder)) + MOST_OLD:
+                lines = _compact(folder)
+        _protection.lists.setdefault(folder, set(lines))
+    return _protection.lists[folder]
+
+
+def _compact(folder: Path) -> list[bytes]:
+    """Drop the lines of a folder's list that a later one replaces or whose file is gone, and return the others.
+
+    The last lines stay: their files may be about to be put in place. The list is shortened in place: if that is
+    interrupted, its lines are still true or no lines at all.
+    """
+    with _locked_list(folder) as file:
+        lines = _content(file).splitlines()
+        latest = {line.rpartition(b",")[0].rpartition(b",")[0]: line for line in lines}
+        names = {json.dumps([name])[:-1].encode() for name in _names(folder)}
+        last = set(lines[-MOST_OLD:])
+        kept = [line for name, line in latest.items() if name in names or line in last]
+        content = b"".join(line + b"\n" for line in kept)
+        os.lseek(file, 0, os.SEEK_SET)
+        if os.write(file, content) == len(content):
+            os.ftruncate(file, len(content))
+    return kept
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _content(file: int) -> bytes:
+    with os.fdopen(os.dup(file), "rb") as reader:
+        return reader.read()
+
+
+@contextmanager
+def _locked_list(folder: Path, flags: int = 0) -> Iterator[int]:
+    """Open a folder's list, for this process and thread alone where the file system has locks."""
+    file = os.open(folder / LIST, os.O_RDWR | flags, 0o666)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)

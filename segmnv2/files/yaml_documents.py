@@ -1,0 +1,180 @@
+"""YAML from files: plain values of bounded size, or an error that names the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.files.documents import MOST_LEVELS, TOO_DEEP, check_values, read_text, reason
+
+MOST_YAML = 2**18
+"""Characters of a YAML text, and values in it after aliases are replaced by what they stand for."""
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN: tuple[tuple[str, re.Pattern[str], Callable[[str], Any]], ...] = (
+    ("null", re.compile(r"null|Null|NULL|~|"), lambda text: None),
+    ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text.lower() == "true"),
+    ("int", re.compile(r"[-+]?[0-9]+"), int),
+    ("float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+)
+"""The types of YAML 1.2's core schema that JSON has, too."""
+
+
+def parse_yaml(text: str, source: str | Path, remedy: str, error: type[SegmnError] = ConfigError) -> Any:
+    """Return the values in a YAML text.
+
+    The types of plain values are those of YAML 1.2: ``1e-2`` is a number, ``no`` is text. Keys are always text. Aliases
+    and merge keys are supported.
+
+    Args:
+        text: one YAML document; None for an empty one.
+        source: file or key that error messages name.
+        remedy: what to do about a text that cannot be used.
+        error: type of the error.
+
+    Raises:
+        SegmnError: of type ``error``: the text is not YAML, or holds values that :func:`check_values` refuses.
+    """
+    try:
+        if len(text) > MOST_YAML:
+            raise ValueError(f"more than {MOST_YAML} characters")
+        return check_values(_Composer(text).document())
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as fault:
+        raise error(f"{source}: is not valid YAML: {_reason(fault)}; {remedy}") from fault
+
+
+def read_yaml(path: str | Path, remedy: str, error: type[SegmnError] = ConfigError) -> Any:
+    """Return the values in a YAML file, as :func:`parse_yaml`.
+
+    Raises:
+        SegmnError: of type ``error``: as there, or the file cannot be read.
+    """
+    return parse_yaml(read_text(path, remedy, error), path, remedy, error)
+
+
+def dump_yaml(values: Any) -> str:
+    """Return YAML text from which :func:`parse_yaml` reads the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _reason(fault: Exception) -> str:
+    if isinstance(fault, yaml.MarkedYAMLError) and fault.problem_mark:
+        mark = fault.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {fault.problem or fault.context}"
+    return reason(fault)
+
+
+def _plain(text: str) -> Any:
+    """Return what a scalar without quotes and tag stands for."""
+    for _, pattern, build in _PLAIN:
+        if pattern.fullmatch(text):
+            return build(text)
+    return text
+
+
+class _Composer:
+    """Values of one YAML document, from PyYAML's events; bounded in depth and in number."""
+
+    def __init__(self, text: str) -> None:
+        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._count = 0
+
+    def document(self) -> Any:
+        next(self._events)  # the start of the stream
+        event = next(self._events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        value = self._value(next(self._events), 0)
+        next(self._events)  # the end of the document
+        event = next(self._events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise _fault("a second document begins; give one", event)
+        return value
+
+    def _value(self, event: Any, level: int) -> Any:
+        before = self._count
+        self._count += 1
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise _fault(f"alias '{event.anchor}' stands for nothing before it", event)
+            value, size = self._anchors[event.anchor]
+            self._count += size
+        elif isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+        elif level == MOST_LEVELS:
+            raise _fault(TOO_DEEP, event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            _check_tag(event, "seq")
+            value = [self._value(each, level + 1) for each in self._until(yaml.SequenceEndEvent)]
+        else:
+            _check_tag(event, "map")
+            value = self._mapping(level)
+        if self._count > MOST_YAML:
+            raise _fault(f"more than {MOST_YAML} values after aliases are replaced", event)
+        if isinstance(event, yaml.AliasEvent):
+            return deepcopy(value)
+        if event.anchor:
+            self._anchors[event.anchor] = value, self._count - before
+        return value
+
+    def _mapping(self, level: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        merged: list[Any] = []
+        for event in self._until(yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _fault("a key that is no text", event)
+            value = self._value(next(self._events), level + 1)
+            if event.value == "<<" and event.implicit[0]:
+                merged += value if isinstance(value, list) else [value]
+            elif event.value in values:
+                raise _fault(f"key {event.value[:80]!r} is given twice", event)
+            else:
+                values[event.value] = value
+        if not all(isinstance(each, dict) for each in merged):
+            raise ValueError("'<<' merges something that is no mapping")
+        return {**{key: each[key] for each in reversed(merged) for key in each}, **values}
+
+    def _until(self, end: type[Any]) -> Iterator[Any]:
+        return takewhile(lambda event: not isinstance(event, end), self._events)
+
+
+def _fault(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+def _check_tag(event: Any, kind: str) -> None:
+    if event.tag not in (None, "!", _TAG + kind):
+        raise _fault(f"type {event.tag.replace(_TAG, '!!')[:80]} is not possible; allowed are those of JSON", event)
+
+
+def _scalar(event: Any) -> Any:
+    text: str = event.value
+    if event.implicit[0]:
+        return _plain(text)
+    for kind, pattern, build in _PLAIN:
+        if event.tag == _TAG + kind:
+            if not pattern.fullmatch(text):
+                raise _fault(f"{text[:80]!r} is not of type !!{kind}", event)
+            return build(text)
+    _check_tag(event, "str")
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text in quotes wherever it would be read as a value of another type."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    is_safe = text.isprintable() and isinstance(_plain(text), str)
+    return dumper.represent_scalar(_TAG + "str", text, style=None if is_safe else '"')
+
+
+_Dumper.add_representer(str, _represent_text)

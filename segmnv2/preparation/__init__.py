@@ -1,0 +1,1 @@
+"""Preparation of published data sets: download, checks, unpacking and conversion."""

@@ -1,0 +1,214 @@
+"""Unpacking archives that may be hostile: all of what is wanted appears, in the place meant for it, or nothing."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from segmnv2.errors import DatasetError
+from segmnv2.files.checksum import Track, untracked
+
+# extractall(filter="data") came with Python 3.10.12 and 3.11.4, exists for tar only, lets links inside pass and sets no
+# limit. Here regular files alone are written, each by `open`, so that no version's rules are relied on.
+
+GROWTH, ALLOWANCE = 10, 1 << 20
+"""Files may hold ten times the archive's bytes and a mebibyte; COCO's annotations hold twice."""
+
+ZIP_MAGIC = b"PK\3\4"
+
+OF_BYTES = (None, errno.EINVAL, errno.ENAMETOOLONG)
+"""Numbers of the `OSError`s that damaged bytes cause, as seeking to a negative place, and that no file system does."""
+
+
+class Member(NamedTuple):
+    """An entry of an archive.
+
+    Attributes:
+        name: path inside, with slashes.
+        size: bytes that it declares.
+        kind: ``file``, ``folder``, or the kind that is refused.
+        open: gives its bytes.
+    """
+
+    name: str
+    size: int
+    kind: str
+    open: Callable[[], IO[bytes]]
+
+
+def unpack(
+    archive: Path,
+    target: Path,
+    *,
+    inside: str,
+    wanted: Callable[[str], bool] = lambda name: True,
+    track: Track = untracked,
+) -> int:
+    """Unpack a folder of a tar or zip archive.
+
+    Files are unpacked beside ``target`` first and put in place when the archive has been read to its end. Files that
+    are in ``target`` already stay unchanged, so that an incomplete folder can be filled up.
+
+    Args:
+        archive: a tar (plain, gzip, bzip2, xz) or zip file.
+        target: what the folder becomes; its parents are made.
+        inside: path of the folder in the archive, as ``VOCdevkit/VOC2012``; empty for all of it.
+        wanted: which files, by their path below ``inside``.
+        track: called with bytes of the archive, for a progress bar.
+
+    Returns:
+        Files added.
+
+    Raises:
+        DatasetError: the archive is damaged, holds none of the files wanted, or among them links, devices, names that
+            lead elsewhere, or more bytes than an archive of its size should.
+        OSError: the files cannot be written.
+    """
+    target = target.resolve()  # which has a name, as `.` has not, and is on one disk with what is beside it
+    temporary = target.with_name(f".{target.name}.unpacking")
+    try:
+        _remove(temporary)  # of a run that was killed
+        temporary.mkdir(parents=True)
+        with _open(archive) as (members, raw):
+            _write_members(archive, members, raw, temporary, inside, wanted, track)
+        return _put_in_place(temporary, target)
+    except DatasetError:
+        raise
+    except Exception as error:  # the standard library meets damaged bytes with errors of every kind
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DatasetError(
+                f"{target}: no room to unpack {archive.name}; make room (about {archive.stat().st_size / 1e9:.1f} GB) "
+                "and repeat, nothing half-written is kept"
+            ) from error
+        if isinstance(error, OSError) and error.errno not in OF_BYTES:
+            raise
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise DatasetError(f"{archive}: is damaged or truncated ({reason}); delete it and fetch it again") from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+@contextmanager
+def _open(archive: Path) -> Iterator[tuple[Iterator[Member], IO[bytes]]]:
+    with archive.open("rb") as raw:
+        # Not zipfile.is_zipfile, which also takes a tar whose last file is a zip.
+        magic = raw.read(len(ZIP_MAGIC))
+        raw.seek(0)
+        if magic == ZIP_MAGIC:
+            with zipfile.ZipFile(raw) as content:
+                yield _zip_members(content), raw
+        else:
+            with tarfile.open(fileobj=raw, mode="r:*") as content:
+                yield _tar_members(content), raw
+
+
+def _zip_members(content: zipfile.ZipFile) -> Iterator[Member]:
+    for info in content.infolist():
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the writer knows no such kinds
+        known = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+        name = "folder" if info.is_dir() else known.get(kind, "device")
+        yield Member(info.orig_filename, info.file_size, name, lambda info=info: content.open(info))  # type: ignore[misc]
+
+
+def _tar_members(content: tarfile.TarFile) -> Iterator[Member]:
+    for info in content:
+        kind = "file" if info.isreg() else "folder" if info.isdir() else "device"
+        kind = "link" if info.issym() or info.islnk() else kind
+        yield Member(info.name, info.size, kind, lambda info=info: _tar_file(content, info))  # type: ignore[misc]
+
+
+def _tar_file(content: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = content.extractfile(info)
+    assert file is not None, "regular files have content"
+    return file
+
+
+def _write_members(
+    archive: Path,
+    members: Iterator[Member],
+    raw: IO[bytes],
+    folder: Path,
+    inside: str,
+    wanted: Callable[[str], bool],
+    track: Track,
+) -> None:
+    size = archive.stat().st_size
+    left, read, written = GROWTH * size + ALLOWANCE, 0, 0
+    with track(f"unpack {archive.name}", size) as advance:
+        for member in members:
+            name = _name_below(archive, member, inside)
+            left -= member.size  # of unwanted files too, which tar reads to get past them
+            if member.size < 0:
+                raise EOFError(f"{member.name!r} has {member.size} bytes")
+            if left < 0:
+                raise DatasetError(
+                    f"{archive}: holds more than {GROWTH} times its own {size} bytes, counted up to {member.name!r}; "
+                    f"{_UNTRUSTED}"
+                )
+            if name is None or member.kind == "folder" or not wanted(name):
+                continue
+            if member.kind != "file":
+                raise DatasetError(f"{archive}: {member.name!r} is a {member.kind}; {_UNTRUSTED}")
+            _write_file(archive, member, folder / name)
+            written += 1
+            advance(max(0, raw.tell() - read))
+            read = max(read, raw.tell())
+    if not written:
+        raise DatasetError(f"{archive}: has no {inside} with the files needed; give the publisher's archive, unchanged")
+
+
+_UNTRUSTED = "no published archive has that: do not trust it, fetch the publisher's"
+
+
+def _name_below(archive: Path, member: Member, inside: str) -> str | None:
+    """Return the path below ``inside``; None if it is elsewhere in the archive."""
+    name = member.name.removeprefix("./").rstrip("/")
+    parts = name.split("/")
+    odd = name.startswith("/") or "\\" in name or "\0" in name or ":" in parts[0]
+    if odd or (name not in ("", ".") and not {"", ".", ".."}.isdisjoint(parts)):
+        raise DatasetError(f"{archive}: {member.name!r} leads out of the folder it is unpacked to; {_UNTRUSTED}")
+    if not inside:
+        return name
+    return name.removeprefix(f"{inside}/") if name.startswith(f"{inside}/") else None
+
+
+def _write_file(archive: Path, member: Member, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with member.open() as source, path.open("xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DatasetError(f"{archive}: holds {member.name!r} twice, or as file and folder; {_UNTRUSTED}") from error
+    except RuntimeError as error:  # zipfile's word for encrypted members
+        raise DatasetError(f"{archive}: {member.name!r} cannot be read ({error}); {_UNTRUSTED}") from error
+    if path.stat().st_size != member.size:
+        raise EOFError(f"{member.name!r} has {path.stat().st_size} bytes of {member.size}")
+
+
+def _put_in_place(source: Path, target: Path) -> int:
+    if not target.exists():
+        count = sum(path.is_file() for path in source.rglob("*"))
+        source.replace(target)
+        return count
+    count = 0
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_file() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+            count += 1
+    return count

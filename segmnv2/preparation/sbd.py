@@ -1,0 +1,179 @@
+"""The Semantic Boundaries Dataset: its masks make VOC's ``train`` (1464 images) into ``train_aug`` (10582)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segmnv2.data.mask_file import check_ids, read_mask, write_mask
+from segmnv2.data.sample import Mask
+from segmnv2.datasets.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation, read_ids
+from segmnv2.errors import DatasetError
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.ownership import claim
+from segmnv2.labels import VOC_LABELS
+from segmnv2.preparation.matlab_file import read_field
+
+TRAIN_AUG = "train_aug"
+
+
+@dataclass(frozen=True)
+class TrainAugReport:
+    """Result of :func:`build_train_aug`.
+
+    Attributes:
+        path: the list ``train_aug.txt``.
+        written: masks written.
+        kept: masks that were there already, with the same ids.
+        excluded: ids of SBD left out because VOC validates on them.
+        already_train: ids of SBD that VOC's ``train`` has with better masks.
+        listed: images in the list.
+    """
+
+    path: Path
+    written: int
+    kept: int
+    excluded: int
+    already_train: int
+    listed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.listed} images; {self.written} masks written, {self.kept} kept as they were, "
+            f"{self.excluded} left out as VOC's val, {self.already_train} already in VOC's train"
+        )
+
+
+def read_sbd_mask(path: str | Path) -> Mask:
+    """Read the class mask of an SBD annotation, a MATLAB file of version 5.
+
+    SBD marks no void pixels: one class borders on the next.
+
+    Args:
+        path: a file of SBD's folder ``cls``, whose structure ``GTcls`` has a field ``Segmentation``.
+
+    Returns:
+        uint8 (H, W), ids 0..20.
+
+    Raises:
+        DatasetError: the file is missing, damaged, of another structure, or holds ids that are no class.
+    """
+    try:
+        mask = np.ascontiguousarray(read_field(Path(path).read_bytes(), "GTcls", "Segmentation"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such mask; unpack SBD's folder 'cls' whole") from None
+    except KeyError as error:
+        raise DatasetError(
+            f"{path}: has no GTcls.Segmentation ({error}); give a file of SBD's folder 'cls', not of 'inst'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path}: cannot be read as a MATLAB file of version 5 ({error}); unpack it again from SBD's archive"
+        ) from error
+    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
+        raise DatasetError(
+            f"{path}: GTcls.Segmentation is {mask.dtype} of shape {mask.shape}; allowed is uint8 (rows, columns); "
+            "unpack the file again from SBD's archive"
+        )
+    check_ids(mask, VOC_LABELS, source=str(path))
+    return mask
+
+
+def build_train_aug(
+    voc_root: str | Path, sbd_root: str | Path, *, track: Callable[[Sequence[str]], Iterable[str]] = iter
+) -> TrainAugReport:
+    """Add SBD's masks and the list ``train_aug`` to VOC 2012.
+
+    ``SegmentationClassAug/ID.png`` is written for each id of SBD's train and val that VOC neither trains nor validates
+    on; ``train_aug.txt`` lists VOC's train, then those. No id of ``ImageSets/Segmentation/val.txt`` gets in, nor of a
+    ``val.txt`` in a folder beside it whose name begins alike, where those keep the full list who work on a part.
+    Nothing that exists is changed, and the list is written last, so an interrupted call can be repeated.
+
+    Args:
+        voc_root: folder ``VOCdevkit``, or ``VOC2012`` in it.
+        sbd_root: SBD's folder ``benchmark_RELEASE``, or ``dataset`` in it.
+        track: what the ids are iterated through, for a progress bar.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DatasetError: a folder, list or image is missing, a mask is damaged, or a mask or list exists and differs.
+    """
+    voc = VocSegmentation(voc_root, "train")
+    source = _find_folder(Path(sbd_root))
+    train, val = set(voc.names), _val_ids(voc.folder)
+    leaks = sorted(train & val)
+    if leaks:
+        raise DatasetError(
+            f"{voc.folder / LISTS / 'train.txt'}: {len(leaks)} of its ids are in val too, the first is {leaks[0]}; "
+            "take them off one of the lists"
+        )
+    sbd = sorted({name for split in ("train", "val") for name in read_ids(source / f"{split}.txt")})
+    added = [name for name in sbd if name not in train and name not in val]
+    path = voc.folder / LISTS / f"{TRAIN_AUG}.txt"
+    _check_list(path, train | set(added))
+    for place in (path, voc.folder / SBD_MASKS):
+        claim(place)  # existing files are kept below
+    _check_images(voc.folder / IMAGES, added)
+    written = sum(_keep_or_write(voc.folder / SBD_MASKS, source / "cls", name) for name in track(added))
+    if not path.is_file():
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in [*voc.names, *added]), encoding="utf-8")
+    return TrainAugReport(
+        path,
+        written=written,
+        kept=len(added) - written,
+        excluded=len(val.intersection(sbd)),
+        already_train=len(train.intersection(sbd)),
+        listed=len(train) + len(added),
+    )
+
+
+def _find_folder(root: Path) -> Path:
+    for folder in (root / "dataset", root):
+        if (folder / "cls").is_dir():
+            return folder
+    found = "has" if root.exists() else "does not exist, so there is"
+    raise DatasetError(
+        f"{root}: {found} no folder 'cls', neither in itself nor in 'dataset'; give benchmark_RELEASE as unpacked from "
+        "SBD's archive"
+    )
+
+
+def _val_ids(folder: Path) -> set[str]:
+    own = folder / LISTS / "val.txt"
+    others = (folder / LISTS).parent.glob(f"{LISTS.name}*/val.txt")
+    return {name for path in {own, *others} for name in read_ids(path)}
+
+
+def _check_list(path: Path, expected: set[str]) -> None:
+    if path.is_file() and (found := set(read_ids(path))) != expected:
+        raise DatasetError(
+            f"{path}: exists with {len(found)} ids, {len(found ^ expected)} of which or of the {len(expected)} to "
+            "be listed are not in both; move it away to have it written again"
+        )
+
+
+def _check_images(folder: Path, names: list[str]) -> None:
+    present = {path.stem for path in folder.glob("*.jpg")}
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise DatasetError(
+            f"{folder}: {len(missing)} of the {len(names)} images that SBD adds are not there, the first is "
+            f"{missing[0]}.jpg; unpack VOC 2012's trainval archive whole, or copy them from SBD's folder 'img'"
+        )
+
+
+def _keep_or_write(target: Path, source: Path, name: str) -> bool:
+    """Return whether the mask had to be written."""
+    path, mask = target / f"{name}.png", read_sbd_mask(source / f"{name}.mat")
+    if not path.exists():
+        write_mask(path, mask, VOC_LABELS)
+        return True
+    if not np.array_equal(read_mask(path, VOC_LABELS), mask):
+        raise DatasetError(f"{path}: exists and differs from SBD's mask; move it away to have it written again")
+    return False

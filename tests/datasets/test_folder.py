@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+from segmnv2.data.mask_file import write_mask
+from segmnv2.datasets.folder import FolderSegmentation
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.errors import DatasetError, MediaError
+from segmnv2.labels import LabelSet
+
+SHAPES = Shapes(4, (20, 30), seed=1)
+NAMES = ["a", "b", "c.1", "my photo"]
+
+
+def label_file(root: Path, *, palette: bool) -> None:
+    values = SHAPES_LABELS.to_dict()
+    if not palette:
+        del values["palette"]
+    (root / "labels.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four pairs and a list of two."""
+    for folder in ("images", "masks", "splits"):
+        (tmp_path / folder).mkdir()
+    for name, ending, sample in zip(NAMES, ("png", "BMP", "webp", "tiff"), SHAPES, strict=True):
+        options = {"lossless": True} if ending == "webp" else {}
+        PIL.Image.fromarray(sample.image).save(tmp_path / "images" / f"{name}.{ending}", **options)
+        write_mask(tmp_path / "masks" / f"{name}.png", sample.mask, SHAPES_LABELS)
+    label_file(tmp_path, palette=True)
+    (tmp_path / "splits" / "few.txt").write_text("my photo\n\na\n")
+    return tmp_path
+
+
+def paint(root: Path, name: str) -> None:
+    """Replace a mask by the same one in colors."""
+    path = root / "masks" / f"{name}.png"
+    PIL.Image.open(path).convert("RGB").save(path)
+
+
+def test_every_pair_reads_back(root: Path) -> None:
+    dataset = FolderSegmentation(root)
+    assert dataset.names == NAMES
+    assert dataset.labels == SHAPES_LABELS
+    for index, expected in enumerate(SHAPES):
+        sample = dataset[index]
+        assert sample.name == NAMES[index]
+        assert (sample.image == expected.image).all()
+        assert (sample.mask == expected.mask).all()
+
+
+def test_a_list_chooses_and_orders(root: Path) -> None:
+    assert FolderSegmentation(root, "few").names == ["my photo", "a"]
+
+
+def test_masks_of_colors_are_the_masks_of_ids(root: Path) -> None:
+    paint(root, "b")
+    assert (FolderSegmentation(root)[1].mask == SHAPES[1].mask).all()
+
+
+def test_hidden_and_system_files_are_passed_over(root: Path) -> None:
+    for name in ("images/.DS_Store", "masks/._a.png", "images/Thumbs.db"):
+        (root / name).write_text("x")
+    assert FolderSegmentation(root).names == NAMES
+
+
+def test_labels_given_replace_the_file(root: Path) -> None:
+    (root / "labels.yaml").unlink()
+    assert FolderSegmentation(root, labels=SHAPES_LABELS)[0].mask.shape == (20, 30)
+    assert FolderSegmentation(root, labels=LabelSet.numbered(9)).labels.num_classes == 9
+
+
+def test_colors_need_a_palette(root: Path) -> None:
+    label_file(root, palette=False)
+    paint(root, "b")
+    with pytest.raises(DatasetError, match=r"b\.png: holds RGB colors.*labels\.yaml a palette"):
+        FolderSegmentation(root)[1]
+    assert (FolderSegmentation(root, labels=SHAPES_LABELS)[1].mask == SHAPES[1].mask).all()
+
+
+def test_a_single_class_is_refused_with_what_to_write(root: Path) -> None:
+    (root / "labels.yaml").write_text("names: [road]")
+    with pytest.raises(DatasetError, match=r"one class, 'road'.*`names: \[background, road\]`.*255\]\]`"):
+        FolderSegmentation(root)
+
+
+def test_a_folder_is_listed_without_a_call_for_each_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stats: list[str] = []
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **options: stats.append(self.name) or real(self, **options))
+    FolderSegmentation(root)
+    assert not {name for name in stats if name.endswith((".png", ".BMP"))}
+
+
+def remove(path: str) -> Callable[[Path], None]:
+    return lambda root: shutil.rmtree(root / path) if (root / path).is_dir() else (root / path).unlink()
+
+
+def write(path: str, text: str = "x") -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / path).write_text(text)
+
+    return change
+
+
+def copy(source: str, target: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        shutil.copy(root / source, root / target)
+
+    return change
+
+
+def empty(path: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        shutil.rmtree(root / path)
+        (root / path).mkdir()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove("images"), r"images: there is no such folder; .*images/NAME\.jpg"),
+        (remove("masks"), r"masks: there is no such folder; .*masks/NAME\.png"),
+        (empty("images"), r"images: holds no images; a data set has images/NAME\.jpg"),
+        (empty("masks"), r"masks: holds no images; .*masks/NAME\.png"),
+        (remove("masks/b.png"), r"images/b\.BMP: there is no .*masks/b\.png; .*rename, add or move"),
+        (remove("images/b.BMP"), r"masks/b\.png: there is no image .*images/b\.\*; "),
+        (copy("images/a.png", "images/a.jpg"), r"a\.png: has the same name .* as a\.jpg; .*rename"),
+        (copy("masks/a.png", "masks/a.PNG"), r"a\.png: has the same name .* as a\.PNG"),
+        (write("images/a.heic"), r"a\.heic: has the ending '\.heic'; .*\.webp only: convert"),
+        (write("masks/a.jpg"), r"a\.jpg: has the ending '\.jpg'; masks/ holds files ending in \.png only"),
+        (lambda root: (root / "images" / "more").mkdir(), r"more: is a folder; .*move it"),
+        (remove("labels.yaml"), r"labels\.yaml: there is no such file; .*names: \[background"),
+        (write("labels.yaml", "names: [a, a]"), r"labels\.yaml: .*\['a'\] occur more than once"),
+        (write("labels.yaml", "- a"), r"labels\.yaml: .* is no mapping; give one"),
+    ],
+)
+def test_what_is_wrong_with_the_folder_is_named(root: Path, change: Callable[[Path], None], message: str) -> None:
+    change(root)
+    with pytest.raises(DatasetError, match=message):
+        FolderSegmentation(root)
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"none: there is no such folder; give the one that holds images and masks"):
+        FolderSegmentation(tmp_path / "none")
+
+
+def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -> None:
+    for number in range(8):
+        write(f"images/lonely_{number}.jpg")(root)
+    write("masks/other.png")(root)
+    with pytest.raises(DatasetError, match=r"lonely_0\.jpg: there is no .*\(the first of 9 faults; `segmnv2"):
+        FolderSegmentation(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"\n", "names no images"),
+        (b"a\nb.BMP\nz\n", r"'b\.BMP' is not in images/; write names without folder and ending.*\(the first of 2"),
+        (b"a\nb\na\n", "names 'a' 2 times; name each image once"),
+        (b"\xff\xfe\x00", "is no text file"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_named(root: Path, text: bytes, message: str) -> None:
+    (root / "splits" / "odd.txt").write_bytes(text)
+    with pytest.raises(DatasetError, match=rf"odd\.txt: {message}"):
+        FolderSegmentation(root, "odd")
+
+
+def test_a_missing_list_names_those_present(root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"train\.txt: there is no such list; the splits present are: few;"):
+        FolderSegmentation(root, "train")
+    shutil.rmtree(root / "splits")
+    with pytest.raises(DatasetError, match=r"present are: none; .*leave the split out"):
+        FolderSegmentation(root, "train")
+
+
+def test_sizes_must_match(root: Path) -> None:
+    PIL.Image.new("RGB", (20, 30)).save(root / "images" / "a.png")
+    with pytest.raises(DatasetError, match=r"a\.png: the mask has 20 rows and 30 columns, its image .* 30 and 20"):
+        FolderSegmentation(root)[0]
+
+
+def test_pixels_that_are_no_class_are_refused(root: Path) -> None:
+    for name, pixels in (("a", np.full((20, 30), 77)), ("b", np.full((20, 30, 3), 77))):
+        PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / "masks" / f"{name}.png")
+    dataset = FolderSegmentation(root)
+    with pytest.raises(DatasetError, match=r"a\.png: ids 77 \(600 pixels\) are no class"):
+        dataset[0]
+    with pytest.raises(DatasetError, match=r"b\.png: colors \[77, 77, 77\] \(600 pixels\) are no class's"):
+        dataset[1]
+
+
+def test_files_that_are_no_pictures_are_refused(root: Path) -> None:
+    write("masks/a.png")(root)
+    write("images/b.BMP")(root)
+    dataset = FolderSegmentation(root)
+    with pytest.raises(DatasetError, match=r"a\.png: cannot be read as a mask"):
+        dataset[0]
+    with pytest.raises(MediaError, match=r"b\.BMP: is not an image"):
+        dataset[1]
