@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmnv2.cli.options import DeviceOption
+from segmnv2.cli.inference_options import DeviceOption
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 if TYPE_CHECKING:

@@ -8,17 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from segmnv2.cli.options import (
-    BackendOption,
-    CalibrationOption,
-    DeviceOption,
-    PrecisionOption,
-    ScalesOption,
-    ThreadsOption,
-)
+from segmnv2.cli.inference_options import InferenceArguments, takes_inference
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 
+@takes_inference(
+    "output_stride",
+    "size",
+    "multi_scale",
+    "scales",
+    "flip",
+    "device",
+    "backend",
+    "precision",
+    "threads",
+    "calibration",
+    size="Longest side of the network's input, in pixels, or 'native'; 513 by default, cityscapes: native. "
+    "image-folder: side of the crop, as in training.",
+)
 def evaluate(
     weights: Annotated[
         Path,
@@ -43,17 +50,6 @@ def evaluate(
             "all images of a folder of your own."
         ),
     ] = None,
-    output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the file's by default.")] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Longest side of the network's input, in pixels, or 'native'; 513 by default, cityscapes: native. "
-            "image-folder: side of the crop, as in training."
-        ),
-    ] = None,
-    multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over the paper's six scales.")] = False,
-    scales: ScalesOption = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     limit: Annotated[int | None, typer.Option(help="Count so many images only, evenly over the set.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: JsonOption = None,
@@ -61,21 +57,15 @@ def evaluate(
         Path | None, typer.Option(help="coco: JSON file of your own boxes; --root is then the images' folder.")
     ] = None,
     detections_out: Annotated[Path | None, typer.Option(help="coco: file for the boxes found.")] = None,
-    device: DeviceOption = "auto",
-    backend: BackendOption = None,
-    precision: PrecisionOption = None,
-    threads: ThreadsOption = None,
-    calibration: CalibrationOption = None,
+    *,
+    inference: InferenceArguments,
 ) -> None:
     """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix.
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from segmnv2.backends.base import check_precision
-    from segmnv2.backends.device import choose_device
-    from segmnv2.backends.selection import check_calibration, create_backend
     from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import check_inputs, parse_scales, parse_size, refuse_options
+    from segmnv2.cli.options import check_inputs, refuse_options
     from segmnv2.cli.progress import image_progress
     from segmnv2.datasets.base import FileDataset
     from segmnv2.datasets.registry import BOXES, CLASSES, evaluation_source
@@ -84,12 +74,10 @@ def evaluate(
     from segmnv2.files.atomic import check_folder, check_writable
     from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.calibration import calibration_pixels
-    from segmnv2.inference.multi_scale import choose_scales
     from segmnv2.models.file import load_model
 
     check_json(json_out)
-    check_inputs({"--root": root, "--annotations": annotations, "--calibration": calibration})
+    check_inputs({"--root": root, "--annotations": annotations, "--calibration": inference.calibration})
     if masks_out is not None:
         check_folder(masks_out)
     if detections_out is not None:
@@ -97,45 +85,35 @@ def evaluate(
     if root is None and dataset in (BOXES, CLASSES):
         raise ConfigError(f"--root is missing; --dataset {dataset} needs the data set's folder")
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
-    masks = {
-        "--output-stride": output_stride,
-        "--multi-scale": multi_scale,
-        "--scales": scales,
-        "--flip": flip,
-        "--masks-out": masks_out,
-        "--backend": backend,
-        "--precision": precision,
-        "--threads": threads,
-        "--calibration": calibration,
-    }
     if dataset == CLASSES:
         assert root is not None
         from segmnv2.cli.evaluate_classifier import evaluate_classifier
 
+        remedy = f"leave it out with --dataset {CLASSES}"
+        others = {"--split": split, "--masks-out": masks_out, **boxes}
+        inference.refuse(others, "classifiers", remedy, but=["size"])
         weights = resolve_weights(weights, track=byte_progress)
-        evaluate_classifier(weights, root, size, limit, json_out, device, {"--split": split, **masks, **boxes})
+        evaluate_classifier(weights, root, inference.size, limit, json_out, inference.device)
         return
     if dataset == BOXES:
         assert root is not None
         from segmnv2.cli.evaluate_detector import evaluate_detector
 
-        others = {"--size": size, **masks}
+        remedy = f"leave it out with --dataset {BOXES}"
+        inference.refuse({"--masks-out": masks_out}, "detectors", remedy)
         weights = resolve_weights(weights, track=byte_progress)
-        evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, device, others)
+        evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, inference.device)
         return
     refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
-    check_calibration(calibration, check_precision(precision or "float32"))
     source = evaluation_source(dataset, root, split)
+    options = inference.options(size=source.canvas)
     data: Any = source.open()
     if isinstance(data, FileDataset):
         protect(data.mask_folders)
     if masks_out is not None:
         check_replaceable(masks_out / f"{name}.png" for name in data.names)
     weights = resolve_weights(weights, track=byte_progress)
-    place = choose_device(device, backend or "torch", precision or "float32")
-    model = load_model(weights, output_stride=output_stride)
-    several = choose_scales(parse_scales(scales, multi_scale))
-    canvas = source.canvas if size is None else parse_size(size)
+    model = load_model(weights, output_stride=options.output_stride)
     if source.own_classes and sorted(data.labels.names) != sorted(model.labels.names):
         data = source.open(model.labels)  # own classes in VOC's layout; VOC's in another order fail
         print(
@@ -144,20 +122,15 @@ def evaluate(
             file=sys.stderr,
         )
     _note_trained(weights, data)
-    pixels = None
-    if calibration is not None:
-        pixels = calibration_pixels(
-            calibration, model.output_stride, size=canvas, scales=several, mean_pixel=model.mean_pixel
-        )
-    engine = create_backend(model, backend or "torch", precision or "float32", threads, place, pixels)
+    engine = options.prepare(model)
     print(f"running {engine}", file=sys.stderr)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
         result = run(
             model,
             data,
-            size=canvas,
-            scales=several,
-            flip=flip,
+            size=options.size,
+            scales=options.scales,
+            flip=options.flip,
             limit=limit,
             masks_out=masks_out,
             progress=advance,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from segmnv2.backends.device import choose_device
-from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
 from segmnv2.datasets.image_folder import ImageFolder
@@ -23,7 +20,6 @@ def evaluate_classifier(
     limit: int | None,
     json_out: Path | None,
     device: str,
-    others: Mapping[str, Any],
 ) -> None:
     """Print top-1 and top-5 accuracy.
 
@@ -34,13 +30,11 @@ def evaluate_classifier(
         limit: number of images, evenly over the set.
         json_out: file for the figures.
         device: its name, or ``"auto"``.
-        others: options that belong to segmentation only.
 
     Raises:
-        ConfigError: such an option is given, or one of its own is missing or not possible.
+        ConfigError: an option is missing or not possible.
         SegmnError: weights or data cannot be used.
     """
-    refuse_options(others, "classifiers", "leave it out with --dataset image-folder")
     if size is not None and not size.isdecimal():
         raise ConfigError(f"--size {size!r} is not possible for a classifier; give pixels, as 224")
     model = load_classifier(weights).to(choose_device(device))

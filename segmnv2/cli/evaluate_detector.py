@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from segmnv2.backends.device import choose_device
-from segmnv2.cli.options import refuse_options
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
 from segmnv2.datasets.coco_boxes import CocoBoxes
@@ -25,7 +22,6 @@ def evaluate_detector(
     json_out: Path | None,
     detections_out: Path | None,
     device: str,
-    others: Mapping[str, Any],
 ) -> None:
     """Print COCO's average precision.
 
@@ -38,13 +34,11 @@ def evaluate_detector(
         json_out: file for the figures.
         detections_out: file for what was found, in COCO's format of results.
         device: its name, or ``"auto"``.
-        others: options that belong to segmentation only.
 
     Raises:
-        ConfigError: such an option is given, or one of its own is missing or not possible.
+        ConfigError: an option is missing or not possible.
         SegmnError: weights or data cannot be used.
     """
-    refuse_options(others, "detectors", "leave it out with --dataset coco")
     if annotations is not None and split is not None:
         raise ConfigError(f"--split {split} and --annotations {annotations} exclude each other; give one of them")
     model = load_detector(weights).to(choose_device(device))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmnv2.cli.options import CalibrationOption, ThreadsOption
+from segmnv2.cli.inference_options import CalibrationOption, ThreadsOption
 
 if TYPE_CHECKING:
     from segmnv2.export.create import ExportSize

@@ -10,6 +10,7 @@ import typer
 
 from segmnv2.cli.infer_setup import (
     Prepared,
+    Results,
     check_image_folder,
     prepare_detector,
     prepare_segmenter,
@@ -17,16 +18,23 @@ from segmnv2.cli.infer_setup import (
     result_folders,
 )
 from segmnv2.cli.infer_video import infer_one_video, is_overlay_video, pick_video
-from segmnv2.cli.options import (
-    BackendOption,
-    CalibrationOption,
-    DeviceOption,
-    PrecisionOption,
-    ScalesOption,
-    ThreadsOption,
+from segmnv2.cli.inference_options import InferenceArguments, takes_inference
+
+
+@takes_inference(
+    "output_stride",
+    "size",
+    "multi_scale",
+    "scales",
+    "flip",
+    "device",
+    "backend",
+    "precision",
+    "threads",
+    "calibration",
+    "batch",
+    "streams",
 )
-
-
 def infer(
     inputs: Annotated[
         list[str],
@@ -55,20 +63,6 @@ def infer(
             show_default=False,
         ),
     ],
-    output_stride: Annotated[
-        int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="the file's")
-    ] = None,
-    multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over six scales, 0.5 to 1.75.")] = False,
-    scales: ScalesOption = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Longest side of the network's input, in pixels, at least 17: smaller images are padded, larger ones "
-            "scaled down and their labels up again. 'native': no scaling.",
-            show_default="513",
-        ),
-    ] = None,
     overlay: Annotated[
         bool | None,
         typer.Option(
@@ -90,24 +84,6 @@ def infer(
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Search subfolders too, those with this command's results apart.")
     ] = False,
-    device: DeviceOption = "auto",
-    backend: BackendOption = None,
-    precision: PrecisionOption = None,
-    threads: ThreadsOption = None,
-    calibration: CalibrationOption = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(help="Images to run at once: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
-    ] = None,
-    streams: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Images to compute in threads of their own at once, on a CPU: as many as threads is fastest for many "
-            "images, 1 for few large ones.",
-            show_default="as many as threads and images; 1 with --batch or a canvas above 1025",
-        ),
-    ] = None,
     smooth: Annotated[
         float | None,
         typer.Option(help="Videos only: share of the frames before in a frame's labels, 0 to 1.", show_default="0"),
@@ -120,6 +96,8 @@ def infer(
     ] = None,
     frames: Annotated[int | None, typer.Option(metavar="N", help="Videos only: stop after N labeled frames.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Videos only: stop after S seconds.")] = None,
+    *,
+    inference: InferenceArguments,
 ) -> None:
     """Label every pixel of images or of a video, or with a detector's weights find boxes in them.
 
@@ -131,33 +109,15 @@ def infer(
     from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.media import describe_others, list_images, list_others
-    from segmnv2.inference.pipeline import check_batch
     from segmnv2.models.file import read_kind
 
-    segmentation = {
-        "--output-stride": output_stride,
-        "--multi-scale": multi_scale,
-        "--scales": scales,
-        "--flip": flip,
-        "--size": size,
-        "--opacity": opacity,
-        "--confidence": confidence,
-        "--backend": backend,
-        "--precision": precision,
-        "--threads": threads,
-        "--calibration": calibration,
-        "--batch": batch,
-        "--streams": streams,
-        "--smooth": smooth,
-    }
-    count = 1 if batch is None else check_batch(batch)
     of_video = {"--smooth": smooth, "--every": every, "--frames": frames, "--seconds": seconds}
     video = pick_video(inputs)
     if video is None:
         refuse_options(of_video, "images", "leave it out, or give one video or camera")
     else:
-        refuse_options({"--recursive": recursive, "--streams": streams}, "videos", "leave it out")
-    check_inputs({"--calibration": calibration})
+        refuse_options({"--recursive": recursive, "--streams": inference.streams}, "videos", "leave it out")
+    check_inputs({"--calibration": inference.calibration})
     protect(path for path in inputs if Path(path).is_file())
     is_file = False
     if video is None:
@@ -172,17 +132,23 @@ def infer(
         refuse_options({"--opacity": opacity}, "results without overlays", "leave it out, or give --overlay")
     check_replaceable(result_files(out, paths, overlay=wanted, confidence=bool(confidence)))
     weights = resolve_weights(weights, track=byte_progress)
-    prepare = prepare_detector if read_kind(weights) == "detector" else prepare_segmenter
-    prepared = prepare(weights, out, wanted, device, segmentation, {"--threshold": threshold}, len(paths))
+    results = Results(out, wanted, opacity, confidence, smooth)
+    if read_kind(weights) == "detector":
+        prepared = prepare_detector(weights, results, inference, threshold)
+    else:
+        refuse_options(
+            {"--threshold": threshold}, "segmentation networks", "leave it out, or give a detector's weights"
+        )
+        prepared = prepare_segmenter(weights, results, inference, len(paths))
     if video is not None:
-        infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence, batch=count)
+        infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence)
     else:
         others = list_others(inputs, recursive=recursive, exclude=own)
         note = f"; {len(others)} passed over, no images by their endings: {describe_others(others)}" if others else ""
-        _infer_images(prepared, paths, out, count, note)
+        _infer_images(prepared, paths, out, note)
 
 
-def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int, note: str) -> None:
+def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str) -> None:
     from segmnv2.cli.progress import image_progress
     from segmnv2.inference.files import infer_files
 
@@ -198,7 +164,7 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, batch: int, 
 
         try:
             report = infer_files(
-                prepared.predictor, paths, prepared.write, on_done, batch=batch, streams=prepared.streams
+                prepared.predictor, paths, prepared.write, on_done, batch=prepared.batch, streams=prepared.streams
             )
         except KeyboardInterrupt:
             typer.echo(f"{done - failed} written to {out}, {failed} failed, of {len(paths)} images{prepared.engine}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import PIL.Image
 
-    from segmnv2.inference.canvas import Size
+    from segmnv2.cli.inference_options import InferenceArguments
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Prepared:
         write: writes a prediction's files under a name.
         draw: draws a prediction, of the image's size.
         engine: what runs the network, if that could be chosen.
-        streams: images that it computes at once.
+        streams: images that it computes at once in threads of their own.
+        batch: images that it computes at once in one thread.
     """
 
     predictor: Any
@@ -31,6 +31,26 @@ class Prepared:
     draw: Callable[[Any], PIL.Image.Image]
     engine: str = ""
     streams: int = 1
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is written.
+
+    Attributes:
+        out: folder, or a video's file.
+        overlay: whether overlays are written.
+        opacity: of the overlays' colors, 0 to 1; ``None`` by default.
+        confidence: whether confidence maps are written.
+        smooth: share of the frames before in a frame's labels.
+    """
+
+    out: Path
+    overlay: bool
+    opacity: float | None
+    confidence: bool
+    smooth: float | None
 
 
 def result_folders(out: Path) -> list[Path]:
@@ -68,88 +88,64 @@ def check_image_folder(out: Path) -> None:
     check_folder(out)
 
 
-def prepare_segmenter(
-    weights: Path, out: Path, overlay: bool, device: str, options: dict[str, Any], others: dict[str, Any], images: int
-) -> Prepared:
+def prepare_segmenter(weights: Path, results: Results, inference: InferenceArguments, images: int) -> Prepared:
     """Prepare a segmentation network.
 
     Args:
         weights: its file.
-        out: where results go.
-        overlay: whether overlays are written.
-        device: where to compute.
-        options: those of segmentation.
-        others: those of detectors, which are refused.
+        results: what is written.
+        inference: how the network is run.
         images: how many are to come; 0 for a video.
 
     Raises:
         ConfigError: an option is not possible.
         WeightsError: the file is damaged.
     """
-    from segmnv2.cli.options import parse_scales, parse_size, refuse_options
-    from segmnv2.inference.canvas import DEFAULT_SIZE
     from segmnv2.inference.files import ResultFolder
     from segmnv2.inference.overlay import DEFAULT_OPACITY
     from segmnv2.inference.predictor import Predictor, VideoPredictor
     from segmnv2.inference.smoothing import Smoother, check_share
 
-    refuse_options(others, "segmentation networks", "leave it out, or give a detector's weights")
-    if options["--smooth"] is not None:
-        check_share(options["--smooth"])
-    opacity = DEFAULT_OPACITY if options["--opacity"] is None else options["--opacity"]
-    results = ResultFolder(out, overlay, options["--confidence"], opacity)
-    size = DEFAULT_SIZE if options["--size"] is None else parse_size(options["--size"])
-    scales = parse_scales(options["--scales"], options["--multi-scale"])
-    predictor = Predictor.load(
-        weights,
-        device,
-        options["--output-stride"],
-        size,
-        scales,
-        options["--flip"],
-        backend=options["--backend"] or "torch",
-        precision=options["--precision"] or "float32",
-        threads=options["--threads"],
-        calibration=options["--calibration"],
-        streams=_choose_streams(options, images, size, scales, device),
-    )
-    smooth = options["--smooth"]
+    smooth = results.smooth
+    if smooth is not None:
+        check_share(smooth)
+    opacity = DEFAULT_OPACITY if results.opacity is None else results.opacity
+    folder = ResultFolder(results.out, results.overlay, results.confidence, opacity)
+    options = inference.options()
+    if inference.streams is None:
+        options = options.for_images(images)
+    predictor = Predictor.load(weights, options)
     return Prepared(
         predictor if smooth is None else VideoPredictor(predictor, Smoother(smooth)),
-        results.write,
+        folder.write,
         lambda prediction: prediction.overlay(opacity, legend=False),
         f" ({predictor.backend})",
-        predictor.streams,
+        options.streams,
+        options.batch,
     )
-
-
-def _choose_streams(
-    options: dict[str, Any], images: int, size: Size, scales: bool | Sequence[float], device: str
-) -> int:
-    from segmnv2.backends.base import check_threads
-    from segmnv2.backends.device import choose_device
-    from segmnv2.inference.multi_scale import choose_scales
-    from segmnv2.inference.streams import choose_streams
-
-    if options["--streams"] is not None:
-        return int(options["--streams"])
-    if options["--batch"] not in (None, 1):
-        return 1
-    side = math.inf if size == "native" else size * max(choose_scales(scales))
-    threads = check_threads(options["--threads"])
-    backend, precision = options["--backend"] or "torch", options["--precision"] or "float32"
-    return choose_streams(images, threads, side, backend, choose_device(device, backend, precision))
 
 
 def prepare_detector(
-    weights: Path, out: Path, overlay: bool, device: str, others: dict[str, Any], options: dict[str, Any], _images: int
+    weights: Path, results: Results, inference: InferenceArguments, threshold: float | None
 ) -> Prepared:
-    """Prepare a detector; arguments and errors as for a segmentation network, whose options are refused."""
-    from segmnv2.cli.options import refuse_options
+    """Prepare a detector; options of segmentation are refused.
+
+    Args:
+        weights: its file.
+        results: what is written.
+        inference: of which a detector has the device only.
+        threshold: minimum score of a box.
+
+    Raises:
+        ConfigError: an option is not possible.
+        WeightsError: the file is damaged.
+    """
     from segmnv2.detection.predictor import THRESHOLD, BoxFolder, BoxPredictor
 
-    refuse_options(others, "detectors", "leave it out, or give a segmentation network's weights")
-    threshold = THRESHOLD if options["--threshold"] is None else options["--threshold"]
-    results = BoxFolder(out, overlay)
-    predictor = BoxPredictor.load(weights, threshold=threshold, device=device)
-    return Prepared(predictor, results.write, lambda prediction: prediction.overlay())
+    remedy = "leave it out, or give a segmentation network's weights"
+    others = {"--opacity": results.opacity, "--confidence": results.confidence, "--smooth": results.smooth}
+    inference.refuse(others, "detectors", remedy)
+    folder = BoxFolder(results.out, results.overlay)
+    score = THRESHOLD if threshold is None else threshold
+    predictor = BoxPredictor.load(weights, threshold=score, device=inference.device)
+    return Prepared(predictor, folder.write, lambda prediction: prediction.overlay())

@@ -69,7 +69,6 @@ def infer_one_video(
     *,
     overlay: bool | None,
     confidence: bool,
-    batch: int,
 ) -> None:
     """Label a video, into a video of overlays if ``out`` has an ending, else into files for each frame.
 
@@ -80,7 +79,6 @@ def infer_one_video(
         options: ``--every``, ``--frames`` and ``--seconds``.
         overlay: whether overlays were requested, or None.
         confidence: whether confidence maps were.
-        batch: frames to run at once.
 
     Raises:
         ConfigError: an option does not fit, or the results cannot be written.
@@ -99,7 +97,7 @@ def infer_one_video(
             with sink as take, image_progress(video.total, "frames") as advance:
                 if take.note:
                     print(f"note: {out}: {take.note}", file=sys.stderr)
-                infer_video(prepared.predictor, video, take, advance, batch=batch)
+                infer_video(prepared.predictor, video, take, advance, batch=prepared.batch)
         except KeyboardInterrupt:
             typer.echo(f"{counted(take.count, 'frame')} written to {out}{prepared.engine}")
             raise

@@ -21,40 +21,10 @@ Mirror = Annotated[
     typer.Option(metavar="URL", help="Fetch from this folder, files of the same names, and not from the publisher."),
 ]
 
-BackendOption = Annotated[
-    str | None,
-    typer.Option(
-        help="What runs the network: torch, ready at once; openvino or onnxruntime, faster after seconds of "
-        "conversion; torch-compile; auto for the fastest that is installed and has the precision.",
-        show_default="torch",
-    ),
-]
 
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(
-        help="float32; bfloat16, faster, with a few other labels; float16 on GPUs; int8, with --calibration.",
-        show_default="float32",
-    ),
-]
-
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="For int8: 50 or more images like those to come; at most 100 are used."),
-]
-
-DeviceOption = Annotated[
-    str,
-    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one that can run what is chosen."),
-]
-
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads on the CPU.", show_default="PyTorch's")]
-
-
-ScalesOption = Annotated[
-    str | None,
-    typer.Option(metavar="S,S", help="Average over these scales, as 0.75,1,1.25: fewer than --multi-scale has."),
-]
+def flag(name: str) -> str:
+    """Return the option of a name: ``--output-stride`` of ``output_stride``."""
+    return "--" + name.replace("_", "-")
 
 
 def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, ...]:

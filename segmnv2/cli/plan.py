@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from segmnv2.cli.options import DeviceOption
+from segmnv2.cli.inference_options import DeviceOption
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from segmnv2.cli.export import LeastOption
-from segmnv2.cli.options import ThreadsOption, check_inputs, refuse_options
+from segmnv2.cli.inference_options import ThreadsOption
+from segmnv2.cli.options import check_inputs, refuse_options
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,15 @@ import PIL.Image
 import torch
 from jaxtyping import UInt8
 
-from segmnv2.backends.base import Backend, check_precision, check_streams, check_threads
-from segmnv2.backends.device import choose_device
-from segmnv2.backends.selection import check_calibration, choose_engine, create_backend, refuse_streams
+from segmnv2.backends.base import Backend
 from segmnv2.data.image_file import read_image, rgb_array
-from segmnv2.errors import ConfigError, MediaError
+from segmnv2.errors import MediaError
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.batches import predict_batch
-from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.model_watch import ModelWatch
 from segmnv2.inference.multi_scale import DenseModel, choose_scales
+from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.prediction import Prediction, PreparedImage
 from segmnv2.inference.smoothing import Smoother
@@ -70,61 +68,24 @@ class Predictor:
         self._watch = ModelWatch(self.model, self.backend)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: str | torch.device = "auto",
-        output_stride: int | None = None,
-        size: Size = DEFAULT_SIZE,
-        multi_scale: bool | Sequence[float] = False,
-        flip: bool = False,
-        backend: str = "torch",
-        precision: str = "float32",
-        threads: int | None = None,
-        calibration: str | Path | Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None,
-        streams: int = 1,
-    ) -> Predictor:
+    def load(cls, path: str | Path, options: InferenceOptions | None = None, **values: Any) -> Predictor:
         """Build the predictor of a model file.
 
         Args:
             path: safetensors file of ``segmnv2 import`` or of training, a short name as ``voc_mobilenet_v2``, or
                 ``owner/name`` on the Hugging Face Hub; see :func:`segmnv2.hub.resolve.resolve_weights`.
-            device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or ``"auto"`` for a GPU if there is one that the
-                backend computes on, else the CPU.
-            output_stride: 8, 16 or 32 in place of the file's own; smaller is finer and slower.
-            size: as for the constructor.
-            multi_scale: as for the constructor.
-            flip: as for the constructor.
-            backend: ``"torch"``, ready at once; ``"onnxruntime"`` or ``"openvino"``, faster after seconds of
-                conversion; ``"torch-compile"``; or ``"auto"`` for the fastest that is installed and has the precision.
-                The predictor's ``backend`` says which.
-            precision: ``"float32"``; ``"bfloat16"``, where a few labels differ; ``"float16"`` on
-                GPUs; ``"int8"``, where a few more differ, with ``calibration``, and after some 30 s.
-            threads: on the CPU; PyTorch's number by default, which ``"torch"`` sets for the process.
-            calibration: for int8, a folder with 50 or more images like those to come, or uint8 RGB arrays, 0..255.
-            streams: images that :meth:`predict_many` computes at once on the CPU, each with its share of the threads:
-                as many as threads label a folder fastest, 1 labels a single image fastest.
+            options: how the network is run.
+            values: the same by name, as ``backend="auto"``; see
+                :class:`segmnv2.inference.options.InferenceOptions`.
 
         Raises:
-            ConfigError: an argument has a value that is not possible, or the device is not there.
+            ConfigError: a value is not possible, or the device is missing.
             WeightsError: the file is missing or damaged, or does not describe a model.
         """
-        check_size(size)
-        found = choose_device(device, backend, precision, check_streams(streams))
-        engine = choose_engine(backend, check_precision(precision), found)
-        check_calibration(calibration, check_precision(precision))
-        count = check_threads(threads)
-        if reason := refuse_streams(engine, streams, found):
-            raise ConfigError(reason)
-        model = load_model(resolve_weights(path), output_stride=output_stride)
-        scales = choose_scales(multi_scale)
-        pixels = None
-        if calibration is not None:
-            pixels = calibration_pixels(
-                calibration, model.output_stride, size=size, scales=scales, mean_pixel=model.mean_pixel
-            )
-        runs = create_backend(model, engine, precision, count, found, pixels, streams)
-        return cls(model.to(found), size=size, multi_scale=multi_scale, flip=flip, backend=runs)
+        chosen = InferenceOptions(**values) if options is None else replace(options, **values)
+        model = load_model(resolve_weights(path), output_stride=chosen.output_stride)
+        backend = chosen.prepare(model)
+        return cls(model, size=chosen.size, multi_scale=chosen.scales, flip=chosen.flip, backend=backend)
 
     @property
     def streams(self) -> int:

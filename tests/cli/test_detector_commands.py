@@ -71,7 +71,7 @@ def test_evaluate_takes_ones_own_boxes_and_a_limit(
 @pytest.mark.parametrize(
     ("options", "weights", "message"),
     [
-        ([], "d", "--root is missing; --dataset coco needs COCO's folder"),
+        ([], "d", "--root is missing; --dataset coco needs the data set's folder"),
         (["--root", "COCO", "--flip", "--size", "33"], "d", "--size, --flip: detectors have no such option"),
         (["--root", "COCO", "--split", "x"], "d", "x: does not exist"),
         (["--root", "COCO", "--split", "x", "--annotations", "COCO"], "d", "exclude each other"),
@@ -111,7 +111,7 @@ def test_infer_writes_boxes_and_overlays(folder: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("options", "weights", "message"),
     [
-        (["--multi-scale", "--opacity", "0"], "d", "--multi-scale, --opacity: detectors have no such option"),
+        (["--multi-scale", "--opacity", "0"], "d", "--opacity, --multi-scale: detectors have no such option"),
         (["--threshold", "7"], "d", "threshold: 7.0 is not in 0..1"),
         (["--threshold", "0.5"], "voc", "--threshold: segmentation networks have no such option"),
     ],

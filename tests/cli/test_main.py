@@ -186,7 +186,7 @@ def test_options_that_change_nothing_are_refused(capsys):
     ignored = {
         "plan --madds 1e9 --no-measure --seconds 5": "--seconds: plans without measuring",
         "plan --madds 1e9 --no-measure --threads 1 --device cpu": "--threads, --device: plans without measuring",
-        "evaluate m.safetensors --dataset shapes --root .": "--root: generated shapes",
+        "evaluate m.safetensors --dataset shapes --root .": "--root: shapes has no such option",
         "evaluate m.safetensors --dataset shapes --split val": "--split: generated shapes",
         "evaluate m.safetensors --dataset shapes --calibration .": "calibration: is for int8, not for float32",
         "export m.safetensors --format torch --out m.pt2 --no-verify --images .": "--images: exports without",

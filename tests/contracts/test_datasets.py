@@ -115,7 +115,7 @@ def test_evaluate_counts_it(
     assert main([*command, "--limit", "2", "--size", "65", "--json", str(tmp_path / "x.json")]) == 0
     values = json.loads((tmp_path / "x.json").read_text())
     assert values["images"] == 2
-    assert values["dataset"] == kind.replace("_", "-")
+    assert values["protocol"]["dataset"] == kind.replace("_", "-")
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in sorted(DATASETS.items()) if issubclass(kind, LayoutSource)])

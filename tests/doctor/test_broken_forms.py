@@ -441,8 +441,7 @@ def test_void_among_other_classes_is_no_black_and_white(root: Path) -> None:
 
 
 def test_a_train_split_apart_from_val_needs_no_common_names(tmp_path: Path) -> None:
-    from segmnv2.doctor.folder_listing import list_folder
-
+    from segmnv2.datasets.folder import list_folder
     from segmnv2.doctor.examination import examine
 
     first, second = write_folder(tmp_path / "a"), write_folder(tmp_path / "b")

@@ -108,7 +108,7 @@ def test_classes_that_differ_are_refused(root: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds neither images/ and masks/ nor"):
+    with pytest.raises(DatasetError, match="has the layout of no data set"):
         listings_of(tmp_path)
     with pytest.raises(DatasetError, match="is not there"):
         listings_of(tmp_path / "none")

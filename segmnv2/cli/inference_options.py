@@ -1,0 +1,170 @@
+"""Options of inference, declared once for all commands."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from segmnv2.cli.options import flag, parse_scales, parse_size, refuse_options
+
+if TYPE_CHECKING:
+    from segmnv2.inference.options import InferenceOptions
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one that can run what is chosen."),
+]
+
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads on the CPU.", show_default="PyTorch's")]
+
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="For int8: 50 or more images like those to come; at most 100 are used."),
+]
+
+INFERENCE: dict[str, Any] = {
+    "output_stride": Annotated[
+        int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="the file's")
+    ],
+    "size": Annotated[
+        str | None,
+        typer.Option(
+            help="Longest side of the network's input, in pixels, at least 17: smaller images are padded, larger ones "
+            "scaled down and their labels up again. 'native': no scaling.",
+            show_default="513",
+        ),
+    ],
+    "multi_scale": Annotated[bool, typer.Option("--multi-scale", help="Average over six scales, 0.5 to 1.75.")],
+    "scales": Annotated[
+        str | None,
+        typer.Option(metavar="S,S", help="Average over these scales, as 0.75,1,1.25: fewer than --multi-scale has."),
+    ],
+    "flip": Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")],
+    "backend": Annotated[
+        str | None,
+        typer.Option(
+            help="What runs the network: torch, ready at once; openvino or onnxruntime, faster after seconds of "
+            "conversion; torch-compile; auto for the fastest that is installed and has the precision.",
+            show_default="torch",
+        ),
+    ],
+    "precision": Annotated[
+        str | None,
+        typer.Option(
+            help="float32; bfloat16, faster, with a few other labels; float16 on GPUs; int8, with --calibration.",
+            show_default="float32",
+        ),
+    ],
+    "device": DeviceOption,
+    "threads": ThreadsOption,
+    "calibration": CalibrationOption,
+    "batch": Annotated[
+        int | None,
+        typer.Option(help="Images to run at once: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
+    ],
+    "streams": Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images to compute in threads of their own at once, on a CPU: as many as threads is fastest for many "
+            "images, 1 for few large ones.",
+            show_default="as many as threads and images; 1 with --batch or a canvas above 1025",
+        ),
+    ],
+}
+"""Name -> type and help."""
+
+DEFAULTS: dict[str, Any] = {"multi_scale": False, "flip": False, "device": "auto"}
+
+
+class InferenceArguments:
+    """What the user gave for options of inference.
+
+    Args:
+        values: name -> value, ``None`` or ``False`` where it was not given.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.device: str = values.get("device", "auto")
+
+    def __getattr__(self, name: str) -> Any:
+        return self.values[name]
+
+    def refuse(self, others: Mapping[str, Any], who: str, remedy: str, but: Iterable[str] = ()) -> None:
+        """Refuse options that were given and mean nothing: all of these but the device, and others.
+
+        Args:
+            others: option -> what was given for it.
+            who: what has no such option, in the plural.
+            remedy: what to do.
+            but: names of those of these that are allowed.
+
+        Raises:
+            ConfigError: some were given.
+        """
+        own = {flag(name): value for name, value in self.values.items() if name not in ("device", *but)}
+        refuse_options({**others, **own}, who, remedy)
+
+    def options(self, **defaults: Any) -> InferenceOptions:
+        """Return the options, checked.
+
+        Args:
+            defaults: of this command, where they are others than the library's.
+
+        Raises:
+            ConfigError: a value is not possible.
+        """
+        from segmnv2.inference.options import InferenceOptions
+
+        given = {name: value for name, value in self.values.items() if value is not None}
+        several = parse_scales(given.pop("scales", None), given.pop("multi_scale", False))
+        if "size" in given:
+            given["size"] = parse_size(given["size"])
+        return InferenceOptions(**{**defaults, **given, "multi_scale": several})
+
+
+def takes_inference(*names: str, **help_texts: str) -> Callable[[Command], Command]:
+    """Give a command options of inference, as one argument ``inference``.
+
+    Args:
+        names: keys of :data:`INFERENCE`.
+        help_texts: of options whose meaning is another in this command.
+    """
+
+    def wrap(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            command(**values, inference=InferenceArguments(given))
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [each for each in signature.parameters.values() if each.name != "inference"]
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=_option(name, help_texts)
+            )
+            for name in names
+        ]
+        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        run.__signature__ = signature.replace(parameters=[*keyword, *added])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in (*keyword, *added)}
+        del run.__wrapped__
+        return run  # type: ignore[return-value]
+
+    return wrap
+
+
+def _option(name: str, help_texts: dict[str, str]) -> Any:
+    annotation = INFERENCE[name]
+    if name in help_texts:
+        kind, option = annotation.__args__[0], annotation.__metadata__[0]
+        annotation = Annotated[kind, typer.Option(*option.param_decls or (), help=help_texts[name])]
+    return annotation

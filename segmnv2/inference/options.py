@@ -1,0 +1,110 @@
+"""How a network is run: one object for the predictor and for every command."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from segmnv2.backends.base import Backend, check_precision, check_streams, check_threads
+from segmnv2.backends.device import choose_device
+from segmnv2.backends.selection import check_calibration, choose_engine, create_backend, refuse_streams
+from segmnv2.errors import ConfigError
+from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_size
+from segmnv2.inference.multi_scale import choose_scales
+from segmnv2.inference.pipeline import check_batch
+from segmnv2.inference.streams import choose_streams
+from segmnv2.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How a network is run on images; everything is checked when the object is made.
+
+    Attributes:
+        size: longest side of the network's input in pixels, larger images being scaled down, or ``"native"``.
+        multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
+            over your own scales, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
+        flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
+        output_stride: 8, 16 or 32 in place of the file's own; smaller is finer and slower.
+        backend: ``"torch"``, ready at once; ``"onnxruntime"`` or ``"openvino"``, faster after seconds of conversion;
+            ``"torch-compile"``; or ``"auto"`` for the fastest that is installed and has the precision.
+        precision: ``"float32"``; ``"bfloat16"``, where a few labels differ; ``"float16"`` on GPUs; ``"int8"``, where a
+            few more differ, with ``calibration``, and after some 30 s.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or ``"auto"`` for a GPU if there is one that the backend
+            computes on, else the CPU.
+        threads: on the CPU; PyTorch's number by default, which ``"torch"`` sets for the process.
+        streams: images computed at once on the CPU, each with its share of the threads: as many as threads label a
+            folder fastest, 1 labels a single image fastest.
+        batch: images that a GPU runs at once; 1 is fastest on a CPU.
+        calibration: for int8, a folder with 50 or more images like those to come, or uint8 RGB arrays, 0..255.
+        scales: that ``multi_scale`` stands for.
+        engine: name of the engine that ``backend`` stands for.
+        place: the device that ``device`` stands for.
+
+    Raises:
+        ConfigError: a value is not possible, the engine is not installed, or the device is missing.
+    """
+
+    size: Size = DEFAULT_SIZE
+    multi_scale: bool | Sequence[float] = False
+    flip: bool = False
+    output_stride: int | None = None
+    backend: str = "torch"
+    precision: str = "float32"
+    device: str | torch.device = "auto"
+    threads: int | None = None
+    streams: int = 1
+    batch: int = 1
+    calibration: str | Path | Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None
+    scales: tuple[float, ...] = field(init=False)
+    engine: str = field(init=False)
+    place: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        check_batch(self.batch)
+        check_threads(self.threads)
+        precision = check_precision(self.precision)
+        check_calibration(self.calibration, precision)
+        place = choose_device(self.device, self.backend, precision, check_streams(self.streams))
+        engine = choose_engine(self.backend, precision, place)
+        if reason := refuse_streams(engine, self.streams, place):
+            raise ConfigError(reason)
+        for name, value in (("scales", choose_scales(self.multi_scale)), ("engine", engine), ("place", place)):
+            object.__setattr__(self, name, value)
+
+    def for_images(self, count: int) -> InferenceOptions:
+        """Return these options with the number of streams that is fastest for so many images."""
+        if self.batch != 1:
+            return self
+        side = math.inf if self.size == "native" else self.size * max(self.scales)
+        return replace(self, streams=choose_streams(count, check_threads(self.threads), side, self.engine, self.place))
+
+    def prepare(self, model: Segmenter) -> Backend:
+        """Return the engine, running a network; the network is moved to its device.
+
+        Args:
+            model: the network.
+
+        Raises:
+            ConfigError: int8 has no calibration, or its folder has no images.
+        """
+        pixels = None
+        if self.calibration is not None:
+            pixels = calibration_pixels(
+                self.calibration,
+                model.output_stride,
+                size=self.size,
+                scales=self.scales,
+                mean_pixel=model.mean_pixel,
+            )
+        engine = create_backend(model, self.engine, self.precision, self.threads, self.place, pixels, self.streams)
+        model.to(self.place)
+        return engine
