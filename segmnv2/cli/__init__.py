@@ -11,10 +11,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from segmnv2 import __version__
 from segmnv2.cli.benchmark import benchmark
 from segmnv2.cli.check_data import check_data
 from segmnv2.cli.configs import configs
@@ -51,6 +52,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segmnv2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _segmnv2(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("import")(import_checkpoint)
 app.command("infer")(infer)
 app.command("evaluate")(evaluate)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import segmnv2
 from segmnv2.cli import main
 from segmnv2.errors import SegmnWarning
 from segmnv2.models.file import load_model, save_model
@@ -187,7 +188,7 @@ def test_options_that_change_nothing_are_refused(capsys):
         "plan --madds 1e9 --no-measure --seconds 5": "--seconds: plans without measuring",
         "plan --madds 1e9 --no-measure --threads 1 --device cpu": "--threads, --device: plans without measuring",
         "evaluate m.safetensors --dataset shapes --root .": "--root: shapes has no such option",
-        "evaluate m.safetensors --dataset shapes --split val": "--split: generated shapes",
+        "evaluate m.safetensors --dataset shapes --split val": "--split: shapes has no such option",
         "evaluate m.safetensors --dataset shapes --calibration .": "calibration: is for int8, not for float32",
         "export m.safetensors --format torch --out m.pt2 --no-verify --images .": "--images: exports without",
         "verify pyproject.toml --against m.safetensors --limit 1": "--limit: comparisons on drawn images",
@@ -201,3 +202,8 @@ def test_the_process_ends_without_a_last_search_for_garbage() -> None:
     program = "import atexit, gc, segmnv2.cli; atexit._run_exitfuncs(); print(gc.get_freeze_count() > 0)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "True\n"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"segmnv2 {segmnv2.__version__}\n"
