@@ -13,7 +13,6 @@ import yaml
 from segmnv2.assembly.classification import build_classifier
 from segmnv2.assembly.segmentation import build_model
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.cli.evaluate import SHAPES
 from segmnv2.config import (
     ClassificationExperiment,
     DetectionExperiment,
@@ -25,7 +24,7 @@ from segmnv2.config.schema import ModelSection
 from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoVocSource
 from segmnv2.datasets.folder import FolderSource
-from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
 from segmnv2.datasets.voc import VocSource
 from segmnv2.engine.run import train
 from segmnv2.labels import VOC_LABELS
@@ -308,4 +307,4 @@ def test_evaluate_counts_the_shapes_that_the_config_validates_on() -> None:
     (path,) = [path for path in CONFIGS if path.stem == "shapes"]
     val = load_experiment(path).data.val
     assert val.kind == "shapes"
-    assert {"length": val.length, "size": (val.size, val.size), "seed": val.seed} == SHAPES
+    assert val.model_dump(exclude={"kind"}) == ShapesSource.evaluation
