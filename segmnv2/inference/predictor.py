@@ -44,6 +44,7 @@ class Predictor:
         multi_scale: bool | Sequence[float] = False,
         flip: bool = False,
         backend: DenseModel | None = None,
+        batch: int = 1,
     ) -> None:
         """Make a model ready; it is put in evaluation mode and its weights in channels-last order, in place.
 
@@ -55,14 +56,16 @@ class Predictor:
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
             backend: what runs the network in its place, made by :func:`segmnv2.backends.selection.create_backend`. It
                 keeps the weights and the output stride of that moment, so a change of ``model`` afterwards is an error.
+            batch: how many images to run at once, where there are many.
 
         Raises:
-            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, a scale is not above 0, or the
-                engine has another output stride.
+            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, a scale is not above 0, ``batch`` is
+                not a positive integer, or the engine has another output stride.
         """
         self.size = check_size(size)
         self.scales = choose_scales(multi_scale)
         self.flip = flip
+        self.batch = check_batch(batch)
         self.model = model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout, nearly twice as fast
         self.backend: DenseModel = self.model if backend is None else backend
         self._watch = ModelWatch(self.model, self.backend)
@@ -85,7 +88,14 @@ class Predictor:
         chosen = InferenceOptions(**values) if options is None else replace(options, **values)
         model = load_model(resolve_weights(path), output_stride=chosen.output_stride)
         backend = chosen.prepare(model)
-        return cls(model, size=chosen.size, multi_scale=chosen.scales, flip=chosen.flip, backend=backend)
+        return cls(
+            model,
+            size=chosen.size,
+            multi_scale=chosen.scales,
+            flip=chosen.flip,
+            backend=backend,
+            batch=chosen.batch,
+        )
 
     @property
     def streams(self) -> int:
@@ -106,15 +116,16 @@ class Predictor:
         return prediction
 
     def predict_many(
-        self, images: Iterable[str | Path | PIL.Image.Image | npt.NDArray[Any]], *, batch: int = 1
+        self, images: Iterable[str | Path | PIL.Image.Image | npt.NDArray[Any]], *, batch: int | None = None
     ) -> Iterator[Prediction]:
         """Label images, reading the next ones meanwhile, as many at once as the predictor has ``streams``.
 
         Args:
             images: any kinds, as for a single one; drawn a few ahead, so they may be endless. Arrays and PIL images
                 are copied when they are drawn, so that a generator may refill one.
-            batch: how many to run at once; see :func:`segmnv2.inference.batches.predict_batch` on rounding. 1 is
-                fastest on a CPU, whose caches hold one image's features better than several; try 8 on a GPU.
+            batch: how many to run at once, the predictor's by default; see
+                :func:`segmnv2.inference.batches.predict_batch` on rounding. 1 is fastest on a CPU, whose caches hold
+                one image's features better than several; try 8 on a GPU.
 
         Yields:
             One prediction each, in order.
@@ -123,7 +134,7 @@ class Predictor:
             ConfigError: ``batch`` is not a positive integer.
             MediaError: ``images`` is a single one; or as for a single image, at its turn; none follows it.
         """
-        size = check_batch(batch)
+        size = self.batch if batch is None else check_batch(batch)
         images = map(own_image, check_several(images))
         if self.streams > 1:
             return predict_streams(images, self.prepare, self.predict, streams=self.streams, batch=size)
@@ -137,7 +148,7 @@ class Predictor:
         frames: int | None = None,
         seconds: float | None = None,
         smooth: float = 0.0,
-        batch: int = 1,
+        batch: int | None = None,
     ) -> Iterator[Prediction]:
         """Label the frames of a video file or a camera, reading the next ones meanwhile.
 
@@ -148,7 +159,7 @@ class Predictor:
             seconds: end after that time.
             smooth: how much of the frames before is in a frame's labels, 0 to 1, excluded; the rule is in
                 :mod:`segmnv2.inference.smoothing`.
-            batch: how many to run at once.
+            batch: how many to run at once, the predictor's by default.
 
         Yields:
             One prediction a frame, in order.
@@ -159,7 +170,7 @@ class Predictor:
                 or the camera lost.
         """
         predictor = VideoPredictor(self, Smoother(smooth))
-        size = check_batch(batch)
+        size = self.batch if batch is None else check_batch(batch)
         return predict_frames(predictor, VideoReader(source, every=every, frames=frames, seconds=seconds), batch=size)
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:

@@ -41,6 +41,20 @@ def test_a_file_a_picture_and_an_array_are_the_same_image(small_model, photo, tm
         assert np.array_equal(prediction.mask, by_array.mask)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, [2, 2, 1]), (3, [3, 2])])
+def test_the_batch_of_the_options_is_that_of_many_images(given, expected, weights, photo, monkeypatch):
+    predictor = Predictor.load(weights, size=33, device="cpu", batch=2)
+    sizes, predict = [], predictor.predict
+
+    def count(prepared):
+        sizes.append(len(prepared))
+        return predict(prepared)
+
+    monkeypatch.setattr(predictor, "predict", count)
+    assert len(list(predictor.predict_many([photo(30, 33)] * 5, batch=given))) == 5
+    assert sizes == expected
+
+
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("kind", ["array", "picture"])
 def test_a_generator_may_refill_one_image(kind, streams, small_model, photo):
