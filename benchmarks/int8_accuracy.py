@@ -20,18 +20,11 @@ import torch
 from script import write_values
 
 from segmnv2.backends.base import Backend, check_threads
-from segmnv2.backends.int8 import calibration_arrays
-from segmnv2.backends.int8_network import int8_network
-from segmnv2.backends.network import GridNetwork
-from segmnv2.backends.onnx_int8 import quantize_onnx
-from segmnv2.backends.onnx_runtime import INPUT, OnnxRuntimeBackend, grid_graph
-from segmnv2.backends.openvino import OpenVinoBackend, grid_model, quantize_openvino
 from segmnv2.backends.selection import choose_engine, create_backend
 from segmnv2.benchmark.compare import Ratio, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.rate import check_count
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.errors import ConfigError
 from segmnv2.inference.calibration import calibration_pixels
 from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.scores import predict_labels
@@ -39,7 +32,6 @@ from segmnv2.labels import VOC_LABELS
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class
 from segmnv2.metrics.resampling import Change, mean_iou_change
 from segmnv2.models.file import load_model
-from segmnv2.models.segmenter import Segmenter
 
 CLASSES = ("background", "person", "cat", "cow", "dog", "horse", "sheep")
 """What the mean IoU is over."""
@@ -104,8 +96,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-stride", type=int, help="in place of the file's own")
     parser.add_argument("--part", choices=PARTS, help="this part alone; both by default")
     parser.add_argument("--calibration", type=int, default=100, metavar="N", help="train images to calibrate on")
-    parser.add_argument("--plain", action="store_true", help="without equalization across layers")
-    parser.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="under torchao's fake quantizers")
     parser.add_argument("--limit", type=int, metavar="N", help="val images, evenly over the list; all by default")
     parser.add_argument("--size", type=int, default=513, help="canvas' side")
     parser.add_argument("--rounds", type=int, default=40, help="timed images of each precision")
@@ -122,8 +112,6 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """
     for name in ("calibration", "rounds", *(["limit"] if options.limit is not None else [])):
         check_count(f"--{name}", getattr(options, name))
-    if options.plain and options.fine_tune:
-        raise ConfigError("--plain, --fine-tune: give one of them, as fine-tuning begins with what is equalized")
     threads = check_threads(options.threads)
     names = [choose_engine(name, "int8", torch.device("cpu")) for name in options.backends.split(",")]
     model = load_model(options.weights, output_stride=options.output_stride).eval()
@@ -137,7 +125,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     print("|---|---|---:|---:|---|---:|")
     results, speeds = [], {}
     for name in names:
-        plain, small = create_backend(model, name, threads=threads), quantize(model, name, threads, pixels, options)
+        plain = create_backend(model, name, threads=threads)
+        small = create_backend(model, name, "int8", threads, "cpu", pixels)
         for part, rows in parts.items():
             results.append(judge(name, part, truth[part], look(small, val, rows, options.size)))
             print(results[-1], flush=True)
@@ -151,8 +140,6 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "output stride": model.output_stride,
         "size": options.size,
         "calibration images": len(pixels),
-        "equalized": not options.plain,
-        "fine-tuning steps": options.fine_tune,
     }
     print(f"\nMeasured with: {', '.join(f'{key} {value}' for key, value in environment.items())}.")
     return {
@@ -160,21 +147,6 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "speed": {name: {"ratio": asdict(row[0]), "milliseconds": row[1:]} for name, row in speeds.items()},
         "environment": environment,
     }
-
-
-def quantize(
-    model: Segmenter, name: str, threads: int, pixels: list[torch.Tensor], options: argparse.Namespace
-) -> Backend:
-    """Return an int8 engine, as the library makes it or in a variant that it leaves out."""
-    if not options.plain and not options.fine_tune:
-        return create_backend(model, name, "int8", threads, "cpu", pixels)
-    network = GridNetwork(model) if options.plain else int8_network(model, pixels, options.fine_tune)
-    arrays = calibration_arrays(pixels)
-    if name == "openvino":
-        openvino = quantize_openvino(grid_model(model, network), arrays, network.float_layers)
-        return OpenVinoBackend(model, openvino, "int8", threads)
-    onnx = quantize_onnx(grid_graph(model, network), INPUT, arrays, network.float_layers)
-    return OnnxRuntimeBackend(model, onnx, "int8", threads)
 
 
 def split(dataset: VocSegmentation, limit: int | None = None) -> dict[str, list[int]]:

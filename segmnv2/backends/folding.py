@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segmnv2.nn.conv import ConvNormAct, SameConv2d
+from segmnv2.nn.conv import ConvNormAct
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -30,37 +30,3 @@ def fold_norms(network: T) -> T:
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()  # type: ignore[assignment]
     return folded.requires_grad_(False)
-
-
-def plain_convolutions(network: T) -> T:
-    """Return a copy that has torch's own convolutions in place of :class:`segmnv2.nn.conv.SameConv2d`.
-
-    Quantizers look for those alone. The two compute the same on odd sides, which all maps of an image of
-    k * output_stride + 1 have.
-
-    Args:
-        network: any module; it is not changed.
-    """
-    plain = copy.deepcopy(network)
-    for module in list(plain.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, SameConv2d):
-                setattr(module, name, _plain(child))
-    return plain
-
-
-def _plain(conv: SameConv2d) -> nn.Conv2d:
-    """Return torch's convolution with the same weights, which are shared."""
-    found = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size[0],
-        conv.stride[0],
-        conv.padding[0],
-        conv.dilation[0],
-        conv.groups,
-        bias=conv.bias is not None,
-        device="meta",
-    )
-    found.weight, found.bias = conv.weight, conv.bias
-    return found

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.errors import ConfigError, SegmnWarning
+from segmnv2.models.segmenter import Segmenter
 
 FEWEST = 20
 """Images for calibration below which there is a warning: with one, 45 to 99 % of labels stayed."""
@@ -47,6 +48,11 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
             ignored_scope=nncf.IgnoredScope(names=list(floats)),
             **parameters,
         )
+
+
+def float_layers(model: Segmenter) -> tuple[str, ...]:
+    """Return the names of the layers that stay in float, in :class:`segmnv2.backends.network.GridNetwork`."""
+    return tuple(f"head.{name}" for name in model.head.float_layers)
 
 
 def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequence[Float[Tensor, "1 3 _ _"]]:

@@ -19,7 +19,6 @@ class GridNetwork(nn.Module):
     Attributes:
         mean: (1, 3, 1, 1) of the normalization, 0..255; (1, 1, 1, 1) if it is the same for all channels.
         std: the same of the normalization's divisor.
-        float_layers: names of layers that stay in float when the network is quantized to 8 bits.
     """
 
     mean: Tensor
@@ -37,7 +36,6 @@ class GridNetwork(nn.Module):
         self.register_buffer("std", _one_if_equal(model.pixel_std))
         self.backbone = fold_norms(model.backbone)
         self.head = fold_norms(model.head).for_inference(self.backbone)
-        self.float_layers = tuple(f"head.{name}" for name in model.head.float_layers)
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     @property

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segmnv2.backends.base import Backend, Precision
-from segmnv2.backends.int8 import calibration_arrays
-from segmnv2.backends.int8_network import int8_network
+from segmnv2.backends.int8 import calibration_arrays, float_layers
 from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.onnx_graph import onnx_bytes
 from segmnv2.backends.onnx_int8 import quantize_onnx
@@ -55,34 +54,28 @@ class OnnxRuntimeBackend(Backend):
         return torch.from_numpy(logits)
 
 
-def grid_graph(model: Segmenter, network: GridNetwork | None = None) -> bytes:
+def grid_graph(model: Segmenter) -> bytes:
     """Return the ONNX file of a network up to its logits at output stride, for images of any size.
 
     Its input ``pixels`` is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
-
-    Args:
-        model: the network.
-        network: what was made of it, in place of its plain copy.
     """
     side = 8 * model.output_stride + 1
     example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, so that they are not taken for one
-    return onnx_bytes(network or GridNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
+    return onnx_bytes(GridNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
 
 
-def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None, fine_tune: int = 0) -> bytes:
+def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> bytes:
     """Return :func:`grid_graph` with 8-bit weights and activations.
 
     Args:
         model: the network.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
-        fine_tune: steps of quantization-aware fine-tuning on them; none by default.
 
     Raises:
-        ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
+        ConfigError: there is no calibration.
     """
     arrays = calibration_arrays(calibration)
-    network = int8_network(model, calibration, fine_tune)
-    return quantize_onnx(grid_graph(model, network), INPUT, arrays, network.float_layers)
+    return quantize_onnx(grid_graph(model), INPUT, arrays, float_layers(model))
 
 
 def take_channels_last(graph: bytes) -> bytes:

@@ -16,8 +16,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from segmnv2.backends.base import Backend, Precision
-from segmnv2.backends.int8 import calibration_arrays, quantize_graph
-from segmnv2.backends.int8_network import int8_network
+from segmnv2.backends.int8 import calibration_arrays, float_layers, quantize_graph
 from segmnv2.backends.network import GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
@@ -140,14 +139,10 @@ def openvino_core() -> openvino.Core:
     return openvino.Core()
 
 
-def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino.Model:
+def grid_model(model: Segmenter) -> openvino.Model:
     """Return a network up to its logits at output stride as OpenVINO's model, for images of any size.
 
     Its input is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
-
-    Args:
-        model: the network.
-        network: what was made of it, in place of its plain copy.
     """
     import openvino
 
@@ -156,44 +151,28 @@ def grid_model(model: Segmenter, network: GridNetwork | None = None) -> openvino
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
         # OpenVINO's own tracing compares two recordings, whose operations differ in order where a head reads two maps.
-        traced = torch.jit.trace(network or GridNetwork(model), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(GridNetwork(model), example, check_trace=False)  # type: ignore[no-untyped-call]
         found: openvino.Model = openvino.convert_model(
             traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]
         )
     return found
 
 
-def int8_model(
-    model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None, fine_tune: int = 0
-) -> openvino.Model:
+def int8_model(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> openvino.Model:
     """Return :func:`grid_model` with 8-bit weights and activations.
 
     Args:
         model: the network.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
-        fine_tune: steps of quantization-aware fine-tuning on them; none by default.
 
     Raises:
-        ConfigError: there is no calibration, or torchao is missing that fine-tuning needs.
+        ConfigError: there is no calibration.
     """
     arrays = calibration_arrays(calibration)
-    network = int8_network(model, calibration, fine_tune)
-    return quantize_openvino(grid_model(model, network), arrays, network.float_layers)
-
-
-def quantize_openvino(
-    graph: openvino.Model, inputs: Sequence[np.ndarray], float_layers: Sequence[str] = ()
-) -> openvino.Model:
-    """Return a model of :func:`grid_model` with 8-bit weights and activations, calibrated on ``inputs``.
-
-    Args:
-        graph: the model.
-        inputs: arrays to calibrate on.
-        float_layers: names of layers whose convolutions stay in float.
-    """
+    graph = grid_model(model)
     names = [each.get_friendly_name() for each in graph.get_ops() if each.get_type_name() == "Convolution"]
-    floats = [name for name in names if any(f"module.{layer}" in name for layer in float_layers)]
-    found: openvino.Model = quantize_graph(graph, inputs, floats)
+    floats = [name for name in names if any(f"module.{layer}" in name for layer in float_layers(model))]
+    found: openvino.Model = quantize_graph(graph, arrays, floats)
     return found
 
 

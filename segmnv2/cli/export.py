@@ -51,15 +51,6 @@ def export(
         ),
     ] = "float32",
     calibration: CalibrationOption = None,
-    fine_tune: Annotated[
-        int,
-        typer.Option(
-            "--fine-tune",
-            metavar="STEPS",
-            help="Fine-tune for int8 before the export, on the images of --calibration without masks; for networks "
-            "that lose much in int8.",
-        ),
-    ] = 0,
     raw_logits: Annotated[
         bool, typer.Option("--raw-logits", help="Return float logits at output stride in place of a label map.")
     ] = False,
@@ -99,7 +90,6 @@ def export(
         output_stride=output_stride,
         precision=precision,
         calibration=calibration,
-        fine_tune=fine_tune,
         raw_logits=raw_logits,
         verify=verify,
         images=images,

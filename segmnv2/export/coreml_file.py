@@ -63,9 +63,7 @@ class _Whole(nn.Module):
         return full.argmax(1).to(torch.int32)
 
 
-def write_coreml(
-    model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None, _fine_tune: int = 0
-) -> None:
+def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
     """Write a network as a Core ML package, which is a folder.
 
     Args:

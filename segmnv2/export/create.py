@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from segmnv2.backends.base import Precision, check_precision
-from segmnv2.backends.fine_tuning import check_fine_tuning
 from segmnv2.backends.int8 import calibration_arrays
 from segmnv2.backends.selection import Calibration, check_calibration
 from segmnv2.data.image_file import read_image
@@ -62,7 +61,6 @@ def export_weights(
     output_stride: int | None = None,
     precision: str = "float32",
     calibration: str | Path | None = None,
-    fine_tune: int = 0,
     raw_logits: bool = False,
     verify: bool = True,
     images: str | Path | None = None,
@@ -82,8 +80,6 @@ def export_weights(
         output_stride: 8, 16 or 32 in place of the weights' own.
         precision: one of the format's.
         calibration: for int8, a folder with 50 or more images like those to come.
-        fine_tune: steps of quantization-aware fine-tuning on the calibration images before, for int8; see
-            :func:`segmnv2.backends.fine_tuning.fine_tune_int8`.
         raw_logits: give out logits at output stride in place of labels.
         verify: whether the file is compared with the network, and refused if it differs.
         images: folder to compare on; by default that of the calibration, or else drawn images.
@@ -107,7 +103,6 @@ def export_weights(
     if wanted == "int8" and calibration is None:
         calibration_arrays(None)  # which says what int8 needs
     check_calibration(calibration, wanted)
-    _check_fine_tuning(fine_tune, wanted)
     check_writable(path)
     for folder in (images, calibration):
         if folder is not None:
@@ -116,9 +111,8 @@ def export_weights(
     model = load_model(weights, output_stride=output_stride)
     metadata = describe_export(model, form, weights=weights, precision=wanted, size=fixed, raw_logits=raw_logits)
     with staged_path(path) as staged:
-        first = f"fine-tuning for {fine_tune} steps and " if fine_tune else ""
-        on_step(f"{first}writing {kind.title} in {wanted}")
-        kind.write(model, staged, metadata, _read_calibration(wanted, calibration, metadata), fine_tune)
+        on_step(f"writing {kind.title} in {wanted}")
+        kind.write(model, staged, metadata, _read_calibration(wanted, calibration, metadata))
         found = None
         if verify and kind.runs_here:
             on_step("comparing it with the network")
@@ -127,12 +121,6 @@ def export_weights(
             check_agreement(found, least_agreement)
         write_description(staged, metadata, found)
     return Exported(path, metadata, found, _unproven(path, kind) if verify else "")
-
-
-def _check_fine_tuning(steps: int, precision: Precision) -> None:
-    if steps and precision != "int8":
-        raise ConfigError(f"fine tune: is for int8, not for {precision}; leave it out, or give --precision int8")
-    check_fine_tuning(steps)
 
 
 def _unproven(path: Path, form: Format) -> str:

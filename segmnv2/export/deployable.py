@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backends.network import GridNetwork
-from segmnv2.export.endings import CellLabels, DenseLabels, RawLogits
 from segmnv2.models.segmenter import Segmenter
 
 
@@ -88,26 +86,6 @@ class Deployable(nn.Module):
         return out
 
 
-def build_deployable(model: Segmenter, *, raw_logits: bool = False, cells: bool = False) -> Deployable:
-    """Return a segmenter's copy with everything inside.
-
-    Args:
-        model: the network, which is not changed; its output stride is the copy's.
-        raw_logits: give out logits at output stride in place of labels.
-        cells: use the ending whose work depends on the image, for runtimes that can; see
-            :mod:`segmnv2.export.endings`.
-    """
-    network = GridNetwork(model)
-    return Deployable(build_preparation(model), network, build_ending(model, raw_logits=raw_logits, cells=cells))
-
-
 def build_preparation(model: Segmenter) -> Preparation:
     """Return what comes before the network."""
     return Preparation(model.pixel_mean, model.output_stride)
-
-
-def build_ending(model: Segmenter, *, raw_logits: bool = False, cells: bool = False) -> nn.Module:
-    """Return what comes after the network; arguments as for :func:`build_deployable`."""
-    if raw_logits:
-        return RawLogits()
-    return CellLabels(model.logits_stride) if cells else DenseLabels(model.logits_stride)

@@ -1,12 +1,7 @@
 """From logits to the best class at each pixel, in operations that every runtime has.
 
-Both endings give the argmax of the logits enlarged with aligned corners and cropped to the image, without a resizing
-operation, whose rules differ among runtimes. Weights of the interpolation are multiples of 1 / stride, exact in
-float32.
-
-- :class:`DenseLabels` does the same work for each picture: two matrix products and an argmax over the innermost axis.
-- :class:`CellLabels` looks at the cells between four neighboring logits, and computes only those whose corners
-  disagree, as :mod:`segmnv2.inference.cells` does. Its runtime must let the sizes of tensors depend on values.
+The argmax is that of the logits enlarged with aligned corners and cropped to the image, without a resizing operation,
+whose rules differ among runtimes. Weights of the interpolation are multiples of 1 / stride, exact in float32.
 """
 
 from __future__ import annotations
@@ -27,30 +22,10 @@ class RawLogits(nn.Module):
         return logits
 
 
-class DenseLabels(nn.Module):
-    """The argmax of all pixels' logits.
-
-    Attributes:
-        stride: pixels between two logits.
-    """
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> UInt8[Tensor, "1 h w"]:
-        """Return the best class at each pixel of the image, of which only the size is looked at."""
-        height, width = image.shape[1:3]
-        classes, rows, columns = logits.shape[1:]
-        grid = logits[0].permute(1, 2, 0)
-        down = interpolation_matrix(height, rows, self.stride)
-        lines = (down @ grid.reshape(rows, columns * classes)).reshape(height, columns, classes)
-        full = interpolation_matrix(width, columns, self.stride) @ lines
-        return full.argmax(-1).to(torch.uint8)[None]
-
-
 class CellLabels(nn.Module):
-    """The argmax of pixels' logits, computed only in cells whose corners disagree.
+    """The argmax of pixels' logits, computed only in cells of the grid whose corners disagree.
+
+    :mod:`segmnv2.inference.cells` does the same. The runtime must let the sizes of tensors depend on values.
 
     Attributes:
         stride: pixels between two logits.

@@ -48,9 +48,7 @@ UNDECIDED = ("ImportError", "ModuleNotFoundError", "AttributeError", "RuntimeErr
 """Errors of a trial that say nothing of the file, as another version's names, or that this process meets as well."""
 
 
-def write_executorch(
-    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
-) -> None:
+def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
     """Write a network as a program for ExecuTorch with XNNPACK.
 
     Args:
@@ -58,13 +56,12 @@ def write_executorch(
         path: file to write.
         metadata: what shall be written, with a size: XNNPACK plans memory for one.
         calibration: pixels that int8 chooses its ranges by.
-        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     assert metadata.size is not None
-    network = build_network(model, metadata.precision, calibration, fine_tune)
+    network = build_network(model, metadata.precision, calibration)
     logits = metadata.output == "logits"
     ending = RawLogits() if logits else PlaneLabels(metadata.size, model.logits_stride)
     whole = Deployable(_FloatFirst(build_preparation(model)), network, ending)

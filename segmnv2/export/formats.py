@@ -24,7 +24,7 @@ class Format:
     Attributes:
         title: what people call it.
         suffix: of its files.
-        write: (model, path, metadata, calibration, steps of fine-tuning) -> nothing; ``metadata`` is the order. The
+        write: (model, path, metadata, calibration) -> nothing; ``metadata`` is the order. The
             path lies in an empty folder: whatever files, or folder, are written there belong to the export.
         open: (path, threads) -> the file in its own runtime.
         precisions: that it can be written in.
@@ -38,7 +38,7 @@ class Format:
 
     title: str
     suffix: str
-    write: Callable[[Segmenter, Path, ExportMetadata, Calibration, int], None]
+    write: Callable[[Segmenter, Path, ExportMetadata, Calibration], None]
     open: Callable[[Path, int], OpenedExport]
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()

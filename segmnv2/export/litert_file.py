@@ -33,9 +33,7 @@ ENTRIES = "segmnv2"
 """Name of the file's metadata buffer that holds the JSON."""
 
 
-def write_litert(
-    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
-) -> None:
+def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
     """Write a network as a LiteRT file.
 
     Args:
@@ -44,7 +42,6 @@ def write_litert(
         metadata: what shall be written, with a size; in float16 the weights are kept in 16 bits and layers compute in
             32, where the device does not choose otherwise.
         calibration: pixels that int8 chooses its ranges by.
-        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration, or a backbone with operations that are not known here.
@@ -53,7 +50,7 @@ def write_litert(
     from segmnv2.export.litert_operators import write_network
 
     assert metadata.size is not None
-    network = build_network(model, metadata.precision, calibration, fine_tune)
+    network = build_network(model, metadata.precision, calibration)
     size = metadata.size
     sides = [(grid_cells(side, model) - 1) * model.logits_stride + 1 for side in size]
     program = torch.export.export(network, (torch.zeros(1, 3, *sides),), strict=False).run_decompositions()

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from segmnv2.backends.onnx_graph import onnx_bytes
 from segmnv2.backends.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
 from segmnv2.backends.selection import Calibration
-from segmnv2.export.deployable import build_ending, build_preparation
-from segmnv2.export.endings import grid_cells
+from segmnv2.export.deployable import build_preparation
+from segmnv2.export.endings import CellLabels, grid_cells
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
@@ -34,9 +34,7 @@ EXAMPLE = (97, 129)
 """Height and width that a graph for any size is traced with; unequal, so that they are not taken for one."""
 
 
-def write_onnx(
-    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
-) -> None:
+def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
     """Write a network as ONNX.
 
     Args:
@@ -44,14 +42,13 @@ def write_onnx(
         path: file to write.
         metadata: what shall be written; in float16 the weights are kept in 16 bits and layers compute in 32.
         calibration: pixels that int8 chooses its ranges by.
-        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     import onnx
 
-    network = int8_graph(model, calibration, fine_tune) if metadata.precision == "int8" else grid_graph(model)
+    network = int8_graph(model, calibration) if metadata.precision == "int8" else grid_graph(model)
     graph = join_ends(onnx.load_from_string(network), model, metadata)
     if metadata.precision == "float16":
         halve_weights(graph)
@@ -79,7 +76,7 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
         rows, columns = (grid_cells(side, model) for side in (height, width))
         logits = torch.zeros(1, model.num_classes, rows, columns)
         after = onnx_bytes(
-            build_ending(model, cells=True),
+            CellLabels(model.logits_stride),
             (logits, image),
             inputs=[OUTPUT, IMAGE],
             outputs=[LABELS],

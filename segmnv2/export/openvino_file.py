@@ -13,7 +13,8 @@ from torch import nn
 
 from segmnv2.backends.openvino import HINTS, grid_model, int8_model, openvino_core
 from segmnv2.backends.selection import Calibration
-from segmnv2.export.deployable import build_ending, build_preparation
+from segmnv2.export.deployable import build_preparation
+from segmnv2.export.endings import CellLabels
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
@@ -26,9 +27,7 @@ SECTION = "segmnv2"
 """Key of the model's ``rt_info`` that holds the metadata."""
 
 
-def write_openvino(
-    model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None, fine_tune: int = 0
-) -> None:
+def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
     """Write a network as OpenVINO IR.
 
     Args:
@@ -37,7 +36,6 @@ def write_openvino(
         metadata: the metadata to write. In float16 and bfloat16 weights are kept in 16 bits; OpenVINO gets
             the precision to compute in when the file is loaded, and :func:`open_openvino` sets this one.
         calibration: pixels for the calibration of int8.
-        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
@@ -45,7 +43,7 @@ def write_openvino(
     """
     import openvino
 
-    network = int8_model(model, calibration, fine_tune) if metadata.precision == "int8" else grid_model(model)
+    network = int8_model(model, calibration) if metadata.precision == "int8" else grid_model(model)
     whole = join_ends(network, model, metadata)
     for key, value in metadata.to_entries().items():
         whole.set_rt_info(value, [SECTION, key])
@@ -76,7 +74,7 @@ def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadat
     _feed(network.inputs[0], before.outputs[0])
     result = network.outputs[0]
     if metadata.output == "labels":
-        after = _convert(build_ending(model, cells=True), (logits, image), (any_grid, any_image))
+        after = _convert(CellLabels(model.logits_stride), (logits, image), (any_grid, any_image))
         _feed(after.inputs[0], result)
         _feed(after.inputs[1], before.inputs[0])
         result = after.outputs[0]

@@ -17,7 +17,8 @@ from segmnv2.backends.pytorch import DTYPES, convert_layers
 from segmnv2.backends.quiet import quiet_loggers
 from segmnv2.backends.selection import Calibration
 from segmnv2.errors import WeightsError
-from segmnv2.export.deployable import Deployable, build_ending, build_preparation
+from segmnv2.export.deployable import Deployable, build_preparation
+from segmnv2.export.endings import CellLabels, RawLogits
 from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.export.torch_archive import check_archive
@@ -33,9 +34,7 @@ EXAMPLE = (97, 129)
 """Height and width that a program for any size is traced with; unequal, so that they are not taken for one."""
 
 
-def write_torch(
-    model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None, _fine_tune: int = 0
-) -> None:
+def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
     """Write a network as a program of torch.export.
 
     Args:
@@ -44,7 +43,7 @@ def write_torch(
         metadata: what shall be written; in bfloat16 the layers compute in it.
     """
     network = convert_layers(GridNetwork(model), DTYPES[metadata.precision])
-    ending = build_ending(model, raw_logits=metadata.output == "logits", cells=True)
+    ending = RawLogits() if metadata.output == "logits" else CellLabels(model.logits_stride)
     whole = Deployable(build_preparation(model), network, ending)
     height, width = metadata.size or EXAMPLE
     # Named axes would be refused: the sizes of the ending's tensors are proven at run time only.

@@ -1,7 +1,7 @@
 """A network in 8 bits for phones: what ExecuTorch's and LiteRT's files share, since XNNPACK runs both.
 
 Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
-the activation after it are rounded once. Before, channels are equalized across layers and biases corrected.
+the activation after it are rounded once. Before, biases are corrected.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import fx, nn
 
 from segmnv2.backends.base import Precision
 from segmnv2.backends.int8 import calibration_arrays
-from segmnv2.backends.int8_network import int8_network, spread_images
 from segmnv2.backends.network import GridNetwork
 from segmnv2.backends.quiet import quiet_logging
 from segmnv2.backends.selection import Calibration
 from segmnv2.export.bias_correction import correct_biases
+from segmnv2.inference.media import spread_evenly
 from segmnv2.models.segmenter import Segmenter
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
@@ -26,8 +26,11 @@ CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
 EPSILON = 2**-12
 """Smallest scale, as in ExecuTorch's configuration."""
 
+CORRECTED_ON = 50
+"""Images at most that biases are corrected on; ranges are those of all."""
 
-def build_network(model: Segmenter, precision: Precision, calibration: Calibration, fine_tune: int = 0) -> nn.Module:
+
+def build_network(model: Segmenter, precision: Precision, calibration: Calibration) -> nn.Module:
     """Return a network from pixels to logits, in 8 bits if they are requested, else in floats.
 
     Its weights are in contiguous order: XNNPACK's passes order memory themselves and refuse any other.
@@ -36,29 +39,28 @@ def build_network(model: Segmenter, precision: Precision, calibration: Calibrati
         model: the network, which is not changed.
         precision: int8, or any other.
         calibration: as for :func:`quantize_network`.
-        fine_tune: steps of quantization-aware fine-tuning before, for int8.
 
     Raises:
         ConfigError: int8 without calibration.
     """
     if precision == "int8":
-        return quantize_network(int8_network(model, calibration, fine_tune), model.output_stride, calibration)
+        return quantize_network(model, calibration)
     return GridNetwork(model).to(memory_format=torch.contiguous_format)
 
 
-def quantize_network(network: GridNetwork, output_stride: int, calibration: Calibration) -> nn.Module:
+def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
     """Return a graph of a network whose operations stand between conversions to levels and back.
 
     Args:
-        network: from pixels to logits, by :func:`segmnv2.backends.int8_network.int8_network`.
-        output_stride: of the network.
+        model: the network, which is not changed.
         calibration: RGB pixels, 0..255, sides k * output_stride + 1, to choose the ranges by.
 
     Raises:
         ConfigError: there is no calibration.
     """
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
-    prepared = correct_biases(network, spread_images(pixels)).to(memory_format=torch.contiguous_format)
+    network = correct_biases(GridNetwork(model), spread_evenly(pixels, CORRECTED_ON))
+    prepared = network.to(memory_format=torch.contiguous_format)
     with quiet_logging():  # imports have advice, too
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
             XNNPACKQuantizer,
@@ -80,7 +82,7 @@ def quantize_network(network: GridNetwork, output_stride: int, calibration: Cali
             return annotated
 
     with quiet_logging():
-        observed = prepare_pt2e(_export_any_size(prepared, output_stride), Quantizer().set_global(config))
+        observed = prepare_pt2e(_export_any_size(prepared, model.output_stride), Quantizer().set_global(config))
         for each in pixels:
             observed(each)
         quantized: nn.Module = allow_exported_model_train_eval(convert_pt2e(observed))

@@ -150,11 +150,6 @@ def test_folders_are_labeled_in_all_ways_on_the_same_files(tmp_path: Path) -> No
         ("multi_scale", ["--weights", "a", "--root", "b", "--engines", "tpu"], "backend: 'tpu' is not known"),
         ("int8_accuracy", ["--weights", "a", "--root", "b", "--rounds", "0"], "--rounds 0"),
         ("int8_accuracy", ["--weights", "a", "--root", "b", "--backends", "tpu"], "backend: 'tpu' is not known"),
-        (
-            "int8_accuracy",
-            ["--weights", "a", "--root", "b", "--plain", "--fine-tune", "2"],
-            "--plain, --fine-tune: give",
-        ),
     ],
 )
 def test_a_fault_is_one_message(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from segmnv2.backends.int8 import float_layers
 from segmnv2.backends.network import GridNetwork
 from segmnv2.engine.optimizer import parameter_groups
 from segmnv2.errors import ConfigError
@@ -66,7 +67,7 @@ def test_the_copy_for_inference_computes_the_same(name: str, output_stride: int)
     network = GridNetwork(model)
     pixels = torch.rand(2, 3, 65, 97, dtype=torch.float64) * 255
     torch.testing.assert_close(network(pixels), model.raw_logits(pixels))
-    assert {*network.float_layers} <= {name for name, _ in network.named_modules()}
+    assert {*float_layers(model)} <= {name for name, _ in network.named_modules()}
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 

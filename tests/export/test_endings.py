@@ -4,21 +4,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segmnv2.export.deployable import Preparation, build_deployable
-from segmnv2.export.endings import CellLabels, DenseLabels, best_class
+from segmnv2.backends.network import GridNetwork
+from segmnv2.export.deployable import Deployable, Preparation, build_preparation
+from segmnv2.export.endings import CellLabels, RawLogits, best_class
 from segmnv2.inference.scores import predict_labels
 from segmnv2.nn.resize import upsample_logits
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
-@pytest.mark.parametrize("ending", [CellLabels, DenseLabels])
-def test_labels_are_the_argmax_of_the_enlarged_logits(ending, stride):
+def test_labels_are_the_argmax_of_the_enlarged_logits(stride):
     chance = torch.Generator().manual_seed(stride)
     for height, width in [(65, 97), (50, 33), (2, 90), (64, 31)]:
         rows, columns = (-(-(side - 1) // stride) + 1 for side in (height, width))
         logits = torch.randn(1, 7, rows, columns, generator=chance)
         expected = upsample_logits(logits, stride, (height, width)).argmax(1)
-        found = ending(stride)(logits, torch.zeros(1, height, width, 3, dtype=torch.uint8))
+        found = CellLabels(stride)(logits, torch.zeros(1, height, width, 3, dtype=torch.uint8))
         assert (found.dtype, found.shape) == (torch.uint8, expected.shape)
         assert (found == expected).float().mean() >= 0.9999
 
@@ -27,8 +27,7 @@ def test_of_equally_good_classes_the_lowest_counts():
     logits = torch.tensor([[1.0, 3.0], [3.0, 3.0], [3.0, 2.0]])
     assert best_class(logits[None]).tolist() == [[1, 0]]
     same = torch.zeros(1, 4, 3, 3)
-    for ending in (CellLabels(16), DenseLabels(16)):
-        assert not ending(same, torch.zeros(1, 33, 33, 3, dtype=torch.uint8)).any()
+    assert not CellLabels(16)(same, torch.zeros(1, 33, 33, 3, dtype=torch.uint8)).any()
 
 
 @pytest.mark.parametrize("mean", [(127.5, 127.5, 127.5), (123.7, 116.3, 103.5)])
@@ -41,10 +40,9 @@ def test_padding_is_the_mean_pixel(mean):
     torch.testing.assert_close(found[..., 18:, :], color.expand(1, 3, 15, 33))
 
 
-@pytest.mark.parametrize("cells", [False, True])
 @torch.inference_mode()
-def test_the_whole_is_the_network_with_both_ends(seeing_model, images, cells):
-    whole = build_deployable(seeing_model, cells=cells)
+def test_the_whole_is_the_network_with_both_ends(seeing_model, images):
+    whole = Deployable(build_preparation(seeing_model), GridNetwork(seeing_model), CellLabels(16))
     for image in images:
         expected = predict_labels(seeing_model, image, size="native")
         assert (whole(torch.from_numpy(image)[None])[0].numpy() == expected).mean() >= 0.9999
@@ -53,6 +51,6 @@ def test_the_whole_is_the_network_with_both_ends(seeing_model, images, cells):
 @torch.inference_mode()
 def test_raw_logits_leave_enlargement_to_the_caller(seeing_model, images):
     image = torch.from_numpy(images[0])[None]
-    found = build_deployable(seeing_model, raw_logits=True)(image)
+    found = Deployable(build_preparation(seeing_model), GridNetwork(seeing_model), RawLogits())(image)
     expected = seeing_model.raw_logits(image.permute(0, 3, 1, 2))
     assert F.mse_loss(found, expected) < 1e-6 * expected.var()

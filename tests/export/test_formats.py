@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.backends import onnx_runtime, openvino
 from segmnv2.errors import ConfigError, MediaError, WeightsError
-from segmnv2.export import onnx_file, openvino_file, xnnpack_int8
+from segmnv2.export import onnx_file, openvino_file
 from segmnv2.export.create import _unproven
 from segmnv2.export.formats import FORMATS, Format, export_files, find_format, recognize_format
 from segmnv2.export.metadata import describe_export
@@ -40,28 +39,12 @@ def write(model, tmp_path_factory):
         if key not in found:
             path = tmp_path_factory.mktemp(form) / f"small{FORMATS[form].suffix}"
             metadata = describe_export(model, form, precision=precision, size=size, raw_logits=raw_logits)
-            FORMATS[form].write(model, path, metadata, calibration, 0)
+            FORMATS[form].write(model, path, metadata, calibration)
             found[key] = path
         return found[key]
 
     yield get
     patch.undo()
-
-
-@pytest.mark.parametrize("form", [name for name, form in FORMATS.items() if "int8" in form.precisions])
-def test_fine_tuning_is_of_the_network_that_is_written(form, tmp_path, monkeypatch, shallow_seeing_model):
-    class ReachedError(Exception):
-        pass
-
-    def stop(model, calibration, fine_tune):
-        raise ReachedError(fine_tune, len(calibration))
-
-    for module in (onnx_runtime, openvino, xnnpack_int8):
-        monkeypatch.setattr(module, "int8_network", stop)
-    order = describe_export(shallow_seeing_model, form, precision="int8", size=(33, 33))
-    with pytest.raises(ReachedError) as reached:
-        FORMATS[form].write(shallow_seeing_model, tmp_path / "a", order, [torch.zeros(1, 3, 33, 33)], 7)
-    assert reached.value.args == (7, 1)
 
 
 def equal(export, model, images) -> float:

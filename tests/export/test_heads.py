@@ -51,7 +51,7 @@ def test_exports_give_its_logits_and_labels(model: Segmenter, form: str, tmp_pat
     for raw in (True, False):
         path = tmp_path / f"{raw}{FORMATS[form].suffix}"
         metadata = describe_export(model, form, size=size, raw_logits=raw)
-        FORMATS[form].write(model, path, metadata, None, 0)
+        FORMATS[form].write(model, path, metadata, None)
         export = open_export(path)
         assert export.metadata.logits_stride == 4
         found = export.run(image[None])[0] if raw else export(image)

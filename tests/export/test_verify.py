@@ -153,8 +153,6 @@ def test_masks_without_images_are_refused(done, model, photos, tmp_path):
     [
         ({"precision": "int8"}, "'int8' needs images"),
         ({"calibration": "."}, "calibration: is for int8"),
-        ({"precision": "int8", "calibration": ".", "fine_tune": -1}, "fine-tuning: -1 steps; give 0"),
-        ({"fine_tune": 5}, "fine tune: is for int8"),
         ({"size": (3, 99)}, "size: 3,99 is too small"),
         ({"least_agreement": 98}, "least agreement: 98"),
         ({"form": "torch"}, r"a torch\.export file ends in \.pt2; give .*a\.pt2"),
