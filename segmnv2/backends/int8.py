@@ -35,10 +35,8 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
         floats: names of convolutions that stay unchanged; none by default.
         parameters: more for ``nncf.quantize``.
     """
-    # nncf imports torch's extensions, which report a missing GPU. Its progress belongs on standard error.
-    with quiet_loggers("nncf", "torch.utils.cpp_extension"), redirect_stdout(sys.stderr):
-        import nncf
-
+    nncf = import_nncf()
+    with quiet_loggers("nncf"), redirect_stdout(sys.stderr):  # where its progress belongs
         return nncf.quantize(
             graph,
             nncf.Dataset(inputs),
@@ -48,6 +46,13 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
             ignored_scope=nncf.IgnoredScope(names=list(floats)),
             **parameters,
         )
+
+
+def import_nncf() -> Any:
+    """Return NNCF's module. Its import sets up its log, and torch's extensions with it report a missing GPU."""
+    with quiet_loggers("torch.utils.cpp_extension"), redirect_stdout(sys.stderr):
+        import nncf
+    return nncf
 
 
 def float_layers(model: Segmenter) -> tuple[str, ...]:

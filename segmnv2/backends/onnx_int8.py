@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segmnv2.backends.int8 import quantize_graph
+from segmnv2.backends.int8 import import_nncf, quantize_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -34,14 +34,15 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats:
         floats: names of layers whose convolutions stay in float.
     """
     import onnx
-    from nncf import AdvancedQuantizationParameters, OverflowFix
+
+    nncf = import_nncf()
     from nncf.common.quantization.structs import QuantizationScheme
     from nncf.quantization.advanced_parameters import QuantizationParameters
     from onnxscript.optimizer import remove_unused_nodes
 
     activations = QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC, per_channel=False)
-    parameters = AdvancedQuantizationParameters(
-        activations_quantization_params=activations, overflow_fix=OverflowFix.DISABLE
+    parameters = nncf.AdvancedQuantizationParameters(
+        activations_quantization_params=activations, overflow_fix=nncf.OverflowFix.DISABLE
     )
     feeds = [{name: each} for each in inputs]
     prepared = _prepare(graph)
