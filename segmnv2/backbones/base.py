@@ -47,11 +47,12 @@ class Backbone(nn.Module, ABC):
     """
 
     output_stride: int
+    _nominal: Sequence[FeatureInfo]
 
     @property
-    @abstractmethod
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
         """Channels and strides of the feature maps without any dilation."""
+        return tuple(self._nominal)
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:

@@ -175,11 +175,6 @@ class MobileNetV2(ChainBackbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=WEIGHT_STD, a=-2 * WEIGHT_STD, b=2 * WEIGHT_STD)
 
-    @property
-    def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps without any dilation."""
-        return self._nominal
-
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the stem's convolution and the blocks with their nominal strides."""
         return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))

@@ -92,7 +92,7 @@ class ResNet(ChainBackbone):
         self.units = nn.ModuleList()
         self._strides: list[int] = []
         channels = 128 if deep else 64
-        self._nominal = [FeatureInfo(channels, 2)]
+        self._nominal: list[FeatureInfo] = [FeatureInfo(channels, 2)]
         for stage, (width, count) in enumerate(zip(STAGE_CHANNELS, units, strict=True)):
             for number in range(count):
                 place = number == 0 and stage > 0 if strided_unit == "first" else number == count - 1 and stage < 3
@@ -125,11 +125,6 @@ class ResNet(ChainBackbone):
                 taps.append(index)
                 self._nominal.append(FeatureInfo(unit.expand.conv.out_channels, stride))
         self._taps = frozenset(taps)
-
-    @property
-    def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps without any dilation."""
-        return tuple(self._nominal)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the stem's first convolution, the pooling and the units with their nominal strides."""

@@ -92,11 +92,6 @@ class ShuffleNetV1(ChainBackbone):
                 nn.init.constant_(module.bias, NORM_BIAS)
         nn.init.normal_(self.stem.conv.weight, std=STEM_STD)
 
-    @property
-    def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps without any dilation."""
-        return tuple(self._nominal)
-
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the stem's convolution, the pooling and the units with their nominal strides."""
         layers: list[tuple[Strided, int]] = [(self.stem.conv, 2), (self.pool, 2)]

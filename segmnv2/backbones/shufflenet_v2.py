@@ -68,11 +68,6 @@ class ShuffleNetV2(ChainBackbone):
             self._nominal.append(FeatureInfo(self.conv5[0].out_channels, 32))
         self.set_output_stride(output_stride)
 
-    @property
-    def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps without any dilation."""
-        return tuple(self._nominal)
-
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the stem's convolution, the pooling and the units with their nominal strides."""
         layers: list[tuple[Strided, int]] = [(_Windows([self.conv1[0]]), 2), (_Windows([self.maxpool]), 2)]

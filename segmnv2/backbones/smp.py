@@ -67,11 +67,6 @@ class SmpBackbone(Backbone):
         self.output_stride = NATIVE_STRIDE
         self.set_output_stride(output_stride)
 
-    @property
-    def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps without any dilation."""
-        return self._nominal
-
     def _apply_output_stride(self, output_stride: int) -> None:
         self._set_rates(output_stride)
         reason = self._misfit(output_stride)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from segmnv2.backbones.base import Backbone, FeatureInfo
+from segmnv2.backbones.base import Backbone
 from segmnv2.backbones.options import check_options
 from segmnv2.backbones.timm_fitting import SIDE_MULTIPLE, build, build_empty, check_name, fit, fit_native
 from segmnv2.errors import ConfigError, WeightsError
@@ -98,11 +98,6 @@ class TimmBackbone(Backbone):
                 f"give pretrained: false, another model, or download them once with network access"
             ) from error
         self.output_stride = output_stride
-
-    @property
-    def nominal_features(self) -> tuple[FeatureInfo, ...]:
-        """Channels and strides of the feature maps without any dilation."""
-        return self._nominal
 
     def _apply_output_stride(self, output_stride: int) -> None:
         if output_stride == self.output_stride:

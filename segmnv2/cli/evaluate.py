@@ -8,21 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from segmnv2.cli.inference_options import InferenceArguments, takes_inference
+from segmnv2.cli.inference_options import ENGINES, SEGMENTERS, InferenceArguments, takes_inference
 from segmnv2.cli.show_result import JsonOption, check_json, show_result
 
 
 @takes_inference(
-    "output_stride",
-    "size",
-    "multi_scale",
-    "scales",
-    "flip",
-    "device",
-    "backend",
-    "precision",
-    "threads",
-    "calibration",
+    *SEGMENTERS,
+    *ENGINES,
     size="Longest side of the network's input, in pixels, or 'native'; 513 by default, cityscapes: native. "
     "image-folder: side of the crop, as in training.",
 )

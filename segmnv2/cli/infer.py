@@ -18,23 +18,10 @@ from segmnv2.cli.infer_setup import (
     result_folders,
 )
 from segmnv2.cli.infer_video import infer_one_video, is_overlay_video, pick_video
-from segmnv2.cli.inference_options import InferenceArguments, takes_inference
+from segmnv2.cli.inference_options import ENGINES, SEGMENTERS, InferenceArguments, takes_inference
 
 
-@takes_inference(
-    "output_stride",
-    "size",
-    "multi_scale",
-    "scales",
-    "flip",
-    "device",
-    "backend",
-    "precision",
-    "threads",
-    "calibration",
-    "batch",
-    "streams",
-)
+@takes_inference(*SEGMENTERS, *ENGINES, "batch", "streams")
 def infer(
     inputs: Annotated[
         list[str],

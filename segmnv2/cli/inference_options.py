@@ -81,6 +81,10 @@ INFERENCE: dict[str, Any] = {
 }
 """Name -> type and help."""
 
+SEGMENTERS = ("output_stride", "size", "multi_scale", "scales", "flip")
+ENGINES = ("device", "backend", "precision", "threads", "calibration")
+"""Names of what belongs together."""
+
 DEFAULTS: dict[str, Any] = {"multi_scale": False, "flip": False, "device": "auto"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def create_classifier(
     model = build_classifier(architecture)  # which refuses options, before anything is read from them
     model.set_normalization(normalization or usual_normalization(options))
     # A file that is written later holds the weights: to load it, nothing must be fetched.
-    model.architecture = replace(architecture, backbone=without_pretrained(options))
+    # Lists and mappings belong to the caller, who may change them.
+    model.architecture = deepcopy(replace(architecture, backbone=without_pretrained(options)))
     source = weights or backbone_weights
     if source is not None:
         load_weights(model, source, keep_logits=keep_logits, backbone_only=weights is None)

@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 
 from segmnv2.cli import main
+from segmnv2.counting import counted
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.file import save_model
@@ -39,7 +40,7 @@ def test_a_folder_is_measured_whole_or_by_a_list(
     home: Path, split: list[str], images: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "own.safetensors", "--dataset", "folder", "--root", "own", "--size", "49", *split]) == 0
-    assert f"{images} images" in capsys.readouterr().out
+    assert counted(images, "image") in capsys.readouterr().out
 
 
 def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from segmnv2.cli import main
+from segmnv2.counting import counted
 from segmnv2.detection.detector import create_detector
 from segmnv2.detection.file import save_detector
 from segmnv2.inference import video as video_module
@@ -122,7 +123,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
     count = len(decode(clip))
     assert infer(clip, out=tmp_path / out) == 2
     output = capsys.readouterr()
-    assert output.out.startswith(f"{count} frames written")
+    assert output.out.startswith(f"{counted(count, 'frame')} written")
     (line,) = output.err.splitlines()
     assert f"cut.mkv: ends after {count} frames at " in line
     if out.endswith(".mp4"):
