@@ -56,7 +56,7 @@ def test_a_file_that_differs_leaves_one_message_and_nothing_else(weights, folder
         def forward(self, logits, image):
             return torch.full(image.shape[:3], 9, dtype=torch.uint8)
 
-    monkeypatch.setattr(torch_file, "build_ending", lambda model, **options: Wrong())
+    monkeypatch.setattr(torch_file, "CellLabels", lambda stride: Wrong())
     order = ["export", str(weights), "--out", str(tmp_path / "a.pt2"), "--format", "torch", "--size", "40"]
     assert main([*order, "--images", str(folders[0])]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
