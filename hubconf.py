@@ -38,7 +38,7 @@ def mobilenet_v2(weights: str | None = "imagenet_mobilenet_v2", output_stride: i
         options: of ``segmnv2.create_backbone``, as ``width=1.4``.
     """
     import segmnv2
-    from segmnv2.models.file import load_backbone_weights
+    from segmnv2.models.model_file import load_backbone_weights
 
     backbone = segmnv2.create_backbone("mobilenet_v2", output_stride=output_stride, **options)
     if weights is not None:

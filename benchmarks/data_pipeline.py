@@ -23,10 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
-from segmnv2.benchmark.compare import interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, check_count, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine, one_core
-from segmnv2.benchmark.rate import Rate, check_count
-from segmnv2.benchmark.table import Row, Table
+from segmnv2.benchmark.result_table import Row, Table
 from segmnv2.data.loader import training_loader
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sampler import StepSampler

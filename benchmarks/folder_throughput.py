@@ -19,22 +19,21 @@ import PIL.Image
 import torch
 from script import show_table
 
-from segmnv2.backends.base import check_streams
-from segmnv2.backends.selection import create_backend
 from segmnv2.benchmark.apart import apart
-from segmnv2.benchmark.compare import interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, check_count, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import copy_weights
-from segmnv2.benchmark.rate import Rate, check_count
-from segmnv2.benchmark.table import Row, Table
+from segmnv2.benchmark.result_table import Row, Table
 from segmnv2.datasets.shapes import Shapes
+from segmnv2.engines.backend import check_streams
+from segmnv2.engines.selection import create_backend
 from segmnv2.errors import ConfigError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.media import list_images
 from segmnv2.inference.pipeline import check_batch
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 

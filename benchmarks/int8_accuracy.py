@@ -19,19 +19,18 @@ import numpy as np
 import torch
 from script import write_values
 
-from segmnv2.backends.base import Backend, check_threads
-from segmnv2.backends.selection import choose_engine, create_backend
-from segmnv2.benchmark.compare import Ratio, interleave, paired_ratio
+from segmnv2.benchmark.compare import Ratio, check_count, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
-from segmnv2.benchmark.rate import check_count
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.engines.backend import Backend, check_threads
+from segmnv2.engines.selection import choose_engine, create_backend
 from segmnv2.inference.media import spread_evenly
+from segmnv2.inference.options import calibration_pixels
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import VOC_LABELS
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class
 from segmnv2.metrics.resampling import Change, mean_iou_change
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 
 CLASSES = ("background", "person", "cat", "cow", "dog", "horse", "sheep")
 """What the mean IoU is over."""

@@ -20,18 +20,18 @@ import torch
 from int8_accuracy import CLASSES, calibration
 from script import write_values
 
-from segmnv2.backends.base import check_threads
-from segmnv2.backends.selection import create_backend
-from segmnv2.benchmark.inference import parse_engines
+from segmnv2.benchmark.compare import check_count
+from segmnv2.benchmark.inference_speed import parse_engines
 from segmnv2.benchmark.machine import describe_machine
-from segmnv2.benchmark.rate import check_count
 from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.engines.backend import check_threads
+from segmnv2.engines.selection import create_backend
 from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.multi_scale import SCALES, DenseModel
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import VOC_LABELS
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 
 SETS: dict[str, tuple[tuple[float, ...], bool]] = {
     "1": ((1.0,), False),

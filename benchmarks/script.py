@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segmnv2.benchmark.table import Table
+from segmnv2.benchmark.result_table import Table
 from segmnv2.errors import SegmnError
 from segmnv2.files.atomic import atomic_path
 

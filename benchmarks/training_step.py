@@ -19,17 +19,16 @@ from contenders import Ours, Peer, Smp, Transformers
 from script import show_table
 
 from segmnv2.benchmark.apart import apart
-from segmnv2.benchmark.compare import interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, check_count, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
-from segmnv2.benchmark.rate import Rate, check_count
-from segmnv2.benchmark.table import Row, Table
+from segmnv2.benchmark.result_table import Row, Table
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.engine.memory import keep_freed_memory
 from segmnv2.errors import ConfigError
+from segmnv2.training.processes import keep_freed_memory
 
 OURS = "segmnv2"
 MARKS = {"transformers": 1.8, "smp": 3.0}

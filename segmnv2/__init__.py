@@ -12,18 +12,23 @@ from segmnv2.telemetry import forbid_telemetry
 
 if TYPE_CHECKING:
     from segmnv2.backbones.registry import create_backbone
+    from segmnv2.conversion.convert import import_checkpoint
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
-    from segmnv2.hub.by_name import create_classifier, create_model, load_classifier, load_model, load_weights
     from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
-    from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.prediction import Prediction
+    from segmnv2.hub.resolve import (
+        create_classifier,
+        create_model,
+        load_classifier,
+        load_model,
+        load_weights,
+        resolve_weights,
+    )
     from segmnv2.inference.predictor import Predictor
+    from segmnv2.inference.scores import Prediction
     from segmnv2.labels import VOC_LABELS, LabelSet
-    from segmnv2.models.catalogue import list_models
-    from segmnv2.models.classifier import Classifier
-    from segmnv2.models.classifier_file import save_classifier
-    from segmnv2.models.convert import import_checkpoint
-    from segmnv2.models.file import save_model
+    from segmnv2.models.catalog import list_models
+    from segmnv2.models.classifier import Classifier, save_classifier
+    from segmnv2.models.model_file import save_model
     from segmnv2.models.segmenter import Segmenter
     from segmnv2.nn.block_family import create_block
 
@@ -37,7 +42,7 @@ _HOMES = {
     "DatasetError": "errors",
     "LabelSet": "labels",
     "MediaError": "errors",
-    "Prediction": "inference.prediction",
+    "Prediction": "inference.scores",
     "Predictor": "inference.predictor",
     "SegmnError": "errors",
     "Segmenter": "models.segmenter",
@@ -45,18 +50,18 @@ _HOMES = {
     "WeightsError": "errors",
     "create_backbone": "backbones.registry",
     "create_block": "nn.block_family",
-    "create_classifier": "hub.by_name",
-    "create_model": "hub.by_name",
+    "create_classifier": "hub.resolve",
+    "create_model": "hub.resolve",
     "from_pretrained": "hub.publish",
-    "import_checkpoint": "models.convert",
-    "list_models": "models.catalogue",
-    "load_classifier": "hub.by_name",
-    "load_model": "hub.by_name",
-    "load_weights": "hub.by_name",
+    "import_checkpoint": "conversion.convert",
+    "list_models": "models.catalog",
+    "load_classifier": "hub.resolve",
+    "load_model": "hub.resolve",
+    "load_weights": "hub.resolve",
     "push_to_hub": "hub.publish",
     "resolve_weights": "hub.resolve",
-    "save_classifier": "models.classifier_file",
-    "save_model": "models.file",
+    "save_classifier": "models.classifier",
+    "save_model": "models.model_file",
     "save_pretrained": "hub.publish",
 }
 

@@ -20,12 +20,13 @@ TYPECHECKED = (
     "segmnv2.backbones",
     "segmnv2.heads",
     "segmnv2.models",
+    "segmnv2.conversion",
     "segmnv2.metrics",
     "segmnv2.inference",
-    "segmnv2.backends.base",
-    "segmnv2.backends.onnx_runtime",
-    "segmnv2.backends.openvino",
-    "segmnv2.backends.pytorch",
+    "segmnv2.engines.backend",
+    "segmnv2.engines.onnx_runtime",
+    "segmnv2.engines.openvino",
+    "segmnv2.engines.pytorch",
 )
 
 if os.environ.get("SEGMNV2_TYPECHECK", "1") != "0":

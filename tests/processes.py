@@ -15,7 +15,7 @@ from pathlib import Path
 from segmnv2.cli import main
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["segmnv2.engine.run", "segmnv2.cli"])
+SERVER.set_forkserver_preload(["segmnv2.training.run", "segmnv2.cli"])
 
 
 def start_command(words: list[str], output: Path, processes: int = 1) -> list[ForkServerProcess]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from segmnv2.backends import onnx_runtime, openvino
-from segmnv2.backends.base import Backend
-from segmnv2.backends.pytorch import PyTorchBackend
-from segmnv2.backends.selection import ENGINES
+from segmnv2.engines import onnx_runtime, openvino
+from segmnv2.engines.backend import Backend
+from segmnv2.engines.pytorch import PyTorchBackend
+from segmnv2.engines.selection import ENGINES
 from segmnv2.models.segmenter import Segmenter
 
 STREAMING = [name for name, engine in ENGINES.items() if engine.streams]

@@ -18,7 +18,7 @@ from segmnv2.config import (
     parse_experiment,
     write_experiment,
 )
-from segmnv2.config.shipped import list_configs
+from segmnv2.config.reading import list_configs
 from segmnv2.errors import ConfigError
 from segmnv2.files.yaml_documents import read_yaml
 from segmnv2.labels import LabelSet

@@ -19,11 +19,11 @@ from PIL import Image
 
 import segmnv2
 from segmnv2.detection import create_detector, save_detector
+from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS
-from segmnv2.export.metadata import describe_export
 from segmnv2.hub.cache import Entry, cache_folder
-from segmnv2.models.file import save_backbone
-from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
+from segmnv2.models.model_file import save_backbone
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from tests.coco_files import CATEGORIES, write_coco_boxes
 from tests.export.shallow import shallow_model, shallow_seeing_model
 from tests.inference.clips import pictures, write_clip

@@ -18,8 +18,8 @@ from segmnv2.telemetry import OPENVINO, SWITCHES, forbid_telemetry
 USE_ALL = """
 import segmnv2
 import onnx, openvino, torch
-from segmnv2.backends.int8 import quantize_graph
-from segmnv2.backends.onnx_runtime import open_session
+from segmnv2.engines.int8 import quantize_graph
+from segmnv2.engines.onnx_runtime import open_session
 
 shape = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
 result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])

@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import ChainBackbone, FeatureInfo
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
 from segmnv2.backbones.registry import BACKBONES
 from segmnv2.data.sample import Sample
-from segmnv2.datasets.base import DataSource
+from segmnv2.datasets.dataset_kinds import DATASETS
 from segmnv2.datasets.listing import Listing, Pair
-from segmnv2.datasets.registry import DATASETS
+from segmnv2.datasets.source import DataSource
+from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import FORMATS, Format
-from segmnv2.export.metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport
-from segmnv2.heads.base import Head
-from segmnv2.heads.registry import HEADS, HeadKind
+from segmnv2.heads.head import Head
+from segmnv2.heads.head_kinds import HEADS, HeadKind
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES
-from segmnv2.models.file import load_model, save_model
+from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.conv import ConvNormAct
 from segmnv2.nn.stride import Strided

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.mobilenet_v1 import MobileNetV1
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.backbones.nasnet import NASNet

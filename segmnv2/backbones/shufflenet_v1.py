@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import ChainBackbone, FeatureInfo
-from segmnv2.backbones.options import check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
+from segmnv2.backbones.backbone_options import check_options
 from segmnv2.errors import ConfigError
 from segmnv2.nn.conv import ConvNormAct, SameConv2d, make_divisible
 from segmnv2.nn.pool import SameMaxPool

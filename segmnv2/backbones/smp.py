@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import Backbone, FeatureInfo
-from segmnv2.backbones.options import check_options
+from segmnv2.backbones.backbone import Backbone, FeatureInfo
+from segmnv2.backbones.backbone_options import check_options
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
 from segmnv2.nn.unused import evaluating

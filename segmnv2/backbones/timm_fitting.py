@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import FeatureInfo
+from segmnv2.backbones.backbone import FeatureInfo
 from segmnv2.errors import ConfigError
 from segmnv2.nn.stride import OUTPUT_STRIDES
 

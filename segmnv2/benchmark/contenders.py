@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
-from segmnv2.backends.selection import create_backend
 from segmnv2.benchmark.peers import PEERS
-from segmnv2.inference.batches import predict_batch
-from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.engines.selection import create_backend
 from segmnv2.inference.canvas import make_canvas
 from segmnv2.inference.multi_scale import SCALES, choose_scales
+from segmnv2.inference.options import calibration_pixels
+from segmnv2.inference.scores import predict_batch
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from segmnv2.nn.resize import resize_bilinear, scaled_side

@@ -1,21 +1,52 @@
-"""Images a second that can be read and augmented, and the time of each stage."""
+"""Images a second that can be read and augmented, and the time of each stage.
+
+Images to measure speeds on.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from segmnv2.assembly.segmentation import build_dataset, build_transform
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from segmnv2.benchmark.compare import Rate, check_count
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine
-from segmnv2.benchmark.rate import Rate, check_count
+from segmnv2.benchmark.result_table import Row, Table
 from segmnv2.benchmark.stages import AUGMENT, COLLATE, IMAGE, MASK, REST, measure_stages
-from segmnv2.benchmark.table import Row, Table
 from segmnv2.config import Experiment
 from segmnv2.counting import counted
+from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
-from segmnv2.engine.trainer import choose_accelerator
+from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError
+from segmnv2.inference.options import sample_folder
+from segmnv2.training.build import build_dataset, build_transform
+from segmnv2.training.trainer import choose_accelerator
+
+GENERATED = 16
+
+
+def square_images(folder: Path | None, side: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """Return RGB images, 0..255, all of one size, so that every library does the same work.
+
+    Args:
+        folder: of images, scaled to the size, at most 100 of them; generated shapes by default.
+        side: height and width in pixels, at least 16.
+
+    Raises:
+        ConfigError: there is no such folder, or the side is too small.
+        MediaError: a file is no image, or the folder has none.
+    """
+    if folder is None:
+        drawn = Shapes(GENERATED, (side, side))
+        return [drawn[index].image for index in range(GENERATED)]
+    return [cv2.resize(read_image(path), (side, side), interpolation=cv2.INTER_AREA) for path in sample_folder(folder)]
+
 
 WARM_UP = 2
 """Turns of all workers before the clock runs: processes start, files' folders are read."""

@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import torch
 
-from segmnv2.backends.threads import torch_threads
 from segmnv2.config import Experiment
+from segmnv2.engines.threads import torch_threads
 
 MEGABYTE = 1e6
 

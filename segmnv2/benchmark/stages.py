@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from types import CodeType
 
+from segmnv2.benchmark.compare import Rate
 from segmnv2.benchmark.machine import one_core
-from segmnv2.benchmark.rate import Rate
 from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import collate
 from segmnv2.data.mask_file import read_mask

@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from segmnv2.assembly.segmentation import build_model, build_transform
+from segmnv2.benchmark.compare import Rate
 from segmnv2.benchmark.machine import forget_peak_memory, peak_memory
-from segmnv2.benchmark.rate import Rate
 from segmnv2.config import Experiment
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.engine.averaging import MovingAverage
-from segmnv2.engine.data_module import RunData
-from segmnv2.engine.logs import RunLog, StepLog
-from segmnv2.engine.processes import Processes
-from segmnv2.engine.quiet import quiet_lightning
-from segmnv2.engine.segmentation import SegmentationTask
-from segmnv2.engine.trainer import build_trainer, choose_accelerator, interruptible
+from segmnv2.training.build import build_model, build_transform
+from segmnv2.training.data_module import RunData
+from segmnv2.training.logs import RunLog, StepLog
+from segmnv2.training.optimizer import MovingAverage
+from segmnv2.training.processes import Processes
+from segmnv2.training.progress_bar import quiet_lightning
+from segmnv2.training.segmentation import SegmentationTask
+from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
 
 WARM_UP = 3
 """Turns before the clock runs: libraries choose their algorithms and memory is taken for the first time."""

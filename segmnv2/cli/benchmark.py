@@ -13,7 +13,7 @@ from segmnv2.cli.inference_options import DeviceOption
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 if TYPE_CHECKING:
-    from segmnv2.benchmark.table import Table
+    from segmnv2.benchmark.result_table import Table
 
 benchmark = typer.Typer(
     no_args_is_help=True,
@@ -63,7 +63,7 @@ def train(
     experiment = load_experiment(config, override or ())
     check_json(json_out)
 
-    from segmnv2.benchmark.training import benchmark_training
+    from segmnv2.benchmark.training_speed import benchmark_training
 
     _show(benchmark_training(experiment, steps=steps), json_out)
 
@@ -116,13 +116,13 @@ def infer(
     json_out: JsonOption = None,
 ) -> None:
     """Measure label maps a second: backends and precisions beside other libraries, taking turns in one run."""
-    from segmnv2.backends.device import choose_device
+    from segmnv2.benchmark.compare import check_count
     from segmnv2.benchmark.contenders import Setting
-    from segmnv2.benchmark.images import square_images
-    from segmnv2.benchmark.inference import Choice, benchmark_inference, parse_engines, parse_peers
+    from segmnv2.benchmark.data import square_images
+    from segmnv2.benchmark.inference_speed import Choice, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
-    from segmnv2.benchmark.rate import check_count
-    from segmnv2.cli.options import refuse_options
+    from segmnv2.cli.inference_options import refuse_options
+    from segmnv2.engines.device import choose_device
     from segmnv2.hub.resolve import resolve_weights
 
     for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds), ("--burst", burst)):

@@ -10,7 +10,7 @@ import typer
 from segmnv2.cli.show_result import STANDARD_OUTPUT, JsonOption, check_json, write_json
 
 if TYPE_CHECKING:
-    from segmnv2.doctor.examination import Examination
+    from segmnv2.checks.examination import Examination
 
 FAULTS_FOUND = 1
 """Exit code where errors were found in the data; warnings alone leave it 0."""
@@ -51,11 +51,11 @@ def check_data(
     """
     from rich.console import Console
 
+    from segmnv2.checks.examination import examine, tasks_of
+    from segmnv2.checks.repaired_copy import check_folder, mend
+    from segmnv2.checks.tables import LEAST_WIDTH, print_examination, print_mending
+    from segmnv2.checks.targets import listings_of
     from segmnv2.cli.progress import image_progress
-    from segmnv2.doctor.examination import examine, tasks_of
-    from segmnv2.doctor.mending import check_folder, mend
-    from segmnv2.doctor.sources import listings_of
-    from segmnv2.doctor.tables import LEAST_WIDTH, print_examination, print_mending
     from segmnv2.errors import ConfigError
     from segmnv2.files.atomic import check_writable
 
@@ -84,7 +84,7 @@ def check_data(
 def _write(examination: Examination, json_out: Path | None, html_out: Path | None) -> None:
     write_json(examination.to_dict() if json_out else None, json_out)
     if html_out is not None:
-        from segmnv2.doctor.page import html_page
+        from segmnv2.checks.page import html_page
         from segmnv2.files.atomic import atomic_path
 
         with atomic_path(html_out) as temporary:

@@ -21,7 +21,7 @@ def demo(
     from rich.console import Console
 
     from segmnv2.config import load_experiment
-    from segmnv2.demo import run_demo
+    from segmnv2.demonstration import run_demo
 
     experiment = load_experiment(config, override or ())
     run_demo(experiment, out, console=Console(stderr=True))

@@ -56,17 +56,16 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import check_inputs, refuse_options
-    from segmnv2.cli.progress import image_progress
-    from segmnv2.datasets.base import FileDataset
-    from segmnv2.datasets.registry import BOXES, CLASSES, evaluation_source
-    from segmnv2.engine.evaluate import evaluate as run
+    from segmnv2.cli.inference_options import check_inputs, refuse_options
+    from segmnv2.cli.progress import byte_progress, image_progress
+    from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, evaluation_source
+    from segmnv2.datasets.source import FileDataset
     from segmnv2.errors import ConfigError
+    from segmnv2.evaluation.segmenters import evaluate as run
     from segmnv2.files.atomic import check_folder, check_writable
     from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.models.file import load_model
+    from segmnv2.models.model_file import load_model
 
     check_json(json_out)
     check_inputs({"--root": root, "--annotations": annotations, "--calibration": inference.calibration})
@@ -79,7 +78,7 @@ def evaluate(
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     if dataset == CLASSES:
         assert root is not None
-        from segmnv2.cli.evaluate_classifier import evaluate_classifier
+        from segmnv2.cli.evaluate_others import evaluate_classifier
 
         remedy = f"leave it out with --dataset {CLASSES}"
         others = {"--split": split, "--masks-out": masks_out, **boxes}
@@ -89,7 +88,7 @@ def evaluate(
         return
     if dataset == BOXES:
         assert root is not None
-        from segmnv2.cli.evaluate_detector import evaluate_detector
+        from segmnv2.cli.evaluate_others import evaluate_detector
 
         remedy = f"leave it out with --dataset {BOXES}"
         inference.refuse({"--masks-out": masks_out}, "detectors", remedy)
@@ -134,12 +133,12 @@ def evaluate(
 
 def _note_trained(weights: Path, data: Any) -> None:
     """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
-    from segmnv2.assembly.segmentation import build_dataset
     from segmnv2.config import parse_experiment
-    from segmnv2.datasets.base import FileSource
-    from segmnv2.engine.record import count_shared
+    from segmnv2.datasets.source import FileSource
     from segmnv2.errors import SegmnError
-    from segmnv2.models.file import read_description
+    from segmnv2.models.model_file import read_description
+    from segmnv2.training.build import build_dataset
+    from segmnv2.training.record import count_shared
 
     experiment = read_description(weights).get("provenance", {}).get("experiment")
     if not isinstance(experiment, dict):

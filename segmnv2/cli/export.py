@@ -72,9 +72,9 @@ def export(
 
     The file is opened in its own runtime and compared with the network before it is written; one that differs is not.
     """
-    from segmnv2.backends.base import check_threads
-    from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import refuse_options
+    from segmnv2.cli.inference_options import refuse_options
+    from segmnv2.cli.progress import byte_progress
+    from segmnv2.engines.backend import check_threads
     from segmnv2.export.create import export_weights
     from segmnv2.export.formats import find_format
 

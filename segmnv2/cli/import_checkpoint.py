@@ -22,9 +22,9 @@ def import_checkpoint(
     ema: Annotated[bool, typer.Option("--ema", help="Take moving averages instead of weights.")] = False,
 ) -> None:
     """Convert a foreign checkpoint into one file that is enough to rebuild the network."""
+    from segmnv2.conversion.convert import import_checkpoint as convert
     from segmnv2.files.atomic import check_writable
     from segmnv2.labels import LabelSet
-    from segmnv2.models.convert import import_checkpoint as convert
 
     check_writable(out)
     names = LabelSet.from_yaml(labels) if labels else None

@@ -91,12 +91,12 @@ def infer(
     An image that cannot be read is reported, the others are labeled, and the exit code is 2. A camera is recorded until
     --frames, --seconds or Ctrl-C.
     """
-    from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.options import check_inputs, refuse_options
+    from segmnv2.cli.inference_options import check_inputs, refuse_options
+    from segmnv2.cli.progress import byte_progress
     from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.media import describe_others, list_images, list_others
-    from segmnv2.models.file import read_kind
+    from segmnv2.models.model_file import read_kind
 
     of_video = {"--smooth": smooth, "--every": every, "--frames": frames, "--seconds": seconds}
     video = pick_video(inputs)

@@ -140,7 +140,7 @@ def prepare_detector(
         ConfigError: an option is not possible.
         WeightsError: the file is damaged.
     """
-    from segmnv2.detection.predictor import THRESHOLD, BoxFolder, BoxPredictor
+    from segmnv2.detection.box_predictor import THRESHOLD, BoxFolder, BoxPredictor
 
     remedy = "leave it out, or give a segmentation network's weights"
     others = {"--opacity": results.opacity, "--confidence": results.confidence, "--smooth": results.smooth}

@@ -45,7 +45,7 @@ def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, co
         ConfigError: an option does not fit, or ``out`` cannot be written.
         MediaError: there is no such video.
     """
-    from segmnv2.cli.options import refuse_options
+    from segmnv2.cli.inference_options import refuse_options
     from segmnv2.errors import MediaError
     from segmnv2.files.atomic import check_folder, check_writable
     from segmnv2.inference.video_writer import check_video_ending

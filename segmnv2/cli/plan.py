@@ -51,9 +51,9 @@ def plan(
     better in one. Where an mIOU was published for exactly that choice, it is shown with its source. Rows that differ
     least from a published choice come first.
     """
-    from segmnv2.cli.options import refuse_options
-    from segmnv2.plan.budget import Budget
-    from segmnv2.plan.choice import list_choices
+    from segmnv2.cli.inference_options import refuse_options
+    from segmnv2.paper.choice import list_choices
+    from segmnv2.paper.footprint import Budget
 
     check_json(json_out)
     if not measure:
@@ -65,9 +65,9 @@ def plan(
     from rich.console import Console
 
     from segmnv2.benchmark.machine import describe_machine
-    from segmnv2.plan.planner import plan as make_plan
-    from segmnv2.plan.stopwatch import Stopwatch, thread_count
-    from segmnv2.plan.table import to_markdown
+    from segmnv2.paper.plan_table import to_markdown
+    from segmnv2.paper.planner import plan as make_plan
+    from segmnv2.paper.stopwatch import Stopwatch, thread_count
 
     console = Console(stderr=True)
     stopwatch = Stopwatch(device) if measure else None

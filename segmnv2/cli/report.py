@@ -65,7 +65,7 @@ def report(
     print(result.text, file=text_stream(json_out))
     write_json(result.values, json_out)
     if paths and result.draw is not None:
-        from segmnv2.report.drawing import save_figure
+        from segmnv2.paper.drawing import save_figure
 
         figure = result.draw()
         for path in paths:
@@ -98,30 +98,30 @@ def _check_places(subject: Subject, out: list[Path]) -> list[Path]:
             f"--out {out[0]}: {subject.value} is a table and has no plot; leave it out, or report one of "
             f"{', '.join(one.value for one in figures)}"
         )
-    from segmnv2.report.drawing import check_figure_path
+    from segmnv2.paper.drawing import check_figure_path
 
     return [check_figure_path(path) for path in out]
 
 
 def _compute(subject: Subject, evaluation: list[Path], training: dict[str, Any]) -> _Report:
     if subject is Subject.TABLE4:
-        from segmnv2.report import table4
+        from segmnv2.paper import table4
 
         classifiers = table4.table4()
         return _Report([row.to_dict() for row in classifiers], table4.to_markdown(classifiers))
     if subject is Subject.FIGURE1:
-        from segmnv2.report import figure1
+        from segmnv2.paper import figure1
 
         spirals = figure1.figure1()
         return _Report(spirals.to_dict(), figure1.to_markdown(spirals), lambda: figure1.draw(spirals))
     if subject is Subject.FIGURE5:
-        from segmnv2.report import figure5
+        from segmnv2.paper import figure5
 
         points = figure5.figure5()
         return _Report(points.to_dict(), figure5.to_markdown(points), lambda: figure5.draw(points))
     if subject is Subject.FIGURE6:
         return _figure6(training)
-    from segmnv2.report import table7
+    from segmnv2.paper import table7
 
     rows = table7.table7(evaluation)
     return _Report([row.to_dict() for row in rows], table7.to_markdown(rows))
@@ -131,7 +131,7 @@ def _figure6(training: dict[str, Any]) -> _Report:
     from rich.console import Console
     from rich.progress import Progress
 
-    from segmnv2.report import figure6
+    from segmnv2.paper import figure6
 
     console = Console(stderr=True)
     train = partial(figure6.figure6, **{"steps": figure6.STEPS, "seeds": figure6.SEEDS, **training})

@@ -13,7 +13,7 @@ from segmnv2.counting import counted
 
 if TYPE_CHECKING:
     from segmnv2.config import AnyExperiment
-    from segmnv2.engine.run import TrainingReport
+    from segmnv2.training.run import TrainingReport
 
 
 class Resume(str, Enum):
@@ -57,9 +57,9 @@ def train(
 
     from rich.console import Console
 
-    from segmnv2.engine.processes import Processes
-    from segmnv2.engine.run import train as run
-    from segmnv2.engine.run_folder import RunFolder, differences
+    from segmnv2.training.processes import Processes
+    from segmnv2.training.run import train as run
+    from segmnv2.training.run_folder import RunFolder, differences
 
     leads = Processes.from_environment().leads
     if resume is not Resume.NO:

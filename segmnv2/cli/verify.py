@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from segmnv2.cli.export import LeastOption
-from segmnv2.cli.inference_options import ThreadsOption
-from segmnv2.cli.options import check_inputs, refuse_options
+from segmnv2.cli.inference_options import ThreadsOption, check_inputs, refuse_options
 from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
 
 
@@ -43,13 +42,12 @@ def verify(
     Prints the share of pixels with the same label, the error of logits, mIOU before and after, size and latency. The
     exit code is 2 if fewer pixels agree than must.
     """
-    from segmnv2.backends.base import check_threads
-    from segmnv2.cli.byte_progress import byte_progress
-    from segmnv2.cli.progress import image_progress
-    from segmnv2.export.pictures import list_pictures
-    from segmnv2.export.verify import check_agreement, check_least, verify_export
+    from segmnv2.cli.progress import byte_progress, image_progress
+    from segmnv2.engines.backend import check_threads
+    from segmnv2.export.comparison import check_agreement, check_least, verify_export
+    from segmnv2.export.probes import list_pictures
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.models.file import load_model
+    from segmnv2.models.model_file import load_model
 
     check_least(least_agreement)
     check_json(json_out)

@@ -1,4 +1,4 @@
-"""``segmnv2 weights``: published weights by name, fetched into the cache; ``segmnv2 push``: the way to the Hub."""
+"""``segmnv2 weights`` and ``segmnv2 configs``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,37 @@ from typing import Annotated
 
 import typer
 
-from segmnv2.cli.options import Mirror
+from segmnv2.cli.inference_options import Mirror
+
+
+def configs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Experiments to copy; all by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to copy to; the current one by default.")
+    ] = None,
+) -> None:
+    """List the experiments that come with the package, or copy them to edit: those named, or all with --out.
+
+    `segmnv2 train NAME` trains one unchanged; `-o key=value` replaces a value.
+    """
+    from segmnv2.config.reading import find_config, list_configs, summary_of
+    from segmnv2.files.atomic import atomic_path
+    from segmnv2.files.ownership import check_replaceable
+
+    if not names and out is None:
+        for name, path in list_configs().items():
+            typer.echo(f"{name}: {summary_of(path)}")
+        return
+    sources = [find_config(name) for name in names or list_configs()]
+    copies = {source: (out or Path()) / source.name for source in sources}
+    check_replaceable(copies.values())
+    for source, copy in copies.items():
+        with atomic_path(copy) as partial:
+            partial.write_bytes(source.read_bytes())
+        typer.echo(f"{copy} written; next: segmnv2 train {copy}")
+
 
 weights = typer.Typer(
     help="Published weights: list them, or fetch them and print where they are.", no_args_is_help=True
@@ -18,13 +48,13 @@ weights = typer.Typer(
 def list_weights() -> None:
     """List the names, what they stand for and whether they are in the cache."""
     from segmnv2.hub.cache import Entry, cache_folder
-    from segmnv2.hub.published import PUBLISHED
+    from segmnv2.hub.published_weights import PUBLISHED
 
     for name, published in PUBLISHED.items():
         fault = Entry(cache_folder(), name).fault()
         place = "in the cache" if fault is None else "damaged in the cache" if fault else "not here"
         size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and fault is not None else ""
-        typer.echo(f"{name}: {published.summary} ({published.licence}); {place}{size}")
+        typer.echo(f"{name}: {published.summary} ({published.license}); {place}{size}")
         typer.echo(f"    {published.origin}")
     typer.echo(f"cache: {cache_folder()}")
 
@@ -38,7 +68,7 @@ def fetch(
 
     Complete files are used again; an interrupted download is continued.
     """
-    from segmnv2.cli.byte_progress import byte_progress
+    from segmnv2.cli.progress import byte_progress
     from segmnv2.hub.resolve import resolve_weights
 
     typer.echo(resolve_weights(name, mirror=mirror, track=byte_progress))
@@ -49,7 +79,7 @@ def push(
         str, typer.Argument(help="File of weights, of any kind that this library writes, or a folder of --dry-run.")
     ],
     name: Annotated[str, typer.Argument(help="owner/name of the repository; created if it does not exist.")],
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option(help="Identifier of the weights' license, as apache-2.0; a folder has it.")
     ] = None,
     evaluation: Annotated[
@@ -66,8 +96,8 @@ def push(
     from segmnv2.hub.publish import push_to_hub, save_pretrained
 
     if dry_run is not None:
-        if licence is None:
-            raise ConfigError("--licence is missing; give the identifier of the weights' license, as apache-2.0")
-        typer.echo(save_pretrained(source, dry_run, name=name, licence=licence, evaluation=evaluation))
+        if license is None:
+            raise ConfigError("--license is missing; give the identifier of the weights' license, as apache-2.0")
+        typer.echo(save_pretrained(source, dry_run, name=name, license=license, evaluation=evaluation))
         return
-    typer.echo(push_to_hub(source, name, licence=licence, evaluation=evaluation, private=private, revision=revision))
+    typer.echo(push_to_hub(source, name, license=license, evaluation=evaluation, private=private, revision=revision))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from segmnv2.config.classification import ClassificationExperiment, ClassifierSection, ImageFolderSource, RmspropSection
-from segmnv2.config.detection import (
+from segmnv2.config.classification_schema import (
+    ClassificationExperiment,
+    ClassifierSection,
+    ImageFolderSource,
+    RmspropSection,
+)
+from segmnv2.config.detection_schema import (
     BoxSource,
     CocoFileSource,
     CocoSource,
@@ -19,8 +24,8 @@ from segmnv2.config.reading import (
     parse_experiment,
     write_experiment,
 )
-from segmnv2.config.schema import Experiment, ModelSection
-from segmnv2.config.training import LossSection, OptimizerSection
+from segmnv2.config.segmentation_schema import Experiment, ModelSection
+from segmnv2.config.training_sections import LossSection, OptimizerSection
 from segmnv2.section import Section
 
 __all__ = [

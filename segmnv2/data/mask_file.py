@@ -32,7 +32,7 @@ class MaskError(DatasetError):
     """A mask that cannot be taken for ids.
 
     Attributes:
-        kind: one of :data:`segmnv2.datasets.finding.ERROR_KINDS`.
+        kind: one of :data:`segmnv2.datasets.listing.ERROR_KINDS`.
         reason: what was found.
         remedy: what to do.
     """

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from segmnv2.datasets.base import LayoutSource
+from segmnv2.datasets.source import LayoutSource
 from segmnv2.labels import LabelSet
 
 CLASSES = {

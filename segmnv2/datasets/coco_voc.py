@@ -12,12 +12,10 @@ import numpy as np
 
 from segmnv2.data.image_file import read_image
 from segmnv2.data.sample import Sample
-from segmnv2.datasets.base import DataSource
 from segmnv2.datasets.coco_file import CocoCategory, CocoImage, CocoOutline, check_files, check_size, iterate_coco
-from segmnv2.datasets.coco_index import CocoIndex, open_index, pack_instances
-from segmnv2.datasets.coco_instances import class_mask
-from segmnv2.datasets.finding import Finding
-from segmnv2.datasets.listing import Listing, Pair
+from segmnv2.datasets.coco_index import CocoIndex, class_mask, open_index, pack_instances
+from segmnv2.datasets.listing import Finding, Listing, Pair
+from segmnv2.datasets.source import DataSource
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.section import FilePath, Natural

@@ -8,9 +8,8 @@ from typing import ClassVar, Literal
 
 from segmnv2.data.image_file import ENDINGS
 from segmnv2.data.mask_file import BINARY_PALETTE
-from segmnv2.datasets.base import FileDataset, FileSource
-from segmnv2.datasets.finding import Finding
-from segmnv2.datasets.listing import Listing, Pair, check_lists, read_names, unknown_names
+from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, unknown_names
+from segmnv2.datasets.source import FileDataset, FileSource
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.files.folders import is_passed_over, list_entries
 from segmnv2.labels import LabelSet

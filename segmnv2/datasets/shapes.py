@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from segmnv2.data.sample import Sample
-from segmnv2.datasets.base import DataSource
 from segmnv2.datasets.listing import Listing, Pair
+from segmnv2.datasets.source import DataSource
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 from segmnv2.section import PositiveInt, Seed

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from segmnv2.datasets.base import FileDataset, FileSource
-from segmnv2.datasets.finding import Finding
 from segmnv2.datasets.folder import read_labels
-from segmnv2.datasets.listing import Listing, Pair, check_lists, read_names, unknown_names
+from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, unknown_names
+from segmnv2.datasets.source import FileDataset, FileSource
 from segmnv2.datasets.split_list import read_split_list
 from segmnv2.errors import DatasetError
 from segmnv2.files.folders import file_names

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.models.classifier import has_last_conv
-from segmnv2.models.file import load_backbone_weights
-from segmnv2.models.normalization import Normalization
+from segmnv2.models.model_file import load_backbone_weights
+from segmnv2.models.pixels import Normalization
 from segmnv2.models.zoo import usual_normalization
 
 PIXEL_RANGE = 255.0

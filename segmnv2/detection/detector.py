@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import FOREIGN
 from segmnv2.detection.backbone import PIXEL_RANGE
 from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError, describe_value
-from segmnv2.hub.by_name import takes_names
+from segmnv2.hub.resolve import takes_names
 from segmnv2.labels import check_class_name
 from segmnv2.models.metadata import check_architecture
-from segmnv2.models.normalization import Normalization
-from segmnv2.models.pixel_range import check_range
+from segmnv2.models.pixels import Normalization, check_range
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.norms import NormedNetwork
 from segmnv2.nn.unused import freeze_unused

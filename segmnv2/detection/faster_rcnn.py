@@ -13,7 +13,7 @@ from segmnv2.detection.backbone import build_detection_backbone, image_statistic
 from segmnv2.detection.features import PyramidFeatures
 from segmnv2.detection.ssdlite import COCO_CLASSES
 from segmnv2.errors import ConfigError
-from segmnv2.hub.by_name import takes_names
+from segmnv2.hub.resolve import takes_names
 
 SIZES = (32, 64, 128, 256, 512)
 RATIOS = (0.5, 1.0, 2.0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.detection.extras import EXTRA_CHANNELS, ExtraLayer
 from segmnv2.errors import ConfigError

@@ -10,11 +10,11 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from segmnv2.detection.backbone import build_detection_backbone, image_statistics
-from segmnv2.detection.boxes import TensorFlowBoxes
+from segmnv2.detection.box_drawing import TensorFlowBoxes
 from segmnv2.detection.extras import NORM_EPS, NORM_MOMENTUM
 from segmnv2.detection.features import SsdliteFeatures
 from segmnv2.errors import ConfigError
-from segmnv2.hub.by_name import takes_names
+from segmnv2.hub.resolve import takes_names
 from segmnv2.nn.conv import PooledBatchNorm2d
 
 COCO_CLASSES = 91

@@ -1,32 +1,87 @@
-"""Creation of a verified export, with its description and card beside it."""
+"""Creation of a verified export, with its description and card beside it.
+
+An export appears whole and proven, or not at all, be it a file, several, or a folder.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
-from segmnv2.backends.base import Precision, check_precision
-from segmnv2.backends.int8 import calibration_arrays
-from segmnv2.backends.selection import Calibration, check_calibration
 from segmnv2.data.image_file import read_image
+from segmnv2.engines.backend import Precision, check_precision
+from segmnv2.engines.int8 import calibration_arrays
+from segmnv2.engines.selection import Calibration, check_calibration
 from segmnv2.errors import ConfigError
-from segmnv2.export.card import build_export_card
+from segmnv2.export.comparison import check_agreement, check_least, verify_export
+from segmnv2.export.export_card import build_export_card
+from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.export.formats import Format, find_format
-from segmnv2.export.metadata import ExportMetadata, describe_export
-from segmnv2.export.pictures import fit_image, list_pictures
-from segmnv2.export.staging import staged_path
+from segmnv2.export.probes import fit_image, list_pictures
 from segmnv2.export.verification import Verification
-from segmnv2.export.verify import check_agreement, check_least, verify_export
+from segmnv2.files import ownership
 from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.files.checksum import Track, untracked
 from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.inference.calibration import MOST, calibration_pixels
 from segmnv2.inference.canvas import DEFAULT_SIZE, SMALLEST_SIZE
-from segmnv2.models.file import load_model
+from segmnv2.inference.options import MOST, calibration_pixels
+from segmnv2.models.model_file import load_model
+
+
+@contextmanager
+def staged_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path of the same name in an empty folder beside ``path``.
+
+    When the block ends without an error, all that was written into that folder takes its place beside ``path``, the
+    file of that name last, with the permissions of an older one. After an error nothing is written and older files are
+    untouched. Missing parent folders are made.
+
+    Args:
+        path: the file, or folder, to write.
+
+    Raises:
+        ConfigError: a command may not replace a file that is there (:mod:`segmnv2.files.ownership`).
+        OSError: something cannot be written or put in its place.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stage = path.with_name(f".{uuid4().hex}")
+    try:
+        stage.mkdir()
+        yield stage / path.name
+        (stage / ownership.LIST).unlink(missing_ok=True)
+        parts = sorted(stage.iterdir(), key=lambda each: each.name == path.name)
+        for part in parts:
+            ownership.place(part, path.with_name(part.name))
+        for part in parts:
+            _place(part, path.with_name(part.name))
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _place(new: Path, target: Path) -> None:
+    """Move a file or folder to where an older one may be; a folder cannot replace another in one step."""
+    if target.is_dir() and not target.is_symlink():
+        old = new.with_name(f"{new.name}.old")
+        target.replace(old)
+        try:
+            new.replace(target)
+        except BaseException:
+            old.replace(target)
+            raise
+        shutil.rmtree(old)
+    else:
+        if target.is_file():
+            new.chmod(target.stat().st_mode & 0o7777)
+        new.replace(target)
+
 
 ExportSize = tuple[int, int] | None
 """(height, width) of the only image size that a file takes, or ``None`` for any."""
@@ -84,7 +139,7 @@ def export_weights(
         verify: whether the file is compared with the network, and refused if it differs.
         images: folder to compare on; by default that of the calibration, or else drawn images.
         least_agreement: share of pixels that must have the network's label; by default
-            :data:`segmnv2.export.verify.LEAST`.
+            :data:`segmnv2.export.comparison.LEAST`.
         threads: to compare with.
         on_step: called with what is done next.
         track: called with bytes that are fetched.

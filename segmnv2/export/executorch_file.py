@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backends.quiet import quiet_logging
-from segmnv2.backends.selection import Calibration
-from segmnv2.export.deployable import Deployable, build_preparation
+from segmnv2.engines.quiet import quiet_logging
+from segmnv2.engines.selection import Calibration
+from segmnv2.export.deployable import Deployable, PlaneLabels, build_preparation
 from segmnv2.export.endings import RawLogits
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
-from segmnv2.export.planes import PlaneLabels
 from segmnv2.export.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmnv2.backends.base import Precision
-from segmnv2.backends.selection import INT8_PACKAGES, Calibration
+from segmnv2.engines.backend import Precision
+from segmnv2.engines.selection import INT8_PACKAGES, Calibration
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport
 from segmnv2.models.segmenter import Segmenter
 

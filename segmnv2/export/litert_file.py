@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from segmnv2.backends.selection import Calibration
+from segmnv2.engines.selection import Calibration
 from segmnv2.export.endings import grid_cells
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.export.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json

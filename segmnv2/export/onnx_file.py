@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from segmnv2.backends.onnx_graph import onnx_bytes
-from segmnv2.backends.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
-from segmnv2.backends.selection import Calibration
+from segmnv2.engines.onnx_int8 import onnx_bytes
+from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
+from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import build_preparation
 from segmnv2.export.endings import CellLabels, grid_cells
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segmnv2.errors import MediaError, WeightsError
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.export_metadata import ExportMetadata
 
 
 class OpenedExport(ABC):

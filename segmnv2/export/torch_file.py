@@ -1,10 +1,20 @@
-"""torch.export's ``.pt2``: the whole as one program of PyTorch's, which runs without this library."""
+"""torch.export's ``.pt2``: the whole as one program of PyTorch's, which runs without this library.
+
+Check of a torch.export archive before PyTorch reads it.
+
+``torch.export.load`` trusts its file: it evaluates formulas of sizes, guards and node names as Python, unpickles
+constants, imports the modules that a tree of arguments names, and loads compiled code. Here every record and every
+text of the graph must be of a kind that an export of this library contains.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
@@ -12,18 +22,97 @@ from jaxtyping import UInt8
 from torch import nn
 
 from segmnv2.backbones.timm import never_unpickling
-from segmnv2.backends.network import GridNetwork
-from segmnv2.backends.pytorch import DTYPES, convert_layers
-from segmnv2.backends.quiet import quiet_loggers
-from segmnv2.backends.selection import Calibration
+from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.pytorch import DTYPES, convert_layers
+from segmnv2.engines.quiet import quiet_loggers
+from segmnv2.engines.selection import Calibration
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import Deployable, build_preparation
 from segmnv2.export.endings import CellLabels, RawLogits
-from segmnv2.export.metadata import ExportMetadata
+from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.opened import OpenedExport, unreadable
-from segmnv2.export.torch_archive import check_archive
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
+
+GRAPH = "models/model.json"
+
+RECORD = re.compile(
+    r"models/model\.json|extra/segmnv2\.json|archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
+    r"|data/(sample_inputs|weights|constants)/model\.pt|data/weights/(weight_\d+|model_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|model_constants_config\.json)"
+)
+"""Records of an archive; the ``.pt`` files are read without unpickling."""
+
+WORD = re.compile(r"(?!.*\d{7})[\w.+@]*", re.ASCII)
+"""Any text without a rule of its own, and keys. PyTorch counts up to the numbers of symbols."""
+
+FORMULA = re.compile(
+    r"(?:Symbol\('[a-z]+\d{1,6}'"
+    r"|(?:Add|Mul|Integer|Float|Rational|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|CeilToInt|FloorToInt|TruncToInt"
+    r"|RoundToInt|TruncToFloat|ToFloat|IntTrueDiv|FloatTrueDiv|Identity|Where|Equality|Unequality|GreaterThan|LessThan"
+    r"|StrictGreaterThan|StrictLessThan|Eq|Ne|Ge|Le|Gt|Lt|And|Or|Not)(?=\()"
+    r"|(?:integer|positive|negative|nonnegative|real|finite)=(?:True|False)"
+    r"|[a-z]\d{1,6}|\d{1,19}|true|false|[-+/%(), ]|\*(?!\*))*+",
+    re.ASCII,
+)
+"""Formulas of sizes, as sympy writes them; without powers, whose values have no bound."""
+
+RULES = {
+    "target": re.compile(
+        r"torch\.ops\.aten\.(?!from_file\.|save\.)\w+\.[a-zA-Z]\w*|torch\.sym_[a-z]+"
+        r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|eq|ne|le|lt|ge|gt|and_|or_)",
+        re.ASCII,
+    ),
+    "name": re.compile(r"\w*", re.ASCII),
+    "as_name": re.compile(r"\w*", re.ASCII),
+    "expr_str": FORMULA,
+    **dict.fromkeys(("as_float", "as_floats"), re.compile("-?Infinity|NaN")),  # what poolings pad with
+    **dict.fromkeys(
+        ("in_spec", "out_spec"),
+        re.compile(r'(?:"(?:type|context|children_spec|builtins\.(?:tuple|list|dict)|null|\[\])"|null|[][{}:, 1])*+'),
+    ),
+    **dict.fromkeys(("as_string", "stack_trace", "nn_module_stack", "torch_fn", "from_node"), re.compile(r"(?s:.*)")),
+    **dict.fromkeys(("guards_code", "as_operator", "source_fn_stack"), re.compile("")),
+}
+"""Key -> what its text may be. Texts of the row before the last are never evaluated."""
+
+
+def check_archive(path: Path) -> None:
+    """Make sure that PyTorch runs nothing but operators on tensors when it loads and runs an archive.
+
+    Args:
+        path: the archive.
+
+    Raises:
+        WeightsError: it contains something that no export of this library contains.
+        Exception: of any class: it is no archive.
+    """
+    reader = torch._C.PyTorchFileReader(str(path))
+    with ZipFile(path) as archive:  # PyTorch reads archives of older versions with this class
+        entries = archive.infolist()
+    for name in (*reader.get_all_records(), *(entry.filename.partition("/")[2] for entry in entries)):
+        if not RECORD.fullmatch(name):
+            raise _foreign(path, f"the record {name!a:.80}")
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
+        raise _foreign(path, "compressed records")
+    _check_texts(json.loads(reader.get_record(GRAPH)), "", path)
+
+
+def _check_texts(value: Any, key: str, path: Path) -> None:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _check_texts(name, "", path)
+            _check_texts(each, name, path)
+    elif isinstance(value, list):
+        for each in value:
+            _check_texts(each, key, path)
+    elif isinstance(value, str) and not RULES.get(key, WORD).fullmatch(value):
+        raise _foreign(path, f"the text {value!a:.80} ({key or 'a key'} in {GRAPH})")
+
+
+def _foreign(path: Path, what: str) -> WeightsError:
+    return WeightsError(f"{path}: contains {what}, which no export of segmnv2 contains; do not trust this file")
+
 
 ENTRY = "segmnv2.json"
 """Name of the archive's extra file that holds the metadata."""

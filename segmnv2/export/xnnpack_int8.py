@@ -2,24 +2,74 @@
 
 Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
 the activation after it are rounded once. Before, biases are corrected.
+
+Correction of biases by the mean error that rounded weights add to each channel.
+
+Source: Data-Free Quantization (Nagel et al. 2019), section 4.2, with images in place of the norms' statistics.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
-from torch import fx, nn
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, fx, nn
 
-from segmnv2.backends.base import Precision
-from segmnv2.backends.int8 import calibration_arrays
-from segmnv2.backends.network import GridNetwork
-from segmnv2.backends.quiet import quiet_logging
-from segmnv2.backends.selection import Calibration
-from segmnv2.export.bias_correction import correct_biases
+from segmnv2.engines.backend import Precision
+from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.int8 import calibration_arrays
+from segmnv2.engines.quiet import quiet_logging
+from segmnv2.engines.selection import Calibration
 from segmnv2.inference.media import spread_evenly
 from segmnv2.models.segmenter import Segmenter
+
+LEVELS = 127
+"""Largest 8-bit weight; the smallest is its negative."""
+
+T = TypeVar("T", bound=nn.Module)
+
+
+@torch.no_grad()
+def correct_biases(network: T, images: Sequence[Float[Tensor, "1 3 _ _"]]) -> T:
+    """Return a copy whose layers, once their weights are rounded, give the means that they gave before.
+
+    Layers without a bias stay unchanged.
+
+    Args:
+        network: with norms folded; it is not changed.
+        images: what the network takes.
+    """
+    corrected = copy.deepcopy(network)
+    layers = [each for each in corrected.modules() if isinstance(each, nn.Conv2d) and each.bias is not None]
+    changes = {layer: round_weights(layer.weight) - layer.weight for layer in layers}
+    shifts = {layer: torch.zeros_like(changes[layer][:, 0, 0, 0]) for layer in layers}
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        added = F.conv2d(inputs[0], changes[layer], None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        shifts[layer] += added.mean((0, 2, 3)) / len(images)
+
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    for pixels in images:
+        corrected(pixels)
+    for hook in hooks:
+        hook.remove()
+    for layer in layers:
+        assert layer.bias is not None
+        layer.bias.sub_(shifts[layer])
+    return corrected
+
+
+def round_weights(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
+    """Return weights as 8 bits hold them, symmetric with one scale for each output channel."""
+    scale = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / LEVELS
+    return (weight / scale).round() * scale
+
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)

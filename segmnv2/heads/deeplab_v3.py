@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.heads.aspp import Aspp, conv_norm_relu
-from segmnv2.heads.base import Head
-from segmnv2.heads.inference import SplitAspp, join_projection
+from segmnv2.heads.head import Head
+from segmnv2.heads.inference_head import SplitAspp, join_projection
 from segmnv2.nn.stride import check_output_stride
 
 LOGITS_STD = 0.01

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from segmnv2.conversion.import_hugging_face import WEIGHT_FILES, read_json
 from segmnv2.errors import WeightsError
 from segmnv2.files.checksum import file_sha256
 from segmnv2.hub.cache import is_offline
-from segmnv2.models.import_hugging_face import WEIGHT_FILES, read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LIBRARY = "segmnv2"

@@ -14,13 +14,12 @@ from segmnv2.files.atomic import atomic_path
 from segmnv2.files.checksum import file_sha256
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import check_replaceable
-from segmnv2.hub.card import build_card
 from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
+from segmnv2.hub.model_card import build_card
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.models.classifier import Classifier
-from segmnv2.models.classifier_file import load_classifier, save_classifier
+from segmnv2.models.classifier import Classifier, load_classifier, save_classifier
 from segmnv2.models.cost import count_parameters, trace_madds
-from segmnv2.models.file import load_model, read_kind, read_model_file, save_model
+from segmnv2.models.model_file import load_model, read_kind, read_model_file, save_model
 from segmnv2.models.segmenter import Segmenter
 
 FORMAT = 1
@@ -36,7 +35,7 @@ def save_pretrained(
     folder: str | Path,
     *,
     name: str,
-    licence: str,
+    license: str,
     evaluation: Mapping[str, Any] | str | Path | None = None,
 ) -> Path:
     """Write what a repository on the Hub holds: ``model.safetensors``, ``config.json`` and the card, ``README.md``.
@@ -45,7 +44,7 @@ def save_pretrained(
         source: a network that was built by name, or a file of any kind that this library wrote.
         folder: where; made if need be, its files of these names replaced.
         name: ``owner/name`` of the repository, shown in the card.
-        licence: identifier of the weights' license, as ``apache-2.0``.
+        license: identifier of the weights' license, as ``apache-2.0``.
         evaluation: what ``segmnv2 evaluate --json`` wrote, or its file: its protocol and figures go into the card.
 
     Returns:
@@ -64,7 +63,7 @@ def save_pretrained(
     try:
         with tempfile.TemporaryDirectory() as temporary:
             weights = _weights_file(source, Path(temporary))
-            texts = _describe(weights, name, licence, evaluated)
+            texts = _describe(weights, name, license, evaluated)
             if weights.resolve() != (folder / WEIGHTS).resolve():
                 with atomic_path(folder / WEIGHTS) as partial:
                     shutil.copyfile(weights, partial)
@@ -80,7 +79,7 @@ def push_to_hub(
     source: Source,
     name: str,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     evaluation: Mapping[str, Any] | str | Path | None = None,
     private: bool = False,
     revision: str | None = None,
@@ -92,7 +91,7 @@ def push_to_hub(
     Args:
         source: as for :func:`save_pretrained`, or a folder that it wrote, which is then pushed as it is now.
         name: ``owner/name``.
-        licence: as for :func:`save_pretrained`; a folder has it already.
+        license: as for :func:`save_pretrained`; a folder has it already.
         evaluation: as for :func:`save_pretrained`; a folder has it already.
         private: whether a new repository is.
         revision: branch; the main one by default.
@@ -109,7 +108,7 @@ def push_to_hub(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     with tempfile.TemporaryDirectory() as temporary:
-        folder = _folder_to_push(source, Path(temporary), name, licence, evaluation)
+        folder = _folder_to_push(source, Path(temporary), name, license, evaluation)
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
         try:
             api.create_repo(name, private=private, exist_ok=True)
@@ -164,11 +163,11 @@ def _folder_to_push(
     source: Source,
     temporary: Path,
     name: str,
-    licence: str | None,
+    license: str | None,
     evaluation: Mapping[str, Any] | str | Path | None,
 ) -> Path:
     if isinstance(source, str | Path) and Path(source).is_dir():
-        if licence is not None or evaluation is not None:
+        if license is not None or evaluation is not None:
             raise ConfigError(
                 f"{source}: is a folder with a card, which states license and evaluation; change them there, or push "
                 "the file"
@@ -179,9 +178,9 @@ def _folder_to_push(
         if fault:
             raise WeightsError(f"{fault}; write the folder again")
         return Path(source)
-    if licence is None:
-        raise ConfigError("licence is missing; give the identifier of the weights' license, as apache-2.0 (--licence)")
-    return save_pretrained(source, temporary, name=name, licence=licence, evaluation=evaluation)
+    if license is None:
+        raise ConfigError("license is missing; give the identifier of the weights' license, as apache-2.0 (--license)")
+    return save_pretrained(source, temporary, name=name, license=license, evaluation=evaluation)
 
 
 def _weights_file(source: Source, temporary: Path) -> Path:
@@ -193,7 +192,7 @@ def _weights_file(source: Source, temporary: Path) -> Path:
     return resolve_weights(source)
 
 
-def _describe(weights: Path, name: str, licence: str, evaluation: Mapping[str, Any] | None) -> dict[str, str]:
+def _describe(weights: Path, name: str, license: str, evaluation: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the texts of ``config.json`` and of the card."""
     metadata = read_model_file(weights)[1]
     config: dict[str, Any] = {
@@ -207,7 +206,7 @@ def _describe(weights: Path, name: str, licence: str, evaluation: Mapping[str, A
         name,
         config,
         _costs(weights, str(config["kind"])),
-        licence=licence,
+        license=license,
         evaluation=evaluation,
         provenance=metadata.get("provenance") or {},
     )

@@ -1,21 +1,31 @@
-"""Resolution of weights to a file: a path, a short name, or ``owner/name`` on the Hugging Face Hub."""
+"""Resolution of weights to a file: a path, a short name, or ``owner/name`` on the Hugging Face Hub.
+
+The public functions that take weights, each with names in place of files.
+"""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import tempfile
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
+from segmnv2.conversion.convert import import_checkpoint
 from segmnv2.errors import DatasetError, WeightsError
 from segmnv2.files.checksum import Track, untracked
 from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
 from segmnv2.hub.hugging_face import fetch_repository, is_own_repository
-from segmnv2.hub.published import PUBLISHED, Published
-from segmnv2.models.convert import import_checkpoint
+from segmnv2.hub.published_weights import PUBLISHED, Published
+from segmnv2.models import classifier, zoo
+from segmnv2.models import classifier as classifier_file
+from segmnv2.models import model_file as file
 from segmnv2.preparation.archive import unpack
 from segmnv2.preparation.download import fetch_archive
-from segmnv2.preparation.sources import Archive
+from segmnv2.preparation.published_archives import Archive
 
 REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
@@ -26,8 +36,8 @@ def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track
     What is in the cache is used without a look at the network, its checksum apart.
 
     Args:
-        name: a file; a name of :data:`segmnv2.hub.published.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
-            ``hf:owner/name`` on the Hugging Face Hub, of this library's format or transformers'.
+        name: a file; a name of :data:`segmnv2.hub.published_weights.PUBLISHED`; or ``owner/name``,
+            ``owner/name@revision`` or ``hf:owner/name`` on the Hub, of this library's format or transformers'.
         mirror: address of a folder that offers archives of the same names in the publisher's place.
         track: called with bytes, for a progress bar.
 
@@ -126,3 +136,35 @@ def _from_hub(repository: str, revision: str | None) -> Path:
         if entry.fault() is not None:
             _convert(folder, entry, {"repository": repository, "revision": commit})
     return entry.path
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def takes_names(*parameters: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function that takes files of weights, so that it takes their names too.
+
+    Args:
+        parameters: its arguments that are files; each may be what :func:`segmnv2.hub.resolve.resolve_weights` knows.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = inspect.signature(function).bind(*args, **kwargs)
+            for name in parameters:
+                if given.arguments.get(name) is not None:
+                    given.arguments[name] = resolve_weights(given.arguments[name])
+            return function(*given.args, **given.kwargs)
+
+        return call
+
+    return decorate
+
+
+create_model = takes_names("weights", "backbone_weights")(zoo.create_model)
+create_classifier = takes_names("weights", "backbone_weights")(classifier.create_classifier)
+load_model = takes_names("path")(file.load_model)
+load_weights = takes_names("path")(file.load_weights)
+load_classifier = takes_names("path")(classifier_file.load_classifier)

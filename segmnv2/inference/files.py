@@ -22,12 +22,12 @@ from typing import TypeVar
 
 from PIL import Image
 
-from segmnv2.backends.base import check_streams
+from segmnv2.engines.backend import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
 from segmnv2.inference.pipeline import ManyPredictor, check_batch, run_pipeline
-from segmnv2.inference.prediction import Prediction
+from segmnv2.inference.scores import Prediction
 from segmnv2.inference.streams import run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from segmnv2.backends.base import refuse_fork
+from segmnv2.engines.backend import refuse_fork
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import DenseModel
 from segmnv2.models.segmenter import Segmenter

@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from segmnv2.errors import ConfigError
-from segmnv2.inference.fonts import writable_names
-from segmnv2.inference.legend import add_legend
+from segmnv2.inference.legend import add_legend, writable_names
 from segmnv2.labels import VOID_COLOR, Color, LabelSet
 
 DEFAULT_OPACITY = 0.6

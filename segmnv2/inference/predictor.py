@@ -14,22 +14,21 @@ import PIL.Image
 import torch
 from jaxtyping import UInt8
 
-from segmnv2.backends.base import Backend
 from segmnv2.data.image_file import read_image, rgb_array
+from segmnv2.engines.backend import Backend
 from segmnv2.errors import MediaError
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.model_watch import ModelWatch
 from segmnv2.inference.multi_scale import DenseModel, choose_scales
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.pipeline import check_batch, predict_in_order
-from segmnv2.inference.prediction import Prediction, PreparedImage
+from segmnv2.inference.scores import Prediction, PreparedImage, predict_batch
 from segmnv2.inference.smoothing import Smoother
 from segmnv2.inference.streams import predict_streams
 from segmnv2.inference.video import VideoReader
 from segmnv2.inference.video_files import predict_frames
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 
 
@@ -54,7 +53,7 @@ class Predictor:
             multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
                 over scales of your own, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
-            backend: what runs the network in its place, made by :func:`segmnv2.backends.selection.create_backend`. It
+            backend: what runs the network in its place, made by :func:`segmnv2.engines.selection.create_backend`. It
                 keeps the weights and the output stride of that moment, so a change of ``model`` afterwards is an error.
             batch: how many images to run at once, where there are many.
 
@@ -124,7 +123,7 @@ class Predictor:
             images: any kinds, as for a single one; drawn a few ahead, so they may be endless. Arrays and PIL images
                 are copied when they are drawn, so that a generator may refill one.
             batch: how many to run at once, the predictor's by default; see
-                :func:`segmnv2.inference.batches.predict_batch` on rounding. 1 is fastest on a CPU, whose caches hold
+                :func:`segmnv2.inference.scores.predict_batch` on rounding. 1 is fastest on a CPU, whose caches hold
                 one image's features better than several; try 8 on a GPU.
 
         Yields:

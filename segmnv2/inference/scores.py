@@ -1,21 +1,24 @@
-"""Labels, confidence and probabilities from the passes over an image, in bands of rows.
-
-A single pass decides by its logits: softmax would not change the order. Several passes are averaged after softmax.
-"""
+"""Predictions: logits of an image at output stride, and the labels, confidence and probabilities made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from segmnv2.backends.threads import torch_threads
-from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_size, make_canvas
-from segmnv2.inference.multi_scale import DenseModel, ModelPass, check_scales, run_passes
+from segmnv2.data.mask_file import write_mask
+from segmnv2.engines.threads import torch_threads
+from segmnv2.inference.canvas import DEFAULT_SIZE, Canvas, Size, check_image, check_size, make_canvas
+from segmnv2.inference.multi_scale import DenseModel, ModelPass, check_scales, is_training, locate_logits, run_passes
+from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
+from segmnv2.labels import LabelSet
 
 BAND_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Numbers held for one band of rows: what stays in a CPU's cache (4 MB), what keeps a GPU busy (256 MB)."""
@@ -126,3 +129,108 @@ def predict_probabilities(
 ) -> Float32[np.ndarray, "k h w"]:
     """Return the probability, 0..1, of each class at each pixel; arguments and errors as :func:`predict_scores`."""
     return predict_scores(model, image, size=size, scales=scales, flip=flip).probabilities()
+
+
+def predict_batch(
+    model: DenseModel, canvases: Sequence[Canvas], *, scales: Sequence[float] = (1.0,), flip: bool = False
+) -> list[Scores]:
+    """Run a model on several canvases, those of equal size at once.
+
+    Labels are those of each canvas alone, but where two classes are as good as equal: engines add in another order for
+    another size of batch, so logits may differ in their last bits. Several passes are made image by image, since
+    each is a batch of its own already.
+
+    Args:
+        model: the network, in evaluation mode.
+        canvases: any sizes.
+        scales: as for :func:`segmnv2.inference.scores.predict_scores`.
+        flip: as there.
+
+    Raises:
+        ConfigError: the model is in training mode.
+    """
+    found: dict[int, Scores] = {}
+    with torch.inference_mode():
+        for group in _same_sizes(canvases):
+            several = [canvases[number] for number in group]
+            if len(group) == 1 or tuple(scales) != (1.0,) or flip or is_training(model):
+                passes = [run_passes(model, canvas, scales, flip) for canvas in several]
+            else:
+                passes = [[each] for each in _run_together(model, several)]
+            for number, canvas, own in zip(group, several, passes, strict=True):
+                found[number] = Scores(own, canvas.image_size)
+    return [found[number] for number in range(len(canvases))]
+
+
+def _same_sizes(canvases: Sequence[Canvas]) -> list[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, canvas in enumerate(canvases):
+        groups.setdefault(tuple(canvas.pixels.shape), []).append(number)
+    return list(groups.values())
+
+
+def _run_together(model: DenseModel, canvases: Sequence[Canvas]) -> list[ModelPass]:
+    """Return a pass of each of several canvases of one size, run as one batch."""
+    pixels = torch.cat([canvas.pixels for canvas in canvases])
+    sides = (pixels.shape[-2], pixels.shape[-1])
+    logits = torch.split(model.raw_logits(pixels.to(model.device)), 1)
+    return [
+        locate_logits(own, canvas, model.logits_stride, sides) for own, canvas in zip(logits, canvases, strict=True)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image, read and laid out.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, 0..255, upright.
+        canvas: what the network will see of it.
+        source: what error messages call it.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    canvas: Canvas
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Prediction for one image.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
+        mask: (H, W) uint8 class ids.
+        labels: names and colors of the classes.
+        scores: the model's passes, from which more is read out on request.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    mask: UInt8[np.ndarray, "h w"]
+    labels: LabelSet
+    scores: Scores
+
+    @cached_property
+    def confidence(self) -> Float32[np.ndarray, "h w"]:
+        """(H, W) probability, 0..1, of each pixel's class; computed at first use."""
+        return self.scores.confidence()
+
+    def probabilities(self) -> Float32[np.ndarray, "k h w"]:
+        """Return (num_classes, H, W) probabilities, 0..1; large for large images, and computed on each call."""
+        return self.scores.probabilities()
+
+    def overlay(self, opacity: float = DEFAULT_OPACITY, legend: bool = True) -> PIL.Image.Image:
+        """Return the image under its classes' colors, with a legend beside it.
+
+        Args:
+            opacity: 0 for outlines only, 1 for plain colors.
+            legend: names, colors and shares of the classes present, in a strip that covers nothing of the image.
+
+        Raises:
+            ConfigError: ``opacity`` is not in 0..1.
+        """
+        return overlay_picture(self.image, self.mask, self.labels, opacity, legend)
+
+    def save_mask(self, path: str | Path) -> None:
+        """Write the class ids as a palette PNG in the classes' colors."""
+        write_mask(path, self.mask, self.labels)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from segmnv2.backends.selection import refuse_streams
+from segmnv2.engines.selection import refuse_streams
 from segmnv2.errors import MediaError
 from segmnv2.inference.pipeline import Outcome, compute_group
 

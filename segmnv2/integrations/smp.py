@@ -12,11 +12,11 @@ from segmentation_models_pytorch.encoders._base import EncoderMixin
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import BACKBONES, FOREIGN, create_backbone
 from segmnv2.errors import ConfigError
-from segmnv2.models.file import load_backbone_weights
-from segmnv2.models.normalization import Normalization
+from segmnv2.models.model_file import load_backbone_weights
+from segmnv2.models.pixels import Normalization
 
 PREFIX = "segmnv2-"
 STRIDES = (2, 4, 8, 16, 32)

@@ -30,7 +30,7 @@ class Architecture:
     """All that is needed to build a network again, weights apart.
 
     Attributes:
-        name: a key of :data:`segmnv2.models.catalogue.MODELS`.
+        name: a key of :data:`segmnv2.models.catalog.MODELS`.
         num_classes: number of logits.
         output_stride: 8, 16 or 32.
         backbone: arguments of the backbone's constructor that were given.

@@ -1,8 +1,11 @@
-"""A classification network: pixels in, one logit a class out."""
+"""A classification network: pixels in, one logit a class out.
+
+Classifiers as safetensors files that rebuild them, and whose backbone segmentation can start from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +14,18 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
-from segmnv2.errors import ConfigError, describe_value
+from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.labels import check_class_name
 from segmnv2.models.architecture import ClassifierArchitecture
-from segmnv2.models.file import load_weights, read_description
-from segmnv2.models.metadata import MOST_CLASSES, check_architecture
-from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
-from segmnv2.models.pixels import PixelNetwork
+from segmnv2.models.metadata import FORMAT, MOST_CLASSES, check_architecture
+from segmnv2.models.model_file import load_weights, read_description, read_model_file, read_normalization
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.models.zoo import usual_normalization, without_pretrained
 from segmnv2.nn.unused import freeze_unused
+from segmnv2.weights.loading import build_filled
+from segmnv2.weights.safetensors_file import write_safetensors
 
 IMAGENET_CLASSES = 1000
 DROPOUT = 0.2
@@ -177,3 +181,70 @@ def build_classifier(
 def has_last_conv(name: str) -> bool:
     """Return whether a backbone has a last 1x1 convolution that segmentation leaves out."""
     return name in BACKBONES and "last_conv" in backbone_options(name)
+
+
+def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a classifier that was built by name.
+
+    Args:
+        path: file to write, replaced only once complete.
+        model: the network.
+        provenance: where the weights come from, as JSON values.
+
+    Returns:
+        The path written. ``create_model(..., backbone_weights=path)`` starts a segmentation network from it.
+
+    Raises:
+        ConfigError: the network was built from parts, so nothing says how to build it again, or its last layer has
+            another number of classes than its names.
+        WeightsError: the file cannot be written.
+    """
+    model.check_classes()
+    if model.architecture is None:
+        raise ConfigError(
+            "this classifier was joined from parts, so a file could not rebuild it; build it with create_classifier, "
+            "or save model.state_dict() yourself"
+        )
+    metadata = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "architecture": {
+            **model.architecture.to_dict(),
+            "class_names": list(model.class_names),
+            "output_stride": model.backbone.output_stride,
+        },
+        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
+        "provenance": dict(provenance or {}),
+    }
+    return write_safetensors(path, model.state_dict(), metadata)
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """Build the classifier that a file describes and load its weights.
+
+    Args:
+        path: a safetensors file of :func:`save_classifier`.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds no classifier, or its tensors and description disagree.
+    """
+    tensors, metadata = read_model_file(path)
+    if metadata["kind"] != Classifier.kind:
+        raise WeightsError(
+            f"{path}: holds a {metadata['kind']}, not a classifier; give a file that `segmnv2 train` wrote for "
+            "an experiment in classification, or save_classifier"
+        )
+    try:
+        values = dict(metadata["architecture"])
+        output_stride = values.pop("output_stride", CLASSIFIER_STRIDE)
+        architecture = ClassifierArchitecture(**{**values, "class_names": tuple(values["class_names"])})
+        pixels = read_normalization(metadata)
+        model = build_filled(lambda: build_classifier(architecture, normalization=pixels), tensors, str(path))
+        if output_stride != model.backbone.output_stride:
+            model.backbone.set_output_stride(output_stride)
+    except ConfigError as error:
+        raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
+    return model.eval()

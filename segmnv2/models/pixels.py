@@ -1,20 +1,93 @@
-"""Base class of networks, which take RGB pixels and normalize them themselves."""
+"""Pixels before the network: their normalization, and the range that they must have."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from segmnv2.backbones.base import Backbone
-from segmnv2.errors import ConfigError
+from segmnv2.backbones.backbone import Backbone
+from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.architecture import NetworkArchitecture
-from segmnv2.models.normalization import Normalization
-from segmnv2.models.pixel_range import check_range
 from segmnv2.nn.norms import NormedNetwork
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Pixels 0..255 become ``(pixels - mean) / std``, channel by channel in RGB order.
+
+    Raises:
+        ConfigError: not three numbers each, or a standard deviation that is not positive.
+    """
+
+    mean: Triple
+    std: Triple
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            is_triple = isinstance(values, (tuple, list)) and len(values) == 3
+            if not is_triple or not all(type(v) in (int, float) and abs(v) <= 1e6 for v in values):
+                raise ConfigError(f"normalization.{name} is {values!r}; give three numbers in 0..255, red first")
+        if min(self.std) < 1e-3:
+            raise ConfigError(f"normalization.std is {self.std}; each of the three must be at least 0.001")
+
+
+TENSORFLOW_NORMALIZATION = Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+"""To -1..1. Source: ``_preprocess_zero_mean_unit_range`` of research/deeplab/core/feature_extractor.py."""
+
+IMAGENET_NORMALIZATION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""To zero mean and unit variance. Source: torchvision's ImageNet weights, times 255."""
+
+
+CHECKS = 8
+"""Calls of a network that are looked at; then it costs nothing, and a GPU is not waited for."""
+
+LEFT = "_range_checks"
+
+
+def check_range(network: nn.Module, pixels: Tensor, highest: int) -> None:
+    """Warn once if the first float pixels that a network is called with in evaluation mode are in another range.
+
+    Nothing is done in training, nor while the network is compiled, exported, traced or captured.
+
+    Args:
+        network: that was called.
+        pixels: RGB, of any shape.
+        highest: value that it takes, 255 or 1.
+    """
+    if _is_recorded(pixels):  # first, so that compiled code does not depend on the number of calls
+        return
+    left = getattr(network, LEFT, CHECKS)
+    if not left or network.training or not pixels.is_floating_point():
+        return
+    try:
+        low, high = (float(value) for value in pixels.detach().aminmax())
+        fractions = bool((pixels != pixels.round()).any())
+    except RuntimeError:  # tensors without values: fake ones, those of vmap
+        return
+    # Black images have whole numbers; 3 lies above what ImageNet's mean and deviation make of white.
+    wrong = high <= 3 and fractions if highest > 1 else high > 3 or low < -0.5
+    if wrong:
+        warnings.warn(
+            f"pixels: their values lie in {low:.3g}..{high:.3g}; this network takes RGB in 0..{highest} and normalizes "
+            f"it itself: scale them to 0..{highest}, and leave out any normalization",
+            SegmnWarning,
+            stacklevel=3,
+        )
+    setattr(network, LEFT, 0 if wrong else left - 1)
+
+
+def _is_recorded(pixels: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    return pixels.is_meta or (pixels.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 class PixelNetwork(NormedNetwork):

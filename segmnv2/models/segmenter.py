@@ -6,13 +6,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.errors import ConfigError
-from segmnv2.heads.base import Head
+from segmnv2.heads.head import Head
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
-from segmnv2.models.pixels import PixelNetwork
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.nn.resize import upsample_logits
 
 

@@ -13,9 +13,9 @@ from segmnv2.backbones.timm import timm_normalization
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.catalogue import build_model
-from segmnv2.models.file import load_weights, read_description
-from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.models.catalog import build_model
+from segmnv2.models.model_file import load_weights, read_description
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 
 PRETRAINED = "pretrained"

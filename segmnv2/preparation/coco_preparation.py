@@ -11,7 +11,7 @@ from segmnv2.datasets.coco_index import CocoIndex, index_path, open_index, write
 from segmnv2.datasets.coco_voc import read_annotations
 from segmnv2.errors import DatasetError
 from segmnv2.files.checksum import Track, untracked
-from segmnv2.preparation import sources
+from segmnv2.preparation import published_archives as sources
 from segmnv2.preparation.archive import unpack
 from segmnv2.preparation.needs import Need, obtain
 

@@ -19,7 +19,7 @@ from segmnv2.files.atomic import atomic_path
 from segmnv2.files.checksum import Track, file_checksum, untracked
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import claim
-from segmnv2.preparation.sources import Archive, gigabytes
+from segmnv2.preparation.published_archives import Archive, gigabytes
 
 # torchvision's download_url and torch.hub's download_url_to_file begin again from the first byte, know no time-out and
 # do not compare sizes; the client in huggingface_hub that resumes is private. Hence the standard library's.

@@ -10,7 +10,7 @@ from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import check_folder
 from segmnv2.files.checksum import Track, untracked
 from segmnv2.preparation.download import check_room, fetch_archive
-from segmnv2.preparation.sources import Archive
+from segmnv2.preparation.published_archives import Archive
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from segmnv2.weights.tables import NORM, TENSORFLOW_HEAD, TENSORFLOW_HEAD_LEAVES, TENSORFLOW_LEAVES, KeyTable
+from segmnv2.weights.key_tables import NORM, TENSORFLOW_HEAD, TENSORFLOW_HEAD_LEAVES, TENSORFLOW_LEAVES, KeyTable
 
 V1_BLOCKS = 13
 V2_REPEATS = (1, 2, 3, 4, 3, 3, 1)

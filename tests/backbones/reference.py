@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
+from segmnv2.weights.key_tables import KeyTable
 from segmnv2.weights.loading import load_strict
-from segmnv2.weights.tables import KeyTable
 
 
-def randomise_norms(module: nn.Module) -> None:
+def randomize_norms(module: nn.Module) -> None:
     """Give batch norms statistics and affine values of a trained network's kind."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):

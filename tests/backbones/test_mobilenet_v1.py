@@ -10,14 +10,14 @@ from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.nn.depthwise_separable import DepthwiseSeparable
 from segmnv2.weights.backbone_tables import TENSORFLOW_MOBILENET_V1, TIMM_MOBILENET_V1
-from tests.backbones.reference import load_theirs, randomise_norms
+from tests.backbones.reference import load_theirs, randomize_norms
 
 
 @pytest.mark.parametrize("size", [(96, 64), (97, 65)])
 def test_parity_with_timm(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model("mobilenetv1_100", features_only=True).eval()
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     ours = MobileNetV1(padding="symmetric", norm_eps=1e-5).eval()
     load_theirs(ours, theirs, TIMM_MOBILENET_V1)
     x = torch.randn(2, 3, *size)

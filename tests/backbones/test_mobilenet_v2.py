@@ -12,8 +12,8 @@ from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.errors import ConfigError
 from segmnv2.nn.blocks import InvertedResidual
 from segmnv2.weights.backbone_tables import TIMM_MOBILENET_V2
-from segmnv2.weights.tables import TORCHVISION
-from tests.backbones.reference import load_theirs, randomise_norms
+from segmnv2.weights.key_tables import TORCHVISION
+from tests.backbones.reference import load_theirs, randomize_norms
 
 
 def block_outputs(backbone: MobileNetV2, x: Tensor) -> list[Tensor]:
@@ -36,7 +36,7 @@ def test_atrous_consistency_block_by_block(fine: int) -> None:
     """A finer output stride computes the coarser one's features, and more of them between."""
     torch.manual_seed(0)
     backbone = MobileNetV2(output_stride=32).double().eval()
-    randomise_norms(backbone)
+    randomize_norms(backbone)
     x = torch.randn(1, 3, 129, 97, dtype=torch.float64)
     coarse = block_outputs(backbone, x)
     backbone.set_output_stride(fine)
@@ -54,7 +54,7 @@ def test_atrous_consistency_block_by_block(fine: int) -> None:
 def test_parity_with_torchvision(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.mobilenet_v2(weights=None).eval()
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     ours = MobileNetV2(padding="symmetric", norm_eps=1e-5, last_conv=True).eval()
     load_theirs(ours, theirs, TORCHVISION)
     x = torch.randn(2, 3, *size)
@@ -68,7 +68,7 @@ def test_parity_with_torchvision(size: tuple[int, int]) -> None:
 def test_parity_with_timm(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model("mobilenetv2_050", features_only=False).eval()
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     ours = MobileNetV2(width=0.5, padding="symmetric", norm_eps=1e-5, last_conv=True).eval()
     load_theirs(ours, theirs, TIMM_MOBILENET_V2)
     x = torch.randn(2, 3, *size)
@@ -131,7 +131,7 @@ VARIANTS = [{"bottleneck_activation": True}, {"shortcut": "expansion"}, {"shortc
 def test_a_variant_of_figure_6_has_the_same_weights_and_the_same_laws(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     plain = MobileNetV2(width=0.35).double().eval()
-    randomise_norms(plain)
+    randomize_norms(plain)
     variant = MobileNetV2(width=0.35, **options).double().eval()
     variant.load_state_dict(plain.state_dict())
     x = torch.randn(1, 3, 97, 65, dtype=torch.float64)

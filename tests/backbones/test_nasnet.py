@@ -10,7 +10,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_madds, count_parameters
 from segmnv2.nn.nasnet_cells import FactorizedReduction, NormalCell, ReductionCell
-from tests.backbones.reference import randomise_norms
+from tests.backbones.reference import randomize_norms
 
 
 def small(*, output_stride: int = 32, cells: int = 2, skip_reduction_input: bool = False) -> NASNet:
@@ -22,7 +22,7 @@ def small(*, output_stride: int = 32, cells: int = 2, skip_reduction_input: bool
         skip_reduction_input=skip_reduction_input,
         output_stride=output_stride,
     )
-    randomise_norms(network)
+    randomize_norms(network)
     return network.eval()
 
 
@@ -83,7 +83,7 @@ def test_parity_with_timms_large_network(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     theirs = NASNetALarge(num_classes=1, stem_size=8, num_features=24 * 8, pad_type="").eval()
     theirs.conv0.conv.padding = (1, 1)  # as ours pads it
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     ours = NASNet(filters=8, cells=6, stem_channels=8, skip_reduction_input=True, padding="symmetric").eval()
     values, cells, tensors = theirs.state_dict(), theirs.layer_names[1:], {}
     for key in ours.state_dict():

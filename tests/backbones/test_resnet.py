@@ -22,7 +22,7 @@ from segmnv2.weights.backbone_tables import (
     timm_deep_resnet,
     torchvision_resnet,
 )
-from tests.backbones.reference import load_theirs, randomise_norms
+from tests.backbones.reference import load_theirs, randomize_norms
 
 UNITS = (2, 1, 3, 2)
 LIKE_TORCH: dict[str, Any] = {"strided_unit": "first", "padding": "symmetric"}
@@ -35,7 +35,7 @@ def theirs_and_ours(stem: str) -> tuple[nn.Module, ResNet]:
         theirs: nn.Module = TorchvisionResNet(TorchvisionBottleneck, list(UNITS))
     else:
         theirs = TimmResNet(TimmBottleneck, UNITS, stem_width=64, stem_type="deep")
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     load_theirs(ours, theirs, (torchvision_resnet if stem == "7x7" else timm_deep_resnet)(UNITS))
     return theirs.eval(), ours
 

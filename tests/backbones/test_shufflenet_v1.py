@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segmnv2.backbones.shufflenet_v1 import ShuffleNetV1
 from segmnv2.errors import ConfigError
 from segmnv2.nn.shuffle_unit import ShuffleUnit
-from tests.backbones.reference import randomise_norms
+from tests.backbones.reference import randomize_norms
 
 
 def unit_outputs(backbone: ShuffleNetV1, x: Tensor) -> list[Tensor]:
@@ -27,7 +27,7 @@ def test_atrous_consistency_unit_by_unit(fine: int) -> None:
     """A finer output stride computes the coarser one's features, and more of them between."""
     torch.manual_seed(0)
     backbone = ShuffleNetV1(output_stride=32).double().eval()
-    randomise_norms(backbone)
+    randomize_norms(backbone)
     x = torch.randn(1, 3, 129, 97, dtype=torch.float64)
     coarse = unit_outputs(backbone, x)
     backbone.set_output_stride(fine)

@@ -10,14 +10,14 @@ import torchvision
 from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
 from segmnv2.errors import ConfigError
 from segmnv2.weights.loading import load_strict
-from tests.backbones.reference import randomise_norms
+from tests.backbones.reference import randomize_norms
 
 
 @pytest.mark.parametrize("size", [(96, 64), (97, 65)])
 def test_parity_with_torchvision_under_its_own_names(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.shufflenet_v2_x1_0(weights=None).eval()
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     ours = ShuffleNetV2(last_conv=True).eval()
     tensors = {name: value for name, value in theirs.state_dict().items() if not name.startswith("fc.")}
     load_strict(ours, tensors, "torchvision")
@@ -34,7 +34,7 @@ def test_parity_with_torchvision_under_its_own_names(size: tuple[int, int]) -> N
 def test_atrous_consistency_stage_by_stage(fine: int) -> None:
     torch.manual_seed(0)
     backbone = ShuffleNetV2(width=0.5, last_conv=True).double().eval()
-    randomise_norms(backbone)
+    randomize_norms(backbone)
     x = torch.randn(1, 3, 129, 97, dtype=torch.float64)
     with torch.no_grad():
         coarse = backbone(x)

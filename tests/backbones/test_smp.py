@@ -11,8 +11,8 @@ from torch import Tensor
 import segmnv2
 from segmnv2.backbones.smp import SmpBackbone, smp_normalization
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION
-from tests.backbones.reference import randomise_norms
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION
+from tests.backbones.reference import randomize_norms
 
 EXACT = ("resnet18", "mobilenet_v2", "mobileone_s0", "dpn68", "timm-tf_efficientnet_lite0")
 OTHERS = ("efficientnet-b0", "mit_b0", "timm-skresnet18", "se_resnet50")
@@ -43,7 +43,7 @@ def test_maps_are_what_is_stated_at_every_output_stride(encoder: str) -> None:
 @pytest.mark.parametrize("encoder", EXACT)
 def test_finer_features_of_plain_encoders_contain_the_coarser_ones(encoder: str) -> None:
     backbone = build(encoder).double()
-    randomise_norms(backbone)
+    randomize_norms(backbone)
     x = torch.randn(1, 3, 97, 65, dtype=torch.float64)
     with torch.no_grad():
         coarse = backbone(x)[-1]

@@ -19,7 +19,7 @@ from segmnv2.nn.stride import OUTPUT_STRIDES
 EXACT = ("resnet18", "mobilenetv2_050")
 
 
-def randomise_norms(module: nn.Module) -> None:
+def randomize_norms(module: nn.Module) -> None:
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             bounds = [(norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)]
@@ -66,7 +66,7 @@ def test_models_that_round_down_or_want_a_fixed_size_take_every_size(
 def test_finer_features_contain_the_coarser_ones(model: str) -> None:
     torch.manual_seed(0)
     backbone = TimmBackbone(model=model).double().eval()
-    randomise_norms(backbone)
+    randomize_norms(backbone)
     x = torch.randn(1, 3, 97, 65, dtype=torch.float64)
     coarse = run(backbone, x)[-1]
     assert coarse.std() > 1e-3
@@ -79,7 +79,7 @@ def test_finer_features_contain_the_coarser_ones(model: str) -> None:
 @pytest.mark.parametrize("model", EXACT)
 def test_gradients_reach_every_parameter(model: str) -> None:
     backbone = TimmBackbone(model=model, output_stride=16).train()
-    randomise_norms(backbone)  # timm starts the last norm of resnet's blocks at 0, which stops gradients
+    randomize_norms(backbone)  # timm starts the last norm of resnet's blocks at 0, which stops gradients
     torch.stack([f.square().mean() for f in backbone(torch.randn(2, 3, 65, 65))]).sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in backbone.parameters())
 

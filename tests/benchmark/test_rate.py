@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from segmnv2.benchmark.compare import interleave, paired_ratio
-from segmnv2.benchmark.rate import Rate, check_count
+from segmnv2.benchmark.compare import Rate, check_count, interleave, paired_ratio
 from segmnv2.errors import ConfigError
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.assembly.segmentation import build_dataset, build_model
-from segmnv2.benchmark.rate import Rate
+from segmnv2.benchmark.compare import Rate
 from segmnv2.benchmark.steps import WARM_UP, first_batch, measure_steps
-from segmnv2.benchmark.training import benchmark_training, verdict
+from segmnv2.benchmark.training_speed import benchmark_training, verdict
 from segmnv2.config import Experiment, parse_experiment
-from segmnv2.engine.run import train
-from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.errors import ConfigError
+from segmnv2.training.build import build_dataset, build_model
+from segmnv2.training.run import train
+from segmnv2.training.segmentation import SegmentationTask
 
 
 def tiny(*overrides: str) -> Experiment:

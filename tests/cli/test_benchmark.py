@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 
 CONFIG = """

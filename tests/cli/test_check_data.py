@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from segmnv2.cli import main
-from tests.doctor.sound import TWO, all_masks, ids, save_grey, two_classes, write_folder
+from tests.checks.sound import TWO, all_masks, ids, save_gray, two_classes, write_folder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 def blacken(root: Path) -> None:
     for path in all_masks(root):
-        save_grey(path, ids(root, int(path.stem)) * 255)
+        save_gray(path, ids(root, int(path.stem)) * 255)
 
 
 def test_sound_data_exit_with_0(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from segmnv2.cli import main
 from segmnv2.config import load_any_experiment
-from segmnv2.config.shipped import list_configs
+from segmnv2.config.reading import list_configs
 
 
 def test_every_experiment_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

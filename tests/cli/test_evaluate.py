@@ -10,7 +10,7 @@ from segmnv2.cli import main
 from segmnv2.counting import counted
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from tests.datasets.test_coco_voc import CAT, Coco, box
 from tests.voc_layout import write_voc_layout

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.models.classifier import create_classifier
-from segmnv2.models.classifier_file import save_classifier
-from segmnv2.models.file import save_model
+from segmnv2.models.classifier import create_classifier, save_classifier
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from tests.image_folders import COLORS, write_image_folder
 

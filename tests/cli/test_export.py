@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from segmnv2.cli import main
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 
 

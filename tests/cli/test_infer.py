@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 
 

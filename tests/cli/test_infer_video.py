@@ -14,9 +14,9 @@ from PIL import Image
 from segmnv2.cli import main
 from segmnv2.counting import counted
 from segmnv2.detection.detector import create_detector
-from segmnv2.detection.file import save_detector
+from segmnv2.detection.detector_file import save_detector
 from segmnv2.inference import video as video_module
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from tests.inference.clips import Camera, decode, pictures, write_clip
 

@@ -15,9 +15,9 @@ import pytest
 import segmnv2
 from segmnv2.cli import main
 from segmnv2.errors import SegmnWarning
-from segmnv2.models.file import load_model, save_model
+from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
-from tests.models.test_convert import as_tensorflow, small
+from tests.conversion.test_convert import as_tensorflow, small
 from tests.weights.tensor_bundle_writer import write_checkpoint
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"

@@ -21,7 +21,8 @@ from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.coco_voc import CocoAsVoc
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.labels import VOC_LABELS
-from segmnv2.preparation import download, sources
+from segmnv2.preparation import download
+from segmnv2.preparation import published_archives as sources
 from tests.datasets.test_coco_voc import CAT, Coco, box, instance
 from tests.preparation.loopback import Server, serve
 from tests.preparation.test_sbd import OTHERS, SIZE, TRAIN, VAL, draw, write_list, write_mat
@@ -97,7 +98,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def server(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The publishers, and the catalogue that knows their files."""
+    """The publishers, and the catalog that knows their files."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(download, "TIMEOUT", 5.0)

@@ -45,7 +45,7 @@ def test_a_bad_place_is_refused_before_anything_is_computed_or_written(
     def computed() -> None:
         raise AssertionError("computed first")
 
-    monkeypatch.setattr("segmnv2.report.figure5.figure5", computed)
+    monkeypatch.setattr("segmnv2.paper.figure5.figure5", computed)
     (tmp_path / "file").write_text("")
     good = str(tmp_path / "a.png")
     for bad, part in ((tmp_path / "a.pdf", ".png or .svg"), (tmp_path / "file" / "a.png", "cannot be written")):

@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 
 from segmnv2.cli import main
 from segmnv2.datasets.shapes import SHAPES_LABELS
-from segmnv2.engine.logs import CsvLog, read_rows
-from segmnv2.engine.run_folder import open_state
-from segmnv2.engine.segmentation import SegmentationTask
 from segmnv2.export import create
 from segmnv2.files.ownership import LIST
 from segmnv2.inference.files import ResultFolder
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from segmnv2.preparation import archive as archive_module
 from segmnv2.preparation.archive import unpack
 from segmnv2.signals import ENDINGS, interrupting
+from segmnv2.training.logs import CsvLog, read_rows
+from segmnv2.training.run_folder import open_state
+from segmnv2.training.segmentation import SegmentationTask
 from tests.cli.test_train import CONFIG
 
 NUMBERS = (signal.SIGINT, *ENDINGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.config import load_any_experiment
-from segmnv2.config.shipped import find_config, list_configs, summary_of
+from segmnv2.config.reading import find_config, list_configs, summary_of
 from segmnv2.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ def test_a_wheel_lists_and_reads_its_experiments_elsewhere(tmp_path: Path) -> No
     # -P and -S keep this repository and its editable install out; the dependencies are added by path.
     code = (
         "import sys; sys.path[:0] = [sys.argv[1]]; sys.path += [sys.argv[2]]; import segmnv2\n"
-        "from segmnv2.cli import main; from segmnv2.doctor import page\n"
+        "from segmnv2.cli import main; from segmnv2.checks import page\n"
         "assert segmnv2.__file__.startswith(sys.argv[1]), segmnv2.__file__\n"
         "sys.exit(main(['configs']) or main(['configs', 'shapes']) or main(['train', 'shapes', '-o', 'steps=x']))"
     )

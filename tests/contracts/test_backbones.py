@@ -12,16 +12,16 @@ from timm.models import FeatureInfo as TimmFeatureInfo
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from segmnv2.backbones.base import Backbone
+from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import BACKBONES, create_backbone
 from segmnv2.detection.detector import create_detector
-from segmnv2.engine.trainer import SynchronizedNorms
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.zoo import create_model
 from segmnv2.nn.norms import statistical_norms
 from segmnv2.nn.stride import OUTPUT_STRIDES
-from tests.backbones.reference import randomise_norms
+from segmnv2.training.trainer import SynchronizedNorms
+from tests.backbones.reference import randomize_norms
 from tests.marks import slow_where
 from tests.processes import SERVER
 
@@ -59,7 +59,7 @@ def kind(case: object) -> str:
 def small(name: str, output_stride: int) -> Backbone:
     torch.manual_seed(0)
     backbone = create_backbone(name, output_stride=output_stride, **SMALL.get(name, {}))
-    randomise_norms(backbone)  # timm begins residual branches with a scale of zero, which would hide them
+    randomize_norms(backbone)  # timm begins residual branches with a scale of zero, which would hide them
     return backbone
 
 
@@ -133,7 +133,7 @@ def test_it_exports_with_dynamic_sides(name: str) -> None:
 @pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
 def test_synchronized_norms_compute_what_the_others_do(name: str, options: dict[str, Any]) -> None:
     backbone = create_backbone(name, **options)
-    randomise_norms(backbone)
+    randomize_norms(backbone)
     converted = SynchronizedNorms().apply(copy.deepcopy(backbone))
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in statistical_norms(converted))
     assert converted.state_dict().keys() == backbone.state_dict().keys()

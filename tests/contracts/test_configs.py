@@ -10,8 +10,6 @@ import pytest
 import torch
 import yaml
 
-from segmnv2.assembly.classification import build_classifier
-from segmnv2.assembly.segmentation import build_model
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.config import (
     ClassificationExperiment,
@@ -20,21 +18,22 @@ from segmnv2.config import (
     load_any_experiment,
     load_experiment,
 )
-from segmnv2.config.schema import ModelSection
+from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoVocSource
 from segmnv2.datasets.folder import FolderSource
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
 from segmnv2.datasets.voc import VocSource
-from segmnv2.engine.run import train
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.catalogue import MODELS
+from segmnv2.models.catalog import MODELS
 from segmnv2.models.classifier import create_classifier, has_last_conv
 from segmnv2.models.cost import count_parameters
-from segmnv2.models.file import read_model_file, save_backbone, save_model
-from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
+from segmnv2.models.model_file import read_model_file, save_backbone, save_model
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
-from segmnv2.report.table7 import TABLE7
+from segmnv2.paper.table7 import TABLE7
+from segmnv2.training.build import build_classifier, build_model
+from segmnv2.training.run import train
 from tests.image_folders import write_image_folder
 from tests.voc_layout import write_voc_layout
 

@@ -13,23 +13,23 @@ from torch import nn
 from segmnv2.backbones.mobilenet_v2 import LAST_CHANNELS, STAGES, stage_channels
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.config import LossSection, OptimizerSection, RmspropSection
-from segmnv2.config.classification import ClassificationDataSection, ClassificationLossSection
-from segmnv2.config.schema import DataSection, ValidationSection
+from segmnv2.config.classification_schema import ClassificationDataSection, ClassificationLossSection
+from segmnv2.config.segmentation_schema import DataSection, ValidationSection
+from segmnv2.conversion.tensorflow_families import FAMILIES
 from segmnv2.data.transforms import SCALES as TRAIN_SCALES
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
-from segmnv2.engine.optimizer import LAST_BIAS_FACTOR
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.inference.canvas import DEFAULT_SIZE
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.classifier import create_classifier
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
-from segmnv2.models.tensorflow_families import FAMILIES
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
 from segmnv2.nn.resize import scaled_side
-from segmnv2.preparation.sources import VOC_COUNTS
-from segmnv2.report.published_classifiers import PUBLISHED
-from segmnv2.report.table4 import TABLE4
-from segmnv2.report.table7 import TABLE7
+from segmnv2.paper.published_classifiers import PUBLISHED
+from segmnv2.paper.table4 import TABLE4
+from segmnv2.paper.table7 import TABLE7
+from segmnv2.preparation.published_archives import VOC_COUNTS
+from segmnv2.training.optimizer import LAST_BIAS_FACTOR
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

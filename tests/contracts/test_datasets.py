@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from segmnv2.checks.examination import examine
+from segmnv2.checks.targets import listings_of
 from segmnv2.cli import main
 from segmnv2.config import load_experiment, parse_experiment
-from segmnv2.datasets.base import DataSource, FileSource, LayoutSource
-from segmnv2.datasets.registry import DATASETS, evaluation_source
-from segmnv2.doctor.examination import examine
-from segmnv2.doctor.sources import listings_of
-from segmnv2.engine.run import train
+from segmnv2.datasets.dataset_kinds import DATASETS, evaluation_source
+from segmnv2.datasets.source import DataSource, FileSource, LayoutSource
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
+from segmnv2.training.run import train
 from tests.dataset_files import COUNT, SAMPLES, WRITERS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from segmnv2.cli import main
+from segmnv2.export.comparison import open_export
 from segmnv2.export.formats import FORMATS, export_files, recognize_format
-from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.file import load_model, save_model
+from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
 from tests.export.shallow import let_see, picture
 from tests.marks import slow_where

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from segmnv2.backends.int8 import float_layers
-from segmnv2.backends.network import GridNetwork
-from segmnv2.engine.optimizer import parameter_groups
+from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.int8 import float_layers
 from segmnv2.errors import ConfigError
-from segmnv2.heads.registry import HEADS, model_name
-from segmnv2.models.file import load_model, save_model
+from segmnv2.heads.head_kinds import HEADS, model_name
+from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from tests.backbones.reference import randomise_norms
+from segmnv2.training.optimizer import parameter_groups
+from tests.backbones.reference import randomize_norms
 
 NAMES = sorted(HEADS)
 
@@ -24,7 +24,7 @@ NAMES = sorted(HEADS)
 def build(name: str, backbone: str = "mobilenet_v2", **options: object) -> Segmenter:
     torch.manual_seed(0)
     model = create_model(model_name(name, backbone), num_classes=3, **{"width": 0.35, **options})
-    randomise_norms(model)
+    randomize_norms(model)
     return model.eval()
 
 

@@ -11,10 +11,10 @@ import PIL.Image
 import pytest
 from hypothesis import given
 
+from segmnv2.checks.mask_diagnosis import diagnose_mask
 from segmnv2.data import raw_mask
 from segmnv2.data.mask_file import MaskError, mask_ids, read_mask, write_mask
 from segmnv2.data.raw_mask import read_raw_mask
-from segmnv2.doctor.mask_diagnosis import diagnose_mask
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS, VOID_COLOR, LabelSet
 from tests.damage import check_lawful, damage, many, randoms

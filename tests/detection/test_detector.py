@@ -9,10 +9,10 @@ import torch
 import segmnv2
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.detection.detector import Detector, create_detector, detector_options
-from segmnv2.detection.file import load_detector, load_detector_weights, save_detector
+from segmnv2.detection.detector_file import load_detector, load_detector_weights, save_detector
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.models.file import load_backbone_weights
-from segmnv2.models.normalization import Normalization
+from segmnv2.models.model_file import load_backbone_weights
+from segmnv2.models.pixels import Normalization
 
 CLASSES = {1: "square", 3: "oblong"}
 NARROW = {"width": 0.35}

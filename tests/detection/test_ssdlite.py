@@ -15,8 +15,8 @@ from segmnv2.detection import ssdlite
 from segmnv2.detection.features import SsdliteFeatures
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.cost import count_parameters
-from segmnv2.models.file import save_backbone
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION
+from segmnv2.models.model_file import save_backbone
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 
 SMALL = {"width": 0.35}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from tests.export import shallow

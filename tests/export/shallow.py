@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from segmnv2.backbones import mobilenet_v2
 from segmnv2.models.segmenter import Segmenter
-from tests.backends.conftest import lively_model
+from tests.engines.conftest import lively_model
 
 
 @cache

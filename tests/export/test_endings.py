@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segmnv2.backends.network import GridNetwork
+from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.export.deployable import Deployable, Preparation, build_preparation
 from segmnv2.export.endings import CellLabels, RawLogits, best_class
 from segmnv2.inference.scores import predict_labels

@@ -11,10 +11,10 @@ import torch
 
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export import onnx_file, openvino_file
+from segmnv2.export.comparison import open_export
 from segmnv2.export.create import _unproven
+from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS, Format, export_files, find_format, recognize_format
-from segmnv2.export.metadata import describe_export
-from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels
 
 OWN = ("onnx", "openvino", "torch")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.backends.selection import create_backend
+from segmnv2.engines.selection import create_backend
+from segmnv2.export.comparison import open_export
+from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS
-from segmnv2.export.metadata import describe_export
-from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model

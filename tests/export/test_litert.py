@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.export.metadata import describe_export
+from segmnv2.export.export_metadata import describe_export
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.normalization import Normalization
-from tests.backends.conftest import smooth_pixels
+from segmnv2.models.pixels import Normalization
+from tests.engines.conftest import smooth_pixels
 from tests.export.shallow import shallow_model
 
 pytest.importorskip("ai_edge_litert")

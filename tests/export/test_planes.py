@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segmnv2.export.planes import PlaneLabels
+from segmnv2.export.deployable import PlaneLabels
 from segmnv2.nn.resize import upsample_logits
 
 GENERATOR = torch.Generator().manual_seed(0)

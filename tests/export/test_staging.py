@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segmnv2.export.staging import staged_path
+from segmnv2.export.create import staged_path
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import pytest
 
 from segmnv2.errors import WeightsError
-from segmnv2.export.torch_archive import check_archive
+from segmnv2.export.torch_file import check_archive
 
 GRAPH = "archive/models/model.json"
 

@@ -8,7 +8,7 @@ import pytest
 
 import segmnv2.files.ownership as ownership
 from segmnv2.errors import ConfigError
-from segmnv2.export.staging import staged_path
+from segmnv2.export.create import staged_path
 from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.files.ownership import LIST, check_replaceable, claim, protect, protected
 

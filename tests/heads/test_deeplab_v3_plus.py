@@ -7,9 +7,9 @@ from torch import Tensor
 
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.heads.deeplab_v3_plus import DeepLabV3PlusHead
-from segmnv2.models.file import load_model, load_weights, save_model
+from segmnv2.models.model_file import load_model, load_weights, save_model
 from segmnv2.models.zoo import create_model
-from tests.backbones.reference import randomise_norms
+from tests.backbones.reference import randomize_norms
 
 NAME = "deeplabv3plus_mobilenet_v2_aspp"
 
@@ -41,7 +41,7 @@ def reference(state: dict[str, Tensor], low: Tensor, high: Tensor, output_stride
 @torch.inference_mode()
 def test_it_computes_what_the_paper_states(output_stride: int, separable: bool) -> None:
     head = DeepLabV3PlusHead(24, 320, 21, aspp=True, output_stride=output_stride, separable=separable)
-    randomise_norms(head)
+    randomize_norms(head)
     head = head.double().eval()
     low, high = torch.randn(2, 24, 33, 41).double(), torch.randn(2, 320, 9, 11).double()
     expected = reference(dict(head.state_dict()), low, high, output_stride, 4 if separable else 2)

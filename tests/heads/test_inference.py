@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.backends.network import GridNetwork
-from segmnv2.heads.inference import compose
+from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.heads.inference_head import compose
 from segmnv2.nn.conv import SameConv2d
-from tests.backends.conftest import lively_model
+from tests.engines.conftest import lively_model
 
 
 @pytest.mark.parametrize("biases", [(False, False), (True, False), (False, True), (True, True)])

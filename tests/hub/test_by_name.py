@@ -9,7 +9,7 @@ import pytest
 import segmnv2
 from segmnv2 import detection
 from segmnv2.errors import WeightsError
-from segmnv2.hub import by_name
+from segmnv2.hub import resolve as by_name
 
 LOADERS: dict[str, Callable[[str], Any]] = {
     "create_model": lambda name: segmnv2.create_model("deeplabv3_mobilenet_v2", weights=name),

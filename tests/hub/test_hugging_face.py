@@ -23,7 +23,7 @@ NAME = "someone/net"
 @pytest.fixture
 def published(hub: Hub, model: Segmenter, tmp_path: Path) -> Hub:
     """The hub with a repository of this library."""
-    folder = save_pretrained(model, tmp_path / "repo", name=NAME, licence="mit")
+    folder = save_pretrained(model, tmp_path / "repo", name=NAME, license="mit")
     hub.add(NAME, {path.name: path.read_bytes() for path in folder.iterdir()})
     return hub
 

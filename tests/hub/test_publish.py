@@ -11,8 +11,8 @@ from huggingface_hub import ModelCard
 import segmnv2
 from segmnv2.cli import main
 from segmnv2.detection import create_detector, load_detector, save_detector
-from segmnv2.engine.evaluate import describe_network
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.evaluation.segmenters import describe_network
 from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
 from segmnv2.models.segmenter import Segmenter
 from tests.hub.hub_server import Hub
@@ -32,7 +32,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def push(source: Any, **options: Any) -> str:
-    return push_to_hub(source, NAME, licence="apache-2.0", token="hf_token", **options)
+    return push_to_hub(source, NAME, license="apache-2.0", token="hf_token", **options)
 
 
 def test_what_is_pushed_is_what_is_loaded(hub: Hub, model: Segmenter) -> None:
@@ -59,7 +59,7 @@ def test_a_revision_is_loaded_by_its_commit(hub: Hub, model: Segmenter) -> None:
 
 def test_the_card_tells_protocol_figures_and_costs(model: Segmenter, tmp_path: Path) -> None:
     evaluation = {**EVALUATION, "network": describe_network(model)}
-    folder = save_pretrained(model, tmp_path / "repo", name=NAME, licence="apache-2.0", evaluation=evaluation)
+    folder = save_pretrained(model, tmp_path / "repo", name=NAME, license="apache-2.0", evaluation=evaluation)
     card = ModelCard.load(folder / "README.md")
     (result,) = card.data.eval_results
     assert (result.metric_value, result.metric_type, result.dataset_name) == (71.23, "mean_iou", "voc val")
@@ -76,7 +76,7 @@ def test_the_card_tells_protocol_figures_and_costs(model: Segmenter, tmp_path: P
     config = json.loads((folder / "config.json").read_text())
     assert (config["kind"], config["architecture"]["name"]) == ("model", "deeplabv3_mobilenet_v2")
     assert "No evaluation was given" in (
-        save_pretrained(model, tmp_path / "bare", name=NAME, licence="mit") / "README.md"
+        save_pretrained(model, tmp_path / "bare", name=NAME, license="mit") / "README.md"
     ).read_text(encoding="utf-8")
 
 
@@ -97,7 +97,7 @@ def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
 
 
 def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) -> None:
-    folder = save_pretrained(model, tmp_path, name=NAME, licence="mit")
+    folder = save_pretrained(model, tmp_path, name=NAME, license="mit")
     assert same(from_pretrained(folder), model)
     with pytest.raises(ConfigError, match=r"revision 'v2': .* is a folder here"):
         from_pretrained(folder, revision="v2")
@@ -119,7 +119,7 @@ def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) 
 def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
     with pytest.raises(WeightsError, match=r"someone/net: cannot be written on the Hugging Face Hub .*check the name"):
-        push_to_hub(model, NAME, licence="mit")
+        push_to_hub(model, NAME, license="mit")
     assert hub.commits == {}
 
 
@@ -141,7 +141,7 @@ def test_values_that_are_not_possible_are_named(
     model: Segmenter, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "licence": "mit", **options})
+        save_pretrained(model, tmp_path / "repo", **{"name": NAME, "license": "mit", **options})
     assert not (tmp_path / "repo").exists()
 
 
@@ -151,7 +151,7 @@ def test_the_command_pushes_or_shows_what_it_would(
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: "hf_token")
     weights = str(segmnv2.save_model(tmp_path / "m.safetensors", model))
     (tmp_path / "e.json").write_text(json.dumps(EVALUATION))
-    words = ["push", weights, NAME, "--licence", "mit", "--evaluation", str(tmp_path / "e.json")]
+    words = ["push", weights, NAME, "--license", "mit", "--evaluation", str(tmp_path / "e.json")]
     assert main([*words, "--dry-run", str(tmp_path / "repo")]) == 0
     assert hub.requests == []
     assert (tmp_path / "repo" / "README.md").is_file()
@@ -167,13 +167,13 @@ def test_the_command_pushes_or_shows_what_it_would(
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "README.md").write_text("mine")
     for words, message in (
-        (["push", weights, NAME, "--licence", "mit", "--dry-run", str(tmp_path / "own")], "segmnv2 did not write it"),
-        (["push", str(tmp_path / "repo"), NAME, "--licence", "mit"], "is a folder with a card"),
-        (["push", weights, NAME], "licence is missing"),
-        (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--licence is missing"),
+        (["push", weights, NAME, "--license", "mit", "--dry-run", str(tmp_path / "own")], "segmnv2 did not write it"),
+        (["push", str(tmp_path / "repo"), NAME, "--license", "mit"], "is a folder with a card"),
+        (["push", weights, NAME], "license is missing"),
+        (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--license is missing"),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["README.md"], "nothing is half-written"
-    assert main(["push", str(tmp_path / "none.safetensors"), NAME, "--licence", "mit"]) == 2
+    assert main(["push", str(tmp_path / "none.safetensors"), NAME, "--license", "mit"]) == 2
     assert "there is no such file" in capsys.readouterr().err

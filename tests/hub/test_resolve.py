@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 
 import segmnv2
-from segmnv2.assembly.segmentation import build_model
 from segmnv2.cli import main
 from segmnv2.config import ModelSection
 from segmnv2.errors import WeightsError
 from segmnv2.hub import resolve
 from segmnv2.hub.cache import Entry, cache_folder
-from segmnv2.hub.published import PUBLISHED, Published
+from segmnv2.hub.published_weights import PUBLISHED, Published
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.preparation.archive import unpack
-from tests.models.test_convert import as_tensorflow
+from segmnv2.training.build import build_model
+from tests.conversion.test_convert import as_tensorflow
 from tests.preparation.loopback import Server
 from tests.weights.tensor_bundle_writer import write_checkpoint
 

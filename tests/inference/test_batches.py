@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmnv2.backends.selection import create_backend
+from segmnv2.engines.selection import create_backend
 from segmnv2.errors import ConfigError, MediaError
-from segmnv2.inference.batches import predict_batch
 from segmnv2.inference.canvas import make_canvas
 from segmnv2.inference.predictor import Predictor
-from segmnv2.inference.scores import predict_scores
+from segmnv2.inference.scores import predict_batch, predict_scores
 
 SIZES = [(50, 61), (33, 40), (50, 61), (120, 70), (64, 64)]
 

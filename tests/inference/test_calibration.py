@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from segmnv2.errors import ConfigError, MediaError
-from segmnv2.inference import calibration
-from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.inference import options as calibration
+from segmnv2.inference.options import calibration_pixels
 
 
 def test_pictures_become_what_the_network_will_see():

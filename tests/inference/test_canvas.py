@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.backends.selection import create_backend
+from segmnv2.engines.selection import create_backend
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.canvas import check_image, check_size, grid_side, make_canvas
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
 

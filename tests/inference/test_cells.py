@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmnv2.inference import cells
-from segmnv2.inference.cells import Cells
-from segmnv2.inference.sampling import Axis, sample_bilinear
+from segmnv2.inference.cells import Axis, Cells, sample_bilinear
 
 
 def axis(generator: torch.Generator, cells: int, pixels: int, *, backwards: bool) -> Axis:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from segmnv2.detection.drawing import captions
-from segmnv2.inference import fonts
+from segmnv2.detection.box_drawing import captions
+from segmnv2.inference import legend as fonts
 from segmnv2.inference.legend import add_legend
 from segmnv2.inference.overlay import legend_entries
 from segmnv2.labels import LabelSet

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from segmnv2.backends.pytorch import PyTorchBackend
 from segmnv2.data.mask_file import read_mask
+from segmnv2.engines.pytorch import PyTorchBackend
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels, predict_probabilities
 from segmnv2.labels import LabelSet
-from segmnv2.models.file import load_model, save_model
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION
+from segmnv2.models.model_file import load_model, save_model
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 

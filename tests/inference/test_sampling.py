@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segmnv2.inference.sampling import Axis, sample_bilinear
+from segmnv2.inference.cells import Axis, sample_bilinear
 from segmnv2.nn.resize import resize_bilinear
 
 

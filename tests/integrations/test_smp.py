@@ -15,8 +15,8 @@ from torch import nn
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.integrations.smp import BackboneEncoder, load_encoder_weights, register_encoder, register_encoders
-from segmnv2.models.file import save_backbone
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION
+from segmnv2.models.model_file import save_backbone
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 
 SMALL = {
     "segmnv2-small_mobilenet_v1": ("mobilenet_v1", {"width": 0.25}),

@@ -7,11 +7,10 @@ import torch
 
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.models.classifier import Classifier, create_classifier
-from segmnv2.models.classifier_file import load_classifier, save_classifier
+from segmnv2.models.classifier import Classifier, create_classifier, load_classifier, save_classifier
 from segmnv2.models.cost import count_madds, count_parameters
-from segmnv2.models.file import load_model, save_model
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION
+from segmnv2.models.model_file import load_model, save_model
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
 NAMES = ("ant", "bee", "cow")

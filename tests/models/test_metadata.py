@@ -16,11 +16,10 @@ from hypothesis import given, settings
 
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.detection.detector import FAMILIES, create_detector, detector_options
-from segmnv2.detection.file import load_detector, load_detector_weights, save_detector
+from segmnv2.detection.detector_file import load_detector, load_detector_weights, save_detector
 from segmnv2.errors import WeightsError
-from segmnv2.models.classifier import create_classifier
-from segmnv2.models.classifier_file import load_classifier, save_classifier
-from segmnv2.models.file import (
+from segmnv2.models.classifier import create_classifier, load_classifier, save_classifier
+from segmnv2.models.model_file import (
     load_backbone_weights,
     load_model,
     load_weights,
@@ -28,7 +27,7 @@ from segmnv2.models.file import (
     save_backbone,
     save_model,
 )
-from segmnv2.models.normalization import TENSORFLOW_NORMALIZATION
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
 pytestmark = pytest.mark.usefixtures("unchecked")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segmnv2.errors import SegmnWarning
 from segmnv2.models.classifier import create_classifier
-from segmnv2.models.pixel_range import CHECKS, LEFT, check_range
+from segmnv2.models.pixels import CHECKS, LEFT, check_range
 from segmnv2.models.zoo import create_model
 
 RIGHT = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(0)) * 255

@@ -8,7 +8,7 @@ from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.normalization import IMAGENET_NORMALIZATION, Normalization
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 

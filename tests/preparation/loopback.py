@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
-from segmnv2.preparation.sources import Archive
+from segmnv2.preparation.published_archives import Archive
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
         return len(self.ranges_asked)
 
     def archive(self, name: str, content: bytes) -> Archive:
-        """Offer a file; return its entry in a catalogue."""
+        """Offer a file; return its entry in a catalog."""
         self.files[name] = content
         return Archive(name, f"{self.url}/{name}", len(content), hashlib.sha256(content).hexdigest())
 

@@ -10,8 +10,7 @@ import scipy.io
 import scipy.sparse
 from hypothesis import given
 
-from segmnv2.preparation.matlab_file import HEADER, read_field
-from segmnv2.preparation.sbd import read_sbd_mask
+from segmnv2.preparation.sbd import HEADER, read_field, read_sbd_mask
 from tests.damage import check_lawful, damage, many, randoms
 
 MASK = np.arange(12, dtype=np.uint8).reshape(3, 4)

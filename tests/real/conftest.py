@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from segmnv2.conversion.convert import import_checkpoint
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.models.convert import import_checkpoint
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 
 IMAGES = 4

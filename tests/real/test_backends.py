@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmnv2.backends.selection import create_backend
 from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.engines.selection import create_backend
 from segmnv2.errors import ConfigError
-from segmnv2.inference.calibration import calibration_pixels
+from segmnv2.inference.options import calibration_pixels
 from segmnv2.inference.scores import predict_labels
 
 

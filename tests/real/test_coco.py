@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmnv2.assembly.segmentation import build_dataset
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc, CocoVocSource
 from segmnv2.labels import VOC_LABELS
+from segmnv2.training.build import build_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.export.comparison import open_export
 from segmnv2.export.create import export_weights
-from segmnv2.export.verify import open_export
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter
 
@@ -72,7 +72,7 @@ def test_labels_are_those_of_the_network_itself(
 def test_core_mls_program_computes_the_networks_labels(model: Segmenter, images: list[np.ndarray]) -> None:
     pytest.importorskip("coremltools")
     from segmnv2.export.coreml_file import convert
-    from segmnv2.export.metadata import describe_export
+    from segmnv2.export.export_metadata import describe_export
     from tests.export.mil_evaluation import evaluate
 
     height, width = images[0].shape[:2]

@@ -13,9 +13,9 @@ import torch
 from segmnv2.cli import main
 from segmnv2.config import load_experiment
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.file import load_model, save_model
+from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
-from segmnv2.report.table7 import TABLE7, table7
+from segmnv2.paper.table7 import TABLE7, table7
 from tests.marks import slow_where
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -13,15 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from segmnv2.backends.selection import create_backend
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.engine.evaluate import evaluate
+from segmnv2.engines.selection import create_backend
+from segmnv2.evaluation.segmenters import evaluate
 from segmnv2.inference.canvas import make_canvas
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.scores import predict_labels
 from segmnv2.metrics.confusion import mean_iou
 from segmnv2.models.cost import count_parameters
-from segmnv2.models.file import load_model
+from segmnv2.models.model_file import load_model
 
 AGREEMENT = 0.999
 REFERENCE = "reference/tensorflow"

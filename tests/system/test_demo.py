@@ -8,7 +8,7 @@ from PIL import Image
 
 from segmnv2.cli.demo import demo
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
-from segmnv2.demo import GAP, HEADING, TILE, draw_comparison
+from segmnv2.demonstration import GAP, HEADING, TILE, draw_comparison
 from segmnv2.inference.overlay import colorize
 
 

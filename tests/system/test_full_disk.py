@@ -17,18 +17,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segmnv2.data.mask_file import write_mask
-from segmnv2.detection.predictor import BoxFolder, BoxPrediction
-from segmnv2.engine.logs import CsvLog
+from segmnv2.detection.box_predictor import BoxFolder, BoxPrediction
 from segmnv2.errors import SegmnError
+from segmnv2.export.create import staged_path
+from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS
-from segmnv2.export.metadata import describe_export
-from segmnv2.export.staging import staged_path
 from segmnv2.inference.files import save_picture
 from segmnv2.inference.video_writer import video_file
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.file import save_model
+from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
-from segmnv2.report.drawing import save_figure
+from segmnv2.paper.drawing import save_figure
+from segmnv2.training.logs import CsvLog
 from tests.export.shallow import shallow_model
 
 resource = pytest.importorskip("resource")

@@ -17,7 +17,7 @@ from segmnv2.data.raw_mask import RawMask
 from segmnv2.datasets.folder import FolderSegmentation
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
-from segmnv2.models.file import load_model, save_model
+from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from segmnv2.models.zoo import create_model
+from segmnv2.weights.key_tables import HUGGING_FACE, TENSORFLOW, TORCHVISION, KeyTable
 from segmnv2.weights.loading import FREE_SUFFIXES
-from segmnv2.weights.tables import HUGGING_FACE, TENSORFLOW, TORCHVISION, KeyTable
 
 
 @pytest.mark.parametrize(("table", "aspp"), [(TENSORFLOW, True), (HUGGING_FACE, False)])

@@ -1,1 +1,0 @@
-"""Data sets, transforms and networks of an experiment."""

@@ -1,0 +1,176 @@
+"""Speed of inference on this machine, by engine and precision, beside other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from segmnv2.benchmark.apart import apart
+from segmnv2.benchmark.compare import Rate, check_count, interleave, paired_ratio
+from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
+from segmnv2.benchmark.machine import describe_machine
+from segmnv2.benchmark.peers import PEERS
+from segmnv2.benchmark.result_table import Row, Table
+from segmnv2.engines.backend import check_precision
+from segmnv2.engines.selection import ENGINES, UNPICKED, check_backend, choose_engine, refuse_engine
+from segmnv2.errors import ConfigError
+
+Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+Builds = dict[str, tuple[Any, ...]]
+
+REST = 0.05
+"""Seconds before each turn."""
+
+EAGER_LOOP = "eager loop"
+
+
+def parse_engines(
+    text: str | None,
+    device: torch.device,
+    *,
+    compiled: bool = False,
+    on_skip: Callable[[str], None] = lambda reason: None,
+) -> Sequence[tuple[str, str]]:
+    """Read ``--engines``: BACKEND:PRECISION with commas between them.
+
+    Args:
+        text: what was given; ``None`` for everything that runs here.
+        device: where they shall run.
+        compiled: whether ``None`` means torch.compile too, which takes long.
+        on_skip: called with the reason for each that is known and cannot be used here.
+
+    Raises:
+        ConfigError: an engine or precision is unknown, or none of those given can be used here.
+    """
+    if text is None:
+        return [
+            (name, precision)
+            for name, engine in ENGINES.items()
+            for precision in engine.precisions
+            if (compiled or name not in UNPICKED) and refuse_engine(name, precision, device) is None
+        ]
+    found: list[tuple[str, str]] = []
+    reasons = []
+    for word in filter(None, text.split(",")):
+        name, _, precision = word.strip().partition(":")
+        wanted = check_precision(precision or "float32")
+        check_backend(name)
+        try:
+            found.append((choose_engine(name, wanted, device), wanted))
+        except ConfigError as error:
+            reasons.append(f"{word.strip()} is left out: {error}")
+    if reasons and not found:
+        raise ConfigError("; ".join(reasons))
+    for reason in reasons:
+        on_skip(reason)
+    return found
+
+
+def parse_peers(text: str | None) -> list[str]:
+    """Read ``--peers``: names with commas between them; ``None`` for all, an empty text for none.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    names = list(PEERS) if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    for name in names:
+        if name not in PEERS:
+            raise ConfigError(f"--peers {name!r}: is not known; give some of {', '.join(PEERS)}")
+    return names
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The contenders to compare.
+
+    Attributes:
+        engines: (backend, precision) of ours, see :func:`segmnv2.engines.selection.create_backend`.
+        peers: names of :data:`segmnv2.benchmark.peers.PEERS`; those not installed, or without the stride, are left out.
+        compiled: the peers compiled with frozen weights too.
+    """
+
+    engines: Sequence[tuple[str, str]]
+    peers: Sequence[str] = tuple(PEERS)
+    compiled: bool = False
+
+
+def benchmark_inference(
+    images: Images,
+    setting: Setting,
+    choice: Choice,
+    *,
+    rounds: int = 20,
+    calibration: Images = (),
+    on_skip: Callable[[str], None] | None = None,
+) -> Table:
+    """Time all contenders in one run, each in a process of its own while the others wait.
+
+    What is timed begins with uint8 RGB arrays in memory and ends with label maps of their size in memory.
+
+    Args:
+        images: all of one size; round after round takes the next ones.
+        setting: what all have in common.
+        choice: who takes part.
+        rounds: that are measured, after two that are not.
+        calibration: for int8; ``images`` themselves by default.
+        on_skip: called with the reason for each that cannot be built, which is left out; by default it is an error.
+
+    Raises:
+        ConfigError: an engine is not installed or lacks the precision, there are no rounds, or none can be built.
+        WeightsError: the weights cannot be read.
+    """
+    check_count("rounds", rounds)
+    setting.model()  # so that weights at fault are reported before processes start
+    builds = contenders(images, setting, choice, calibration or images)
+    with apart(builds, on_skip) as steps:
+        seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
+        memory = {name: step.finish() for name, step in steps.items()}
+    rows = [
+        Row(name, Rate.of(setting.batch * setting.burst, values), _note(name, seconds, memory[name]))
+        for name, values in seconds.items()
+    ]
+    differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in steps]
+    environment = {
+        **describe_machine(setting.device),
+        "threads": setting.threads,
+        "device": setting.device,
+        "output stride": setting.output_stride,
+        "size": setting.size,
+        "batch": setting.batch,
+        "passes": 12 if setting.multi_scale else 1,
+        "rounds": rounds,
+        "batches a turn": setting.burst,
+    }
+    return Table(tuple(rows), tuple(differences), environment)
+
+
+def contenders(images: Images, setting: Setting, choice: Choice, calibration: Images) -> Builds:
+    """Return who takes part, peers first, each with what builds it in its process."""
+    builds: Builds = {}
+    if setting.multi_scale:
+        builds[EAGER_LOOP] = (build_eager_loop, setting, images)
+    else:
+        for name in choice.peers:
+            peer = PEERS[name]
+            if not peer.installed or setting.output_stride not in peer.strides:
+                continue
+            builds[name] = (build_peer, setting, images, name, False)
+            if choice.compiled:
+                builds[f"{name}, compiled"] = (build_peer, setting, images, name, True)
+    for backend, precision in choice.engines:
+        shown = calibration if precision == "int8" else ()
+        builds[f"segmnv2 {backend} {precision}"] = (build_ours, setting, images, backend, precision, shown)
+    return builds
+
+
+def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | None) -> str:
+    """Return how a contender stands to the first, unchanged and compiled, and the memory that it held."""
+    first = next(iter(seconds))
+    others = [each for each in (first, f"{first}, compiled") if each in seconds and name not in (first, each)]
+    ratios = [f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}" for other in others]
+    return "; ".join([*ratios, *([] if memory is None else [f"peak {memory:.0f} MB"])])

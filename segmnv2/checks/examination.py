@@ -1,0 +1,161 @@
+"""A whole examination: every pair read, then all of them judged together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segmnv2.checks import inspection as thumbnail
+from segmnv2.checks import mask_diagnosis
+from segmnv2.checks import mask_diagnosis as diagnosis
+from segmnv2.checks import mask_diagnosis as id_diagnosis
+from segmnv2.checks import mask_diagnosis as repair
+from segmnv2.checks.leaks import find_repetitions
+from segmnv2.checks.pair_reading import read_pairs
+from segmnv2.checks.whole_set import ExaminedSplit, Kept, compare_palettes, judge_classes, judge_masks
+from segmnv2.counting import counted
+from segmnv2.datasets.listing import KINDS, Finding, Listing
+from segmnv2.errors import ConfigError
+from segmnv2.labels import LabelSet
+
+RULES = {
+    "leak-copy: largest RMS difference of 32 x 32 gray thumbnails": thumbnail.LARGEST_DIFFERENCE,
+    "leak-copy: least standard deviation of a thumbnail": thumbnail.LEAST_CONTRAST,
+    "interpolated-mask: more colors of no class than": mask_diagnosis.STRAY_COLORS,
+    "interpolated-mask: least share of pixels near a class's color": diagnosis.NEAR_SHARE,
+    "interpolated-mask: largest RGB distance that is near": repair.COLOR_TOLERANCE,
+    "interpolated-mask, smoothed-ids: least share of border pixels between": id_diagnosis.BETWEEN_SHARE,
+    "interpolated-mask, smoothed-ids: least number of values between": id_diagnosis.STRAY_GRAYS,
+}
+"""The thresholds of what is a matter of degree."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Result of an examination.
+
+    Attributes:
+        splits: the splits, the one to train on first.
+        findings: errors first, then by kind and file.
+        limited: whether only the first pairs of each split were read.
+    """
+
+    splits: tuple[ExaminedSplit, ...]
+    findings: tuple[Finding, ...]
+    limited: bool = False
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes."""
+        return self.splits[0].listing.labels
+
+    @property
+    def errors(self) -> int:
+        """Number of findings that spoil training."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Number of findings that may be intended."""
+        return len(self.findings) - self.errors
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Suggested weights of the classes that the first split holds."""
+        return self.splits[0].frequencies.weights(self.labels)
+
+    @property
+    def verdict(self) -> str:
+        """All in one line."""
+        pairs = sum(len(split.kept) for split in self.splits)
+        read = f"{counted(pairs, 'pair')} read" + (", not all of them (--limit)" if self.limited else "")
+        if not self.findings:
+            return f"{read}: no faults found"
+        found = f"{counted(self.errors, 'error')}, {counted(self.warnings, 'warning')}"
+        return f"{read}: {found}" + ("; fix the errors before training" if self.errors else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "verdict": self.verdict,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "limited": self.limited,
+            "kinds": dict(Counter(finding.kind for finding in self.findings)),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "splits": [
+                {
+                    "split": split.listing.split,
+                    "root": str(split.listing.root),
+                    "pairs": len(split.listing.pairs),
+                    "read": len(split.kept),
+                    "masks_counted": split.frequencies.masks,
+                    "ignored_share": split.frequencies.ignored_share(self.labels),
+                    "classes": split.frequencies.table(self.labels),
+                }
+                for split in self.splits
+            ],
+            "class_weights": self.weights,
+            "rules": RULES,
+        }
+
+
+def tasks_of(listings: Sequence[Listing], limit: int | None) -> list[tuple[int, int]]:
+    """Return (listing, pair) of what is to be read: of each split all, or the first ``limit``.
+
+    Raises:
+        ConfigError: ``limit`` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out to read all pairs")
+    return [(number, index) for number, one in enumerate(listings) for index in range(len(one.pairs))[:limit]]
+
+
+def examine(
+    listings: Sequence[Listing],
+    *,
+    workers: int | None = None,
+    limit: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Examination:
+    """Read every pair and say what is wrong.
+
+    Args:
+        listings: splits of the same classes, the one to train on first.
+        workers: reading processes; ``None`` for one a core. The result does not depend on it.
+        limit: read only the first pairs of each split; then nothing is said of classes that do not occur.
+        progress: called after each pair.
+
+    Raises:
+        ConfigError: ``workers`` or ``limit`` is below 1.
+        DatasetError: a process was killed.
+    """
+    splits = tuple(ExaminedSplit(listing) for listing in listings)
+    findings = [finding for listing in listings for finding in listing.findings]
+    tasks = tasks_of(listings, limit)
+    for (number, index), reading in zip(tasks, read_pairs(listings, tasks, workers), strict=True):
+        split, ids = splits[number], None
+        if reading.counts is not None:
+            split.frequencies.add(reading.counts, split.listing.labels)
+            ids = np.packbits(reading.counts > 0).tobytes()
+        digests = reading.image_digest, reading.mask_digest, reading.thumbnail
+        split.kept.append(Kept(split.listing.pairs[index], index, *digests, ids, reading.colors))
+        findings += reading.findings
+        progress()
+    for listing in listings:
+        if not listing.pairs and not any(finding.kind == "empty" for finding in listing.findings):
+            remedy = "fix the other faults first, or put images and masks there"
+            findings.append(Finding("empty", str(listing.root), "no pair can be read", remedy, listing.split))
+    limited = len(tasks) < sum(len(listing.pairs) for listing in listings)
+    findings = judge_masks(splits, findings) + compare_palettes(splits)
+    whole = {"binary-masks", "shifted-ids", "nothing-to-learn"}
+    if not limited and not any(finding.kind in whole for finding in findings):
+        findings += judge_classes(splits)
+    findings += find_repetitions(splits)
+    order = list(KINDS)
+    unique = sorted(dict.fromkeys(findings), key=lambda finding: (order.index(finding.kind), finding.file))
+    return Examination(splits, tuple(unique), limited)

@@ -1,0 +1,334 @@
+"""Faults of one mask by itself: training's own reading of it, and repairs where its meaning is certain.
+
+Diagnosis of one mask: types that the parts of the doctor share.
+
+Conversion of faulty masks to the intended ids, where these are certain.
+
+Faults of one mask's values as ids: smoothed borders, and colors that are not the labels'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from segmnv2.data.color_mask import pack_colors, unpack_colors
+from segmnv2.data.mask_file import MaskError, mask_ids
+from segmnv2.data.raw_mask import NO_COLOR, RawMask
+from segmnv2.data.sample import Mask
+from segmnv2.errors import DatasetError
+from segmnv2.labels import LabelSet
+
+NEAR_SHARE = 0.8
+"""Share of a smoothed mask's pixels that must be near a class's color, or near black or white."""
+
+CAUSE = "smoothed when drawn or scaled, or once saved as JPEG"
+
+SMOOTH = "draw and scale masks without antialiasing (nearest neighbor), save them as PNG"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A finding without its place: see :class:`segmnv2.datasets.listing.Finding`."""
+
+    kind: str
+    reason: str
+    remedy: str
+    repair: str | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Diagnosis of one mask.
+
+    Attributes:
+        ids: uint8 (H, W) as training reads them, or as the faults' repairs would make them; ids of no class may be
+            among them. ``None`` where it is unknown.
+        faults: all that is wrong; without an error among them, training reads the mask as ``ids``.
+    """
+
+    ids: Mask | None
+    faults: tuple[Fault, ...] = ()
+
+
+COLOR_TOLERANCE = 40.0
+"""Distance in RGB up to which a color is taken for a class's; another class must be at least twice as far."""
+
+HALF = 128
+"""Grays from here on are white."""
+
+
+def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mask:
+    """Apply repairs one after the other.
+
+    Args:
+        raw: the faulty mask.
+        repairs: names in :data:`REPAIRS`, in the order to be applied.
+        labels: the classes.
+
+    Returns:
+        uint8 (H, W): what is meant to be ids, not checked.
+
+    Raises:
+        DatasetError: the mask has an EXIF orientation, which the repaired one would lose.
+    """
+    if raw.is_turned:
+        raise DatasetError(f"the mask has the EXIF orientation {raw.orientation}; save it as its image is shown")
+    values = raw.values
+    for name in repairs:
+        values = REPAIRS[name][0](values, raw, labels)
+    return values.astype(np.uint8)
+
+
+def nearest_classes(colors: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each RGB color the nearest class's id, and whether it is near enough to be taken for it.
+
+    Args:
+        colors: uint8 (N, 3).
+        labels: classes; void's color stands for the ignore index.
+
+    Returns:
+        uint8 (N,) ids, bool (N,).
+    """
+    table, ids = _color_table(labels)
+    distances = np.linalg.norm(colors[:, None].astype(np.float32) - table[None].astype(np.float32), axis=2)
+    order = np.sort(distances, axis=1)
+    near = order[:, 0] <= COLOR_TOLERANCE
+    if order.shape[1] > 1:
+        near &= 2 * order[:, 0] <= order[:, 1]
+    return ids[distances.argmin(axis=1)], near
+
+
+def _color_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
+    colors, ids = list(labels.palette), list(range(labels.num_classes))
+    if labels.void_color is not None:
+        colors.append(labels.void_color)
+        ids.append(labels.ignore_index)
+    return np.array(colors, int), np.array(ids, np.uint8)
+
+
+def _nearest(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
+    numbers, place = np.unique(pack_colors(values), return_inverse=True)
+    ids, near = nearest_classes(unpack_colors(numbers), labels)
+    return np.asarray(np.where(near, ids, labels.ignore_index)[place].reshape(values.shape[:2]))
+
+
+def _depth(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
+    return values if values.max() <= 255 else values // 257  # 65535 becomes 255
+
+
+def _shift(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
+    return np.where(values == labels.ignore_index, values, values.astype(int) - 1)
+
+
+Repair = Callable[[np.ndarray, RawMask, LabelSet], np.ndarray]
+
+REPAIRS: dict[str, tuple[Repair, str]] = {
+    "resave": (lambda values, raw, labels: values, "saved again as palette PNG; ids unchanged"),
+    "depth": (_depth, "saved with 8 bits; ids unchanged"),
+    "channel": (lambda values, raw, labels: values[..., 0], "one of three equal channels taken for the ids"),
+    "nearest": (_nearest, "each color replaced by the id of the nearest class, those too far from all by ignore"),
+    "threshold": (lambda values, raw, labels: (values >= HALF) * 1, f"grays from {HALF} on made 1, darker ones 0"),
+    "binary": (lambda values, raw, labels: (values == 255) * 1, "255 made 1"),
+    "shift": (_shift, "1 subtracted from each id; ignored pixels stay"),
+}
+"""Every repair: from values to values, and what it does in words."""
+
+
+STRAY_GRAYS = 3
+"""As many ids between those of their neighbors come from smoothing."""
+
+MIDDLE_GRAYS = 5
+"""As many gray values above near black come from smoothing, where none fills a region."""
+
+GRAY_TOLERANCE = 32
+"""Largest distance of a gray value that counts as near black or white."""
+
+BETWEEN_SHARE = 0.05
+"""Share of border pixels strictly between their neighbors, from which on a mask counts as smoothed.
+
+In a sound mask only places where three classes meet are so: at most 0.002 in PASCAL VOC's and SBD's masks, where
+scaling with interpolation makes it 0.04 to 0.3.
+"""
+
+BETWEEN_LEAST = 0.9
+"""Share of gray pixels that must lie between their neighbors in a smoothed black and white mask."""
+
+INSIDE_SHARE = 0.001
+"""Share of pixels inside regions of one value from which on that value was drawn, and does not come from smoothing."""
+
+
+def diagnose_valid_ids(ids: Mask, palette: np.ndarray | None, labels: LabelSet) -> Diagnosis:
+    """Judge ids that training takes."""
+    faults = []
+    present = np.flatnonzero(np.bincount(ids.ravel()))
+    if palette is not None and "palette" not in labels.label_defaults:
+        faults += _palette_differs(palette, present[present < labels.num_classes], labels)
+    if set(present.tolist()) == {labels.ignore_index}:
+        reason = f"all {ids.size} pixels are {labels.ignore_index}, ignored"
+        faults.append(Fault("all-ignored", reason, "draw the mask, or take the pair out"))
+    smoothed = _smoothed_borders(ids)
+    if smoothed:
+        faults.insert(0, Fault("smoothed-ids", smoothed, SMOOTH))
+    return Diagnosis(ids, tuple(faults))
+
+
+def diagnose_strange_ids(fault: Fault, values: Mask, labels: LabelSet) -> Diagnosis:
+    """Judge values of which some are no ids: smoothed ones, or those of other labels."""
+    if _is_smoothed_black_and_white(values):
+        reason = f"black and white with {len(np.unique(values)) - 2} gray values between: {CAUSE}"
+        white_is_one = labels.num_classes == 2 and labels.palette[0] != (255,) * 3 and labels.palette[1] != (0,) * 3
+        smoothed = Fault("interpolated-mask", reason, SMOOTH, "threshold" if white_is_one else None)
+        return Diagnosis((values >= HALF).astype(np.uint8) if smoothed.repair else None, (smoothed,))
+    reason = _smoothed_borders(values)
+    if reason:
+        return Diagnosis(None, (replace(fault, kind="interpolated-mask", reason=reason, remedy=SMOOTH),))
+    return Diagnosis(values, (fault,))
+
+
+def neighborhood(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest value of each pixel's 3 x 3 neighborhood, uint8 (H, W) or (H, W, C)."""
+    kernel = np.ones((3, 3), np.uint8)
+    return cv2.erode(values, kernel), cv2.dilate(values, kernel)
+
+
+def _is_smoothed_black_and_white(values: Mask) -> bool:
+    """Return whether gray values can only come from smoothing: of all kinds, and nowhere inside a region."""
+    low, high = neighborhood(values)
+    # White varies a little inside regions of a JPEG; ids of classes are smaller.
+    inside = (low == high) & (values > 0) & (values < 255 - GRAY_TOLERANCE // 2)
+    middle = (values > GRAY_TOLERANCE) & (values < 255 - GRAY_TOLERANCE)
+    between = (low < values) & (values < high)
+    counts = np.bincount(values.ravel(), minlength=256)
+    black, white = counts[: GRAY_TOLERANCE + 1].sum(), counts[255 - GRAY_TOLERANCE :].sum()
+    return bool(
+        (counts[GRAY_TOLERANCE + 1 : 255] > 0).sum() >= MIDDLE_GRAYS
+        and white
+        and black + white >= NEAR_SHARE * values.size
+        and inside.mean() < INSIDE_SHARE
+        and (between & middle).sum() >= BETWEEN_LEAST * middle.sum()
+    )
+
+
+def _smoothed_borders(values: Mask) -> str:
+    """Return how many pixels along borders lie between their neighbors, where so many come from smoothing.
+
+    A class that is drawn as a line between two others is between them, too, but always with the same id; smoothing two
+    ids gives several between them. Of each two ids the commonest one between is not counted.
+    """
+    low, high = neighborhood(values)
+    between = (low < values) & (values < high)
+    kinds, counts = np.unique(
+        low[between].astype(np.int64) << 16 | high[between].astype(np.int64) << 8 | values[between], return_counts=True
+    )
+    if len(kinds) < STRAY_GRAYS:
+        return ""
+    pairs, place = np.unique(kinds >> 8, return_inverse=True)
+    commonest = np.zeros(len(pairs), np.int64)
+    np.maximum.at(commonest, place, counts)
+    share = (counts.sum() - commonest.sum()) / max(1, int((low != high).sum()))
+    levels = len(np.unique(values[between]))
+    if levels < STRAY_GRAYS or share < BETWEEN_SHARE:
+        return ""
+    return f"{share:.0%} of the pixels along borders, of {levels} values, lie between their neighbors' ids: {CAUSE}"
+
+
+def _palette_differs(palette: np.ndarray, ids: np.ndarray, labels: LabelSet) -> list[Fault]:
+    """Compare the colors of the ids that occur with those of the classes."""
+    ids = ids[palette[ids, 0] != NO_COLOR]
+    if (palette[ids, :1] == palette[ids]).all():  # black, white and gray are nobody's choice
+        return []
+    wanted = np.array(labels.palette, int)
+    differing = ids[(palette[ids] != wanted[ids]).any(axis=1)]
+    if not len(differing):
+        return []
+    first = int(differing[0])
+    reason = (
+        f"id {first} ('{labels.names[first]}') has the color {palette[first].tolist()} in place of "
+        f"{wanted[first].tolist()}: training takes the ids, whatever their colors"
+    )
+    remedy = "look whether the ids are those of the labels; if so, save it with their palette, or leave it"
+    return [Fault("palette-differs", reason, remedy, "resave")]
+
+
+STRAY_COLORS = 8
+"""More colors of no class than this come from smoothing, fewer from a palette that is not the right one."""
+
+_ROUNDING = 8.0
+"""Distance in RGB by which JPEG changes a color inside a region."""
+
+
+def diagnose_mask(raw: RawMask, labels: LabelSet) -> Diagnosis:
+    """Return what a mask holds, and what is wrong with it."""
+    try:
+        ids = mask_ids(raw, labels)
+        result = diagnose_valid_ids(ids, raw.palette if ids is raw.values else None, labels)
+    except MaskError as error:
+        result = _diagnose_error(error, raw, labels)
+    if raw.animated:
+        remedy = "save the one that is meant as PNG; the first counts"
+        result = Diagnosis(result.ids, (*result.faults, Fault("animated", "has several frames or pages", remedy)))
+    return result
+
+
+def _diagnose_error(error: MaskError, raw: RawMask, labels: LabelSet) -> Diagnosis:
+    """Find the repair of a mask that training refuses, if there is a certain one."""
+    fault = Fault(error.kind, error.reason, error.remedy)
+    if error.kind == "jpeg-mask":
+        found = diagnose_mask(replace(raw, format="PNG"), labels)
+        repair = _together(found.faults)
+        if not {"nearest", "threshold", "binary"} & {*(repair or "").split("+")}:
+            repair = None  # ids of classes do not show how compression changed them
+        reason = f"is compressed as {raw.format}: {found.faults[0].reason}" if found.faults else fault.reason
+        return Diagnosis(found.ids, (replace(fault, reason=reason, repair=repair),))
+    if error.kind == "mask-format" and raw.format != "GIF":  # whose writers renumber the colors
+        found = diagnose_mask(replace(raw, format="PNG"), labels)
+        unrepaired = tuple(fault for fault in found.faults if fault.repair is None)
+        repair = None if found.ids is None or unrepaired else _together(found.faults) or "resave"
+        return Diagnosis(found.ids, (replace(fault, repair=repair), *unrepaired))
+    values = raw.values
+    if error.kind == "deep-mask" and not raw.changed:
+        low, high = values.min(), values.max()
+        if values.dtype.kind == "f" or low < 0 or not (high <= 255 or set(np.unique(values)) <= {0, 65535}):
+            return Diagnosis(None, (fault,))
+        narrow = (values if high <= 255 else values // 257).astype(np.uint8)
+        found = diagnose_mask(RawMask(narrow, "PNG"), labels)
+        return Diagnosis(found.ids, (replace(fault, repair="depth"), *found.faults))
+    if error.kind in ("rgb-mask", "unknown-colors") and (values[..., :1] == values[..., 1:3]).all():
+        found = diagnose_mask(RawMask(np.ascontiguousarray(values[..., 0]), "PNG"), labels)
+        reason = "is RGB with three equal channels: gray values saved as colors"
+        channel = Fault("rgb-mask", reason, "save one channel as 8-bit gray PNG", "channel")
+        return Diagnosis(found.ids, (channel, *found.faults))
+    if error.kind == "unknown-colors":
+        return _diagnose_strange_colors(fault, values[..., :3], labels)
+    if error.kind == "ids-out-of-range":
+        return diagnose_strange_ids(fault, values, labels)
+    if error.kind == "binary-masks":
+        return Diagnosis(values, (replace(fault, repair="binary" if labels.num_classes == 2 else None),))
+    return Diagnosis(None, (fault,))
+
+
+def _together(faults: tuple[Fault, ...]) -> str | None:
+    """Return the repairs of several faults, in one; ``None`` where one has none."""
+    repairs = [fault.repair for fault in faults if fault.repair]
+    return "+".join(repairs) if len(repairs) == len(faults) and repairs else None
+
+
+def _diagnose_strange_colors(fault: Fault, colors: np.ndarray, labels: LabelSet) -> Diagnosis:
+    numbers, place, counts = np.unique(pack_colors(colors), return_inverse=True, return_counts=True)
+    place = place.reshape(colors.shape[:2])
+    palette = unpack_colors(numbers)
+    known = np.array([*labels.palette, labels.void_color or labels.palette[0]])
+    distances = np.linalg.norm(palette[:, None].astype(np.float32) - known[None], axis=2).min(axis=1)
+    ids, near = nearest_classes(palette, labels)
+    share = counts[near].sum() / counts.sum()
+    low, high = neighborhood(colors)
+    inside = (low == high).all(axis=2) & (distances > _ROUNDING)[place]  # regions drawn in a color of no class
+    if (distances > 0).sum() <= STRAY_COLORS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
+        return Diagnosis(None, (fault,))
+    reason = f"{(distances > 0).sum()} colors between those of the classes, {1 - share:.1%} of the pixels far from all"
+    result = np.where(near, ids, labels.ignore_index)[place].astype(np.uint8)
+    return Diagnosis(result, (Fault("interpolated-mask", f"{reason}: {CAUSE}", SMOOTH, "nearest"),))

@@ -1,0 +1,171 @@
+"""A repaired copy of a data set, in a new folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from segmnv2.checks.examination import Examination
+from segmnv2.checks.mask_diagnosis import REPAIRS, repair_values
+from segmnv2.data.mask_file import write_mask
+from segmnv2.data.raw_mask import read_raw_mask
+from segmnv2.datasets.listing import Finding, Listing, Pair
+from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.files import atomic
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.ownership import claim
+
+LEFT_OUT = ("missing-mask", "missing-image", "wrong-ending", "twin-name", "unknown-name", "repeated-name")
+"""Kinds of what the copy does not have: files without partner, files that do not belong, and entries of lists."""
+
+_NOT_OF_THE_MASK = ("size-mismatch", "exif-rotation")
+"""Kinds that are said of a mask, and do not keep its ids from being repaired."""
+
+
+@dataclass
+class Mending:
+    """Result of a repair.
+
+    Attributes:
+        folder: the copy.
+        copied: number of pairs in it.
+        repaired: of each repaired mask, the original, what was done, in words.
+        left_out: findings whose files or entries the copy has not.
+        unrepaired: errors that the copy still has.
+    """
+
+    folder: Path
+    copied: int = 0
+    repaired: dict[str, list[str]] = field(default_factory=dict)
+    left_out: list[Finding] = field(default_factory=list)
+    unrepaired: list[Finding] = field(default_factory=list)
+
+
+def check_folder(folder: Path, listings: Sequence[Listing]) -> None:
+    """Make sure that a repaired copy can be written.
+
+    Raises:
+        ConfigError: the folder is not new, is among the originals or cannot be written, or there are no mask files.
+    """
+    atomic.check_folder(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"--fix {folder}: exists and is not empty; name a new folder, originals are never changed")
+    if folder.resolve() == Path.cwd():
+        raise ConfigError(f"--fix {folder}: is the current folder, which cannot be replaced; name a new folder")
+    sources = {
+        file.parent.resolve() for one in listings for pair in one.pairs for file in (pair.image, pair.mask) if file
+    }
+    if not sources.isdisjoint((folder.resolve(), *folder.resolve().parents)):
+        raise ConfigError(f"--fix {folder}: is inside the data set's images or masks; name a folder elsewhere")
+    if any(listing.dataset is not None for listing in listings):
+        raise ConfigError("--fix: COCO and shapes have no mask files to repair; leave it out")
+
+
+def mend(examination: Examination, folder: Path) -> Mending:
+    """Write a copy of all pairs, with repaired masks, lists and labels.
+
+    The copy appears whole or not at all. Splits of one root share a folder, others get one each, named as the split.
+
+    Args:
+        examination: of all pairs.
+        folder: new or empty.
+
+    Raises:
+        ConfigError: the folder is not new, the data set has no mask files, or not all pairs were examined.
+        OSError: a file cannot be written.
+    """
+    listings = [split.listing for split in examination.splits]
+    check_folder(folder, listings)
+    if examination.limited:
+        raise ConfigError("--fix: needs all pairs read; leave out --limit")
+    result = Mending(folder, left_out=[finding for finding in examination.findings if _is_left_out(finding)])
+    plans, blocked = _plans(examination.findings)
+    one_root = len({listing.root for listing in listings}) == 1
+    failed: set[str] = set(blocked)
+    with _new_folder(folder) as work:
+        done: set[Pair] = set()
+        for listing in listings:
+            place = work if one_root else work / listing.split
+            for pair in listing.pairs:
+                if pair not in done:
+                    done.add(pair)
+                    result.copied += 1
+                    _copy_pair(listing, pair, place, plans, failed, result)
+            _copy_lists(listing, place)
+    result.unrepaired = [finding for finding in examination.findings if _remains(finding, failed)]
+    return result
+
+
+def _is_left_out(finding: Finding) -> bool:
+    return finding.kind in LEFT_OUT and finding.repair is None
+
+
+def _remains(finding: Finding, failed: set[str]) -> bool:
+    if finding.severity != "error" or _is_left_out(finding):
+        return False
+    return finding.repair is None or finding.file in failed
+
+
+def _plans(findings: Sequence[Finding]) -> tuple[dict[str, list[str]], set[str]]:
+    """Return the repairs of each mask, in the order to be applied, and the masks that cannot be repaired."""
+    wanted: dict[str, set[str]] = {}
+    blocked = set()
+    for finding in findings:
+        if finding.repair:
+            wanted.setdefault(finding.file, set()).update(finding.repair.split("+"))
+        elif finding.severity == "error" and finding.kind not in _NOT_OF_THE_MASK:
+            blocked.add(finding.file)
+    plans = {file: [name for name in REPAIRS if name in names] for file, names in wanted.items() if file not in blocked}
+    return plans, blocked & wanted.keys()
+
+
+def _copy_pair(
+    listing: Listing, pair: Pair, place: Path, plans: dict[str, list[str]], failed: set[str], result: Mending
+) -> None:
+    assert pair.mask is not None
+    _copy(pair.image, place / pair.image.relative_to(listing.root))
+    target = place / pair.mask.relative_to(listing.root)
+    plan = plans.get(str(pair.mask))
+    if plan:
+        labels = listing.labels_of_files
+        try:
+            write_mask(target.with_suffix(".png"), repair_values(read_raw_mask(pair.mask), plan, labels), labels)
+            result.repaired[str(pair.mask)] = [REPAIRS[name][1] for name in plan]
+            return
+        except DatasetError:  # ids of no class are left
+            failed.add(str(pair.mask))
+    _copy(pair.mask, target)
+
+
+def _copy_lists(listing: Listing, place: Path) -> None:
+    if listing.list_file is not None:
+        with atomic_path(place / listing.list_file) as temporary:
+            temporary.write_text("".join(f"{pair.name}\n" for pair in listing.pairs), encoding="utf-8")
+    if listing.label_file is not None:
+        _copy(listing.label_file, place / "labels.yaml")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes its place when the block ends without an error."""
+    folder = folder.resolve()  # an empty folder is replaced, and no link to it
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = folder.with_name(f".{uuid4().hex}")
+    try:
+        work.mkdir()
+        claim(work)  # a data set is no result that a later command may replace
+        yield work
+        if folder.exists():
+            folder.rmdir()  # empty, as was checked
+        work.replace(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

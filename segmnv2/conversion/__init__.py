@@ -1,0 +1,1 @@
+"""Conversion of foreign checkpoints into model files."""

@@ -1,0 +1,154 @@
+"""Foreign checkpoints to one safetensors file: TensorFlow's own, Hugging Face's, torchvision's and timm's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.conversion.import_hugging_face import download, read_hugging_face
+from segmnv2.conversion.import_source import Source
+from segmnv2.conversion.import_tensorflow import read_tensorflow
+from segmnv2.conversion.import_torch import is_torch, read_torch
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.labels import LabelSet
+from segmnv2.models.catalog import build_model
+from segmnv2.models.model_file import save_backbone, save_model
+from segmnv2.weights.foreign_file import EXPORTS, describe_foreign
+from segmnv2.weights.loading import load_strict
+
+FOREIGN = (".h5", ".ckpt")
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """Result of an import.
+
+    Attributes:
+        path: the file written.
+        kind: ``"model"`` or ``"backbone"``.
+        description: the network in words.
+        parameters: its trainable values.
+        used: number of tensors loaded.
+        skipped: for each kind of variable that a network does not need, how many there were.
+        note: what the user should know.
+    """
+
+    path: Path
+    kind: str
+    description: str
+    parameters: int
+    used: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+    def __str__(self) -> str:
+        left = ", ".join(f"{count} {what}" for what, count in self.skipped.items())
+        return (
+            f"{self.path}: {self.description}, {self.parameters:,} trainable values; {self.used} tensors used once each"
+            + (f"; left out: {left}" if left else "")
+            + (f"\nnote: {self.note}" if self.note else "")
+        )
+
+
+def import_checkpoint(
+    source: str | Path,
+    out: str | Path,
+    *,
+    output_stride: int | None = None,
+    labels: LabelSet | None = None,
+    ema: bool = False,
+) -> ImportReport:
+    """Convert a checkpoint into a safetensors file from which the network can be rebuilt.
+
+    Args:
+        source: a TensorFlow V2 checkpoint (prefix, one of its files, or its folder), a local folder of
+            transformers' ``MobileNetV2ForSemanticSegmentation`` (of ``MobileNetV2ForImageClassification`` the backbone
+            is taken) or of timm, the name of one on the Hugging Face Hub, or a file with the state dict of a backbone
+            of torchvision or timm.
+        out: file to write.
+        output_stride: 8, 16 or 32; by default the source's, which for TensorFlow (it does not say) is 16.
+        labels: names and colors; by default the source's, or VOC's for 21 classes.
+        ema: take TensorFlow's moving averages in place of the weights where both are there.
+
+    Returns:
+        What was written, what was used and what was left out.
+
+    Raises:
+        WeightsError: there is no such checkpoint, it is damaged, of an unknown kind, or does not fit a network
+            of this library; the message lists the variables concerned.
+        ConfigError: labels of another number than the classes, or of a backbone; an output stride that is not
+            possible; or moving averages of anything but TensorFlow.
+    """
+    found = _read(source, ema)
+    if ema and "moving_averages" not in found.provenance:
+        raise ConfigError(f"{found.name}: has no moving averages of TensorFlow; import it without --ema")
+    if output_stride is not None:
+        found = replace(found, architecture=replace(found.architecture, output_stride=output_stride))
+    if not found.backbone_only:
+        return _write_model(found, out, labels)
+    if labels is not None:
+        raise ConfigError(f"{found.name}: holds a backbone, which has no classes to name; leave the labels out")
+    return _write_backbone(found, out)
+
+
+def _read(source: str | Path, ema: bool) -> Source:
+    if Path(source).suffix.lower() in EXPORTS and Path(source).exists():
+        raise WeightsError(f"{source}: {describe_foreign(source)}")
+    if is_torch(source):
+        return read_torch(source)
+    if not is_hugging_face(source):
+        return read_tensorflow(source, ema=ema)
+    folder = Path(source) if Path(source).is_dir() else download(str(source))
+    return read_torch(folder) if is_torch(folder) else read_hugging_face(source)
+
+
+def is_hugging_face(source: str | Path) -> bool:
+    """Return whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no path here.
+
+    Raises:
+        WeightsError: it is a file of a kind that cannot be imported.
+    """
+    path = Path(source)
+    if path.is_file() and path.suffix in FOREIGN:
+        raise WeightsError(
+            f"{path}: a single {path.suffix} file does not say what network it is; give the folder with its "
+            "config.json (a file that segmnv2 wrote needs no import)"
+        )
+    if path.is_dir():
+        return (path / "config.json").is_file()
+    looks_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+    return looks_hub and not path.is_file() and not path.parent.is_dir()
+
+
+def _write_model(source: Source, out: str | Path, labels: LabelSet | None) -> ImportReport:
+    labels = labels or source.labels
+    if labels is not None and labels.num_classes != source.architecture.num_classes:
+        raise ConfigError(
+            f"{source.name}: has {source.architecture.num_classes} classes, the labels name {labels.num_classes}; "
+            "give one name for each class, background first"
+        )
+    model = build_model(source.architecture, labels=labels, normalization=source.normalization)
+    loaded = load_strict(model, source.tensors, source.name)
+    path = save_model(out, model, source.provenance)
+    return _report(path, "model", source, model.parameters(), len(loaded.matched))
+
+
+def _write_backbone(source: Source, out: str | Path) -> ImportReport:
+    options = source.architecture.backbone
+    name = source.architecture.name
+    backbone = create_backbone(name, output_stride=source.architecture.output_stride, **options)
+    tensors = {key.removeprefix("backbone."): value for key, value in source.tensors.items()}
+    loaded = load_strict(backbone, tensors, source.name)
+    path = save_backbone(out, backbone, name, options, source.normalization, source.provenance)
+    return _report(path, "backbone", source, backbone.parameters(), len(loaded.matched))
+
+
+def _report(path: Path, kind: str, source: Source, parameters: Any, used: int) -> ImportReport:
+    options = "".join(f", {key} {value}" for key, value in source.architecture.backbone.items())
+    what = "backbone" if kind == "backbone" else f"{source.architecture.num_classes} classes"
+    description = f"{source.architecture.name} ({what}, output stride {source.architecture.output_stride}{options})"
+    return ImportReport(path, kind, description, sum(p.numel() for p in parameters), used, source.skipped, source.note)

@@ -1,0 +1,232 @@
+"""transformers' MobileNetV2 for segmentation and classification, from a folder or the Hub; it need not be installed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.conversion.import_source import Source
+from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.files import documents
+from segmnv2.labels import IGNORE_INDEX, LabelSet, voc_palette
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.catalog import build_model
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.weights.key_tables import HUGGING_FACE
+from segmnv2.weights.state_dict_file import read_tensors
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+DEFAULTS: dict[str, Any] = {
+    "depth_multiplier": 1.0,
+    "depth_divisible_by": 8,
+    "expand_ratio": 6,
+    "first_layer_is_expansion": True,
+    "hidden_act": "relu6",
+    "layer_norm_eps": 0.001,
+    "output_stride": 32,
+    "tf_padding": True,
+}
+"""Source: transformers' ``MobileNetV2Config``."""
+
+NUMBER = (int, float)
+TYPES: dict[str, tuple[type, ...]] = {
+    **{key: (type(value),) for key, value in DEFAULTS.items()},
+    **dict.fromkeys(("depth_multiplier", "expand_ratio", "layer_norm_eps"), NUMBER),
+    "architectures": (list, type(None)),
+    "id2label": (dict, type(None)),
+}
+
+SEGMENTATION, CLASSIFICATION = "MobileNetV2ForSemanticSegmentation", "MobileNetV2ForImageClassification"
+PREPROCESSING: dict[str, Any] = {
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+"""Source: transformers' ``MobileNetV2ImageProcessor``."""
+
+REFUSED = {
+    "do_reduce_labels": "subtract 1 from the ids of your masks, 0 becoming 255, and set it to false",
+    "do_flip_channel_order": "exchange red and blue in the first layer's weights, and set it to false",
+}
+LAST_CONV = "mobilenet_v2.conv_1x1."
+EVEN_SIZES = (
+    "logits equal transformers' at sides of 32 k + 1, as 513, and differ at others, as 512. Some labels at borders "
+    "differ at each size: like TensorFlow, this library aligns corners when it enlarges logits"
+)
+NEEDED = {"expand_ratio": 6, "first_layer_is_expansion": True, "hidden_act": "relu6"}
+
+
+def read_hugging_face(source: str | Path) -> Source:
+    """Read a segmentation network of transformers, or of a classifier the backbone.
+
+    The 1280-channel layer of a segmentation network is left out: its head does not use it. Pixels are normalized as
+    ``preprocessor_config.json`` says.
+
+    Args:
+        source: a folder with ``config.json`` and the weights, or ``owner/name`` on the Hub.
+
+    Raises:
+        WeightsError: there is none, a file is missing or damaged, or it is another kind of network.
+    """
+    folder = Path(source) if Path(source).is_dir() else download(str(source))
+    config = read_json(folder / "config.json")
+    _check_types(config, TYPES, folder / "config.json")
+    kinds = config.get("architectures") or [SEGMENTATION]
+    classifies = CLASSIFICATION in kinds
+    if config.get("model_type") != "mobilenet_v2" or not (classifies or SEGMENTATION in kinds):
+        raise WeightsError(
+            f"{folder / 'config.json'}: describes {kinds!r:.200} of type {config.get('model_type')!r:.80}; only "
+            f"{SEGMENTATION} and {CLASSIFICATION} can be imported"
+        )
+    values = DEFAULTS | config
+    wrong = {key: values[key] for key, needed in NEEDED.items() if values[key] != needed}
+    if wrong:
+        raise WeightsError(f"{folder / 'config.json'}: has {wrong}; this library's network has {NEEDED}")
+    architecture = _describe(values, classifies)
+    theirs, file = _read_weights(folder)
+    with torch.device("meta"):
+        if classifies:
+            backbone = create_backbone(architecture.name, **architecture.backbone)
+            names = HUGGING_FACE.ours(f"backbone.{name}" for name in backbone.state_dict())
+        else:
+            names = HUGGING_FACE.ours(build_model(architecture).state_dict())
+    left, what = ("classifier.", "ImageNet classifier") if classifies else (LAST_CONV, "unused 1280-channel layer")
+    unused = [name for name in theirs if name.startswith(left)]
+    tensors = {
+        names.get(n, n): t for n, t in theirs.items() if n not in unused and not n.endswith("num_batches_tracked")
+    }
+    return Source(
+        name=str(source),
+        architecture=architecture,
+        tensors=tensors,
+        normalization=_read_normalization(folder),
+        labels=None if classifies else _read_labels(values, folder),
+        backbone_only=classifies,
+        skipped={f"tensors of the {what}": len(unused)} if unused else {},
+        note="" if classifies else EVEN_SIZES,
+        provenance={
+            "format": f"transformers {CLASSIFICATION if classifies else SEGMENTATION}",
+            "source": str(source) if not Path(source).is_dir() else folder.name,
+            "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest()},
+        },
+    )
+
+
+def _check_types(values: dict[str, Any], kinds: dict[str, tuple[type, ...]], path: Path) -> None:
+    """Refuse values of other types than those that transformers writes; a boolean is not a number."""
+    for key, types in kinds.items():
+        if key in values and type(values[key]) not in types:
+            raise WeightsError(f"{path}: {key} is {values[key]!r:.80}; copy it again, as save_pretrained wrote it")
+
+
+def download(name: str) -> Path:
+    """Fetch the needed files of ``owner/name`` into the Hub's cache and return their folder.
+
+    Raises:
+        WeightsError: no such repository or file, or the Hub cannot be reached and the cache has no copy.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = ["config.json", "preprocessor_config.json", *WEIGHT_FILES]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # the Hub's own errors derive from these
+        reason = " ".join(str(error).split())
+        raise WeightsError(
+            f"{name}: not a local file or folder, and not available from the Hugging Face Hub ({reason}); check the "
+            "spelling of the path, or of owner/name"
+        ) from error
+
+
+def _describe(values: dict[str, Any], classifies: bool) -> Architecture:
+    options = {
+        "width": float(values["depth_multiplier"]),
+        "channel_divisor": values["depth_divisible_by"],
+        "padding": "tensorflow" if values["tf_padding"] else "symmetric",
+        "norm_eps": values["layer_norm_eps"],
+    }
+    usual = {"width": 1.0, "channel_divisor": 8, "padding": "tensorflow", "norm_eps": 0.001}
+    options = {key: value for key, value in options.items() if value != usual[key]}
+    if classifies:
+        return Architecture("mobilenet_v2", 0, values["output_stride"], {**options, "last_conv": True})
+    num_classes = len(values.get("id2label") or {}) or 2  # transformers' own default
+    return Architecture("deeplabv3_mobilenet_v2", num_classes, values["output_stride"], options)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a mapping.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or holds something else.
+    """
+    values = documents.read_json(path, "copy it again, whole, as save_pretrained wrote it", WeightsError)
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path}: holds {type(values).__name__}, not a mapping; copy it again")
+    return values
+
+
+def read_numbers(values: Any) -> list[float]:
+    """Return the values of a JSON list of numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(values, list) or any(type(value) not in NUMBER for value in values):
+        raise ValueError(f"{values!r:.80} is not a list of numbers")
+    return [float(value) for value in values]
+
+
+def _read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
+    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise WeightsError(f"{folder}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
+    return read_tensors(file), file
+
+
+def _read_normalization(folder: Path) -> Normalization:
+    """Return what their processor does to pixels 0..255: scale them if it says so, then normalize them if it does."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return TENSORFLOW_NORMALIZATION
+    values = PREPROCESSING | read_json(path)
+    _check_types(values, {"do_rescale": (bool,), "do_normalize": (bool,), "rescale_factor": NUMBER}, path)
+    for key, remedy in REFUSED.items():
+        if values.get(key):
+            raise WeightsError(f"{path}: {key} is {values[key]!r}, which this library does not do; {remedy}")
+    try:
+        factor = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
+        normalizes = values["do_normalize"]
+        red, green, blue = (value / factor for value in read_numbers(values["image_mean"] if normalizes else [0, 0, 0]))
+        r, g, b = (value / factor for value in read_numbers(values["image_std"] if normalizes else [1, 1, 1]))
+        return Normalization((red, green, blue), (r, g, b))
+    except (ConfigError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(
+            f"{path}: image_mean or image_std are not three numbers, or rescale_factor is not above 0 ({error}); "
+            "correct them"
+        ) from error
+
+
+def _read_labels(values: dict[str, Any], folder: Path) -> LabelSet | None:
+    names = values.get("id2label")
+    ignored = values.get("semantic_loss_ignore_index", IGNORE_INDEX)
+    if not names and ignored == IGNORE_INDEX:
+        return None
+    try:
+        names = names or {"0": "0", "1": "1"}
+        if missing := [number for number in range(len(names)) if str(number) not in names]:
+            raise ValueError(f"{len(names)} classes, and none with id {missing[0]}")
+        ordered = tuple(names[str(number)] for number in range(len(names)))
+        if odd := [name for name in ordered if not isinstance(name, str)]:
+            raise ValueError(f"the name {odd[0]!r:.80} is not text")
+        return LabelSet(ordered, voc_palette(len(ordered)), ignored)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{folder / 'config.json'}: id2label or semantic_loss_ignore_index cannot be used ({error}); correct them"
+        ) from error

@@ -1,0 +1,166 @@
+"""State dicts of torchvision, timm and DeepLabv3+: a file, or timm's folder with its ``config.json``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.conversion.import_deeplab_v3_plus import is_deeplab_v3_plus, read_deeplab_v3_plus
+from segmnv2.conversion.import_hugging_face import WEIGHT_FILES, read_json, read_numbers
+from segmnv2.conversion.import_source import Source
+from segmnv2.errors import WeightsError, describe_value
+from segmnv2.models.architecture import Architecture
+from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.weights.backbone_tables import (
+    TIMM_MOBILENET_V1,
+    TIMM_MOBILENET_V2,
+    TIMM_RESNET101S,
+    TORCHVISION_RESNET101,
+    TORCHVISION_SHUFFLENET_V2,
+)
+from segmnv2.weights.key_tables import TORCHVISION, KeyTable
+from segmnv2.weights.state_dict_file import read_tensors
+
+PICKLED = (".pth", ".pt", ".bin")
+
+CLASSIFIERS = ("classifier.", "fc.")
+FREE_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"}
+"""Arguments of timm's models that change no feature, or that the shapes of the tensors show."""
+
+MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks of one source that one backbone here can take the weights of.
+
+    Attributes:
+        source: who names tensors so.
+        backbone: its name here.
+        table: our names to theirs.
+        options: what makes the backbone theirs.
+        widths: those that are tried, where there are any.
+        normalization: of the pixels that its weights were trained with.
+    """
+
+    source: str
+    backbone: str
+    table: KeyTable
+    options: Mapping[str, Any] = field(default_factory=dict)
+    widths: tuple[float, ...] = ()
+    normalization: Normalization = IMAGENET_NORMALIZATION
+
+    def candidates(self) -> Iterator[dict[str, Any]]:
+        """Yield the arguments of each network of the family."""
+        yield from ({**self.options, **({} if w == 1.0 else {"width": w})} for w in self.widths or (1.0,))
+
+
+_LIKE_TORCH: dict[str, Any] = {"padding": "symmetric", "norm_eps": 1e-5}
+_LIKE_RESNET: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first"}
+
+FAMILIES = (
+    Family("torchvision", "mobilenet_v2", TORCHVISION, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),
+    Family("timm", "mobilenet_v2", TIMM_MOBILENET_V2, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),
+    Family(
+        "timm",
+        "mobilenet_v1",
+        TIMM_MOBILENET_V1,
+        _LIKE_TORCH,
+        (1.0, 1.25, 0.75, 0.5, 0.25),
+        normalization=TENSORFLOW_NORMALIZATION,
+    ),
+    Family("torchvision", "resnet101", TORCHVISION_RESNET101, {**_LIKE_RESNET, "stem": "7x7"}),
+    Family("timm", "resnet101", TIMM_RESNET101S, _LIKE_RESNET),
+    Family("torchvision", "shufflenet_v2", TORCHVISION_SHUFFLENET_V2, {"last_conv": True}, (1.0, 0.5, 1.5, 2.0)),
+)
+
+
+def is_torch(source: str | Path) -> bool:
+    """Return whether a source is a state dict's file, or a folder whose ``config.json`` is timm's."""
+    path = Path(source)
+    if path.is_dir():
+        return (path / "config.json").is_file() and "architecture" in read_json(path / "config.json")
+    return path.is_file() and path.suffix in (*PICKLED, ".safetensors")
+
+
+def read_torch(source: str | Path) -> Source:
+    """Find out which backbone a state dict belongs to, by the names and shapes of its tensors.
+
+    Args:
+        source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. A file alone is taken to
+            need the mean and deviation that its family was trained with; timm's folder says what its network needs.
+
+    Raises:
+        WeightsError: missing, damaged, more than tensors, or of no network that there is a table for.
+    """
+    path, normalization = Path(source), None
+    if path.is_dir():
+        normalization = _read_normalization(path)
+        file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+        if file is None:
+            raise WeightsError(f"{path}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
+        path = file
+    theirs = {name: value for name, value in read_tensors(path).items() if not name.endswith("num_batches_tracked")}
+    if is_deeplab_v3_plus(theirs):
+        return read_deeplab_v3_plus(path, theirs)
+    classifier = {name for name in theirs if name.startswith(CLASSIFIERS)}
+    features = {name: value for name, value in theirs.items() if name not in classifier}
+    family, options, names = _recognize(path, features)
+    return Source(
+        name=str(source),
+        architecture=Architecture(family.backbone, 0, 32, options),
+        tensors={names.get(name, name): value for name, value in features.items()},
+        normalization=normalization or family.normalization,
+        backbone_only=True,
+        skipped={"tensors of the ImageNet classifier": len(classifier)} if classifier else {},
+        provenance={
+            "format": f"{family.source} state dict",
+            "source": path.name,
+            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        },
+    )
+
+
+def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:
+    """Return the family, the backbone's arguments, and their name -> ours with the prefix ``backbone.``."""
+    for family in FAMILIES:
+        for options in family.candidates():
+            with torch.device("meta"):
+                own = create_backbone(family.backbone, output_stride=32, **options).state_dict()
+            names = family.table.ours([f"backbone.{name}" for name in own])
+            shapes = {their: own[ours.removeprefix("backbone.")].shape for their, ours in names.items()}
+            if names and all(their in theirs and theirs[their].shape == shape for their, shape in shapes.items()):
+                return family, options, names
+    known = ", ".join(sorted({f"{family.source}'s {family.backbone}" for family in FAMILIES}))
+    some = ", ".join(list(theirs)[:3])
+    raise WeightsError(
+        f"{path}: its {len(theirs)} tensors ({some}, ...) are those of no network that can be imported: {known}. For "
+        "transformers give the folder with its config.json; a file that segmnv2 wrote needs no import"
+    )
+
+
+def _read_normalization(folder: Path) -> Normalization:
+    """Return what timm's ``pretrained_cfg`` says; its means and deviations are of pixels in 0..1."""
+    config = folder / "config.json"
+    values = read_json(config)
+    arguments = values.get("model_args") or {}
+    if not isinstance(arguments, dict) or not arguments.keys() <= FREE_ARGUMENTS:
+        raise WeightsError(
+            f"{config}: model_args {describe_value(arguments)} build another network than those that can be imported; "
+            f"import weights of timm's network without them (allowed are {', '.join(sorted(FREE_ARGUMENTS))})"
+        )
+    try:
+        cfg = values["pretrained_cfg"]
+        (red, green, blue), (r, g, b) = ([255 * v for v in read_numbers(cfg[key])] for key in ("mean", "std"))
+        return Normalization((red, green, blue), (r, g, b))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{config}: pretrained_cfg has no mean and std of three numbers each ({error}); give timm's own folder"
+        ) from error

@@ -1,0 +1,124 @@
+"""The whole way in minutes, without a download: train on shapes, evaluate, infer, show, compare with the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+
+from segmnv2.config import Experiment
+from segmnv2.data.mask_file import read_mask
+from segmnv2.data.sample import Sample
+from segmnv2.datasets.shapes import Shapes
+from segmnv2.evaluation.segmenters import Evaluation, evaluate
+from segmnv2.files.atomic import write_image
+from segmnv2.inference.files import MASKS, ResultFolder, infer_files
+from segmnv2.inference.legend import add_legend, find_font
+from segmnv2.inference.overlay import colorize
+from segmnv2.inference.predictor import Predictor
+from segmnv2.labels import LabelSet
+from segmnv2.paper.table7 import table7, to_markdown
+from segmnv2.training.build import build_dataset
+from segmnv2.training.run import train
+
+PICTURES = 6
+PICTURES_SEED = 1000
+"""Seed of the images to look at: neither trained nor validated on."""
+
+TILE = 192
+GAP = 8
+HEADING = 26
+PAPER = (255, 255, 255)
+INK = (32, 32, 32)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Result of the demonstration.
+
+    Attributes:
+        evaluation: of the trained network on the validation images.
+        weights: the trained network.
+        picture: images, true masks and predicted masks.
+    """
+
+    evaluation: Evaluation
+    weights: Path
+    picture: Path
+
+
+def run_demo(
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    report: Callable[[str], None] = print,
+    console: Console | None = None,
+) -> DemoResult:
+    """Train, evaluate, infer, draw, and print the evaluation and the paper's Table 7.
+
+    Args:
+        experiment: on generated shapes, as ``configs/shapes.yaml``.
+        out: folder of all results; an earlier demonstration in it is replaced.
+        report: takes what is to be read.
+        console: a terminal for the progress bar.
+
+    Raises:
+        SegmnError: as of :func:`segmnv2.training.run.train`.
+    """
+    out = Path(out)
+    run = train(experiment, out=out / "run", overwrite=True, report=report, console=console)
+    report(f"trained in {run.seconds:.0f} s\n")
+
+    size = experiment.validation.size
+    predictor = Predictor.load(run.folder.best, size=size)
+    val = build_dataset(experiment.data.val, "data.val")
+    evaluation = evaluate(predictor.model, val, size=size, limit=experiment.validation.limit)
+    report(f"{run.folder.best} on the {evaluation.images} validation images:\n\n{evaluation.to_markdown()}\n")
+
+    shown = Shapes(PICTURES, val[0].mask.shape, PICTURES_SEED)
+    samples = [shown[index] for index in range(len(shown))]
+    masks = _infer(predictor, samples, out)
+    picture = out / "demo.png"
+    write_image(picture, draw_comparison(samples, masks, shown.labels), "PNG")
+    report(f"{picture}: {PICTURES} new images, their masks and the predictions")
+    report(f"{out / 'results'}: the masks and overlays that `segmnv2 infer` writes\n")
+    report(f"The paper's Table 7, with what this library's networks cost:\n\n{to_markdown(table7())}")
+    return DemoResult(evaluation, run.folder.best, picture)
+
+
+def _infer(predictor: Predictor, samples: Sequence[Sample], out: Path) -> list[np.ndarray]:
+    """Write the images to disk, run inference on the files, and read the masks back."""
+    pictures = [out / "pictures" / f"{sample.name}.png" for sample in samples]
+    for sample, path in zip(samples, pictures, strict=True):
+        write_image(path, Image.fromarray(sample.image), "PNG")
+    infer_files(predictor, pictures, ResultFolder(out / "results").write)
+    return [read_mask(out / "results" / MASKS / path.name, predictor.model.labels) for path in pictures]
+
+
+def draw_comparison(samples: Sequence[Sample], predictions: Sequence[np.ndarray], labels: LabelSet) -> Image.Image:
+    """Return one picture: a row a sample (image, true mask, predicted mask), and the colors of the classes.
+
+    Args:
+        samples: images and true masks.
+        predictions: (H, W) class ids, one for each sample.
+        labels: names and colors.
+    """
+    titles = ("image", "truth", "prediction")
+    sheet = Image.new("RGB", (len(titles) * (TILE + GAP) + GAP, len(samples) * (TILE + GAP) + HEADING + GAP), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(find_font([]), 16)
+    for column, title in enumerate(titles):
+        left = GAP + column * (TILE + GAP)
+        draw.text((left + TILE / 2, GAP + HEADING / 2), title, fill=INK, font=font, anchor="mm")
+    for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
+        tiles = (sample.image, colorize(sample.mask, labels), colorize(prediction.astype(np.uint8), labels))
+        for column, tile in enumerate(tiles):
+            smooth = Image.Resampling.BILINEAR if column == 0 else Image.Resampling.NEAREST
+            corner = (GAP + column * (TILE + GAP), GAP + HEADING + row * (TILE + GAP))
+            sheet.paste(Image.fromarray(tile).resize((TILE, TILE), smooth), corner)
+    pixels = np.stack([sample.mask for sample in samples])
+    shares = [float((pixels == index).mean()) for index in range(labels.num_classes)]
+    return add_legend(sheet, list(zip(labels.names, labels.palette, shares, strict=True)))

@@ -1,0 +1,187 @@
+"""A detector prepared for use: an image in, named boxes and an overlay out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from segmnv2.detection.box_drawing import draw_boxes
+from segmnv2.detection.detector import Detector
+from segmnv2.detection.detector_file import load_detector
+from segmnv2.engines.device import choose_device
+from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path
+from segmnv2.files.documents import dump_json
+from segmnv2.hub.resolve import resolve_weights
+from segmnv2.inference.files import BOXES, OVERLAYS, overlay_ending, save_picture
+from segmnv2.inference.predictor import load_pixels
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class BoxPrediction:
+    """Boxes of a detector in one image, by descending score.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
+        boxes: float (n, 4), x1, y1, x2, y2 in pixels of the image.
+        labels: int64 (n,), category ids.
+        scores: float (n,), 0..1.
+        class_names: category id -> name.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    boxes: Float[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    scores: Float[Tensor, " n"]
+    class_names: dict[int, str]
+
+    def overlay(self) -> PIL.Image.Image:
+        """Return the image with the boxes drawn in, each with its class and score."""
+        return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.class_names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values: the image's size, and each box with its class and score."""
+        height, width = self.image.shape[:2]
+        found = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
+        return {
+            "width": width,
+            "height": height,
+            "boxes": [
+                {
+                    "box": [round(side, 2) for side in box],
+                    "category_id": label,
+                    "name": self.class_names.get(label, str(label)),
+                    "score": round(score, 4),
+                }
+                for box, label, score in found
+            ],
+        }
+
+
+class BoxPredictor:
+    """Calls a detector on images of any kind and size."""
+
+    def __init__(self, model: Detector, *, threshold: float = THRESHOLD, device: str | torch.device = "auto") -> None:
+        """Make a detector ready; it is put in evaluation mode, in place.
+
+        Args:
+            model: the detector.
+            threshold: score 0..1 from which a box is reported; at least the detector's own.
+            device: as for :func:`segmnv2.engines.device.choose_device`.
+
+        Raises:
+            ConfigError: a threshold outside 0..1 or below the detector's own, or a device that is not there.
+        """
+        if not 0 <= threshold <= 1:
+            raise ConfigError(
+                f"threshold: {threshold!r} is not in 0..1; give the lowest score to report, as {THRESHOLD}"
+            )
+        own = lowest_score(model)
+        if threshold < own:
+            raise ConfigError(
+                f"threshold: the detector itself drops boxes with scores below {own}, so {threshold} would not report "
+                f"all from there; give {own} or more"
+            )
+        self.threshold = threshold
+        self.device = choose_device(device)
+        self.model = model.eval().to(self.device)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, threshold: float = THRESHOLD, device: str | torch.device = "auto"
+    ) -> BoxPredictor:
+        """Build the predictor of a detector's file, or of ``owner/name`` on the Hugging Face Hub.
+
+        Raises:
+            ConfigError: as for the constructor.
+            WeightsError: the file is missing or damaged, or holds no detector.
+        """
+        return cls(load_detector(resolve_weights(path)), threshold=threshold, device=device)
+
+    def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> BoxPrediction:
+        """Find the things in an image.
+
+        Args:
+            image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if gray.
+
+        Raises:
+            MediaError: the file cannot be read, or the array is of another type or shape.
+        """
+        (prediction,) = self.predict([self.prepare(image)])
+        return prediction
+
+    def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> UInt8[np.ndarray, "h w 3"]:
+        """Return an image's RGB pixels, 0..255, which several threads may do at once.
+
+        Raises:
+            MediaError: the file cannot be read, or the array is of another type or shape.
+        """
+        return load_pixels(image)
+
+    def predict(self, prepared: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[BoxPrediction]:
+        """Find the things in prepared images, in one after another: some detectors pad a batch to its largest."""
+        return [self._find(pixels) for pixels in prepared]
+
+    def _find(self, pixels: UInt8[np.ndarray, "h w 3"]) -> BoxPrediction:
+        picture = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).float() / 255
+        with torch.inference_mode():
+            found = {key: value.cpu() for key, value in self.model([picture])[0].items()}
+        named = torch.isin(found["labels"], torch.tensor(list(self.model.class_names)))  # ids have gaps
+        kept = named & (found["scores"] >= self.threshold)
+        boxes, labels, scores = (found[key][kept] for key in ("boxes", "labels", "scores"))
+        order = scores.argsort(descending=True)
+        return BoxPrediction(pixels, boxes[order], labels[order], scores[order], dict(self.model.class_names))
+
+
+def lowest_score(model: Detector) -> float:
+    """Return the score below which a detector itself drops boxes."""
+    return float(getattr(model.network, "roi_heads", model.network).score_thresh)
+
+
+@dataclass(frozen=True)
+class BoxFolder:
+    """Output folder: ``boxes/NAME.json``, and ``overlays/NAME.jpg`` if requested.
+
+    Attributes:
+        path: the folder; it and its subfolders are made when needed.
+        overlay: write overlays.
+    """
+
+    path: Path
+    overlay: bool = True
+
+    @property
+    def subfolders(self) -> list[Path]:
+        """Every folder that results may be in."""
+        return [self.path / name for name in (BOXES, OVERLAYS)]
+
+    def write(self, prediction: BoxPrediction, name: str) -> list[Path]:
+        """Write the wanted files of one image and return their paths; each appears whole or not at all.
+
+        Raises:
+            ConfigError: the folder cannot be written to.
+        """
+        paths = [self.path / BOXES / f"{name}.json"]
+        try:
+            with atomic_path(paths[0]) as partial:
+                partial.write_text(dump_json(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
+            if self.overlay:
+                picture = prediction.overlay()
+                paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: results cannot be written ({error.strerror or error}); free space there, or choose "
+                "another output folder that you may write to"
+            ) from error
+        return paths

@@ -1,0 +1,81 @@
+"""PyTorch as the engine: batch norms folded, channels last, compiled on request."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segmnv2.engines.backend import Backend, Precision
+from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.models.segmenter import Segmenter
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class PyTorchBackend(Backend):
+    """Runs the folded network with PyTorch, on a CPU or a GPU."""
+
+    name: ClassVar[str] = "torch"
+
+    def __init__(
+        self, model: Segmenter, precision: Precision, threads: int, device: torch.device, streams: int = 1
+    ) -> None:
+        """Copy a network for inference.
+
+        Args:
+            model: the network, which is not changed.
+            precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+            threads: PyTorch's own number, which belongs to the process, is set to it.
+            device: where to compute.
+            streams: that share the threads; each is a thread of the caller's, who sets its number.
+        """
+        super().__init__(model, precision, threads, device, streams)
+        self.network = convert_layers(GridNetwork(model), DTYPES[precision]).to(device)
+        self.open()
+
+    def open(self) -> None:
+        """Set the process's number of threads."""
+        torch.set_num_threads(self.threads)
+
+    def check_process(self) -> None:
+        """Make sure that PyTorch has one thread, or was not forked."""
+        if torch.get_num_threads() > 1:
+            super().check_process()
+
+    def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Run the network."""
+        with torch.inference_mode():
+            out: Tensor = self.network(pixels.to(self.device, memory_format=torch.channels_last))
+            return out.float()
+
+
+class CompiledBackend(PyTorchBackend):
+    """The same, compiled by torch.compile with frozen weights: tens of seconds for each new size of image."""
+
+    name: ClassVar[str] = "torch-compile"
+    opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
+
+    def open(self) -> None:
+        """Prepare the compilation, which happens at the first call."""
+        super().open()
+        self._compiled = torch.compile(self.network, dynamic=False)
+        self._lock = threading.Lock()  # settings of the compiler are the process's
+
+    def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Run the network, compiling it first for a size not seen before."""
+        import torch._inductor.config as inductor
+
+        with self._lock, inductor.patch(freezing=True), torch.inference_mode():
+            out: Tensor = self._compiled(pixels.to(self.device, memory_format=torch.channels_last))
+            return out.float()
+
+
+def convert_layers(network: GridNetwork, dtype: torch.dtype) -> GridNetwork:
+    """Convert the layers' numbers in place; the normalization's stay in float32, where pixels are exact."""
+    for child in network.children():  # mean and deviation are no children
+        child.to(dtype)
+    return network

@@ -1,0 +1,251 @@
+"""The choice of an engine: by name, or the fastest that is installed and has the precision."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segmnv2.engines.backend import Backend, Precision, check_precision, check_streams, check_threads
+from segmnv2.errors import ConfigError
+from segmnv2.models.segmenter import Segmenter
+
+Calibration: TypeAlias = "Sequence[Float[Tensor, '1 3 _ _']] | None"
+"""Pixels that int8 chooses its ranges by."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Properties of an engine that need no import of it.
+
+    Attributes:
+        build: (model, precision, place, calibration) -> the engine, running that model.
+        precisions: that it can compute in.
+        packages: that must be installed.
+        extra: of this package's, which installs them.
+        gpu: whether it runs on CUDA devices.
+        streams: whether it computes several calls at once.
+    """
+
+    build: Callable[[Segmenter, Precision, Place, Calibration], Backend]
+    precisions: tuple[Precision, ...]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    gpu: bool = False
+    streams: bool = True
+
+    def missing(self, precision: Precision) -> list[str]:
+        """Return the packages that are not installed and that a precision needs."""
+        needed = (*self.packages, *(INT8_PACKAGES if precision == "int8" else ()))
+        return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Device and threads of an engine.
+
+    Attributes:
+        device: the CPU or a GPU.
+        threads: on the CPU, in all.
+        streams: calls at once that share the threads.
+    """
+
+    device: torch.device
+    threads: int
+    streams: int
+
+
+def _torch(model: Segmenter, precision: Precision, place: Place, _c: Calibration) -> Backend:
+    from segmnv2.engines.pytorch import PyTorchBackend
+
+    return PyTorchBackend(model, precision, place.threads, place.device, place.streams)
+
+
+def _compiled(model: Segmenter, precision: Precision, place: Place, _c: Calibration) -> Backend:
+    from segmnv2.engines.pytorch import CompiledBackend
+
+    return CompiledBackend(model, precision, place.threads, place.device)
+
+
+def _onnx_runtime(model: Segmenter, precision: Precision, place: Place, calibration: Calibration) -> Backend:
+    from segmnv2.engines.onnx_runtime import OnnxRuntimeBackend, grid_graph, int8_graph
+
+    graph = int8_graph(model, calibration) if precision == "int8" else grid_graph(model)
+    return OnnxRuntimeBackend(model, graph, precision, place.threads, place.streams)
+
+
+def _openvino(model: Segmenter, precision: Precision, place: Place, calibration: Calibration) -> Backend:
+    from segmnv2.engines.openvino import OpenVinoBackend, grid_model, int8_model
+
+    graph = int8_model(model, calibration) if precision == "int8" else grid_model(model)
+    return OpenVinoBackend(model, graph, precision, place.threads, place.streams)
+
+
+ENGINES: dict[str, Engine] = {
+    "openvino": Engine(_openvino, ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
+    "onnxruntime": Engine(_onnx_runtime, ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"),
+    "torch": Engine(_torch, ("float32", "bfloat16", "float16"), gpu=True),
+    "torch-compile": Engine(_compiled, ("float32", "bfloat16", "float16"), gpu=True, streams=False),
+}
+"""Name -> engine, the fastest on a CPU first; compiling takes a minute for each size of image and is never picked."""
+
+AUTO = "auto"
+INT8_PACKAGES = ("nncf",)
+UNPICKED = ("torch-compile",)
+
+
+def check_backend(backend: str) -> str:
+    """Return ``backend`` if it is ``"auto"`` or one of :data:`ENGINES`.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    if backend not in (AUTO, *ENGINES):
+        raise ConfigError(f"backend: {backend!r} is not known; give one of {', '.join((AUTO, *ENGINES))}")
+    return backend
+
+
+def choose_engine(backend: str, precision: Precision, device: torch.device) -> str:
+    """Return the name of the engine to use.
+
+    Args:
+        backend: one of :data:`ENGINES`, or ``"auto"`` for the first that is installed and fits.
+        precision: that layers shall compute in.
+        device: where.
+
+    Raises:
+        ConfigError: the engine is unknown, is not installed, lacks the precision or the device, or none fits.
+    """
+    if check_backend(backend) != AUTO:
+        if reason := refuse_engine(backend, precision, device):
+            raise ConfigError(reason)
+        return backend
+    fitting = [name for name in ENGINES if name not in UNPICKED and not _unable(name, precision, device)]
+    if not fitting:
+        having = [name for name, engine in ENGINES.items() if precision in engine.precisions]
+        nearest = min(having, key=lambda name: device.type != "cpu" and not ENGINES[name].gpu)
+        raise ConfigError(_unable(nearest, precision, device))
+    installed = [name for name in fitting if not ENGINES[name].missing(precision)]
+    if not installed:
+        raise ConfigError(_missing(fitting[0], precision))
+    return installed[0]
+
+
+def refuse_engine(name: str, precision: Precision, device: torch.device) -> str | None:
+    """Return why an engine cannot run here, or ``None`` if it can."""
+    if reason := _unable(name, precision, device):
+        return reason
+    return _missing(name, precision) if ENGINES[name].missing(precision) else None
+
+
+def refuse_streams(name: str, streams: int, device: torch.device) -> str | None:
+    """Return why an engine, or ``"auto"``, cannot compute so many calls at once on a device; ``None`` if it can.
+
+    Raises:
+        ConfigError: the engine is unknown.
+    """
+    if streams > 1 and device.type != "cpu":
+        return (
+            f"streams: {streams} on {device}; a GPU runs several images at once as a batch: leave streams out, or give "
+            "device cpu"
+        )
+    if check_backend(name) != AUTO and streams > 1 and not ENGINES[name].streams:
+        return f"streams: '{name}' computes one call at a time; leave streams out, or give another backend"
+    return None
+
+
+def _unable(name: str, precision: Precision, device: torch.device) -> str | None:
+    """Return why an engine, installed or not, cannot do what is asked."""
+    engine = ENGINES[name]
+    if device.type != "cpu" and not engine.gpu:
+        return f"backend: '{name}' runs on the CPU only, not on {device}; give torch or torch-compile, or device cpu"
+    if precision not in engine.precisions:
+        return (
+            f"precision: '{name}' does not compute {precision}; give one of {', '.join(engine.precisions)}, or "
+            "another backend"
+        )
+    if precision == "float16" and device.type == "cpu":
+        return f"precision: float16 is for GPUs; on this CPU give {'bfloat16 or ' * cpu_has_bfloat16()}float32"
+    if precision == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
+        return (
+            "precision: this CPU has no bfloat16 instructions (AVX512_BF16, AMX, or Arm's), without which engines are "
+            "many times slower or do not use it; give float32"
+        )
+    if precision == "bfloat16" and device.type == "cuda" and not gpu_has_bfloat16(device):
+        return f"precision: {device} has no bfloat16 and would be many times slower; give float16 or float32"
+    return None
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU computes in bfloat16 itself."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_library and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def gpu_has_bfloat16(device: torch.device) -> bool:
+    """Return whether a CUDA device computes in bfloat16 itself; ``True`` where there is no such device."""
+    if not torch.cuda.is_available():
+        return True
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _missing(name: str, precision: Precision) -> str:
+    engine = ENGINES[name]
+    return (
+        f"backend: '{name}' needs {' and '.join(engine.missing(precision))}, not installed here; "
+        f"run: pip install 'segmnv2[{engine.extra}]'"
+    )
+
+
+def check_calibration(calibration: object, precision: Precision) -> None:
+    """Refuse images for calibration where no ranges are chosen.
+
+    Raises:
+        ConfigError: some are given, for another precision than int8.
+    """
+    if calibration is not None and precision != "int8":
+        raise ConfigError(f"calibration: is for int8, not for {precision}; leave it out, or give precision int8")
+
+
+def create_backend(
+    model: Segmenter,
+    backend: str = AUTO,
+    precision: str = "float32",
+    threads: int | None = None,
+    device: torch.device | str = "cpu",
+    calibration: Calibration = None,
+    streams: int = 1,
+) -> Backend:
+    """Make a network ready to run.
+
+    Args:
+        model: the network, which is not changed.
+        backend: ``"torch"``, ``"torch-compile"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
+        threads: on the CPU, in all; PyTorch's number by default.
+        device: where to compute.
+        calibration: RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1, that int8 chooses its ranges
+            by: 50 or more, like those that will be seen
+            (:func:`segmnv2.inference.options.calibration_pixels`).
+        streams: calls from different threads to compute at once on the CPU, each with its share of the threads. One
+            call alone is faster with 1, many with as many as threads.
+
+    Raises:
+        ConfigError: the engine is unknown, is not installed, or lacks the precision or the device; int8 has no
+            calibration; or there cannot be so many streams.
+    """
+    wanted, place = check_precision(precision), Place(torch.device(device), check_threads(threads), streams)
+    check_calibration(calibration, wanted)
+    engine = choose_engine(backend, wanted, place.device)
+    if reason := refuse_streams(engine, check_streams(streams), place.device):
+        raise ConfigError(reason)
+    return ENGINES[engine].build(model, wanted, place, calibration)

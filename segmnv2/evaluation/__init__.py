@@ -1,0 +1,1 @@
+"""Evaluation: mIOU of segmenters, accuracy of classifiers, average precision of detectors."""

@@ -1,0 +1,185 @@
+"""Evaluation by TensorFlow's protocol: whole images, one confusion matrix over all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from segmnv2.counting import counted
+from segmnv2.data.mask_file import write_mask
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.engines.backend import Backend
+from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.evaluation.result import Result
+from segmnv2.inference.canvas import DEFAULT_SIZE, Size
+from segmnv2.inference.media import spread_evenly
+from segmnv2.inference.scores import predict_labels
+from segmnv2.labels import LabelSet, describe_difference, table_cell
+from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
+from segmnv2.models.cost import count_parameters
+from segmnv2.models.segmenter import Segmenter
+
+ABSENT_RULE = (
+    "mIOU is the mean over classes that occur in the truth or in a prediction (TensorFlow's rule); "
+    "a class that occurs in neither has no IoU"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation(Result):
+    """A confusion matrix, with how it came about.
+
+    Attributes:
+        confusion: int64 (K, K), [truth, prediction], in pixels.
+        labels: the K classes.
+        images: number of images counted.
+    """
+
+    confusion: Int64[Tensor, "k k"]
+    labels: LabelSet
+    images: int
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU in percent over classes in truth or prediction; NaN when no pixel was counted."""
+        return 100 * mean_iou(self.confusion)
+
+    @property
+    def iou(self) -> dict[str, float | None]:
+        """IoU of each class in percent; ``None`` for a class in neither truth nor prediction."""
+        values = (100 * iou_per_class(self.confusion)).tolist()
+        return {n: None if math.isnan(v) else v for n, v in zip(self.labels.names, values, strict=True)}
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the counted pixels that are right, in percent."""
+        return 100 * pixel_accuracy(self.confusion)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values: figures in percent, ``None`` where there is none, and how they came about."""
+        return {
+            "miou": None if math.isnan(self.miou) else self.miou,
+            "iou": self.iou,
+            "pixel_accuracy": None if math.isnan(self.accuracy) else self.accuracy,
+            "confusion": self.confusion.tolist(),
+            "images": self.images,
+            "protocol": self.protocol,
+            "network": self.network,
+        }
+
+    def to_markdown(self) -> str:
+        """Return the table of classes, in percent: IoU, accuracy (share found), share of the true pixels."""
+        truth = self.confusion.sum(1)
+        total = max(int(truth.sum()), 1)
+        found = class_accuracy(self.confusion).tolist()
+        lines = ["| class | IoU % | accuracy % | true pixels % |", "|---|---:|---:|---:|"]
+        for (name, iou), share, pixels in zip(self.iou.items(), found, truth.tolist(), strict=True):
+            value = "absent" if iou is None else f"{iou:.2f}"
+            accuracy = "" if math.isnan(share) else f"{100 * share:.2f}"
+            lines.append(f"| {table_cell(name)} | {value} | {accuracy} | {100 * pixels / total:.2f} |")
+        unseen = [n for n, pixels in zip(self.labels.names, truth.tolist(), strict=True) if pixels == 0]
+        images = counted(self.images, "image")
+        notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {images}. {ABSENT_RULE}."]
+        if unseen:
+            notes.append(
+                f"Without a true pixel here: {', '.join(unseen)}; this mIOU does not compare with a full set's."
+            )
+        return "\n".join([*lines, "", *notes])
+
+
+def evaluate(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    *,
+    size: Size = DEFAULT_SIZE,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    limit: int | None = None,
+    masks_out: str | Path | None = None,
+    progress: Callable[[], None] | None = None,
+    backend: Backend | None = None,
+) -> Evaluation:
+    """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
+
+    Args:
+        model: the network, on the device to compute on; in evaluation mode meanwhile, and in
+            channels-last order from then on.
+        dataset: images and masks, with the network's classes.
+        size: longest side of the network's input: smaller images are padded to it, larger ones scaled down.
+        scales: of the padded image; more than one for the paper's multi-scale inference.
+        flip: whether each scale also counts mirrored.
+        limit: number of images, evenly over the set; ``None`` for all.
+        masks_out: folder for the predicted masks as palette PNG, or none.
+        progress: called after each image.
+        backend: what runs the network in its place, in its engine and precision.
+
+    Returns:
+        The confusion matrix and how it came about.
+
+    Raises:
+        ConfigError: data set and network have other classes, or the same in another order (numbered labels fit all of
+            their number), or a size, scale or limit is not possible.
+        DatasetError: a mask cannot be used. The image's and mask's file are named.
+
+    Source: tensorflow/models research/deeplab/eval.py.
+    """
+    if model.num_classes == 1:
+        raise ConfigError(
+            f"the model has one class, '{model.labels.names[0]}', so that each of its labels is right by definition; "
+            "train a model of two classes or more, the background being one"
+        )
+    names, theirs = model.labels.names, dataset.labels.names
+    if len(names) != len(theirs) or (names != theirs and not (model.labels.unnamed or dataset.labels.unnamed)):
+        differing = describe_difference(names, theirs, "the data set", "the network")
+        raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
+    chosen = spread_evenly(range(len(dataset)), limit)
+    confusion = ConfusionMatrix(model.num_classes, dataset.labels.ignore_index)
+    training = model.training
+    model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout
+    try:
+        for index in chosen:
+            sample = dataset[index]
+            prediction = predict_labels(backend or model, sample.image, size=size, scales=scales, flip=flip)
+            try:
+                confusion.update(sample.mask, prediction)
+            except ValueError as error:
+                raise DatasetError(f"{sample.name}: {error}; correct the mask") from error
+            if masks_out is not None:
+                write_mask(Path(masks_out) / f"{sample.name}.png", prediction, model.labels)
+            if progress is not None:
+                progress()
+    finally:
+        model.train(training)
+    protocol = {**describe_protocol(model, size, scales, flip), "ignore_index": dataset.labels.ignore_index}
+    if backend is not None:
+        protocol |= {"backend": backend.name, "precision": backend.precision}
+    network = describe_network(model)
+    return Evaluation(confusion.counts, model.labels, len(chosen), protocol=protocol, network=network)
+
+
+def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], flip: bool) -> dict[str, Any]:
+    """Return how images are predicted, as JSON values."""
+    return {
+        "output_stride": model.output_stride,
+        "size": size,
+        "scales": list(scales),
+        "flip": flip,
+        "padding": "right and bottom with the mean pixel",
+        "absent_classes": ABSENT_RULE,
+        "torch": torch.__version__,
+    }
+
+
+def describe_network(model: Segmenter) -> dict[str, Any]:
+    """Return which network it is, as JSON values; the report finds its row by it."""
+    architecture = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}
+    return {**architecture, "output_stride": model.output_stride, "parameters": count_parameters(model)}

@@ -1,0 +1,95 @@
+"""Interface of segmentation heads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Head(nn.Module, ABC):
+    """A module from the feature maps of a backbone to class logits.
+
+    Attributes:
+        options: names of the options that ``head_options`` of :func:`segmnv2.create_model` may give.
+        last_layer: name of the layer whose output channels are the classes.
+        float_layers: names of layers that stay in float when the head is quantized to 8 bits, in the head that
+            :meth:`for_inference` returns.
+        reads: indices of the feature maps that the head reads.
+        in_channels: channels of those feature maps.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+    last_layer: ClassVar[str] = "logits"
+    float_layers: ClassVar[tuple[str, ...]] = ()
+    reads: tuple[int, ...] = (-1,)
+    in_channels: tuple[int, ...]
+
+    @classmethod
+    @abstractmethod
+    def build(
+        cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
+    ) -> Head:
+        """Build the head for all feature maps of a backbone.
+
+        Args:
+            channels: of the feature maps, finest first.
+            strides: of the same, nominal.
+            num_classes: number of logits.
+            output_stride: stride of the last feature map, 8, 16 or 32.
+            options: those of the class, and what :data:`segmnv2.heads.head_kinds.HEADS` fixes.
+
+        Raises:
+            ConfigError: the head cannot be built for these maps or with these options.
+        """
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self.classifier.out_channels
+
+    @property
+    def classifier(self) -> nn.Conv2d:
+        """The layer whose output channels are the classes."""
+        layer = self.get_submodule(self.last_layer)
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    @property
+    @abstractmethod
+    def logits_stride(self) -> int:
+        """Pixels between two logits."""
+
+    @abstractmethod
+    def set_output_stride(self, output_stride: int) -> None:
+        """Prepare the head for a last feature map of another stride; the weights stay.
+
+        Args:
+            output_stride: 8, 16 or 32.
+
+        Raises:
+            ConfigError: any other value.
+        """
+
+    @abstractmethod
+    def forward(self, features: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k i j"]:
+        """Map the feature maps that the head reads to logits at every ``logits_stride``-th pixel.
+
+        Args:
+            features: those that :meth:`select` returns.
+        """
+
+    def select(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the feature maps that the head reads, from all of the backbone's."""
+        return [features[index] for index in self.reads]
+
+    def for_inference(self, backbone: nn.Module) -> Head:
+        """Return an equivalent head with less work; this head and the backbone are changed in place.
+
+        Args:
+            backbone: with norms folded, as this head.
+        """
+        return self

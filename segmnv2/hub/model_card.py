@@ -1,0 +1,148 @@
+"""The card of a repository: what the network is, how it was measured, and how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from segmnv2.errors import ConfigError
+from segmnv2.files.documents import dump_json
+
+TASKS = {
+    "model": ("image-segmentation", "mean_iou", "mIOU", "miou"),
+    "classifier": ("image-classification", "accuracy", "top-1 accuracy", "top1"),
+    "detector": ("object-detection", "mean_average_precision", "AP", "ap"),
+}
+"""Kind of file -> the Hub's names of task and metric, the metric in words, and its key in an evaluation."""
+
+USES = {
+    "model": 'import segmnv2\n\nmodel = segmnv2.from_pretrained("{name}")\n'
+    "logits = model(pixels)  # (B, 3, H, W), RGB 0..255",
+    "classifier": 'import segmnv2\n\nclassifier = segmnv2.from_pretrained("{name}")',
+    "backbone": 'import segmnv2\n\nmodel = segmnv2.create_model("deeplabv3_{network}", backbone_weights="{name}")',
+    "detector": 'import segmnv2\n\ndetector = segmnv2.detection.load_detector("{name}")',
+}
+"""Kind of file -> a few lines of Python."""
+
+
+def build_card(
+    name: str,
+    config: Mapping[str, Any],
+    costs: Mapping[str, str],
+    *,
+    license: str,
+    evaluation: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any],
+) -> str:
+    """Return the text of a card, with the Hub's metadata at its head.
+
+    Args:
+        name: ``owner/name`` of the repository.
+        config: what ``config.json`` holds.
+        costs: rows of the table of costs: title -> value.
+        license: identifier of the weights' license, as ``apache-2.0``.
+        evaluation: what ``segmnv2 evaluate --json`` wrote, or ``None``.
+        provenance: where the weights come from.
+
+    Raises:
+        ConfigError: the evaluation is not of this kind of network, or lacks its protocol.
+    """
+    from huggingface_hub import ModelCardData
+
+    kind, network = str(config["kind"]), str(config["architecture"]["name"])
+    detector = config["architecture"].get("detector")
+    title = f"{detector} on {network}" if detector else network
+    task = TASKS.get(kind)
+    data = ModelCardData(
+        license=license,
+        library_name="segmnv2",
+        tags=["segmnv2", network, *([detector] if detector else []), *([task[0]] if task else [])],
+        pipeline_tag=task[0] if task else None,
+        **_results(name, config, evaluation),
+    )
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {name.split('/')[-1]}", f"`{title}` of segmnv2, a {_word(kind)}."]
+    parts += [card_table(("", ""), costs), *_evaluation_text(kind, evaluation)]
+    parts.append(f"## Use\n\n```python\n{USES[kind].format(name=name, network=network)}\n```")
+    if kind in ("model", "detector"):
+        parts.append(f"    segmnv2 infer images --weights {name} --out results")
+    if provenance:
+        rows = {key: shorten(value) for key, value in provenance.items() if key != "experiment"}
+        parts.append("## Where the weights come from\n\n" + card_table(("", ""), rows))
+    if "experiment" in provenance:
+        parts.append("The experiment they were trained by, in full, is in the metadata of `model.safetensors`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    from huggingface_hub import EvalResult
+
+    if evaluation is None:
+        return {}
+    kind = str(config["kind"])
+    if kind not in TASKS:
+        raise ConfigError(f"an evaluation was given, and the file holds a {kind}; leave the evaluation out")
+    task, metric, words, key = TASKS[kind]
+    value, protocol = evaluation.get(key), evaluation.get("protocol")
+    if not _is_percentage(value) or not isinstance(protocol, dict):
+        raise ConfigError(
+            f"the evaluation has no {key} with its protocol; give the file that `segmnv2 evaluate --json` wrote for a "
+            f"{_word(kind)}"
+        )
+    _check_network(config["architecture"], evaluation.get("network"))
+    dataset = str(protocol.get("dataset", "unknown"))
+    split = protocol.get("split")
+    result = EvalResult(
+        task_type=task,
+        dataset_type=dataset,
+        dataset_name=f"{dataset} {split}" if split else dataset,
+        dataset_split=None if split is None else str(split),
+        metric_type=metric,
+        metric_name=f"{words} on {evaluation.get('images')} images",  # a part of a split is not the split
+        metric_value=round(float(value), 2),
+    )
+    return {"model_name": name.split("/")[-1], "eval_results": [result]}
+
+
+def _is_percentage(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
+
+
+def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
+    if not isinstance(evaluated, dict):
+        return
+    for key in ("detector", "name", "num_classes", "backbone"):
+        mine, theirs = (dump_json(each.get(key)) for each in (own, evaluated))
+        if key in evaluated and mine != theirs:
+            raise ConfigError(
+                f"the evaluation is of another network: {key} is {theirs:.80} there, {mine:.80} in the weights; "
+                "evaluate these weights"
+            )
+
+
+def _evaluation_text(kind: str, evaluation: Mapping[str, Any] | None) -> list[str]:
+    if evaluation is None:
+        return ["No evaluation was given with these weights."]
+    *_, words, key = TASKS[kind]
+    images = evaluation.get("images")
+    told = (
+        f"{words} {float(evaluation[key]):.2f} % on {images} images, measured by `segmnv2 evaluate` with this protocol:"
+    )
+    rows = {name: shorten(value) for name, value in evaluation["protocol"].items() if name != "root"}
+    return ["## Evaluation", told, card_table(("", ""), rows)]
+
+
+def card_table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
+    """Return a Markdown table of two columns."""
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def shorten(value: object) -> str:
+    """Return a value as one line that fits in a table."""
+    text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    text = " ".join(text.replace("|", "/").split())
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _word(kind: str) -> str:
+    return {"model": "segmentation network", "backbone": "backbone without a head"}.get(kind, kind)

@@ -1,0 +1,212 @@
+"""The paper's Figure 1: a spiral embedded in n dimensions, sent through ReLU there, and projected back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from segmnv2.paper.drawing import INK, LIGHT, SMALL_SIZE, TEXT_SIZE, new_figure
+
+Array = NDArray[np.float64]
+
+DIMENSIONS = (2, 3, 5, 15, 30)
+"""Source: MobileNetV2, Figure 1."""
+SEED = 90
+"""Of 0 to 99, the seed whose losses lie nearest the medians."""
+POINTS = 500
+TURNS = 3
+DRAWS = 200
+"""Random matrices over which the medians are taken."""
+PLANE = 2
+"""Dimensions of the spiral: a point with fewer active units than this cannot be distinguished from its neighbors."""
+COLORS = "viridis"
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Shares of the spiral that one matrix, or the median of many, keeps or loses.
+
+    Attributes:
+        relative_error: norm of (output - input) over the norm of the input.
+        unrecovered_variance: of the input, after the best affine map from output to input. Unlike the error it does not
+            count a mere change of scale: ReLU halves the spiral where n is large.
+        collapsed: points with fewer than two positive units, around which the map sends areas onto a line or a point.
+    """
+
+    relative_error: float
+    unrecovered_variance: float
+    collapsed: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of the figure.
+
+    Attributes:
+        dimensions: n, of the space in which ReLU acts.
+        output: the spiral after the way there and back, [x, y] a point.
+        drawn: losses with the matrix of the plot.
+        median: of each loss over ``Figure1.draws`` matrices; the error's mean has no meaning at n = 2, where some
+            matrices can hardly be inverted.
+    """
+
+    dimensions: int
+    output: list[list[float]]
+    drawn: Losses
+    median: Losses
+
+
+@dataclass(frozen=True)
+class Figure1:
+    """The figure's content.
+
+    Attributes:
+        seed: of the random matrices.
+        draws: number of matrices behind each median.
+        spiral: the input, [x, y] a point, from the center outwards.
+        panels: one for each n, rising.
+    """
+
+    seed: int
+    draws: int
+    spiral: list[list[float]]
+    panels: list[Panel]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def figure1(seed: int = SEED) -> Figure1:
+    """Compute Figure 1 with matrices of independent standard normal entries, in 64-bit floats.
+
+    The paper does not state its spiral nor the distribution of its matrices, so its plot cannot be had to the point.
+
+    Args:
+        seed: of the matrices; each n has a stream of its own.
+    """
+    points = spiral()
+    return Figure1(seed=seed, draws=DRAWS, spiral=points.tolist(), panels=[_panel(points, n, seed) for n in DIMENSIONS])
+
+
+def spiral() -> Array:
+    """Return an Archimedean spiral, (points, 2), from the center to radius 1."""
+    along = np.arange(1, POINTS + 1) / POINTS  # not the center itself: there no unit is positive, whatever the matrix
+    angle = 2 * np.pi * TURNS * along
+    return np.stack([along * np.cos(angle), along * np.sin(angle)], axis=1)
+
+
+def relu(values: Array) -> Array:
+    """Return the values, negative ones as zeros."""
+    return np.maximum(values, 0.0)
+
+
+def round_trip(points: Array, matrix: Array, activation: Callable[[Array], Array] = relu) -> Array:
+    """Return ``pinv(T) activation(T x)`` of each point.
+
+    Args:
+        points: x, (points, 2).
+        matrix: T, (n, 2), of rank 2.
+        activation: applied to the n units of each point.
+    """
+    return activation(points @ matrix.T) @ np.linalg.pinv(matrix).T
+
+
+def losses(points: Array, matrix: Array) -> Losses:
+    """Measure what the way through ReLU loses of points (points, 2) with the matrix (n, 2)."""
+    output = round_trip(points, matrix)
+    with_offset = np.column_stack([output, np.ones(len(output))])
+    fit = with_offset @ np.linalg.lstsq(with_offset, points, rcond=None)[0]
+    centered = points - points.mean(axis=0)
+    return Losses(
+        relative_error=float(np.linalg.norm(output - points) / np.linalg.norm(points)),
+        unrecovered_variance=float(np.sum((points - fit) ** 2) / np.sum(centered**2)),
+        collapsed=float(np.mean(np.sum(points @ matrix.T > 0, axis=1) < PLANE)),
+    )
+
+
+def _panel(points: Array, dimensions: int, seed: int) -> Panel:
+    matrices = np.random.default_rng([seed, dimensions]).standard_normal((DRAWS, dimensions, PLANE))
+    measured = [losses(points, matrix) for matrix in matrices]
+    return Panel(
+        dimensions=dimensions,
+        output=round_trip(points, matrices[0]).tolist(),
+        drawn=measured[0],
+        median=Losses(**{name: float(np.median([getattr(m, name) for m in measured])) for name in asdict(measured[0])}),
+    )
+
+
+def to_markdown(result: Figure1) -> str:
+    """Return the losses for each n, and how to read them."""
+    lines = [
+        "| n | Collapsed points (median) | Variance not recovered (median) | Relative error (median) |",
+        "|---:|---:|---:|---:|",
+    ]
+    for panel in result.panels:
+        drawn, median = panel.drawn, panel.median
+        lines.append(
+            f"| {panel.dimensions} | {drawn.collapsed:.1%} ({median.collapsed:.1%}) "
+            f"| {drawn.unrecovered_variance:.1%} ({median.unrecovered_variance:.1%}) "
+            f"| {drawn.relative_error:.1%} ({median.relative_error:.1%}) |"
+        )
+    lines += [
+        "",
+        f"A spiral of {len(result.spiral)} points through pinv(T) ReLU(T x), T of n x 2 standard normal values, seed "
+        f"{result.seed}: with the matrix of the plot, and in brackets the median of {result.draws} matrices. A "
+        "point is collapsed where fewer than two units are positive. Variance is what the best affine map from output "
+        "to input does not recover. The relative error counts a change of scale, too: where n is large ReLU halves the "
+        "spiral, so the error tends to 50 %, not to 0. The paper prints no numbers for this figure.",
+    ]
+    return "\n".join(lines)
+
+
+def draw(result: Figure1) -> Figure:
+    """Draw the input and a panel for each n, colored along the spiral, the input in gray behind each output."""
+    figure = new_figure(
+        "A spiral through ReLU in n dimensions and back",
+        "After MobileNetV2, Figure 1. Output = pinv(T) ReLU(T x), T of n x 2 standard normal values "
+        f"(seed {result.seed}). Gray: the input.\n"
+        "Collapsed: points with fewer than two positive units. "
+        "Variance lost: what no affine map recovers of the input.",
+        width=12,
+        height=8.2,
+    )
+    grid = figure.subplots(2, 3, sharex=True, sharey=True)
+    curves = [np.array(result.spiral), *(np.array(panel.output) for panel in result.panels)]
+    limit = 1.06 * max(float(np.abs(curve).max()) for curve in curves)
+    titles = [("Input", "A spiral in the plane")] + [
+        (
+            f"n = {panel.dimensions}",
+            f"{panel.drawn.collapsed:.0%} collapsed, {panel.drawn.unrecovered_variance:.0%} of variance lost",
+        )
+        for panel in result.panels
+    ]
+    for axes, curve, (title, subtitle) in zip(grid.flat, curves, titles, strict=True):
+        if curve is not curves[0]:
+            axes.plot(*curves[0].T, color=LIGHT, linewidth=1.2, zorder=1)
+        lines = _draw_curve(axes, curve)
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set_color(LIGHT)
+        axes.set_title(title, loc="left", fontsize=TEXT_SIZE, fontweight="bold", color=INK)
+        axes.set_xlabel(subtitle, loc="left", fontsize=SMALL_SIZE + 1, color=INK)
+    bar = figure.colorbar(lines, ax=grid, shrink=0.7, aspect=35, pad=0.02, ticks=[0, 1])
+    bar.ax.set_yticklabels(["center", "end"], fontsize=SMALL_SIZE + 1, color=INK)
+    bar.set_label("Position along the spiral", fontsize=TEXT_SIZE, color=INK)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _draw_curve(axes: Axes, curve: Array) -> LineCollection:
+    along = np.linspace(0.0, 1.0, len(curve) - 1)
+    segments = np.stack([curve[:-1], curve[1:]], axis=1)
+    lines = LineCollection(list(segments), array=along, cmap=COLORS, linewidths=3.0, capstyle="round", zorder=2)
+    axes.add_collection(lines)
+    return lines

@@ -1,0 +1,219 @@
+"""The paper's Figure 5: accuracy against multiply-adds of classifiers over widths and image sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from torch import nn
+
+from segmnv2.models.classifier import Classifier, create_classifier
+from segmnv2.models.cost import count_madds, count_parameters
+from segmnv2.paper.drawing import INK, MARKERS, PALETTE, SMALL_SIZE, TEXT_SIZE, new_figure, style_axes
+from segmnv2.paper.published_classifiers import PAPER, PUBLISHED, SLIM, Published
+
+TOLERANCE = 0.01
+"""A computed value further from the published one than this, rounding apart, has a note."""
+PARAMS_DIGIT = {SLIM: 0.01, PAPER: 0.1}
+"""The last printed digit of parameters, in millions."""
+TICKS = (10, 20, 50, 100, 200, 500)
+"""Ticks of the axis of multiply-adds, in millions."""
+BELOW_RIGHT = (7.0, -10.0)
+LABEL_OFFSETS = {
+    ("MobileNetV2", 1.4): (7.0, 10.0),
+    ("MobileNetV2", 1.3): (-7.0, 8.0),
+    ("ShuffleNet", 2.0): (-7.0, -8.0),
+    ("ShuffleNet", 1.5): (-4.0, -14.0),
+}
+"""Offset of a label from its point, in points of type, where another point or line is below and to the right."""
+SIZES_SHOWN_ON = ("MobileNetV2", 0.35)
+"""One line is enough, and this one has room below it."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network at an image size.
+
+    Attributes:
+        network: the family's name.
+        width: multiplier of its channels; the paper's ShuffleNet 1.5 and x2, and 1 for NASNet-A mobile.
+        size: side of the image in pixels.
+        params: trainable values, batch norm's scales and shifts included.
+        weights: those of convolutions and linear layers alone.
+        madds: multiply-adds for one image.
+        top1: on ImageNet's validation images, in percent; published, not measured here.
+        published: ``params`` and ``madds`` in millions, as printed.
+        source: what ``top1`` and the published costs were read from.
+        note: where a computed cost differs from the published one by more than 1 %, rounding apart.
+    """
+
+    network: str
+    width: float
+    size: int
+    params: int
+    weights: int
+    madds: int
+    top1: float
+    published: dict[str, float]
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure5:
+    """The figure's content: points family by family, then by falling width, then by falling size."""
+
+    points: list[Point]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def figure5() -> Figure5:
+    """Compute the costs of every published point; accuracies are the published ones."""
+    return Figure5([_point(published) for published in PUBLISHED])
+
+
+@lru_cache
+def _point(published: Published) -> Point:
+    model = _network(published.backbone, published.options)
+    norms = sum(count_parameters(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    params = count_parameters(model)
+    madds = count_madds(model, (published.size, published.size))
+    return Point(
+        network=published.network,
+        width=published.width,
+        size=published.size,
+        params=params,
+        weights=params - norms,
+        madds=madds,
+        top1=published.top1,
+        published={"params": published.params, "madds": published.madds},
+        source=published.source,
+        note=_note(published, madds, (params, params - norms)),
+    )
+
+
+@lru_cache
+def _network(backbone: str, options: tuple[tuple[str, Any], ...]) -> Classifier:
+    with torch.device("meta"):  # counting needs shapes, not weights
+        return create_classifier(backbone, **dict(options))
+
+
+def agrees(computed: float, printed: float, digit: float) -> bool:
+    """Return whether a value is within 1 % of a printed one, whose last digit counts ``digit``.
+
+    Published tables round some values and cut off others, so less than one of the last digit is no difference.
+    """
+    return abs(computed - printed) < TOLERANCE * printed + digit
+
+
+def _note(published: Published, madds: int, counts: Iterable[int]) -> str:
+    """Say which published cost is not the computed one; of the two counts of parameters, either may be meant."""
+    off = []
+    if not agrees(madds / 1e6, published.madds, digit=1):
+        off.append(f"MAdds {madds / 1e6 / published.madds - 1:+.1%}")
+    if not any(agrees(count / 1e6, published.params, digit=PARAMS_DIGIT[published.source]) for count in counts):
+        off.append("params")
+    return ", ".join(off) and f"{', '.join(off)} off the published value, unexplained"
+
+
+def to_markdown(result: Figure5) -> str:
+    """Return a row for each point, the published costs in brackets, and how to read it."""
+    lines = [
+        "| Network | Width | Size | Top-1 % (published) | MAdds (published) | Params | without batch norm "
+        "| (published) | Source | Note |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for point in result.points:
+        lines.append(
+            f"| {point.network} | {point.width} | {point.size} | {point.top1:.1f} "
+            f"| {point.madds / 1e6:.1f} M ({point.published['madds']:g} M) | {point.params / 1e6:.2f} M "
+            f"| {point.weights / 1e6:.2f} M | ({point.published['params']:g} M) | {point.source} | {point.note} |"
+        )
+    lines += [
+        "",
+        "Params and MAdds are computed from this library's networks with a linear layer to 1000 classes; top-1 on "
+        "ImageNet is published, was not measured here, and comes from the source named. A published value in brackets "
+        "may be rounded or cut off. Combinations that the sources do not print are left out.",
+    ]
+    return "\n".join(lines)
+
+
+def draw(result: Figure5) -> Figure:
+    """Draw top-1 against multiply-adds on a logarithmic axis, a line for each width of a family."""
+    figure = new_figure(
+        "ImageNet accuracy against multiply-adds",
+        "After MobileNetV2, Figure 5. MAdds computed from the networks of this library; top-1 published, not measured "
+        "here (MobileNets: slim's README;\nShuffleNet, NASNet-A: MobileNetV2, Table 4). Numbers at the points are "
+        "widths; a line joins the image sizes of one width, up to 224 px.",
+        width=12,
+        height=7.4,
+    )
+    axes = figure.subplots()
+    families = list(dict.fromkeys(point.network for point in result.points))
+    for family, color, marker in zip(families, PALETTE, MARKERS, strict=False):
+        points = [point for point in result.points if point.network == family]
+        _draw_family(axes, family, points, color, marker)
+    style_axes(axes, x_label="Multiply-adds for one image, millions (log scale)", y_label="ImageNet top-1, percent")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(TICKS))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.06, y=0.06)
+    axes.legend(loc="lower right", fontsize=TEXT_SIZE, frameon=False, labelcolor=INK)
+    return figure
+
+
+def _draw_family(axes: Axes, family: str, points: Iterable[Point], color: str, marker: str) -> None:
+    widths: dict[float, list[Point]] = {}
+    for point in points:
+        widths.setdefault(point.width, []).append(point)
+    for number, (width, line) in enumerate(widths.items()):
+        axes.plot(
+            [point.madds / 1e6 for point in line],
+            [point.top1 for point in line],
+            color=color,
+            marker=marker,
+            markersize=10,
+            markeredgecolor="white",
+            linestyle="-" if any(len(line) > 1 for line in widths.values()) else "none",
+            linewidth=1.8,
+            label=family if number == 0 else None,
+            zorder=3,
+        )
+        if len(widths) > 1:
+            _label(axes, f"{width}", line[0], color, LABEL_OFFSETS.get((family, width), BELOW_RIGHT))
+        if (family, width) == SIZES_SHOWN_ON:
+            for point in line[1:]:
+                _label(
+                    axes,
+                    f"{point.size} px" if point is line[-1] else f"{point.size}",
+                    point,
+                    color,
+                    BELOW_RIGHT,
+                    weight="normal",
+                )
+
+
+def _label(axes: Axes, text: str, point: Point, color: str, offset: tuple[float, float], weight: str = "bold") -> None:
+    axes.annotate(
+        text,
+        (point.madds / 1e6, point.top1),
+        xytext=offset,
+        textcoords="offset points",
+        ha="left" if offset[0] > 0 else "right",
+        va="center",
+        fontsize=SMALL_SIZE + 1,
+        fontweight=weight,
+        color=color,
+        zorder=4,
+    )

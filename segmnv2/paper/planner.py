@@ -1,0 +1,237 @@
+"""The plan: the best choices within a budget, measured here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from segmnv2.errors import ConfigError
+from segmnv2.paper.choice import Choice, maximal
+from segmnv2.paper.footprint import Budget, Cost, cost
+from segmnv2.paper.published_settings import distance, find_published
+from segmnv2.paper.stopwatch import Latencies
+
+Measure = Callable[[Choice], float]
+
+TOLERANCE = 1.3
+"""By how much an estimate may exceed the budget and still be measured.
+
+On two cores most of the first estimates were 0.9 to 1.3 times what was then measured.
+"""
+
+CALIBRATION_SHARE = 0.3
+"""Share of the time for measurements that only serve the estimate."""
+
+CALIBRATION_POINTS = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """A choice with all that is known of it.
+
+    Attributes:
+        choice: network and inference.
+        cost: its parameters and multiply-adds.
+        ms: milliseconds for one image; ``None`` if nothing was measured.
+        measured: whether ``ms`` was measured, and not estimated.
+    """
+
+    choice: Choice
+    cost: Cost
+    ms: float | None
+    measured: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; ``miou`` in percent is null where none was published."""
+        published = find_published(self.choice)
+        return {
+            **self.choice.to_dict(),
+            **vars(self.cost),
+            "ms": self.ms,
+            "ms_source": None if self.ms is None else "measured" if self.measured else "estimated",
+            "miou": published.miou if published else None,
+            "miou_source": published.source if published else None,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The maximal choices within a budget.
+
+    Attributes:
+        budget: the budget.
+        rows: those that are shown: nearest to published choices first, then dearest first.
+        published: published choices within the budget that are not among the rows.
+        considered: how many choices there were.
+        within: how many of them are within the budget, by measured and estimated times.
+        maximal: how many of those are maximal.
+        measured: how many choices were measured.
+        hurried: whether time ran out before all rows were measured.
+    """
+
+    budget: Budget
+    rows: tuple[Row, ...]
+    published: tuple[Row, ...]
+    considered: int
+    within: int
+    maximal: int
+    measured: int
+    hurried: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "budget": vars(self.budget),
+            "rows": [row.to_dict() for row in self.rows],
+            "published": [row.to_dict() for row in self.published],
+            **{name: getattr(self, name) for name in ("considered", "within", "maximal", "measured", "hurried")},
+        }
+
+
+def plan(
+    choices: Sequence[Choice],
+    budget: Budget,
+    measure: Measure | None,
+    *,
+    limit: int = 20,
+    seconds: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Plan:
+    """Find the maximal choices within a budget.
+
+    A choice within the budget is maximal if no other one within it is at least as good in every axis, and better in
+    one. Times are measured for the rows that are shown. Where one turns out too long, whatever is at least as good is
+    taken to be too slow as well, and the next choices take its place.
+
+    Args:
+        choices: of one backbone, each once.
+        budget: what a choice may cost.
+        measure: returns a choice's milliseconds for one image; ``None`` measures nothing.
+        limit: most rows to return.
+        seconds: no measurement begins that is expected to end later; at least one is made.
+        clock: seconds since any moment.
+
+    Raises:
+        ConfigError: nothing is within the budget, a time is budgeted but nothing measured, ``limit`` is below 1 or
+            ``seconds`` not above 0.
+    """
+    if limit < 1:
+        raise ConfigError(f"--limit {limit}: is not at least 1; give how many rows to show")
+    if not seconds > 0:
+        raise ConfigError(f"--seconds {seconds:g}: is not above 0; give how long may be measured, as 60")
+    if measure is None and budget.ms is not None:
+        raise ConfigError(f"--ms {budget.ms:g}: a budget of time is checked by measuring; leave out --no-measure")
+    costs = {choice: cost(choice) for choice in choices}
+    affordable = [choice for choice in choices if budget.admits(costs[choice])]
+    if not affordable:
+        raise _nothing(budget, min(choices, key=lambda choice: costs[choice].madds), costs)
+    search = _Search(affordable, costs, budget, limit)
+    hurried = measure is not None and not search.run(measure, clock() + seconds, seconds, clock)
+    return search.result(len(choices), hurried)
+
+
+class _Search:
+    """Measures what would be shown until all that is shown was measured."""
+
+    def __init__(self, affordable: list[Choice], costs: dict[Choice, Cost], budget: Budget, limit: int) -> None:
+        self.affordable, self.costs, self.budget, self.limit = affordable, costs, budget, limit
+        self.latencies = Latencies()
+
+    def run(self, measure: Measure, deadline: float, seconds: float, clock: Callable[[], float]) -> bool:
+        """Measure; return whether everything shown was."""
+        self._calibrate(measure, deadline - (1 - CALIBRATION_SHARE) * seconds, clock)
+        while waiting := self._waiting():
+            left = deadline - clock()
+            times = dict(zip(waiting, self.latencies.estimate(waiting), strict=True))
+            # A run to warm up and one to measure are the least that a measurement takes.
+            possible = [choice for choice in waiting if 2 * times[choice] / 1000 < left]
+            if not possible:
+                return False
+            self._note(possible[0], measure(possible[0]))
+        return True
+
+    def _calibrate(self, measure: Measure, until: float, clock: Callable[[], float]) -> None:
+        cheapest = min(self.affordable, key=lambda choice: self.costs[choice].madds)
+        self._note(cheapest, measure(cheapest))
+        ms = self.latencies.measured[cheapest]
+        if self.budget.ms is not None and ms > self.budget.ms:
+            raise ConfigError(
+                f"--ms {self.budget.ms:g}: no choice is that fast here; the one of fewest multiply-adds, {cheapest}, "
+                f"takes {ms:.4g} ms; give more, or smaller ones with --width and --size"
+            )
+        for choice in _spread(self.affordable, self.costs):
+            if clock() >= until:
+                break
+            if choice not in self.latencies.measured:
+                self._note(choice, measure(choice))
+
+    def _note(self, choice: Choice, ms: float) -> None:
+        self.latencies.add(choice, ms)
+        if self.budget.ms is not None and ms > self.budget.ms:
+            known = self.latencies.measured
+            self.affordable = [one for one in self.affordable if one in known or not one.at_least(choice)]
+
+    def _waiting(self) -> list[Choice]:
+        """Return what would be shown but was not measured, in that order, maybe too long ones included."""
+        shown = [*self._shown(self._within(TOLERANCE)), *self._shown(self._within())]
+        return [choice for choice in dict.fromkeys(shown) if choice not in self.latencies.measured]
+
+    def _shown(self, within: list[Choice]) -> list[Choice]:
+        return [*self._order(within)[: self.limit], *(choice for choice in within if find_published(choice))]
+
+    def _within(self, tolerance: float = 1.0) -> list[Choice]:
+        if self.budget.ms is None:
+            return self.affordable
+        most = dict.fromkeys(self.affordable, self.budget.ms * tolerance)
+        most.update(dict.fromkeys(self.latencies.measured, self.budget.ms))
+        times = self.latencies.estimate(self.affordable)
+        return [choice for choice, ms in zip(self.affordable, times, strict=True) if ms <= most[choice]]
+
+    def _order(self, within: list[Choice]) -> list[Choice]:
+        return sorted(maximal(within), key=lambda choice: (distance(choice), -self.costs[choice].madds))
+
+    def result(self, considered: int, hurried: bool) -> Plan:
+        """Return what was found."""
+        within = self._within()
+        best = self._order(within)
+        shown = best[: self.limit]
+        return Plan(
+            budget=self.budget,
+            rows=self._rows(shown),
+            published=self._rows([choice for choice in within if find_published(choice) and choice not in shown]),
+            considered=considered,
+            within=len(within),
+            maximal=len(best),
+            measured=len(self.latencies.measured),
+            hurried=hurried,
+        )
+
+    def _rows(self, choices: list[Choice]) -> tuple[Row, ...]:
+        known = self.latencies.measured
+        times = self.latencies.estimate(choices) if known else [None] * len(choices)
+        return tuple(
+            Row(choice, self.costs[choice], ms, choice in known) for choice, ms in zip(choices, times, strict=True)
+        )
+
+
+def _spread(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
+    """Return single passes at the corners of all axes, fastest first: from what differs most, most is learned."""
+    single = [choice for choice in choices if choice.passes == 1]
+    widths, strides, heads, sizes = (
+        sorted({getattr(choice, axis) for choice in single}) for axis in ("width", "output_stride", "aspp", "size")
+    )
+    ends = [{values[0], values[-1]} for values in (widths, strides, heads)]
+    wanted = set(product(*ends, {sizes[0], sizes[len(sizes) // 2]}))
+    corners = [c for c in single if (c.width, c.output_stride, c.aspp, c.size) in wanted]
+    return sorted(corners, key=lambda choice: costs[choice].madds)[:CALIBRATION_POINTS]
+
+
+def _nothing(budget: Budget, cheapest: Choice, costs: dict[Choice, Cost]) -> ConfigError:
+    least = costs[cheapest]
+    return ConfigError(
+        f"no choice is within {budget}; the fastest, {cheapest}, takes {least.madds:.4g} multiply-adds and "
+        f"{least.params:.4g} parameters; give more, or smaller ones with --width and --size"
+    )

@@ -1,1 +1,0 @@
-"""Networks and inference settings that fit a budget of multiply-adds, time or parameters."""

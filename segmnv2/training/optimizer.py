@@ -1,0 +1,135 @@
+"""Optimizers, schedules of the learning rate, and moving averages of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from segmnv2.config import OptimizerSection
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.training.task import Task
+
+
+class MovingAverage(WeightAveraging):
+    """Averages weights and running statistics after each step; validations see the average.
+
+    Args:
+        decay: share of the old average that a step keeps, once there were many: step n keeps at most
+            (1 + n) / (10 + n), without which the untrained start would weigh on for some 1 / (1 - decay) steps.
+
+    Source: ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self.decay = decay
+        self._step = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the step, without asking the device for it, and average."""
+        self._step = trainer.global_step
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    @property
+    def task(self) -> Task:
+        """The average, as a task of its own."""
+        assert self._average_model is not None
+        task = self._average_model.module
+        assert isinstance(task, Task)
+        return task
+
+    def _average(self, averages: Sequence[Tensor], values: Sequence[Tensor], _count: Any) -> None:
+        decay = min(self.decay, (1 + self._step) / (10 + self._step))
+        get_ema_multi_avg_fn(decay)(averages, values, _count)  # type: ignore[no-untyped-call]
+
+
+LAST_BIAS_FACTOR = 2.0
+
+
+def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Divide the weights into groups for an optimizer; each weight is in exactly one.
+
+    The bias of the last layer learns twice as fast; what decays is that of :func:`divide_parameters`.
+
+    Args:
+        model: the network.
+        lr: learning rate.
+        weight_decay: of the decayed kernels; as in ``torch.optim.SGD`` the gradient gains ``weight_decay * weight``.
+
+    Source: tensorflow/models research/deeplab/train.py (last layer's bias), slim/nets/mobilenet/mobilenet_v2.py
+    (``training_scope``: no decay on depthwise kernels).
+    """
+    last_bias = [parameter for parameter in [model.head.classifier.bias] if parameter is not None]
+    kernels, others = divide_parameters(model)
+    others = [parameter for parameter in others if all(parameter is not bias for bias in last_bias)]
+    return [
+        {"name": "kernels", "params": kernels, "lr": lr, "weight_decay": weight_decay},
+        {"name": "depthwise kernels, norms and biases", "params": others, "lr": lr, "weight_decay": 0.0},
+        {"name": "last bias", "params": last_bias, "lr": LAST_BIAS_FACTOR * lr, "weight_decay": 0.0},
+    ]
+
+
+def divide_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters that decay, and all others.
+
+    Decayed are the weights of convolutions and linear layers of every library: parameters called weight with two axes
+    or more. Neither depthwise kernels are, nor norms, biases and scales, nor embeddings of positions.
+
+    Args:
+        model: the network.
+    """
+    kernels: dict[int, Tensor] = {
+        id(parameter): parameter
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name.endswith("weight") and parameter.dim() > 1 and not _is_depthwise(module)
+    }
+    return list(kernels.values()), [each for each in model.parameters() if id(each) not in kernels]
+
+
+def build_optimizer(model: Segmenter, section: OptimizerSection) -> torch.optim.SGD:
+    """Return the optimizer that an experiment requests."""
+    groups = parameter_groups(model, section.lr, section.weight_decay)
+    return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, section: OptimizerSection, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return the schedule, to be advanced once a step."""
+    factor = partial(rate_factor, steps=steps, power=section.power, warmup_steps=section.warmup_steps)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def rate_factor(step: int, *, steps: int, power: float, warmup_steps: int) -> float:
+    """Return what the learning rate of step 0, 1, ... is multiplied by: the poly schedule, times a rise to 1 at first.
+
+    Args:
+        step: optimizer steps done.
+        steps: in all.
+        power: of the poly schedule.
+        warmup_steps: the first of them has the factor 1 / warmup_steps, the last one 1; 0 leaves the schedule alone.
+    """
+    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return rise * poly_factor(step, steps=steps, power=power)
+
+
+def poly_factor(step: int, *, steps: int, power: float) -> float:
+    """Return what the first learning rate is multiplied by for step 0, 1, ..., from 1 down to 0 at ``steps``.
+
+    Source: ``tf.train.polynomial_decay`` with an end of 0, as in research/deeplab/utils/train_utils.py.
+    """
+    return float(max(0.0, 1 - step / steps) ** power)
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return getattr(module, "groups", 1) == getattr(module, "in_channels", None) != 1

@@ -1,0 +1,200 @@
+"""A training run from start to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from rich.console import Console
+
+from segmnv2.config import AnyExperiment
+from segmnv2.counting import counted
+from segmnv2.errors import ConfigError
+from segmnv2.signals import Held, held
+from segmnv2.training.checkpoints import Checkpoints, StoppedError
+from segmnv2.training.job import Job, build_job, describe_job
+from segmnv2.training.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
+from segmnv2.training.optimizer import MovingAverage
+from segmnv2.training.processes import Processes
+from segmnv2.training.progress_bar import ProgressBar, quiet_lightning
+from segmnv2.training.record import describe_changes, recorded_normalization, run_record
+from segmnv2.training.run_folder import Record, RunFolder, State
+from segmnv2.training.run_lock import claimed
+from segmnv2.training.stops import describe_saved, explained
+from segmnv2.training.task import Task
+from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
+from segmnv2.training.wandb_log import build_wandb_log
+
+Resume = Literal["no", "last", "auto"]
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Result of a run.
+
+    Attributes:
+        folder: where its files are.
+        steps: optimizer steps done, those before a resume included.
+        seconds: what this call took.
+        score_name: what networks are compared by: mIOU, or top-1 accuracy.
+        score: of the latest validation, in percent; ``None`` if this call made none.
+        best_score: of the best validation, in percent.
+        best_step: its step.
+    """
+
+    folder: RunFolder
+    steps: int
+    seconds: float
+    score_name: str
+    score: float | None
+    best_score: float | None
+    best_step: int
+
+
+def train(
+    experiment: AnyExperiment,
+    *,
+    out: str | Path | None = None,
+    resume: Resume = "no",
+    overwrite: bool = False,
+    report: Callable[[str], None] = print,
+    console: Console | None = None,
+) -> TrainingReport:
+    """Train a network as an experiment says.
+
+    Everything that the experiment names is opened before the first step and before the folder is touched. In the folder
+    there are then ``config.yaml``, ``metrics.csv``, ``tensorboard/``, from the first validation on
+    ``last.safetensors`` and ``best.safetensors`` (by validation mIOU, or top-1 accuracy), and ``last.ckpt``, from which
+    a run can be resumed. With a moving average the networks are the average.
+
+    Args:
+        experiment: what to do.
+        out: folder of the results, in place of the experiment's.
+        resume: ``last`` resumes the run in the folder, from its latest state; ``auto`` does so where there is a
+            state, and otherwise starts, in a folder that holds a run without one too; ``no`` starts. On CPUs the
+            result is to the bit that of a run without the break. ``steps`` or ``epochs`` may be more than before.
+        overwrite: delete the files of a run that is in the folder.
+        report: takes lines for people.
+        console: a terminal for a progress bar; without one, progress is lines too.
+
+    Raises:
+        ConfigError: the folder holds a run already, there is nothing to resume, what is resumed depends on other
+            values, images or classes than before, or the device is not there.
+        DatasetError: a data set is missing or faulty.
+        MediaError: an image cannot be read.
+        WeightsError: named weights are missing or do not fit, or a checkpoint cannot be read or written.
+        SegmnError: the loss is not finite, or the run was cut off: a full disk, a lost process.
+    """
+    began = time.perf_counter()
+    if resume != "no" and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other; to continue the run give --resume alone")
+    processes = Processes.from_environment()
+    processes.share(experiment.data.batch_size, experiment.optimizer.accumulate)
+    if not processes.leads:
+        report, console = _say_nothing, None
+    folder = RunFolder(Path(out) if out is not None else experiment.output_folder)
+    going_on = resume == "last" or (resume == "auto" and folder.can_resume())
+    accelerator = choose_accelerator(experiment)
+    torch.manual_seed(experiment.seed)
+    state = folder.resume() if going_on else None
+    job = build_job(experiment, processes, initial_weights=state is None)
+    model: Any = job.task.model
+    if state is not None:
+        model.set_normalization(recorded_normalization(state.record))
+    record = run_record(experiment, processes, model, job.classes, job.datasets)
+    if state is not None:
+        folder.check_same(state.record, record)
+    with claimed(folder.path) if processes.leads else nullcontext():
+        if processes.leads and state is None:
+            folder.begin(experiment, overwrite=overwrite, unfinished=resume == "auto")
+        elif processes.leads:
+            folder.write_config(experiment)
+        place = (
+            torch.cuda.get_device_name()
+            if accelerator == "gpu"
+            else f"CPU, {counted(torch.get_num_threads(), 'thread')}"
+        )
+        for line in describe_job(job, experiment, processes, place):
+            report(line)
+        for line in describe_changes(state.record, record) if state else ():
+            report(line)
+        report(f"results   {folder.path}" + (f", resumed at step {state.step} ({state.file.name})" if state else ""))
+        with held() as signals:
+            steps, checkpoints = _fit(
+                job, experiment, folder, state, record, accelerator, processes, report, console, signals
+            )
+    validation = job.task.validation
+    return TrainingReport(
+        folder,
+        score_name=job.task.score_name,
+        steps=steps,
+        seconds=time.perf_counter() - began,
+        score=validation.score if validation else None,
+        best_score=checkpoints.best_score,
+        best_step=checkpoints.best_step,
+    )
+
+
+def _fit(
+    job: Job,
+    experiment: AnyExperiment,
+    folder: RunFolder,
+    state: State | None,
+    record: Record,
+    accelerator: str,
+    processes: Processes,
+    report: Callable[[str], None],
+    console: Console | None,
+    signals: Held,
+) -> tuple[int, Checkpoints]:
+    """Train to the end, and return the steps done and what was kept."""
+    task = job.task
+    average = MovingAverage(experiment.average.decay) if experiment.average else None
+    checkpoints = Checkpoints(
+        folder, experiment, task.timing, lambda: average.task if average else task, record, signals
+    )
+    bar = ProgressBar(console) if console is not None and console.is_terminal else None
+    lines = LineLog(bar.write if bar else report, task.timing.steps, task.describe_validation, training=bar is None)
+    loggers = _build_loggers(experiment, folder, task, lines, state, processes)
+    # In this order: a state that is written holds the average of the step, and the log has the step's entry.
+    callbacks = [average, StepLog(experiment.log.every), *job.callbacks, bar, checkpoints]
+    present = [callback for callback in callbacks if callback]
+
+    def tell_stop() -> None:
+        report(f"stopped; {describe_saved(folder, checkpoints)}")
+
+    with quiet_lightning(), explained(folder, checkpoints), interruptible(tell_stop):
+        trainer = build_trainer(experiment, folder.path, accelerator, task.timing, processes, loggers, present)
+        try:
+            trainer.fit(task, datamodule=job.data, ckpt_path=state.file if state else None, weights_only=True)
+        except StoppedError:
+            tell_stop()
+    return trainer.global_step, checkpoints
+
+
+def _say_nothing(_line: str) -> None:
+    """Keep the processes beside the first one quiet."""
+
+
+def _build_loggers(
+    experiment: AnyExperiment,
+    folder: RunFolder,
+    task: Task,
+    lines: LineLog,
+    state: State | None,
+    processes: Processes,
+) -> list[Logger]:
+    """Return the loggers; what an interrupted run logged after the state it resumes from is struck out."""
+    columns = (*TRAIN_COLUMNS, *task.columns)
+    purge_step = state.step + 1 if state else None
+    tensorboard = TensorBoardLogger(str(folder.path), name="", version=folder.tensorboard.name, purge_step=purge_step)
+    loggers: list[Logger] = [CsvLog(folder.metrics, columns, state.step if state else None), tensorboard, lines]
+    if experiment.log.wandb and processes.leads:
+        loggers.append(build_wandb_log(experiment, folder))
+    return loggers

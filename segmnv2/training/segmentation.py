@@ -1,0 +1,135 @@
+"""Segmentation: what happens in a step and in a validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from segmnv2.config import Experiment
+from segmnv2.data.loader import Batch
+from segmnv2.inference.scores import predict_labels
+from segmnv2.labels import LabelSet
+from segmnv2.metrics.confusion import ConfusionMatrix, iou_per_class, mean_iou, pixel_accuracy
+from segmnv2.models.model_file import save_model
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.training.loss import SegmentationLoss
+from segmnv2.training.optimizer import build_optimizer, build_schedule
+from segmnv2.training.task import Task, Timing
+
+
+@dataclass(frozen=True)
+class SegmentationValidation:
+    """One validation.
+
+    Attributes:
+        step: optimizer steps done.
+        confusion: int64 (K, K), [truth, prediction], summed over all ranks.
+    """
+
+    step: int
+    confusion: Int64[Tensor, "k k"]
+
+    @property
+    def score(self) -> float:
+        """Mean IoU in percent over classes in truth or prediction; NaN when no pixel was counted."""
+        return 100 * mean_iou(self.confusion)
+
+    def metrics(self, labels: LabelSet) -> dict[str, float]:
+        """Return what goes into the logs, in percent; classes that are absent are left out."""
+        values = (100 * iou_per_class(self.confusion)).tolist()
+        named = {f"val/iou/{name}": v for name, v in zip(labels.names, values, strict=True) if not math.isnan(v)}
+        return {"val/miou": self.score, "val/pixel_accuracy": 100 * pixel_accuracy(self.confusion), **named}
+
+
+class SegmentationTask(Task):
+    """A segmentation network in training: loss, optimizer, and validation by the protocol of the evaluation.
+
+    Args:
+        model: the network, its weights in place.
+        experiment: loss, optimizer, steps, seed and validation.
+
+    Attributes:
+        model: the network.
+        loss: what is minimized.
+
+    Raises:
+        ConfigError: the loss names a class that does not exist.
+    """
+
+    score_name = "mIOU"
+    score_key = "miou"
+    model: Segmenter
+    experiment: Experiment
+
+    def __init__(self, model: Segmenter, experiment: Experiment) -> None:
+        super().__init__(model, experiment, Timing(experiment.steps, experiment.validation.every))
+        self.loss = SegmentationLoss(experiment.loss, model.labels)
+        self._confusion = ConfusionMatrix(model.num_classes, model.labels.ignore_index)
+        self._training_stride = model.output_stride
+        self._raw_logits = torch.compile(model.raw_logits) if experiment.compile else model.raw_logits
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of a validation's measures."""
+        return ("val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in self.model.labels.names))
+
+    def describe_validation(self, metrics: Mapping[str, float]) -> str:
+        """Return a validation's measures in a few words."""
+        occurring = sum(key.startswith("val/iou/") for key in metrics)
+        over = f" over {occurring} of {self.model.num_classes} classes" if occurring < self.model.num_classes else ""
+        return f"mIOU {metrics['val/miou']:.2f} %{over}, pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
+
+    def save_network(self, path: Path, provenance: Mapping[str, Any]) -> Path:
+        """Write the network as a model file.
+
+        Raises:
+            WeightsError: it cannot be written.
+        """
+        return save_model(path, self.model, provenance)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule, advanced once a step."""
+        optimizer = build_optimizer(self.model, self.experiment.optimizer)
+        schedule = build_schedule(optimizer, self.experiment.optimizer, self.timing.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """Return the loss of a batch.
+
+        Raises:
+            SegmnError: it is not finite; the files of the batch are named.
+        """
+        raw = self._raw_logits(batch["pixels"])
+        loss: Tensor = self.loss(raw, batch["mask"], self.model.logits_stride)
+        self.check_finite(loss, batch, "If their masks are right")
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count, at the output stride of validation."""
+        self._confusion.reset()
+        self._training_stride = self.model.output_stride
+        self.model.set_output_stride(self.experiment.validation.output_stride or self._training_stride)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Predict one image as the evaluation does, in full precision, count its pixels, and return its ``labels``."""
+        assert len(batch["name"]) == 1
+        image, mask = batch["pixels"][0].permute(1, 2, 0).cpu().numpy(), batch["mask"][0].cpu()
+        with torch.autocast(self.device.type, enabled=False):
+            labels = predict_labels(self.model, image, size=self.experiment.validation.size)
+        self._confusion.update(mask, labels)
+        return {"labels": labels}
+
+    def on_validation_epoch_end(self) -> None:
+        """Sum over the ranks, and log."""
+        self.model.set_output_stride(self._training_stride)
+        if self.trainer.sanity_checking:
+            return
+        validation = SegmentationValidation(self.global_step, self.sum_over_ranks(self._confusion.counts))
+        self.finish_validation(validation, validation.metrics(self.model.labels))

@@ -1,0 +1,84 @@
+"""Messages for outside causes that end a run: a lost process, a full memory."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from segmnv2.errors import SegmnError
+from segmnv2.training.checkpoints import Checkpoints
+from segmnv2.training.run_folder import RunFolder
+
+LOST_READER = "DataLoader worker"
+ONE_VALUE = "Expected more than 1 value per channel"
+LOST_PROCESS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Socket Timeout",
+    "ncclRemoteError",
+    "remote process exited",
+    "NCCL communicator was aborted",
+    "Timed out waiting",
+)
+"""Words by which PyTorch's gloo and NCCL report that another process is gone."""
+
+
+@contextmanager
+def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
+    """Turn what PyTorch raises when the run is cut off into one message that says what is saved.
+
+    Raises:
+        SegmnError: a reading process, another training process, memory, the folder or room to write is gone.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SegmnError(
+            f"the GPU's memory is full ({str(error).split('. ')[0]}); lower data.batch_size or data.crop_size, or "
+            f"compute a batch in parts with -o optimizer.accumulate=2; {describe_saved(folder, checkpoints)}"
+        ) from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            folder.check_present()
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise SegmnError(
+            f"{error.filename or folder.path}: cannot be written ({error.strerror}); make room on the disk, or allow "
+            f"writing; {describe_saved(folder, checkpoints)}"
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        reason = _describe_loss(str(error))
+        if reason is None:
+            raise
+        raise SegmnError(f"{reason}; {describe_saved(folder, checkpoints)}") from error
+
+
+def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
+    """Say from which step the run can be resumed, and how."""
+    again = "the same `segmnv2 train` command with --resume last continues from"
+    if checkpoints.saved_step is not None:
+        return f"{folder.state} is of step {checkpoints.saved_step}: {again} it"
+    if folder.can_resume():
+        return f"nothing new was saved: {again} {folder.state} again"
+    return "no state was saved yet, so the run restarts; -o checkpoint.every=100 would save one every 100 steps"
+
+
+def _describe_loss(text: str) -> str | None:
+    """Say what was lost, if that is what an error's text is about."""
+    if text.startswith(ONE_VALUE):
+        return (
+            "a batch norm gets one value a channel, which has no variance: raise data.batch_size or the images' size, "
+            "or lower optimizer.accumulate"
+        )
+    if LOST_READER in text:
+        return (
+            f"a process that reads data was lost ({text.splitlines()[0]}); most often the memory is full: lower "
+            "data.num_workers, or enlarge the shared memory (docker run --shm-size)"
+        )
+    if any(sign in text for sign in LOST_PROCESS):
+        return "another process of this run was lost, so this one stops too; what it said, if anything, stands above"
+    return None

@@ -1,0 +1,232 @@
+"""What ``--fix`` writes passes the doctor, loads, and holds what was meant."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from segmnv2.checks.examination import Examination, examine
+from segmnv2.checks.mask_diagnosis import repair_values
+from segmnv2.checks.repaired_copy import Mending, mend
+from segmnv2.checks.targets import listings_of
+from segmnv2.data.raw_mask import read_raw_mask
+from segmnv2.datasets.folder import FolderSegmentation
+from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.errors import ConfigError, DatasetError
+from tests.checks.sound import (
+    SIZE,
+    TRAIN,
+    TWO,
+    VAL,
+    all_masks,
+    check,
+    ids,
+    in_colors,
+    kinds,
+    mask_path,
+    save,
+    save_gray,
+    two_classes,
+    write_folder,
+)
+from tests.voc_layout import write_voc_layout
+
+EXPECTED = [Shapes(TRAIN + VAL, SIZE, seed=4)[i].mask for i in range(TRAIN + VAL)]
+
+
+def fixed(root: Path) -> tuple[Path, Examination, Mending]:
+    """Repair a data set and have the copy examined."""
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    mending = mend(check(root), root.parent / "fixed")
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    return root.parent / "fixed", check(root.parent / "fixed"), mending
+
+
+def masks_of(root: Path) -> list[np.ndarray]:
+    dataset = FolderSegmentation(root)
+    order = sorted(range(len(dataset)), key=lambda i: int(dataset.names[i]))
+    return [dataset[i].mask for i in order]
+
+
+def save_sixteen_bits(path: Path, mask: np.ndarray) -> None:
+    save(path, mask.astype(np.uint16))
+
+
+def save_equal_channels(path: Path, mask: np.ndarray) -> None:
+    save(path, np.dstack([mask] * 3))
+
+
+def save_ppm(path: Path, mask: np.ndarray) -> None:
+    save(path, mask, format="PPM")
+
+
+def save_with_an_ending(path: Path, mask: np.ndarray) -> None:
+    path.unlink()
+    save(path.with_suffix(".bmp"), mask)
+
+
+def save_shifted(path: Path, mask: np.ndarray) -> None:
+    save(path, np.where(mask == 255, 255, mask + 1).astype(np.uint8))
+
+
+def save_in_other_colors(path: Path, mask: np.ndarray) -> None:
+    picture = PIL.Image.fromarray(mask)
+    picture.putpalette(np.arange(768).astype(np.uint8).tobytes())
+    picture.save(path)
+
+
+@pytest.mark.parametrize(
+    "save_mask",
+    [
+        save_sixteen_bits,
+        save_equal_channels,
+        save_ppm,
+        save_with_an_ending,
+        save_shifted,
+        save_in_other_colors,
+    ],
+)
+def test_the_fixed_data_set_is_sound_and_holds_what_was_meant(root: Path, save_mask: object) -> None:
+    assert callable(save_mask)
+    for path in all_masks(root):
+        save_mask(path, ids(root, int(path.stem)))
+    assert check(root).findings
+    copy, examination, mending = fixed(root)
+    assert examination.findings == ()
+    assert len(mending.repaired) == mending.copied == TRAIN + VAL
+    assert mending.unrepaired == mending.left_out == []
+    assert all((mask == expected).all() for mask, expected in zip(masks_of(copy), EXPECTED, strict=True))
+    assert len(FolderSegmentation(copy, "train")) == TRAIN
+
+
+@pytest.mark.parametrize("form", ["gray", "rgb", "sixteen bits"])
+def test_white_becomes_one(tmp_path: Path, form: str) -> None:
+    root = write_folder(tmp_path / "two", TWO, recode=two_classes)
+    for path in all_masks(root):
+        white = ids(root, int(path.stem)) * 255
+        values = {"gray": white, "rgb": np.dstack([white] * 3), "sixteen bits": white.astype(np.uint16) * 257}[form]
+        save(path, values)
+    assert "binary-masks" in kinds(check(root))
+    copy, examination, _ = fixed(root)
+    assert examination.findings == ()
+    assert all((mask == two_classes(old)).all() for mask, old in zip(masks_of(copy), EXPECTED, strict=True))
+
+
+def test_smoothed_black_and_white_masks_are_cut_at_the_half(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "two", TWO, recode=two_classes)
+    for path in all_masks(root):
+        white = ids(root, int(path.stem)) * 255
+        buffer = BytesIO()
+        PIL.Image.fromarray(white).save(buffer, "JPEG", quality=80)
+        path.write_bytes(buffer.getvalue())
+    assert kinds(check(root)) == {"jpeg-mask"}
+    copy, examination, _ = fixed(root)
+    assert examination.findings == ()
+    for mask, old in zip(masks_of(copy), EXPECTED, strict=True):
+        assert (mask == two_classes(old)).mean() > 0.99
+
+
+def test_void_smoothed_into_two_classes_is_not_taken_for_white(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "two", TWO, recode=lambda mask: np.where(mask == 255, 255, mask > 0))
+    path = mask_path(root)
+    save_gray(path, cv2.GaussianBlur(ids(root), (3, 3), 0))
+    found = [finding for finding in check(root).findings if finding.file == str(path)]
+    assert [(finding.kind, finding.repair) for finding in found] == [("interpolated-mask", None)]
+    copy, examination, mending = fixed(root)
+    assert [finding.file for finding in mending.unrepaired] == [str(path)]
+    assert kinds(examination) == {"interpolated-mask"}
+    assert mask_path(copy).read_bytes() == path.read_bytes()
+
+
+def test_smoothed_colors_become_the_nearest_class_or_ignored(root: Path) -> None:
+    for path in all_masks(root):
+        colors = in_colors(np.where(ids(root, int(path.stem)) == 255, 0, ids(root, int(path.stem))))
+        save(path, cv2.GaussianBlur(colors, (3, 3), 0))
+    assert "interpolated-mask" in kinds(check(root))
+    copy, examination, _ = fixed(root)
+    assert not examination.errors
+    for mask, old in zip(masks_of(copy), EXPECTED, strict=True):
+        certain = mask != 255
+        assert certain.mean() > 0.8
+        assert (mask == np.where(old == 255, 0, old))[certain].mean() > 0.99
+
+
+def test_what_cannot_be_repaired_is_said(root: Path) -> None:
+    save_gray(mask_path(root, 1), np.full(SIZE, 77))
+    save_gray(mask_path(root, 2), ids(root, 2)[1:])
+    mask_path(root, 3).unlink()
+    copy, examination, mending = fixed(root)
+    assert {finding.kind for finding in mending.unrepaired} == {"ids-out-of-range", "size-mismatch"}
+    assert {finding.kind for finding in mending.left_out} == {"missing-mask"}
+    assert kinds(examination) == {"ids-out-of-range", "size-mismatch"}
+    assert FolderSegmentation(copy, "train").names == ["0", "1", "2", "4", "5", "6", "7"]
+
+
+def test_a_mask_that_exif_turns_is_not_saved_without_the_entry(root: Path) -> None:
+    path = mask_path(root, 1)
+    with PIL.Image.open(path) as mask:
+        mask.load()
+        entry = PIL.Image.Exif()
+        entry[0x0112] = 3
+        content = BytesIO()
+        mask.save(content, "PNG", exif=entry)
+    path.write_bytes(content.getvalue())
+    with pytest.raises(DatasetError, match="EXIF orientation 3"):
+        repair_values(read_raw_mask(path), ["resave"], SHAPES_LABELS)
+    _, examination, mending = fixed(root)
+    assert str(path) not in mending.repaired
+    assert kinds(examination) == {"exif-rotation"}
+
+
+def test_the_copy_goes_to_a_new_folder_only(root: Path) -> None:
+    examination = check(root)
+    with pytest.raises(ConfigError, match="exists and is not empty; name a new folder"):
+        mend(examination, root)
+    limited = examine(listings_of(root), workers=1, limit=1)
+    with pytest.raises(ConfigError, match="leave out --limit"):
+        mend(limited, root.parent / "fixed")
+    assert not (root.parent / "fixed").exists()
+
+
+def test_the_new_folder_may_be_a_link_but_not_the_current_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examination = examine(listings_of(root), workers=1)
+    (root.parent / "disk").mkdir()
+    (root.parent / "link").symlink_to("disk")
+    mend(examination, root.parent / "link")
+    assert (root.parent / "disk" / "labels.yaml").is_file()
+    (root.parent / "here").mkdir()
+    monkeypatch.chdir(root.parent / "here")
+    with pytest.raises(ConfigError, match="current folder"):
+        mend(examination, Path())
+
+
+def test_an_interrupted_copy_leaves_nothing(root: Path) -> None:
+    examination = check(root)
+    (root / "images" / "5.png").unlink()
+    with pytest.raises(FileNotFoundError):
+        mend(examination, root.parent / "fixed")
+    assert [path.name for path in root.parent.iterdir()] == [root.name]
+
+
+def test_voc_layout_is_kept(tmp_path: Path) -> None:
+    for split, seed in (("train", 4), ("val", 5)):
+        write_voc_layout(Shapes(8, SIZE, seed=seed), tmp_path / "kit", split)
+    labels = tmp_path / "names.yaml"
+    labels.write_text(f"names: {list(SHAPES_LABELS.names)}\npalette: {[list(c) for c in SHAPES_LABELS.palette]}\n")
+    folder = tmp_path / "kit" / "VOC2012" / "SegmentationClass"
+    path = sorted(folder.iterdir())[0]
+    values = np.array(PIL.Image.open(path))
+    save(path, values.astype(np.uint16))
+    examination = examine(listings_of(tmp_path / "kit", labels=labels), workers=1)
+    assert [(finding.kind, finding.file) for finding in examination.findings] == [("deep-mask", str(path))]
+    mend(examination, tmp_path / "fixed")
+    again = examine(listings_of(tmp_path / "fixed", labels=tmp_path / "fixed" / "labels.yaml"), workers=1)
+    assert again.findings == ()
+    dataset = VocSegmentation(tmp_path / "fixed", "train", labels=SHAPES_LABELS)
+    assert (dataset[dataset.names.index(path.stem)].mask == values).all()

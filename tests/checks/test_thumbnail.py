@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from segmnv2.checks.inspection import LARGEST_DIFFERENCE, candidates, difference, kept_thumbnail
+from segmnv2.datasets.shapes import Shapes
+
+IMAGES = [Shapes(30, (96, 128), seed=7)[i].image for i in range(30)]
+
+
+@pytest.mark.parametrize(("scale", "quality"), [(1.0, 40), (0.5, 80), (1.7, 60)])
+def test_copies_are_known_and_others_are_not(scale: float, quality: int) -> None:
+    copies = []
+    for image in IMAGES:
+        buffer = BytesIO()
+        size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+        PIL.Image.fromarray(image).resize(size).save(buffer, "JPEG", quality=quality)
+        copies.append(np.asarray(PIL.Image.open(buffer).convert("RGB")))
+    near = [[difference(a, b) <= LARGEST_DIFFERENCE for b in copies] for a in IMAGES]
+    assert (np.array(near) == np.eye(len(IMAGES), dtype=bool)).all()
+
+
+def test_the_kept_thumbnails_never_miss_a_copy() -> None:
+    rng = np.random.default_rng(0)
+    noisy = [
+        np.clip(image + rng.normal(0, 12, image.shape) + rng.integers(-3, 4), 0, 255).astype(np.uint8)
+        for image in IMAGES
+    ]
+    found = candidates(
+        [kept_thumbnail(image) or b"" for image in IMAGES], [kept_thumbnail(image) or b"" for image in noisy], most=30
+    )
+    for i, a in enumerate(IMAGES):
+        for j, b in enumerate(noisy):
+            if difference(a, b) <= LARGEST_DIFFERENCE:
+                assert (i, j) in found
+
+
+def test_plain_images_are_not_compared() -> None:
+    assert kept_thumbnail(np.full((50, 60, 3), 130, np.uint8)) is None
+    assert candidates([], [b"x" * 64]) == []

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from segmnv2.engines import selection
+from segmnv2.engines.selection import ENGINES, choose_engine, create_backend, refuse_streams
+from segmnv2.errors import ConfigError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def without(monkeypatch, *names):
+    absent = {name: dataclasses.replace(ENGINES[name], packages=("no_such_package",)) for name in names}
+    monkeypatch.setattr(selection, "ENGINES", {**ENGINES, **absent})
+
+
+def test_auto_takes_the_first_engine_that_is_installed(monkeypatch):
+    assert choose_engine("auto", "float32", CPU) == "openvino"
+    without(monkeypatch, "openvino")
+    assert choose_engine("auto", "float32", CPU) == "onnxruntime"
+    without(monkeypatch, "openvino", "onnxruntime")
+    assert choose_engine("auto", "float32", CPU) == "torch"
+
+
+def test_auto_takes_one_that_has_the_precision_and_the_device(monkeypatch):
+    assert choose_engine("auto", "float32", GPU) == "torch"
+    assert choose_engine("auto", "float16", GPU) == "torch"
+    assert choose_engine("auto", "bfloat16", GPU) == "torch"
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: True)
+    assert choose_engine("auto", "bfloat16", CPU) == "openvino"
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino", "torch", "torch-compile"])
+def test_bfloat16_is_refused_on_cpus_that_have_no_such_numbers(name, monkeypatch):
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: False)
+    with pytest.raises(ConfigError, match=r"this CPU has no bfloat16 instructions.*give float32"):
+        choose_engine(name, "bfloat16", CPU)
+
+
+@pytest.mark.parametrize(("has", "remedy"), [(True, "give bfloat16 or float32"), (False, "give float32")])
+def test_float16_on_a_cpu_names_only_what_the_cpu_has(has, remedy, monkeypatch):
+    monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: has)
+    with pytest.raises(ConfigError, match=f"on this CPU {remedy}$"):
+        choose_engine("torch", "float16", CPU)
+
+
+def test_bfloat16_is_refused_on_gpus_that_have_no_such_numbers(monkeypatch):
+    monkeypatch.setattr(selection, "gpu_has_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match=r"cuda has no bfloat16.*give float16 or float32"):
+        choose_engine("auto", "bfloat16", GPU)
+    assert choose_engine("auto", "float16", GPU) == "torch"
+
+
+def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
+    without(monkeypatch, "openvino")
+    with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
+        choose_engine("openvino", "float32", CPU)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tensorrt", "float32", CPU), r"'tensorrt' is not known; give one of auto, openvino"),
+        (("onnxruntime", "bfloat16", CPU), r"does not compute bfloat16; give one of float32"),
+        (("openvino", "float32", GPU), r"runs on the CPU only.*torch"),
+        (("torch", "float16", CPU), r"float16 is for GPUs.*float32"),
+        (("auto", "float16", CPU), r"float16 is for GPUs.*float32"),
+        (("auto", "int8", GPU), r"runs on the CPU only, not on cuda"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        choose_engine(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp32"}, "precision: 'fp32' is not known; give one of float32"),
+        ({"threads": 0}, "threads: 0 is not a positive integer"),
+        *(({"streams": streams}, f"streams: {streams} is not a positive integer") for streams in (0, -1, 1.5, True)),
+    ],
+)
+def test_bad_options_are_refused(model, options, message):
+    with pytest.raises(ConfigError, match=message):
+        create_backend(model, "torch", **options)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_int8_asks_for_images_to_calibrate_on(model, name):
+    for none in (None, []):
+        with pytest.raises(ConfigError, match=r"precision: 'int8' needs images.*--calibration DIR"):
+            create_backend(model, name, "int8", calibration=none)
+
+
+def test_int8_names_the_package_that_it_needs(monkeypatch):
+    monkeypatch.setattr(selection, "INT8_PACKAGES", ("no_such_package",))
+    with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
+        choose_engine("openvino", "int8", CPU)
+    assert choose_engine("openvino", "float32", CPU) == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [
+        ("torch-compile", CPU, "streams: 'torch-compile' computes one call at a time"),
+        ("torch", torch.device("cuda"), "streams: 2 on cuda; a GPU runs several images at once as a batch"),
+        ("auto", torch.device("cuda:1"), "streams: 2 on cuda:1"),
+    ],
+)
+def test_streams_are_refused_where_there_are_none(name, device, message):
+    assert refuse_streams(name, 1, device) is None
+    assert message in refuse_streams(name, 2, device)
+    assert refuse_streams("auto", 2, CPU) is None
+
+
+def test_the_compiled_network_takes_no_streams(model):
+    with pytest.raises(ConfigError, match="streams: 'torch-compile'"):
+        create_backend(model, "torch-compile", streams=2)
+
+
+def test_an_engine_says_what_it_is(model):
+    assert str(create_backend(model, "torch", threads=1)) == "torch float32, 1 thread"
+    threads = torch.get_num_threads()
+    assert str(create_backend(model, "torch", threads=3, streams=2)) == "torch float32, 3 threads in 2 streams"
+    torch.set_num_threads(threads)

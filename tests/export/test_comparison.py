@@ -1,0 +1,203 @@
+"""The proof finds what is wrong, and a file that fails it is not left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segmnv2.data.mask_file import write_mask
+from segmnv2.errors import ConfigError, DatasetError, WeightsError
+from segmnv2.export import comparison as verify
+from segmnv2.export import create, torch_file
+from segmnv2.export.comparison import check_agreement, verify_export
+from segmnv2.export.create import Exported, export_weights
+from segmnv2.export.export_metadata import ExportMetadata, describe_export
+from segmnv2.export.formats import FORMATS
+from segmnv2.export.opened import OpenedExport
+from segmnv2.export.probes import draw_probe, fit_image, restore_labels
+from segmnv2.inference.scores import predict_labels
+from segmnv2.models.model_file import load_model
+from segmnv2.models.zoo import create_model
+
+SIZE = (75, 100)
+
+
+@pytest.fixture
+def model(weights):
+    return load_model(weights)
+
+
+@pytest.fixture(scope="module")
+def photos(images, seeing_model, tmp_path_factory) -> tuple[Path, Path]:
+    """Images, and masks that are the network's own labels but for the last rows, which do not count."""
+    folders = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("masks")
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folders[0] / f"{index}.png")
+        mask = predict_labels(seeing_model, image, size="native")
+        mask[-5:] = 255
+        write_mask(folders[1] / f"{index}.png", mask, seeing_model.labels)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def done(weights, photos, tmp_path_factory) -> Exported:
+    return export_weights(weights, tmp_path_factory.mktemp("export") / "a.pt2", "torch", images=photos[0])
+
+
+def test_an_export_is_left_with_its_description_and_card(done):
+    folder = done.path.parent
+    assert sorted(path.name for path in folder.iterdir()) == ["a.pt2", "a.pt2.json", "a.pt2.md"]
+    described = json.loads((folder / "a.pt2.json").read_text())
+    assert described["verification"]["agreement"] == done.verification.agreement >= 0.9999
+    assert described["verification"]["classes"] >= 4
+    assert "3 images of photos" in (folder / "a.pt2.md").read_text()
+
+
+def test_a_file_that_is_not_the_network_is_not_left(weights, photos, tmp_path, monkeypatch):
+    def upside_down(model, **options):
+        return torch.nn.Sequential(torch_file_preparation(model, **options), Flip())
+
+    class Flip(torch.nn.Module):
+        def forward(self, pixels):
+            return pixels.flip(1)  # BGR
+
+    torch_file_preparation = torch_file.build_preparation
+    monkeypatch.setattr(torch_file, "build_preparation", upside_down)
+    (tmp_path / "a.pt2").write_text("an older file")
+    for images in (photos[0], None):
+        with pytest.raises(WeightsError, match=r"torch float32: \d.* % of pixels have the network's own label"):
+            export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, images=images)
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.pt2", "an older file")]
+    export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, verify=False)
+    assert "not compared" in (tmp_path / "a.pt2.md").read_text()
+
+
+def test_masks_tell_miou_before_and_after(done, model, photos):
+    ticks: list[None] = []
+    found = verify_export(done.path, model, *photos, repeats=2, on_image=lambda: ticks.append(None))
+    assert len(ticks) == found.count == 3
+    assert found.miou_before == 100
+    assert found.miou_after == pytest.approx(100, abs=0.1)
+    assert found.latency is not None
+    assert found.latency.export.low <= found.latency.export.median <= found.latency.export.high
+    assert found.size == done.path.stat().st_size
+    assert {"mIOU before, after", "size", "times as fast"} <= found.rows().keys()
+    json.dumps(found.to_dict())
+    with pytest.raises(WeightsError, match="101 % must"):
+        check_agreement(found, 1.01)
+
+
+def test_raw_logits_tell_their_error_and_give_the_same_labels(weights, model, photos, tmp_path):
+    path = export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, raw_logits=True, verify=False).path
+    found = verify_export(path, model, *photos, repeats=0)
+    assert found.logits is not None
+    assert 0 < found.logits.mean < found.logits.largest < 1e-3
+    assert found.agreement >= 0.9999
+    assert found.miou_after == pytest.approx(found.miou_before, abs=0.1)
+
+
+def test_a_fixed_size_sees_images_scaled_and_padded(weights, model, photos, tmp_path):
+    path = export_weights(weights, tmp_path / "a.pt2", "torch", size=(81, 70), output_stride=8, verify=False).path
+    found = verify_export(path, model, *photos, repeats=0)
+    assert found.agreement >= 0.9999
+    assert model.output_stride == 8
+    assert found.miou_before < 100
+
+
+def test_other_weights_are_refused(done):
+    other = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35).eval()
+    with pytest.raises(WeightsError, match=r"a\.pt2: the file has other classes: 5 in the file, 3 in the weights"):
+        verify_export(done.path, other)
+
+
+class Answers(OpenedExport):
+    def run(self, batch):
+        return np.full((1, 5, 6, 8), np.nan, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "onnx"}, "its format is 'onnx', not 'torch'"),
+        ({"padding": (123.7, 116.3, 103.5)}, r"its padding is \(123.7, 116.3, 103.5\), not \(127.5, 127.5, 127.5\)"),
+        ({"labels": {"ignore_index": 254}}, "ignore_index is 254 in the file, 255 in the weights"),
+        ({"labels": {"palette": ((9, 9, 9),) * 5}}, r"the color of 'class_0' is \(9, 9, 9\) in the file"),
+        ({"output": "logits"}, "its logits hold NaN or infinity"),
+    ],
+)
+def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message):
+    change = {"labels": replace(model.labels, **change["labels"])} if "labels" in change else change
+    told = replace(describe_export(model, "torch", size=SIZE), **change)
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: Answers(Path(path), told))
+    with pytest.raises(WeightsError, match=rf"a\.pt2: .*{message}"):
+        verify_export("a.pt2", model)
+
+
+def test_masks_without_images_are_refused(done, model, photos, tmp_path):
+    with pytest.raises(ConfigError, match="masks: given without images"):
+        verify_export(done.path, model, None, photos[1])
+    with pytest.raises(DatasetError, match=r"holds no NAME\.png"):
+        verify_export(done.path, model, photos[0], tmp_path)
+    with pytest.raises(ConfigError, match="limit: 0"):
+        verify_export(done.path, model, photos[0], limit=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int8"}, "'int8' needs images"),
+        ({"calibration": "."}, "calibration: is for int8"),
+        ({"size": (3, 99)}, "size: 3,99 is too small"),
+        ({"least_agreement": 98}, "least agreement: 98"),
+        ({"form": "torch"}, r"a torch\.export file ends in \.pt2; give .*a\.pt2"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, options, message):
+    monkeypatch.setattr(create, "load_model", lambda *_, **__: pytest.fail("work began"))
+    with pytest.raises(ConfigError, match=message):
+        export_weights(weights, tmp_path / "a.onnx", **{"form": "onnx", **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_of_one_size_takes_513_unless_told_otherwise(weights, tmp_path, monkeypatch):
+    orders: list[ExportMetadata] = []
+    only = replace(
+        FORMATS["torch"], dynamic=False, write=lambda model, path, order, *_: orders.append(order) or path.touch()
+    )
+    monkeypatch.setitem(FORMATS, "torch", only)
+    for size in ("auto", (81, 70)):
+        export_weights(weights, tmp_path / "a.pt2", "torch", size=size, verify=False)
+    assert [order.size for order in orders] == [(513, 513), (81, 70)]
+    with pytest.raises(ConfigError, match="'torch' takes images of one size only"):
+        export_weights(weights, tmp_path / "a.pt2", "torch", size=None)
+
+
+def test_fitting_scales_down_only_and_pads_with_the_mean(images):
+    image = images[0]
+    fitted, content = fit_image(image, (80, 120), (127.5, 1.2, 255.0))
+    assert content == image.shape[:2]
+    assert np.array_equal(fitted[:75, :100], image)
+    assert (fitted[75:] == (128, 1, 255)).all()
+    fitted, content = fit_image(image, (50, 50), (0, 0, 0))
+    assert content == (38, 50)
+    labels = np.arange(50 * 50, dtype=np.uint8).reshape(50, 50)
+    assert restore_labels(labels, content, (75, 100)).shape == (75, 100)
+    assert np.array_equal(restore_labels(labels, (38, 50), (38, 50)), labels[:38])
+
+
+def test_drawn_images_show_a_network_many_classes_and_change_nothing_of_it(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    drawn = [draw_probe(model, (75, 90), seed) for seed in (0, 0, 1)]
+    assert (drawn[0].dtype, drawn[0].shape) == (np.uint8, (75, 90, 3))
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    seen = [predict_labels(model, image, size="native") for image in drawn]
+    assert len(np.unique(np.stack(seen))) >= 3
