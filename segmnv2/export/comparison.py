@@ -87,8 +87,8 @@ def verify_export(
         raise ConfigError("masks: given without images; give the folder of their images too")
     pairs = None if images is None else list_pictures(images, masks, limit)
     export = open_export(path, threads)
-    _check_same_network(path, export, model)
     model.set_output_stride(export.metadata.output_stride)
+    _check_same_network(path, export, model)
     pictures: Iterable[Picture]
     if pairs is None:
         pictures = draw_pictures(model, export.metadata)
@@ -228,7 +228,7 @@ def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter
     """Compare what the file says of itself, and what no answer of it shows, with the network."""
     stated, own = export.metadata, describe_export(model, recognize_format(path))
     different = model.labels.differences(stated.labels, "the file", "the weights")
-    for key in ("format", "padding"):
+    for key in ("format", "padding", "logits_stride"):
         if getattr(stated, key) != getattr(own, key):
             different = f"its {key} is {getattr(stated, key)!r:.80}, not {getattr(own, key)!r}"
     if different:

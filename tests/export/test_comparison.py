@@ -125,6 +125,7 @@ class Answers(OpenedExport):
     ("change", "message"),
     [
         ({"format": "onnx"}, "its format is 'onnx', not 'torch'"),
+        ({"logits_stride": 8}, "its logits_stride is 8, not 16"),
         ({"padding": (123.7, 116.3, 103.5)}, r"its padding is \(123.7, 116.3, 103.5\), not \(127.5, 127.5, 127.5\)"),
         ({"labels": {"ignore_index": 254}}, "ignore_index is 254 in the file, 255 in the weights"),
         ({"labels": {"palette": ((9, 9, 9),) * 5}}, r"the color of 'class_0' is \(9, 9, 9\) in the file"),
