@@ -15,7 +15,7 @@ from torchvision.models.detection.ssd import SSD
 
 from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import FOREIGN
-from segmnv2.detection.backbone import PIXEL_RANGE
+from segmnv2.detection.detector_backbone import PIXEL_RANGE
 from segmnv2.detection.faster_rcnn import faster_rcnn
 from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError, describe_value

@@ -9,7 +9,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from segmnv2.detection.backbone import build_detection_backbone, image_statistics
+from segmnv2.detection.detector_backbone import build_detection_backbone, image_statistics
 from segmnv2.detection.features import PyramidFeatures
 from segmnv2.detection.ssdlite import COCO_CLASSES
 from segmnv2.errors import ConfigError

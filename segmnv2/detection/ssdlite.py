@@ -9,8 +9,8 @@ from typing import Any
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 
-from segmnv2.detection.backbone import build_detection_backbone, image_statistics
 from segmnv2.detection.box_drawing import TensorFlowBoxes
+from segmnv2.detection.detector_backbone import build_detection_backbone, image_statistics
 from segmnv2.detection.extras import NORM_EPS, NORM_MOMENTUM
 from segmnv2.detection.features import SsdliteFeatures
 from segmnv2.errors import ConfigError
