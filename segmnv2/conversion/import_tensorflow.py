@@ -12,14 +12,13 @@ from torch import Tensor
 
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.conversion.import_source import Source
-from segmnv2.conversion.tensorflow_families import TensorFlowFamily, find_family, output_channels
+from segmnv2.conversion.tensorflow_families import LOGITS, TensorFlowFamily, find_family, output_channels
 from segmnv2.errors import WeightsError
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalog import build_model
 from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint, VariableKind, classify
 
-LOGITS = "logits/semantic/weights"
 EMA = "/ExponentialMovingAverage"
 
 

@@ -63,7 +63,7 @@ class Family:
 
 
 _LIKE_TORCH: dict[str, Any] = {"padding": "symmetric", "norm_eps": 1e-5}
-_LIKE_RESNET: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first"}
+_LIKE_RESNET: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first", "multi_grid": (1, 1, 1)}
 
 FAMILIES = (
     Family("torchvision", "mobilenet_v2", TORCHVISION, {**_LIKE_TORCH, "last_conv": True}, MOBILENET_WIDTHS),

@@ -25,6 +25,8 @@ SLIM_MEAN = Normalization((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
 DEEPLAB_MEAN = Normalization((123.15, 115.90, 103.06), (1.0, 1.0, 1.0))
 """Source: ``_MEAN_RGB`` of research/deeplab/core/feature_extractor.py."""
 
+LOGITS = "logits/semantic/weights"
+
 
 @dataclass(frozen=True)
 class TensorFlowFamily:
@@ -94,9 +96,10 @@ def _v1_options(checkpoint: TensorFlowCheckpoint) -> dict[str, Any]:
     raise _no_width(checkpoint, found, V1_WIDTHS, "MobileNetV1")
 
 
-def _resnet_options(_checkpoint: TensorFlowCheckpoint, stem: str) -> dict[str, Any]:
-    """Return the stem; a checkpoint with other units than ResNet-101's is refused when it is loaded."""
-    return {} if stem == "deep" else {"stem": stem}
+def _resnet_options(checkpoint: TensorFlowCheckpoint, stem: str) -> dict[str, Any]:
+    """Return the stem, and that ImageNet's network does not dilate; loading refuses other units than ResNet-101's."""
+    undilated = {} if LOGITS in checkpoint else {"multi_grid": (1, 1, 1)}
+    return {**({} if stem == "deep" else {"stem": stem}), **undilated}
 
 
 def _channels(checkpoint: TensorFlowCheckpoint, names: Sequence[str], what: str) -> Iterator[int]:

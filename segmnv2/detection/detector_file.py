@@ -90,7 +90,7 @@ def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: boo
     own, theirs = model.architecture, metadata["architecture"]
     if theirs.get("detector") != own.detector:
         raise WeightsError(f"{path}: holds a {theirs.get('detector')}, not a {own.detector}; give a file of that kind")
-    check_same_backbone(own.name, own.backbone, metadata, str(path), backbone_only=False)
+    check_same_backbone(own.name, own.backbone, metadata, str(path))
     if keep_logits:
         here, there = (
             [f"{number} {name}" for number, name in sorted((int(number), name) for number, name in each.items())]

@@ -132,7 +132,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> Normalization:
     if channels != RGB:
         patch_first_conv(encoder.backbone, RGB, default_in_channels=channels, pretrained=False)
     try:
-        return load_backbone_weights(encoder.backbone, encoder.name, encoder.options, path)
+        return load_backbone_weights(encoder.backbone, encoder.name, encoder.options, path, segments=True)
     finally:
         if channels != RGB:
             patch_first_conv(encoder.backbone, channels, pretrained=True)

@@ -16,8 +16,8 @@ from segmnv2.models.pixels import PixelNetwork
 FREE = ("last_conv", "pretrained")
 """Options of a backbone that weights do not depend on: a layer that may be left out, and where weights are from."""
 
-FREE_OF_BACKBONE = (*FREE, "multi_grid")
-"""Those of a backbone alone: DeepLab dilates the last stage of a network that ImageNet trained without."""
+FREE_OF_SEGMENTATION = (*FREE, "multi_grid")
+"""Those of a backbone that segments: DeepLab dilates the last stage of a network that ImageNet trained without."""
 
 
 def check_same_network(
@@ -39,7 +39,7 @@ def check_same_network(
     if model.architecture is not None:
         if not backbone_only and isinstance(model.architecture, Architecture):
             _check_head(model.architecture, metadata["architecture"].get("head", {}), source)
-        free = FREE_OF_BACKBONE if backbone_only else FREE
+        free = FREE_OF_SEGMENTATION if backbone_only and isinstance(model.architecture, Architecture) else FREE
         _check(_backbone(model.architecture.name), model.architecture.backbone, metadata, source, free)
 
 
@@ -71,7 +71,7 @@ def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -
 
 
 def check_same_backbone(
-    name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str, *, backbone_only: bool = True
+    name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str, *, segments: bool = False
 ) -> None:
     """Refuse a file for a backbone, as :func:`check_same_network` does for a network.
 
@@ -80,12 +80,12 @@ def check_same_backbone(
         options: the constructor's arguments that were given.
         metadata: of the file.
         source: file that messages name.
-        backbone_only: whether only the backbone is loaded.
+        segments: whether it is the start of a segmentation network, whose dilations are its own.
 
     Raises:
         WeightsError: another backbone or another option.
     """
-    _check(name, options, metadata, source, FREE_OF_BACKBONE if backbone_only else FREE)
+    _check(name, options, metadata, source, FREE_OF_SEGMENTATION if segments else FREE)
 
 
 def _check(

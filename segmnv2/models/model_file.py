@@ -243,7 +243,9 @@ def _check_classes(model: PixelNetwork, metadata: Mapping[str, Any], source: str
         check_same_classes(model.class_names, names, source)
 
 
-def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, Any], path: str | Path) -> Normalization:
+def load_backbone_weights(
+    backbone: Backbone, name: str, options: Mapping[str, Any], path: str | Path, *, segments: bool = False
+) -> Normalization:
     """Load a file's weights into a backbone that is used on its own.
 
     Args:
@@ -251,6 +253,7 @@ def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, A
         name: its name in the registry.
         options: the constructor's arguments that were given.
         path: a file of any kind; its 1280-channel layer is left out where the backbone has none.
+        segments: whether it is the start of a segmentation network, whose dilations are its own.
 
     Returns:
         How images are normalized for these weights.
@@ -259,7 +262,7 @@ def load_backbone_weights(backbone: Backbone, name: str, options: Mapping[str, A
         WeightsError: as :func:`load_weights`.
     """
     tensors, metadata = read_model_file(path)
-    check_same_backbone(name, options, metadata, str(path))
+    check_same_backbone(name, options, metadata, str(path), segments=segments)
     _load_backbone(backbone, tensors, metadata, str(path))
     return read_normalization(metadata)
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
+from torchvision.models._utils import IntermediateLayerGetter
 
 from segmnv2.conversion.convert import import_checkpoint
 from segmnv2.conversion.import_torch import read_torch
+from segmnv2.detection import faster_rcnn
 from segmnv2.errors import WeightsError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.model_file import read_model_file
@@ -102,6 +105,21 @@ def test_torchvisions_shufflenet_is_imported_with_its_features(tmp_path: Path, w
         expected = theirs.conv5(theirs.stage4(theirs.stage3(theirs.stage2(theirs.maxpool(theirs.conv1(x))))))
         torch.testing.assert_close(classifier.backbone(x)[-1], expected, rtol=1e-4, atol=1e-5)
     assert create_model("deeplabv3_shufflenet_v2", width=width, backbone_weights=report.path).architecture is not None
+
+
+def test_torchvisions_resnet_is_imported_undilated_and_classifiers_must_be_so_too(tmp_path: Path) -> None:
+    theirs = torchvision.models.resnet101(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "r.pth")
+    path = import_checkpoint(tmp_path / "r.pth", tmp_path / "b.safetensors").path
+    options: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first", "stem": "7x7"}
+    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 1, 1\] in the file, \[1, 2, 4\] in the network"):
+        create_classifier("resnet101", backbone_weights=path, **options)
+    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 1, 1\] in the file, \[1, 2, 4\] in the network"):
+        faster_rcnn("resnet101", backbone_weights=path, backbone_options=options)
+    classifier = create_classifier("resnet101", backbone_weights=path, multi_grid=(1, 1, 1), **options).eval()
+    x = torch.randn(1, 3, 64, 64)
+    expected = IntermediateLayerGetter(theirs, {"layer4": "last"})(x)["last"]
+    torch.testing.assert_close(classifier.backbone(x)[-1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_width_is_read_off_the_shapes(tmp_path: Path) -> None:
