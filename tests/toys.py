@@ -24,13 +24,14 @@ from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import FORMATS, Format
 from segmnv2.export.opened import OpenedExport
 from segmnv2.heads.head import Head
-from segmnv2.heads.head_kinds import HEADS, HeadKind
+from segmnv2.heads.head_kinds import HEADS, HeadKind, model_name
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES
+from segmnv2.models.catalog import MODELS, ModelSpec
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.conv import ConvNormAct
+from segmnv2.nn.conv import ConvNormAct, SameConv2d
 from segmnv2.nn.stride import Strided
 from tests.dataset_files import WRITERS
 
@@ -44,7 +45,10 @@ class ToyBackbone(ChainBackbone):
         super().__init__()
         self.channels = [max(4, int(16 * width))] * 5
         pairs = zip([3, *self.channels], self.channels, strict=False)
-        self.layers = nn.ModuleList(ConvNormAct(before, after, 3, stride=2) for before, after in pairs)
+        self.layers = nn.ModuleList(
+            ConvNormAct(SameConv2d(before, after, 3, stride=2), nn.BatchNorm2d(after), nn.ReLU())
+            for before, after in pairs
+        )
         self.set_output_stride(output_stride)
 
     @property
@@ -92,14 +96,17 @@ class ToyDataset:
 
     labels = LABELS
 
+    def __init__(self, first: int) -> None:
+        self.first = first
+
     def __len__(self) -> int:
         return 4
 
     def __getitem__(self, index: int, /) -> Sample:
-        image = np.random.default_rng(index).integers(0, 256, (49, 65, 3), np.uint8)
+        image = np.random.default_rng(self.first + index).integers(0, 256, (49, 65, 3), np.uint8)
         mask = np.zeros((49, 65), np.uint8)
         mask[:, 32:] = 1
-        return Sample(image, mask, f"toy_{index}")
+        return Sample(image, mask, f"toy_{self.first + index}")
 
 
 class ToySource(DataSource):
@@ -108,13 +115,16 @@ class ToySource(DataSource):
     evaluation: ClassVar = {}
 
     kind: Literal["toy"] = "toy"
+    first: int = 0
 
     def open(self, labels: LabelSet | None = None) -> ToyDataset:
-        return ToyDataset()
+        return ToyDataset(self.first)
 
     def listing(self, split: str) -> Listing:
         dataset = self.open()
-        pairs = tuple(Pair(dataset[index].name, Path("toy", str(index)), None) for index in range(len(dataset)))
+        pairs = tuple(
+            Pair(dataset[index].name, Path("toy", dataset[index].name), None) for index in range(len(dataset))
+        )
         return Listing(split, Path("toy"), LABELS, pairs, dataset=dataset)
 
 
@@ -154,5 +164,8 @@ HEADS["toy"] = HeadKind(ToyHead, {})
 DATASETS["toy"] = ToySource
 LOSSES["toy"] = lambda ignore_index, gamma: ToyLoss(ignore_index)
 FORMATS["toy"] = Format("Toy", ".toy", write_toy, OpenedToy, precisions=("float32",), companions=(".entries",))
+
+# The catalog joined both registries when it was imported, which was before these lines.
+MODELS.update({model_name(head, name): ModelSpec(name, head) for name in BACKBONES for head in HEADS})
 
 WRITERS["toy"] = lambda root: LABELS

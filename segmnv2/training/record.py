@@ -75,7 +75,10 @@ def describe_changes(before: Record, now: Record) -> list[str]:
 
 def count_shared(train: Any, val: Any) -> int:
     """Return how many images are in both data sets, by folder and :func:`identify`; generated ones by their size."""
-    first, second = ((each.folder.resolve() if hasattr(each, "folder") else each.size) for each in (train, val))
+    first, second = (
+        each.folder.resolve() if hasattr(each, "folder") else (type(each), getattr(each, "size", None))
+        for each in (train, val)
+    )
     return len(set(identify(train)) & set(identify(val))) if first == second else 0
 
 

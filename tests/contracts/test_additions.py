@@ -41,7 +41,7 @@ def test_commands_know_it(tmp_path: Path) -> None:
     options = {
         "model.name": "toy_toy",
         "data.train": "{kind: toy}",
-        "data.val": "{kind: toy}",
+        "data.val": "{kind: toy, first: 4}",
         "loss.toy": "1.0",
         "loss.cross_entropy": "0.0",
         "steps": "3",

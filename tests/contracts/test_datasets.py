@@ -48,7 +48,7 @@ def source(kind: str, root: Path, labels: LabelSet) -> DataSource:
 def test_what_was_written_is_read(kind: str, source: DataSource, labels: LabelSet) -> None:
     dataset = source.open()
     assert dataset.labels == labels
-    if kind == "shapes":
+    if source.root_is is None:  # drawn, not written
         return
     assert len(dataset) == COUNT
     for written, index in zip(SAMPLES, range(COUNT), strict=True):

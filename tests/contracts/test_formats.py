@@ -36,7 +36,7 @@ def test_a_file_is_written_verified_and_gives_the_labels(name: str, weights: Pat
     if form.missing():
         pytest.skip(f"{', '.join(form.missing())} is not installed")
     path = tmp_path / f"small{form.suffix}"
-    assert main(["export", str(weights), "--format", name, "--out", str(path), "--size", "97x65"]) == 0
+    assert main(["export", str(weights), "--format", name, "--out", str(path), "--size", "65,97"]) == 0
     assert recognize_format(path) == name
     assert path in export_files(path) or path.is_dir()
     if not form.runs_here:
