@@ -67,7 +67,7 @@ class DeepLabV3PlusHead(DeepLabV3Head):
         channels = self.logits.in_channels
         self.reads = (low_level_index, -1)
         self.in_channels = (low_level_channels, in_channels)
-        self.align_corners = align_corners
+        self._align_corners = align_corners
         self.low_level = conv_norm_relu(low_level_channels, LOW_LEVEL_CHANNELS)
         self.decoder = nn.Sequential()
         width = channels + LOW_LEVEL_CHANNELS
@@ -102,6 +102,11 @@ class DeepLabV3PlusHead(DeepLabV3Head):
     def logits_stride(self) -> int:
         """Pixels between two logits: 4."""
         return LOW_LEVEL_STRIDE
+
+    @property
+    def align_corners(self) -> bool:
+        """Whether the projection is enlarged with aligned corners; fixed, as model files and engines are made of it."""
+        return self._align_corners
 
     def forward(self, features: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k i j"]:
         """Map two feature maps, the one at stride 4 and the last, to logits at stride 4."""

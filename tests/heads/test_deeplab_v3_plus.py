@@ -84,3 +84,9 @@ def test_weights_of_a_head_with_the_same_options_are_loaded(tmp_path) -> None:
     model = create_model(NAME, width=0.35, head_options=options, weights=file)
     options["separable"] = True  # the caller's
     load_model(save_model(tmp_path / "b.safetensors", model))
+
+
+def test_what_files_and_engines_are_made_of_cannot_be_changed_afterwards() -> None:
+    head = create_model("deeplabv3plus_mobilenet_v2", num_classes=3, width=0.35).head
+    with pytest.raises(AttributeError):
+        head.align_corners = False  # type: ignore[misc,assignment]
