@@ -133,7 +133,7 @@ def test_all_faults_are_named_at_once() -> None:
         (
             "data.val.kind",
             "vocc",
-            "'vocc' is not possible; give 'voc' or 'folder' or 'coco_voc' or 'shapes'",
+            "'vocc' is not possible; give 'voc' or 'cityscapes' or 'ade20k' or 'folder' or 'coco_voc' or 'shapes'",
         ),
         ("data.val", {"root": "x"}, "data.val.kind: is missing"),
         ("data.scales", [], "data.scales"),

@@ -41,6 +41,10 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
             f"the GPU's memory is full ({str(error).split('. ')[0]}); lower data.batch_size or data.crop_size, or "
             f"compute a batch in parts with -o optimizer.accumulate=2; {describe_saved(folder, checkpoints)}"
         ) from error
+    except (ConnectionError, EOFError) as error:  # a reading process was lost while it passed a batch on
+        raise SegmnError(
+            f"{_describe_loss(f'{LOST_READER}: {error}')}; {describe_saved(folder, checkpoints)}"
+        ) from error
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             folder.check_present()

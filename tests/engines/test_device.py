@@ -8,7 +8,7 @@ import torch
 from segmnv2.detection.box_predictor import BoxPredictor
 from segmnv2.engines.device import choose_device
 from segmnv2.errors import ConfigError
-from segmnv2.inference.predictor import Predictor
+from segmnv2.inference.options import InferenceOptions
 from segmnv2.paper.stopwatch import Stopwatch
 
 
@@ -61,6 +61,6 @@ def test_a_device_must_be_there(found: str, absent: str) -> None:
         choose_device(absent)
 
 
-@pytest.mark.parametrize("entry", [choose_device, Predictor.load, BoxPredictor, BoxPredictor.load, Stopwatch])
+@pytest.mark.parametrize("entry", [choose_device, InferenceOptions, BoxPredictor, BoxPredictor.load, Stopwatch])
 def test_every_entry_chooses_by_itself(entry: object) -> None:
     assert inspect.signature(entry).parameters["device"].default == "auto"  # type: ignore[arg-type]

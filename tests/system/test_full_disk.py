@@ -107,7 +107,7 @@ def test_an_export_that_cannot_be_written_is_an_error(form: str, tmp_path: Path)
 
     def write() -> None:
         with staged_path(path) as staged, full_disk():
-            FORMATS[form].write(model, staged, metadata, None, 0)
+            FORMATS[form].write(model, staged, metadata, None)
 
     with pytest.raises((SegmnError, OSError)):
         write()

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 
@@ -34,6 +35,8 @@ def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
         return read(self, index)
 
     monkeypatch.setattr(Shapes, "__getitem__", read_or_die)
+    # PyTorch raises from the signal of the child's end; inside a checked signature it would be an error of types.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     experiment = tiny("steps=200", "validation.every=300", "checkpoint.every=1", "data.num_workers=1")
     with pytest.raises(SegmnError, match=r"a process that reads data was lost .*last\.ckpt is of step \d+: the same"):
         train(experiment, out=tmp_path, report=ignore)
@@ -47,6 +50,11 @@ def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
         (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1"), "another process of this run was lost"),
         (ValueError("Expected more than 1 value per channel when training, got input size"), "raise data.batch_size"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower data.num_workers"),
+        (
+            ConnectionResetError(104, "Connection reset by peer"),
+            "reset by peer); most often the memory is full: lower data.num_workers",
+        ),
+        (EOFError(), "lower data.num_workers"),
     ],
 )
 def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exception, expected: str) -> None:
