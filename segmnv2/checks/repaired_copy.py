@@ -27,7 +27,7 @@ _NOT_OF_THE_MASK = ("size-mismatch", "exif-rotation")
 
 
 @dataclass
-class Mending:
+class RepairedCopy:
     """Result of a repair.
 
     Attributes:
@@ -65,7 +65,7 @@ def check_folder(folder: Path, listings: Sequence[Listing]) -> None:
         raise ConfigError("--fix: COCO and shapes have no mask files to repair; leave it out")
 
 
-def mend(examination: Examination, folder: Path) -> Mending:
+def write_repaired_copy(examination: Examination, folder: Path) -> RepairedCopy:
     """Write a copy of all pairs, with repaired masks, lists and labels.
 
     The copy appears whole or not at all. Splits of one root share a folder, others get one each, named as the split.
@@ -82,7 +82,7 @@ def mend(examination: Examination, folder: Path) -> Mending:
     check_folder(folder, listings)
     if examination.limited:
         raise ConfigError("--fix: needs all pairs read; leave out --limit")
-    result = Mending(folder, left_out=[finding for finding in examination.findings if _is_left_out(finding)])
+    result = RepairedCopy(folder, left_out=[finding for finding in examination.findings if _is_left_out(finding)])
     plans, blocked = _plans(examination.findings)
     one_root = len({listing.root for listing in listings}) == 1
     failed: set[str] = set(blocked)
@@ -124,7 +124,7 @@ def _plans(findings: Sequence[Finding]) -> tuple[dict[str, list[str]], set[str]]
 
 
 def _copy_pair(
-    listing: Listing, pair: Pair, place: Path, plans: dict[str, list[str]], failed: set[str], result: Mending
+    listing: Listing, pair: Pair, place: Path, plans: dict[str, list[str]], failed: set[str], result: RepairedCopy
 ) -> None:
     assert pair.mask is not None
     _copy(pair.image, place / pair.image.relative_to(listing.root))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from segmnv2.checks.examination import Examination
 from segmnv2.checks.frequencies import weights_yaml
-from segmnv2.checks.repaired_copy import Mending
+from segmnv2.checks.repaired_copy import RepairedCopy
 from segmnv2.counting import counted
 from segmnv2.datasets.listing import KINDS, Finding
 
@@ -41,16 +41,19 @@ def print_examination(examination: Examination, console: Console, examples: int)
     console.print(table)
 
 
-def print_mending(mending: Mending, console: Console, examples: int) -> None:
+def print_repaired_copy(repaired_copy: RepairedCopy, console: Console, examples: int) -> None:
     """Print what was repaired, what was left out, and what was not repaired."""
     console.print(
-        f"{mending.folder}: a copy of {counted(mending.copied, 'pair')}", markup=False, highlight=False, soft_wrap=True
+        f"{repaired_copy.folder}: a copy of {counted(repaired_copy.copied, 'pair')}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     done: dict[str, list[str]] = defaultdict(list)
-    for file, words in mending.repaired.items():
+    for file, words in repaired_copy.repaired.items():
         done["; ".join(words)].append(file)
     lines = [f"  repaired {len(files)} ({_some(files, examples)}): {words}" for words, files in done.items()]
-    for title, findings in (("left out", mending.left_out), ("not repaired", mending.unrepaired)):
+    for title, findings in (("left out", repaired_copy.left_out), ("not repaired", repaired_copy.unrepaired)):
         kinds: dict[str, list[str]] = defaultdict(list)
         for finding in findings:
             kinds[finding.kind].append(finding.file)

@@ -52,8 +52,8 @@ def check_data(
     from rich.console import Console
 
     from segmnv2.checks.examination import examine, tasks_of
-    from segmnv2.checks.repaired_copy import check_folder, mend
-    from segmnv2.checks.tables import LEAST_WIDTH, print_examination, print_mending
+    from segmnv2.checks.repaired_copy import check_folder, write_repaired_copy
+    from segmnv2.checks.tables import LEAST_WIDTH, print_examination, print_repaired_copy
     from segmnv2.checks.targets import listings_of
     from segmnv2.cli.progress import image_progress
     from segmnv2.errors import ConfigError
@@ -75,7 +75,7 @@ def check_data(
     print_examination(examination, console, examples)
     _write(examination, json_out, html_out)
     if fix is not None:
-        print_mending(mend(examination, fix), console, examples)
+        print_repaired_copy(write_repaired_copy(examination, fix), console, examples)
     console.print(examination.verdict, markup=False, highlight=False, soft_wrap=True)
     if examination.errors:
         raise typer.Exit(FAULTS_FOUND)

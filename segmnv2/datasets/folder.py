@@ -54,7 +54,7 @@ class FolderSegmentation(FileDataset):
 
     Masks are palette or 8-bit gray PNGs of class ids. Where the labels give a palette, they may also be RGB PNGs in
     exactly its colors; see :func:`segmnv2.data.mask_file.mask_ids`. Hidden files are ignored; anything else that does
-    not belong is an error, so that no image is left out in silence.
+    not belong is an error, so that no image is skipped silently.
 
     Args:
         root: the folder that holds ``images``, ``masks``, ``labels.yaml`` and perhaps ``splits``.

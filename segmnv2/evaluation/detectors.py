@@ -74,8 +74,8 @@ class DetectorEvaluation(Result):
         lines = [f"| {title} | AP % |", "|---|---:|"]
         lines += [f"| {table_cell(name)} | {value:.2f} |" for value, name in known[:worst]]
         values = [getattr(self.precision, name) for name in NAMES]
-        told = [f"{title} {value:.2f} %" for title, value in zip(TITLES, values, strict=True) if not math.isnan(value)]
-        return "\n".join([*lines, "", f"{', '.join(told)}, {counted(self.precision.images, 'image')}."])
+        shown = [f"{title} {value:.2f} %" for title, value in zip(TITLES, values, strict=True) if not math.isnan(value)]
+        return "\n".join([*lines, "", f"{', '.join(shown)}, {counted(self.precision.images, 'image')}."])
 
 
 def evaluate_detector(

@@ -124,11 +124,11 @@ def _evaluation_text(kind: str, evaluation: Mapping[str, Any] | None) -> list[st
         return ["No evaluation was given with these weights."]
     *_, words, key = TASKS[kind]
     images = evaluation.get("images")
-    told = (
+    sentence = (
         f"{words} {float(evaluation[key]):.2f} % on {images} images, measured by `segmnv2 evaluate` with this protocol:"
     )
     rows = {name: shorten(value) for name, value in evaluation["protocol"].items() if name != "root"}
-    return ["## Evaluation", told, card_table(("", ""), rows)]
+    return ["## Evaluation", sentence, card_table(("", ""), rows)]
 
 
 def card_table(head: tuple[str, str], rows: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """Resolution of weights to a file: a path, a short name, or ``owner/name`` on the Hugging Face Hub.
 
-The public functions that take weights, each with names in place of files.
+Public functions that take weights accept all of these in place of files.
 """
 
 from __future__ import annotations
@@ -14,17 +14,12 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from segmnv2.conversion.convert import import_checkpoint
 from segmnv2.errors import DatasetError, WeightsError
 from segmnv2.files.checksum import Track, untracked
 from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
 from segmnv2.hub.hugging_face import fetch_repository, is_own_repository
 from segmnv2.hub.published_weights import PUBLISHED, Published
-from segmnv2.models import classifier, zoo
-from segmnv2.models import classifier as classifier_file
-from segmnv2.models import model_file as file
-from segmnv2.preparation.archive import unpack
-from segmnv2.preparation.download import fetch_archive
+from segmnv2.models import classifier, model_file, zoo
 from segmnv2.preparation.published_archives import Archive
 
 REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -99,6 +94,9 @@ def _put_there(published: Published, entry: Entry) -> str:
 
 
 def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | None, track: Track) -> None:
+    from segmnv2.preparation.archive import unpack  # local files need neither
+    from segmnv2.preparation.download import fetch_archive
+
     try:
         path = fetch_archive(archive, entry.downloads, mirror=mirror, track=track)
         with tempfile.TemporaryDirectory(dir=entry.downloads) as temporary:
@@ -117,6 +115,8 @@ def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | N
 
 def _convert(source: Path, entry: Entry, origin: dict[str, str]) -> None:
     """Import a checkpoint into the cache; what is left half-written by a crash has another name."""
+    from segmnv2.conversion.convert import import_checkpoint  # local files need no importer
+
     made = entry.path.with_suffix(".partial")
     try:
         import_checkpoint(source, made)
@@ -165,6 +165,6 @@ def takes_names(*parameters: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 create_model = takes_names("weights", "backbone_weights")(zoo.create_model)
 create_classifier = takes_names("weights", "backbone_weights")(classifier.create_classifier)
-load_model = takes_names("path")(file.load_model)
-load_weights = takes_names("path")(file.load_weights)
-load_classifier = takes_names("path")(classifier_file.load_classifier)
+load_model = takes_names("path")(model_file.load_model)
+load_weights = takes_names("path")(model_file.load_weights)
+load_classifier = takes_names("path")(classifier.load_classifier)

@@ -16,6 +16,7 @@ from segmnv2.config import (
     Experiment,
     ModelSection,
 )
+from segmnv2.config.training_sections import PhotometricSection
 from segmnv2.data.box_transforms import BoxTransform
 from segmnv2.data.image_transforms import CentralTransform, CropTransform
 from segmnv2.data.sample import SegmentationDataset
@@ -84,10 +85,14 @@ def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, Segment
     return train, val
 
 
+def _color_jitter(section: PhotometricSection | None) -> ColorJitter | None:
+    return ColorJitter(**section.model_dump()) if section else None
+
+
 def build_transform(experiment: Experiment, labels: LabelSet) -> TrainTransform:
     """Return the augmentation of the training images."""
     data = experiment.data
-    colors = ColorJitter(**data.photometric.model_dump()) if data.photometric else None
+    colors = _color_jitter(data.photometric)
     return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index, colors)
 
 
@@ -144,7 +149,7 @@ def build_image_folders(experiment: ClassificationExperiment) -> tuple[ImageFold
 def build_image_transforms(experiment: ClassificationExperiment) -> tuple[CropTransform, CentralTransform]:
     """Return what is done to the training images and to the validation images of a classification."""
     data = experiment.data
-    colors = ColorJitter(**data.photometric.model_dump()) if data.photometric else None
+    colors = _color_jitter(data.photometric)
     train = CropTransform(data.crop_size, data.area, data.aspect, data.flip, colors)
     return train, CentralTransform(data.crop_size, data.central)
 
@@ -219,7 +224,7 @@ def build_box_sets(experiment: DetectionExperiment) -> tuple[CocoBoxes, CocoBoxe
 def build_box_transform(experiment: DetectionExperiment) -> BoxTransform:
     """Return the augmentation of the training images."""
     data = experiment.data
-    colors = ColorJitter(**data.photometric.model_dump()) if data.photometric else None
+    colors = _color_jitter(data.photometric)
     return BoxTransform(data.flip, iou_crop=data.iou_crop, colors=colors)
 
 

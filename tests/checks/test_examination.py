@@ -10,7 +10,7 @@ import yaml
 
 from segmnv2.checks.examination import examine
 from segmnv2.checks.page import html_page
-from segmnv2.checks.repaired_copy import mend
+from segmnv2.checks.repaired_copy import write_repaired_copy
 from segmnv2.checks.targets import listings_of
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
 from segmnv2.datasets.shapes import Shapes
@@ -139,4 +139,4 @@ def test_each_missing_image_of_coco_is_named(tmp_path: Path) -> None:
     assert missing == {str(tmp_path / split / f"{index}.jpg") for split, index in expected}
     assert "unreadable-image" in html_page(examination)
     with pytest.raises(ConfigError, match="no mask files to repair"):
-        mend(examination, tmp_path / "fixed")
+        write_repaired_copy(examination, tmp_path / "fixed")

@@ -12,7 +12,7 @@ import pytest
 
 from segmnv2.checks.examination import Examination, examine
 from segmnv2.checks.mask_diagnosis import repair_values
-from segmnv2.checks.repaired_copy import Mending, mend
+from segmnv2.checks.repaired_copy import RepairedCopy, write_repaired_copy
 from segmnv2.checks.targets import listings_of
 from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.datasets.folder import FolderSegmentation
@@ -40,12 +40,12 @@ from tests.voc_layout import write_voc_layout
 EXPECTED = [Shapes(TRAIN + VAL, SIZE, seed=4)[i].mask for i in range(TRAIN + VAL)]
 
 
-def fixed(root: Path) -> tuple[Path, Examination, Mending]:
+def fixed(root: Path) -> tuple[Path, Examination, RepairedCopy]:
     """Repair a data set and have the copy examined."""
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    mending = mend(check(root), root.parent / "fixed")
+    written = write_repaired_copy(check(root), root.parent / "fixed")
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-    return root.parent / "fixed", check(root.parent / "fixed"), mending
+    return root.parent / "fixed", check(root.parent / "fixed"), written
 
 
 def masks_of(root: Path) -> list[np.ndarray]:
@@ -97,10 +97,10 @@ def test_the_fixed_data_set_is_sound_and_holds_what_was_meant(root: Path, save_m
     for path in all_masks(root):
         save_mask(path, ids(root, int(path.stem)))
     assert check(root).findings
-    copy, examination, mending = fixed(root)
+    copy, examination, written = fixed(root)
     assert examination.findings == ()
-    assert len(mending.repaired) == mending.copied == TRAIN + VAL
-    assert mending.unrepaired == mending.left_out == []
+    assert len(written.repaired) == written.copied == TRAIN + VAL
+    assert written.unrepaired == written.left_out == []
     assert all((mask == expected).all() for mask, expected in zip(masks_of(copy), EXPECTED, strict=True))
     assert len(FolderSegmentation(copy, "train")) == TRAIN
 
@@ -138,8 +138,8 @@ def test_void_smoothed_into_two_classes_is_not_taken_for_white(tmp_path: Path) -
     save_gray(path, cv2.GaussianBlur(ids(root), (3, 3), 0))
     found = [finding for finding in check(root).findings if finding.file == str(path)]
     assert [(finding.kind, finding.repair) for finding in found] == [("interpolated-mask", None)]
-    copy, examination, mending = fixed(root)
-    assert [finding.file for finding in mending.unrepaired] == [str(path)]
+    copy, examination, written = fixed(root)
+    assert [finding.file for finding in written.unrepaired] == [str(path)]
     assert kinds(examination) == {"interpolated-mask"}
     assert mask_path(copy).read_bytes() == path.read_bytes()
 
@@ -161,9 +161,9 @@ def test_what_cannot_be_repaired_is_said(root: Path) -> None:
     save_gray(mask_path(root, 1), np.full(SIZE, 77))
     save_gray(mask_path(root, 2), ids(root, 2)[1:])
     mask_path(root, 3).unlink()
-    copy, examination, mending = fixed(root)
-    assert {finding.kind for finding in mending.unrepaired} == {"ids-out-of-range", "size-mismatch"}
-    assert {finding.kind for finding in mending.left_out} == {"missing-mask"}
+    copy, examination, written = fixed(root)
+    assert {finding.kind for finding in written.unrepaired} == {"ids-out-of-range", "size-mismatch"}
+    assert {finding.kind for finding in written.left_out} == {"missing-mask"}
     assert kinds(examination) == {"ids-out-of-range", "size-mismatch"}
     assert FolderSegmentation(copy, "train").names == ["0", "1", "2", "4", "5", "6", "7"]
 
@@ -179,18 +179,18 @@ def test_a_mask_that_exif_turns_is_not_saved_without_the_entry(root: Path) -> No
     path.write_bytes(content.getvalue())
     with pytest.raises(DatasetError, match="EXIF orientation 3"):
         repair_values(read_raw_mask(path), ["resave"], SHAPES_LABELS)
-    _, examination, mending = fixed(root)
-    assert str(path) not in mending.repaired
+    _, examination, written = fixed(root)
+    assert str(path) not in written.repaired
     assert kinds(examination) == {"exif-rotation"}
 
 
 def test_the_copy_goes_to_a_new_folder_only(root: Path) -> None:
     examination = check(root)
     with pytest.raises(ConfigError, match="exists and is not empty; name a new folder"):
-        mend(examination, root)
+        write_repaired_copy(examination, root)
     limited = examine(listings_of(root), workers=1, limit=1)
     with pytest.raises(ConfigError, match="leave out --limit"):
-        mend(limited, root.parent / "fixed")
+        write_repaired_copy(limited, root.parent / "fixed")
     assert not (root.parent / "fixed").exists()
 
 
@@ -198,19 +198,19 @@ def test_the_new_folder_may_be_a_link_but_not_the_current_folder(root: Path, mon
     examination = examine(listings_of(root), workers=1)
     (root.parent / "disk").mkdir()
     (root.parent / "link").symlink_to("disk")
-    mend(examination, root.parent / "link")
+    write_repaired_copy(examination, root.parent / "link")
     assert (root.parent / "disk" / "labels.yaml").is_file()
     (root.parent / "here").mkdir()
     monkeypatch.chdir(root.parent / "here")
     with pytest.raises(ConfigError, match="current folder"):
-        mend(examination, Path())
+        write_repaired_copy(examination, Path())
 
 
 def test_an_interrupted_copy_leaves_nothing(root: Path) -> None:
     examination = check(root)
     (root / "images" / "5.png").unlink()
     with pytest.raises(FileNotFoundError):
-        mend(examination, root.parent / "fixed")
+        write_repaired_copy(examination, root.parent / "fixed")
     assert [path.name for path in root.parent.iterdir()] == [root.name]
 
 
@@ -225,7 +225,7 @@ def test_voc_layout_is_kept(tmp_path: Path) -> None:
     save(path, values.astype(np.uint16))
     examination = examine(listings_of(tmp_path / "kit", labels=labels), workers=1)
     assert [(finding.kind, finding.file) for finding in examination.findings] == [("deep-mask", str(path))]
-    mend(examination, tmp_path / "fixed")
+    write_repaired_copy(examination, tmp_path / "fixed")
     again = examine(listings_of(tmp_path / "fixed", labels=tmp_path / "fixed" / "labels.yaml"), workers=1)
     assert again.findings == ()
     dataset = VocSegmentation(tmp_path / "fixed", "train", labels=SHAPES_LABELS)

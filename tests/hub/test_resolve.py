@@ -18,12 +18,12 @@ import segmnv2
 from segmnv2.cli import main
 from segmnv2.config import ModelSection
 from segmnv2.errors import WeightsError
-from segmnv2.hub import resolve
 from segmnv2.hub.cache import Entry, cache_folder
 from segmnv2.hub.published_weights import PUBLISHED, Published
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.preparation import download
 from segmnv2.preparation.archive import unpack
 from segmnv2.training.build import build_model
 from tests.conversion.test_convert import as_tensorflow
@@ -101,7 +101,7 @@ def test_without_a_network_the_cache_serves_and_nothing_is_asked(
         assert server.requests == 0
     path = resolve_weights(NAME)
     monkeypatch.setenv("SEGMNV2_OFFLINE", "1")
-    monkeypatch.setattr(resolve, "fetch_archive", None)
+    monkeypatch.setattr(download, "fetch_archive", None)
     assert same(resolve_weights(NAME), model)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(
