@@ -5,9 +5,9 @@ Importing the package is fast: each public name loads what it needs when first u
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from segmnv2.registry import Registry
 from segmnv2.telemetry import forbid_telemetry
 
 if TYPE_CHECKING:
@@ -36,34 +36,38 @@ __version__ = "0.1.0.dev0"
 
 forbid_telemetry()
 
-_HOMES = {
-    "Classifier": "models.classifier",
-    "ConfigError": "errors",
-    "DatasetError": "errors",
-    "LabelSet": "labels",
-    "MediaError": "errors",
-    "Prediction": "inference.scores",
-    "Predictor": "inference.predictor",
-    "SegmnError": "errors",
-    "Segmenter": "models.segmenter",
-    "VOC_LABELS": "labels",
-    "WeightsError": "errors",
-    "create_backbone": "backbones.registry",
-    "create_block": "nn.block_family",
-    "create_classifier": "hub.resolve",
-    "create_model": "hub.resolve",
-    "from_pretrained": "hub.publish",
-    "import_checkpoint": "conversion.convert",
-    "list_models": "models.catalog",
-    "load_classifier": "hub.resolve",
-    "load_model": "hub.resolve",
-    "load_weights": "hub.resolve",
-    "push_to_hub": "hub.publish",
-    "resolve_weights": "hub.resolve",
-    "save_classifier": "models.classifier",
-    "save_model": "models.model_file",
-    "save_pretrained": "hub.publish",
-}
+_PUBLIC: Registry[Any] = Registry(
+    "segmnv2",
+    {
+        "Classifier": "models.classifier:Classifier",
+        "ConfigError": "errors:ConfigError",
+        "DatasetError": "errors:DatasetError",
+        "LabelSet": "labels:LabelSet",
+        "MediaError": "errors:MediaError",
+        "Prediction": "inference.scores:Prediction",
+        "Predictor": "inference.predictor:Predictor",
+        "SegmnError": "errors:SegmnError",
+        "Segmenter": "models.segmenter:Segmenter",
+        "VOC_LABELS": "labels:VOC_LABELS",
+        "WeightsError": "errors:WeightsError",
+        "create_backbone": "backbones.registry:create_backbone",
+        "create_block": "nn.block_family:create_block",
+        "create_classifier": "hub.resolve:create_classifier",
+        "create_model": "hub.resolve:create_model",
+        "from_pretrained": "hub.publish:from_pretrained",
+        "import_checkpoint": "conversion.convert:import_checkpoint",
+        "list_models": "models.catalog:list_models",
+        "load_classifier": "hub.resolve:load_classifier",
+        "load_model": "hub.resolve:load_model",
+        "load_weights": "hub.resolve:load_weights",
+        "push_to_hub": "hub.publish:push_to_hub",
+        "resolve_weights": "hub.resolve:resolve_weights",
+        "save_classifier": "models.classifier:save_classifier",
+        "save_model": "models.model_file:save_model",
+        "save_pretrained": "hub.publish:save_pretrained",
+        "detection": "detection",
+    },
+)
 
 __all__ = [
     "VOC_LABELS",
@@ -96,19 +100,13 @@ __all__ = [
 ]
 
 
-_PACKAGES = ("detection",)
-"""Packages that are reached as attributes of this one."""
-
-
 def __getattr__(name: str) -> Any:
     """Load a public name from its module at first use."""
-    if name in _PACKAGES:
-        return importlib.import_module(f"segmnv2.{name}")
-    if name not in _HOMES:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'segmnv2' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"segmnv2.{_HOMES[name]}"), name)
+    return _PUBLIC[name]
 
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted([*__all__, *_PACKAGES])
+    return sorted({*__all__, *_PUBLIC})

@@ -23,8 +23,8 @@ from segmnv2.datasets.source import DataSource
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import FORMATS, Format
 from segmnv2.export.opened import OpenedExport
-from segmnv2.heads.head import Head
-from segmnv2.heads.head_kinds import HEADS, HeadKind, model_name
+from segmnv2.heads.head import Head, HeadKind
+from segmnv2.heads.head_kinds import HEADS, model_name
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES

@@ -7,27 +7,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.mobilenet_v1 import MobileNetV1
-from segmnv2.backbones.mobilenet_v2 import MobileNetV2
-from segmnv2.backbones.nasnet import NASNet
-from segmnv2.backbones.resnet import resnet101
-from segmnv2.backbones.shufflenet_v1 import ShuffleNetV1
-from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
-from segmnv2.backbones.smp import SmpBackbone
-from segmnv2.backbones.timm import TimmBackbone
 from segmnv2.errors import ConfigError, describe_value
 from segmnv2.nn.unused import freeze_unused
+from segmnv2.registry import Registry
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {
-    "mobilenet_v1": MobileNetV1,
-    "mobilenet_v2": MobileNetV2,
-    "nasnet_a_mobile": NASNet,
-    "resnet101": resnet101,
-    "shufflenet_v1": ShuffleNetV1,
-    "shufflenet_v2": ShuffleNetV2,
-    "smp": SmpBackbone,
-    "timm": TimmBackbone,
-}
+BACKBONES: Registry[Callable[..., Backbone]] = Registry(
+    "segmnv2.backbones",
+    {
+        "mobilenet_v1": "mobilenet_v1:MobileNetV1",
+        "mobilenet_v2": "mobilenet_v2:MobileNetV2",
+        "nasnet_a_mobile": "nasnet:NASNet",
+        "resnet101": "resnet:resnet101",
+        "shufflenet_v1": "shufflenet_v1:ShuffleNetV1",
+        "shufflenet_v2": "shufflenet_v2:ShuffleNetV2",
+        "smp": "smp:SmpBackbone",
+        "timm": "timm:TimmBackbone",
+    },
+)
+"""Name -> class or function that builds the backbone; a new one is a file and a line here."""
 
 FOREIGN = ("smp", "timm")
 """Backbones that stand for another library's networks, which may have parameters that no map depends on."""
@@ -75,7 +72,7 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
     Args:
         name: a key of :data:`BACKBONES`.
         output_stride: 8, 16 or 32: stride of the last feature map.
-        options: the backbone's own arguments, as ``width=0.5`` of :class:`MobileNetV2`.
+        options: the backbone's own arguments, as ``width=0.5`` of :class:`segmnv2.backbones.mobilenet_v2.MobileNetV2`.
 
     Returns:
         A module that maps normalized images (b, 3, h, w) to a tuple of feature maps, finest first. Parameters that no

@@ -6,23 +6,21 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from segmnv2.datasets.ade20k import Ade20kSource
-from segmnv2.datasets.cityscapes import CityscapesSource
-from segmnv2.datasets.coco_voc import CocoVocSource
-from segmnv2.datasets.folder import FolderSource
-from segmnv2.datasets.shapes import ShapesSource
 from segmnv2.datasets.source import DataSource
-from segmnv2.datasets.voc import VocSource
 from segmnv2.errors import ConfigError
+from segmnv2.registry import Registry
 
-DATASETS: dict[str, type[DataSource]] = {
-    "voc": VocSource,
-    "cityscapes": CityscapesSource,
-    "ade20k": Ade20kSource,
-    "folder": FolderSource,
-    "coco_voc": CocoVocSource,
-    "shapes": ShapesSource,
-}
+DATASETS: Registry[type[DataSource]] = Registry(
+    "segmnv2.datasets",
+    {
+        "voc": "voc:VocSource",
+        "cityscapes": "cityscapes:CityscapesSource",
+        "ade20k": "ade20k:Ade20kSource",
+        "folder": "folder:FolderSource",
+        "coco_voc": "coco_voc:CocoVocSource",
+        "shapes": "shapes:ShapesSource",
+    },
+)
 """What ``kind`` in an experiment's ``data.train`` and ``data.val`` may be; `check-data` tries layouts in this order."""
 
 BOXES, CLASSES = "coco", "image-folder"

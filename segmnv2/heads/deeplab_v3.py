@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.heads.aspp import Aspp, conv_norm_relu
-from segmnv2.heads.head import Head
+from segmnv2.heads.head import Head, HeadKind
 from segmnv2.heads.inference_head import SplitAspp, join_projection
 from segmnv2.nn.stride import check_output_stride
 
@@ -111,3 +111,7 @@ class DeepLabV3Head(Head):
         self.projection = nn.Identity()  # type: ignore[assignment]
         self.dropout = nn.Identity()  # type: ignore[assignment]  # quantizers would leave its input in float
         return self
+
+
+DEEPLAB_V3 = HeadKind(DeepLabV3Head, {"aspp": False})
+DEEPLAB_V3_ASPP = HeadKind(DeepLabV3Head, {"aspp": True})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segmnv2.errors import ConfigError
 from segmnv2.heads.aspp import NORM_EPS, NORM_MOMENTUM, conv_norm_relu
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.heads.head import HeadKind
 from segmnv2.nn.conv import ConvNormAct, SameConv2d
 from segmnv2.nn.resize import resize_bilinear
 
@@ -127,3 +128,7 @@ def _depthwise(channels: int) -> ConvNormAct:
         nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM),
         nn.ReLU(inplace=True),
     )
+
+
+DEEPLAB_V3_PLUS = HeadKind(DeepLabV3PlusHead, {"aspp": False})
+DEEPLAB_V3_PLUS_ASPP = HeadKind(DeepLabV3PlusHead, {"aspp": True})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -93,3 +93,10 @@ class Head(nn.Module, ABC):
             backbone: with norms folded, as this head.
         """
         return self
+
+
+class HeadKind(NamedTuple):
+    """A class of heads, and the arguments that a name fixes."""
+
+    head: type[Head]
+    fixed: Mapping[str, Any]

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from segmnv2.errors import ConfigError, describe_value
-from segmnv2.heads.deeplab_v3 import DeepLabV3Head
-from segmnv2.heads.deeplab_v3_plus import DeepLabV3PlusHead
-from segmnv2.heads.head import Head
+from segmnv2.heads.head import Head, HeadKind
+from segmnv2.registry import Registry
 
-
-class HeadKind(NamedTuple):
-    """A class of heads, and the arguments that a name fixes."""
-
-    head: type[Head]
-    fixed: Mapping[str, Any]
-
-
-HEADS = {
-    "deeplabv3": HeadKind(DeepLabV3Head, {"aspp": False}),
-    "deeplabv3_aspp": HeadKind(DeepLabV3Head, {"aspp": True}),
-    "deeplabv3plus": HeadKind(DeepLabV3PlusHead, {"aspp": False}),
-    "deeplabv3plus_aspp": HeadKind(DeepLabV3PlusHead, {"aspp": True}),
-}
+HEADS: Registry[HeadKind] = Registry(
+    "segmnv2.heads",
+    {
+        "deeplabv3": "deeplab_v3:DEEPLAB_V3",
+        "deeplabv3_aspp": "deeplab_v3:DEEPLAB_V3_ASPP",
+        "deeplabv3plus": "deeplab_v3_plus:DEEPLAB_V3_PLUS",
+        "deeplabv3plus_aspp": "deeplab_v3_plus:DEEPLAB_V3_PLUS_ASPP",
+    },
+)
 """A model's name is the first word of the head's, the backbone's name, and the rest of the head's name."""
 
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segmnv2.backbones.smp import smp_normalization
-from segmnv2.backbones.timm import timm_normalization
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture
@@ -96,5 +94,9 @@ def usual_normalization(options: Mapping[str, Any]) -> Normalization:
     if not options.get(PRETRAINED):
         return TENSORFLOW_NORMALIZATION
     if "encoder" in options:
+        from segmnv2.backbones.smp import smp_normalization
+
         return Normalization(*smp_normalization(options["encoder"], options[PRETRAINED]))
+    from segmnv2.backbones.timm import timm_normalization
+
     return Normalization(*timm_normalization(options["model"]))
