@@ -14,15 +14,9 @@ if TYPE_CHECKING:
     from segmnv2.backbones.registry import create_backbone
     from segmnv2.conversion.convert import import_checkpoint
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
+    from segmnv2.hub.by_name import create_classifier, create_model, load_classifier, load_model, load_weights
     from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
-    from segmnv2.hub.resolve import (
-        create_classifier,
-        create_model,
-        load_classifier,
-        load_model,
-        load_weights,
-        resolve_weights,
-    )
+    from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.predictor import Predictor
     from segmnv2.inference.scores import Prediction
     from segmnv2.labels import VOC_LABELS, LabelSet
@@ -52,14 +46,14 @@ _PUBLIC: Registry[Any] = Registry(
         "WeightsError": "errors:WeightsError",
         "create_backbone": "backbones.registry:create_backbone",
         "create_block": "nn.block_family:create_block",
-        "create_classifier": "hub.resolve:create_classifier",
-        "create_model": "hub.resolve:create_model",
+        "create_classifier": "hub.by_name:create_classifier",
+        "create_model": "hub.by_name:create_model",
         "from_pretrained": "hub.publish:from_pretrained",
         "import_checkpoint": "conversion.convert:import_checkpoint",
         "list_models": "models.catalog:list_models",
-        "load_classifier": "hub.resolve:load_classifier",
-        "load_model": "hub.resolve:load_model",
-        "load_weights": "hub.resolve:load_weights",
+        "load_classifier": "hub.by_name:load_classifier",
+        "load_model": "hub.by_name:load_model",
+        "load_weights": "hub.by_name:load_weights",
         "push_to_hub": "hub.publish:push_to_hub",
         "resolve_weights": "hub.resolve:resolve_weights",
         "save_classifier": "models.classifier:save_classifier",

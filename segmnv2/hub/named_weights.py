@@ -1,0 +1,109 @@
+"""Weights by name: published ones and repositories on the Hugging Face Hub, fetched into the cache."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from pathlib import Path
+
+from segmnv2.errors import DatasetError, WeightsError
+from segmnv2.files.checksum import Track, untracked
+from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
+from segmnv2.hub.hugging_face import fetch_repository, is_own_repository
+from segmnv2.hub.published_weights import PUBLISHED, Published
+from segmnv2.preparation.published_archives import Archive
+
+REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+
+def find_named_weights(name: str | Path, mirror: str | None = None, track: Track | None = None) -> Path:
+    """Return the file of published weights or of a repository; see :func:`segmnv2.hub.resolve.resolve_weights`."""
+    text, track = str(name), track or untracked
+    if text in PUBLISHED:
+        return _cached(text, PUBLISHED[text], mirror, track)
+    looks_hub = REPOSITORY.fullmatch(text)
+    if looks_hub and not text.endswith(".safetensors") and (text.startswith("hf:") or not Path(name).parent.is_dir()):
+        return _from_hub(looks_hub[1], looks_hub[2])
+    if len(Path(name).parts) > 1 or Path(name).suffix:
+        return Path(name)
+    near = difflib.get_close_matches(text, PUBLISHED, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise WeightsError(
+        f"{text}: there is no such file and no published weights of that name; {meant}published are "
+        f"{', '.join(PUBLISHED)}"
+    )
+
+
+def _cached(name: str, published: Published, mirror: str | None, track: Track) -> Path:
+    entry = Entry(cache_folder(), name)
+    if entry.fault() is None:
+        return entry.path
+    with entry.locked():
+        fault = entry.fault()  # another process may have fetched it meanwhile
+        if fault is None:
+            return entry.path
+        if is_offline() and not (published.archive and (entry.downloads / published.archive.name).is_file()):
+            damaged = f"{entry.path}: {fault}; and" if fault else f"{name}: is not in the cache, and"
+            raise WeightsError(
+                f"{damaged} {' or '.join(OFFLINE)} turns the network off; go online once, or fetch {published.origin} "
+                f"on another machine and {_put_there(published, entry)}"
+            )
+        if published.archive is not None:
+            _fetch(entry, published, published.archive, mirror, track)
+        else:
+            assert published.repository is not None
+            folder, revision = fetch_repository(published.repository, None)
+            _convert(folder, entry, {"repository": published.repository, "revision": revision})
+    return entry.path
+
+
+def _put_there(published: Published, entry: Entry) -> str:
+    if published.archive is not None:
+        return f"put it into {entry.downloads}"
+    return "`segmnv2 import` its folder"
+
+
+def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | None, track: Track) -> None:
+    from segmnv2.preparation.archive import unpack  # local files need neither
+    from segmnv2.preparation.download import fetch_archive
+
+    try:
+        path = fetch_archive(archive, entry.downloads, mirror=mirror, track=track)
+        with tempfile.TemporaryDirectory(dir=entry.downloads) as temporary:
+            target = Path(temporary) / "unpacked"
+
+            def wanted(member: str) -> bool:
+                return member.startswith(f"{published.checkpoint}.")
+
+            unpack(path, target, inside=published.inside, wanted=wanted, track=track)
+            origin = {"url": archive.url, f"archive_{archive.algorithm}": archive.checksum}
+            _convert(target / published.checkpoint, entry, origin)
+    except DatasetError as error:
+        raise WeightsError(str(error).replace("--archives DIR", FOLDER)) from error
+    path.unlink()  # what was wanted of it is in the cache
+
+
+def _convert(source: Path, entry: Entry, origin: dict[str, str]) -> None:
+    """Import a checkpoint into the cache; what is left half-written by a crash has another name."""
+    from segmnv2.conversion.convert import import_checkpoint  # local files need no importer
+
+    made = entry.path.with_suffix(".partial")
+    try:
+        import_checkpoint(source, made)
+        entry.keep(made, origin)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _from_hub(repository: str, revision: str | None) -> Path:
+    folder, commit = fetch_repository(repository, revision)
+    if is_own_repository(folder):
+        return folder / "model.safetensors"
+    entry = Entry(cache_folder(), f"{repository.replace('/', '--')}--{commit}")
+    if entry.fault() is None:
+        return entry.path
+    with entry.locked():
+        if entry.fault() is not None:
+            _convert(folder, entry, {"repository": repository, "revision": commit})
+    return entry.path
