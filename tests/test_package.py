@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import PIL.Image
 import pytest
 
 import segmnv2
+from segmnv2.models.model_file import save_model
+from segmnv2.models.zoo import create_model
 
 HEAVY = ("albumentations", "cv2", "gradio", "lightning", "numpy", "torch", "torchvision", "transformers")
 
@@ -23,11 +27,32 @@ def test_import_stays_light(module: str) -> None:
     assert modules_after(f"import {module}").isdisjoint(HEAVY)
 
 
-def test_segmentation_does_not_wait_for_what_it_does_not_use() -> None:
-    imports = "from segmnv2.cli.infer_setup import *; import segmnv2.inference.predictor; result_folders(Path('out'))"
-    fill = "from torch import nn; from segmnv2.weights.loading import build_filled; build = lambda: nn.Linear(2, 1)"
-    use = "build_filled(build, build().state_dict(), 'file', all_stored=True)"
-    assert modules_after(f"{imports}; {fill}; {use}").isdisjoint({"sympy", "torchvision", "torch._dynamo", "yaml"})
+ROOMS = ("benchmark", "checks", "config", "conversion", "datasets", "detection", "evaluation", "export", "integrations")
+MORE_ROOMS = ("losses", "metrics", "paper", "preparation", "training")
+PARTS = {
+    "backbones": ("mobilenet_v1", "nasnet", "resnet", "shufflenet_v1", "shufflenet_v2", "smp", "timm", "timm_fitting"),
+    "engines": ("onnx_runtime", "openvino"),
+    "heads": ("deeplab_v3_plus",),
+    "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),
+    "inference": ("streams", "video", "video_files", "video_writer"),
+    "models": ("classifier", "compatibility", "zoo"),
+    "nn": ("bottleneck", "nasnet_cells", "shuffle_unit"),
+}
+UNUSED = {*ROOMS, *MORE_ROOMS, *(f"{room}.{module}" for room, modules in PARTS.items() for module in modules)}
+"""Of this library: what labeling an image by MobileNetV2 needs nothing of."""
+
+SLOW = {"lightning", "segmentation_models_pytorch", "sympy", "timm", "torch._dynamo", "torchvision", "yaml"}
+
+
+def test_infer_imports_what_it_uses(tmp_path: Path) -> None:
+    weights = save_model(tmp_path / "model.safetensors", create_model("deeplabv3_mobilenet_v2", width=0.35))
+    PIL.Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    words = ["infer", str(tmp_path / "a.png"), "--weights", str(weights), "--out", str(tmp_path / "out")]
+    run = f"from segmnv2.cli import main; assert main({[*words, '--device', 'cpu', '--size', '65']}) == 0"
+    found = modules_after(run)
+    assert "segmnv2.inference.predictor" in found
+    assert found.isdisjoint(SLOW)
+    assert found.isdisjoint(f"segmnv2.{name}" for name in UNUSED)
 
 
 @pytest.mark.parametrize("name", [*segmnv2.__all__, "detection"])

@@ -13,7 +13,7 @@ case count as the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,9 +26,8 @@ from segmnv2.engines.backend import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
-from segmnv2.inference.pipeline import ManyPredictor, check_batch, run_pipeline
+from segmnv2.inference.pipeline import ManyPredictor, Outcome, check_batch, run_pipeline
 from segmnv2.inference.scores import Prediction
-from segmnv2.inference.streams import run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 BOXES = "boxes"
@@ -145,7 +144,11 @@ def infer_files(
             positive integer. What was written before stays.
     """
     report = InferenceReport()
-    run = partial(run_streams, streams=streams) if check_streams(streams) > 1 else run_pipeline
+    run: Callable[..., Generator[Outcome[tuple[Path, str], list[Path]]]] = run_pipeline
+    if check_streams(streams) > 1:
+        from segmnv2.inference.streams import run_streams
+
+        run = partial(run_streams, streams=streams)
     outcomes = run(
         zip(paths, output_names(paths), strict=True),
         lambda item: predictor.prepare(item[0]),

@@ -21,12 +21,14 @@ from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image
 from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.inference.multi_scale import choose_scales
 from segmnv2.inference.pipeline import check_batch
-from segmnv2.inference.streams import choose_streams
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.resize import resize_bilinear, scaled_side
 
 MOST = 100
 """Images of a folder that are used; more change little and take longer."""
+
+LARGEST_SIDE = 1025
+"""Pixels of the canvases that go in streams by default: each stream needs the memory of one."""
 
 
 def calibration_pixels(
@@ -168,3 +170,24 @@ class InferenceOptions:
         engine = create_backend(model, self.engine, self.precision, self.threads, self.place, pixels, self.streams)
         model.to(self.place)
         return engine
+
+
+def choose_streams(images: int, threads: int, side: float, backend: str, device: torch.device) -> int:
+    """Return how many images to compute at once where the user has not said.
+
+    As many as threads, one thread each, and no more than images. One, with all threads, where the canvas is larger
+    than :data:`LARGEST_SIDE`, on GPUs, and for engines that compute one call at a time.
+
+    Args:
+        images: that are to come.
+        threads: of the engine.
+        side: of the largest canvas in pixels; infinite if not known.
+        backend: the engine's name, or ``"auto"``.
+        device: where it computes.
+
+    Raises:
+        ConfigError: the engine is unknown.
+    """
+    if side > LARGEST_SIDE or refuse_streams(backend, 2, device):
+        return 1
+    return max(1, min(images, threads))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,12 @@ from segmnv2.inference.model_watch import ModelWatch
 from segmnv2.inference.multi_scale import DenseModel, choose_scales
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.pipeline import check_batch, predict_in_order
-from segmnv2.inference.scores import Prediction, PreparedImage, predict_batch
-from segmnv2.inference.smoothing import Smoother
-from segmnv2.inference.streams import predict_streams
-from segmnv2.inference.video import VideoReader
-from segmnv2.inference.video_files import predict_frames
+from segmnv2.inference.scores import Prediction, PreparedImage, Scores, predict_batch
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
+
+Smoothing: TypeAlias = Callable[[UInt8[np.ndarray, "h w 3"], Scores], Scores]
+"""A frame and its scores -> scores that those of the frames before are in."""
 
 
 class Predictor:
@@ -136,6 +135,8 @@ class Predictor:
         size = self.batch if batch is None else check_batch(batch)
         images = map(own_image, check_several(images))
         if self.streams > 1:
+            from segmnv2.inference.streams import predict_streams
+
             return predict_streams(images, self.prepare, self.predict, streams=self.streams, batch=size)
         return predict_in_order(images, self.prepare, self.predict, batch=size)
 
@@ -168,6 +169,10 @@ class Predictor:
             MediaError: there is no such file or camera, or no frame; or, after the last frame, the video is truncated
                 or the camera lost.
         """
+        from segmnv2.inference.smoothing import Smoother
+        from segmnv2.inference.video import VideoReader
+        from segmnv2.inference.video_files import predict_frames
+
         predictor = VideoPredictor(self, Smoother(smooth))
         size = self.batch if batch is None else check_batch(batch)
         return predict_frames(predictor, VideoReader(source, every=every, frames=frames, seconds=seconds), batch=size)
@@ -189,7 +194,7 @@ class Predictor:
             raise MediaError(self._too_large(pixels, source)) from error
         return PreparedImage(pixels, canvas, source)
 
-    def predict(self, prepared: Sequence[PreparedImage], smoother: Smoother | None = None) -> list[Prediction]:
+    def predict(self, prepared: Sequence[PreparedImage], smoother: Smoothing | None = None) -> list[Prediction]:
         """Label prepared images, those with canvases of one size at once.
 
         Args:
@@ -233,7 +238,7 @@ class VideoPredictor:
     """
 
     predictor: Predictor
-    smoother: Smoother
+    smoother: Smoothing
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
         """Read a frame and lay it out; see :meth:`Predictor.prepare`."""

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import torch
 
-from segmnv2.engines.selection import refuse_streams
 from segmnv2.errors import MediaError
 from segmnv2.inference.pipeline import Outcome, compute_group
 
@@ -27,30 +26,6 @@ Written = TypeVar("Written")
 
 AHEAD = 2
 """Batches for each stream that are begun, or done and waiting for an older one, so that no thread is idle meanwhile."""
-
-LARGEST_SIDE = 1025
-"""Pixels of the canvases that go in streams by default: each stream needs the memory of one."""
-
-
-def choose_streams(images: int, threads: int, side: float, backend: str, device: torch.device) -> int:
-    """Return how many images to compute at once where the user has not said.
-
-    As many as threads, one thread each, and no more than images. One, with all threads, where the canvas is larger
-    than :data:`LARGEST_SIDE`, on GPUs, and for engines that compute one call at a time.
-
-    Args:
-        images: that are to come.
-        threads: of the engine.
-        side: of the largest canvas in pixels; infinite if not known.
-        backend: the engine's name, or ``"auto"``.
-        device: where it computes.
-
-    Raises:
-        ConfigError: the engine is unknown.
-    """
-    if side > LARGEST_SIDE or refuse_streams(backend, 2, device):
-        return 1
-    return max(1, min(images, threads))
 
 
 def run_streams(

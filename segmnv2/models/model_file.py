@@ -16,7 +16,6 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalog import MODELS, build_model
-from segmnv2.models.compatibility import check_same_backbone, check_same_classes, check_same_network
 from segmnv2.models.metadata import FORMAT, check_metadata
 from segmnv2.models.pixels import Normalization, PixelNetwork
 from segmnv2.models.segmenter import Segmenter
@@ -209,6 +208,8 @@ def load_weights(
             as with another epsilon; its classes have other names or another order; or a tensor is missing, unexpected
             or of another shape.
     """
+    from segmnv2.models.compatibility import check_same_network
+
     tensors, metadata = read_model_file(path)
     if not backbone_only and metadata["kind"] != model.kind:
         only = " only" if model.kind == "model" else ""
@@ -234,6 +235,8 @@ def load_weights(
 
 def _check_classes(model: PixelNetwork, metadata: Mapping[str, Any], source: str) -> None:
     """Refuse other names; another number of classes is left to the shapes, and numbered labels fit all names."""
+    from segmnv2.models.compatibility import check_same_classes
+
     if isinstance(model, Segmenter):
         labels = LabelSet.from_dict(metadata["labels"])
         names, unnamed = labels.names, labels.unnamed or model.labels.unnamed
@@ -261,6 +264,8 @@ def load_backbone_weights(
     Raises:
         WeightsError: as :func:`load_weights`.
     """
+    from segmnv2.models.compatibility import check_same_backbone
+
     tensors, metadata = read_model_file(path)
     check_same_backbone(name, options, metadata, str(path), segments=segments)
     _load_backbone(backbone, tensors, metadata, str(path))
