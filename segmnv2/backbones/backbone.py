@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.nn.stride import Strided, check_output_stride, plan_rates
+from segmnv2.nn.stride import Strided, check_output_stride, plan_strides_and_dilations
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,6 @@ class ChainBackbone(Backbone):
 
     def _apply_output_stride(self, output_stride: int) -> None:
         layers = self.strided_layers()
-        rates = plan_rates([stride for _, stride in layers], output_stride)
+        rates = plan_strides_and_dilations([stride for _, stride in layers], output_stride)
         for (layer, _), (stride, dilation) in zip(layers, rates, strict=True):
-            layer.set_rate(stride, dilation)
+            layer.set_stride_and_dilation(stride, dilation)

@@ -92,7 +92,7 @@ class _Windows:
 
     layers: Sequence[nn.Conv2d | nn.MaxPool2d]
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation, and pad so that output samples stay in their places."""
         for layer in self.layers:
             layer.stride = (stride, stride)

@@ -68,16 +68,16 @@ class SmpBackbone(Backbone):
         self.set_output_stride(output_stride)
 
     def _apply_output_stride(self, output_stride: int) -> None:
-        self._set_rates(output_stride)
+        self._set_strides_and_dilations(output_stride)
         reason = self._misfit(output_stride)
         if reason:
-            self._set_rates(self.output_stride)
+            self._set_strides_and_dilations(self.output_stride)
             raise ConfigError(
                 f"output_stride {output_stride} is not possible with smp's {self.encoder!r} ({reason}); "
                 f"use {NATIVE_STRIDE}, or another encoder, as resnet34"
             )
 
-    def _set_rates(self, output_stride: int) -> None:
+    def _set_strides_and_dilations(self, output_stride: int) -> None:
         rate = 1
         for stage_stride, layers in self._layers.items():
             undone = stage_stride > output_stride
@@ -85,7 +85,8 @@ class SmpBackbone(Backbone):
             strode = False
             for each in layers:
                 strides = each.stride != (1, 1)
-                each.set_rate((1, 1) if undone else each.stride, before if strides or not strode else rate)
+                factor = before if strides or not strode else rate
+                each.set_stride_and_dilation((1, 1) if undone else each.stride, factor)
                 strode = strode or strides
 
     def _misfit(self, output_stride: int) -> str:
@@ -199,10 +200,10 @@ class Layer:
     padding: Any
     static: nn.Module | None
 
-    def set_rate(self, stride: tuple[int, ...], rate: int) -> None:
-        """Set step and distance of the taps, ``rate`` times its own, and the padding that goes with them."""
-        self.conv.stride, self.conv.dilation = stride, tuple(rate * own for own in self.dilation)
-        unchanged = stride == self.stride and rate == 1
+    def set_stride_and_dilation(self, stride: tuple[int, ...], factor: int) -> None:
+        """Set step and distance of the taps, ``factor`` times its own, and the padding that goes with them."""
+        self.conv.stride, self.conv.dilation = stride, tuple(factor * own for own in self.dilation)
+        unchanged = stride == self.stride and factor == 1
         sides = zip(self.conv.kernel_size, self.conv.dilation, strict=True)
         self.conv.padding = self.padding if unchanged else tuple(reach * (side - 1) // 2 for side, reach in sides)
         if self.static is not None:

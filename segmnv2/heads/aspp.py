@@ -58,7 +58,7 @@ class Aspp(nn.Module):
         """Set the dilations for a feature map of that stride, keeping the weights."""
         for branch, rate in zip(self.atrous, BASE_RATES, strict=False):
             assert isinstance(branch, ConvNormAct)
-            branch.conv.set_rate(1, rate * 16 // output_stride)
+            branch.conv.set_stride_and_dilation(1, rate * 16 // output_stride)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Map features (b, c, h, w) to (b, out_channels, h, w)."""

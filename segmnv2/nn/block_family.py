@@ -46,9 +46,9 @@ class RegularConvolution(ConvNormAct):
             nn.ReLU6(inplace=True),
         )
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation, keeping the weights."""
-        self.conv.set_rate(stride, dilation)
+        self.conv.set_stride_and_dilation(stride, dilation)
 
 
 Block = RegularConvolution | DepthwiseSeparable | InvertedResidual
@@ -80,7 +80,7 @@ def create_block(
 
     Returns:
         A block that maps (b, in_channels, h, w) to (b, out_channels, ceil(h / stride), ceil(w / stride)), and whose
-        stride and dilation ``set_rate`` changes.
+        stride and dilation ``set_stride_and_dilation`` changes.
 
     Raises:
         ConfigError: an unknown kind, or a number that no block has.

@@ -77,11 +77,11 @@ class InvertedResidual(nn.Module):
         self.depthwise = layer(hidden, hidden, 3, depthwise=True)
         self.project = layer(hidden, out_channels, 1, act=bottleneck_activation)
         self.shortcut = shortcut == "bottleneck" and stride == 1 and in_channels == out_channels
-        self.set_rate(stride, 1)
+        self.set_stride_and_dilation(stride, 1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the depthwise layer, keeping the weights."""
-        self.depthwise.conv.set_rate(stride, dilation)
+        self.depthwise.conv.set_stride_and_dilation(stride, dilation)
 
     def widen(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
         """Return the expansion (b, e, h, w) of the input (b, c, h, w), which is the input where there is no layer."""

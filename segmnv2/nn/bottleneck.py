@@ -59,14 +59,14 @@ class Bottleneck(nn.Module):
         self.projection = layer(in_channels, out, 1, act=False) if in_channels != out else None
         self.grid = grid
         self.stride = stride
-        self.set_rate(stride, 1)
+        self.set_stride_and_dilation(stride, 1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation, keeping the weights; the multi-grid factor comes on top of the dilation."""
         self.stride = stride
-        self.spatial.conv.set_rate(stride, dilation * self.grid)
+        self.spatial.conv.set_stride_and_dilation(stride, dilation * self.grid)
         if self.projection is not None:
-            self.projection.conv.set_rate(stride, 1)
+            self.projection.conv.set_stride_and_dilation(stride, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""

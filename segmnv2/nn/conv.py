@@ -35,7 +35,7 @@ class SameConv2d(nn.Conv2d):
     right and bottom. With ``"symmetric"`` both sides get ``dilation * (kernel - 1) / 2``, as torchvision pads. On odd
     sides, the ones this library pads its images to, the two are the same.
 
-    Stride and dilation may be changed on a live layer by :meth:`set_rate`; the weights stay.
+    Stride and dilation may be changed on a live layer by :meth:`set_stride_and_dilation`; the weights stay.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class SameConv2d(nn.Conv2d):
             raise ConfigError(f"padding '{padding}' is unknown; allowed are {', '.join(PADDINGS)}")
         super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias)
         self.same_padding: Padding = padding
-        self.set_rate(stride, dilation)
+        self.set_stride_and_dilation(stride, dilation)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation, keeping the weights."""
         self.stride = (stride, stride)
         self.dilation = (dilation, dilation)

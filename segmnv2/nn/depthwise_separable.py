@@ -47,11 +47,11 @@ class DepthwiseSeparable(nn.Module):
 
         self.depthwise = layer(in_channels, 3, in_channels)
         self.pointwise = layer(out_channels, 1, 1, act=not linear)
-        self.set_rate(stride, 1)
+        self.set_stride_and_dilation(stride, 1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the depthwise layer, keeping the weights."""
-        self.depthwise.conv.set_rate(stride, dilation)
+        self.depthwise.conv.set_stride_and_dilation(stride, dilation)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""

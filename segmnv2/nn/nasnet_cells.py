@@ -1,7 +1,7 @@
 """The two cells that NASNet-A repeats, each reading the outputs of the two cells before it.
 
-A cell is a link of the chain of strides: ``set_rate(stride, dilation)`` gives the rates of its layers that read its
-inputs. Where a reduction cell may not stride, the layers behind its would-be stride get twice the dilation.
+A cell is a link of the chain of strides: ``set_stride_and_dilation`` is for its layers that read its inputs. Where a
+reduction cell may not stride, the layers behind its would-be stride get twice the dilation.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class SeparableTwice(nn.Module):
         self.first = Separable(inputs, outputs, kernel, options)
         self.second = Separable(outputs, outputs, kernel, options)
 
-    def set_rates(self, stride: int, dilation: int, dilation_behind: int) -> None:
+    def set_strides_and_dilations(self, stride: int, dilation: int, dilation_behind: int) -> None:
         """Give the first layer its stride and dilation, the second its dilation."""
-        self.first.depthwise.set_rate(stride, dilation)
-        self.second.depthwise.set_rate(1, dilation_behind)
+        self.first.depthwise.set_stride_and_dilation(stride, dilation)
+        self.second.depthwise.set_stride_and_dilation(1, dilation_behind)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
@@ -85,9 +85,9 @@ class FactorizedReduction(nn.Module):
         self.path_1 = SameConv2d(inputs, outputs // 2)
         self.path_2 = SameConv2d(inputs, outputs // 2)
         self.norm = options.norm(outputs)
-        self.set_rate(2, 1)
+        self.set_stride_and_dilation(2, 1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change the step of the sampling grid and the distance between the two paths' samples."""
         self.stride, self.dilation = stride, dilation
 
@@ -140,16 +140,16 @@ class Cell(nn.Module, ABC):
             older = self.squeeze_previous(F.relu(previous))
         return torch.cat(self._combine(self.squeeze(F.relu(x)), older), dim=1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the layers that read the cell's inputs, and of those behind them."""
         if isinstance(self.squeeze_previous, FactorizedReduction):
             # The cell before halved the grid, or would have: then its dilation was half of this one.
-            self.squeeze_previous.set_rate(2 if dilation == 1 else 1, max(dilation // 2, 1))
-        self._set_rate(stride, dilation)
+            self.squeeze_previous.set_stride_and_dilation(2 if dilation == 1 else 1, max(dilation // 2, 1))
+        self._set_layers(stride, dilation)
 
     @abstractmethod
-    def _set_rate(self, stride: int, dilation: int) -> None:
-        """Change the rates of the combined layers."""
+    def _set_layers(self, stride: int, dilation: int) -> None:
+        """Change strides and dilations of the combined layers."""
 
     @abstractmethod
     def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
@@ -176,11 +176,11 @@ class NormalCell(Cell):
         self.sum_4_left = SeparableTwice(filters, filters, 3, options)
         self.average = SameAveragePool(padding=options.padding)
 
-    def _set_rate(self, stride: int, dilation: int) -> None:
+    def _set_layers(self, stride: int, dilation: int) -> None:
         assert stride == 1
         for layer in (self.sum_0_left, self.sum_0_right, self.sum_1_left, self.sum_1_right, self.sum_4_left):
-            layer.set_rates(1, dilation, dilation)
-        self.average.set_rate(1, dilation)
+            layer.set_strides_and_dilations(1, dilation, dilation)
+        self.average.set_stride_and_dilation(1, dilation)
 
     def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
         return [
@@ -216,14 +216,14 @@ class ReductionCell(Cell):
         self.average = SameAveragePool(padding=options.padding)
         self.average_behind = SameAveragePool(padding=options.padding)
 
-    def _set_rate(self, stride: int, dilation: int) -> None:
+    def _set_layers(self, stride: int, dilation: int) -> None:
         behind = dilation if stride == 2 else 2 * dilation
         for layer in (self.sum_0_left, self.sum_0_right, self.sum_1_right, self.sum_2_right):
-            layer.set_rates(stride, dilation, behind)
-        self.largest.set_rate(stride, dilation)
-        self.average.set_rate(stride, dilation)
-        self.sum_4_left.set_rates(1, behind, behind)
-        self.average_behind.set_rate(1, behind)
+            layer.set_strides_and_dilations(stride, dilation, behind)
+        self.largest.set_stride_and_dilation(stride, dilation)
+        self.average.set_stride_and_dilation(stride, dilation)
+        self.sum_4_left.set_strides_and_dilations(1, behind, behind)
+        self.average_behind.set_stride_and_dilation(1, behind)
 
     def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
         largest = self.largest(x)

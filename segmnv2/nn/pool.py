@@ -29,9 +29,9 @@ class SamePool(nn.Module, ABC):
         """
         super().__init__()
         self.same_padding: Padding = padding
-        self.set_rate(1, 1)
+        self.set_stride_and_dilation(1, 1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change the step of the sampling grid and the distance of the nine samples."""
         self.stride, self.dilation = stride, dilation
 

@@ -59,13 +59,13 @@ class ShuffleUnit(nn.Module):
         self.depthwise = layer(hidden, hidden, 3, hidden, act=False)
         self.expand = layer(hidden, wanting, 1, groups, act=False)
         self.pool = SameAveragePool(padding="symmetric", count_zeros=True) if stride == 2 else None
-        self.set_rate(stride, 1)
+        self.set_stride_and_dilation(stride, 1)
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the depthwise layer and of the average, keeping the weights."""
-        self.depthwise.conv.set_rate(stride, dilation)
+        self.depthwise.conv.set_stride_and_dilation(stride, dilation)
         if self.pool is not None:
-            self.pool.set_rate(stride, dilation)
+            self.pool.set_stride_and_dilation(stride, dilation)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""

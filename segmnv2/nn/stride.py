@@ -14,11 +14,11 @@ OUTPUT_STRIDES = (8, 16, 32)
 class Strided(Protocol):
     """A layer whose stride and dilation can be changed."""
 
-    def set_rate(self, stride: int, dilation: int) -> None:
+    def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change both, keeping the weights."""
 
 
-def plan_rates(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
+def plan_strides_and_dilations(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
     """Turn nominal strides into (stride, dilation) pairs so that the whole chain has ``output_stride``.
 
     Once the output stride is reached, a layer that would stride stays put instead and uses the dilation reached so

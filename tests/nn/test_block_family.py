@@ -43,8 +43,8 @@ def test_dilated_it_is_the_strided_one_and_more_between(kind: str) -> None:
     first, second = (create_block(kind, 8, 8, stride=stride).double().eval() for stride in (2, 1))
     x = torch.randn(1, 8, 17, 13, dtype=torch.float64)
     coarse = second(first(x))
-    first.set_rate(1, 1)
-    second.set_rate(1, 2)
+    first.set_stride_and_dilation(1, 1)
+    second.set_stride_and_dilation(1, 2)
     torch.testing.assert_close(second(first(x))[..., ::2, ::2], coarse)
 
 

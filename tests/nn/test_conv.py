@@ -55,7 +55,7 @@ def test_mixed_even_and_odd_sides() -> None:
 def test_rate_changes_on_a_live_layer_and_keeps_the_weights() -> None:
     conv = SameConv2d(1, 1, 3, stride=2)
     weight = conv.weight.clone()
-    conv.set_rate(1, 3)
+    conv.set_stride_and_dilation(1, 3)
     assert conv(torch.zeros(1, 1, 9, 7)).shape == (1, 1, 9, 7)
     assert torch.equal(conv.weight, weight)
 

@@ -10,7 +10,7 @@ from segmnv2.nn.pool import SameAveragePool, SameMaxPool
 
 def zeros_counted(stride: int = 1, dilation: int = 1) -> SameAveragePool:
     pool = SameAveragePool(padding="symmetric", count_zeros=True)
-    pool.set_rate(stride, dilation)
+    pool.set_stride_and_dilation(stride, dilation)
     return pool
 
 
@@ -53,8 +53,8 @@ def test_pools_are_torchs_with_tensorflows_padding(size: tuple[int, int]) -> Non
     """On an even side, TensorFlow's samples begin at the edge and run out of the map at the other end."""
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     average, largest = SameAveragePool(), SameMaxPool()
-    average.set_rate(2, 1)
-    largest.set_rate(2, 1)
+    average.set_stride_and_dilation(2, 1)
+    largest.set_stride_and_dilation(2, 1)
     pad = [size[0] % 2, size[1] % 2]
     wanted = F.avg_pool2d(x, 3, 2, pad, ceil_mode=True, count_include_pad=False)
     torch.testing.assert_close(average(x), wanted)
@@ -65,7 +65,7 @@ def test_pools_are_torchs_with_tensorflows_padding(size: tuple[int, int]) -> Non
 def test_a_dilated_pool_is_the_plain_one_on_each_grid(kind: type[nn.Module]) -> None:
     x, pool = torch.randn(2, 3, 9, 12, dtype=torch.float64), kind()
     plain = {(r, c): pool(x[..., r::3, c::3]) for r in range(3) for c in range(3)}
-    pool.set_rate(1, 3)  # type: ignore[operator]
+    pool.set_stride_and_dilation(1, 3)  # type: ignore[operator]
     dilated = pool(x)
     for (row, column), wanted in plain.items():
         torch.testing.assert_close(dilated[..., row::3, column::3], wanted)
@@ -74,7 +74,7 @@ def test_a_dilated_pool_is_the_plain_one_on_each_grid(kind: type[nn.Module]) -> 
 def test_a_mean_leaves_out_what_lies_beyond_the_edge() -> None:
     pool = SameAveragePool()
     for rate in ((1, 1), (2, 1), (1, 2), (1, 4)):
-        pool.set_rate(*rate)
+        pool.set_stride_and_dilation(*rate)
         assert torch.equal(pool(torch.ones(1, 1, 6, 7)), torch.ones(1, 1, -(-6 // rate[0]), -(-7 // rate[0])))
 
 
@@ -83,5 +83,5 @@ def test_symmetric_pools_are_torchs(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size)
     pool = SameMaxPool(padding="symmetric")
     for stride in (1, 2):
-        pool.set_rate(stride, 1)
+        pool.set_stride_and_dilation(stride, 1)
         assert torch.equal(pool(x), F.max_pool2d(x, 3, stride, padding=1))
