@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
-from segmnv2.backbones.backbone_options import check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
+from segmnv2.nn.blocks import DepthwiseSeparable
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
-from segmnv2.nn.depthwise_separable import DepthwiseSeparable
 from segmnv2.nn.stride import Strided
 
 STEM_CHANNELS = 32

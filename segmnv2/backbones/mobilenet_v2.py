@@ -8,8 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
-from segmnv2.backbones.backbone_options import check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
 from segmnv2.nn.blocks import InvertedResidual
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
 from segmnv2.nn.stride import Strided

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
-from segmnv2.backbones.backbone_options import check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
+from segmnv2.backbones.nasnet_cells import Cell, CellOptions, NormalCell, ReductionCell
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
-from segmnv2.nn.nasnet_cells import Cell, CellOptions, NormalCell, ReductionCell
 from segmnv2.nn.stride import Strided
 
 STAGES = 3

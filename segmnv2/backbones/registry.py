@@ -8,7 +8,7 @@ from typing import Any
 
 from segmnv2.backbones.backbone import Backbone
 from segmnv2.errors import ConfigError, describe_value
-from segmnv2.nn.unused import freeze_unused
+from segmnv2.nn.network import freeze_unused
 from segmnv2.registry import Registry
 
 BACKBONES: Registry[Callable[..., Backbone]] = Registry(
@@ -18,8 +18,8 @@ BACKBONES: Registry[Callable[..., Backbone]] = Registry(
         "mobilenet_v2": "mobilenet_v2:MobileNetV2",
         "nasnet_a_mobile": "nasnet:NASNet",
         "resnet101": "resnet:resnet101",
-        "shufflenet_v1": "shufflenet_v1:ShuffleNetV1",
-        "shufflenet_v2": "shufflenet_v2:ShuffleNetV2",
+        "shufflenet_v1": "shufflenet:ShuffleNetV1",
+        "shufflenet_v2": "shufflenet:ShuffleNetV2",
         "smp": "smp:SmpBackbone",
         "timm": "timm:TimmBackbone",
     },

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import Backbone, FeatureInfo
-from segmnv2.backbones.backbone_options import check_options
+from segmnv2.backbones.backbone import Backbone, FeatureInfo, check_options
 from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.nn.network import evaluating
 from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
-from segmnv2.nn.unused import evaluating
 
 NATIVE_STRIDE = max(OUTPUT_STRIDES)
 TIMM = "tu-"

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.backbone_options import check_options
+from segmnv2.backbones.backbone import Backbone, check_options
 from segmnv2.backbones.timm_fitting import SIDE_MULTIPLE, build, build_empty, check_name, fit, fit_native
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import check_output_stride

@@ -20,7 +20,7 @@ from segmnv2.labels import VOC_LABELS
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from segmnv2.nn.resize import resize_bilinear, scaled_side
+from segmnv2.nn.stride import resize_bilinear, scaled_side
 
 Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 Step = Callable[[int], object]

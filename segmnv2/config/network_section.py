@@ -56,7 +56,7 @@ class NetworkSection(Section):
 
     @model_validator(mode="after")
     def _options_exist(self) -> NetworkSection:
-        from segmnv2.backbones.backbone_options import check_options
+        from segmnv2.backbones.backbone import check_options
         from segmnv2.backbones.registry import backbone_options, missing_options
 
         twice = [key for key in ("width", "channel_divisor") if getattr(self, key) is not None and key in self.backbone]

@@ -17,8 +17,8 @@ from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.catalog import build_model
 from segmnv2.models.model_file import save_backbone, save_model
-from segmnv2.weights.foreign_file import EXPORTS, describe_foreign
 from segmnv2.weights.loading import load_strict
+from segmnv2.weights.safetensors_file import EXPORTS, describe_foreign
 
 FOREIGN = (".h5", ".ckpt")
 

@@ -24,8 +24,7 @@ from segmnv2.labels import check_class_name
 from segmnv2.models.metadata import check_architecture
 from segmnv2.models.pixels import Normalization, check_range
 from segmnv2.models.zoo import without_pretrained
-from segmnv2.nn.norms import NormedNetwork
-from segmnv2.nn.unused import freeze_unused
+from segmnv2.nn.network import Network, freeze_unused
 
 Detections = dict[str, Tensor]
 """Of one image: ``boxes`` float (n, 4) as x1, y1, x2, y2 in its pixels, ``labels`` int64 (n,), ``scores`` (n,) 0..1."""
@@ -91,7 +90,7 @@ class DetectorArchitecture:
         return cls(**{**values, "class_names": {int(number): name for number, name in values["class_names"].items()}})
 
 
-class Detector(NormedNetwork):
+class Detector(Network):
     """One of torchvision's detectors on a backbone of this library.
 
     Attributes:

@@ -21,7 +21,7 @@ from segmnv2.export.verification import LogitError, Verification, measure_latenc
 from segmnv2.inference.scores import predict_labels
 from segmnv2.metrics.confusion import ConfusionMatrix, mean_iou
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.resize import upsample_logits
+from segmnv2.nn.stride import upsample_logits
 
 LEAST: dict[Precision, float] = {"float32": 0.9999, "float16": 0.995, "bfloat16": 0.97, "int8": 0.95}
 """Share of pixels of real images that must have the network's own label, by precision.

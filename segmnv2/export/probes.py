@@ -19,7 +19,7 @@ from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.resize import resize_bilinear
+from segmnv2.nn.stride import resize_bilinear
 
 STEPS = 12
 RATE = 0.2

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.heads.aspp import Aspp, conv_norm_relu
+from segmnv2.heads.aspp import Aspp, SplitAspp, conv_norm_relu, join_projection
 from segmnv2.heads.head import Head, HeadKind
-from segmnv2.heads.inference_head import SplitAspp, join_projection
 from segmnv2.nn.stride import check_output_stride
 
 LOGITS_STD = 0.01

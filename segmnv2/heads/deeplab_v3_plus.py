@@ -15,7 +15,7 @@ from segmnv2.heads.aspp import NORM_EPS, NORM_MOMENTUM, conv_norm_relu
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.heads.head import HeadKind
 from segmnv2.nn.conv import ConvNormAct, SameConv2d
-from segmnv2.nn.resize import resize_bilinear
+from segmnv2.nn.stride import resize_bilinear
 
 LOW_LEVEL_STRIDE = 4
 LOW_LEVEL_CHANNELS = 48

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import Canvas
 from segmnv2.inference.cells import Axis, Cells, sample_bilinear
-from segmnv2.nn.resize import resize_bilinear, scaled_side
+from segmnv2.nn.stride import resize_bilinear, scaled_side
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Scales of multi-scale inference. Source: tensorflow/models research/deeplab, the paper's evaluation."""

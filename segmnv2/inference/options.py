@@ -22,7 +22,7 @@ from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.inference.multi_scale import choose_scales
 from segmnv2.inference.pipeline import check_batch
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.resize import resize_bilinear, scaled_side
+from segmnv2.nn.stride import resize_bilinear, scaled_side
 
 MOST = 100
 """Images of a folder that are used; more change little and take longer."""

@@ -12,7 +12,7 @@ from segmnv2.models.architecture import Architecture
 from segmnv2.models.metadata import check_architecture
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.unused import freeze_unused
+from segmnv2.nn.network import freeze_unused
 
 
 class ModelSpec(NamedTuple):

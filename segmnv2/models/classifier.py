@@ -23,7 +23,7 @@ from segmnv2.models.metadata import FORMAT, MOST_CLASSES, check_architecture
 from segmnv2.models.model_file import load_weights, read_description, read_model_file, read_normalization
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.models.zoo import usual_normalization, without_pretrained
-from segmnv2.nn.unused import freeze_unused
+from segmnv2.nn.network import freeze_unused
 from segmnv2.weights.loading import build_filled
 from segmnv2.weights.safetensors_file import write_safetensors
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.resize import scaled_side
+from segmnv2.nn.stride import scaled_side
 
 Convention = Literal["plain", "paper"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from segmnv2.backbones.backbone_options import Whole
+from segmnv2.backbones.backbone import Whole
 from segmnv2.errors import ConfigError, WeightsError, describe_fault, describe_value
 
 FORMAT = 1

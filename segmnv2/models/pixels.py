@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segmnv2.backbones.backbone import Backbone
 from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.architecture import NetworkArchitecture
-from segmnv2.nn.norms import NormedNetwork
+from segmnv2.nn.network import Network
 
 Triple = tuple[float, float, float]
 
@@ -90,7 +90,7 @@ def _is_recorded(pixels: Tensor) -> bool:
     return pixels.is_meta or (pixels.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
-class PixelNetwork(NormedNetwork):
+class PixelNetwork(Network):
     """A module with the normalization its weights were trained for, kept as buffers and so saved with them.
 
     Attributes:

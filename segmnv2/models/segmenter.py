@@ -12,7 +12,7 @@ from segmnv2.heads.head import Head
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
-from segmnv2.nn.resize import upsample_logits
+from segmnv2.nn.stride import upsample_logits
 
 
 class Segmenter(PixelNetwork):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from segmnv2.errors import ConfigError
-from segmnv2.nn.blocks import InvertedResidual
+from segmnv2.nn.blocks import DepthwiseSeparable, InvertedResidual
 from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
-from segmnv2.nn.depthwise_separable import DepthwiseSeparable
 
 KERNEL = 3
 BLOCK_KINDS = ("regular", "separable", "separable_linear", "bottleneck")

@@ -24,7 +24,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import grid_side
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.zoo import create_model
-from segmnv2.nn.resize import scaled_side
+from segmnv2.nn.stride import scaled_side
 from segmnv2.paper.choice import Choice
 
 

@@ -32,6 +32,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.classifier import Classifier, create_classifier
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model, without_pretrained
+from segmnv2.nn.network import freeze_batch_norm
 
 
 def given_weights(named: Path | None, wanted: bool) -> Path | None:
@@ -122,7 +123,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)
     if section.norms == "frozen":
-        model.freeze_norms(backbone_only=section.weights is None)
+        freeze_batch_norm(model, backbone_only=section.weights is None)
     return model
 
 
@@ -258,5 +259,5 @@ def build_detector(
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)
     if section.norms == "frozen":
-        model.freeze_norms(backbone_only=section.weights is None)
+        freeze_batch_norm(model, backbone_only=section.weights is None)
     return model

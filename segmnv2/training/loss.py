@@ -19,7 +19,7 @@ from segmnv2.config.training_sections import LossSection
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES
-from segmnv2.nn.resize import upsample_logits
+from segmnv2.nn.stride import upsample_logits
 
 
 def summed_cross_entropy(

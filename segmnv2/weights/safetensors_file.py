@@ -1,4 +1,4 @@
-"""Safetensors files with JSON metadata, written whole or not at all."""
+"""Safetensors files with JSON metadata, written whole or not at all, and files that are taken for them by mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,30 @@ from torch import Tensor
 from segmnv2.errors import SegmnError, WeightsError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json, parse_json
-from segmnv2.weights.foreign_file import describe_foreign
+
+EXPORTS = {
+    ".onnx": "ONNX",
+    ".xml": "OpenVINO",
+    ".pt2": "torch.export",
+    ".pte": "ExecuTorch",
+    ".tflite": "LiteRT or TensorFlow Lite",
+    ".mlpackage": "Core ML",
+    ".pb": "TensorFlow's frozen graph",
+}
+CHECKPOINTS = (".ckpt", ".pth", ".pt", ".index", ".meta", ".data-00000-of-00001")
+
+
+def describe_foreign(path: str | Path) -> str | None:
+    """Return what a file of another program is and what to do with it, or ``None`` for other suffixes."""
+    suffix = Path(path).suffix.lower()
+    if suffix in EXPORTS:
+        return (
+            f"is an exported file ({EXPORTS[suffix]}), from which no network can be rebuilt; give the weights that it "
+            "was made of, or run it in its own runtime (docs/export.md); `segmnv2 verify` compares the two"
+        )
+    if suffix in CHECKPOINTS:
+        return f"is a checkpoint of another program; convert it first: segmnv2 import {path} --out weights.safetensors"
+    return None
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:

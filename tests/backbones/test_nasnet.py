@@ -6,10 +6,10 @@ from timm.models.nasnet import NASNetALarge
 from torch import Tensor, nn
 
 from segmnv2.backbones.nasnet import NASNet
+from segmnv2.backbones.nasnet_cells import FactorizedReduction, NormalCell, ReductionCell
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_madds, count_parameters
-from segmnv2.nn.nasnet_cells import FactorizedReduction, NormalCell, ReductionCell
 from tests.backbones.reference import randomize_norms
 
 

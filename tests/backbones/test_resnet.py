@@ -11,10 +11,9 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 
-from segmnv2.backbones.resnet import ResNet, resnet101
+from segmnv2.backbones.resnet import Bottleneck, ResNet, resnet101
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
-from segmnv2.nn.bottleneck import Bottleneck
 from segmnv2.weights.backbone_tables import (
     TENSORFLOW_RESNET101,
     TIMM_RESNET101S,

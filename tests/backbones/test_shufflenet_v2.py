@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 
-from segmnv2.backbones.shufflenet_v2 import ShuffleNetV2
+from segmnv2.backbones.shufflenet import ShuffleNetV2
 from segmnv2.errors import ConfigError
 from segmnv2.weights.loading import load_strict
 from tests.backbones.reference import randomize_norms
@@ -93,7 +93,7 @@ def test_it_exports_with_dynamic_sides() -> None:
 
 
 def test_importing_the_module_leaves_torchvision_alone() -> None:
-    code = "import sys, segmnv2.backbones.shufflenet_v2; sys.exit('torchvision' in sys.modules)"
+    code = "import sys, segmnv2.backbones.shufflenet; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

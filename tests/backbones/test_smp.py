@@ -12,6 +12,7 @@ import segmnv2
 from segmnv2.backbones.smp import SmpBackbone, smp_normalization
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
+from segmnv2.nn.network import freeze_batch_norm
 from tests.backbones.reference import randomize_norms
 
 EXACT = ("resnet18", "mobilenet_v2", "mobileone_s0", "dpn68", "timm-tf_efficientnet_lite0")
@@ -67,7 +68,7 @@ def test_encoders_that_pool_have_32_alone_and_stay_whole_when_asked_for_less(enc
 
 def test_norms_that_are_frozen_stay_so_at_another_output_stride() -> None:
     model = segmnv2.create_model("deeplabv3_smp", encoder="resnet18").train()
-    model.freeze_norms(backbone_only=True)
+    freeze_batch_norm(model, backbone_only=True)
     modes = [module.training for module in model.modules()]
     assert True in modes
     assert False in modes

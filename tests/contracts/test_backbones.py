@@ -18,7 +18,7 @@ from segmnv2.detection.detector import create_detector
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.zoo import create_model
-from segmnv2.nn.norms import statistical_norms
+from segmnv2.nn.network import freeze_batch_norm, statistical_norms
 from segmnv2.nn.stride import OUTPUT_STRIDES
 from segmnv2.training.trainer import SynchronizedNorms
 from tests.backbones.reference import randomize_norms
@@ -152,7 +152,7 @@ def test_frozen_norms_keep_their_statistics_in_training_at_each_output_stride(
     name: str, options: dict[str, Any]
 ) -> None:
     model = create_model(f"deeplabv3_{name}", num_classes=2, output_stride=32, **options)
-    model.freeze_norms()
+    freeze_batch_norm(model)
     if options != {"model": "hrnet_w18_small"}:  # has 32 alone
         model.set_output_stride(16)
     before = {key: value.clone() for key, value in model.named_buffers() if "running" in key}

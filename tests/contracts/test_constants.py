@@ -24,7 +24,7 @@ from segmnv2.inference.multi_scale import SCALES
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
-from segmnv2.nn.resize import scaled_side
+from segmnv2.nn.stride import scaled_side
 from segmnv2.paper.published_classifiers import PUBLISHED
 from segmnv2.paper.table4 import TABLE4
 from segmnv2.paper.table7 import TABLE7

@@ -13,6 +13,7 @@ from segmnv2.detection.detector_file import load_detector, load_detector_weights
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.model_file import load_backbone_weights
 from segmnv2.models.pixels import Normalization
+from segmnv2.nn.network import freeze_batch_norm
 
 CLASSES = {1: "square", 3: "oblong"}
 NARROW = {"width": 0.35}
@@ -104,7 +105,7 @@ def test_weights_of_a_detector_with_other_dilations_are_refused(tmp_path: Path) 
 
 def test_frozen_norms_stay_as_they_are() -> None:
     model = build()
-    model.freeze_norms(backbone_only=True)
+    freeze_batch_norm(model, backbone_only=True)
     model.train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     target = {"boxes": torch.tensor([[4.0, 4.0, 60.0, 60.0]]), "labels": torch.tensor([1])}

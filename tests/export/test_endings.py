@@ -8,7 +8,7 @@ from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.export.deployable import Deployable, Preparation, build_preparation
 from segmnv2.export.endings import CellLabels, RawLogits, best_class
 from segmnv2.inference.scores import predict_labels
-from segmnv2.nn.resize import upsample_logits
+from segmnv2.nn.stride import upsample_logits
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])

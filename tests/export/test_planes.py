@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segmnv2.export.deployable import PlaneLabels
-from segmnv2.nn.resize import upsample_logits
+from segmnv2.nn.stride import upsample_logits
 
 GENERATOR = torch.Generator().manual_seed(0)
 

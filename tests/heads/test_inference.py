@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from segmnv2.engines.inference_network import GridNetwork
-from segmnv2.heads.inference_head import compose
+from segmnv2.heads.aspp import compose
 from segmnv2.nn.conv import SameConv2d
 from tests.engines.conftest import lively_model
 

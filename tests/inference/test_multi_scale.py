@@ -7,7 +7,7 @@ import torch
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.scores import predict_labels, predict_probabilities
-from segmnv2.nn.resize import resize_bilinear
+from segmnv2.nn.stride import resize_bilinear
 
 
 def published_rule(model, image, size, scales, flips):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segmnv2.inference.cells import Axis, sample_bilinear
-from segmnv2.nn.resize import resize_bilinear
+from segmnv2.nn.stride import resize_bilinear
 
 
 def axis(*positions: float, cells: int) -> Axis:

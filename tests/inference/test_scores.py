@@ -6,7 +6,7 @@ import torch
 
 from segmnv2.inference import scores
 from segmnv2.inference.scores import predict_labels, predict_probabilities, predict_scores
-from segmnv2.nn.resize import resize_bilinear
+from segmnv2.nn.stride import resize_bilinear
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])

@@ -22,7 +22,7 @@ from segmnv2.evaluation.result import spread_samples
 from segmnv2.models.model_file import save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
-from segmnv2.nn.norms import NormedNetwork, statistical_norms
+from segmnv2.nn.network import Network, freeze_batch_norm, statistical_norms
 from segmnv2.training import wandb_log
 from segmnv2.training.build import build_transform
 from segmnv2.training.data_module import RunData
@@ -204,16 +204,16 @@ def test_several_processes_synchronize_every_norm_or_refuse_it(tmp_path: Path) -
 
 
 def test_norms_of_other_libraries_are_frozen_and_take_the_momentum() -> None:
-    class Network(NormedNetwork):
+    class Foreign(Network):
         def __init__(self) -> None:
             super().__init__()
             self.backbone = torch.nn.Sequential(EvoNorm2dB0(4), BatchNormAct2d(4), torch.nn.SyncBatchNorm(4))
             self.head = torch.nn.BatchNorm1d(4)
 
-    network = Network()
+    network = Foreign()
     network.set_norm_momentum(0.25)
     assert {norm.momentum for norm in statistical_norms(network)} == {0.25}
-    network.freeze_norms(backbone_only=True)
+    freeze_batch_norm(network, backbone_only=True)
     network.backbone[0] = EvoNorm2dB0(4)  # as a change of the output stride builds some layers again
     network.train()
     assert [norm.training for norm in statistical_norms(network)] == [False, False, False, True]

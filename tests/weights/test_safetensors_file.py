@@ -14,7 +14,7 @@ from torch import nn
 from segmnv2.errors import WeightsError
 from segmnv2.weights import safetensors_file
 from segmnv2.weights.loading import load_strict
-from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
+from segmnv2.weights.safetensors_file import CHECKPOINTS, EXPORTS, read_metadata, read_safetensors, write_safetensors
 
 
 def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
@@ -78,3 +78,20 @@ def test_every_type_of_tensor_is_lawful(dtype: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     check_lawful(lambda: load_strict(nn.BatchNorm1d(8), read_safetensors(path)[0], "file"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"),
+    [
+        *((suffix, "exported file.*segmnv2 verify") for suffix in EXPORTS),
+        *((suffix, "convert it first: segmnv2 import") for suffix in CHECKPOINTS),
+    ],
+)
+def test_a_file_of_another_program_is_called_by_its_name(suffix: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / f"voc{suffix}"
+    path.mkdir() if suffix == ".mlpackage" else path.write_bytes(b"some bytes")
+    for read in (read_metadata, read_safetensors):
+        with pytest.raises(WeightsError, match=said):
+            read(path)
+    with pytest.raises(WeightsError, match="there is no such file"):
+        read_metadata(tmp_path / f"absent{suffix}")

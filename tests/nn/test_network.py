@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from segmnv2.nn.unused import freeze_unused
+from segmnv2.nn.network import freeze_unused
 
 
 class Forked(nn.Module):
