@@ -21,7 +21,7 @@ from segmnv2.detection.ssdlite import ssdlite
 from segmnv2.errors import ConfigError, describe_value
 from segmnv2.hub.resolve import takes_names
 from segmnv2.labels import check_class_name
-from segmnv2.models.metadata import check_architecture
+from segmnv2.models.architecture import check_architecture
 from segmnv2.models.pixels import Normalization, check_range
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.network import Network, freeze_unused
@@ -85,7 +85,7 @@ class DetectorArchitecture:
         """Undo :meth:`to_dict`.
 
         Args:
-            values: its values, which :func:`segmnv2.models.metadata.check_architecture` accepts.
+            values: its values, which :func:`segmnv2.models.architecture.check_architecture` accepts.
         """
         return cls(**{**values, "class_names": {int(number): name for number, name in values["class_names"].items()}})
 

@@ -10,8 +10,8 @@ from typing import Any
 from segmnv2.detection.detector import Detector, DetectorArchitecture, create_detector
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.hub.resolve import takes_names
+from segmnv2.models.architecture import FORMAT
 from segmnv2.models.compatibility import check_same_backbone, check_same_classes
-from segmnv2.models.metadata import FORMAT
 from segmnv2.models.model_file import read_model_file, read_normalization
 from segmnv2.weights.loading import build_filled, load_strict
 from segmnv2.weights.safetensors_file import write_safetensors

@@ -1,10 +1,17 @@
-"""The description from which a network can be built again."""
+"""Descriptions from which networks can be built again, and the schema of a model file's metadata."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from segmnv2.backbones.backbone import Whole
+from segmnv2.errors import ConfigError, WeightsError, describe_fault, describe_value
 
 
 class NetworkArchitecture(Protocol):
@@ -65,3 +72,154 @@ class ClassifierArchitecture:
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments as JSON values."""
         return {**asdict(self), "class_names": list(self.class_names)}
+
+
+FORMAT = 1
+KINDS = ("model", "backbone", "classifier", "detector")
+MOST_CLASSES = 2**16
+MOST_CATEGORIES = 4096
+"""Category ids of a detector are below it: each has its logits."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+OutputStride = Annotated[Literal[8, 16, 32], Whole]
+Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+Deviation = Annotated[float, Field(ge=1e-3, le=1e6)]
+ClassNames = Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=MOST_CLASSES)]
+
+
+def _without(*names: str) -> AfterValidator:
+    def check(options: dict[str, Any]) -> dict[str, Any]:
+        if given := sorted(options.keys() & set(names)):
+            raise ValueError(f"{', '.join(given)} is no option; it is given beside the options")
+        return options
+
+    return AfterValidator(check)
+
+
+def _check_category(text: str) -> str:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text) or int(text) >= MOST_CATEGORIES:
+        raise ValueError(f"{text[:80]!r} is no category id; ids are 1 to {MOST_CATEGORIES - 1}")
+    return text
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, defer_build=True)  # built when first used
+
+
+class _Normalization(_Part):
+    mean: Annotated[tuple[Mean, Mean, Mean], Field(strict=False)]
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)]
+
+
+class _Architecture(_Part):
+    """Backbones and heads check their own options, when they are built."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    output_stride: OutputStride = 32
+    backbone: Annotated[dict[str, Any], _without("name", "output_stride")] = Field(default_factory=dict)
+
+
+class _SegmenterArchitecture(_Architecture):
+    num_classes: Annotated[int, Field(ge=1, le=255)]
+    head: dict[str, Any] = Field(default_factory=dict)
+
+
+class _ClassifierArchitecture(_Architecture):
+    class_names: ClassNames
+
+
+class _DetectorArchitecture(_Architecture):
+    detector: Name
+    class_names: Annotated[dict[Annotated[str, AfterValidator(_check_category)], str], Field(min_length=1)]
+    size: Annotated[int, Field(ge=32, le=4096)]
+    options: Annotated[
+        dict[str, bool | Annotated[int | float, Field(ge=0, le=1e6)]],
+        _without("detector", "backbone", "class_names", "size", "output_stride", "normalization"),
+        _without("backbone_weights", "backbone_options"),
+    ] = Field(default_factory=dict)
+
+
+class _Metadata(_Part):
+    normalization: _Normalization
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Segmenter(_Metadata):
+    architecture: _SegmenterArchitecture
+    labels: dict[str, Any]
+
+
+class _Backbone(_Metadata):
+    architecture: _Architecture
+
+
+class _Classifier(_Metadata):
+    architecture: _ClassifierArchitecture
+
+
+class _Detector(_Metadata):
+    architecture: _DetectorArchitecture
+
+
+_SCHEMAS: dict[str, type[_Metadata]] = {
+    "model": _Segmenter,
+    "backbone": _Backbone,
+    "classifier": _Classifier,
+    "detector": _Detector,
+}
+_ARCHITECTURES: dict[str, type[_Architecture]] = {
+    "model": _SegmenterArchitecture,
+    "classifier": _ClassifierArchitecture,
+    "detector": _DetectorArchitecture,
+}
+
+
+def check_architecture(kind: str, values: Mapping[str, Any]) -> None:
+    """Refuse a description from which no network can be built.
+
+    Args:
+        kind: of the network, one of :data:`KINDS`.
+        values: the description, as ``to_dict`` of an architecture returns it.
+
+    Raises:
+        ConfigError: a value is of another type or outside its range; all of those are named.
+    """
+    try:
+        _ARCHITECTURES[kind].model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(map(describe_fault, error.errors(include_url=False)[:3]))) from None
+
+
+def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse metadata from which no network can be built.
+
+    Args:
+        metadata: JSON values of a safetensors file, by key.
+        path: file that messages name.
+
+    Raises:
+        WeightsError: it is of another program or of another version of this library, or a value is missing, of another
+            type or outside its range; all of those are named.
+    """
+    if metadata.get("kind") not in KINDS or "architecture" not in metadata:
+        raise WeightsError(
+            f"{path}: is a safetensors file, but not of segmnv2 (no architecture in its metadata); convert the "
+            "checkpoint it came from with `segmnv2 import`"
+        )
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: has format {describe_value(metadata.get('format'))}, this version reads {FORMAT}; install the "
+            "segmnv2 that wrote it"
+        )
+    try:
+        _SCHEMAS[metadata["kind"]].model_validate(metadata)
+    except ValidationError as error:
+        faults = "; ".join(map(describe_fault, error.errors(include_url=False)[:3]))
+        raise WeightsError(
+            f"{path}: its metadata is damaged: {faults}; copy the file again, or write it again with `segmnv2 import` "
+            "or `segmnv2 train`"
+        ) from None
+    if metadata["architecture"].get("backbone", {}).get("pretrained"):
+        raise WeightsError(f"{path}: its metadata is damaged: a file holds its weights and names no others to download")

@@ -8,8 +8,7 @@ from segmnv2.backbones.registry import BACKBONES, FOREIGN, create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.heads.head_kinds import HEADS, create_head, model_name
 from segmnv2.labels import VOC_LABELS, LabelSet
-from segmnv2.models.architecture import Architecture
-from segmnv2.models.metadata import check_architecture
+from segmnv2.models.architecture import Architecture, check_architecture
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.network import freeze_unused

@@ -18,8 +18,7 @@ from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
 from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.labels import check_class_name
-from segmnv2.models.architecture import ClassifierArchitecture
-from segmnv2.models.metadata import FORMAT, MOST_CLASSES, check_architecture
+from segmnv2.models.architecture import FORMAT, MOST_CLASSES, ClassifierArchitecture, check_architecture
 from segmnv2.models.model_file import load_weights, read_description, read_model_file, read_normalization
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.models.zoo import usual_normalization, without_pretrained

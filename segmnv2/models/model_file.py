@@ -14,9 +14,8 @@ from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import FOREIGN
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
-from segmnv2.models.architecture import Architecture
+from segmnv2.models.architecture import FORMAT, Architecture, check_metadata
 from segmnv2.models.catalog import MODELS, build_model
-from segmnv2.models.metadata import FORMAT, check_metadata
 from segmnv2.models.pixels import Normalization, PixelNetwork
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.loading import LoadReport, build_filled, load_strict
