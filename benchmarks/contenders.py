@@ -12,7 +12,7 @@ from segmnv2.config import Experiment
 from segmnv2.data.loader import Batch
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.zoo import create_model
-from segmnv2.training.segmentation import SegmentationTask
+from segmnv2.tasks.segmentation import SegmentationTask
 
 LR, MOMENTUM = 0.007, 0.9
 SMP_MULTIPLE = 8

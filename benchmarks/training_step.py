@@ -28,7 +28,7 @@ from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError
-from segmnv2.training.processes import keep_freed_memory
+from segmnv2.tasks.processes import keep_freed_memory
 
 OURS = "segmnv2"
 MARKS = {"transformers": 1.8, "smp": 3.0}

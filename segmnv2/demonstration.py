@@ -14,6 +14,7 @@ from segmnv2.config import Experiment
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
 from segmnv2.datasets.shapes import Shapes
+from segmnv2.datasets.source import open_dataset
 from segmnv2.evaluation.segmenters import Evaluation, evaluate
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.files import MASKS, ResultFolder, infer_files
@@ -22,7 +23,6 @@ from segmnv2.inference.overlay import colorize
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet
 from segmnv2.paper.table7 import table7, to_markdown
-from segmnv2.training.build import build_dataset
 from segmnv2.training.run import train
 
 PICTURES = 6
@@ -75,7 +75,7 @@ def run_demo(
 
     size = experiment.validation.size
     predictor = Predictor.load(run.folder.best, size=size)
-    val = build_dataset(experiment.data.val, "data.val")
+    val = open_dataset(experiment.data.val, "data.val")
     evaluation = evaluate(predictor.model, val, size=size, limit=experiment.validation.limit)
     report(f"{run.folder.best} on the {evaluation.images} validation images:\n\n{evaluation.to_markdown()}\n")
 

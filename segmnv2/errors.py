@@ -7,7 +7,8 @@ message alone and exits with code 2. Broken invariants of the library itself are
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 _SHORT = reprlib.Repr()
@@ -36,6 +37,15 @@ class WeightsError(SegmnError):
 
 class MediaError(SegmnError):
     """An image to read is missing, damaged or not an image."""
+
+
+@contextmanager
+def naming_key(key: str) -> Iterator[None]:
+    """Add to a message about a file the key of the experiment that names it."""
+    try:
+        yield
+    except (DatasetError, WeightsError) as error:
+        raise type(error)(f"{error}\n  (the path is that of the key {key}; -o {key}=PATH changes it)") from error
 
 
 def check_positive_integer(name: str, value: object, remedy: str) -> int:

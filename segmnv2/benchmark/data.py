@@ -23,9 +23,10 @@ from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.datasets.shapes import Shapes
+from segmnv2.datasets.source import open_dataset
 from segmnv2.errors import ConfigError
 from segmnv2.inference.options import sample_folder
-from segmnv2.training.build import build_dataset, build_transform
+from segmnv2.tasks.segmentation import build_transform
 from segmnv2.training.trainer import choose_accelerator
 
 GENERATED = 16
@@ -82,7 +83,7 @@ def benchmark_data(experiment: Experiment, *, batches: int = 20, workers: Sequen
         raise ConfigError(f"workers {tuple(workers)}: give one or more numbers of at least 0, as 0,1,2")
     data = experiment.data
     pin_memory = choose_accelerator(experiment) == "gpu"
-    dataset = build_dataset(data.train, "data.train")
+    dataset = open_dataset(data.train, "data.train")
     transform = build_transform(experiment, dataset.labels)
     stages = measure_stages(dataset, transform, batch_size=data.batch_size, seed=experiment.seed, batches=batches)
     seconds = {name: sum(1 / value for value in rate.values) for name, rate in stages.items()}

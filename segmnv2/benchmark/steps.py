@@ -17,13 +17,12 @@ from segmnv2.config import Experiment
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.training.build import build_model, build_transform
-from segmnv2.training.data_module import RunData
+from segmnv2.tasks.job import RunData
+from segmnv2.tasks.optimizer import MovingAverage
+from segmnv2.tasks.processes import Processes
+from segmnv2.tasks.segmentation import SegmentationTask, build_model, build_transform
 from segmnv2.training.logs import RunLog, StepLog
-from segmnv2.training.optimizer import MovingAverage
-from segmnv2.training.processes import Processes
 from segmnv2.training.progress_bar import quiet_lightning
-from segmnv2.training.segmentation import SegmentationTask
 from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
 
 WARM_UP = 3

@@ -10,7 +10,8 @@ from segmnv2.benchmark.machine import core_count, describe_experiment, describe_
 from segmnv2.benchmark.result_table import Row, Table
 from segmnv2.benchmark.steps import Steps, first_batch, measure_steps, part_size
 from segmnv2.config import Experiment
-from segmnv2.training.build import build_dataset, build_transform
+from segmnv2.datasets.source import open_dataset
+from segmnv2.tasks.segmentation import build_transform
 from segmnv2.training.trainer import choose_accelerator
 
 STEP, BOTH = "step alone", "step and loader together"
@@ -33,7 +34,7 @@ def benchmark_training(experiment: Experiment, *, steps: int = 20) -> Table:
     check_count("steps", steps)
     accelerator = choose_accelerator(experiment)
     data = experiment.data
-    train_set = build_dataset(data.train, "data.train")
+    train_set = open_dataset(data.train, "data.train")
     # The step comes first: the peak of the process's memory is then its own.
     alone = measure_steps(experiment, train_set, steps=steps, batch=first_batch(experiment, train_set))
     loader = measure_loader(

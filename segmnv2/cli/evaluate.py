@@ -134,11 +134,10 @@ def evaluate(
 def _note_trained(weights: Path, data: Any) -> None:
     """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
     from segmnv2.config import parse_experiment
-    from segmnv2.datasets.source import FileSource
+    from segmnv2.datasets.identity import count_shared
+    from segmnv2.datasets.source import FileSource, open_dataset
     from segmnv2.errors import SegmnError
     from segmnv2.models.model_file import read_description
-    from segmnv2.training.build import build_dataset
-    from segmnv2.training.record import count_shared
 
     experiment = read_description(weights).get("provenance", {}).get("experiment")
     if not isinstance(experiment, dict):
@@ -147,7 +146,7 @@ def _note_trained(weights: Path, data: Any) -> None:
         source = parse_experiment(experiment).data.train
         if not isinstance(source, FileSource):  # to open others may take long
             return
-        shared = count_shared(build_dataset(source), data)
+        shared = count_shared(open_dataset(source), data)
     except (SegmnError, OSError):  # of an earlier version, or trained elsewhere
         return
     if shared:

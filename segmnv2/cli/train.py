@@ -57,7 +57,7 @@ def train(
 
     from rich.console import Console
 
-    from segmnv2.training.processes import Processes
+    from segmnv2.tasks.processes import Processes
     from segmnv2.training.run import train as run
     from segmnv2.training.run_folder import RunFolder, differences
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import islice
@@ -90,6 +90,14 @@ class CocoBoxes:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def identity(self) -> Iterator[str]:
+        """Return a line for each image: its file, and its boxes."""
+        for number in self.ids:
+            found = [
+                (each["category_id"], each["bbox"], each.get("iscrowd", 0)) for each in self.coco.imgToAnns[number]
+            ]
+            yield f"{self.coco.imgs[number]['file_name']} {found}"
 
     def __getitem__(self, index: int, /) -> tuple[Picture, Target]:
         """Return an image, float RGB (3, H, W) in 0..1, and what is in it.

@@ -125,6 +125,10 @@ class CocoAsVoc:
     def __len__(self) -> int:
         return len(self.names)
 
+    def changeable_files(self) -> list[Path]:
+        """Return the files that a user may repair, beside images."""
+        return [self.annotations]
+
     def __getitem__(self, index: int, /) -> Sample:
         """Read one sample.
 

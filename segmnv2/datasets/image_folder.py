@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from segmnv2.data.image_file import ENDINGS, read_image
@@ -76,6 +76,11 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def identity(self) -> Iterator[str]:
+        """Return a line for each image: its path below the folder, and its class."""
+        root = str(self.folder)
+        return (f"{file.removeprefix(root)} {label}" for file, label in zip(self.files, self.targets, strict=True))
 
     def __getitem__(self, index: int, /) -> LabeledImage:
         """Return an image.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.datasets.listing import Listing, pair_files
-from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.errors import ConfigError, DatasetError, naming_key
 from segmnv2.labels import LabelSet
 from segmnv2.section import FilePath, Section
 
@@ -67,6 +68,20 @@ class DataSource(Section):
             labels: a YAML file with the classes.
         """
         return ()
+
+
+def open_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
+    """Open a data set.
+
+    Args:
+        source: which one.
+        key: where it stands in the experiment, for messages.
+
+    Raises:
+        DatasetError: it is missing or not complete.
+    """
+    with naming_key(f"{key}.root") if source.root_is else nullcontext():
+        return source.open()
 
 
 class FileSource(DataSource):
@@ -159,6 +174,10 @@ class FileDataset:
         pair = self._listing.pairs[index]
         assert pair.mask is not None
         return pair.image, pair.mask
+
+    def changeable_files(self) -> Iterator[Path]:
+        """Return the files of images and masks."""
+        return (file for index in range(len(self)) for file in self.files(index))
 
     @property
     def mask_folders(self) -> set[Path]:

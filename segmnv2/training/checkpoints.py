@@ -16,8 +16,8 @@ from segmnv2.config import AnyExperiment
 from segmnv2.errors import WeightsError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.signals import Held
+from segmnv2.tasks.task import Task, Timing, Validation
 from segmnv2.training.run_folder import Record, RunFolder
-from segmnv2.training.task import Task, Timing, Validation
 
 
 class StoppedError(Exception):

@@ -1,20 +1,23 @@
-"""The logs of a run: a CSV table that a resumed run continues, lines for people, and what is measured each step."""
+"""The logs of a run: what is measured each step, a CSV table that a resumed run continues, and lines for people."""
 
 from __future__ import annotations
 
 import csv
 import io
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from segmnv2.config import AnyExperiment
+from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 
 TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
@@ -185,3 +188,32 @@ class LineLog(RunLog):
                 f"step {step}/{self.steps}: loss {metrics['train/loss']:.4f}, learning rate {metrics['train/lr']:.2e}, "
                 f"{metrics['train/images_per_second']:.1f} images/s"
             )
+
+
+def build_wandb_log(experiment: AnyExperiment, folder: Path, name_file: Path) -> WandbLogger:
+    """Return the log; a resumed run continues its own.
+
+    Args:
+        experiment: its ``log.wandb`` names the project.
+        folder: of the run.
+        name_file: holds the run's name there.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if not name_file.exists():
+        with atomic_path(name_file) as partial:
+            partial.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
+    try:
+        return WandbLogger(
+            name=experiment.name,
+            project=experiment.log.wandb,
+            save_dir=folder,
+            id=name_file.read_text(encoding="utf-8").strip(),
+            resume="allow",
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"log.wandb: {experiment.log.wandb!r} needs the package wandb, which is not installed; "
+            "`pip install wandb`, or -o log.wandb=null"
+        ) from error

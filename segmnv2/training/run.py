@@ -17,19 +17,18 @@ from segmnv2.config import AnyExperiment
 from segmnv2.counting import counted
 from segmnv2.errors import ConfigError
 from segmnv2.signals import Held, held
+from segmnv2.tasks.job import Job, build_job
+from segmnv2.tasks.optimizer import MovingAverage
+from segmnv2.tasks.processes import Processes
+from segmnv2.tasks.task import Task
 from segmnv2.training.checkpoints import Checkpoints, StoppedError
-from segmnv2.training.job import Job, build_job, describe_job
-from segmnv2.training.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog
-from segmnv2.training.optimizer import MovingAverage
-from segmnv2.training.processes import Processes
+from segmnv2.training.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog, build_wandb_log
 from segmnv2.training.progress_bar import ProgressBar, quiet_lightning
 from segmnv2.training.record import describe_changes, recorded_normalization, run_record
 from segmnv2.training.run_folder import Record, RunFolder, State
-from segmnv2.training.run_lock import claimed
-from segmnv2.training.stops import describe_saved, explained
-from segmnv2.training.task import Task
+from segmnv2.training.stops import claimed, describe_saved, explained
+from segmnv2.training.summary import describe_job
 from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
-from segmnv2.training.wandb_log import build_wandb_log
 
 Resume = Literal["no", "last", "auto"]
 
@@ -196,5 +195,5 @@ def _build_loggers(
     tensorboard = TensorBoardLogger(str(folder.path), name="", version=folder.tensorboard.name, purge_step=purge_step)
     loggers: list[Logger] = [CsvLog(folder.metrics, columns, state.step if state else None), tensorboard, lines]
     if experiment.log.wandb and processes.leads:
-        loggers.append(build_wandb_log(experiment, folder))
+        loggers.append(build_wandb_log(experiment, folder.path, folder.wandb_id))
     return loggers

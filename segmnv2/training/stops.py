@@ -1,17 +1,20 @@
-"""Messages for outside causes that end a run: a lost process, a full memory."""
+"""What a run needs of the outside: its folder for itself, and a message when a process or memory is lost."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
-from segmnv2.errors import SegmnError
+from segmnv2.errors import ConfigError, SegmnError
 from segmnv2.training.checkpoints import Checkpoints
 from segmnv2.training.run_folder import RunFolder
 
+LOCK = ".lock"
 LOST_READER = "DataLoader worker"
 ONE_VALUE = "Expected more than 1 value per channel"
 LOST_PROCESS = (
@@ -25,6 +28,30 @@ LOST_PROCESS = (
     "Timed out waiting",
 )
 """Words by which PyTorch's gloo and NCCL report that another process is gone."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs; the operating system frees it if the process dies.
+
+    Raises:
+        ConfigError: another run is in it, or it cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            f"{folder}: another run is writing there; wait for it, end it, or choose another folder (--out DIR)"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error}); choose another folder with --out DIR") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager

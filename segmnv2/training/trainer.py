@@ -18,8 +18,8 @@ from torch import nn
 from segmnv2.config import AnyExperiment
 from segmnv2.errors import ConfigError
 from segmnv2.nn.network import statistical_norms
-from segmnv2.training.processes import Processes, keep_freed_memory
-from segmnv2.training.task import Timing
+from segmnv2.tasks.processes import Processes, keep_freed_memory
+from segmnv2.tasks.task import Timing
 
 
 class SynchronizedNorms(LayerSync):

@@ -12,10 +12,10 @@ from segmnv2.benchmark.compare import Rate
 from segmnv2.benchmark.steps import WARM_UP, first_batch, measure_steps
 from segmnv2.benchmark.training_speed import benchmark_training, verdict
 from segmnv2.config import Experiment, parse_experiment
+from segmnv2.datasets.source import open_dataset
 from segmnv2.errors import ConfigError
-from segmnv2.training.build import build_dataset, build_model
+from segmnv2.tasks.segmentation import SegmentationTask, build_model
 from segmnv2.training.run import train
-from segmnv2.training.segmentation import SegmentationTask
 
 
 def tiny(*overrides: str) -> Experiment:
@@ -53,7 +53,7 @@ def test_the_three_rows_are_positive_and_in_the_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fixed", [True, False])
 def test_the_steps_are_those_of_a_run(tmp_path: Path, overrides: tuple[str, ...], fixed: bool) -> None:
     experiment = tiny(f"steps={WARM_UP + 2}", *overrides)
-    dataset = build_dataset(experiment.data.train)
+    dataset = open_dataset(experiment.data.train)
     batch = first_batch(experiment, dataset) if fixed else None
     losses = measure_steps(experiment, dataset, steps=2, batch=batch).losses
     train(experiment, out=tmp_path / "run", report=lambda _: None)
@@ -65,7 +65,7 @@ def test_the_steps_are_those_of_a_run(tmp_path: Path, overrides: tuple[str, ...]
 
 def test_the_first_step_has_the_loss_of_the_task() -> None:
     experiment = tiny()
-    dataset = build_dataset(experiment.data.train)
+    dataset = open_dataset(experiment.data.train)
     batch = first_batch(experiment, dataset)
     torch.manual_seed(experiment.seed)
     task = SegmentationTask(build_model(experiment.model, dataset.labels), experiment).train()
@@ -76,13 +76,13 @@ def test_the_first_step_has_the_loss_of_the_task() -> None:
 
 def test_steps_with_workers_are_measured_by_whole_turns() -> None:
     experiment = tiny("data.num_workers=2")
-    steps = measure_steps(experiment, build_dataset(experiment.data.train), steps=3)
+    steps = measure_steps(experiment, open_dataset(experiment.data.train), steps=3)
     assert len(steps.rate.values) == 2
 
 
 def test_initial_weights_are_not_needed() -> None:
     experiment = tiny("model.weights=none.safetensors")
-    assert measure_steps(experiment, build_dataset(experiment.data.train), steps=1).rate.median > 0
+    assert measure_steps(experiment, open_dataset(experiment.data.train), steps=1).rate.median > 0
 
 
 def test_nothing_to_measure_is_refused() -> None:

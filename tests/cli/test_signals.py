@@ -24,9 +24,9 @@ from segmnv2.models.zoo import create_model
 from segmnv2.preparation import archive as archive_module
 from segmnv2.preparation.archive import unpack
 from segmnv2.signals import ENDINGS, interrupting
+from segmnv2.tasks.segmentation import SegmentationTask
 from segmnv2.training.logs import CsvLog, read_rows
 from segmnv2.training.run_folder import open_state
-from segmnv2.training.segmentation import SegmentationTask
 from tests.cli.test_train import CONFIG
 
 NUMBERS = (signal.SIGINT, *ENDINGS)

@@ -32,7 +32,8 @@ from segmnv2.models.model_file import read_model_file, save_backbone, save_model
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from segmnv2.paper.table7 import TABLE7
-from segmnv2.training.build import build_classifier, build_model
+from segmnv2.tasks.classification import build_classifier
+from segmnv2.tasks.segmentation import build_model
 from segmnv2.training.run import train
 from tests.image_folders import write_image_folder
 from tests.voc_layout import write_voc_layout

@@ -29,7 +29,7 @@ from segmnv2.paper.published_classifiers import PUBLISHED
 from segmnv2.paper.table4 import TABLE4
 from segmnv2.paper.table7 import TABLE7
 from segmnv2.preparation.published_archives import VOC_COUNTS
-from segmnv2.training.optimizer import LAST_BIAS_FACTOR
+from segmnv2.tasks.optimizer import LAST_BIAS_FACTOR
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -15,7 +15,7 @@ from segmnv2.heads.head_kinds import HEADS, model_name
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from segmnv2.training.optimizer import parameter_groups
+from segmnv2.tasks.optimizer import parameter_groups
 from tests.backbones.reference import randomize_norms
 
 NAMES = sorted(HEADS)

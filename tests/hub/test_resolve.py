@@ -25,7 +25,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.preparation import download
 from segmnv2.preparation.archive import unpack
-from segmnv2.training.build import build_model
+from segmnv2.tasks.segmentation import build_model
 from tests.conversion.test_convert import as_tensorflow
 from tests.preparation.loopback import Server
 from tests.weights.tensor_bundle_writer import write_checkpoint

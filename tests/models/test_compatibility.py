@@ -16,7 +16,7 @@ from segmnv2.models.model_file import load_weights, save_backbone, save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from segmnv2.training.build import build_model as build_segmenter
+from segmnv2.tasks.segmentation import build_model as build_segmenter
 
 TORCHVISION = {"width": 0.35, "padding": "symmetric", "norm_eps": 1e-5, "last_conv": True}
 

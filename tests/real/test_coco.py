@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc, CocoVocSource
+from segmnv2.datasets.source import open_dataset
 from segmnv2.labels import VOC_LABELS
-from segmnv2.training.build import build_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -57,6 +57,6 @@ def test_stated_areas_choose_the_images_that_masks_would(root: Path, split: str,
 
 def test_an_experiment_opens_it(root: Path) -> None:
     source = CocoVocSource(kind="coco_voc", root=root, split="train2017", min_pixels=0)
-    dataset = build_dataset(source)
+    dataset = open_dataset(source)
     assert len(dataset) == 50
     assert dataset.labels == VOC_LABELS

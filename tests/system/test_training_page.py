@@ -16,7 +16,7 @@ from torch.distributed.run import get_args_parser
 from segmnv2.cli import app
 from segmnv2.config import Experiment, load_any_experiment, load_experiment, parse_experiment
 from segmnv2.labels import VOC_LABELS
-from segmnv2.training.loss import SegmentationLoss
+from segmnv2.tasks.loss import SegmentationLoss
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from segmnv2.datasets.source import open_dataset
 from segmnv2.evaluation.segmenters import evaluate
 from segmnv2.models.model_file import load_model
-from segmnv2.training.build import build_dataset
 from segmnv2.training.run import train
 from tests.training.tiny import ignore, tiny
 
@@ -47,7 +47,7 @@ def test_an_average_of_what_does_not_change_is_that_to_the_bit(tmp_path: Path) -
 def test_validation_is_of_the_average_and_training_of_the_weights(tmp_path: Path) -> None:
     plain = train(tiny("steps=4"), out=tmp_path / "plain", report=ignore)
     averaged = train(tiny("average={decay: 0.9}", "steps=4"), out=tmp_path / "average", report=ignore)
-    val = build_dataset(tiny().data.val)
+    val = open_dataset(tiny().data.val)
     assert averaged.score == evaluate(load_model(averaged.folder.last), val, size=49).miou
 
     def losses(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from segmnv2.training.run import train
 from segmnv2.training.run_folder import open_state
-from segmnv2.training.run_lock import claimed
+from segmnv2.training.stops import claimed
 from tests.training.tiny import ignore, tiny
 
 OFTEN = ("steps=7", "validation.every=100", "checkpoint.every=2")

@@ -23,16 +23,15 @@ from segmnv2.models.model_file import save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 from segmnv2.nn.network import Network, freeze_batch_norm, statistical_norms
-from segmnv2.training import wandb_log
-from segmnv2.training.build import build_transform
-from segmnv2.training.data_module import RunData
+from segmnv2.tasks.job import RunData
+from segmnv2.tasks.optimizer import build_schedule, poly_factor
+from segmnv2.tasks.processes import Processes
+from segmnv2.tasks.segmentation import SegmentationTask, SegmentationValidation, build_transform
+from segmnv2.tasks.task import Timing
+from segmnv2.training import logs
 from segmnv2.training.logs import StepLog, read_rows
-from segmnv2.training.optimizer import build_schedule, poly_factor
-from segmnv2.training.processes import Processes
 from segmnv2.training.run import train
 from segmnv2.training.run_folder import RunFolder
-from segmnv2.training.segmentation import SegmentationTask, SegmentationValidation
-from segmnv2.training.task import Timing
 from segmnv2.training.trainer import SynchronizedNorms, build_trainer
 from tests.training.tiny import TINY, ignore, tiny
 
@@ -267,7 +266,7 @@ def test_weights_and_biases_is_an_extra_and_says_so(tmp_path: Path, monkeypatch:
     def missing(**_: Any) -> None:
         raise ModuleNotFoundError("wandb")
 
-    monkeypatch.setattr(wandb_log, "WandbLogger", missing)
+    monkeypatch.setattr(logs, "WandbLogger", missing)
     with pytest.raises(ConfigError, match=r"log\.wandb: 'mine' needs the package wandb"):
         train(tiny("log.wandb=mine"), out=tmp_path, report=ignore)
 
@@ -276,11 +275,11 @@ def test_a_resumed_run_goes_on_at_weights_and_biases_under_the_same_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr(wandb_log, "WandbLogger", lambda **values: given.append(values))
+    monkeypatch.setattr(logs, "WandbLogger", lambda **values: given.append(values))
     for _ in range(2):
-        wandb_log.build_wandb_log(tiny("log.wandb=mine"), RunFolder(tmp_path))
+        logs.build_wandb_log(tiny("log.wandb=mine"), tmp_path, RunFolder(tmp_path).wandb_id)
     assert given[0] == given[1]
     RunFolder(tmp_path).begin(tiny(), overwrite=True)
-    wandb_log.build_wandb_log(tiny("log.wandb=mine"), RunFolder(tmp_path))
+    logs.build_wandb_log(tiny("log.wandb=mine"), tmp_path, RunFolder(tmp_path).wandb_id)
     assert given[2]["id"] != given[0]["id"]
     assert (given[0]["project"], given[0]["name"]) == ("mine", "tiny")

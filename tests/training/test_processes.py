@@ -14,7 +14,7 @@ from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.evaluation.segmenters import evaluate
 from segmnv2.models.model_file import load_model, read_model_file
-from segmnv2.training.processes import Processes
+from segmnv2.tasks.processes import Processes
 from segmnv2.training.run_folder import open_state
 from tests.processes import free_port, run_command
 

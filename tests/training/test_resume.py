@@ -16,17 +16,19 @@ from safetensors.torch import load_file
 
 from segmnv2.config import AnyExperiment
 from segmnv2.datasets.coco_boxes import CocoBoxes
+from segmnv2.datasets.identity import count_shared, identify
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from segmnv2.models.classifier import create_classifier, save_classifier
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
-from segmnv2.training.job import build_job, describe_job
+from segmnv2.tasks.job import build_job
+from segmnv2.tasks.processes import Processes
 from segmnv2.training.logs import CsvLog, read_rows
-from segmnv2.training.processes import Processes
-from segmnv2.training.record import count_shared, identify, run_record
+from segmnv2.training.record import run_record
 from segmnv2.training.run import train
 from segmnv2.training.run_folder import RECORDED, RunFolder, open_state
+from segmnv2.training.summary import describe_job
 from tests.coco_files import write_coco_boxes
 from tests.image_folders import write_image_folder
 from tests.training.test_detection import tiny as tiny_detection

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 
 from segmnv2.config import load_experiment
 from segmnv2.datasets.shapes import Shapes
+from segmnv2.datasets.source import open_dataset
 from segmnv2.engines.threads import torch_threads
 from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
 from segmnv2.evaluation.segmenters import evaluate
 from segmnv2.models.model_file import load_model, read_model_file
-from segmnv2.training.build import build_dataset
 from segmnv2.training.run import TrainingReport, train
 from tests.training.tiny import ignore, tiny
 from tests.voc_layout import write_voc_layout
@@ -84,7 +84,7 @@ def test_validation_is_the_evaluation(tmp_path: Path, overrides: list[str]) -> N
     model = load_model(result.folder.last)
     assert model.output_stride == 16
     model.set_output_stride(experiment.validation.output_stride or 16)
-    val = build_dataset(experiment.data.val)
+    val = open_dataset(experiment.data.val)
     assert result.score == evaluate(model, val, size=49, limit=experiment.validation.limit).miou
 
 

@@ -12,11 +12,11 @@ import torch
 from segmnv2.data.sample import Sample
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import SegmnError
+from segmnv2.tasks.task import Timing
 from segmnv2.training.checkpoints import Checkpoints
 from segmnv2.training.run import train
 from segmnv2.training.run_folder import RunFolder, open_state
 from segmnv2.training.stops import explained
-from segmnv2.training.task import Timing
 from tests.training.tiny import ignore, tiny
 
 

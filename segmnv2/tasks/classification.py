@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,28 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.config import ClassificationExperiment, RmspropSection
+from segmnv2.config import ClassificationExperiment, ClassifierSection, RmspropSection
+from segmnv2.data.image_transforms import CentralTransform, CropTransform, collate_images
+from segmnv2.datasets.image_folder import ImageFolder
+from segmnv2.errors import ConfigError, naming_key
+from segmnv2.evaluation.result import spread_samples
 from segmnv2.metrics.accuracy import TopAccuracy
-from segmnv2.models.classifier import Classifier, save_classifier
-from segmnv2.training.optimizer import divide_parameters
-from segmnv2.training.task import Task, epoch_timing
+from segmnv2.models.classifier import Classifier, create_classifier, save_classifier
+from segmnv2.models.cost import count_parameters
+from segmnv2.tasks.job import (
+    Job,
+    RunData,
+    color_jitter,
+    describe_images,
+    describe_network,
+    numbered,
+    settle_norms,
+    starting_options,
+    weights_key,
+)
+from segmnv2.tasks.optimizer import divide_parameters
+from segmnv2.tasks.processes import Processes
+from segmnv2.tasks.task import Task, epoch_timing
 
 
 @dataclass(frozen=True)
@@ -153,3 +170,80 @@ class ClassificationTask(Task):
         total = TopAccuracy.from_counts(self.sum_over_ranks(self._accuracy.to_counts()))
         metrics = {"val/top1": total.top1, "val/top5": total.top5, "val/loss": total.loss}
         self.finish_validation(ClassificationValidation(self.global_step, total), metrics)
+
+
+def build_image_folders(experiment: ClassificationExperiment) -> tuple[ImageFolder, ImageFolder]:
+    """Open the training set and the validation set of a classification.
+
+    Raises:
+        DatasetError: one is not there or not complete.
+        ConfigError: they have different classes.
+    """
+    with naming_key("data.train.root"):
+        train = ImageFolder(experiment.data.train.root)
+    with naming_key("data.val.root"):
+        val = ImageFolder(experiment.data.val.root)
+    if train.class_names != val.class_names:
+        differing = sorted(set(train.class_names) ^ set(val.class_names))
+        raise ConfigError(
+            f"data.train has {len(train.class_names)} classes, data.val {len(val.class_names)}; {len(differing)} are "
+            f"in one of them only ({', '.join(differing[:5])}); give both a folder for each class"
+        )
+    return train, val
+
+
+def build_image_transforms(experiment: ClassificationExperiment) -> tuple[CropTransform, CentralTransform]:
+    """Return what is done to the training images and to the validation images of a classification."""
+    data = experiment.data
+    colors = color_jitter(data.photometric)
+    train = CropTransform(data.crop_size, data.area, data.aspect, data.flip, colors)
+    return train, CentralTransform(data.crop_size, data.central)
+
+
+def build_classifier(
+    section: ClassifierSection, class_names: Sequence[str], *, initial_weights: bool = True
+) -> Classifier:
+    """Build the classifier for the classes of a data set, with the weights that the experiment names.
+
+    Args:
+        section: the network and its start.
+        class_names: of the data set.
+        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+
+    Raises:
+        WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
+    """
+    with naming_key(weights_key(section)):
+        start = starting_options(section, initial_weights)
+        model = create_classifier(section.name, class_names=class_names, **start)
+    settle_norms(model, section)
+    return model
+
+
+def build_job(experiment: ClassificationExperiment, processes: Processes, *, initial_weights: bool) -> Job:
+    """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
+    train, val = build_image_folders(experiment)
+    chosen = spread_samples(val, experiment.validation.limit)
+    processes.check_validation(len(chosen))
+    model = build_classifier(experiment.model, train.class_names, initial_weights=initial_weights)
+    transform, val_transform = build_image_transforms(experiment)
+    data = experiment.data
+    return Job(
+        ClassificationTask(model, experiment, len(train)),
+        RunData(
+            train,
+            chosen,
+            transform,
+            experiment,
+            stack=collate_images,
+            val_transform=val_transform,
+            val_batch_size=processes.share(data.batch_size, experiment.optimizer.accumulate),
+        ),
+        f"{describe_network(experiment.model)} as a classifier, {model.num_classes} classes, "
+        f"{count_parameters(model):,} parameters",
+        describe_images(train, chosen, experiment),
+        f"crops of {data.crop_size}x{data.crop_size}",
+        len(train),
+        numbered(train.class_names),
+        {"train": train, "val": val},
+    )

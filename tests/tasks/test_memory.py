@@ -4,12 +4,12 @@ import platform
 import subprocess
 import sys
 
-from segmnv2.training.processes import keep_freed_memory
+from segmnv2.tasks.processes import keep_freed_memory
 
 FAULTS = """
 import resource, sys
 import torch
-from segmnv2.training.processes import keep_freed_memory
+from segmnv2.tasks.processes import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.set_num_threads(1)

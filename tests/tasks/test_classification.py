@@ -17,9 +17,9 @@ from segmnv2.evaluation.classifiers import evaluate_classifier, trained_crop
 from segmnv2.models.classifier import create_classifier, load_classifier, save_classifier
 from segmnv2.models.model_file import read_model_file
 from segmnv2.models.zoo import create_model
-from segmnv2.training.classification import build_rmsprop, staircase_factor
+from segmnv2.tasks.classification import build_rmsprop, staircase_factor
+from segmnv2.tasks.task import epoch_timing
 from segmnv2.training.run import train
-from segmnv2.training.task import epoch_timing
 from tests.image_folders import write_image_folder
 from tests.training.tiny import ignore
 

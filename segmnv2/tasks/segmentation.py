@@ -12,16 +12,36 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from segmnv2.config import Experiment
+from segmnv2.config import Experiment, ModelSection
 from segmnv2.data.loader import Batch
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.transforms import TrainTransform
+from segmnv2.datasets.source import open_dataset
+from segmnv2.errors import ConfigError, naming_key
+from segmnv2.evaluation.result import spread_samples
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.metrics.confusion import ConfusionMatrix, iou_per_class, mean_iou, pixel_accuracy
+from segmnv2.models.cost import count_parameters
 from segmnv2.models.model_file import save_model
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.training.loss import SegmentationLoss
-from segmnv2.training.optimizer import build_optimizer, build_schedule
-from segmnv2.training.task import Task, Timing
+from segmnv2.models.zoo import create_model
+from segmnv2.tasks.image_log import Pictures
+from segmnv2.tasks.job import (
+    Job,
+    RunData,
+    color_jitter,
+    describe_images,
+    describe_network,
+    numbered,
+    settle_norms,
+    starting_options,
+    weights_key,
+)
+from segmnv2.tasks.loss import SegmentationLoss
+from segmnv2.tasks.optimizer import build_optimizer, build_schedule
+from segmnv2.tasks.processes import Processes
+from segmnv2.tasks.task import Task, Timing
 
 
 @dataclass(frozen=True)
@@ -133,3 +153,72 @@ class SegmentationTask(Task):
             return
         validation = SegmentationValidation(self.global_step, self.sum_over_ranks(self._confusion.counts))
         self.finish_validation(validation, validation.metrics(self.model.labels))
+
+
+def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """Open the training set and the validation set.
+
+    Raises:
+        DatasetError: one is not there or not complete.
+        ConfigError: they have different classes.
+    """
+    train = open_dataset(experiment.data.train, "data.train")
+    val = open_dataset(experiment.data.val, "data.val")
+    if train.labels != val.labels:
+        differing = train.labels.differences(val.labels, "data.val", "data.train")
+        raise ConfigError(f"the labels of data.train and data.val differ: {differing}; validate on the trained classes")
+    return train, val
+
+
+def build_transform(experiment: Experiment, labels: LabelSet) -> TrainTransform:
+    """Return the augmentation of the training images."""
+    data = experiment.data
+    colors = color_jitter(data.photometric)
+    return TrainTransform(data.crop_size, data.scales, data.flip, labels.ignore_index, colors)
+
+
+def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: bool = True) -> Segmenter:
+    """Build the network for the classes of a data set, with the weights that the experiment names.
+
+    Args:
+        section: the network and its start.
+        labels: of the data set.
+        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+
+    Raises:
+        WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
+    """
+    with naming_key(weights_key(section)):
+        start = starting_options(section, initial_weights)
+        model = create_model(
+            section.name, output_stride=section.output_stride, labels=labels, head_options=section.head, **start
+        )
+    settle_norms(model, section)
+    return model
+
+
+def build_job(experiment: Experiment, processes: Processes, *, initial_weights: bool) -> Job:
+    """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
+    train, val = build_datasets(experiment)
+    chosen = spread_samples(val, experiment.validation.limit)
+    processes.check_validation(len(chosen))
+    model = build_model(experiment.model, train.labels, initial_weights=initial_weights)
+    section, data = experiment.model, experiment.data
+    return Job(
+        SegmentationTask(model, experiment),
+        RunData(train, chosen, build_transform(experiment, train.labels), experiment),
+        f"{describe_network(section)}, output stride {section.output_stride}, {model.num_classes} classes, "
+        f"{count_parameters(model):,} parameters",
+        describe_images(train, chosen, experiment),
+        f"crops of {data.crop_size}x{data.crop_size}",
+        len(train),
+        {**numbered(train.labels.names), **_meaning(train.labels)},
+        {"train": train, "val": val},
+        [Pictures(experiment.log.pictures)],
+    )
+
+
+def _meaning(labels: LabelSet) -> dict[str, Any]:
+    """Return on what, beside names, the ids of masks depend; colors as in HTML."""
+    colors = [*labels.palette, *([labels.void_color] if labels.void_color else [])]
+    return {"ignore_index": labels.ignore_index, "palette": " ".join(bytes(color).hex() for color in colors)}

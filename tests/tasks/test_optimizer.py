@@ -8,7 +8,7 @@ from torch import nn
 from segmnv2.config import OptimizerSection
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from segmnv2.training.optimizer import build_optimizer, build_schedule, divide_parameters, parameter_groups, poly_factor
+from segmnv2.tasks.optimizer import build_optimizer, build_schedule, divide_parameters, parameter_groups, poly_factor
 
 
 @pytest.fixture(params=["deeplabv3_mobilenet_v2", "deeplabv3_mobilenet_v2_aspp"], scope="module")

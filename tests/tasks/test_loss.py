@@ -13,7 +13,7 @@ from segmnv2.config import LossSection
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES
-from segmnv2.training.loss import SegmentationLoss
+from segmnv2.tasks.loss import SegmentationLoss
 
 LABELS = LabelSet.numbered(5)
 NOTHING = torch.full((1, 4, 4), 255, dtype=torch.uint8)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from segmnv2.config import LossSection
 from segmnv2.datasets.shapes import SHAPES_LABELS
 from segmnv2.models.zoo import create_model
-from segmnv2.training.loss import SegmentationLoss, summed_cross_entropy
+from segmnv2.tasks.loss import SegmentationLoss, summed_cross_entropy
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -14,7 +14,7 @@ from segmnv2.data.loader import Batch
 from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.overlay import blend
 from segmnv2.labels import LabelSet
-from segmnv2.training.segmentation import SegmentationTask
+from segmnv2.models.segmenter import Segmenter
 
 LONGEST_SIDE = 640
 """Size of one drawing in pixels: three stand side by side, and all of a run are kept."""
@@ -44,9 +44,10 @@ class Pictures(pl.Callback):
             return
         if batch_idx not in spread_evenly(range(int(trainer.num_val_batches[0])), self.count):
             return
-        assert isinstance(pl_module, SegmentationTask)
+        model = pl_module.model
+        assert isinstance(model, Segmenter)
         image = batch["pixels"][0].permute(1, 2, 0).cpu().numpy()
-        shown = side_by_side(image, batch["mask"][0].cpu().numpy(), outputs["labels"], pl_module.model.labels)
+        shown = side_by_side(image, batch["mask"][0].cpu().numpy(), outputs["labels"], model.labels)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"val/{batch['name'][0]}", shown, trainer.global_step, dataformats="HWC")

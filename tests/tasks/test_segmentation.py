@@ -11,11 +11,12 @@ import yaml
 from segmnv2.config import ModelSection, parse_experiment
 from segmnv2.datasets.folder import FolderSource
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
+from segmnv2.datasets.source import open_dataset
 from segmnv2.datasets.voc import VocSource
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
-from segmnv2.training.build import build_dataset, build_datasets, build_model, build_transform
+from segmnv2.tasks.segmentation import build_datasets, build_model, build_transform
 from tests.voc_layout import write_voc_layout
 
 SMALL: dict[str, Any] = {"width": 0.35}
@@ -65,12 +66,12 @@ def test_named_weights_are_loaded_unless_left_out(tmp_path: Path) -> None:
 def test_a_missing_data_root_names_folder_key_and_remedy(tmp_path: Path) -> None:
     source = VocSource(kind="voc", root=tmp_path / "none", split="train")
     with pytest.raises(DatasetError, match=r"-o data\.train\.root=PATH") as caught:
-        build_dataset(source, "data.train")
+        open_dataset(source, "data.train")
     assert str(tmp_path / "none") in str(caught.value)
 
 
 def test_shapes_are_those_of_the_source() -> None:
-    built = build_dataset(ShapesSource(kind="shapes", length=3, size=64, seed=5))
+    built = open_dataset(ShapesSource(kind="shapes", length=3, size=64, seed=5))
     assert len(built) == 3
     assert (built[1].image == Shapes(3, (64, 64), 5)[1].image).all()
 
@@ -83,12 +84,12 @@ def test_a_folder_of_ones_own_is_opened_and_its_key_named_when_it_is_not_there(t
         PIL.Image.new("L", (20, 10)).save(tmp_path / "masks" / f"{stem}.png")
     (tmp_path / "labels.yaml").write_text("names: [ground, crop]\n")
     (tmp_path / "splits" / "val.txt").write_text("b\n")
-    assert len(build_dataset(FolderSource(kind="folder", root=tmp_path))) == 2
-    val = build_dataset(FolderSource(kind="folder", root=tmp_path, split="val"))
+    assert len(open_dataset(FolderSource(kind="folder", root=tmp_path))) == 2
+    val = open_dataset(FolderSource(kind="folder", root=tmp_path, split="val"))
     assert [val[i].name for i in range(len(val))] == ["b"]
     assert val.labels.names == ("ground", "crop")
     with pytest.raises(DatasetError, match=r"none.*\n.*-o data\.val\.root=PATH"):
-        build_dataset(FolderSource(kind="folder", root=tmp_path / "none"), "data.val")
+        open_dataset(FolderSource(kind="folder", root=tmp_path / "none"), "data.val")
 
 
 def test_training_and_validation_need_the_same_classes(voc_root: Path) -> None:
@@ -121,13 +122,13 @@ def test_data_of_ones_own_in_vocs_layout_has_its_own_classes(tmp_path: Path) -> 
     write_voc_layout(Shapes(2, (20, 20)), tmp_path / "data", "train")
     (tmp_path / "labels.yaml").write_text(yaml.safe_dump(SHAPES_LABELS.to_dict()))
     source = VocSource(kind="voc", root=tmp_path / "data", split="train", labels=tmp_path / "labels.yaml")
-    dataset = build_dataset(source)
+    dataset = open_dataset(source)
     assert dataset.labels == SHAPES_LABELS
     assert len(dataset) == 2
     assert dataset[1].mask.shape == (20, 20)
     absent = source.model_copy(update={"labels": tmp_path / "absent.yaml"})
     with pytest.raises(DatasetError, match=r"absent\.yaml"):
-        build_dataset(absent)
+        open_dataset(absent)
     (tmp_path / "labels.yaml").write_text("names: [road]")
     with pytest.raises(DatasetError, match="names one class, 'road'"):
-        build_dataset(source)
+        open_dataset(source)

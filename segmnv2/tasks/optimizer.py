@@ -14,7 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from segmnv2.config import OptimizerSection
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.training.task import Task
+from segmnv2.tasks.task import Task
 
 
 class MovingAverage(WeightAveraging):

@@ -15,9 +15,9 @@ from segmnv2.errors import ConfigError, DatasetError, SegmnError
 from segmnv2.evaluation.detectors import evaluate_detector
 from segmnv2.metrics.coco_ap import coco_ap
 from segmnv2.models.model_file import read_model_file
-from segmnv2.training.detection import detection_rate
+from segmnv2.tasks.detection import detection_rate
+from segmnv2.tasks.task import epoch_timing
 from segmnv2.training.run import train
-from segmnv2.training.task import epoch_timing
 from tests.coco_files import write_coco_boxes
 from tests.processes import run_command
 from tests.training.tiny import ignore

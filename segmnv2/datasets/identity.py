@@ -1,0 +1,54 @@
+"""Which samples a data set holds: to tell whether two are the same, or share images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def identify(dataset: Any) -> Iterable[str]:
+    """Return a line for each image of a data set: its name, and its class or boxes where they are no file.
+
+    Paths above the data set's own folder are left out: a data set may be moved.
+
+    Args:
+        dataset: with a method ``identity``, or ``names``; images without names are generated, and the experiment has
+            their settings.
+    """
+    if hasattr(dataset, "identity"):
+        lines: Iterable[str] = dataset.identity()
+        return lines
+    names: Iterable[str] | None = getattr(dataset, "names", None)
+    return map(str, range(len(dataset))) if names is None else names
+
+
+def file_sizes(dataset: Any) -> Iterator[int]:
+    """Return the bytes of the files of images and masks, which users may repair or replace while a run is stopped.
+
+    Sizes show nearly every change and cost a tenth of a second for ten thousand images. Generated images have no files.
+
+    Args:
+        dataset: with a method ``changeable_files``, if it has such files.
+    """
+    for path in dataset.changeable_files() if hasattr(dataset, "changeable_files") else ():
+        try:
+            yield path.stat().st_size
+        except OSError:  # reading it gives the message
+            yield -1
+
+
+def count_shared(train: Any, val: Any) -> int:
+    """Return how many images are in both data sets, by folder and :func:`identify`; generated ones by their size."""
+    first, second = (
+        each.folder.resolve() if hasattr(each, "folder") else (type(each), getattr(each, "size", None))
+        for each in (train, val)
+    )
+    return len(set(identify(train)) & set(identify(val))) if first == second else 0
+
+
+def digest(lines: Iterable[str]) -> str:
+    """Return their number and a checksum, as ``1464 (sha256 0123456789abcdef)``."""
+    held = list(lines)
+    checksum = hashlib.sha256("\n".join(held).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{len(held)} (sha256 {checksum[:16]})"
