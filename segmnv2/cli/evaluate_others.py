@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segmnv2.cli.progress import image_progress
 from segmnv2.cli.show_result import show_result
-from segmnv2.datasets.coco_boxes import CocoBoxes
+from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.detection.detector_file import load_detector
 from segmnv2.engines.device import choose_device

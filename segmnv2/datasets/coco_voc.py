@@ -10,10 +10,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from segmnv2.coco.annotations import CocoCategory, CocoImage, CocoOutline, check_files, check_size, iterate_coco
+from segmnv2.coco.index import CocoIndex, class_mask, open_index, pack_instances
 from segmnv2.data.image_file import read_image
 from segmnv2.data.sample import Sample
-from segmnv2.datasets.coco_file import CocoCategory, CocoImage, CocoOutline, check_files, check_size, iterate_coco
-from segmnv2.datasets.coco_index import CocoIndex, class_mask, open_index, pack_instances
 from segmnv2.datasets.listing import Finding, Listing, Pair
 from segmnv2.datasets.source import DataSource
 from segmnv2.errors import DatasetError
@@ -179,7 +179,7 @@ def read_annotations(path: Path) -> CocoIndex:
     """Read an annotation file of COCO.
 
     Of ``train2017`` that takes half a minute and a gigabyte or so: what is written by
-    :func:`~segmnv2.datasets.coco_index.write_index` opens at once.
+    :func:`~segmnv2.coco.index.write_index` opens at once.
 
     Raises:
         DatasetError: the file is damaged or of another form, or its categories are not those of COCO.

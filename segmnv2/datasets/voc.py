@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from segmnv2.datasets.folder import read_labels
-from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, unknown_names
+from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, read_split_list, unknown_names
 from segmnv2.datasets.source import FileDataset, FileSource
-from segmnv2.datasets.split_list import read_split_list
 from segmnv2.errors import DatasetError
 from segmnv2.files.folders import file_names
 from segmnv2.labels import VOC_LABELS, LabelSet
@@ -162,7 +161,7 @@ def read_ids(path: Path) -> list[str]:
     """Return the image ids in a list.
 
     Raises:
-        DatasetError: as for :func:`~segmnv2.datasets.split_list.read_split_list`, or an entry is no id.
+        DatasetError: as for :func:`~segmnv2.datasets.listing.read_split_list`, or an entry is no id.
     """
     names = read_split_list(path)
     for number, name in enumerate(names, start=1):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from segmnv2.paper.choice import find_published
 from segmnv2.paper.planner import Plan, Row
-from segmnv2.paper.published_settings import find_published
 
 COLUMNS = (
     "| width | OS | ASPP | size | scales | flip | params | MAdds | MAdds, paper's count | ms | published mIOU |",

@@ -9,9 +9,8 @@ from itertools import product
 from typing import Any
 
 from segmnv2.errors import ConfigError
-from segmnv2.paper.choice import Choice, maximal
+from segmnv2.paper.choice import Choice, distance, find_published, maximal
 from segmnv2.paper.footprint import Budget, Cost, cost
-from segmnv2.paper.published_settings import distance, find_published
 from segmnv2.paper.stopwatch import Latencies
 
 Measure = Callable[[Choice], float]

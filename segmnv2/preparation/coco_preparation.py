@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segmnv2.datasets.coco_file import check_files, missing_files
-from segmnv2.datasets.coco_index import CocoIndex, index_path, open_index, write_index
+from segmnv2.coco.annotations import check_files, missing_files
+from segmnv2.coco.index import CocoIndex, index_path, open_index, write_index
 from segmnv2.datasets.coco_voc import read_annotations
 from segmnv2.errors import DatasetError
 from segmnv2.files.checksum import Track, untracked

@@ -25,7 +25,7 @@ from segmnv2.labels import VOC_LABELS
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION
 from segmnv2.nn.stride import scaled_side
-from segmnv2.paper.published_classifiers import PUBLISHED
+from segmnv2.paper.figure5 import PUBLISHED
 from segmnv2.paper.table4 import TABLE4
 from segmnv2.paper.table7 import TABLE7
 from segmnv2.preparation.published_archives import VOC_COUNTS

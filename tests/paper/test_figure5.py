@@ -5,8 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from segmnv2.paper.figure5 import Figure5, Point, agrees, draw, figure5, to_markdown
-from segmnv2.paper.published_classifiers import PAPER, PUBLISHED, SLIM
+from segmnv2.paper.figure5 import PAPER, PUBLISHED, SLIM, Figure5, Point, agrees, draw, figure5, to_markdown
 from segmnv2.paper.table4 import table4
 
 

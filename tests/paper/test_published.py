@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from segmnv2.inference.multi_scale import SCALES
-from segmnv2.paper.choice import WIDTHS, list_choices
-from segmnv2.paper.published_settings import PUBLISHED, distance, find_published
+from segmnv2.paper.choice import PUBLISHED, WIDTHS, distance, find_published, list_choices
 from segmnv2.paper.table7 import SIZE, TABLE7
 
 

@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from segmnv2.cli import main
-from segmnv2.datasets.coco_boxes import CocoBoxes
+from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.detection import faster_rcnn, ssdlite
 from segmnv2.metrics.coco_ap import NAMES, coco_ap
 from segmnv2.models.model_file import read_model_file

@@ -20,8 +20,8 @@ from pycocotools import mask as rle
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from segmnv2.coco.annotations import CocoImage
 from segmnv2.data.sample import Mask
-from segmnv2.datasets.coco_file import CocoImage
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.checksum import file_sha256

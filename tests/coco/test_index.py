@@ -13,8 +13,8 @@ from hypothesis import given
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from segmnv2.coco.index import index_path, open_index, write_index
 from segmnv2.datasets import coco_voc
-from segmnv2.datasets.coco_index import index_path, open_index, write_index
 from segmnv2.datasets.coco_voc import CocoAsVoc, read_annotations
 from segmnv2.errors import DatasetError
 from tests.damage import check_lawful, damage, damage_json, many, randoms

@@ -16,9 +16,9 @@ from jaxtyping import Float, UInt8
 from pycocotools.coco import COCO
 from torch import Tensor
 
+from segmnv2.coco.annotations import CocoBox, check_files, check_size, iterate_coco
 from segmnv2.data.image_file import read_image
 from segmnv2.data.sample import Target
-from segmnv2.datasets.coco_file import CocoBox, check_files, check_size, iterate_coco
 from segmnv2.errors import DatasetError
 
 Picture = Float[Tensor, "3 h w"]

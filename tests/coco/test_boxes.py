@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from segmnv2.datasets.coco_boxes import CocoBoxes
+from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.errors import DatasetError
 from segmnv2.metrics.coco_ap import coco_ap
 from tests.damage import check_lawful, damage_json, many, randoms

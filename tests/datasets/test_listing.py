@@ -5,7 +5,7 @@ from random import Random
 
 from hypothesis import given
 
-from segmnv2.datasets.split_list import read_split_list
+from segmnv2.datasets.listing import read_split_list
 from segmnv2.datasets.voc import read_ids
 from tests.damage import check_lawful, damage, many, randoms
 

@@ -1,0 +1,1 @@
+"""Annotations in COCO's format: checked, indexed, and as boxes for detectors."""
