@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from segmnv2.models.pixels import PixelNetwork
@@ -51,7 +52,7 @@ def trace_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513)) -> Madd
     multiple of the dilation, cut into ``dilation**2`` smaller maps and convolved densely, so the padding counts too.
     """
     # A meta copy has shapes and no data, and the caller's network keeps its device and mode.
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = _without_elementwise(copy.deepcopy(model).to("meta").eval())
     extra = 0
 
     def count_extra(conv: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -71,6 +72,15 @@ def trace_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513)) -> Madd
         run(torch.empty(1, 3, *size, device="meta"))
     plain = int(counter.get_total_flops()) // 2
     return Madds(plain, plain + extra)
+
+
+def _without_elementwise(model: PixelNetwork) -> PixelNetwork:
+    """Leave out norms and activations, in place: they multiply nothing that is counted, and take most of a trace."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, _BatchNorm | nn.ReLU | nn.ReLU6):
+                setattr(module, name, nn.Identity())
+    return model
 
 
 def trace_multi_scale_madds(
