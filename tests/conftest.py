@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,10 +77,28 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before `-m` leaves tests out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that use real data, and those of the list of slow ones.
+
+    Raises:
+        pytest.UsageError: an entry of the list is the id of no test.
+    """
+    lines = (REPOSITORY / "tests/slow_tests.txt").read_text(encoding="utf-8").splitlines()
+    listed = [line for line in lines if line and not line.startswith("#")]
+    slow = {line: re.compile(re.escape(line).replace(r"\*", ".*") + r"(?:\[.*)?") for line in listed}
+    stale, files = set(listed), set()
     for item in items:
+        files.add(item.nodeid.partition("::")[0])
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
+        for line, pattern in slow.items():
+            if pattern.fullmatch(item.nodeid):
+                item.add_marker(pytest.mark.slow)
+                stale.discard(line)
+    missing = sorted(line for line in stale if line.partition("::")[0] in files)
+    if missing and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"tests/slow_tests.txt: {', '.join(missing)} is no test; name those that there are")
 
 
 @pytest.fixture

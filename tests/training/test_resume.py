@@ -13,7 +13,6 @@ import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.test_detection import tiny as tiny_detection
 
 from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.config import AnyExperiment
@@ -32,6 +31,7 @@ from segmnv2.training.run_folder import RECORDED, RunFolder, open_state
 from segmnv2.training.summary import describe_job
 from tests.coco_files import write_coco_boxes
 from tests.image_folders import write_image_folder
+from tests.tasks.test_detection import tiny as tiny_detection
 from tests.training.tiny import ignore, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
