@@ -1,4 +1,4 @@
-"""Which samples a data set holds: to tell whether two are the same, or share images."""
+"""Identity of data sets: whether two are the same, or share images."""
 
 from __future__ import annotations
 

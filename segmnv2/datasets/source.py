@@ -1,4 +1,4 @@
-"""What every data set is: a part of an experiment that opens it, and samples read from pairs of files."""
+"""Base classes of data sets: the section of an experiment that opens one, and samples read from pairs of files."""
 
 from __future__ import annotations
 

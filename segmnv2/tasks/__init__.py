@@ -1,1 +1,1 @@
-"""What is learned: segmentation, classification and detection, each with its data, network, loss and optimizer."""
+"""Tasks: segmentation, classification and detection, each with its data, model, loss and optimizer."""

@@ -1,4 +1,4 @@
-"""What a task gives to a run: the network in training, and its data."""
+"""Jobs: a task with its data, as a run needs them."""
 
 from __future__ import annotations
 

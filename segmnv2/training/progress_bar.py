@@ -1,4 +1,4 @@
-"""What a run prints: its progress, without the messages of Lightning."""
+"""Progress bar of a run, without the messages of Lightning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs of the outside: its folder for itself, and a message when a process or memory is lost."""
+"""The lock of a run's folder, and messages for a lost process or a full memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained on what, in a few lines."""
+"""Summary of a run: model, data and schedule in a few lines."""
 
 from __future__ import annotations
 
