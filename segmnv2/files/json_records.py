@@ -1,4 +1,7 @@
-"""Large JSON files, record by record: their objects would take several times the memory of their text."""
+"""Large JSON files, record by record: their objects would take several times the memory of their text.
+
+``ijson`` takes 1.8 times as long (docs/decisions.md).
+"""
 
 from __future__ import annotations
 
