@@ -14,7 +14,9 @@ from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.ade20k import ADE20K_LABELS
 from segmnv2.datasets.cityscapes import CITYSCAPES_LABELS, CLASSES
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
+from segmnv2.datasets.folder import list_folder
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.datasets.source import FileDataset
 from segmnv2.labels import VOC_LABELS, LabelSet
 from tests.voc_layout import write_voc_layout
 
@@ -22,6 +24,11 @@ COUNT = 2
 SIZE = (48, 64)
 SAMPLES = Shapes(COUNT, SIZE, seed=3)
 """What is written: their ids are ids of all label sets."""
+
+
+def open_folder(root: str | Path, split: str | None = None, *, labels: LabelSet | None = None) -> FileDataset:
+    """Open a plain folder as an experiment does, or with other classes."""
+    return FileDataset(list_folder(Path(root), split, split or "all", labels=labels))
 
 
 def write_shapes(root: Path) -> LabelSet:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from segmnv2.data.image_file import ENDINGS
 from segmnv2.data.mask_file import BINARY_PALETTE
 from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, unknown_names
-from segmnv2.datasets.source import FileDataset, FileSource
+from segmnv2.datasets.source import FileSource
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.files.folders import is_passed_over, list_entries
 from segmnv2.labels import LabelSet
@@ -47,32 +47,6 @@ class FolderSource(FileSource):
             return ()
         lists: Sequence[str | None] = check_lists(root / SPLITS, splits) or [None]
         return [cls(root=root, split=name, labels=labels) for name in lists]
-
-
-class FolderSegmentation(FileDataset):
-    """Pairs of ``images/STEM.*`` and ``masks/STEM.png``, with the classes of ``labels.yaml``.
-
-    Masks are palette or 8-bit gray PNGs of class ids. Where the labels give a palette, they may also be RGB PNGs in
-    exactly its colors; see :func:`segmnv2.data.mask_file.mask_ids`. Hidden files are ignored; anything else that does
-    not belong is an error, so that no image is skipped silently.
-
-    Args:
-        root: the folder that holds ``images``, ``masks``, ``labels.yaml`` and perhaps ``splits``.
-        split: a list ``splits/NAME.txt``, one stem a line; ``None`` takes all pairs.
-        labels: classes in place of those of ``labels.yaml``, which is then not read.
-
-    Attributes:
-        labels: the classes.
-        folder: the root.
-        names: stems, sorted or in the list's order.
-
-    Raises:
-        DatasetError: a folder, ``labels.yaml`` or the list is missing or cannot be used, a file has no partner, two
-            files have one stem, or the list names stems that are not there or one twice.
-    """
-
-    def __init__(self, root: str | Path, split: str | None = None, *, labels: LabelSet | None = None) -> None:
-        super().__init__(list_folder(Path(root), split, split or "all", labels=labels))
 
 
 def list_folder(

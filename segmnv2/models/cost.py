@@ -108,24 +108,3 @@ def count_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513), convent
     """
     madds = trace_madds(model, size)
     return madds.plain if convention == "plain" else madds.paper
-
-
-def count_multi_scale_madds(
-    model: Segmenter,
-    scales: Iterable[float],
-    *,
-    flip: bool,
-    size: tuple[int, int] = (513, 513),
-    convention: Convention = "plain",
-) -> int:
-    """Return :func:`trace_multi_scale_madds` in one convention.
-
-    Args:
-        model: the network, at the output stride to count.
-        scales: of the image's sides.
-        flip: whether each scale is also run mirrored.
-        size: (height, width) of the image in pixels.
-        convention: ``"plain"`` or ``"paper"``.
-    """
-    madds = trace_multi_scale_madds(model, scales, flip=flip, size=size)
-    return madds.plain if convention == "plain" else madds.paper

@@ -6,7 +6,7 @@ from torch import nn
 
 from segmnv2.errors import ConfigError
 from segmnv2.nn.blocks import DepthwiseSeparable, InvertedResidual
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
+from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
 
 KERNEL = 3
 BLOCK_KINDS = ("regular", "separable", "separable_linear", "bottleneck")
@@ -108,41 +108,6 @@ def create_block(
         norm_momentum=norm_momentum,
         linear=kind == "separable_linear",
     )
-
-
-def block_madds(
-    kind: str, in_channels: int, out_channels: int, size: tuple[int, int], *, stride: int = 1, expansion: int = 6
-) -> int:
-    """Return the multiply-adds of a block's convolutions, by the paper's formulas.
-
-    With d channels in, e out, kernel side k and an input of h x w, at stride 1: ``h w d e k k`` for a regular
-    convolution, ``h w d (k k + e)`` for a separable one, linear or not, and ``h w d t (d + k k + e)`` for a bottleneck
-    of expansion t. At stride 2 all but the expansion is computed on the smaller map; with t = 1 there is no
-    expansion to compute.
-
-    Args:
-        kind: as in :func:`create_block`.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        size: (height, width) of the input in samples.
-        stride: 1 or 2.
-        expansion: of the bottleneck; its inner width is rounded as the block's is.
-
-    Raises:
-        ConfigError: an unknown kind, or a number that no block has.
-
-    Source: MobileNetV2, sections 3.1 and 3.3.
-    """
-    _check(kind, in_channels, out_channels, stride, expansion)
-    before = size[0] * size[1]
-    after = -(-size[0] // stride) * -(-size[1] // stride)
-    taps = KERNEL * KERNEL
-    if kind == "regular":
-        return after * in_channels * out_channels * taps
-    if kind != "bottleneck" or expansion == 1:
-        return after * in_channels * (taps + out_channels)
-    hidden = make_divisible(in_channels * expansion)
-    return before * in_channels * hidden + after * hidden * (taps + out_channels)
 
 
 def _check(kind: str, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:

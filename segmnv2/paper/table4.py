@@ -14,8 +14,6 @@ from segmnv2.models.classifier import create_classifier
 from segmnv2.models.cost import count_madds, count_parameters
 
 SIZE = 224
-TOLERANCE = 0.01
-"""A computed value further from the printed one than this has a note."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +110,6 @@ def _row(index: int) -> Row:
         },
         note=paper.note,
     )
-
-
-def within_tolerance(row: Row) -> bool:
-    """Return whether parameters (with or without batch norm) and multiply-adds are within 1 % of the printed digits."""
-    params, madds = row.paper["params"], row.paper["madds"]
-    assert params is not None
-    assert madds is not None
-    # The table prints one decimal: half of its last digit is rounding, not difference.
-    close = any(abs(value / 1e6 - params) <= TOLERANCE * params + 0.05 for value in (row.params, row.weights))
-    return close and abs(row.madds / 1e6 - madds) <= TOLERANCE * madds
 
 
 def to_markdown(rows: Iterable[Row]) -> str:

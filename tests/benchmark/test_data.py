@@ -15,9 +15,9 @@ from segmnv2.config import Experiment, parse_experiment
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import Sample
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.datasets.folder import FolderSegmentation
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError, SegmnError
+from tests.dataset_files import open_folder
 
 
 def tiny(*overrides: str) -> Experiment:
@@ -49,7 +49,7 @@ def test_there_is_a_row_for_each_stage_and_each_loader() -> None:
 def test_generated_pictures_are_not_decoded_and_files_are(folder: Path) -> None:
     transform = TrainTransform(33)
     generated = measure_stages(Shapes(4, (40, 40)), transform, batch_size=2, seed=0, batches=2)
-    read = measure_stages(FolderSegmentation(folder), transform, batch_size=2, seed=0, batches=2)
+    read = measure_stages(open_folder(folder), transform, batch_size=2, seed=0, batches=2)
     assert list(generated) == [REST, AUGMENT, COLLATE]
     assert list(read) == [IMAGE, MASK, REST, AUGMENT, COLLATE]
 

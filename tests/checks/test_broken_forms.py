@@ -17,7 +17,6 @@ import yaml
 from segmnv2.checks.mask_diagnosis import diagnose_mask
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
-from segmnv2.datasets.folder import FolderSegmentation
 from segmnv2.datasets.listing import ERROR_KINDS, KINDS
 from segmnv2.datasets.shapes import SHAPES_LABELS
 from segmnv2.errors import DatasetError, SegmnError
@@ -35,6 +34,7 @@ from tests.checks.sound import (
     two_classes,
     write_folder,
 )
+from tests.dataset_files import open_folder
 
 LABEL_FILES: list[dict[str, object]] = [
     SHAPES_LABELS.to_dict(),
@@ -337,7 +337,7 @@ def test_no_broken_form_brings_ids_of_no_class_into_training(root: Path, change:
     change(root)
     for split in ("train", "val"):
         try:
-            dataset = FolderSegmentation(root, split)
+            dataset = open_folder(root, split)
         except SegmnError:
             continue
         for index in range(len(dataset)):
@@ -381,7 +381,7 @@ def test_black_and_white_masks_of_two_classes_are_not_taken_for_ignored_ones(tmp
     assert all("save 1 ('crop') in place of 255" in finding.remedy for finding in examination.findings)
     assert {finding.file for finding in examination.findings} == {str(path) for path in all_masks(root)}
     with pytest.raises(DatasetError, match="black and white"):
-        FolderSegmentation(root)[0]
+        open_folder(root)[0]
 
 
 def test_each_black_and_white_mask_is_named_beside_right_ones(tmp_path: Path) -> None:

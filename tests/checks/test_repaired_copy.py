@@ -15,7 +15,6 @@ from segmnv2.checks.mask_diagnosis import repair_values
 from segmnv2.checks.repaired_copy import RepairedCopy, write_repaired_copy
 from segmnv2.checks.targets import listings_of
 from segmnv2.data.raw_mask import read_raw_mask
-from segmnv2.datasets.folder import FolderSegmentation
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError, DatasetError
@@ -35,6 +34,7 @@ from tests.checks.sound import (
     two_classes,
     write_folder,
 )
+from tests.dataset_files import open_folder
 from tests.voc_layout import write_voc_layout
 
 EXPECTED = [Shapes(TRAIN + VAL, SIZE, seed=4)[i].mask for i in range(TRAIN + VAL)]
@@ -49,7 +49,7 @@ def fixed(root: Path) -> tuple[Path, Examination, RepairedCopy]:
 
 
 def masks_of(root: Path) -> list[np.ndarray]:
-    dataset = FolderSegmentation(root)
+    dataset = open_folder(root)
     order = sorted(range(len(dataset)), key=lambda i: int(dataset.names[i]))
     return [dataset[i].mask for i in order]
 
@@ -102,7 +102,7 @@ def test_the_fixed_data_set_is_sound_and_holds_what_was_meant(root: Path, save_m
     assert len(written.repaired) == written.copied == TRAIN + VAL
     assert written.unrepaired == written.left_out == []
     assert all((mask == expected).all() for mask, expected in zip(masks_of(copy), EXPECTED, strict=True))
-    assert len(FolderSegmentation(copy, "train")) == TRAIN
+    assert len(open_folder(copy, "train")) == TRAIN
 
 
 @pytest.mark.parametrize("form", ["gray", "rgb", "sixteen bits"])
@@ -165,7 +165,7 @@ def test_what_cannot_be_repaired_is_said(root: Path) -> None:
     assert {finding.kind for finding in written.unrepaired} == {"ids-out-of-range", "size-mismatch"}
     assert {finding.kind for finding in written.left_out} == {"missing-mask"}
     assert kinds(examination) == {"ids-out-of-range", "size-mismatch"}
-    assert FolderSegmentation(copy, "train").names == ["0", "1", "2", "4", "5", "6", "7"]
+    assert open_folder(copy, "train").names == ["0", "1", "2", "4", "5", "6", "7"]
 
 
 def test_a_mask_that_exif_turns_is_not_saved_without_the_entry(root: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from segmnv2.data.mask_file import write_mask
-from segmnv2.datasets.folder import FolderSegmentation
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import DatasetError, MediaError
 from segmnv2.labels import LabelSet
+from tests.dataset_files import open_folder
 
 SHAPES = Shapes(4, (20, 30), seed=1)
 NAMES = ["a", "b", "c.1", "my photo"]
@@ -47,7 +47,7 @@ def paint(root: Path, name: str) -> None:
 
 
 def test_every_pair_reads_back(root: Path) -> None:
-    dataset = FolderSegmentation(root)
+    dataset = open_folder(root)
     assert dataset.names == NAMES
     assert dataset.labels == SHAPES_LABELS
     for index, expected in enumerate(SHAPES):
@@ -58,45 +58,45 @@ def test_every_pair_reads_back(root: Path) -> None:
 
 
 def test_a_list_chooses_and_orders(root: Path) -> None:
-    assert FolderSegmentation(root, "few").names == ["my photo", "a"]
+    assert open_folder(root, "few").names == ["my photo", "a"]
 
 
 def test_masks_of_colors_are_the_masks_of_ids(root: Path) -> None:
     paint(root, "b")
-    assert (FolderSegmentation(root)[1].mask == SHAPES[1].mask).all()
+    assert (open_folder(root)[1].mask == SHAPES[1].mask).all()
 
 
 def test_hidden_and_system_files_are_passed_over(root: Path) -> None:
     for name in ("images/.DS_Store", "masks/._a.png", "images/Thumbs.db"):
         (root / name).write_text("x")
-    assert FolderSegmentation(root).names == NAMES
+    assert open_folder(root).names == NAMES
 
 
 def test_labels_given_replace_the_file(root: Path) -> None:
     (root / "labels.yaml").unlink()
-    assert FolderSegmentation(root, labels=SHAPES_LABELS)[0].mask.shape == (20, 30)
-    assert FolderSegmentation(root, labels=LabelSet.numbered(9)).labels.num_classes == 9
+    assert open_folder(root, labels=SHAPES_LABELS)[0].mask.shape == (20, 30)
+    assert open_folder(root, labels=LabelSet.numbered(9)).labels.num_classes == 9
 
 
 def test_colors_need_a_palette(root: Path) -> None:
     label_file(root, palette=False)
     paint(root, "b")
     with pytest.raises(DatasetError, match=r"b\.png: holds RGB colors.*labels\.yaml a palette"):
-        FolderSegmentation(root)[1]
-    assert (FolderSegmentation(root, labels=SHAPES_LABELS)[1].mask == SHAPES[1].mask).all()
+        open_folder(root)[1]
+    assert (open_folder(root, labels=SHAPES_LABELS)[1].mask == SHAPES[1].mask).all()
 
 
 def test_a_single_class_is_refused_with_what_to_write(root: Path) -> None:
     (root / "labels.yaml").write_text("names: [road]")
     with pytest.raises(DatasetError, match=r"one class, 'road'.*`names: \[background, road\]`.*255\]\]`"):
-        FolderSegmentation(root)
+        open_folder(root)
 
 
 def test_a_folder_is_listed_without_a_call_for_each_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stats: list[str] = []
     real = Path.stat
     monkeypatch.setattr(Path, "stat", lambda self, **options: stats.append(self.name) or real(self, **options))
-    FolderSegmentation(root)
+    open_folder(root)
     assert not {name for name in stats if name.endswith((".png", ".BMP"))}
 
 
@@ -148,12 +148,12 @@ def empty(path: str) -> Callable[[Path], None]:
 def test_what_is_wrong_with_the_folder_is_named(root: Path, change: Callable[[Path], None], message: str) -> None:
     change(root)
     with pytest.raises(DatasetError, match=message):
-        FolderSegmentation(root)
+        open_folder(root)
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none: there is no such folder; give the one that holds images and masks"):
-        FolderSegmentation(tmp_path / "none")
+        open_folder(tmp_path / "none")
 
 
 def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -> None:
@@ -161,7 +161,7 @@ def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -
         write(f"images/lonely_{number}.jpg")(root)
     write("masks/other.png")(root)
     with pytest.raises(DatasetError, match=r"lonely_0\.jpg: there is no .*\(the first of 9 faults; `segmnv2"):
-        FolderSegmentation(root)
+        open_folder(root)
 
 
 @pytest.mark.parametrize(
@@ -176,27 +176,27 @@ def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -
 def test_what_is_wrong_with_a_list_is_named(root: Path, text: bytes, message: str) -> None:
     (root / "splits" / "odd.txt").write_bytes(text)
     with pytest.raises(DatasetError, match=rf"odd\.txt: {message}"):
-        FolderSegmentation(root, "odd")
+        open_folder(root, "odd")
 
 
 def test_a_missing_list_names_those_present(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"train\.txt: there is no such list; the splits present are: few;"):
-        FolderSegmentation(root, "train")
+        open_folder(root, "train")
     shutil.rmtree(root / "splits")
     with pytest.raises(DatasetError, match=r"present are: none; .*leave the split out"):
-        FolderSegmentation(root, "train")
+        open_folder(root, "train")
 
 
 def test_sizes_must_match(root: Path) -> None:
     PIL.Image.new("RGB", (20, 30)).save(root / "images" / "a.png")
     with pytest.raises(DatasetError, match=r"a\.png: the mask has 20 rows and 30 columns, its image .* 30 and 20"):
-        FolderSegmentation(root)[0]
+        open_folder(root)[0]
 
 
 def test_pixels_that_are_no_class_are_refused(root: Path) -> None:
     for name, pixels in (("a", np.full((20, 30), 77)), ("b", np.full((20, 30, 3), 77))):
         PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / "masks" / f"{name}.png")
-    dataset = FolderSegmentation(root)
+    dataset = open_folder(root)
     with pytest.raises(DatasetError, match=r"a\.png: ids 77 \(600 pixels\) are no class"):
         dataset[0]
     with pytest.raises(DatasetError, match=r"b\.png: colors \[77, 77, 77\] \(600 pixels\) are no class's"):
@@ -206,7 +206,7 @@ def test_pixels_that_are_no_class_are_refused(root: Path) -> None:
 def test_files_that_are_no_pictures_are_refused(root: Path) -> None:
     write("masks/a.png")(root)
     write("images/b.BMP")(root)
-    dataset = FolderSegmentation(root)
+    dataset = open_folder(root)
     with pytest.raises(DatasetError, match=r"a\.png: cannot be read as a mask"):
         dataset[0]
     with pytest.raises(MediaError, match=r"b\.BMP: is not an image"):

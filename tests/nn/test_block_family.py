@@ -7,7 +7,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segmnv2.errors import ConfigError
-from segmnv2.nn.block_family import BLOCK_KINDS, block_madds, create_block
+from segmnv2.nn.block_family import BLOCK_KINDS, create_block
+from segmnv2.nn.conv import make_divisible
+
+
+def block_madds(kind: str, into: int, out: int, size: tuple[int, int], stride: int = 1, expansion: int = 6) -> int:
+    """Multiply-adds by the paper's formulas (sections 3.1 and 3.3); at stride 2 only the expansion is at full size."""
+    before = size[0] * size[1]
+    after = -(-size[0] // stride) * -(-size[1] // stride)
+    if kind == "regular":
+        return after * into * out * 9
+    if kind != "bottleneck" or expansion == 1:
+        return after * into * (9 + out)
+    hidden = make_divisible(into * expansion)
+    return before * into * hidden + after * hidden * (9 + out)
 
 
 @pytest.mark.parametrize("kind", BLOCK_KINDS)

@@ -14,11 +14,11 @@ from PIL import Image
 from segmnv2.cli import main
 from segmnv2.data.mask_file import mask_ids
 from segmnv2.data.raw_mask import RawMask
-from segmnv2.datasets.folder import FolderSegmentation
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
+from tests.dataset_files import open_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/folder_mobilenet_v2.yaml"
@@ -81,13 +81,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, block in enumerate(fenced("python")):
         exec(compile(block, f"own_data.md, Python block {number}", "exec"), {})
-    dataset = FolderSegmentation("data/own")
+    dataset = open_folder("data/own")
     assert len(dataset) == IMAGES
     assert dataset[0].image.shape[:2] == dataset[1].image.shape[:2] == (410, 513)
     turned = Image.open("data/own/images/beet_0.jpg")
     assert (turned.size, turned.getexif()[0x0112]) == ((410, 513), 6), "the check of step 4 needs it"
-    assert len(FolderSegmentation("data/own", "train")) == 8
-    assert len(FolderSegmentation("data/own", "val")) == 2
+    assert len(open_folder("data/own", "train")) == 8
+    assert len(open_folder("data/own", "val")) == 2
 
     lines = commands()
     assert list(lines) == ["check-data", "import", "train", "evaluate", "infer"]
