@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError, MediaError, check_positive_integer
+from segmnv2.inference.video_matrix import is_mirrored
 from segmnv2.inference.video_source import VideoSource, find_video, quiet
 
 USUAL_RATE = 25.0
@@ -53,7 +54,7 @@ class Frame:
 class VideoReader:
     """Reads every n-th frame in order, once, in one thread at a time.
 
-    Rotation that a phone notes in the file is applied. What a header says of the number of frames is an estimate
+    Rotation and mirroring that a file states are applied. What a header says of the number of frames is an estimate
     for progress only; reading ends where the frames do. Times are those of the frames' time stamps; a frame without
     one comes one frame of the stated rate after the last.
 
@@ -93,6 +94,7 @@ class VideoReader:
         self.source = found if found is not None else VideoSource(Path(str(source)))
         self.fault: str | None = None
         self._capture = _open(self.source)
+        self._flip = self._mirror_axis()
         stated = self._capture.get(cv2.CAP_PROP_FPS)
         self._rate = stated if 0 < stated < HIGHEST_RATE else USUAL_RATE
         self.frame_rate = self._rate / self._every
@@ -155,7 +157,18 @@ class VideoReader:
         done, bgr = self._capture.retrieve()
         if not done or bgr is None or bgr.size == 0:
             return None
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        return np.asarray(rgb if self._flip is None else cv2.flip(rgb, self._flip), dtype=np.uint8)
+
+    def _mirror_axis(self) -> int | None:
+        """Return OpenCV's number of the axis that frames are mirrored at once they are turned, or None.
+
+        FFmpeg turns the rows of an image as its matrix says; of a mirrored one the columns then run backwards.
+        """
+        if self.source.path is None or not is_mirrored(self.source.path):
+            return None
+        sideways = round(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180 == 90
+        return 1 if sideways else 0
 
     def _pass(self) -> bool:
         """Go to the next frame that can be decoded; False at the end."""

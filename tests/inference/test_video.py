@@ -171,14 +171,19 @@ def test_damaged_frames_are_passed_over_and_the_rest_keeps_its_numbers(place, tm
         ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
         ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
         ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda image: np.rot90(image, 2).swapaxes(0, 1)),
     ],
-    ids=["quarter", "half", "three quarters"],
+    ids=["quarter", "half", "three quarters", "left to right", "upside down", "transposed", "transverse"],
 )
-def test_the_rotation_that_a_phone_notes_is_applied(matrix, turned, tmp_path):
-    clip = write_clip(tmp_path / "clip.mp4")
+@pytest.mark.parametrize(("box", "ending"), [(b"tkhd", ".mp4"), (b"tkhd", ".mov"), (b"mvhd", ".mp4")])
+def test_turns_and_mirrors_that_a_file_states_are_applied(matrix, turned, box, ending, tmp_path):
+    clip = write_clip(tmp_path / f"clip{ending}")
     upright = decode(clip)
     content = bytearray(clip.read_bytes())
-    place = content.index(b"tkhd") + 4 + 40  # the track's matrix, in 16.16
+    place = content.index(box) + 4 + (40 if box == b"tkhd" else 36)  # the matrix of the track or the movie, in 16.16
     a, b, c, d = (number << 16 for number in matrix)
     content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     clip.write_bytes(content)
