@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,11 +15,12 @@ import PIL.Image
 from PIL.ExifTags import Base as ExifTag
 
 from segmnv2.data.decoder_messages import listen
+from segmnv2.data.png_file import check_png, default_image, transparent_gray
 from segmnv2.data.sample import Image
 from segmnv2.errors import MediaError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-"""Formats that are read; of several frames or pages the first."""
+"""Formats that are read; of several frames or pages the first, of an animated PNG its default image."""
 
 ENDINGS = (
     ".avif",
@@ -93,8 +93,9 @@ class DecodedImage:
 def read_image(path: str | Path) -> Image:
     """Read an image file as it is meant to be looked at.
 
-    EXIF orientation is applied; gray, palette and CMYK (JPEG's inverted one too) become RGB; transparent pixels are
-    laid over white; 16-bit samples are scaled to 8 bits by :func:`significant_bits`. Color profiles are not applied.
+    EXIF orientation is applied; gray, palette and CMYK (JPEG's inverted one too) become RGB; transparent pixels, also
+    those of a PNG's transparent level, are laid over white; 16-bit samples are scaled to 8 bits by
+    :func:`significant_bits`. Color profiles are not applied.
 
     Args:
         path: a file of one of :data:`FORMATS`, whatever its ending.
@@ -143,7 +144,6 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
     """
     if (deep := _undecoded_deep_color(picture)) is not None:
         return _upright(_from_deep(deep, source)[0], picture)
-    picture.load()
     return _upright(_rgb(picture, source)[0], picture)
 
 
@@ -199,11 +199,9 @@ def _decode(picture: PIL.Image.Image, content: bytes, source: str) -> DecodedIma
         image = _webp(content)
     elif (deep := _deep_color(picture, content)) is not None:
         image, depth = _from_deep(deep, source)
-    orientation = _orientation(picture)
     if image is None:
-        picture.load()
         image, depth = _rgb(picture, source)
-    return DecodedImage(_upright(image, picture), orientation, stored_size, animated, *depth)
+    return DecodedImage(_upright(image, picture), _orientation(picture), stored_size, animated, *depth)
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
@@ -257,24 +255,6 @@ def _webp(content: bytes) -> np.ndarray:
     return image
 
 
-def check_png(content: bytes) -> None:
-    """Compare each chunk of a PNG file with its checksum; Pillow passes over those of the pixels.
-
-    Raises:
-        ValueError: a chunk is damaged, or the end is missing.
-    """
-    at, view = 8, memoryview(content)
-    while at + 12 <= len(content):
-        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
-        kind = bytes(view[at + 4 : at + 8])
-        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            raise ValueError(f"chunk {kind!r} at byte {at} has another checksum than its own")
-        if kind == b"IEND":
-            return
-        at = end + 4
-    raise ValueError("the end is missing")
-
-
 def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
     """Decode colors of 16 bits a sample, of which Pillow keeps the upper byte only; ``None`` for any other image."""
     bits, bands = content[24] if picture.format == "PNG" else 0, len(picture.getbands())
@@ -285,7 +265,8 @@ def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
         return None
     if tags.get(_PLANES) == _SEPARATE or tags.get(_EXTRA) == _PREMULTIPLIED:  # OpenCV takes them for the usual form
         raise ValueError("16-bit colors in separate planes or multiplied by alpha are not read")
-    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | _IGNORE_EXIF)
+    still = content if tags else default_image(content)
+    values = cv2.imdecode(np.frombuffer(still, np.uint8), cv2.IMREAD_UNCHANGED | _IGNORE_EXIF)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ValueError("16-bit colors in a form that is not read")
     return np.asarray(values[..., :bands] if tags else values)  # a fourth sample need not be alpha, but infrared
@@ -327,16 +308,21 @@ def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tupl
 
 
 def _rgb(picture: PIL.Image.Image, source: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """Convert a loaded image, strip by strip, so that no second copy of all of it is made."""
+    """Decode and convert an image, strip by strip, so that no second copy of all of it is made."""
+    clear = transparent_gray(picture)
+    picture.load()
     if picture.mode == "F" or picture.mode.startswith("I"):
         if picture.format == "TIFF" and picture.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
             raise MediaError(f"{source}: is a TIFF of deep gray where 0 is white; save it with 0 as black, or 8 bits")
         # Pillow scales PPM files by the range that they state.
-        return _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None)
-    image = np.empty((picture.height, picture.width, 3), np.uint8)
-    for rows in strips(*image.shape[:2]):
-        image[rows] = _over_white(picture.crop((0, rows.start, picture.width, rows.stop)))
-    return image, (8, 8)
+        image, depth = _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None)
+    else:
+        image, depth = np.empty((picture.height, picture.width, 3), np.uint8), (8, 8)
+        for rows in strips(*image.shape[:2]):
+            image[rows] = _over_white(picture.crop((0, rows.start, picture.width, rows.stop)))
+    if clear is not None:
+        image[np.asarray(picture) == clear] = 255
+    return image, depth
 
 
 def _over_white(picture: PIL.Image.Image) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 from PIL.ExifTags import Base as ExifTag
 
-from segmnv2.data.image_file import MOST_PIXELS, check_png
+from segmnv2.data.image_file import MOST_PIXELS
+from segmnv2.data.png_file import check_png, stored_form
 from segmnv2.errors import DatasetError
 
 FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "GIF", "WEBP", "PPM")
@@ -89,13 +90,11 @@ def read_raw_mask(path: str | Path) -> RawMask:
 
 
 def _is_changed(picture: PIL.Image.Image) -> bool:
-    """Return whether decoding changes values, by the decoder's name for the stored form, as ``L;4``."""
-    tiles = getattr(picture, "tile", None)
-    if picture.mode == "1" or not tiles:
-        return False
-    arguments = tiles[0][3]
-    form = str(arguments if isinstance(arguments, str) else arguments[0] if arguments else "")
-    return form.startswith(("L;2", "L;4", "L;I")) or (";16" in form and not picture.mode.startswith("I"))
+    """Return whether decoding changes values, by the stored form."""
+    form = stored_form(picture)
+    return picture.mode != "1" and (
+        form.startswith(("L;2", "L;4", "L;I")) or (";16" in form and not picture.mode.startswith("I"))
+    )
 
 
 def _values(picture: PIL.Image.Image) -> np.ndarray:
