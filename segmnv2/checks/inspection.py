@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from segmnv2.checks.mask_diagnosis import Diagnosis, diagnose_mask
+from segmnv2.data.annotated_image import TURN_REMEDY, describe_turn
 from segmnv2.data.image_file import DecodedImage, decode_image
 from segmnv2.data.raw_mask import NO_COLOR, RawMask, read_raw_mask
 from segmnv2.data.sample import Image, Mask
@@ -152,7 +153,8 @@ def _inspect_sample(listing: Listing, index: int) -> Reading:
     try:
         sample = listing.dataset[index]
     except SegmnError as error:
-        kind = "unreadable-image" if isinstance(error, MediaError) else "unreadable-mask"
+        unreadable = "unreadable-image" if isinstance(error, MediaError) else "unreadable-mask"
+        kind = getattr(error, "kind", unreadable)
         reason, _, remedy = str(error).rpartition("; ")
         return Reading((Finding(kind, str(path), reason, remedy, listing.split),), None, None, None, None)
     return _reading([], sample.image, Diagnosis(sample.mask))
@@ -188,17 +190,16 @@ def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Rep
     orientation, stored = decoded.orientation, decoded.stored_size
     height, width = decoded.image.shape[:2]
     rows, columns = raw.values.shape[:2]
-    turned = f"its image {pair.image} is turned by EXIF orientation {orientation}"
     if (height, width) == (rows, columns):
-        if orientation == _UPRIGHT or stored != (height, width):
+        if not decoded.is_turned_in_place:
             return []
-        reason = f"{turned}; the sizes do not show whether the mask is turned as well"
-        remedy = "look at an overlay of both; save the image upright, without EXIF, to be sure"
-        return [at_mask("exif-ambiguous", reason, remedy)]
+        reason = f"its image {pair.image} {describe_turn(decoded)} the mask is turned as well"
+        return [at_mask("exif-ambiguous", reason, f"look at an overlay of both, and {TURN_REMEDY}")]
     sizes = f"the mask has {rows} rows and {columns} columns, its image {pair.image} {height} and {width}"
     if stored == (rows, columns) and orientation != _UPRIGHT:
         remedy = "turn the mask as the image is shown, or save the image without its EXIF orientation"
-        return [at_mask("exif-rotation", f"{sizes}: {turned}, the mask is not", remedy)]
+        turned = f"its image {pair.image} is turned by EXIF orientation {orientation}, the mask is not"
+        return [at_mask("exif-rotation", f"{sizes}: {turned}", remedy)]
     return [at_mask("size-mismatch", sizes, "export both at one size; scale masks by nearest neighbor only")]
 
 

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from segmnv2.coco.annotations import CocoBox, check_files, check_size, iterate_coco
-from segmnv2.data.image_file import read_image
+from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.sample import Target
 from segmnv2.errors import DatasetError
 
@@ -104,7 +104,7 @@ class CocoBoxes:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: it has another size than the annotations say.
+            DatasetError: it has another size than the annotations say, or EXIF turns it and no side shows it.
         """
         pixels, target = self.read(index)
         return pixels.float() / 255, target
@@ -114,12 +114,12 @@ class CocoBoxes:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: it has another size than the annotations say.
+            DatasetError: it has another size than the annotations say, or EXIF turns it and no side shows it.
         """
         number = self.ids[index]
         entry = self.coco.imgs[number]
         path = self.folder / entry["file_name"]
-        image = read_image(path)
+        image = read_annotated_image(path, self.annotations)
         check_size(path, image, entry["height"], entry["width"], self.annotations)
         return torch.from_numpy(image).permute(2, 0, 1), self._target(number, image.shape[:2])
 
@@ -199,7 +199,7 @@ class PixelBoxes:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: it has another size than the annotations say.
+            DatasetError: it has another size than the annotations say, or EXIF turns it and no side shows it.
         """
         return self.dataset.read(index)
 

@@ -56,6 +56,7 @@ _STRIP = 1 << 22
 _IGNORE_EXIF = cv2.IMREAD_IGNORE_ORIENTATION
 _HARMLESS = ("Warning: unknown JFIF revision", "Unknown Adobe color transform")
 # Tags of TIFF files, and values of the last two.
+_WIDTH, _HEIGHT = 256, 257
 _BITS, _PLANES, _EXTRA = 258, 284, 338
 _SEPARATE, _PREMULTIPLIED = 2, (1,)
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -88,6 +89,11 @@ class DecodedImage:
     animated: bool
     bits: int = 8
     stored_bits: int = 8
+
+    @property
+    def is_turned_in_place(self) -> bool:
+        """Whether EXIF turns or mirrors the image and leaves its sides, so that they do not show it."""
+        return self.orientation in _UPRIGHT and self.stored_size == self.image.shape[:2]
 
 
 def read_image(path: str | Path) -> Image:
@@ -144,7 +150,7 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
     """
     if (deep := _undecoded_deep_color(picture)) is not None:
         return _upright(_from_deep(deep, source)[0], picture)
-    return _upright(_rgb(picture, source)[0], picture)
+    return _upright(_rgb(picture, source, transparent_gray(picture))[0], picture)
 
 
 def significant_bits(largest: int) -> int:
@@ -183,7 +189,7 @@ def _open(content: bytes) -> PIL.Image.Image:
 
 
 def _decode(picture: PIL.Image.Image, content: bytes, source: str) -> DecodedImage:
-    stored_size = picture.height, picture.width
+    stored_size = _stored_size(picture)
     if picture.width * picture.height > MOST_PIXELS:
         raise MediaError(
             f"{source}: too large to decode safely ({picture.width} x {picture.height} pixels, at most {MOST_PIXELS}); "
@@ -199,9 +205,19 @@ def _decode(picture: PIL.Image.Image, content: bytes, source: str) -> DecodedIma
         image = _webp(content)
     elif (deep := _deep_color(picture, content)) is not None:
         image, depth = _from_deep(deep, source)
+    clear = transparent_gray(picture)
+    orientation = _orientation(picture)  # which decodes PNG files, and which decoding removes from TIFF files
     if image is None:
-        image, depth = _rgb(picture, source)
-    return DecodedImage(_upright(image, picture), _orientation(picture), stored_size, animated, *depth)
+        image, depth = _rgb(picture, source, clear)
+    return DecodedImage(_upright(image, picture), orientation, stored_size, animated, *depth)
+
+
+def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """Return (rows, columns) before EXIF turns the image; of TIFF files Pillow states those afterwards."""
+    if picture.format == "TIFF":
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        return int(tags[_HEIGHT]), int(tags[_WIDTH])
+    return picture.height, picture.width
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
@@ -307,9 +323,14 @@ def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tupl
     return image, (bits, 16)
 
 
-def _rgb(picture: PIL.Image.Image, source: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode and convert an image, strip by strip, so that no second copy of all of it is made."""
-    clear = transparent_gray(picture)
+def _rgb(picture: PIL.Image.Image, source: str, clear: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode and convert an image, strip by strip, so that no second copy of all of it is made.
+
+    Args:
+        picture: the image.
+        source: what error messages call it.
+        clear: a gray level that is transparent (:func:`transparent_gray`).
+    """
     picture.load()
     if picture.mode == "F" or picture.mode.startswith("I"):
         if picture.format == "TIFF" and picture.tag_v2.get(262) == 0:  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import numpy as np
 
 from segmnv2.coco.annotations import CocoCategory, CocoImage, CocoOutline, check_files, check_size, iterate_coco
 from segmnv2.coco.index import CocoIndex, class_mask, open_index, pack_instances
-from segmnv2.data.image_file import read_image
+from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.sample import Sample
 from segmnv2.datasets.listing import Finding, Listing, Pair
 from segmnv2.datasets.source import DataSource
@@ -134,11 +134,12 @@ class CocoAsVoc:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: the image has another size than the annotations say, or an outline of it is damaged.
+            DatasetError: the image has another size than the annotations say, EXIF turns it and no side shows it, or an
+                outline of it is damaged.
         """
         number = self._kept[index]
         path, (height, width) = self.folder / self._files[index], self._index.sizes[number].tolist()
-        image = read_image(path)
+        image = read_annotated_image(path, self.annotations)
         check_size(path, image, height, width, self.annotations)
         instances = self._index.instances(number)
         mask = class_mask(instances, height, width, VOC_LABELS.ignore_index, source=f"{self.annotations}: {path.name}")

@@ -56,6 +56,7 @@ ERROR_KINDS: dict[str, str] = {
     "unreadable-mask": "a mask that cannot be read",
     "size-mismatch": "image and mask differ in size",
     "exif-rotation": "the image or the mask is turned by its EXIF entry, the other is not",
+    "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not show whether the mask is turned too",
     "jpeg-mask": "a mask that went through lossy compression",
     "mask-format": "a mask in a file format that is not read",
     "deep-mask": "a mask of more or fewer than 8 bits",
@@ -76,7 +77,6 @@ ERROR_KINDS: dict[str, str] = {
 WARNING_KINDS: dict[str, str] = {
     "smoothed-ids": "ids between those of their neighbors along borders",
     "palette-differs": "a palette in other colors than the classes'",
-    "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not show whether the mask is turned too",
     "low-values": "a 16-bit image whose values use fewer bits",
     "animated": "several frames or pages, of which the first is taken",
     "all-ignored": "a mask of ignored pixels only",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from segmnv2.data.image_file import read_image
+from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.datasets.listing import Listing, pair_files
@@ -190,11 +190,12 @@ class FileDataset:
         Raises:
             MediaError: the image cannot be read.
             DatasetError: the mask cannot be read, holds ids or colors that are no class, or has another size than the
-                image.
+                image; or EXIF turns the image, and nothing shows whether the mask is turned.
         """
         image_path, mask_path = self.files(index)
         table = self._listing.table
-        image, mask = read_image(image_path), read_mask(mask_path, self._listing.file_labels or self.labels)
+        image = read_annotated_image(image_path, mask_path)
+        mask = read_mask(mask_path, self._listing.file_labels or self.labels)
         if image.shape[:2] != mask.shape:
             raise DatasetError(
                 f"{mask_path}: the mask has {mask.shape[0]} rows and {mask.shape[1]} columns, its image {image_path} "

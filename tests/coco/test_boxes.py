@@ -128,6 +128,19 @@ def test_images_of_another_size_than_their_annotations_are_refused(tmp_path: Pat
         dataset[0]
 
 
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_images_whose_boxes_may_be_turned_or_not_are_refused(tmp_path: Path, orientation: int) -> None:
+    dataset = CocoBoxes.of_split(write(tmp_path, [thing(1, [50.0, 5.0, 9.0, 9.0])]), "val2017")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    with PIL.Image.open(tmp_path / "val2017" / "a.png") as image:
+        image.copy().save(tmp_path / "val2017" / "a.png", exif=exif)
+    with pytest.raises(
+        DatasetError, match=rf"a\.png: is turned by EXIF orientation {orientation}, and .*exif_transpose"
+    ):
+        dataset[0]
+
+
 @pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
 def test_a_box_of_id_0_without_area_counts(tmp_path: Path, library: str) -> None:
     pytest.importorskip(library)

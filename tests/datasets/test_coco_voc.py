@@ -9,7 +9,8 @@ import PIL.Image
 import pytest
 from pycocotools import mask as rle
 
-from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc
+from segmnv2.checks.examination import examine
+from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc, CocoVocSource
 from segmnv2.errors import DatasetError, MediaError
 from segmnv2.labels import VOC_LABELS
 
@@ -198,6 +199,35 @@ def test_missing_images_are_counted_at_once(tmp_path: Path) -> None:
     coco.folder.rename(tmp_path / "elsewhere")
     with pytest.raises(DatasetError, match=r"val2017: 3 of the 3 images .*unpack"):
         coco.open()
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "said"),
+    [
+        ((WIDTH, HEIGHT), 3, "orientation 3, and its sides do not show whether .*val2017.json is turned as well"),
+        ((WIDTH, HEIGHT), 2, "orientation 2, and"),
+        ((WIDTH, WIDTH), 6, "orientation 6, and"),
+        ((HEIGHT, WIDTH), 6, ""),
+        ((WIDTH, HEIGHT), 6, "40 rows and 60|60 rows and 40"),
+        ((WIDTH, HEIGHT), 1, ""),
+        ((WIDTH, HEIGHT), 9, ""),
+    ],
+)
+def test_images_that_may_be_turned_or_not_are_refused(tmp_path: Path, size, orientation: int, said: str) -> None:
+    coco = Coco(tmp_path, [instance(CAT, box(0, 0, 20, 20))])
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.new("RGB", size).save(coco.folder / "000000000001.jpg", exif=exif)
+    coco.content["images"][0]["height"] = WIDTH if size[0] == size[1] else HEIGHT
+    dataset = coco.open()
+    if not said:
+        assert dataset[0].mask[3, 3] == VOC_CAT
+        return
+    with pytest.raises(DatasetError, match=said):
+        dataset[0]
+    (finding,) = examine([CocoVocSource(root=coco.root, split="val2017", min_pixels=0).listing("val2017")]).findings[:1]
+    assert finding.kind == ("unreadable-mask" if "rows" in said else "exif-ambiguous")
+    assert finding.severity == "error"
 
 
 def test_images_must_be_whole_and_of_the_stated_size(tmp_path: Path) -> None:

@@ -193,6 +193,40 @@ def test_sizes_must_match(root: Path) -> None:
         open_folder(root)[0]
 
 
+@pytest.mark.parametrize(
+    ("ending", "side", "orientation", "ambiguous"),
+    [
+        ("jpg", 20, 3, True),
+        ("jpg", 20, 4, True),
+        ("jpg", 30, 6, True),
+        ("jpg", 20, 6, False),
+        ("jpg", 20, 1, False),
+        ("tiff", 20, 3, True),
+        ("tiff", 30, 8, True),
+        ("tiff", 20, 6, False),
+        ("png", 20, 3, True),
+        ("png", 20, 7, False),
+    ],
+)
+def test_an_image_whose_mask_may_be_turned_or_not_is_refused(
+    root: Path, ending: str, side: int, orientation: int, ambiguous: bool
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    (root / "images" / "a.png").unlink()
+    PIL.Image.new("RGB", (30, side)).save(root / "images" / f"a.{ending}", exif=exif)
+    rows, columns = (30, side) if orientation > 4 else (side, 30)
+    write_mask(root / "masks" / "a.png", np.zeros((rows, columns), np.uint8), SHAPES_LABELS)
+    dataset = FolderSegmentation(root)
+    if not ambiguous:
+        assert dataset[0].mask.shape == (rows, columns)
+        return
+    with pytest.raises(
+        DatasetError, match=rf"images/a\.{ending}: is turned by EXIF orientation {orientation}, and its"
+    ):
+        dataset[0]
+
+
 def test_pixels_that_are_no_class_are_refused(root: Path) -> None:
     for name, pixels in (("a", np.full((20, 30), 77)), ("b", np.full((20, 30, 3), 77))):
         PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / "masks" / f"{name}.png")
