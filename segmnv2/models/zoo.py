@@ -16,6 +16,8 @@ from segmnv2.models.model_file import load_weights, read_description
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.models.segmenter import Segmenter
 
+OUTPUT_STRIDE = 16
+
 PRETRAINED = "pretrained"
 """The argument of timm's and smp's backbones that fetches weights."""
 
@@ -24,7 +26,7 @@ def create_model(
     name: str,
     *,
     num_classes: int | None = None,
-    output_stride: int = 16,
+    output_stride: int | None = None,
     labels: LabelSet | None = None,
     normalization: Normalization | None = None,
     weights: str | Path | None = None,
@@ -38,7 +40,7 @@ def create_model(
     Args:
         name: one of :func:`segmnv2.list_models`.
         num_classes: number of classes, background included; that of ``labels`` by default, else 21.
-        output_stride: 8, 16 or 32; may be changed later.
+        output_stride: 8, 16 or 32; by default that of ``weights``, else 16; may be changed later.
         labels: names and colors of the classes; by default those of ``weights``, else VOC's for 21 classes. Weights of
             classes with other names, or in another order, are refused unless their last layer is left out.
         normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
@@ -59,11 +61,14 @@ def create_model(
         raise ConfigError(
             "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
         )
-    if labels is None and weights is not None and keep_logits:
-        labels = _labels_of(weights, num_classes)
+    described = None if weights is None else read_description(weights)
+    if described is not None and described["kind"] == Segmenter.kind:
+        output_stride = output_stride or described["architecture"]["output_stride"]
+        if labels is None and keep_logits:
+            labels = _labels_of(described, num_classes)
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
-    architecture = Architecture(name, num_classes, output_stride, backbone_options, head_options or {})
+    architecture = Architecture(name, num_classes, output_stride or OUTPUT_STRIDE, backbone_options, head_options or {})
     model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
     model.set_normalization(normalization or usual_normalization(backbone_options))
     # A file that is written later holds the weights: to load it, nothing must be fetched.
@@ -77,11 +82,10 @@ def create_model(
     return model
 
 
-def _labels_of(weights: str | Path, num_classes: int | None) -> LabelSet | None:
-    """Return the labels of a segmenter's file, if they are as many as wanted."""
-    description = read_description(weights)
-    labels = LabelSet.from_dict(description["labels"]) if description["kind"] == Segmenter.kind else None
-    return labels if labels is None or num_classes in (None, labels.num_classes) else None
+def _labels_of(described: Mapping[str, Any], num_classes: int | None) -> LabelSet | None:
+    """Return the labels in the description of a segmenter's file, if they are as many as wanted."""
+    labels = LabelSet.from_dict(described["labels"])
+    return labels if num_classes in (None, labels.num_classes) else None
 
 
 def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import segmnv2.backbones.timm
 from segmnv2.errors import ConfigError
 from segmnv2.models.catalog import MODELS
 from segmnv2.models.classifier import create_classifier
+from segmnv2.models.model_file import save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
 
@@ -46,6 +48,21 @@ def test_labels_give_the_number_of_classes() -> None:
 def test_mistakes_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_model(**{"name": "deeplabv3_mobilenet_v2", **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_weights_bring_their_output_stride_unless_one_is_named(tmp_path: Path, stride: int) -> None:
+    model = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35, output_stride=stride)
+    path = save_model(tmp_path / "a.safetensors", model)
+    options: dict[str, Any] = {"num_classes": 3, "width": 0.35, "weights": path}
+    again = create_model("deeplabv3_mobilenet_v2", **options)
+    assert again.output_stride == again.architecture.output_stride == stride
+    assert create_model("deeplabv3_mobilenet_v2", **options, keep_logits=False).output_stride == stride
+    assert create_model("deeplabv3_mobilenet_v2", **options, output_stride=16).output_stride == 16
+    hub = runpy.run_path(str(Path(segmnv2.__file__).parents[1] / "hubconf.py"))
+    assert hub["deeplabv3_mobilenet_v2"](**options).output_stride == stride
+    del options["weights"]
+    assert create_model("deeplabv3_mobilenet_v2", **options, backbone_weights=path).output_stride == 16
 
 
 def test_a_seed_makes_the_same_weights() -> None:
