@@ -18,8 +18,10 @@ from segmnv2.export.formats import export_files, find_format, recognize_format
 from segmnv2.export.opened import OpenedExport
 from segmnv2.export.probes import Picture, draw_pictures, list_pictures, read_picture, restore_labels
 from segmnv2.export.verification import LogitError, Verification, measure_latencies
+from segmnv2.files.documents import dump_json, parse_json
 from segmnv2.inference.scores import predict_labels
 from segmnv2.metrics.confusion import ConfusionMatrix, mean_iou
+from segmnv2.models.cost import count_parameters
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import upsample_logits
 
@@ -33,6 +35,9 @@ LEAST_DRAWN: dict[Precision, float] = {"float32": 0.9999, "float16": 0.98, "bflo
 """The same of drawn images, which lie between classes by design: rounding moves many more of their pixels."""
 
 REPEATS = 15
+
+BYTES_OF_FLOATS, LEAST_BYTES = 4, 1_000_000
+"""Bytes of a weight in floats, and of all weights below which a file holds more of other things."""
 
 
 def open_export(path: str | Path, threads: int = 1) -> OpenedExport:
@@ -89,6 +94,7 @@ def verify_export(
     export = open_export(path, threads)
     model.set_output_stride(export.metadata.output_stride)
     _check_same_network(path, export, model)
+    _check_precision(path, export, model)
     pictures: Iterable[Picture]
     if pairs is None:
         pictures = draw_pictures(model, export.metadata)
@@ -231,5 +237,22 @@ def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter
     for key in ("format", "padding", "logits_stride"):
         if getattr(stated, key) != getattr(own, key):
             different = f"its {key} is {getattr(stated, key)!r:.80}, not {getattr(own, key)!r}"
+    architecture = parse_json(dump_json(own.architecture), str(path), "") if model.architecture else {}
+    for key, value in architecture.items():
+        if stated.architecture.get(key) != value:
+            different = f"its architecture has {key} {stated.architecture.get(key)!r:.80}, not {value!r:.80}"
     if different:
         raise WeightsError(f"{path}: {different}; give the weights that it was made of, or export it again")
+
+
+def _check_precision(path: str | Path, export: OpenedExport, model: Segmenter) -> None:
+    """Refuse a file whose weights are of another precision than it says, which decides how many pixels may differ."""
+    stated, found = export.metadata.precision, export.stored_precisions()
+    if not found and stated == "int8":  # of a format that does not show it: floats need more bytes
+        size = sum(file.stat().st_size for file in export_files(path))
+        found = ("float32",) if size >= BYTES_OF_FLOATS * count_parameters(model) >= LEAST_BYTES else ()
+    if found and stated not in found:
+        raise WeightsError(
+            f"{path}: its metadata says {stated}, its weights are {' or '.join(found)}; the metadata was changed after "
+            "it was written: export it again"
+        )

@@ -190,6 +190,7 @@ def describe_export(
         WeightsError: the weights' file cannot be read.
     """
     architecture = {} if model.architecture is None else model.architecture.to_dict()
+    architecture |= {"num_classes": model.num_classes} if architecture else {}
     return ExportMetadata(
         format=form,
         architecture={**architecture, "output_stride": model.output_stride},

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from segmnv2.engines.backend import Precision
 from segmnv2.engines.selection import Calibration
 from segmnv2.export.endings import grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
+from segmnv2.export.litert_tensors import LEAST_HALVED
 from segmnv2.export.opened import OpenedExport, unreadable
 from segmnv2.export.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
@@ -122,6 +124,21 @@ class LiteRtInterpreter(OpenedExport):
         self._interpreter.set_tensor(self._input, batch)
         self._interpreter.invoke()
         return np.asarray(self._interpreter.get_tensor(self._output))
+
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Return the precision that the types of large constants show."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        model = schema.Model.GetRootAs(self.source.read_bytes(), 0)
+        graph = model.Subgraphs(0)
+        tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+        constants = [each for each in tensors if model.Buffers(each.Buffer()).DataLength()]
+        if any(each.Type() == schema.TensorType.INT8 for each in constants):
+            return ("int8",)
+        kinds = {each.Type() for each in constants if np.prod(each.ShapeAsNumpy()) >= LEAST_HALVED}
+        if schema.TensorType.FLOAT16 in kinds:
+            return ("float16",)
+        return ("float32",) if schema.TensorType.FLOAT32 in kinds else ("float32", "float16")
 
 
 def open_litert(path: Path, threads: int) -> LiteRtInterpreter:

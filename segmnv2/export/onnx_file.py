@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from segmnv2.engines.backend import Precision
 from segmnv2.engines.onnx_int8 import onnx_bytes
 from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
 from segmnv2.engines.selection import Calibration
@@ -27,6 +28,8 @@ IMAGE_AXES = {1: "height", 2: "width"}
 GRID_AXES = {2: "rows", 3: "columns"}
 LEAST_HALVED = 1024
 """Numbers of a tensor below which halving it saves less than it costs in nodes."""
+
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv")
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
@@ -161,6 +164,18 @@ class OnnxSession(OpenedExport):
         """Run the file."""
         (found,) = self._session.run(None, {IMAGE: batch})
         return np.asarray(found)
+
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Return the precision that operators and large constants show."""
+        import onnx
+
+        graph = onnx.load(self.source).graph
+        if any(node.op_type in QUANTIZED for node in graph.node):
+            return ("int8",)
+        kinds = {each.data_type for each in graph.initializer if np.prod(each.dims) >= LEAST_HALVED}
+        if onnx.TensorProto.FLOAT16 in kinds:
+            return ("float16",)
+        return ("float32",) if FLOAT in kinds else ("float32", "float16")
 
 
 def open_onnx(path: Path, threads: int) -> OnnxSession:

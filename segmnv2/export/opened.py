@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from segmnv2.engines.backend import Precision
 from segmnv2.errors import MediaError, WeightsError
 from segmnv2.export.export_metadata import ExportMetadata
 
@@ -49,6 +50,10 @@ class OpenedExport(ABC):
                 self.source, f"its runtime cannot run it on {image.shape[1]}x{image.shape[0]} pixels", error
             ) from error
         return found
+
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Return the precisions that the weights in the file may be of; none where the format does not show them."""
+        return ()
 
     @abstractmethod
     def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:

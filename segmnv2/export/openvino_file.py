@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
+from segmnv2.engines.backend import Precision
 from segmnv2.engines.openvino import HINTS, grid_model, int8_model, openvino_core
 from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import build_preparation
@@ -119,6 +120,16 @@ class OpenVinoRequest(OpenedExport):
         """Run the file."""
         self._request.infer([batch], share_inputs=True)
         return np.array(self._request.get_output_tensor(0).data)
+
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Return the precisions that operators and constants show; weights in 16 bits are for two."""
+        operators = openvino_core().read_model(self.source).get_ops()
+        if any(each.get_type_name() == "FakeQuantize" for each in operators):
+            return ("int8",)
+        constants = (each for each in operators if each.get_type_name() == "Constant")
+        if any(each.get_element_type().get_type_name() == "f16" for each in constants):
+            return ("float16", "bfloat16")
+        return ("float32",)
 
 
 def open_openvino(path: Path, threads: int) -> OpenVinoRequest:

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from torch import nn
 
 from segmnv2.backbones.timm import never_unpickling
+from segmnv2.engines.backend import Precision
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.pytorch import DTYPES, convert_layers
 from segmnv2.engines.quiet import quiet_loggers
@@ -164,6 +165,11 @@ class TorchProgram(OpenedExport):
         with torch.inference_mode():
             found: np.ndarray[Any, Any] = self._call(torch.from_numpy(batch)).numpy()
             return found
+
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Return the precision of the parameters."""
+        kinds = {each.dtype for each in self._call.parameters()}
+        return ("bfloat16",) if torch.bfloat16 in kinds else ("float32",)
 
 
 def open_torch(path: Path, _threads: int = 1) -> TorchProgram:

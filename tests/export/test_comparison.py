@@ -126,6 +126,8 @@ class Answers(OpenedExport):
     [
         ({"format": "onnx"}, "its format is 'onnx', not 'torch'"),
         ({"logits_stride": 8}, "its logits_stride is 8, not 16"),
+        ({"architecture": {"name": "other"}}, "its architecture has name 'other', not 'deeplabv3_mobilenet_v2'"),
+        ({"architecture": {"backbone": {}}}, r"its architecture has backbone {}, not {'width': 0.35}"),
         ({"padding": (123.7, 116.3, 103.5)}, r"its padding is \(123.7, 116.3, 103.5\), not \(127.5, 127.5, 127.5\)"),
         ({"labels": {"ignore_index": 254}}, "ignore_index is 254 in the file, 255 in the weights"),
         ({"labels": {"palette": ((9, 9, 9),) * 5}}, r"the color of 'class_0' is \(9, 9, 9\) in the file"),
@@ -134,10 +136,23 @@ class Answers(OpenedExport):
 )
 def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message):
     change = {"labels": replace(model.labels, **change["labels"])} if "labels" in change else change
-    told = replace(describe_export(model, "torch", size=SIZE), **change)
+    own = describe_export(model, "torch", size=SIZE)
+    change |= {"architecture": {**own.architecture, **change["architecture"]}} if "architecture" in change else {}
+    told = replace(own, **change)
     monkeypatch.setattr(verify, "open_export", lambda path, threads: Answers(Path(path), told))
     with pytest.raises(WeightsError, match=rf"a\.pt2: .*{message}"):
         verify_export("a.pt2", model)
+
+
+@pytest.mark.parametrize("stored", ["float32", ""])
+def test_a_file_of_floats_that_calls_itself_int8_is_refused(model, monkeypatch, tmp_path, stored):
+    path = tmp_path / "a.pt2"
+    path.write_bytes(bytes(4 * sum(each.numel() for each in model.parameters())))
+    told = replace(describe_export(model, "torch", size=SIZE), precision="int8")
+    monkeypatch.setattr(Answers, "stored_precisions", lambda self: (stored,) if stored else ())
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: Answers(Path(path), told))
+    with pytest.raises(WeightsError, match=r"a\.pt2: its metadata says int8, its weights are float32"):
+        verify_export(path, model)
 
 
 def test_masks_without_images_are_refused(done, model, photos, tmp_path):
@@ -162,7 +177,7 @@ def test_masks_without_images_are_refused(done, model, photos, tmp_path):
 def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, options, message):
     monkeypatch.setattr(create, "load_model", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(ConfigError, match=message):
-        export_weights(weights, tmp_path / "a.onnx", **{"form": "onnx", **options})
+        export_weights(weights, tmp_path / options.pop("path", "a.onnx"), **{"form": "onnx", **options})
     assert not list(tmp_path.iterdir())
 
 

@@ -90,12 +90,23 @@ def test_raw_logits_are_the_networks(write, model, images, form):
 def test_files_in_16_bits_are_smaller_and_nearly_the_same(write, model, images, form, precision, least, smaller):
     path = write(form, precision, size=(75, 100))
     # A narrow untrained network is hard on few bits; tests/real asks more of a trained one.
-    assert equal(open_export(path), model, images[:1]) >= least
+    export = open_export(path)
+    assert equal(export, model, images[:1]) >= least
+    assert precision in export.stored_precisions()
+    assert open_export(write(form, size=(75, 100))).stored_precisions() == ("float32",)
 
     def size(path: Path) -> int:
         return sum(file.stat().st_size for file in export_files(path))
 
     assert size(path) < smaller * size(write(form, size=(75, 100)))
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_file_in_8_bits_shows_it(write, form):
+    if form == "openvino":
+        pytest.importorskip("nncf")
+    calibration = [torch.full((1, 3, 33, 49), level) for level in (20.0, 200.0)]
+    assert open_export(write(form, "int8", calibration=calibration)).stored_precisions() == ("int8",)
 
 
 @pytest.mark.parametrize("form", OWN)

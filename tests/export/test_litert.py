@@ -91,6 +91,7 @@ def test_halved_weights_make_a_file_of_nearly_half_the_size(model, tmp_path):
         path = tmp_path / f"{precision}.tflite"
         write_litert(model, path, describe_export(model, "litert", size=(33, 33), precision=precision))
         sizes.append(path.stat().st_size)
+        assert precision in open_litert(path, threads=1).stored_precisions()
     assert sizes[1] < 0.7 * sizes[0]
 
 
@@ -101,7 +102,9 @@ def test_an_8_bit_file_computes_in_levels_and_gives_nearly_the_networks_logits(m
     metadata = describe_export(model, "litert", precision="int8", size=(65, 65), raw_logits=True)
     write_litert(model, path, metadata, calibration)
     image = picture((65, 65), seed=9)
-    found = torch.from_numpy(open_litert(path, threads=1)(image))
+    export = open_litert(path, threads=1)
+    assert export.stored_precisions() == ("int8",)
+    found = torch.from_numpy(export(image))
     with torch.inference_mode():
         expected = model.raw_logits(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
     assert 0.3 < torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] < 1 - 1e-6
