@@ -208,8 +208,8 @@ def write_description(path: Path, metadata: ExportMetadata, verification: Verifi
 
 
 def _check_path(path: Path, form: Format) -> Path:
-    if path.suffix.lower() != form.suffix:
-        raise ConfigError(f"{path}: a {form.title} file ends in {form.suffix}; give {path.with_suffix(form.suffix)}")
+    if path.suffix != form.suffix:  # OpenVINO and Core ML know their files by it, small letters only
+        raise ConfigError(f"{path}: {form.title} files end in {form.suffix}; give {path.with_suffix(form.suffix)}")
     return path
 
 
