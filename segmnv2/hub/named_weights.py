@@ -10,7 +10,7 @@ from pathlib import Path
 from segmnv2.errors import DatasetError, WeightsError
 from segmnv2.files.checksum import Track, untracked
 from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
-from segmnv2.hub.hugging_face import fetch_repository, is_own_repository
+from segmnv2.hub.hugging_face import CONFIG, WEIGHTS, check_weights, fetch_repository, is_own_repository
 from segmnv2.hub.published_weights import PUBLISHED, Published
 from segmnv2.preparation.published_archives import Archive
 
@@ -18,7 +18,9 @@ REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def find_named_weights(name: str | Path, mirror: str | None = None, track: Track | None = None) -> Path:
-    """Return the file of published weights or of a repository; see :func:`segmnv2.hub.resolve.resolve_weights`."""
+    """Return the file of published weights, a folder or a repository; see :func:`segmnv2.hub.resolve.resolve_weights`."""
+    if Path(name).is_dir():
+        return _weights_in(Path(name))
     text, track = str(name), track or untracked
     if text in PUBLISHED:
         return _cached(text, PUBLISHED[text], mirror, track)
@@ -33,6 +35,20 @@ def find_named_weights(name: str | Path, mirror: str | None = None, track: Track
         f"{text}: there is no such file and no published weights of that name; {meant}published are "
         f"{', '.join(PUBLISHED)}"
     )
+
+
+def _weights_in(folder: Path) -> Path:
+    """Return the weights in a folder that ``segmnv2 push`` wrote; any other folder unchanged.
+
+    Raises:
+        WeightsError: the weights are missing or not those that the folder describes.
+    """
+    if not (folder / CONFIG).is_file() or not is_own_repository(folder):
+        return folder
+    fault = check_weights(folder)
+    if fault:
+        raise WeightsError(f"{fault}; write or copy the folder again")
+    return folder / WEIGHTS
 
 
 def _cached(name: str, published: Published, mirror: str | None, track: Track) -> Path:
@@ -99,7 +115,7 @@ def _convert(source: Path, entry: Entry, origin: dict[str, str]) -> None:
 def _from_hub(repository: str, revision: str | None) -> Path:
     folder, commit = fetch_repository(repository, revision)
     if is_own_repository(folder):
-        return folder / "model.safetensors"
+        return folder / WEIGHTS
     entry = Entry(cache_folder(), f"{repository.replace('/', '--')}--{commit}")
     if entry.fault() is None:
         return entry.path

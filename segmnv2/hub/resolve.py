@@ -26,8 +26,9 @@ def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track
     What is in the cache is used without a look at the network, its checksum apart.
 
     Args:
-        name: a file; a name of :data:`segmnv2.hub.published_weights.PUBLISHED`; or ``owner/name``,
-            ``owner/name@revision`` or ``hf:owner/name`` on the Hub, of this library's format or transformers'.
+        name: a file; a folder of ``segmnv2 push --dry-run``; a name of
+            :data:`segmnv2.hub.published_weights.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
+            ``hf:owner/name`` on the Hub, of this library's format or transformers'.
         mirror: address of a folder that offers archives of the same names in the publisher's place.
         track: called with bytes, for a progress bar.
 
@@ -40,7 +41,7 @@ def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track
     """
     text = str(name)
     try:
-        if Path(name).exists():
+        if Path(name).exists() and not Path(name).is_dir():
             return Path(name)
     except (OSError, ValueError) as error:  # too long for a name, or with a character that none may have
         raise WeightsError(f"{text[:80]!r}: cannot be a file's name ({str(error)[:40]}); check it") from error

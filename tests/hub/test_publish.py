@@ -14,6 +14,7 @@ from segmnv2.detection import create_detector, load_detector, save_detector
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.evaluation.segmenters import describe_network
 from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
+from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.segmenter import Segmenter
 from tests.hub.hub_server import Hub
 
@@ -102,9 +103,12 @@ def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"revision 'v2': .* is a folder here"):
         from_pretrained(folder, revision="v2")
     weights = folder / "model.safetensors"
+    assert resolve_weights(folder) == weights
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
         from_pretrained(folder)
+    with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
+        resolve_weights(folder)
     config = folder / "config.json"
     stated = json.loads(config.read_text())
     config.write_text(json.dumps({**stated, "sha256": None}))
