@@ -61,6 +61,7 @@ def evaluate(
     from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, evaluation_source
     from segmnv2.datasets.source import FileDataset
     from segmnv2.errors import ConfigError
+    from segmnv2.evaluation.segmenters import check_mask_names
     from segmnv2.evaluation.segmenters import evaluate as run
     from segmnv2.files.atomic import check_folder, check_writable
     from segmnv2.files.ownership import check_replaceable, protect
@@ -102,6 +103,7 @@ def evaluate(
     if isinstance(data, FileDataset):
         protect(data.mask_folders)
     if masks_out is not None:
+        check_mask_names(data.names)
         check_replaceable(masks_out / f"{name}.png" for name in data.names)
     weights = resolve_weights(weights, track=byte_progress)
     model = load_model(weights, output_stride=options.output_stride)

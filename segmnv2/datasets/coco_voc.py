@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -96,7 +96,7 @@ class CocoAsVoc:
 
     Attributes:
         labels: VOC's classes.
-        names: stems of the image files, by rising image id.
+        names: of the image files below the folder, without ending, by rising image id.
 
     Raises:
         DatasetError: the folder or annotations are missing, damaged or of another form, categories are not those of
@@ -118,7 +118,7 @@ class CocoAsVoc:
         kept = np.flatnonzero(self._index.areas > min_pixels) if min_pixels else np.arange(len(self._index.files))
         self._kept = kept.tolist()
         self._files = [self._index.files[number] for number in self._kept]
-        self.names = [Path(file).stem for file in self._files]
+        self.names = [_name(file) for file in self._files]
         if check:
             self._check_files(min_pixels, len(self._index.files))
 
@@ -158,6 +158,12 @@ class CocoAsVoc:
             )
         remedy = f"unpack COCO's {self.folder.name} images into that folder"
         check_files(self.folder, self._files, self.annotations, remedy)
+
+
+def _name(file: str) -> str:
+    """Return the name of an image's results: in folders as the image, but never outside the folder of results."""
+    path = PurePosixPath(file)
+    return path.stem if path.is_absolute() or ".." in path.parts else str(path.parent / path.stem)
 
 
 def _find_annotations(root: Path, split: str) -> Path:

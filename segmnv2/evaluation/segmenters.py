@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def evaluate(
 
     Raises:
         ConfigError: data set and network have other classes, or the same in another order (numbered labels fit all of
-            their number), or a size, scale or limit is not possible.
+            their number), a size, scale or limit is not possible, or two masks would be one file.
         DatasetError: a mask cannot be used. The image's and mask's file are named.
 
     Source: tensorflow/models research/deeplab/eval.py.
@@ -141,6 +142,8 @@ def evaluate(
         raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
+    if masks_out is not None:
+        check_mask_names(getattr(dataset, "names", ()))
     chosen = spread_evenly(range(len(dataset)), limit)
     confusion = ConfusionMatrix(model.num_classes, dataset.labels.ignore_index)
     training = model.training
@@ -164,6 +167,20 @@ def evaluate(
         protocol |= {"backend": backend.name, "precision": backend.precision}
     network = describe_network(model)
     return Evaluation(confusion.counts, model.labels, len(chosen), protocol=protocol, network=network)
+
+
+def check_mask_names(names: Sequence[str]) -> None:
+    """Make sure that masks that are written under the names of a data set's images do not replace each other.
+
+    Raises:
+        ConfigError: two images have one name.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"masks_out: the masks of several images would be {twice[0]}.png ({len(twice)} such names); rename these "
+            "images, or write no masks"
+        )
 
 
 def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], flip: bool) -> dict[str, Any]:

@@ -201,6 +201,18 @@ def test_missing_images_are_counted_at_once(tmp_path: Path) -> None:
         coco.open()
 
 
+def test_samples_are_named_by_their_folders_too(tmp_path: Path) -> None:
+    coco = Coco(tmp_path, [], [], [], [])
+    files = ("a/x.jpg", "b/x.y.jpg", f"../{tmp_path.name}.jpg", str(tmp_path / "z.jpg"))
+    for entry, file in zip(coco.content["images"], files, strict=True):
+        (coco.folder / file).parent.mkdir(exist_ok=True)
+        (coco.folder / entry["file_name"]).rename(coco.folder / file)
+        entry["file_name"] = file
+    coco.path.write_text(json.dumps(coco.content))
+    dataset = CocoAsVoc(coco.root, "val2017", min_pixels=0)
+    assert dataset.names == ["a/x", "b/x.y", tmp_path.name, "z"]
+
+
 @pytest.mark.parametrize(
     ("size", "orientation", "said"),
     [

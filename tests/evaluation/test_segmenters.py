@@ -80,6 +80,18 @@ def test_masks_are_written_as_predicted(model: Segmenter, tmp_path: Path) -> Non
     assert np.array_equal(written, predict_labels(model, DATA[3].image, size=65))
 
 
+def test_masks_of_one_name_are_refused_before_the_work(model: Segmenter, tmp_path: Path) -> None:
+    class Twins(Shapes):
+        names = ("a/x", "b/x", "a/x", "b")
+
+        def __getitem__(self, index: int) -> Sample:
+            return pytest.fail("work began")
+
+    with pytest.raises(ConfigError, match=r"masks of several images would be a/x\.png \(1 such names\); rename"):
+        evaluate(model, Twins(4, (40, 33), seed=5), size=65, masks_out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_json_has_the_stated_keys_and_comes_back(model: Segmenter, tmp_path: Path) -> None:
     result = evaluate(model, DATA, size=65, scales=(0.5, 1.0), flip=True, limit=1)
     result.write_json(tmp_path / "r.json")
