@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,9 @@ def describe_foreign(path: str | Path) -> str | None:
         return f"is a checkpoint of another program; convert it first: segmnv2 import {path} --out weights.safetensors"
     return None
 
+HEADER, METADATA = 8, "__metadata__"
+"""Bytes of the number of bytes of a file's header, and the header's key of the metadata."""
+
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
     """Write tensors and metadata; a file of that name is replaced only once the new one is complete on disk.
@@ -59,11 +63,24 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
     try:
         with atomic_path(path, durable=True) as partial:
             save_file(content, partial, metadata=text)
+            _sort_metadata(partial)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path}: cannot be written ({error}); choose a folder with room and write access"
         ) from error
     return Path(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Order the metadata of a file by its keys: it is written in another order each time."""
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(HEADER), "little")
+        header = json.loads(file.read(length))
+        header |= {METADATA: dict(sorted(header[METADATA].items()))} if METADATA in header else {}
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length, "the same values in another order"
+        file.seek(HEADER)
+        file.write(text.ljust(length))
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -27,6 +27,17 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
 
 
+def test_equal_tensors_and_metadata_are_equal_bytes(tmp_path: Path) -> None:
+    tensors = {"b": torch.ones(3), "a": torch.ones(2, dtype=torch.float16)}
+    metadata = {f"key {number}": {"text": "ä\n\x1f\x7f\u2028\U0001f600\\"} for number in range(9)}
+    for number in range(5):  # one order in 362880
+        write_safetensors(
+            tmp_path / f"{number}.safetensors", tensors, dict(sorted(metadata.items(), reverse=number % 2))
+        )
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert read_metadata(tmp_path / "0.safetensors") == metadata
+
+
 @pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
 def test_a_file_has_the_permissions_that_the_process_allows(mask: int, mode: int, tmp_path: Path) -> None:
     before = os.umask(mask)
