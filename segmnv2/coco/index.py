@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from segmnv2.coco.annotations import CocoImage
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
-from segmnv2.files.atomic import atomic_path
+from segmnv2.files.atomic import atomic_path, remove_stale
 from segmnv2.files.checksum import file_sha256
 from segmnv2.files.ownership import claim
 from segmnv2.labels import VOC_LABELS
@@ -194,6 +194,7 @@ def write_index(index: CocoIndex, annotations: Path) -> Path:
     }
     path = index_path(annotations)
     claim(path)
+    remove_stale(path)
     with atomic_path(path) as temporary:
         note = {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)}
         temporary.write_bytes(save(tensors, note))

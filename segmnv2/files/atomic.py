@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,13 @@ from segmnv2.files.ownership import check_replaceable, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}")
+"""Stems of the temporary files."""
+
+STALE = 24 * 3600
+"""Seconds after which a temporary file is nobody's."""
 
 
 @contextmanager
@@ -52,6 +61,18 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale(path: str | Path) -> None:
+    """Remove what processes that were killed while they wrote ``path`` left beside it more than a day ago.
+
+    Other files of its suffix that :func:`atomic_path` writes into the folder leave the same names.
+    """
+    path = Path(path)
+    for left in path.parent.glob(f".*{path.suffix}"):
+        with suppress(OSError):
+            if TEMPORARY.fullmatch(left.stem) and time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
 
 
 def write_image(path: str | Path, picture: Image, kind: str, **options: Any) -> Path:

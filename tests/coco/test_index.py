@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -80,6 +81,16 @@ def test_changed_annotations_are_read_anew(coco: Coco) -> None:
 
 
 @pytest.mark.usefixtures("unread")
+def test_what_a_killed_process_left_is_removed_by_the_next_one(coco: Coco) -> None:
+    old, new, other = (coco.path.parent / name for name in (f".{'a' * 32}", f".{'b' * 32}", ".notes"))
+    for path, age in ((old, 48), (new, 1), (other, 48)):
+        path.with_suffix(".safetensors").touch()
+        os.utime(path.with_suffix(".safetensors"), (time.time() - 3600 * age,) * 2)
+    write_index(read_annotations(coco.path), coco.path)
+    left = {path.stem for path in coco.path.parent.glob(".*.safetensors")}
+    assert left == {new.name, other.name}
+
+
 def test_a_copy_with_another_time_is_known_by_its_checksum(coco: Coco) -> None:
     os.utime(coco.path, ns=(1, 1))
     assert len(CocoAsVoc(coco.root, "val2017", min_pixels=0)) == 3
