@@ -50,7 +50,7 @@ def _is_video(file: BinaryIO, track: list[Box]) -> bool:
 
 def _determinant(file: BinaryIO, box: Box) -> int:
     a, b, _, c, d = struct.unpack(">5i", _read(file, box.end - MATRIX_FROM_END[box.kind], 20))
-    return a * d - b * c
+    return int(a * d - b * c)
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
