@@ -239,7 +239,7 @@ def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter
             different = f"its {key} is {getattr(stated, key)!r:.80}, not {getattr(own, key)!r}"
     architecture = parse_json(dump_json(own.architecture), str(path), "") if model.architecture else {}
     for key, value in architecture.items():
-        if stated.architecture.get(key) != value:
+        if not different and stated.architecture.get(key) != value:
             different = f"its architecture has {key} {stated.architecture.get(key)!r:.80}, not {value!r:.80}"
     if different:
         raise WeightsError(f"{path}: {different}; give the weights that it was made of, or export it again")

@@ -209,7 +209,7 @@ def write_description(path: Path, metadata: ExportMetadata, verification: Verifi
 
 def _check_path(path: Path, form: Format) -> Path:
     if path.suffix != form.suffix:  # OpenVINO and Core ML know their files by it, small letters only
-        raise ConfigError(f"{path}: {form.title} files end in {form.suffix}; give {path.with_suffix(form.suffix)}")
+        raise ConfigError(f"{path}: a file of {form.title} ends in {form.suffix}; give {path.with_suffix(form.suffix)}")
     return path
 
 

@@ -171,8 +171,8 @@ def test_masks_without_images_are_refused(done, model, photos, tmp_path):
         ({"calibration": "."}, "calibration: is for int8"),
         ({"size": (3, 99)}, "size: 3,99 is too small"),
         ({"least_agreement": 98}, "least agreement: 98"),
-        ({"form": "torch"}, r"torch\.export files end in \.pt2; give .*a\.pt2"),
-        ({"form": "openvino", "path": "a.XML"}, r"a\.XML: OpenVINO IR files end in \.xml; give .*a\.xml"),
+        ({"form": "torch"}, r"a file of torch\.export ends in \.pt2; give .*a\.pt2"),
+        ({"form": "openvino", "path": "a.XML"}, r"a\.XML: a file of OpenVINO IR ends in \.xml; give .*a\.xml"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, options, message):
