@@ -18,7 +18,7 @@ REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def find_named_weights(name: str | Path, mirror: str | None = None, track: Track | None = None) -> Path:
-    """Return the file of published weights, a folder or a repository; see :func:`segmnv2.hub.resolve.resolve_weights`."""
+    """Return the file of published weights, of a folder or of a repository, as ``resolve_weights`` describes them."""
     if Path(name).is_dir():
         return _weights_in(Path(name))
     text, track = str(name), track or untracked
