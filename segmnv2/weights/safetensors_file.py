@@ -40,6 +40,7 @@ def describe_foreign(path: str | Path) -> str | None:
         return f"is a checkpoint of another program; convert it first: segmnv2 import {path} --out weights.safetensors"
     return None
 
+
 HEADER, METADATA = 8, "__metadata__"
 """Bytes of the number of bytes of a file's header, and the header's key of the metadata."""
 
