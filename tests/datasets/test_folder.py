@@ -217,7 +217,7 @@ def test_an_image_whose_mask_may_be_turned_or_not_is_refused(
     PIL.Image.new("RGB", (30, side)).save(root / "images" / f"a.{ending}", exif=exif)
     rows, columns = (30, side) if orientation > 4 else (side, 30)
     write_mask(root / "masks" / "a.png", np.zeros((rows, columns), np.uint8), SHAPES_LABELS)
-    dataset = FolderSegmentation(root)
+    dataset = open_folder(root)
     if not ambiguous:
         assert dataset[0].mask.shape == (rows, columns)
         return
