@@ -21,8 +21,7 @@ from segmnv2.datasets.dataset_kinds import DATASETS
 from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.datasets.source import DataSource
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import FORMATS, Format
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.formats import FORMATS, Format, OpenedExport
 from segmnv2.heads.head import Head, HeadKind
 from segmnv2.heads.head_kinds import HEADS, model_name
 from segmnv2.inference.scores import predict_labels

@@ -17,19 +17,14 @@ import typer
 
 from segmnv2 import __version__
 from segmnv2.cli.benchmark import benchmark
-from segmnv2.cli.check_data import check_data
-from segmnv2.cli.demo import demo
+from segmnv2.cli.data_sets import check_data, prepare_coco, prepare_voc
 from segmnv2.cli.evaluate import evaluate
-from segmnv2.cli.export import export
-from segmnv2.cli.import_checkpoint import import_checkpoint
+from segmnv2.cli.export import export, verify
 from segmnv2.cli.infer import infer
-from segmnv2.cli.plan import plan
-from segmnv2.cli.prepare import prepare_coco, prepare_voc
-from segmnv2.cli.report import report
-from segmnv2.cli.show_result import protect_outputs
-from segmnv2.cli.train import train
-from segmnv2.cli.verify import verify
-from segmnv2.cli.weights import configs, push, weights
+from segmnv2.cli.output import protect_outputs
+from segmnv2.cli.report import plan, report
+from segmnv2.cli.train import demo, train
+from segmnv2.cli.weights import configs, import_checkpoint, push, weights
 from segmnv2.errors import ConfigError, SegmnError, SegmnWarning
 from segmnv2.signals import interrupting, report_end
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmnv2.cli.inference_options import DeviceOption
-from segmnv2.cli.show_result import JsonOption, check_json, text_stream, write_json
+from segmnv2.cli.inference_options import DeviceOption, refuse_options
+from segmnv2.cli.output import JsonOption, check_json, text_stream, write_json
+from segmnv2.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmnv2.benchmark.result_table import Table
@@ -121,7 +122,6 @@ def infer(
     from segmnv2.benchmark.data import square_images
     from segmnv2.benchmark.inference_speed import Choice, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
-    from segmnv2.cli.inference_options import refuse_options
     from segmnv2.engines.device import choose_device
     from segmnv2.hub.resolve import resolve_weights
 
@@ -151,7 +151,6 @@ def infer(
 
 
 def _parse_counts(option: str, text: str) -> list[int]:
-    from segmnv2.errors import ConfigError
 
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
@@ -160,7 +159,6 @@ def _parse_counts(option: str, text: str) -> list[int]:
 
 
 def _parse_workers(text: str) -> list[int]:
-    from segmnv2.errors import ConfigError
 
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):

@@ -8,8 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from segmnv2.cli.inference_options import ENGINES, SEGMENTERS, InferenceArguments, takes_inference
-from segmnv2.cli.show_result import JsonOption, check_json, show_result
+from segmnv2.cli.inference_options import (
+    ENGINES,
+    SEGMENTERS,
+    InferenceArguments,
+    check_inputs,
+    refuse_options,
+    takes_inference,
+)
+from segmnv2.cli.output import JsonOption, byte_progress, check_json, image_progress, show_result
+from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.files.atomic import check_folder, check_writable
+from segmnv2.files.ownership import check_replaceable, protect
 
 
 @takes_inference(
@@ -56,15 +66,10 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from segmnv2.cli.inference_options import check_inputs, refuse_options
-    from segmnv2.cli.progress import byte_progress, image_progress
     from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, evaluation_source
     from segmnv2.datasets.source import FileDataset
-    from segmnv2.errors import ConfigError
     from segmnv2.evaluation.segmenters import check_mask_names
     from segmnv2.evaluation.segmenters import evaluate as run
-    from segmnv2.files.atomic import check_folder, check_writable
-    from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.models.model_file import load_model
 
@@ -79,7 +84,6 @@ def evaluate(
     boxes = {"--annotations": annotations, "--detections-out": detections_out}
     if dataset == CLASSES:
         assert root is not None
-        from segmnv2.cli.evaluate_others import evaluate_classifier
 
         remedy = f"leave it out with --dataset {CLASSES}"
         others = {"--split": split, "--masks-out": masks_out, **boxes}
@@ -89,7 +93,6 @@ def evaluate(
         return
     if dataset == BOXES:
         assert root is not None
-        from segmnv2.cli.evaluate_others import evaluate_detector
 
         remedy = f"leave it out with --dataset {BOXES}"
         inference.refuse({"--masks-out": masks_out}, "detectors", remedy)
@@ -138,7 +141,6 @@ def _note_trained(weights: Path, data: Any) -> None:
     from segmnv2.config import parse_experiment
     from segmnv2.datasets.identity import count_shared
     from segmnv2.datasets.source import FileSource, open_dataset
-    from segmnv2.errors import SegmnError
     from segmnv2.models.model_file import read_description
 
     experiment = read_description(weights).get("provenance", {}).get("experiment")
@@ -154,3 +156,91 @@ def _note_trained(weights: Path, data: Any) -> None:
     if shared:
         seen = f"{shared} of the {len(data)} images are among those that the network was trained on"
         print(f"note: {seen}, so its mIOU is higher than on new images; --split takes others", file=sys.stderr)
+
+
+def evaluate_classifier(
+    weights: Path,
+    root: Path,
+    size: str | None,
+    limit: int | None,
+    json_out: Path | None,
+    device: str,
+) -> None:
+    """Print top-1 and top-5 accuracy.
+
+    Args:
+        weights: a classifier's file.
+        root: the folder that holds a folder for each class.
+        size: side of the crop, or ``None`` for the one in training.
+        limit: number of images, evenly over the set.
+        json_out: file for the figures.
+        device: its name, or ``"auto"``.
+
+    Raises:
+        ConfigError: an option is missing or not possible.
+        SegmnError: weights or data cannot be used.
+    """
+    from segmnv2.datasets.image_folder import ImageFolder
+    from segmnv2.engines.device import choose_device
+    from segmnv2.evaluation import classifiers
+    from segmnv2.models.classifier import load_classifier
+
+    if size is not None and not size.isdecimal():
+        raise ConfigError(f"--size {size!r} is not possible for a classifier; give pixels, as 224")
+    model = load_classifier(weights).to(choose_device(device))
+    trained, central = classifiers.trained_crop(weights)
+    data = ImageFolder(root)
+    with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
+        result = classifiers.evaluate_classifier(
+            model,
+            data,
+            crop_size=trained if size is None else int(size),
+            central=central,
+            limit=limit,
+            progress=advance,
+        )
+    show_result(result, weights, {"dataset": "image-folder", "root": str(root)}, json_out)
+
+
+def evaluate_detector(
+    weights: Path,
+    root: Path,
+    split: str | None,
+    annotations: Path | None,
+    limit: int | None,
+    json_out: Path | None,
+    detections_out: Path | None,
+    device: str,
+) -> None:
+    """Print COCO's average precision.
+
+    Args:
+        weights: a detector's file.
+        root: the folder of COCO, or with ``annotations`` that of the images.
+        split: part of COCO, ``val2017`` by default.
+        annotations: JSON file of your own data.
+        limit: number of images, evenly over the set.
+        json_out: file for the figures.
+        detections_out: file for what was found, in COCO's format of results.
+        device: its name, or ``"auto"``.
+
+    Raises:
+        ConfigError: an option is missing or not possible.
+        SegmnError: weights or data cannot be used.
+    """
+    from segmnv2.coco.boxes import CocoBoxes
+    from segmnv2.detection.detector_file import load_detector
+    from segmnv2.engines.device import choose_device
+    from segmnv2.evaluation.detectors import evaluate_detector as run
+
+    if annotations is not None and split is not None:
+        raise ConfigError(f"--split {split} and --annotations {annotations} exclude each other; give one of them")
+    model = load_detector(weights).to(choose_device(device))
+    split = split or "val2017"
+    data = CocoBoxes.of_split(root, split) if annotations is None else CocoBoxes(root, annotations)
+    with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
+        result = run(model, data, limit=limit, progress=advance)
+    if detections_out is not None:
+        result.write_detections(detections_out)
+    part = {"split": split} if annotations is None else {"annotations": str(annotations)}
+    show_result(result, weights, {"dataset": "coco", "root": str(root), **part}, json_out)

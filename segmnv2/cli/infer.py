@@ -12,13 +12,24 @@ from segmnv2.cli.infer_setup import (
     Prepared,
     Results,
     check_image_folder,
+    infer_one_video,
+    is_overlay_video,
+    pick_video,
     prepare_detector,
     prepare_segmenter,
     result_files,
     result_folders,
 )
-from segmnv2.cli.infer_video import infer_one_video, is_overlay_video, pick_video
-from segmnv2.cli.inference_options import ENGINES, SEGMENTERS, InferenceArguments, takes_inference
+from segmnv2.cli.inference_options import (
+    ENGINES,
+    SEGMENTERS,
+    InferenceArguments,
+    check_inputs,
+    refuse_options,
+    takes_inference,
+)
+from segmnv2.cli.output import byte_progress, image_progress
+from segmnv2.files.ownership import check_replaceable, protect
 
 
 @takes_inference(*SEGMENTERS, *ENGINES, "batch", "streams")
@@ -91,9 +102,6 @@ def infer(
     An image that cannot be read is reported, the others are labeled, and the exit code is 2. A camera is recorded until
     --frames, --seconds or Ctrl-C.
     """
-    from segmnv2.cli.inference_options import check_inputs, refuse_options
-    from segmnv2.cli.progress import byte_progress
-    from segmnv2.files.ownership import check_replaceable, protect
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.media import describe_others, list_images, list_others
     from segmnv2.models.model_file import read_kind
@@ -136,7 +144,6 @@ def infer(
 
 
 def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str) -> None:
-    from segmnv2.cli.progress import image_progress
     from segmnv2.inference.files import infer_files
 
     done = failed = 0

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from segmnv2.errors import ConfigError
+
 if TYPE_CHECKING:
     from segmnv2.inference.canvas import Size
     from segmnv2.inference.options import InferenceOptions
@@ -37,7 +39,6 @@ def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, .
     Raises:
         ConfigError: both are given, or ``--scales`` is not numbers above 0 with commas between them.
     """
-    from segmnv2.errors import ConfigError
     from segmnv2.inference.multi_scale import SCALES, check_scales
 
     if scales is None:
@@ -72,8 +73,6 @@ def check_inputs(paths: Mapping[str, Path | None]) -> None:
     Raises:
         ConfigError: some are missing; all are named.
     """
-    from segmnv2.errors import ConfigError
-
     missing = [f"{name} {path}" for name, path in paths.items() if path is not None and not path.exists()]
     if missing:
         raise ConfigError(f"{', '.join(missing)}: there is no such file or folder; check the path")
@@ -90,8 +89,6 @@ def refuse_options(options: Mapping[str, Any], who: str, remedy: str) -> None:
     Raises:
         ConfigError: some are given.
     """
-    from segmnv2.errors import ConfigError
-
     given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
         raise ConfigError(f"{', '.join(given)}: {who} have no such option; {remedy}")

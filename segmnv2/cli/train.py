@@ -1,4 +1,4 @@
-"""``segmnv2 train``."""
+"""``segmnv2 train`` and ``segmnv2 demo``."""
 
 from __future__ import annotations
 
@@ -117,3 +117,22 @@ def _protocol(experiment: AnyExperiment, *keys: str) -> str:
     section, usual = experiment.validation.model_dump(), {"size": DEFAULT_SIZE}
     given = {key: section.get(key) for key in keys}
     return "".join(f" --{k.replace('_', '-')} {v}" for k, v in given.items() if v not in (None, usual.get(k)))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("runs/demo"),
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="Experiment on shapes: a YAML file, or a name of `segmnv2 configs`.")
+    ] = Path("shapes"),
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value; repeatable.")
+    ] = None,
+) -> None:
+    """Train on generated shapes, evaluate, infer, draw an image and print the paper's table: about three minutes."""
+    from rich.console import Console
+
+    from segmnv2.config import load_experiment
+    from segmnv2.demonstration import run_demo
+
+    experiment = load_experiment(config, override or ())
+    run_demo(experiment, out, console=Console(stderr=True))

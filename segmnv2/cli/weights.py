@@ -1,4 +1,4 @@
-"""``segmnv2 weights`` and ``segmnv2 configs``."""
+"""``segmnv2 import``, ``weights``, ``configs`` and ``push``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ from typing import Annotated
 import typer
 
 from segmnv2.cli.inference_options import Mirror
+from segmnv2.cli.output import byte_progress
+from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path, check_writable
+from segmnv2.files.ownership import check_replaceable
+
+
+def import_checkpoint(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="TensorFlow checkpoint (its prefix or folder); folder of transformers or timm; .pth, .pt, .bin or "
+            ".safetensors file of a backbone of torchvision or timm; or owner/name on the Hub."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Safetensors file to write.")],
+    output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the source's by default.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="YAML file with the names of the classes.")] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take moving averages instead of weights.")] = False,
+) -> None:
+    """Convert a foreign checkpoint into one file that is enough to rebuild the network."""
+    from segmnv2.conversion.convert import import_checkpoint as convert
+    from segmnv2.labels import LabelSet
+
+    check_writable(out)
+    names = LabelSet.from_yaml(labels) if labels else None
+    print(convert(source, out, output_stride=output_stride, labels=names, ema=ema))
 
 
 def configs(
@@ -23,8 +49,6 @@ def configs(
     `segmnv2 train NAME` trains one unchanged; `-o key=value` replaces a value.
     """
     from segmnv2.config.reading import find_config, list_configs, summary_of
-    from segmnv2.files.atomic import atomic_path
-    from segmnv2.files.ownership import check_replaceable
 
     if not names and out is None:
         for name, path in list_configs().items():
@@ -68,7 +92,6 @@ def fetch(
 
     Complete files are used again; an interrupted download is continued.
     """
-    from segmnv2.cli.progress import byte_progress
     from segmnv2.hub.resolve import resolve_weights
 
     typer.echo(resolve_weights(name, mirror=mirror, track=byte_progress))
@@ -92,7 +115,6 @@ def push(
     ] = None,
 ) -> None:
     """Publish weights on the Hugging Face Hub, with their description and a card."""
-    from segmnv2.errors import ConfigError
     from segmnv2.hub.publish import push_to_hub, save_pretrained
 
     if dry_run is not None:

@@ -14,8 +14,7 @@ from segmnv2.engines.backend import Precision
 from segmnv2.engines.threads import torch_threads
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.export_metadata import describe_export
-from segmnv2.export.formats import export_files, find_format, recognize_format
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.formats import OpenedExport, export_files, find_format, recognize_format
 from segmnv2.export.probes import Picture, draw_pictures, list_pictures, read_picture, restore_labels
 from segmnv2.export.verification import LogitError, Verification, measure_latencies
 from segmnv2.files.documents import dump_json, parse_json

@@ -1,20 +1,81 @@
-"""The formats that a network is exported to: what is known of each before its packages are imported."""
+"""The formats that a network is exported to, and their files opened in their own runtimes."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from segmnv2.engines.backend import Precision
 from segmnv2.engines.selection import INT8_PACKAGES, Calibration
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
 from segmnv2.models.segmenter import Segmenter
+
+
+class OpenedExport(ABC):
+    """Calls an exported file on one image after another.
+
+    Attributes:
+        metadata: what the file says of itself.
+        source: the file, for messages.
+    """
+
+    def __init__(self, source: Path, metadata: ExportMetadata) -> None:
+        """Keep what the file says of itself."""
+        self.source = source
+        self.metadata = metadata
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
+        """Return uint8 labels (h, w), or float32 logits (classes, rows, columns).
+
+        Args:
+            image: uint8 RGB, 0..255, of the file's size if it has one.
+
+        Raises:
+            MediaError: the image has another size.
+            WeightsError: the runtime fails, as it does on damaged files that it opens.
+        """
+        size = self.metadata.size
+        if size is not None and image.shape[:2] != size:
+            raise MediaError(
+                f"image: has {image.shape[1]}x{image.shape[0]} pixels, and this {self.metadata.format} file takes "
+                f"{size[1]}x{size[0]} only; fit the image, or export with --size dynamic"
+            )
+        try:
+            found: np.ndarray[Any, Any] = self.run(np.ascontiguousarray(image)[None])[0]
+        except Exception as error:  # the runtimes have no common class of errors
+            raise unreadable(
+                self.source, f"its runtime cannot run it on {image.shape[1]}x{image.shape[0]} pixels", error
+            ) from error
+        return found
+
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Return the precisions that the weights in the file may be of; none where the format does not show them."""
+        return ()
+
+    @abstractmethod
+    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        """Run the file on a batch of one image; the result has an axis for the batch too, and stays unchanged."""
+
+
+def unreadable(path: Path, what: str, error: Exception) -> WeightsError:
+    """Return the error of a file that a runtime refuses.
+
+    Args:
+        path: the file.
+        what: happened, as "ONNX Runtime cannot read it".
+        error: the runtime's own, of which a line is shown.
+    """
+    reason = " ".join(str(error).split())[:200]
+    return WeightsError(f"{path}: {what} ({reason}); export it again")
 
 
 @dataclass(frozen=True)
@@ -105,8 +166,8 @@ FORMATS: dict[str, Format] = {
     "executorch": Format(
         "ExecuTorch",
         ".pte",
-        _late("executorch_file", "write_executorch"),
-        _late("executorch_file", "open_executorch"),
+        _late("mobile.executorch_file", "write_executorch"),
+        _late("mobile.executorch_file", "open_executorch"),
         precisions=("float32", "int8"),
         packages=("executorch",),
         extra="executorch",
@@ -116,8 +177,8 @@ FORMATS: dict[str, Format] = {
     "litert": Format(
         "LiteRT",
         ".tflite",
-        _late("litert_file", "write_litert"),
-        _late("litert_file", "open_litert"),
+        _late("mobile.litert_file", "write_litert"),
+        _late("mobile.litert_file", "open_litert"),
         precisions=("float32", "float16", "int8"),
         packages=("ai_edge_litert", "flatbuffers"),
         extra="litert",
@@ -127,8 +188,8 @@ FORMATS: dict[str, Format] = {
     "coreml": Format(
         "Core ML",
         ".mlpackage",
-        _late("coreml_file", "write_coreml"),
-        _late("coreml_file", "open_coreml"),
+        _late("mobile.coreml_file", "write_coreml"),
+        _late("mobile.coreml_file", "open_coreml"),
         precisions=("float32", "float16"),
         packages=("coremltools",),
         extra="coreml",

@@ -13,10 +13,9 @@ from segmnv2.engines.backend import Precision
 from segmnv2.engines.onnx_int8 import onnx_bytes
 from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
 from segmnv2.engines.selection import Calibration
-from segmnv2.export.deployable import build_preparation
-from segmnv2.export.endings import CellLabels, grid_cells
+from segmnv2.export.deployable import CellLabels, build_preparation, grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:

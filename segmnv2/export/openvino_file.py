@@ -14,10 +14,9 @@ from torch import nn
 from segmnv2.engines.backend import Precision
 from segmnv2.engines.openvino import HINTS, grid_model, int8_model, openvino_core
 from segmnv2.engines.selection import Calibration
-from segmnv2.export.deployable import build_preparation
-from segmnv2.export.endings import CellLabels
+from segmnv2.export.deployable import CellLabels, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:

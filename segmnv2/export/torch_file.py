@@ -28,10 +28,9 @@ from segmnv2.engines.pytorch import DTYPES, convert_layers
 from segmnv2.engines.quiet import quiet_loggers
 from segmnv2.engines.selection import Calibration
 from segmnv2.errors import WeightsError
-from segmnv2.export.deployable import Deployable, build_preparation
-from segmnv2.export.endings import CellLabels, RawLogits
+from segmnv2.export.deployable import CellLabels, Deployable, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, unreadable
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 

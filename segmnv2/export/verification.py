@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from segmnv2.counting import counted
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.formats import OpenedExport
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from segmnv2.cli import app, main
-from segmnv2.cli.show_result import OUTPUTS
+from segmnv2.cli.output import OUTPUTS
 from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model

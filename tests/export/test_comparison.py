@@ -18,8 +18,7 @@ from segmnv2.export import create, torch_file
 from segmnv2.export.comparison import check_agreement, verify_export
 from segmnv2.export.create import Exported, export_weights
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
-from segmnv2.export.formats import FORMATS
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.formats import FORMATS, OpenedExport
 from segmnv2.export.probes import draw_probe, fit_image, restore_labels
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.model_file import load_model

@@ -18,7 +18,7 @@ from tests.export.shallow import shallow_model
 
 pytest.importorskip("coremltools")
 
-from segmnv2.export.coreml_file import convert, load_package, open_coreml, read_coreml_metadata, write_coreml
+from segmnv2.export.mobile.coreml_file import convert, load_package, open_coreml, read_coreml_metadata, write_coreml
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 OFF_THE_GRID = (50, 71)

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from segmnv2.engines.inference_network import GridNetwork
-from segmnv2.export.deployable import Deployable, Preparation, build_preparation
-from segmnv2.export.endings import CellLabels, RawLogits, best_class
+from segmnv2.export.deployable import CellLabels, Deployable, Preparation, RawLogits, best_class, build_preparation
 from segmnv2.inference.scores import predict_labels
 from segmnv2.nn.stride import upsample_logits
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.export.executorch_file import open_executorch, write_executorch
 from segmnv2.export.export_metadata import describe_export
+from segmnv2.export.mobile.executorch_file import open_executorch, write_executorch
 from segmnv2.inference.scores import predict_labels
 from tests.engines.conftest import smooth_pixels
 from tests.export.shallow import shallow_model

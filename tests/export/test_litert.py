@@ -17,7 +17,7 @@ from tests.export.shallow import shallow_model
 
 pytest.importorskip("ai_edge_litert")
 
-from segmnv2.export.litert_file import open_litert, write_litert
+from segmnv2.export.mobile.litert_file import open_litert, write_litert
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 OFF_THE_GRID = (50, 71)

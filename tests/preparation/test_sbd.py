@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from segmnv2.cli.prepare import prepare_voc
+from segmnv2.cli.data_sets import prepare_voc
 from segmnv2.data.mask_file import read_mask, write_mask
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import DatasetError

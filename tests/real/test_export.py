@@ -13,8 +13,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.export import onnx_file, openvino_file
 from segmnv2.export.comparison import open_export, verify_export
 from segmnv2.export.export_metadata import describe_export
-from segmnv2.export.formats import FORMATS
-from segmnv2.export.opened import OpenedExport
+from segmnv2.export.formats import FORMATS, OpenedExport
 from segmnv2.inference.options import calibration_pixels
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter

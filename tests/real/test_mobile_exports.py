@@ -71,8 +71,8 @@ def test_labels_are_those_of_the_network_itself(
 
 def test_core_mls_program_computes_the_networks_labels(model: Segmenter, images: list[np.ndarray]) -> None:
     pytest.importorskip("coremltools")
-    from segmnv2.export.coreml_file import convert
     from segmnv2.export.export_metadata import describe_export
+    from segmnv2.export.mobile.coreml_file import convert
     from tests.export.mil_evaluation import evaluate
 
     height, width = images[0].shape[:2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmnv2.cli.demo import demo
+from segmnv2.cli.train import demo
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.demonstration import GAP, HEADING, TILE, draw_comparison
 from segmnv2.inference.overlay import colorize

@@ -17,18 +17,19 @@ from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Precision
 from segmnv2.engines.selection import Calibration
-from segmnv2.export.endings import grid_cells
+from segmnv2.export.deployable import grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.litert_tensors import LEAST_HALVED
-from segmnv2.export.opened import OpenedExport, unreadable
-from segmnv2.export.xnnpack_int8 import build_network
+from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.mobile.litert_tensors import LEAST_HALVED
+from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
-    from segmnv2.export.litert_model import LiteRtModel
+    from segmnv2.export.mobile.litert_model import LiteRtModel
+
 
 IMAGE = "image"
 ENTRIES = "segmnv2"
@@ -48,8 +49,8 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
     Raises:
         ConfigError: int8 without calibration, or a backbone with operations that are not known here.
     """
-    from segmnv2.export.litert_model import LiteRtModel
-    from segmnv2.export.litert_operators import write_network
+    from segmnv2.export.mobile.litert_model import LiteRtModel
+    from segmnv2.export.mobile.litert_operators import write_network
 
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration)

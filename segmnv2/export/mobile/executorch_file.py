@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from segmnv2.engines.quiet import quiet_logging
 from segmnv2.engines.selection import Calibration
-from segmnv2.export.deployable import Deployable, PlaneLabels, build_preparation
-from segmnv2.export.endings import RawLogits
+from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport, unreadable
-from segmnv2.export.xnnpack_int8 import build_network
+from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from executorch.runtime import Method, Program
+
 
 ENTRIES = "segmnv2"
 """Name of the method that returns the metadata as JSON."""

@@ -1,6 +1,6 @@
-"""Output of results: as text, and as JSON with ``--json``, which means the same everywhere.
+"""Output of commands: results as text and JSON, progress bars, and the protection of other programs' files.
 
-Every command of the command line replaces only files that this program wrote.
+``--json`` means the same everywhere. Commands replace only files that this program wrote.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.files.ownership import OVERWRITE, protected
 
 if TYPE_CHECKING:
@@ -104,8 +106,6 @@ def check_json(json_out: Path | None) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    from segmnv2.files.atomic import check_writable
-
     if json_out not in (None, STANDARD_OUTPUT):
         check_writable(json_out)
 
@@ -125,7 +125,6 @@ def write_json(values: Any, json_out: Path | None) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from segmnv2.files.atomic import atomic_path
     from segmnv2.files.documents import dump_json
 
     if json_out is None:
@@ -154,3 +153,65 @@ def show_result(result: Result, weights: Path, place: Mapping[str, Any], json_ou
     console = Console(file=stream)
     console.print(Markdown(table)) if console.is_terminal else print(table, file=stream)
     write_json(result.of(weights, place).to_dict(), json_out)
+
+
+@contextmanager
+def image_progress(total: int | None, unit: str = "images") -> Iterator[Callable[[], None]]:
+    """Show images done, images a second and the time left on standard error while the block runs.
+
+    Args:
+        total: number of images; without it no time left is shown.
+        unit: what they are called.
+
+    Yields:
+        What to call after each image. Without a terminal nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=total, rate="")
+
+        def advance() -> None:
+            progress.advance(task)
+            speed = progress.tasks[task].speed
+            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "")
+
+        yield advance
+
+
+@contextmanager
+def byte_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show bytes done, bytes a second and the time left on standard error while the block runs.
+
+    Args:
+        title: what is done.
+        total: bytes in all.
+
+    Yields:
+        What to call with each number of bytes done.
+    """
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.print(f"{title} ({decimal(total)})", markup=False, highlight=False, soft_wrap=True)
+        yield lambda done: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.advance(task, done)

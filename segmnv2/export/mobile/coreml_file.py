@@ -24,14 +24,14 @@ from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.quiet import quiet_logging
 from segmnv2.engines.selection import Calibration
 from segmnv2.errors import ConfigError
-from segmnv2.export.deployable import build_preparation
-from segmnv2.export.endings import grid_cells, interpolation_matrix
+from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.opened import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, unreadable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
+
 
 IMAGE = "image"
 SYSTEM = "darwin"

@@ -11,8 +11,8 @@ import torch
 from torch import fx
 
 from segmnv2.errors import ConfigError
-from segmnv2.export.litert_model import Array, Levels, LiteRtModel
-from segmnv2.export.litert_tensors import (
+from segmnv2.export.mobile.litert_model import Array, Levels, LiteRtModel
+from segmnv2.export.mobile.litert_tensors import (
     FROM_CHANNEL_LEVELS,
     NONE,
     RELU,

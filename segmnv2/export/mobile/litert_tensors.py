@@ -15,7 +15,7 @@ import torch
 from torch import fx
 
 from segmnv2.errors import ConfigError
-from segmnv2.export.litert_model import Array, Levels, LiteRtModel
+from segmnv2.export.mobile.litert_model import Array, Levels, LiteRtModel
 
 NONE, RELU, RELU6 = 0, 1, 3
 """The schema's numbers of activations."""

@@ -1,16 +1,21 @@
-"""``segmnv2 check-data``."""
+"""``segmnv2 check-data``, ``prepare-voc`` and ``prepare-coco``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmnv2.cli.show_result import STANDARD_OUTPUT, JsonOption, check_json, write_json
+from segmnv2.cli.inference_options import Archives, Mirror
+from segmnv2.cli.output import STANDARD_OUTPUT, JsonOption, byte_progress, check_json, image_progress, write_json
+from segmnv2.errors import ConfigError
+from segmnv2.files.atomic import atomic_path, check_writable
 
 if TYPE_CHECKING:
     from segmnv2.checks.examination import Examination
+
 
 FAULTS_FOUND = 1
 """Exit code where errors were found in the data; warnings alone leave it 0."""
@@ -55,9 +60,6 @@ def check_data(
     from segmnv2.checks.repaired_copy import check_folder, write_repaired_copy
     from segmnv2.checks.tables import LEAST_WIDTH, print_examination, print_repaired_copy
     from segmnv2.checks.targets import listings_of
-    from segmnv2.cli.progress import image_progress
-    from segmnv2.errors import ConfigError
-    from segmnv2.files.atomic import check_writable
 
     check_json(json_out)
     if html_out is not None:
@@ -85,7 +87,72 @@ def _write(examination: Examination, json_out: Path | None, html_out: Path | Non
     write_json(examination.to_dict() if json_out else None, json_out)
     if html_out is not None:
         from segmnv2.checks.page import html_page
-        from segmnv2.files.atomic import atomic_path
 
         with atomic_path(html_out) as temporary:
             temporary.write_text(html_page(examination), encoding="utf-8", errors="backslashreplace")
+
+
+def prepare_voc(
+    root: Annotated[Path, typer.Argument(help="The VOCdevkit folder; created if missing.")],
+    sbd: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The Semantic Boundaries Dataset's benchmark_RELEASE folder; ROOT/benchmark_RELEASE by default.",
+        ),
+    ] = None,
+    archives: Archives = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch what is missing, 3.4 GB if all is; this accepts its terms.")
+    ] = False,
+    mirror: Mirror = None,
+) -> None:
+    """Make VOC 2012 complete, with SBD's masks and the list train_aug, and check it.
+
+    Existing files are used unchanged, and the network only with --download. VOC's validation images are not put into
+    train_aug.
+    """
+    from segmnv2.preparation.voc_preparation import prepare_voc as run
+
+    done = run(
+        root,
+        sbd=sbd,
+        archives=archives,
+        download=download,
+        mirror=mirror,
+        track=byte_progress,
+        track_names=_with_progress,
+    )
+    print(done)
+
+
+def _with_progress(names: Sequence[str]) -> Iterator[str]:
+
+    with image_progress(len(names)) as advance:
+        for name in names:
+            yield name
+            advance()
+
+
+def prepare_coco(
+    root: Annotated[Path, typer.Argument(help="The folder of annotations and images; created if missing.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPLIT", help="train2017 or val2017; repeatable, both by default."),
+    ] = None,
+    archives: Archives = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Fetch what is missing, 20.4 GB if all is; this accepts its terms."),
+    ] = False,
+    mirror: Mirror = None,
+) -> None:
+    """Make COCO 2017 complete, index it for `kind: coco_voc`, and check it.
+
+    Existing files are used unchanged, and the network only with --download. With the index, which is written beside the
+    annotations, the data set opens at once.
+    """
+    from segmnv2.preparation.coco_preparation import prepare_coco as run
+
+    splits = split or ["train2017", "val2017"]
+    print(run(root, splits, archives=archives, download=download, mirror=mirror, track=byte_progress))
