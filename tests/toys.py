@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
@@ -146,23 +145,18 @@ def write_toy(model: Segmenter, path: Path, metadata: ExportMetadata, *_: Any) -
     path.with_suffix(".entries").write_text(json.dumps(metadata.to_dict()))
 
 
-class OpenedToy(OpenedExport):
+def open_toy(path: Path, threads: int) -> OpenedExport:
     """Run the network itself."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        super().__init__(path, ExportMetadata.from_json(path.with_suffix(".entries").read_text(), str(path)))
-        self.model = load_model(path, output_stride=self.metadata.output_stride).eval()
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return predict_labels(self.model, batch[0], size="native")[None]
+    metadata = ExportMetadata.from_json(path.with_suffix(".entries").read_text(), str(path))
+    model = load_model(path, output_stride=metadata.output_stride).eval()
+    return OpenedExport(path, metadata, lambda batch: predict_labels(model, batch[0], size="native")[None])
 
 
 BACKBONES["toy"] = ToyBackbone
 HEADS["toy"] = HeadKind(ToyHead, {})
 DATASETS["toy"] = ToySource
 LOSSES["toy"] = lambda ignore_index, gamma: ToyLoss(ignore_index)
-FORMATS["toy"] = Format("Toy", ".toy", write_toy, OpenedToy, precisions=("float32",), companions=(".entries",))
+FORMATS["toy"] = Format("Toy", ".toy", write_toy, open_toy, precisions=("float32",), companions=(".entries",))
 
 # The catalog joined both registries when it was imported, which was before these lines.
 MODELS.update({model_name(head, name): ModelSpec(name, head) for name in BACKBONES for head in HEADS})

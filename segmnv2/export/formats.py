@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,23 @@ from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.models.segmenter import Segmenter
 
 
-class OpenedExport(ABC):
+@dataclass(frozen=True)
+class OpenedExport:
     """Calls an exported file on one image after another.
 
     Attributes:
-        metadata: what the file says of itself.
         source: the file, for messages.
+        metadata: what the file says of itself.
+        run: runs the file on a batch of one image, uint8 (1, h, w, 3); the result has an axis for the batch too, and
+            stays unchanged.
+        stored_precisions: returns the precisions that the weights in the file may be of; none where the format does not
+            show them.
     """
 
-    def __init__(self, source: Path, metadata: ExportMetadata) -> None:
-        """Keep what the file says of itself."""
-        self.source = source
-        self.metadata = metadata
+    source: Path
+    metadata: ExportMetadata
+    run: Callable[[UInt8[np.ndarray, "1 h w 3"]], np.ndarray[Any, Any]]
+    stored_precisions: Callable[[], tuple[Precision, ...]] = lambda: ()
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
         """Return uint8 labels (h, w), or float32 logits (classes, rows, columns).
@@ -49,33 +54,29 @@ class OpenedExport(ABC):
                 f"image: has {image.shape[1]}x{image.shape[0]} pixels, and this {self.metadata.format} file takes "
                 f"{size[1]}x{size[0]} only; fit the image, or export with --size dynamic"
             )
-        try:
+        with readable(self.source, f"its runtime cannot run it on {image.shape[1]}x{image.shape[0]} pixels"):
             found: np.ndarray[Any, Any] = self.run(np.ascontiguousarray(image)[None])[0]
-        except Exception as error:  # the runtimes have no common class of errors
-            raise unreadable(
-                self.source, f"its runtime cannot run it on {image.shape[1]}x{image.shape[0]} pixels", error
-            ) from error
         return found
 
-    def stored_precisions(self) -> tuple[Precision, ...]:
-        """Return the precisions that the weights in the file may be of; none where the format does not show them."""
-        return ()
 
-    @abstractmethod
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the file on a batch of one image; the result has an axis for the batch too, and stays unchanged."""
-
-
-def unreadable(path: Path, what: str, error: Exception) -> WeightsError:
-    """Return the error of a file that a runtime refuses.
+@contextmanager
+def readable(path: Path, what: str) -> Iterator[None]:
+    """Name the file in the errors of a runtime that refuses it; runtimes have no common class of errors.
 
     Args:
         path: the file.
-        what: happened, as "ONNX Runtime cannot read it".
-        error: the runtime's own, of which a line is shown.
+        what: happened then, as "ONNX Runtime cannot read it".
+
+    Raises:
+        WeightsError: the block raised any error; a line of it is shown.
     """
-    reason = " ".join(str(error).split())[:200]
-    return WeightsError(f"{path}: {what} ({reason}); export it again")
+    try:
+        yield
+    except WeightsError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: {what} ({reason}); export it again") from error
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, 
 from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import CellLabels, build_preparation, grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import InferenceSession
 
 IMAGE, LABELS = "image", "labels"
 IMAGE_AXES = {1: "height", 2: "width"}
@@ -151,34 +150,8 @@ def halve_weights(model: ModelProto) -> None:
     graph.node.extend(nodes)
 
 
-class OnnxSession(OpenedExport):
-    """An ONNX file, run by ONNX Runtime on the CPU."""
-
-    def __init__(self, source: Path, session: InferenceSession, metadata: ExportMetadata) -> None:
-        """Take a session that was opened."""
-        super().__init__(source, metadata)
-        self._session = session
-
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the file."""
-        (found,) = self._session.run(None, {IMAGE: batch})
-        return np.asarray(found)
-
-    def stored_precisions(self) -> tuple[Precision, ...]:
-        """Return the precision that operators and large constants show."""
-        import onnx
-
-        graph = onnx.load(self.source).graph
-        if any(node.op_type in QUANTIZED for node in graph.node):
-            return ("int8",)
-        kinds = {each.data_type for each in graph.initializer if np.prod(each.dims) >= LEAST_HALVED}
-        if onnx.TensorProto.FLOAT16 in kinds:
-            return ("float16",)
-        return ("float32",) if FLOAT in kinds else ("float32", "float16")
-
-
-def open_onnx(path: Path, threads: int) -> OnnxSession:
-    """Open an ONNX file in ONNX Runtime.
+def open_onnx(path: Path, threads: int) -> OpenedExport:
+    """Open an ONNX file in ONNX Runtime, on the CPU.
 
     Args:
         path: file of :func:`write_onnx`.
@@ -187,9 +160,25 @@ def open_onnx(path: Path, threads: int) -> OnnxSession:
     Raises:
         WeightsError: the file is missing, damaged or of another program.
     """
-    try:
+    with readable(path, "ONNX Runtime cannot read it"):
         session = open_session(path.read_bytes(), threads)
         entries = session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # ONNX Runtime's classes of error derive from nothing narrower
-        raise unreadable(path, "ONNX Runtime cannot read it", error) from error
-    return OnnxSession(path, session, ExportMetadata.from_entries(entries, str(path)))
+    metadata = ExportMetadata.from_entries(entries, str(path))
+
+    def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        return np.asarray(session.run(None, {IMAGE: batch})[0])
+
+    return OpenedExport(path, metadata, run, lambda: stored_precisions(path))
+
+
+def stored_precisions(path: Path) -> tuple[Precision, ...]:
+    """Return the precision that operators and large constants of a file show."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    if any(node.op_type in QUANTIZED for node in graph.node):
+        return ("int8",)
+    kinds = {each.data_type for each in graph.initializer if np.prod(each.dims) >= LEAST_HALVED}
+    if onnx.TensorProto.FLOAT16 in kinds:
+        return ("float16",)
+    return ("float32",) if FLOAT in kinds else ("float32", "float16")

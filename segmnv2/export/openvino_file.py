@@ -16,7 +16,7 @@ from segmnv2.engines.openvino import HINTS, grid_model, int8_model, openvino_cor
 from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import CellLabels, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -107,32 +107,8 @@ def _feed(taken: openvino.Output, given: openvino.Output) -> None:
         reader.replace_source_output(source)
 
 
-class OpenVinoRequest(OpenedExport):
-    """An IR file, run by OpenVINO on the CPU."""
-
-    def __init__(self, source: Path, request: openvino.InferRequest, metadata: ExportMetadata) -> None:
-        """Take a request of a compiled model."""
-        super().__init__(source, metadata)
-        self._request = request
-
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the file."""
-        self._request.infer([batch], share_inputs=True)
-        return np.array(self._request.get_output_tensor(0).data)
-
-    def stored_precisions(self) -> tuple[Precision, ...]:
-        """Return the precisions that operators and constants show; weights in 16 bits are for two."""
-        operators = openvino_core().read_model(self.source).get_ops()
-        if any(each.get_type_name() == "FakeQuantize" for each in operators):
-            return ("int8",)
-        constants = (each for each in operators if each.get_type_name() == "Constant")
-        if any(each.get_element_type().get_type_name() == "f16" for each in constants):
-            return ("float16", "bfloat16")
-        return ("float32",)
-
-
-def open_openvino(path: Path, threads: int) -> OpenVinoRequest:
-    """Open an IR file in OpenVINO, to be computed in the precision that it was written for.
+def open_openvino(path: Path, threads: int) -> OpenedExport:
+    """Open an IR file in OpenVINO, on the CPU, to be computed in the precision that it was written for.
 
     Args:
         path: the ``.xml`` file of :func:`write_openvino`, with its ``.bin`` beside it.
@@ -142,23 +118,32 @@ def open_openvino(path: Path, threads: int) -> OpenVinoRequest:
         WeightsError: the file is missing, damaged or of another program.
     """
     core = openvino_core()
-    try:
+    with readable(path, "OpenVINO cannot read it"):
         model = core.read_model(path)
         found = model.get_rt_info([SECTION]).value if model.has_rt_info([SECTION]) else {}
-        entries = {key: _text(value) for key, value in found.items()}
-    except Exception as error:  # OpenVINO raises RuntimeError, and what its parser raises
-        raise unreadable(path, "OpenVINO cannot read it", error) from error
+        entries = {key: str(getattr(value, "value", value)) for key, value in found.items()}
     metadata = ExportMetadata.from_entries(entries, str(path))
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": HINTS.get(metadata.precision, "f32"),
     }
-    try:
-        return OpenVinoRequest(path, core.compile_model(model, "CPU", settings).create_infer_request(), metadata)
-    except Exception as error:
-        raise unreadable(path, "OpenVINO cannot compile it", error) from error
+    with readable(path, "OpenVINO cannot compile it"):
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        request.infer([batch], share_inputs=True)
+        return np.array(request.get_output_tensor(0).data)
+
+    return OpenedExport(path, metadata, run, lambda: stored_precisions(path))
 
 
-def _text(value: Any) -> str:
-    return str(getattr(value, "value", value))
+def stored_precisions(path: Path) -> tuple[Precision, ...]:
+    """Return the precisions that operators and constants of a file show; weights in 16 bits are for two."""
+    operators = openvino_core().read_model(path).get_ops()
+    if any(each.get_type_name() == "FakeQuantize" for each in operators):
+        return ("int8",)
+    constants = (each for each in operators if each.get_type_name() == "Constant")
+    if any(each.get_element_type().get_type_name() == "f16" for each in constants):
+        return ("float16", "bfloat16")
+    return ("float32",)

@@ -19,10 +19,8 @@ from zipfile import ZIP_STORED, ZipFile
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import nn
 
 from segmnv2.backbones.timm import never_unpickling
-from segmnv2.engines.backend import Precision
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.pytorch import DTYPES, convert_layers
 from segmnv2.engines.quiet import quiet_loggers
@@ -30,7 +28,7 @@ from segmnv2.engines.selection import Calibration
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import CellLabels, Deployable, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
@@ -151,28 +149,8 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
     path.write_bytes(content.getbuffer())
 
 
-class TorchProgram(OpenedExport):
-    """A program of torch.export, run by PyTorch."""
-
-    def __init__(self, source: Path, call: nn.Module, metadata: ExportMetadata) -> None:
-        """Take the module of a program that was loaded."""
-        super().__init__(source, metadata)
-        self._call = call
-
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the program."""
-        with torch.inference_mode():
-            found: np.ndarray[Any, Any] = self._call(torch.from_numpy(batch)).numpy()
-            return found
-
-    def stored_precisions(self) -> tuple[Precision, ...]:
-        """Return the precision of the parameters."""
-        kinds = {each.dtype for each in self._call.parameters()}
-        return ("bfloat16",) if torch.bfloat16 in kinds else ("float32",)
-
-
-def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
-    """Open a program.
+def open_torch(path: Path, _threads: int = 1) -> OpenedExport:
+    """Open a program in PyTorch.
 
     Args:
         path: file of :func:`write_torch`.
@@ -183,12 +161,15 @@ def open_torch(path: Path, _threads: int = 1) -> TorchProgram:
             something that no export contains.
     """
     extra = {ENTRY: ""}
-    try:
-        with quiet_loggers(LOGGER), never_unpickling():
-            check_archive(path)
-            call = torch.export.load(path, extra_files=extra).module()
-    except WeightsError:
-        raise
-    except Exception as error:  # torch has no class for what may be wrong with an archive
-        raise unreadable(path, "cannot be read as a program of torch.export", error) from error
-    return TorchProgram(path, call, ExportMetadata.from_json(extra[ENTRY] or "{}", str(path)))
+    with readable(path, "cannot be read as a program of torch.export"), quiet_loggers(LOGGER), never_unpickling():
+        check_archive(path)
+        call = torch.export.load(path, extra_files=extra).module()
+
+    def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        with torch.inference_mode():
+            found: np.ndarray[Any, Any] = call(torch.from_numpy(batch)).numpy()
+            return found
+
+    metadata = ExportMetadata.from_json(extra[ENTRY] or "{}", str(path))
+    bfloat16 = any(each.dtype == torch.bfloat16 for each in call.parameters())
+    return OpenedExport(path, metadata, run, lambda: ("bfloat16",) if bfloat16 else ("float32",))

@@ -115,9 +115,8 @@ def test_other_weights_are_refused(done):
         verify_export(done.path, other)
 
 
-class Answers(OpenedExport):
-    def run(self, batch):
-        return np.full((1, 5, 6, 8), np.nan, dtype=np.float32)
+def answers(path, told):
+    return OpenedExport(Path(path), told, lambda batch: np.full((1, 5, 6, 8), np.nan, dtype=np.float32))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +137,7 @@ def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message
     own = describe_export(model, "torch", size=SIZE)
     change |= {"architecture": {**own.architecture, **change["architecture"]}} if "architecture" in change else {}
     told = replace(own, **change)
-    monkeypatch.setattr(verify, "open_export", lambda path, threads: Answers(Path(path), told))
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, told))
     with pytest.raises(WeightsError, match=rf"a\.pt2: .*{message}"):
         verify_export("a.pt2", model)
 
@@ -149,7 +148,7 @@ def test_a_file_of_floats_that_calls_itself_int8_is_refused(model, monkeypatch, 
     path.write_bytes(bytes(4 * sum(each.numel() for each in model.parameters())))
     told = replace(describe_export(model, "torch", size=SIZE), precision="int8")
     monkeypatch.setattr(Answers, "stored_precisions", lambda self: (stored,) if stored else ())
-    monkeypatch.setattr(verify, "open_export", lambda path, threads: Answers(Path(path), told))
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, told))
     with pytest.raises(WeightsError, match=r"a\.pt2: its metadata says int8, its weights are float32"):
         verify_export(path, model)
 

@@ -26,7 +26,7 @@ from segmnv2.engines.selection import Calibration
 from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -106,22 +106,10 @@ def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram
         )
 
 
-class CoreMlModel(OpenedExport):
-    """A package, run by Core ML on a Mac. No machine of this project's tests can run it; they check what it says."""
+def open_coreml(path: Path, _threads: int) -> OpenedExport:
+    """Open a package in Core ML on a Mac, which chooses processor and threads itself.
 
-    def __init__(self, source: Path, package: MLModel, metadata: ExportMetadata) -> None:
-        """Take a package that was loaded."""
-        super().__init__(source, metadata)
-        self._package = package
-
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the package."""
-        found = self._package.predict({IMAGE: PIL.Image.fromarray(batch[0])})[self.metadata.output]
-        return np.asarray(found).astype(np.uint8 if self.metadata.output == "labels" else np.float32)
-
-
-def open_coreml(path: Path, _threads: int) -> CoreMlModel:
-    """Open a package in Core ML, which chooses processor and threads itself.
+    No machine of this project's tests can run it; they check what it says.
 
     Args:
         path: folder of :func:`write_coreml`.
@@ -133,7 +121,13 @@ def open_coreml(path: Path, _threads: int) -> CoreMlModel:
     if sys.platform != SYSTEM:
         raise ConfigError(f"{path}: Core ML runs on macOS and iOS only, not on {sys.platform}; verify it on a Mac")
     package = load_package(path, run=True)
-    return CoreMlModel(path, package, read_coreml_metadata(package, path))
+    metadata = read_coreml_metadata(package, path)
+
+    def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        found = package.predict({IMAGE: PIL.Image.fromarray(batch[0])})[metadata.output]
+        return np.asarray(found).astype(np.uint8 if metadata.output == "labels" else np.float32)
+
+    return OpenedExport(path, metadata, run)
 
 
 def load_package(path: Path, *, run: bool) -> MLModel:
@@ -145,10 +139,8 @@ def load_package(path: Path, *, run: bool) -> MLModel:
     with _quiet():
         from coremltools.models import MLModel
 
-        try:
+        with readable(path, "coremltools cannot read it"):
             return MLModel(str(path), skip_model_load=not run)
-        except Exception as error:  # of many classes, from parsers and from Core ML
-            raise unreadable(path, "coremltools cannot read it", error) from error
 
 
 def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:

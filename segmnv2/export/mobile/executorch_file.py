@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,10 @@ from segmnv2.engines.quiet import quiet_logging
 from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
-
-if TYPE_CHECKING:
-    from executorch.runtime import Method, Program
-
 
 ENTRIES = "segmnv2"
 """Name of the method that returns the metadata as JSON."""
@@ -101,21 +97,6 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
         return bytes(lowered.to_executorch().buffer)
 
 
-class ExecuTorchMethod(OpenedExport):
-    """A program, run by ExecuTorch's runtime on the CPU."""
-
-    def __init__(self, source: Path, program: Program, method: Method, metadata: ExportMetadata) -> None:
-        """Take a method that was loaded, and its program, which must live as long."""
-        super().__init__(source, metadata)
-        self._program = program
-        self._method = method
-
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the program."""
-        (found,) = self._method.execute([torch.from_numpy(batch)])
-        return np.array(found)
-
-
 def _try_apart(path: Path) -> None:
     """Run a file in another process first: the runtime ends its process over some damaged files.
 
@@ -123,19 +104,16 @@ def _try_apart(path: Path) -> None:
         WeightsError: it ends that one, fails there, or takes minutes.
     """
     words = [sys.executable, "-c", TRIAL, str(path.resolve())]
-    try:
+    with readable(path, "ExecuTorch cannot run it"):
         done = subprocess.run(words, capture_output=True, timeout=TRIAL_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise unreadable(path, "ExecuTorch cannot run it", error) from error
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else f"exit code {done.returncode}"
-    if done.returncode and not last.startswith(UNDECIDED):
-        reason = RuntimeError(last)
-        raise unreadable(path, "ExecuTorch cannot run it", reason)
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else f"exit code {done.returncode}"
+        if done.returncode and not last.startswith(UNDECIDED):
+            raise RuntimeError(last)
 
 
-def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
-    """Open a program.
+def open_executorch(path: Path, threads: int) -> OpenedExport:
+    """Open a program in ExecuTorch's runtime, on the CPU.
 
     Args:
         path: file of :func:`write_executorch`.
@@ -151,10 +129,14 @@ def open_executorch(path: Path, threads: int) -> ExecuTorchMethod:
     count = getattr(portable_lib, "_threadpool_get_thread_count", None)  # not in 1.0
     if count is None or count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to give their number
-    try:
+    with readable(path, "ExecuTorch cannot read it"):
         program = Runtime.get().load_program(path.read_bytes())
         text = str(program.load_method(ENTRIES).execute([])[0]) if ENTRIES in program.method_names else "{}"
         method = program.load_method(MAIN)
-    except Exception as error:  # the runtime raises RuntimeError with a number
-        raise unreadable(path, "ExecuTorch cannot read it", error) from error
-    return ExecuTorchMethod(path, program, method, ExportMetadata.from_json(text, str(path)))
+
+    def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        assert program is not None  # it must live as long as its method
+        (found,) = method.execute([torch.from_numpy(batch)])
+        return np.array(found)
+
+    return OpenedExport(path, ExportMetadata.from_json(text, str(path)), run)

@@ -19,15 +19,13 @@ from segmnv2.engines.backend import Precision
 from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, unreadable
+from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.export.mobile.litert_tensors import LEAST_HALVED
 from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from ai_edge_litert.interpreter import Interpreter
-
     from segmnv2.export.mobile.litert_model import LiteRtModel
 
 
@@ -108,42 +106,8 @@ def _channels_first(graph: LiteRtModel, logits: int) -> int:
     return graph.operator("TRANSPOSE", [logits, order], turned, options="TransposeOptions")
 
 
-class LiteRtInterpreter(OpenedExport):
-    """A file, run by LiteRT's interpreter with XNNPACK on the CPU."""
-
-    def __init__(self, source: Path, interpreter: Interpreter, metadata: ExportMetadata) -> None:
-        """Take an interpreter whose tensors are allocated."""
-        super().__init__(source, metadata)
-        self._interpreter = interpreter
-        (self._input,), (self._output,) = (
-            [each["index"] for each in side]
-            for side in (interpreter.get_input_details(), interpreter.get_output_details())
-        )
-
-    def run(self, batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        """Run the file."""
-        self._interpreter.set_tensor(self._input, batch)
-        self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output))
-
-    def stored_precisions(self) -> tuple[Precision, ...]:
-        """Return the precision that the types of large constants show."""
-        from ai_edge_litert import schema_py_generated as schema
-
-        model = schema.Model.GetRootAs(self.source.read_bytes(), 0)
-        graph = model.Subgraphs(0)
-        tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
-        constants = [each for each in tensors if model.Buffers(each.Buffer()).DataLength()]
-        if any(each.Type() == schema.TensorType.INT8 for each in constants):
-            return ("int8",)
-        kinds = {each.Type() for each in constants if np.prod(each.ShapeAsNumpy()) >= LEAST_HALVED}
-        if schema.TensorType.FLOAT16 in kinds:
-            return ("float16",)
-        return ("float32",) if schema.TensorType.FLOAT32 in kinds else ("float32", "float16")
-
-
-def open_litert(path: Path, threads: int) -> LiteRtInterpreter:
-    """Open a LiteRT file.
+def open_litert(path: Path, threads: int) -> OpenedExport:
+    """Open a LiteRT file in LiteRT's interpreter with XNNPACK, on the CPU.
 
     Args:
         path: file of :func:`write_litert`.
@@ -154,7 +118,7 @@ def open_litert(path: Path, threads: int) -> LiteRtInterpreter:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
+    with readable(path, "LiteRT cannot read it"):
         content = path.read_bytes()
         interpreter = Interpreter(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
@@ -162,9 +126,29 @@ def open_litert(path: Path, threads: int) -> LiteRtInterpreter:
         sides = interpreter.get_input_details(), interpreter.get_output_details()
         if [len(side) for side in sides] != [1, 1]:
             raise ValueError(f"it has {len(sides[0])} inputs and {len(sides[1])} outputs")
-    except Exception as error:  # the runtime raises ValueError, and RuntimeError for operators it lacks
-        raise unreadable(path, "LiteRT cannot read it", error) from error
-    return LiteRtInterpreter(path, interpreter, ExportMetadata.from_json(text, str(path)))
+
+    def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
+        interpreter.set_tensor(sides[0][0]["index"], batch)
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(sides[1][0]["index"]))
+
+    return OpenedExport(path, ExportMetadata.from_json(text, str(path)), run, lambda: stored_precisions(content))
+
+
+def stored_precisions(content: bytes) -> tuple[Precision, ...]:
+    """Return the precision that the types of a file's large constants show."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+    constants = [each for each in tensors if model.Buffers(each.Buffer()).DataLength()]
+    if any(each.Type() == schema.TensorType.INT8 for each in constants):
+        return ("int8",)
+    kinds = {each.Type() for each in constants if np.prod(each.ShapeAsNumpy()) >= LEAST_HALVED}
+    if schema.TensorType.FLOAT16 in kinds:
+        return ("float16",)
+    return ("float32",) if schema.TensorType.FLOAT32 in kinds else ("float32", "float16")
 
 
 def read_entry(content: bytes, name: str) -> str:
