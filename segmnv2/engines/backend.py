@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,24 @@ from segmnv2.models.segmenter import Segmenter
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+Calibration: TypeAlias = Sequence[Float[Tensor, "1 3 _ _"]] | None
+"""RGB pixels, 0..255, sides k * output_stride + 1, that int8 chooses its ranges by."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Device and threads of an engine.
+
+    Attributes:
+        device: the CPU or a GPU.
+        threads: on the CPU, in all.
+        streams: calls at once that share the threads.
+    """
+
+    device: torch.device
+    threads: int
+    streams: int = 1
 
 
 class Backend(ABC):
@@ -43,28 +63,28 @@ class Backend(ABC):
     opened: ClassVar[tuple[str, ...]] = ()  # attributes that `open` sets, which are not copied or pickled
     training = False
 
-    def __init__(
-        self, model: Segmenter, precision: Precision, threads: int, device: torch.device, streams: int = 1
-    ) -> None:
-        """Keep what the engine is.
+    def __init__(self, model: Segmenter, precision: Precision, place: Place, calibration: Calibration = None) -> None:
+        """Make a network ready to run.
 
         Args:
-            model: the network that it will run.
+            model: the network, which is not changed.
             precision: of the layers' numbers.
-            threads: on the CPU, in all.
-            device: where it computes.
-            streams: that share the threads.
+            place: where it computes.
+            calibration: pixels for int8.
+
+        Raises:
+            ConfigError: int8 without calibration.
         """
         self.precision = precision
-        self.threads = threads
-        self.streams = streams
+        self.device, self.threads, self.streams = place.device, place.threads, place.streams
         self.output_stride = model.output_stride
         self.logits_stride = model.logits_stride
         self.labels = model.labels
-        self.device = device
         self.mean_pixel = model.mean_pixel
-        self._mean = model.pixel_mean.to(device)
+        self._mean = model.pixel_mean.to(self.device)
         self._process = os.getpid()
+        self.convert(model, calibration)
+        self.open()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self.opened}
@@ -72,6 +92,10 @@ class Backend(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _process=os.getpid())
         self.open()
+
+    @abstractmethod
+    def convert(self, model: Segmenter, calibration: Calibration) -> None:
+        """Make what can be copied, of a network that is not changed."""
 
     @abstractmethod
     def open(self) -> None:

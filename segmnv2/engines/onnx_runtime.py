@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.engines.backend import Backend, Precision
+from segmnv2.engines.backend import Backend, Calibration, Precision
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.int8 import calibration_arrays, float_layers
 from segmnv2.engines.onnx_int8 import onnx_bytes, quantize_onnx
@@ -29,19 +28,9 @@ class OnnxRuntimeBackend(Backend):
     name: ClassVar[str] = "onnxruntime"
     opened: ClassVar[tuple[str, ...]] = ("_session",)
 
-    def __init__(self, model: Segmenter, graph: bytes, precision: Precision, threads: int, streams: int = 1) -> None:
-        """Open a session.
-
-        Args:
-            model: the network, for its stride and classes.
-            graph: ONNX file of it, by :func:`grid_graph` or :func:`int8_graph`.
-            precision: what the graph computes in.
-            threads: of the engine, in all.
-            streams: that share them.
-        """
-        super().__init__(model, precision, threads, torch.device("cpu"), streams)
-        self._graph = take_channels_last(graph)
-        self.open()
+    def convert(self, model: Segmenter, calibration: Calibration) -> None:
+        """Make the ONNX file."""
+        self._graph = take_channels_last(build_graph(model, self.precision, calibration))
 
     def open(self) -> None:
         """Open a session: each call computes in its own thread, helped by those that the session has besides."""
@@ -64,16 +53,14 @@ def grid_graph(model: Segmenter) -> bytes:
     return onnx_bytes(GridNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
 
 
-def int8_graph(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> bytes:
-    """Return :func:`grid_graph` with 8-bit weights and activations.
-
-    Args:
-        model: the network.
-        calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
+def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> bytes:
+    """Return :func:`grid_graph`, in int8 with 8-bit weights and activations.
 
     Raises:
-        ConfigError: there is no calibration.
+        ConfigError: int8 without calibration.
     """
+    if precision != "int8":
+        return grid_graph(model)
     arrays = calibration_arrays(calibration)
     return quantize_onnx(grid_graph(model), INPUT, arrays, float_layers(model))
 

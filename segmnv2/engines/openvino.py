@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from segmnv2.engines.backend import Backend, Precision
+from segmnv2.engines.backend import Backend, Calibration, Precision
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.int8 import calibration_arrays, float_layers, quantize_graph
 from segmnv2.models.segmenter import Segmenter
@@ -37,21 +36,9 @@ class OpenVinoBackend(Backend):
     name: ClassVar[str] = "openvino"
     opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
 
-    def __init__(
-        self, model: Segmenter, graph: openvino.Model, precision: Precision, threads: int, streams: int = 1
-    ) -> None:
-        """Keep a graph, which is compiled for each size of image when it first comes.
-
-        Args:
-            model: the network, for its stride and classes.
-            graph: OpenVINO's model of it, by :func:`grid_model` or :func:`int8_model`.
-            precision: what layers compute in.
-            threads: of the engine, in all.
-            streams: that share them.
-        """
-        super().__init__(model, precision, threads, torch.device("cpu"), streams)
-        self._graph = take_channels_last(graph)
-        self.open()
+    def convert(self, model: Segmenter, calibration: Calibration) -> None:
+        """Make OpenVINO's model, which is compiled for each size of image when it first comes."""
+        self._graph = take_channels_last(build_graph(model, self.precision, calibration))
 
     def open(self) -> None:
         """Begin with no size of image."""
@@ -159,16 +146,14 @@ def grid_model(model: Segmenter) -> openvino.Model:
     return found
 
 
-def int8_model(model: Segmenter, calibration: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> openvino.Model:
-    """Return :func:`grid_model` with 8-bit weights and activations.
-
-    Args:
-        model: the network.
-        calibration: RGB pixels, 0..255, sides k * output_stride + 1, that ranges are chosen by.
+def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> openvino.Model:
+    """Return :func:`grid_model`, in int8 with 8-bit weights and activations.
 
     Raises:
-        ConfigError: there is no calibration.
+        ConfigError: int8 without calibration.
     """
+    if precision != "int8":
+        return grid_model(model)
     arrays = calibration_arrays(calibration)
     graph = grid_model(model)
     names = [each.get_friendly_name() for each in graph.get_ops() if each.get_type_name() == "Convolution"]

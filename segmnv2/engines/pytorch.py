@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.engines.backend import Backend, Precision
+from segmnv2.engines.backend import Backend, Calibration
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.models.segmenter import Segmenter
 
@@ -21,24 +21,12 @@ class PyTorchBackend(Backend):
 
     name: ClassVar[str] = "torch"
 
-    def __init__(
-        self, model: Segmenter, precision: Precision, threads: int, device: torch.device, streams: int = 1
-    ) -> None:
-        """Copy a network for inference.
-
-        Args:
-            model: the network, which is not changed.
-            precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-            threads: PyTorch's own number, which belongs to the process, is set to it.
-            device: where to compute.
-            streams: that share the threads; each is a thread of the caller's, who sets its number.
-        """
-        super().__init__(model, precision, threads, device, streams)
-        self.network = convert_layers(GridNetwork(model), DTYPES[precision]).to(device)
-        self.open()
+    def convert(self, model: Segmenter, calibration: Calibration) -> None:
+        """Copy the network for inference; there is no int8."""
+        self.network = convert_layers(GridNetwork(model), DTYPES[self.precision]).to(self.device)
 
     def open(self) -> None:
-        """Set the process's number of threads."""
+        """Set PyTorch's number of threads, which belongs to the process; a stream is a thread of the caller's."""
         torch.set_num_threads(self.threads)
 
     def check_process(self) -> None:

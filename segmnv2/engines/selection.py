@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from segmnv2.engines.backend import Backend, Precision, check_precision, check_streams, check_threads
+from segmnv2.engines.backend import (
+    Backend,
+    Calibration,
+    Place,
+    Precision,
+    check_precision,
+    check_streams,
+    check_threads,
+)
 from segmnv2.errors import ConfigError
 from segmnv2.models.segmenter import Segmenter
-
-Calibration: TypeAlias = "Sequence[Float[Tensor, '1 3 _ _']] | None"
-"""Pixels that int8 chooses its ranges by."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Engine:
     """Properties of an engine that need no import of it.
 
     Attributes:
-        build: (model, precision, place, calibration) -> the engine, running that model.
+        module: of this room, which is imported when the engine is built.
+        kind: name of its class there.
         precisions: that it can compute in.
         packages: that must be installed.
         extra: of this package's, which installs them.
@@ -33,7 +35,8 @@ class Engine:
         streams: whether it computes several calls at once.
     """
 
-    build: Callable[[Segmenter, Precision, Place, Calibration], Backend]
+    module: str
+    kind: str
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()
     extra: str = ""
@@ -46,52 +49,13 @@ class Engine:
         return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Device and threads of an engine.
-
-    Attributes:
-        device: the CPU or a GPU.
-        threads: on the CPU, in all.
-        streams: calls at once that share the threads.
-    """
-
-    device: torch.device
-    threads: int
-    streams: int
-
-
-def _torch(model: Segmenter, precision: Precision, place: Place, _c: Calibration) -> Backend:
-    from segmnv2.engines.pytorch import PyTorchBackend
-
-    return PyTorchBackend(model, precision, place.threads, place.device, place.streams)
-
-
-def _compiled(model: Segmenter, precision: Precision, place: Place, _c: Calibration) -> Backend:
-    from segmnv2.engines.pytorch import CompiledBackend
-
-    return CompiledBackend(model, precision, place.threads, place.device)
-
-
-def _onnx_runtime(model: Segmenter, precision: Precision, place: Place, calibration: Calibration) -> Backend:
-    from segmnv2.engines.onnx_runtime import OnnxRuntimeBackend, grid_graph, int8_graph
-
-    graph = int8_graph(model, calibration) if precision == "int8" else grid_graph(model)
-    return OnnxRuntimeBackend(model, graph, precision, place.threads, place.streams)
-
-
-def _openvino(model: Segmenter, precision: Precision, place: Place, calibration: Calibration) -> Backend:
-    from segmnv2.engines.openvino import OpenVinoBackend, grid_model, int8_model
-
-    graph = int8_model(model, calibration) if precision == "int8" else grid_model(model)
-    return OpenVinoBackend(model, graph, precision, place.threads, place.streams)
-
-
 ENGINES: dict[str, Engine] = {
-    "openvino": Engine(_openvino, ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
-    "onnxruntime": Engine(_onnx_runtime, ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"),
-    "torch": Engine(_torch, ("float32", "bfloat16", "float16"), gpu=True),
-    "torch-compile": Engine(_compiled, ("float32", "bfloat16", "float16"), gpu=True, streams=False),
+    "openvino": Engine("openvino", "OpenVinoBackend", ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
+    "onnxruntime": Engine(
+        "onnx_runtime", "OnnxRuntimeBackend", ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"
+    ),
+    "torch": Engine("pytorch", "PyTorchBackend", ("float32", "bfloat16", "float16"), gpu=True),
+    "torch-compile": Engine("pytorch", "CompiledBackend", ("float32", "bfloat16", "float16"), gpu=True, streams=False),
 }
 """Name -> engine, the fastest on a CPU first; compiling takes a minute for each size of image and is never picked."""
 
@@ -233,8 +197,7 @@ def create_backend(
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
         threads: on the CPU, in all; PyTorch's number by default.
         device: where to compute.
-        calibration: RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1, that int8 chooses its ranges
-            by: 50 or more, like those that will be seen
+        calibration: what int8 chooses its ranges by: 50 or more, like those that will be seen
             (:func:`segmnv2.inference.options.calibration_pixels`).
         streams: calls from different threads to compute at once on the CPU, each with its share of the threads. One
             call alone is faster with 1, many with as many as threads.
@@ -248,4 +211,6 @@ def create_backend(
     engine = choose_engine(backend, wanted, place.device)
     if reason := refuse_streams(engine, check_streams(streams), place.device):
         raise ConfigError(reason)
-    return ENGINES[engine].build(model, wanted, place, calibration)
+    chosen = ENGINES[engine]
+    backend: type[Backend] = getattr(importlib.import_module(f"segmnv2.engines.{chosen.module}"), chosen.kind)
+    return backend(model, wanted, place, calibration)

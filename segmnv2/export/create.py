@@ -15,9 +15,9 @@ from typing import Literal
 from uuid import uuid4
 
 from segmnv2.data.image_file import read_image
-from segmnv2.engines.backend import Precision, check_precision
+from segmnv2.engines.backend import Calibration, Precision, check_precision
 from segmnv2.engines.int8 import calibration_arrays
-from segmnv2.engines.selection import Calibration, check_calibration
+from segmnv2.engines.selection import check_calibration
 from segmnv2.errors import ConfigError
 from segmnv2.export.comparison import check_agreement, check_least, verify_export
 from segmnv2.export.export_card import build_export_card

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from segmnv2.engines.backend import Precision
-from segmnv2.engines.selection import INT8_PACKAGES, Calibration
+from segmnv2.engines.backend import Calibration, Precision
+from segmnv2.engines.selection import INT8_PACKAGES
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.models.segmenter import Segmenter

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from segmnv2.engines.backend import Precision
+from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.engines.onnx_int8 import onnx_bytes
-from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, grid_graph, int8_graph, open_session
-from segmnv2.engines.selection import Calibration
+from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, build_graph, open_session
 from segmnv2.export.deployable import CellLabels, build_preparation, grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
@@ -49,7 +48,7 @@ def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibrati
     """
     import onnx
 
-    network = int8_graph(model, calibration) if metadata.precision == "int8" else grid_graph(model)
+    network = build_graph(model, metadata.precision, calibration)
     graph = join_ends(onnx.load_from_string(network), model, metadata)
     if metadata.precision == "float16":
         halve_weights(graph)

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from segmnv2.engines.backend import Precision
-from segmnv2.engines.openvino import HINTS, grid_model, int8_model, openvino_core
-from segmnv2.engines.selection import Calibration
+from segmnv2.engines.backend import Calibration, Precision
+from segmnv2.engines.openvino import HINTS, build_graph, openvino_core
 from segmnv2.export.deployable import CellLabels, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
@@ -43,8 +42,7 @@ def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calib
     """
     import openvino
 
-    network = int8_model(model, calibration) if metadata.precision == "int8" else grid_model(model)
-    whole = join_ends(network, model, metadata)
+    whole = join_ends(build_graph(model, metadata.precision, calibration), model, metadata)
     for key, value in metadata.to_entries().items():
         whole.set_rt_info(value, [SECTION, key])
     try:

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.backbones.timm import never_unpickling
+from segmnv2.engines.backend import Calibration
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.pytorch import DTYPES, convert_layers
 from segmnv2.engines.quiet import quiet_loggers
-from segmnv2.engines.selection import Calibration
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import CellLabels, Deployable, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata

@@ -9,10 +9,10 @@ import onnx.parser
 import pytest
 import torch
 
-from segmnv2.engines import openvino
+from segmnv2.engines import onnx_runtime, openvino
 from segmnv2.engines.int8 import FEWEST, check_calibration, quantize_graph
 from segmnv2.engines.onnx_int8 import quantize_onnx
-from segmnv2.engines.onnx_runtime import OnnxRuntimeBackend, int8_graph, open_session
+from segmnv2.engines.onnx_runtime import open_session
 from segmnv2.engines.selection import create_backend
 from tests.export.shallow import shallow_seeing_model
 
@@ -52,12 +52,12 @@ def test_what_nncf_logs_is_not_shown(tmp_path, monkeypatch, caplog):
 
 @pytest.fixture(scope="module")
 def graph(model, calibration):
-    return int8_graph(model, calibration)
+    return onnx_runtime.build_graph(model, "int8", calibration)
 
 
 @pytest.fixture(scope="module")
 def openvino_graph(model, calibration):
-    return openvino.int8_model(model, calibration)
+    return openvino.build_graph(model, "int8", calibration)
 
 
 # A narrow untrained network is hard on 8 bits; tests/real asks more of a trained one.
@@ -67,7 +67,7 @@ def similarity(found, expected):
 
 @torch.inference_mode()
 def test_openvino_computes_nearly_the_same_at_any_size(model, openvino_graph, calibration, pictures, monkeypatch):
-    monkeypatch.setattr(openvino, "int8_model", lambda *_: openvino_graph)
+    monkeypatch.setattr(openvino, "build_graph", lambda *_: openvino_graph)
     backend = create_backend(model, "openvino", "int8", threads=1, calibration=calibration)
     for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
         pixels = pictures(shape, seed=9)
@@ -76,8 +76,9 @@ def test_openvino_computes_nearly_the_same_at_any_size(model, openvino_graph, ca
 
 
 @torch.inference_mode()
-def test_onnx_runtime_computes_nearly_the_same_at_any_size(model, graph, pictures):
-    backend = OnnxRuntimeBackend(model, graph, "int8", 1)
+def test_onnx_runtime_computes_nearly_the_same_at_any_size(model, graph, calibration, pictures, monkeypatch):
+    monkeypatch.setattr(onnx_runtime, "build_graph", lambda *_: graph)
+    backend = create_backend(model, "onnxruntime", "int8", threads=1, calibration=calibration)
     for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
         pixels = pictures(shape, seed=9)
         found = backend.raw_logits(pixels)

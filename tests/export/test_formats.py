@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from segmnv2.engines import onnx_runtime, openvino
 from segmnv2.errors import ConfigError, MediaError, WeightsError
-from segmnv2.export import onnx_file, openvino_file
 from segmnv2.export.comparison import open_export
 from segmnv2.export.create import _unproven
 from segmnv2.export.export_metadata import describe_export
@@ -29,10 +29,10 @@ def model(shallow_seeing_model):
 def write(model, tmp_path_factory):
     """Write a file once for all tests that request the same, and convert the network itself once a format."""
     found: dict[tuple, Path] = {}
-    graph, ir = onnx_file.grid_graph(model), openvino_file.grid_model(model)
+    graph, ir = onnx_runtime.grid_graph(model), openvino.grid_model(model)
     patch = pytest.MonkeyPatch()
-    patch.setattr(onnx_file, "grid_graph", lambda model: graph)
-    patch.setattr(openvino_file, "grid_model", lambda model: ir.clone())
+    patch.setattr(onnx_runtime, "grid_graph", lambda model: graph)
+    patch.setattr(openvino, "grid_model", lambda model: ir.clone())
 
     def get(form: str, precision: str = "float32", size=None, raw_logits: bool = False, calibration=None) -> Path:
         key = (form, precision, size, raw_logits)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from segmnv2.data.mask_file import read_mask
+from segmnv2.engines.backend import Place
 from segmnv2.engines.pytorch import PyTorchBackend
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.inference.predictor import Predictor
@@ -58,7 +59,7 @@ def test_the_batch_of_the_options_is_that_of_many_images(given, expected, weight
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("kind", ["array", "picture"])
 def test_a_generator_may_refill_one_image(kind, streams, small_model, photo):
-    engine = PyTorchBackend(small_model, "float32", 1, torch.device("cpu"), streams)
+    engine = PyTorchBackend(small_model, "float32", Place(torch.device("cpu"), 1, streams))
     predictor = Predictor(small_model, size=33, backend=engine)
     images = [photo(30, 33, seed) for seed in range(8)]
     buffer, picture = np.empty_like(images[0]), Image.new("RGB", (33, 30))
@@ -257,7 +258,7 @@ def test_classes_without_names_are_refused(change, weights, photo, tmp_path):
     for call in (
         lambda: predictor(photo(9, 9)),
         lambda: Predictor(model),
-        lambda: PyTorchBackend(model, "float32", 1, torch.device("cpu")),
+        lambda: PyTorchBackend(model, "float32", Place(torch.device("cpu"), 1)),
         lambda: save_model(tmp_path / "m.safetensors", model),
     ):
         with pytest.raises(ConfigError, match=r"head.logits, has \d classes, and \d have names"):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.engines.selection import Calibration
+from segmnv2.engines import onnx_runtime, openvino
+from segmnv2.engines.backend import Calibration
 from segmnv2.errors import ConfigError
-from segmnv2.export import onnx_file, openvino_file
 from segmnv2.export.comparison import open_export, verify_export
 from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS, OpenedExport
@@ -38,10 +38,10 @@ def write(model, tmp_path_factory):
         FORMATS[form].write(model, path, metadata, calibration)
         return open_export(path)
 
-    graph, ir = onnx_file.grid_graph(model), openvino_file.grid_model(model)
+    graph, ir = onnx_runtime.grid_graph(model), openvino.grid_model(model)
     with pytest.MonkeyPatch.context() as patch:  # the network itself is converted once for all sizes
-        patch.setattr(onnx_file, "grid_graph", lambda _: graph)
-        patch.setattr(openvino_file, "grid_model", lambda _: ir.clone())
+        patch.setattr(onnx_runtime, "grid_graph", lambda _: graph)
+        patch.setattr(openvino, "grid_model", lambda _: ir.clone())
         yield get
 
 

@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
+from segmnv2.engines.backend import Calibration
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.quiet import quiet_logging
-from segmnv2.engines.selection import Calibration
 from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
 from segmnv2.export.export_metadata import ExportMetadata

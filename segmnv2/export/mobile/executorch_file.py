@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from segmnv2.engines.backend import Calibration
 from segmnv2.engines.quiet import quiet_logging
-from segmnv2.engines.selection import Calibration
 from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from segmnv2.engines.backend import Precision
-from segmnv2.engines.selection import Calibration
+from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.export.deployable import grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable

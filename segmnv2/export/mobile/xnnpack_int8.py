@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from segmnv2.engines.backend import Precision
+from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.int8 import calibration_arrays
 from segmnv2.engines.quiet import quiet_logging
-from segmnv2.engines.selection import Calibration
 from segmnv2.inference.media import spread_evenly
 from segmnv2.models.segmenter import Segmenter
 
