@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from segmnv2.backbones.registry import create_backbone
     from segmnv2.conversion.convert import import_checkpoint
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
+    from segmnv2.evaluation.segmenters import evaluate
     from segmnv2.hub.by_name import create_classifier, create_model, load_classifier, load_model, load_weights
     from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
     from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.options import InferenceOptions
     from segmnv2.inference.predictor import Predictor
     from segmnv2.inference.scores import Prediction
     from segmnv2.labels import VOC_LABELS, LabelSet
@@ -36,6 +38,7 @@ _PUBLIC: Registry[Any] = Registry(
         "Classifier": "models.classifier:Classifier",
         "ConfigError": "errors:ConfigError",
         "DatasetError": "errors:DatasetError",
+        "InferenceOptions": "inference.options:InferenceOptions",
         "LabelSet": "labels:LabelSet",
         "MediaError": "errors:MediaError",
         "Prediction": "inference.scores:Prediction",
@@ -48,6 +51,7 @@ _PUBLIC: Registry[Any] = Registry(
         "create_block": "nn.block_family:create_block",
         "create_classifier": "hub.by_name:create_classifier",
         "create_model": "hub.by_name:create_model",
+        "evaluate": "evaluation.segmenters:evaluate",
         "from_pretrained": "hub.publish:from_pretrained",
         "import_checkpoint": "conversion.convert:import_checkpoint",
         "list_models": "models.catalog:list_models",
@@ -68,6 +72,7 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "DatasetError",
+    "InferenceOptions",
     "LabelSet",
     "MediaError",
     "Prediction",
@@ -80,6 +85,7 @@ __all__ = [
     "create_block",
     "create_classifier",
     "create_model",
+    "evaluate",
     "from_pretrained",
     "import_checkpoint",
     "list_models",

@@ -73,10 +73,9 @@ def run_demo(
     run = train(experiment, out=out / "run", overwrite=True, report=report, console=console)
     report(f"trained in {run.seconds:.0f} s\n")
 
-    size = experiment.validation.size
-    predictor = Predictor.load(run.folder.best, size=size)
+    predictor = Predictor.load(run.folder.best, size=experiment.validation.size)
     val = open_dataset(experiment.data.val, "data.val")
-    evaluation = evaluate(predictor.model, val, size=size, limit=experiment.validation.limit)
+    evaluation = evaluate(predictor, val, limit=experiment.validation.limit)
     report(f"{run.folder.best} on the {evaluation.images} validation images:\n\n{evaluation.to_markdown()}\n")
 
     shown = Shapes(PICTURES, val[0].mask.shape, PICTURES_SEED)

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 
 from segmnv2.benchmark.peers import PEERS
-from segmnv2.engines.selection import create_backend
 from segmnv2.inference.canvas import make_canvas
-from segmnv2.inference.multi_scale import SCALES, choose_scales
-from segmnv2.inference.options import calibration_pixels
-from segmnv2.inference.scores import predict_batch
+from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.options import InferenceOptions
+from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
@@ -31,24 +30,19 @@ class Setting:
     """Settings of all contenders.
 
     Attributes:
+        options: how networks are run; the images have their size, and peers follow batch, threads, device and stride.
         weights: model file; untrained weights of the paper's network without ASPP by default.
-        output_stride: of the networks that let one choose.
-        threads: on the CPU.
-        size: side of the images in pixels.
-        batch: images a step.
-        device: ``"cpu"`` or ``"cuda"``.
-        multi_scale: six scales, unchanged and mirrored, in place of one pass.
         burst: batches that a contender does in its turn; the first finds others' numbers in the caches.
     """
 
+    options: InferenceOptions
     weights: str | None = None
-    output_stride: int = 16
-    threads: int = 1
-    size: int = 513
-    batch: int = 1
-    device: str = "cpu"
-    multi_scale: bool = False
     burst: int = 1
+
+    @property
+    def output_stride(self) -> int:
+        """Output stride of the networks that let one choose."""
+        return self.options.output_stride or 16
 
     def repeat(self, step: Step) -> Step:
         """Return what does a whole turn."""
@@ -63,44 +57,35 @@ class Setting:
 
     def pick(self, images: Images, number: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """Return the images of a round."""
-        return [images[(number * self.batch + place) % len(images)] for place in range(self.batch)]
+        batch = self.options.batch
+        return [images[(number * batch + place) % len(images)] for place in range(batch)]
 
 
-def build_ours(setting: Setting, images: Images, backend: str, precision: str, calibration: Images) -> Step:
-    """Return a step of this library's predictor."""
-    torch.set_num_threads(setting.threads)
-    model = setting.model()
-    scales = choose_scales(setting.multi_scale)
-    pixels = None
-    if calibration:
-        pixels = calibration_pixels(
-            calibration, setting.output_stride, size=setting.size, scales=scales, mean_pixel=model.mean_pixel
-        )
-    engine = create_backend(model, backend, precision, setting.threads, setting.device, pixels)
+def build_ours(setting: Setting, images: Images, options: InferenceOptions) -> Step:
+    """Return a step of this library's predictor, by options of its own."""
+    predictor = Predictor.of(setting.model(), options)
 
     def step(number: int) -> object:
-        canvases = [
-            make_canvas(each, setting.size, setting.output_stride, model.mean_pixel)
-            for each in setting.pick(images, number)
-        ]
-        return [each.labels() for each in predict_batch(engine, canvases, scales=scales, flip=setting.multi_scale)]
+        prepared = [predictor.prepare(each) for each in setting.pick(images, number)]
+        return [each.mask for each in predictor.predict(prepared)]
 
     return setting.repeat(step)
 
 
 def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> Step:
     """Return a step of another library."""
-    torch.set_num_threads(setting.threads)
+    place = setting.options.place
+    torch.set_num_threads(place.threads)
     model = setting.model()
     same = model.architecture is not None and model.architecture.name == "deeplabv3_mobilenet_v2"
     weights = setting.weights if same else None
-    peer = PEERS[name].build(model.num_classes, setting.output_stride, weights).to(setting.device)
+    peer = PEERS[name].build(model.num_classes, setting.output_stride, weights).to(place.device)
     run = torch.compile(peer) if compiled else peer
 
     def step(number: int) -> object:
         import torch._inductor.config as inductor
 
-        pixels = peer.prepare(np.stack(setting.pick(images, number))).to(setting.device)
+        pixels = peer.prepare(np.stack(setting.pick(images, number))).to(place.device)
         with inductor.patch(freezing=compiled), torch.inference_mode():
             return run(pixels).to(torch.uint8).cpu().numpy()
 
@@ -109,14 +94,15 @@ def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> S
 
 def build_eager_loop(setting: Setting, images: Images) -> Step:
     """Return a step of the plain form: eager PyTorch, pass after pass, probabilities enlarged and added up."""
-    torch.set_num_threads(setting.threads)
-    model = setting.model().to(setting.device)
+    place = setting.options.place
+    torch.set_num_threads(place.threads)
+    model = setting.model().to(place.device)
 
     def step(number: int) -> object:
         found = []
         for image in setting.pick(images, number):
-            canvas = make_canvas(image, setting.size, setting.output_stride, model.mean_pixel)
-            pixels = canvas.pixels.contiguous().to(setting.device)
+            canvas = make_canvas(image, setting.options.size, setting.output_stride, model.mean_pixel)
+            pixels = canvas.pixels.contiguous().to(place.device)
             with torch.inference_mode():
                 found.append(_add_up(model, pixels)[0].cpu().numpy())
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ class Choice:
     """The contenders to compare.
 
     Attributes:
-        engines: (backend, precision) of ours, see :func:`segmnv2.engines.selection.create_backend`.
+        engines: (backend, precision) of ours.
         peers: names of :data:`segmnv2.benchmark.peers.PEERS`; those not installed, or without the stride, are left out.
         compiled: the peers compiled with frozen weights too.
     """
@@ -130,19 +130,20 @@ def benchmark_inference(
     with apart(builds, on_skip) as steps:
         seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
         memory = {name: step.finish() for name, step in steps.items()}
+    options, place = setting.options, setting.options.place
     rows = [
-        Row(name, Rate.of(setting.batch * setting.burst, values), _note(name, seconds, memory[name]))
+        Row(name, Rate.of(options.batch * setting.burst, values), _note(name, seconds, memory[name]))
         for name, values in seconds.items()
     ]
     differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in steps]
     environment = {
-        **describe_machine(setting.device),
-        "threads": setting.threads,
-        "device": setting.device,
+        **describe_machine(str(place.device)),
+        "threads": place.threads,
+        "device": str(place.device),
         "output stride": setting.output_stride,
-        "size": setting.size,
-        "batch": setting.batch,
-        "passes": 12 if setting.multi_scale else 1,
+        "size": options.size,
+        "batch": options.batch,
+        "passes": len(options.scales) * (1 + options.flip),
         "rounds": rounds,
         "batches a turn": setting.burst,
     }
@@ -152,7 +153,7 @@ def benchmark_inference(
 def contenders(images: Images, setting: Setting, choice: Choice, calibration: Images) -> Builds:
     """Return who takes part, peers first, each with what builds it in its process."""
     builds: Builds = {}
-    if setting.multi_scale:
+    if len(setting.options.scales) > 1:
         builds[EAGER_LOOP] = (build_eager_loop, setting, images)
     else:
         for name in choice.peers:
@@ -163,8 +164,9 @@ def contenders(images: Images, setting: Setting, choice: Choice, calibration: Im
             if choice.compiled:
                 builds[f"{name}, compiled"] = (build_peer, setting, images, name, True)
     for backend, precision in choice.engines:
-        shown = calibration if precision == "int8" else ()
-        builds[f"segmnv2 {backend} {precision}"] = (build_ours, setting, images, backend, precision, shown)
+        shown = calibration if precision == "int8" else None
+        options = replace(setting.options, backend=backend, precision=precision, calibration=shown)
+        builds[f"segmnv2 {backend} {precision}"] = (build_ours, setting, images, options)
     return builds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,18 +123,19 @@ def infer(
     from segmnv2.benchmark.data import square_images
     from segmnv2.benchmark.inference_speed import Choice, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
-    from segmnv2.engines.device import choose_device
     from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.options import InferenceOptions
 
     for name, value in (("--size", size), ("--batch", batch), ("--rounds", rounds), ("--burst", burst)):
         check_count(name, value)
-    place = choose_device(device)
+    options = InferenceOptions(size=size, multi_scale=multi_scale, flip=multi_scale, device=device, batch=batch)
+    place = options.place.device
     strides = _parse_counts("--output-stride", output_stride)
     counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
     note = partial(print, "note:", file=sys.stderr)
     ours = parse_engines(engines, place, compiled=compiled, on_skip=note)
     if not any(precision == "int8" for _, precision in ours):
-        refuse_options({"--calibration": calibration}, "engines without int8", "leave it out, or give int8 engines")
+        refuse_options("engines without int8", "leave it out, or give int8 engines", calibration=calibration)
     choice = Choice(ours, parse_peers(peers), compiled)
     check_json(json_out)
     shown, seen = square_images(images, size), square_images(calibration, size) if calibration is not None else ()
@@ -141,7 +143,7 @@ def infer(
     tables = []
     for stride in strides:
         for count in counts if place.type == "cpu" else counts[-1:]:
-            setting = Setting(path, stride, count, size, batch, str(place), multi_scale, burst)
+            setting = Setting(replace(options, output_stride=stride, threads=count), path, burst)
             tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen, on_skip=note))
             print(
                 f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n",

@@ -71,6 +71,7 @@ def evaluate(
     from segmnv2.evaluation.segmenters import check_mask_names
     from segmnv2.evaluation.segmenters import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.predictor import Predictor
     from segmnv2.models.model_file import load_model
 
     check_json(json_out)
@@ -81,25 +82,23 @@ def evaluate(
         check_writable(detections_out)
     if root is None and dataset in (BOXES, CLASSES):
         raise ConfigError(f"--root is missing; --dataset {dataset} needs the data set's folder")
-    boxes = {"--annotations": annotations, "--detections-out": detections_out}
+    boxes = {"annotations": annotations, "detections_out": detections_out}
     if dataset == CLASSES:
         assert root is not None
 
         remedy = f"leave it out with --dataset {CLASSES}"
-        others = {"--split": split, "--masks-out": masks_out, **boxes}
-        inference.refuse(others, "classifiers", remedy, but=["size"])
+        inference.refuse("classifiers", remedy, but=["size"], split=split, masks_out=masks_out, **boxes)
         weights = resolve_weights(weights, track=byte_progress)
         evaluate_classifier(weights, root, inference.size, limit, json_out, inference.device)
         return
     if dataset == BOXES:
         assert root is not None
 
-        remedy = f"leave it out with --dataset {BOXES}"
-        inference.refuse({"--masks-out": masks_out}, "detectors", remedy)
+        inference.refuse("detectors", f"leave it out with --dataset {BOXES}", masks_out=masks_out)
         weights = resolve_weights(weights, track=byte_progress)
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, inference.device)
         return
-    refuse_options(boxes, "segmentation networks", "leave it out, or give --dataset coco and a detector")
+    refuse_options("segmentation networks", "leave it out, or give --dataset coco and a detector", **boxes)
     source = evaluation_source(dataset, root, split)
     options = inference.options(size=source.canvas)
     data: Any = source.open()
@@ -109,7 +108,7 @@ def evaluate(
         check_mask_names(data.names)
         check_replaceable(masks_out / f"{name}.png" for name in data.names)
     weights = resolve_weights(weights, track=byte_progress)
-    model = load_model(weights, output_stride=options.output_stride)
+    model = load_model(weights)
     if source.own_classes and sorted(data.labels.names) != sorted(model.labels.names):
         data = source.open(model.labels)  # own classes in VOC's layout; VOC's in another order fail
         print(
@@ -118,20 +117,10 @@ def evaluate(
             file=sys.stderr,
         )
     _note_trained(weights, data)
-    engine = options.prepare(model)
-    print(f"running {engine}", file=sys.stderr)
+    predictor = Predictor.of(model, options)
+    print(f"running {predictor.backend}", file=sys.stderr)
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
-        result = run(
-            model,
-            data,
-            size=options.size,
-            scales=options.scales,
-            flip=options.flip,
-            limit=limit,
-            masks_out=masks_out,
-            progress=advance,
-            backend=engine,
-        )
+        result = run(predictor, data, limit=limit, masks_out=masks_out, progress=advance)
     values = source.model_dump(mode="json", include={"root", "split"})
     show_result(result, weights, {"dataset": dataset, "root": None, "split": None, **values}, json_out)
 

@@ -81,8 +81,8 @@ def export(
 
     find_format(form)
     if not verify:
-        comparing = {"--images": images, "--least-agreement": least_agreement, "--threads": threads}
-        refuse_options(comparing, "exports without comparison", "leave it out, or leave out --no-verify")
+        comparing = {"images": images, "least_agreement": least_agreement, "threads": threads}
+        refuse_options("exports without comparison", "leave it out, or leave out --no-verify", **comparing)
     done = export_weights(
         weights,
         out,
@@ -164,7 +164,7 @@ def verify(
     check_json(json_out)
     check_inputs({"EXPORT": export, "--images": images, "--masks": masks})
     if images is None:
-        refuse_options({"--limit": limit}, "comparisons on drawn images", "leave it out, or give --images")
+        refuse_options("comparisons on drawn images", "leave it out, or give --images", limit=limit)
     count = None if images is None else len(list_pictures(images, masks, limit))
     model = load_model(resolve_weights(against, track=byte_progress))
     with image_progress(count) as advance:

@@ -106,12 +106,12 @@ def infer(
     from segmnv2.inference.media import describe_others, list_images, list_others
     from segmnv2.models.model_file import read_kind
 
-    of_video = {"--smooth": smooth, "--every": every, "--frames": frames, "--seconds": seconds}
     video = pick_video(inputs)
     if video is None:
-        refuse_options(of_video, "images", "leave it out, or give one video or camera")
+        of_video = {"smooth": smooth, "every": every, "frames": frames, "seconds": seconds}
+        refuse_options("images", "leave it out, or give one video or camera", **of_video)
     else:
-        refuse_options({"--recursive": recursive, "--streams": inference.streams}, "videos", "leave it out")
+        refuse_options("videos", "leave it out", recursive=recursive, streams=inference.streams)
     check_inputs({"--calibration": inference.calibration})
     protect(path for path in inputs if Path(path).is_file())
     is_file = False
@@ -124,19 +124,21 @@ def infer(
     protect(paths)
     wanted = overlay if overlay is not None else video is None or is_file
     if not wanted:
-        refuse_options({"--opacity": opacity}, "results without overlays", "leave it out, or give --overlay")
+        refuse_options("results without overlays", "leave it out, or give --overlay", opacity=opacity)
     check_replaceable(result_files(out, paths, overlay=wanted, confidence=bool(confidence)))
     weights = resolve_weights(weights, track=byte_progress)
     results = Results(out, wanted, opacity, confidence, smooth)
     if read_kind(weights) == "detector":
         prepared = prepare_detector(weights, results, inference, threshold)
     else:
-        refuse_options(
-            {"--threshold": threshold}, "segmentation networks", "leave it out, or give a detector's weights"
-        )
+        remedy = "leave it out, or give a detector's weights"
+        refuse_options("segmentation networks", remedy, threshold=threshold)
         prepared = prepare_segmenter(weights, results, inference, len(paths))
     if video is not None:
-        infer_one_video(prepared, video, out, of_video, overlay=overlay, confidence=confidence)
+        from segmnv2.inference.video import VideoReader
+
+        reader = VideoReader(video, every=1 if every is None else every, frames=frames, seconds=seconds)
+        infer_one_video(prepared, reader, out, is_file=is_file)
     else:
         others = list_others(inputs, recursive=recursive, exclude=own)
         note = f"; {len(others)} passed over, no images by their endings: {describe_others(others)}" if others else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from segmnv2.files.atomic import check_folder, check_writable
 if TYPE_CHECKING:
     import PIL.Image
 
+    from segmnv2.inference.video import VideoReader
     from segmnv2.inference.video_source import VideoSource
 
 
@@ -150,8 +151,8 @@ def prepare_detector(
     from segmnv2.detection.box_predictor import THRESHOLD, BoxFolder, BoxPredictor
 
     remedy = "leave it out, or give a segmentation network's weights"
-    others = {"--opacity": results.opacity, "--confidence": results.confidence, "--smooth": results.smooth}
-    inference.refuse(others, "detectors", remedy)
+    others = {"opacity": results.opacity, "confidence": results.confidence, "smooth": results.smooth}
+    inference.refuse("detectors", remedy, **others)
     folder = BoxFolder(results.out, results.overlay)
     score = THRESHOLD if threshold is None else threshold
     predictor = BoxPredictor.load(weights, threshold=score, device=inference.device)
@@ -193,42 +194,29 @@ def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, co
     if not out.suffix or out.is_dir():
         check_folder(out)
         return False
-    unfit = {"--confidence": confidence, "--no-overlay": True if overlay is False else None}
-    refuse_options(unfit, "videos of overlays", "leave it out, or give a folder as --out")
+    remedy = "leave it out, or give a folder as --out"
+    refuse_options("videos of overlays", remedy, confidence=confidence, no_overlay=overlay is False)
     check_writable(check_video_ending(out))
     return True
 
 
-def infer_one_video(
-    prepared: Prepared,
-    source: VideoSource,
-    out: Path,
-    options: Mapping[str, Any],
-    *,
-    overlay: bool | None,
-    confidence: bool,
-) -> None:
-    """Label a video, into a video of overlays if ``out`` has an ending, else into files for each frame.
+def infer_one_video(prepared: Prepared, reader: VideoReader, out: Path, *, is_file: bool) -> None:
+    """Label a video, into a video of overlays or into files for each frame.
 
     Args:
         prepared: predictor, and what to do with its predictions.
-        source: the video or camera.
+        reader: of the video or camera.
         out: file or folder.
-        options: ``--every``, ``--frames`` and ``--seconds``.
-        overlay: whether overlays were requested, or None.
-        confidence: whether confidence maps were.
+        is_file: whether it is a file, as :func:`is_overlay_video` says.
 
     Raises:
-        ConfigError: an option does not fit, or the results cannot be written.
+        ConfigError: the results cannot be written.
         MediaError: the video cannot be read.
         KeyboardInterrupt: after what was done is printed.
     """
-    from segmnv2.inference.video import VideoReader
     from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
 
-    is_file = is_overlay_video(source, out, overlay=overlay, confidence=confidence)
-    every = 1 if options["--every"] is None else options["--every"]
-    with VideoReader(source, every=every, frames=options["--frames"], seconds=options["--seconds"]) as video:
+    with reader as video:
         sink = overlay_video(out, video, prepared.draw) if is_file else frame_files(video, prepared.write)
         try:
             with sink as take, image_progress(video.total, "frames") as advance:

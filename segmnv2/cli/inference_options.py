@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -26,11 +27,6 @@ Mirror = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Fetch from this folder, files of the same names, and not from the publisher."),
 ]
-
-
-def flag(name: str) -> str:
-    """Return the option of a name: ``--output-stride`` of ``output_stride``."""
-    return "--" + name.replace("_", "-")
 
 
 def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, ...]:
@@ -78,20 +74,21 @@ def check_inputs(paths: Mapping[str, Path | None]) -> None:
         raise ConfigError(f"{', '.join(missing)}: there is no such file or folder; check the path")
 
 
-def refuse_options(options: Mapping[str, Any], who: str, remedy: str) -> None:
+def refuse_options(who: str, remedy: str, **options: Any) -> None:
     """Refuse options that are given and mean nothing.
 
     Args:
-        options: name -> value; what is None, False or empty is not given.
         who: what has no such option, in the plural.
         remedy: what to do.
+        options: name -> value; what is None or False is not given.
 
     Raises:
         ConfigError: some are given.
     """
     given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
-        raise ConfigError(f"{', '.join(given)}: {who} have no such option; {remedy}")
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ConfigError(f"{flags}: {who} have no such option; {remedy}")
 
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -108,47 +105,58 @@ CalibrationOption = Annotated[
     typer.Option(metavar="DIR", help="For int8: 50 or more images like those to come; at most 100 are used."),
 ]
 
-INFERENCE: dict[str, Any] = {
-    "output_stride": Annotated[
+SEGMENTERS = ("output_stride", "size", "multi_scale", "scales", "flip")
+ENGINES = ("device", "backend", "precision", "threads", "calibration")
+"""Names of what belongs together."""
+
+
+@dataclass(frozen=True)
+class InferenceArguments:
+    """Options of inference as the user gave them: the one declaration of their types and help.
+
+    Where the default is ``None``, the library's own is shown.
+    """
+
+    output_stride: Annotated[
         int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="the file's")
-    ],
-    "size": Annotated[
+    ] = None
+    size: Annotated[
         str | None,
         typer.Option(
             help="Longest side of the network's input, in pixels, at least 17: smaller images are padded, larger ones "
             "scaled down and their labels up again. 'native': no scaling.",
             show_default="513",
         ),
-    ],
-    "multi_scale": Annotated[bool, typer.Option("--multi-scale", help="Average over six scales, 0.5 to 1.75.")],
-    "scales": Annotated[
+    ] = None
+    multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over six scales, 0.5 to 1.75.")] = False
+    scales: Annotated[
         str | None,
         typer.Option(metavar="S,S", help="Average over these scales, as 0.75,1,1.25: fewer than --multi-scale has."),
-    ],
-    "flip": Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")],
-    "backend": Annotated[
+    ] = None
+    flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False
+    backend: Annotated[
         str | None,
         typer.Option(
             help="What runs the network: torch, ready at once; openvino or onnxruntime, faster after seconds of "
             "conversion; torch-compile; auto for the fastest that is installed and has the precision.",
             show_default="torch",
         ),
-    ],
-    "precision": Annotated[
+    ] = None
+    precision: Annotated[
         str | None,
         typer.Option(
             help="float32; bfloat16, faster, with a few other labels; float16 on GPUs; int8, with --calibration.",
             show_default="float32",
         ),
-    ],
-    "device": DeviceOption,
-    "threads": ThreadsOption,
-    "calibration": CalibrationOption,
-    "batch": Annotated[
+    ] = None
+    device: DeviceOption = "auto"
+    threads: ThreadsOption = None
+    calibration: CalibrationOption = None
+    batch: Annotated[
         int | None,
         typer.Option(help="Images to run at once: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
-    ],
-    "streams": Annotated[
+    ] = None
+    streams: Annotated[
         int | None,
         typer.Option(
             metavar="N",
@@ -156,45 +164,21 @@ INFERENCE: dict[str, Any] = {
             "images, 1 for few large ones.",
             show_default="as many as threads and images; 1 with --batch or a canvas above 1025",
         ),
-    ],
-}
-"""Name -> type and help."""
+    ] = None
 
-SEGMENTERS = ("output_stride", "size", "multi_scale", "scales", "flip")
-ENGINES = ("device", "backend", "precision", "threads", "calibration")
-"""Names of what belongs together."""
-
-DEFAULTS: dict[str, Any] = {"multi_scale": False, "flip": False, "device": "auto"}
-
-
-class InferenceArguments:
-    """What the user gave for options of inference.
-
-    Args:
-        values: name -> value, ``None`` or ``False`` where it was not given.
-    """
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
-        self.device: str = values.get("device", "auto")
-
-    def __getattr__(self, name: str) -> Any:
-        return self.values[name]
-
-    def refuse(self, others: Mapping[str, Any], who: str, remedy: str, but: Iterable[str] = ()) -> None:
+    def refuse(self, who: str, remedy: str, but: Collection[str] = (), **others: Any) -> None:
         """Refuse options that were given and mean nothing: all of these but the device, and others.
 
         Args:
-            others: option -> what was given for it.
             who: what has no such option, in the plural.
             remedy: what to do.
             but: names of those of these that are allowed.
+            others: name -> what was given for it.
 
         Raises:
             ConfigError: some were given.
         """
-        own = {flag(name): value for name, value in self.values.items() if name not in ("device", *but)}
-        refuse_options({**others, **own}, who, remedy)
+        refuse_options(who, remedy, **others, **{k: v for k, v in vars(self).items() if k not in ("device", *but)})
 
     def options(self, **defaults: Any) -> InferenceOptions:
         """Return the options, checked.
@@ -207,10 +191,10 @@ class InferenceArguments:
         """
         from segmnv2.inference.options import InferenceOptions
 
-        given = {name: value for name, value in self.values.items() if value is not None}
-        several = parse_scales(given.pop("scales", None), given.pop("multi_scale", False))
-        if "size" in given:
-            given["size"] = parse_size(given["size"])
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        several = parse_scales(given.pop("scales", None), given.pop("multi_scale"))
+        if self.size is not None:
+            given["size"] = parse_size(self.size)
         return InferenceOptions(**{**defaults, **given, "multi_scale": several})
 
 
@@ -218,36 +202,31 @@ def takes_inference(*names: str, **help_texts: str) -> Callable[[Command], Comma
     """Give a command options of inference, as one argument ``inference``.
 
     Args:
-        names: keys of :data:`INFERENCE`.
+        names: of :class:`InferenceArguments`.
         help_texts: of options whose meaning is another in this command.
     """
+    declared = get_type_hints(InferenceArguments, include_extras=True)
+
+    def option(name: str) -> inspect.Parameter:
+        annotation = declared[name]
+        if name in help_texts:
+            kind, known = annotation.__args__[0], annotation.__metadata__[0]
+            annotation = Annotated[kind, typer.Option(*known.param_decls or (), help=help_texts[name])]
+        default = getattr(InferenceArguments, name)
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def wrap(command: Command) -> Command:
         @functools.wraps(command)
         def run(**values: Any) -> None:
             given = {name: values.pop(name) for name in names}
-            command(**values, inference=InferenceArguments(given))
+            command(**values, inference=InferenceArguments(**given))
 
         signature = inspect.signature(command, eval_str=True)
         own = [each for each in signature.parameters.values() if each.name != "inference"]
-        added = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=_option(name, help_texts)
-            )
-            for name in names
-        ]
-        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
-        run.__signature__ = signature.replace(parameters=[*keyword, *added])  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in (*keyword, *added)}
+        parameters = [*(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own), *map(option, names)]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
         del run.__wrapped__
         return run  # type: ignore[return-value]
 
     return wrap
-
-
-def _option(name: str, help_texts: dict[str, str]) -> Any:
-    annotation = INFERENCE[name]
-    if name in help_texts:
-        kind, option = annotation.__args__[0], annotation.__metadata__[0]
-        annotation = Annotated[kind, typer.Option(*option.param_decls or (), help=help_texts[name])]
-    return annotation

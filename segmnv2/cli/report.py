@@ -188,8 +188,8 @@ def plan(
 
     check_json(json_out)
     if not measure:
-        measuring = {"--seconds": seconds, "--threads": threads, "--device": None if device == "auto" else device}
-        refuse_options(measuring, "plans without measuring", "leave it out, or leave out --no-measure")
+        remedy, place = "leave it out, or leave out --no-measure", None if device == "auto" else device
+        refuse_options("plans without measuring", remedy, seconds=seconds, threads=threads, device=place)
     budget = Budget(madds, ms, params)
     choices = list_choices(backbone, width or (), size or ())
 

@@ -211,6 +211,24 @@ def create_backend(
     engine = choose_engine(backend, wanted, place.device)
     if reason := refuse_streams(engine, check_streams(streams), place.device):
         raise ConfigError(reason)
+    return build_backend(model, engine, wanted, place, calibration)
+
+
+def build_backend(
+    model: Segmenter, engine: str, precision: Precision, place: Place, calibration: Calibration
+) -> Backend:
+    """Make a network ready to run in an engine that was chosen and can run here.
+
+    Args:
+        model: the network, which is not changed.
+        engine: one of :data:`ENGINES`.
+        precision: one of the engine's.
+        place: where to compute.
+        calibration: as for :func:`create_backend`.
+
+    Raises:
+        ConfigError: int8 has no calibration.
+    """
     chosen = ENGINES[engine]
     backend: type[Backend] = getattr(importlib.import_module(f"segmnv2.engines.{chosen.module}"), chosen.kind)
-    return backend(model, wanted, place, calibration)
+    return backend(model, precision, place, calibration)

@@ -19,9 +19,9 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engines.backend import Backend
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.evaluation.result import Result
-from segmnv2.inference.canvas import DEFAULT_SIZE, Size
 from segmnv2.inference.media import spread_evenly
-from segmnv2.inference.scores import predict_labels
+from segmnv2.inference.options import InferenceOptions
+from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet, describe_difference, table_cell
 from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
 from segmnv2.models.cost import count_parameters
@@ -96,48 +96,48 @@ class Evaluation(Result):
 
 
 def evaluate(
-    model: Segmenter,
+    model: Segmenter | Predictor,
     dataset: SegmentationDataset,
+    options: InferenceOptions | None = None,
     *,
-    size: Size = DEFAULT_SIZE,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
     limit: int | None = None,
     masks_out: str | Path | None = None,
     progress: Callable[[], None] | None = None,
-    backend: Backend | None = None,
+    **values: Any,
 ) -> Evaluation:
     """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
 
     Args:
-        model: the network, on the device to compute on; in evaluation mode meanwhile, and in
-            channels-last order from then on.
+        model: the network, which is in evaluation mode meanwhile; see :meth:`segmnv2.inference.predictor.Predictor.of`.
+            Or a predictor, which has its options already.
         dataset: images and masks, with the network's classes.
-        size: longest side of the network's input: smaller images are padded to it, larger ones scaled down.
-        scales: of the padded image; more than one for the paper's multi-scale inference.
-        flip: whether each scale also counts mirrored.
+        options: how the network is run.
         limit: number of images, evenly over the set; ``None`` for all.
         masks_out: folder for the predicted masks as palette PNG, or none.
         progress: called after each image.
-        backend: what runs the network in its place, in its engine and precision.
+        values: options by name, as ``size="native"`` or ``backend="auto"``; see
+            :class:`segmnv2.inference.options.InferenceOptions`.
 
     Returns:
         The confusion matrix and how it came about.
 
     Raises:
         ConfigError: data set and network have other classes, or the same in another order (numbered labels fit all of
-            their number), a size, scale or limit is not possible, or two masks would be one file.
+            their number), an option or the limit is not possible, or two masks would be one file.
         DatasetError: a mask cannot be used. The image's and mask's file are named.
 
     Source: tensorflow/models research/deeplab/eval.py.
     """
-    if model.num_classes == 1:
+    network = model.model if isinstance(model, Predictor) else model
+    if network is not model and (options is not None or values):
+        raise ConfigError("options: the predictor has its own; leave them out, or give its model")
+    if network.num_classes == 1:
         raise ConfigError(
-            f"the model has one class, '{model.labels.names[0]}', so that each of its labels is right by definition; "
+            f"the model has one class, '{network.labels.names[0]}', so that each of its labels is right by definition; "
             "train a model of two classes or more, the background being one"
         )
-    names, theirs = model.labels.names, dataset.labels.names
-    if len(names) != len(theirs) or (names != theirs and not (model.labels.unnamed or dataset.labels.unnamed)):
+    names, theirs = network.labels.names, dataset.labels.names
+    if len(names) != len(theirs) or (names != theirs and not (network.labels.unnamed or dataset.labels.unnamed)):
         differing = describe_difference(names, theirs, "the data set", "the network")
         raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
     if limit is not None and limit < 1:
@@ -145,28 +145,26 @@ def evaluate(
     if masks_out is not None:
         check_mask_names(getattr(dataset, "names", ()))
     chosen = spread_evenly(range(len(dataset)), limit)
-    confusion = ConfusionMatrix(model.num_classes, dataset.labels.ignore_index)
-    training = model.training
-    model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout
+    confusion = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index)
+    training = network.training
     try:
+        predictor = model if isinstance(model, Predictor) else Predictor.of(model, options, **values)
         for index in chosen:
             sample = dataset[index]
-            prediction = predict_labels(backend or model, sample.image, size=size, scales=scales, flip=flip)
+            prediction = predictor(sample.image).mask
             try:
                 confusion.update(sample.mask, prediction)
             except ValueError as error:
                 raise DatasetError(f"{sample.name}: {error}; correct the mask") from error
             if masks_out is not None:
-                write_mask(Path(masks_out) / f"{sample.name}.png", prediction, model.labels)
+                write_mask(Path(masks_out) / f"{sample.name}.png", prediction, network.labels)
             if progress is not None:
                 progress()
     finally:
-        model.train(training)
-    protocol = {**describe_protocol(model, size, scales, flip), "ignore_index": dataset.labels.ignore_index}
-    if backend is not None:
-        protocol |= {"backend": backend.name, "precision": backend.precision}
-    network = describe_network(model)
-    return Evaluation(confusion.counts, model.labels, len(chosen), protocol=protocol, network=network)
+        network.train(training)
+    protocol = {**describe_protocol(predictor), "ignore_index": dataset.labels.ignore_index}
+    described = describe_network(network)
+    return Evaluation(confusion.counts, network.labels, len(chosen), protocol=protocol, network=described)
 
 
 def check_mask_names(names: Sequence[str]) -> None:
@@ -183,16 +181,18 @@ def check_mask_names(names: Sequence[str]) -> None:
         )
 
 
-def describe_protocol(model: Segmenter, size: Size, scales: Sequence[float], flip: bool) -> dict[str, Any]:
+def describe_protocol(predictor: Predictor) -> dict[str, Any]:
     """Return how images are predicted, as JSON values."""
+    engine = predictor.backend
     return {
-        "output_stride": model.output_stride,
-        "size": size,
-        "scales": list(scales),
-        "flip": flip,
+        "output_stride": engine.output_stride,
+        "size": predictor.size,
+        "scales": list(predictor.scales),
+        "flip": predictor.flip,
         "padding": "right and bottom with the mean pixel",
         "absent_classes": ABSENT_RULE,
         "torch": torch.__version__,
+        **({"backend": engine.name, "precision": engine.precision} if isinstance(engine, Backend) else {}),
     }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +14,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segmnv2.data.image_file import read_image
-from segmnv2.engines.backend import Backend, check_precision, check_streams, check_threads
+from segmnv2.engines.backend import Backend, Place, check_precision, check_streams, check_threads
 from segmnv2.engines.device import choose_device
-from segmnv2.engines.selection import check_calibration, choose_engine, create_backend, refuse_streams
+from segmnv2.engines.selection import build_backend, check_calibration, choose_engine, refuse_streams
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.media import list_images, spread_evenly
 from segmnv2.inference.multi_scale import choose_scales
 from segmnv2.inference.pipeline import check_batch
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.stride import resize_bilinear, scaled_side
+from segmnv2.nn.stride import check_output_stride, resize_bilinear, scaled_side
 
 MOST = 100
 """Images of a folder that are used; more change little and take longer."""
@@ -108,7 +109,7 @@ class InferenceOptions:
         calibration: for int8, a folder with 50 or more images like those to come, or uint8 RGB arrays, 0..255.
         scales: that ``multi_scale`` stands for.
         engine: name of the engine that ``backend`` stands for.
-        place: the device that ``device`` stands for.
+        place: the device, threads and streams that the engine gets.
 
     Raises:
         ConfigError: a value is not possible, the engine is not installed, or the device is missing.
@@ -127,27 +128,38 @@ class InferenceOptions:
     calibration: str | Path | Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None
     scales: tuple[float, ...] = field(init=False)
     engine: str = field(init=False)
-    place: torch.device = field(init=False)
+    place: Place = field(init=False)
 
     def __post_init__(self) -> None:
         check_size(self.size)
         check_batch(self.batch)
-        check_threads(self.threads)
+        if self.output_stride is not None:
+            check_output_stride(self.output_stride)
+        threads = check_threads(self.threads)
         precision = check_precision(self.precision)
         check_calibration(self.calibration, precision)
-        place = choose_device(self.device, self.backend, precision, check_streams(self.streams))
-        engine = choose_engine(self.backend, precision, place)
-        if reason := refuse_streams(engine, self.streams, place):
+        device = choose_device(self.device, self.backend, precision, check_streams(self.streams))
+        engine, place = choose_engine(self.backend, precision, device), Place(device, threads, self.streams)
+        if reason := refuse_streams(engine, self.streams, device):
             raise ConfigError(reason)
         for name, value in (("scales", choose_scales(self.multi_scale)), ("engine", engine), ("place", place)):
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, options: InferenceOptions | None, values: Mapping[str, Any]) -> InferenceOptions:
+        """Return options with some values replaced by name; those of ``None`` are the defaults.
+
+        Raises:
+            ConfigError: a value is not possible.
+        """
+        return cls(**values) if options is None else replace(options, **values)
 
     def for_images(self, count: int) -> InferenceOptions:
         """Return these options with the number of streams that is fastest for so many images."""
         if self.batch != 1:
             return self
         side = math.inf if self.size == "native" else self.size * max(self.scales)
-        return replace(self, streams=choose_streams(count, check_threads(self.threads), side, self.engine, self.place))
+        return replace(self, streams=choose_streams(count, self.place.threads, side, self.engine, self.place.device))
 
     def prepare(self, model: Segmenter) -> Backend:
         """Return the engine, running a network; the network is moved to its device.
@@ -167,8 +179,8 @@ class InferenceOptions:
                 scales=self.scales,
                 mean_pixel=model.mean_pixel,
             )
-        engine = create_backend(model, self.engine, self.precision, self.threads, self.place, pixels, self.streams)
-        model.to(self.place)
+        engine = build_backend(model, self.engine, check_precision(self.precision), self.place, pixels)
+        model.to(self.place.device)
         return engine
 
 

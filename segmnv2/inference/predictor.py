@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -83,15 +83,30 @@ class Predictor:
             ConfigError: a value is not possible, or the device is missing.
             WeightsError: the file is missing or damaged, or does not describe a model.
         """
-        chosen = InferenceOptions(**values) if options is None else replace(options, **values)
-        model = load_model(resolve_weights(path), output_stride=chosen.output_stride)
-        backend = chosen.prepare(model)
+        chosen = InferenceOptions.of(options, values)
+        return cls.of(load_model(resolve_weights(path)), chosen)
+
+    @classmethod
+    def of(cls, model: Segmenter, options: InferenceOptions | None = None, **values: Any) -> Predictor:
+        """Return a predictor that runs a model by options.
+
+        Args:
+            model: the network; it is moved to the options' device, and has their output stride from then on.
+            options: how the network is run.
+            values: the same by name, as for :meth:`load`.
+
+        Raises:
+            ConfigError: a value is not possible, or the device is missing.
+        """
+        chosen = InferenceOptions.of(options, values)
+        if chosen.output_stride is not None:
+            model.set_output_stride(chosen.output_stride)
         return cls(
             model,
             size=chosen.size,
             multi_scale=chosen.scales,
             flip=chosen.flip,
-            backend=backend,
+            backend=chosen.prepare(model),
             batch=chosen.batch,
         )
 

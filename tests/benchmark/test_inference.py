@@ -14,9 +14,14 @@ from segmnv2.benchmark.inference_speed import Choice, contenders, parse_engines,
 from segmnv2.engines import selection
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.scores import predict_labels
 
 CPU = torch.device("cpu")
+
+
+def setting(burst: int = 1, **options) -> Setting:
+    return Setting(InferenceOptions(**{"size": 65, "threads": 1, "device": "cpu", **options}), burst=burst)
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def images():
 
 @torch.inference_mode()
 def test_transformers_network_with_our_weights_is_our_network():
-    model = Setting().model()
+    model = setting().model()
     with torch.no_grad():
         model.train()(torch.rand(4, 3, 65, 65) * 255)  # norms that are not those of a new network
     peer = peers.PEERS["transformers"].build(21, 16, None)
@@ -45,7 +50,7 @@ def test_transformers_network_with_our_weights_is_our_network():
 
 @pytest.mark.parametrize("name", list(peers.PEERS))
 def test_every_peer_labels_images(name, images, keep_threads):
-    turn = build_peer(Setting(size=65, burst=2), images, name, compiled=False)(0)
+    turn = build_peer(setting(burst=2), images, name, compiled=False)(0)
     assert len(turn) == 2
     (labels,) = turn[0]
     assert labels.shape == ((64, 64) if name == "smp" else (65, 65))
@@ -53,18 +58,18 @@ def test_every_peer_labels_images(name, images, keep_threads):
 
 @pytest.mark.parametrize("multi_scale", [False, True])
 def test_ours_and_the_plain_loop_give_the_models_labels(images, keep_threads, multi_scale):
-    setting = Setting(size=65, batch=2, multi_scale=multi_scale)
-    model = setting.model()
+    chosen = setting(batch=2, multi_scale=multi_scale, flip=multi_scale)
+    model = chosen.model()
     scales = SCALES if multi_scale else (1.0,)
     expected = [predict_labels(model, image, size=65, scales=scales, flip=multi_scale) for image in images[2:4]]
-    steps = [build_ours(setting, images, "torch", "float32", ()), *([build_eager_loop(setting, images)] * multi_scale)]
+    steps = [build_ours(chosen, images, chosen.options), *([build_eager_loop(chosen, images)] * multi_scale)]
     for step in steps:
         assert np.mean([a == b for a, b in zip(step(1)[0], expected, strict=True)]) > 0.999
 
 
 def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, monkeypatch):
     choice = Choice([("torch", "float32"), ("openvino", "int8")], compiled=True)
-    names = list(contenders(images, Setting(output_stride=8), choice, images))
+    names = list(contenders(images, setting(output_stride=8), choice, images))
     assert names == [
         "transformers",
         "transformers, compiled",
@@ -75,8 +80,8 @@ def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, mo
     ]
     absent = dataclasses.replace(peers.PEERS["smp"], package="no_such_package")
     monkeypatch.setitem(inference.PEERS, "smp", absent)
-    assert "smp" not in contenders(images, Setting(), choice, images)
-    assert next(iter(contenders(images, Setting(multi_scale=True), choice, images))) == "eager loop"
+    assert "smp" not in contenders(images, setting(), choice, images)
+    assert next(iter(contenders(images, setting(multi_scale=True), choice, images))) == "eager loop"
 
 
 def test_engines_and_peers_are_read_from_words():

@@ -13,6 +13,8 @@ from segmnv2.data.sample import Sample
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.evaluation.segmenters import Evaluation, evaluate
+from segmnv2.inference.options import InferenceOptions
+from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet, voc_palette
 from segmnv2.models.segmenter import Segmenter
@@ -61,6 +63,21 @@ def test_a_model_of_one_class_is_not_measured() -> None:
         evaluate(one, DATA, size=65)
 
 
+def test_options_are_one_object_or_given_by_name_and_a_predictor_has_its_own(model: Segmenter) -> None:
+    options = InferenceOptions(size=65, output_stride=8, flip=True)
+    result = evaluate(model, DATA, options)
+    named = evaluate(model, DATA, size=65, output_stride=8, flip=True)
+    own = evaluate(Predictor.of(model, options), DATA)
+    assert result.confusion.tolist() == named.confusion.tolist() == own.confusion.tolist()
+    assert result.protocol == named.protocol == own.protocol
+    assert [result.protocol[key] for key in ("output_stride", "backend", "precision")] == [8, "torch", "float32"]
+    with pytest.raises(ConfigError, match=r"the predictor has its own; leave them out"):
+        evaluate(Predictor(model, size=65), DATA, options)
+    with pytest.raises(ConfigError, match=r"output_stride 7 is not possible"):
+        InferenceOptions(output_stride=7)
+    model.set_output_stride(16)
+
+
 def test_the_models_mode_and_weights_stay(model: Segmenter) -> None:
     model.train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -93,7 +110,7 @@ def test_masks_of_one_name_are_refused_before_the_work(model: Segmenter, tmp_pat
 
 
 def test_json_has_the_stated_keys_and_comes_back(model: Segmenter, tmp_path: Path) -> None:
-    result = evaluate(model, DATA, size=65, scales=(0.5, 1.0), flip=True, limit=1)
+    result = evaluate(model, DATA, size=65, multi_scale=(0.5, 1.0), flip=True, limit=1)
     result.write_json(tmp_path / "r.json")
     values = json.loads((tmp_path / "r.json").read_text())
     assert {"miou", "iou", "confusion", "images", "protocol"} <= set(values)

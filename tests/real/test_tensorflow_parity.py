@@ -75,7 +75,7 @@ def test_labels_and_iou_of_the_447_images(shared: Path, voc_weights: Path, tmp_p
     """Every class's IoU within 0.05 points, every dumped label map on at least 99.9 % of its pixels."""
     key = f"os{output_stride}"
     reference = json.loads((shared / REFERENCE / "metrics.json").read_text())[key]
-    result = evaluate(load_model(voc_weights, output_stride=output_stride), voc(shared), masks_out=tmp_path)
+    result = evaluate(load_model(voc_weights), voc(shared), output_stride=output_stride, masks_out=tmp_path)
     assert result.images == 447
     expected = torch.tensor(reference["confusion"])
     absent = (expected.sum(0) + expected.sum(1) == 0).tolist()

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from segmnv2.datasets.source import open_dataset
 from segmnv2.evaluation.segmenters import evaluate
+from segmnv2.inference.predictor import Predictor
 from segmnv2.models.model_file import load_model
 from segmnv2.training.run import train
 from tests.training.tiny import ignore, tiny
@@ -48,7 +49,7 @@ def test_validation_is_of_the_average_and_training_of_the_weights(tmp_path: Path
     plain = train(tiny("steps=4"), out=tmp_path / "plain", report=ignore)
     averaged = train(tiny("average={decay: 0.9}", "steps=4"), out=tmp_path / "average", report=ignore)
     val = open_dataset(tiny().data.val)
-    assert averaged.score == evaluate(load_model(averaged.folder.last), val, size=49).miou
+    assert averaged.score == evaluate(Predictor(load_model(averaged.folder.last), size=49), val).miou
 
     def losses(folder: Path) -> list[str]:
         with (folder / "metrics.csv").open(newline="") as file:

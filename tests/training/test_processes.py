@@ -13,6 +13,7 @@ import pytest
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.evaluation.segmenters import evaluate
+from segmnv2.inference.predictor import Predictor
 from segmnv2.models.model_file import load_model, read_model_file
 from segmnv2.tasks.processes import Processes
 from segmnv2.training.run_folder import open_state
@@ -72,7 +73,7 @@ def test_two_processes_train_and_validate_as_one_evaluation_does(tmp_path: Path)
     assert "2 processes on 1 machine(s)" in first
     assert (first + second).count("3 steps done") == 1
     last = tmp_path / "run" / "last.safetensors"
-    result = evaluate(load_model(last), Shapes(5, (48, 48), 2), size=49)
+    result = evaluate(Predictor(load_model(last), size=49), Shapes(5, (48, 48), 2))
     assert read_model_file(last)[1]["provenance"]["val_miou"] == result.miou
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -99,7 +100,7 @@ def test_two_machines_train_and_validate_as_one_evaluation_does(tmp_path: Path) 
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     assert "2 processes on 2 machine(s)" in outputs[0][0] + outputs[1][0]
     last = tmp_path / "run" / "last.safetensors"
-    result = evaluate(load_model(last), Shapes(5, (48, 48), 2), size=49)
+    result = evaluate(Predictor(load_model(last), size=49), Shapes(5, (48, 48), 2))
     assert read_model_file(last)[1]["provenance"]["val_miou"] == result.miou
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         final = list(csv.DictReader(file))[-1]

@@ -19,6 +19,7 @@ from segmnv2.datasets.source import open_dataset
 from segmnv2.engines.threads import torch_threads
 from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
 from segmnv2.evaluation.segmenters import evaluate
+from segmnv2.inference.predictor import Predictor
 from segmnv2.models.model_file import load_model, read_model_file
 from segmnv2.training.run import TrainingReport, train
 from tests.training.tiny import ignore, tiny
@@ -85,7 +86,7 @@ def test_validation_is_the_evaluation(tmp_path: Path, overrides: list[str]) -> N
     assert model.output_stride == 16
     model.set_output_stride(experiment.validation.output_stride or 16)
     val = open_dataset(experiment.data.val)
-    assert result.score == evaluate(model, val, size=49, limit=experiment.validation.limit).miou
+    assert result.score == evaluate(Predictor(model, size=49), val, limit=experiment.validation.limit).miou
 
 
 @pytest.mark.parametrize("stop", [3, 5])
