@@ -1,1 +1,1 @@
-"""Speed of reading data and of training, measured on the user's own machine and experiment."""
+"""Speeds on the user's own machine: inference, training and reading of data, alone and beside other libraries."""

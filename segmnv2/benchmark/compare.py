@@ -1,6 +1,6 @@
-"""Several ways to do the same, measured side by side so that a busy machine is as hard on one as on another.
+"""Measurements of several ways to do the same, taken in turns so that a busy machine is as hard on one as on another.
 
-Repeated measurements of a speed, and what is said of them.
+Rates, ratios of two of them, and the table of a benchmark.
 """
 
 from __future__ import annotations
@@ -132,3 +132,60 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
     draws = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
     return Ratio(float(np.median(ratios)), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was measured.
+
+    Attributes:
+        name: what.
+        rate: how fast.
+        note: what else is to be said, as its share of the whole.
+    """
+
+    name: str
+    rate: Rate
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with their meaning.
+
+    Attributes:
+        rows: in the order they are shown in.
+        verdict: sentences on what limits and what to change.
+        environment: machine, versions and what was measured, as JSON values.
+    """
+
+    rows: tuple[Row, ...]
+    verdict: tuple[str, ...]
+    environment: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Row:
+        """Return the row of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def to_markdown(self) -> str:
+        """Return the table, then the verdict, then the environment in one line."""
+        lines = ["| | images/s | middle half | ms an image | |", "|---|---:|---:|---:|---|"]
+        for row in self.rows:
+            low, high = row.rate.quartiles
+            lines.append(
+                f"| {row.name} | {row.rate.median:.4g} | {low:.4g} to {high:.4g} | {1000 / row.rate.median:.4g} "
+                f"| {row.note} |"
+            )
+        machine = ", ".join(f"{key} {value}" for key, value in self.environment.items())
+        return "\n".join([*lines, "", *self.verdict, "", f"Measured with: {machine}."])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, every single measurement included."""
+        rows = [{"name": row.name, **row.rate.to_dict(), "note": row.note} for row in self.rows]
+        return {"rows": rows, "verdict": list(self.verdict), "environment": self.environment}
+
+
+def describe_memory(peaks: Mapping[str, float | None]) -> dict[str, str | None]:
+    """Return the peaks of contenders' processes as an entry of a table's environment, ``None`` where unknown."""
+    held = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in peaks.items() if megabytes is not None)
+    return {"peak memory in MB": held or None}

@@ -1,18 +1,173 @@
-"""The limit of training speed: the network, or reading the data."""
+"""Training steps as a run does them, timed, and the limit of training speed: the network, or reading the data."""
 
 from __future__ import annotations
 
 import math
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from segmnv2.benchmark.compare import Rate, check_count
+import torch
+
+from segmnv2.benchmark.compare import Rate, Row, Table, check_count
 from segmnv2.benchmark.data import loader_name, measure_loader
-from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine
-from segmnv2.benchmark.result_table import Row, Table
-from segmnv2.benchmark.steps import Steps, first_batch, measure_steps, part_size
+from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine, forget_peak_memory, peak_memory
 from segmnv2.config import Experiment
+from segmnv2.data.loader import Batch, training_loader
+from segmnv2.data.sample import Sample, SegmentationDataset
+from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.source import open_dataset
-from segmnv2.tasks.segmentation import build_transform
-from segmnv2.training.trainer import choose_accelerator
+from segmnv2.tasks.job import RunData
+from segmnv2.tasks.optimizer import MovingAverage
+from segmnv2.tasks.processes import Processes
+from segmnv2.tasks.segmentation import SegmentationTask, build_model, build_transform
+from segmnv2.training.logs import RunLog, StepLog
+from segmnv2.training.progress_bar import quiet_lightning
+from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
+
+WARM_UP = 3
+"""Turns before the clock runs: libraries choose their algorithms and memory is taken for the first time."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps that were timed.
+
+    Attributes:
+        rate: images a second, without the warm-up.
+        losses: mean loss of each turn of steps, the warm-up included.
+        memory: peak in megabytes, ``None`` where unknown; on a CPU the whole process's.
+    """
+
+    rate: Rate
+    losses: tuple[float, ...]
+    memory: float | None
+
+
+def measure_steps(
+    experiment: Experiment, train_set: SegmentationDataset, *, steps: int, batch: Batch | None = None
+) -> Steps:
+    """Train for a few steps and time them, each from the wish for its batch to the updated weights.
+
+    The network starts from chance, whatever weights the experiment names: they change no speed.
+
+    Args:
+        experiment: network, optimizer, precision, device, batch size and workers.
+        train_set: its training set.
+        steps: how many are measured, rounded up to whole turns of the workers, after ``WARM_UP`` turns.
+        batch: trained on again and again, so that the step is measured alone; without it batches come from the loader.
+
+    Raises:
+        ConfigError: the device is not there.
+        SegmnError: as the data set raised it, or the loss is not finite.
+    """
+    accelerator = choose_accelerator(experiment)
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    # Workers deliver at about the same moment; the mean over a turn of all of them is free of that rhythm.
+    turn = max(1, experiment.data.num_workers) if batch is None else 1
+    turns = WARM_UP + -(-steps // turn)
+    experiment = experiment.model_copy(update={"steps": turns * turn})
+    torch.manual_seed(experiment.seed)
+    model = build_model(experiment.model, train_set.labels, initial_weights=False)
+    transform = build_transform(experiment, train_set.labels)
+    data = TrainingBatches(train_set, transform, experiment, None if batch is None else _moved(batch, device))
+    log = EntryLog()
+    forget_peak_memory(device)
+    with quiet_lightning(), interruptible(lambda: None), tempfile.TemporaryDirectory() as folder:
+        warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # no validation
+        average = [MovingAverage(experiment.average.decay)] if experiment.average else []
+        callbacks = [*average, StepLog(turn)]
+        task = SegmentationTask(model, experiment)
+        trainer = build_trainer(experiment, Path(folder), accelerator, task.timing, Processes(), [log], callbacks)
+        trainer.fit(task, datamodule=data)
+    rates = tuple(entry["train/images_per_second"] for entry in log.entries)
+    losses = tuple(entry["train/loss"] for entry in log.entries)
+    return Steps(Rate(rates[WARM_UP:]), losses, peak_memory(device))
+
+
+def part_size(experiment: Experiment) -> int:
+    """Return how many crops are computed at once: a batch, or one of the parts that it is computed in.
+
+    Raises:
+        ConfigError: the batch cannot be divided evenly.
+    """
+    return Processes().share(experiment.data.batch_size, experiment.optimizer.accumulate)
+
+
+def first_batch(experiment: Experiment, train_set: SegmentationDataset) -> Batch:
+    """Return the batch, or part of one, that training begins with."""
+    loader = training_loader(
+        train_set,
+        build_transform(experiment, train_set.labels),
+        batch_size=part_size(experiment),
+        seed=experiment.seed,
+    )
+    batch: Batch = next(iter(loader))
+    return batch
+
+
+class TrainingBatches(RunData[Sample]):
+    """The data of a run without validation.
+
+    Args:
+        train: what to train on.
+        transform: the augmentation.
+        experiment: batch size, seed and number of workers.
+        batch: yielded for ever in place of what the loader reads.
+    """
+
+    def __init__(
+        self, train: SegmentationDataset, transform: TrainTransform, experiment: Experiment, batch: Batch | None
+    ) -> None:
+        super().__init__(train, train, transform, experiment)
+        self.batch = batch
+
+    def train_dataloader(self) -> Any:
+        """Return the endless loader of the run, or the one batch without end."""
+        return super().train_dataloader() if self.batch is None else Endless(self.batch)
+
+    def val_dataloader(self) -> Any:
+        """Return nothing to validate on."""
+        return []
+
+
+class Endless:
+    """One batch for ever.
+
+    Args:
+        batch: which.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            yield self.batch
+
+
+class EntryLog(RunLog):
+    """Keeps what a run logs.
+
+    Attributes:
+        entries: by name of the measure.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[dict[str, float]] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep an entry."""
+        self.entries.append(dict(metrics))
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return {"pixels": batch["pixels"].to(device), "mask": batch["mask"].to(device), "name": batch["name"]}
+
 
 STEP, BOTH = "step alone", "step and loader together"
 

@@ -10,22 +10,45 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmnv2.cli.inference_options import DeviceOption, refuse_options
+from segmnv2.cli.inference_options import (
+    ENGINES,
+    DeviceOption,
+    InferenceArguments,
+    ThreadsOption,
+    refuse_options,
+    takes_inference,
+)
 from segmnv2.cli.output import JsonOption, check_json, text_stream, write_json
 from segmnv2.errors import ConfigError
 
 if TYPE_CHECKING:
-    from segmnv2.benchmark.result_table import Table
+    from segmnv2.benchmark.compare import Table
 
 benchmark = typer.Typer(
     no_args_is_help=True,
-    help="Measure speeds on this machine, with an experiment's own data and network.",
+    help="Measure speeds on this machine: of your own network and experiment, and beside other libraries.",
 )
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")]
 Override = Annotated[
     list[str] | None,
     typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value, as data.crop_size=257; repeatable."),
+]
+
+
+Weights = Annotated[
+    str | None, typer.Argument(help="Model file or name; untrained weights by default.", show_default=False)
+]
+Engines = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BACKEND:PRECISION,...",
+        help="Engines and precisions of segmnv2, as openvino:int8,torch:float32.",
+        show_default="all installed",
+    ),
+]
+VocRoot = Annotated[
+    Path | None, typer.Option("--root", metavar="DIR", help="VOCdevkit with real images; generated ones by default.")
 ]
 
 
@@ -41,7 +64,7 @@ def data(
     from segmnv2.config import load_experiment
 
     experiment = load_experiment(config, override or ())
-    counts = _parse_workers(workers)
+    counts = _parse_numbers("--workers", workers, least=0)
     check_json(json_out)
 
     from segmnv2.benchmark.data import benchmark_data
@@ -72,10 +95,7 @@ def train(
 
 @benchmark.command("infer")
 def infer(
-    weights: Annotated[
-        str | None,
-        typer.Argument(help="Model file or name; untrained weights by default.", show_default=False),
-    ] = None,
+    weights: Weights = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of images; generated ones by default.")
     ] = None,
@@ -83,14 +103,7 @@ def infer(
     threads: Annotated[
         str | None, typer.Option(metavar="N,N", help="Numbers of threads to measure.", show_default="1 and all cores")
     ] = None,
-    engines: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BACKEND:PRECISION,...",
-            help="Engines and precisions of segmnv2, as openvino:int8,torch:float32.",
-            show_default="all installed",
-        ),
-    ] = None,
+    engines: Engines = None,
     peers: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Other libraries.", show_default="all installed")
     ] = None,
@@ -119,9 +132,8 @@ def infer(
 ) -> None:
     """Measure label maps a second: backends and precisions beside other libraries, taking turns in one run."""
     from segmnv2.benchmark.compare import check_count
-    from segmnv2.benchmark.contenders import Setting
     from segmnv2.benchmark.data import square_images
-    from segmnv2.benchmark.inference_speed import Choice, benchmark_inference, parse_engines, parse_peers
+    from segmnv2.benchmark.inference_speed import Choice, Setting, benchmark_inference, parse_engines, parse_peers
     from segmnv2.benchmark.machine import core_count
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.options import InferenceOptions
@@ -130,10 +142,9 @@ def infer(
         check_count(name, value)
     options = InferenceOptions(size=size, multi_scale=multi_scale, flip=multi_scale, device=device, batch=batch)
     place = options.place.device
-    strides = _parse_counts("--output-stride", output_stride)
-    counts = sorted({1, core_count()}) if threads is None else _parse_counts("--threads", threads)
-    note = partial(print, "note:", file=sys.stderr)
-    ours = parse_engines(engines, place, compiled=compiled, on_skip=note)
+    strides = _parse_numbers("--output-stride", output_stride)
+    counts = sorted({1, core_count()}) if threads is None else _parse_numbers("--threads", threads)
+    ours = parse_engines(engines, place, compiled=compiled, on_skip=_note)
     if not any(precision == "int8" for _, precision in ours):
         refuse_options("engines without int8", "leave it out, or give int8 engines", calibration=calibration)
     choice = Choice(ours, parse_peers(peers), compiled)
@@ -144,7 +155,7 @@ def infer(
     for stride in strides:
         for count in counts if place.type == "cpu" else counts[-1:]:
             setting = Setting(replace(options, output_stride=stride, threads=count), path, burst)
-            tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen, on_skip=note))
+            tables.append(benchmark_inference(shown, setting, choice, rounds=rounds, calibration=seen, on_skip=_note))
             print(
                 f"## Output stride {stride}, {count} thread{'s' * (count > 1)}\n\n{tables[-1].to_markdown()}\n",
                 file=text_stream(json_out),
@@ -152,20 +163,141 @@ def infer(
     write_json([table.to_dict() for table in tables], json_out)
 
 
-def _parse_counts(option: str, text: str) -> list[int]:
+@benchmark.command("folder")
+@takes_inference("output_stride", *ENGINES)
+def folder(
+    weights: Weights = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of image files; generated ones by default.")
+    ] = None,
+    count: Annotated[int, typer.Option(metavar="N", help="Images a round.")] = 16,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Measured rounds, after one that is not.")] = 6,
+    batches: Annotated[str, typer.Option(metavar="N,N", help="Pipelined with these batches, too.")] = "",
+    streams: Annotated[str, typer.Option(metavar="N,N", help="In so many streams, too.")] = "",
+    alone: Annotated[bool, typer.Option("--alone", help="Leave transformers out.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="segmnv2 writes overlays, too.")] = False,
+    json_out: JsonOption = None,
+    *,
+    inference: InferenceArguments,
+) -> None:
+    """Measure a folder of images to a folder of masks: one by one, pipelined, in streams, and by transformers."""
+    from segmnv2.benchmark.folder import compare_folder
+    from segmnv2.benchmark.inference_speed import Setting
+    from segmnv2.hub.resolve import resolve_weights
 
+    several, shared = (
+        _parse_numbers(name, text) if text else () for name, text in (("--batches", batches), ("--streams", streams))
+    )
+    check_json(json_out)
+    setting = Setting(inference.options(), None if weights is None else str(resolve_weights(weights)))
+    table = compare_folder(
+        setting,
+        images,
+        count=count,
+        rounds=rounds,
+        batches=several,
+        streams=shared,
+        alone=alone,
+        overlays=overlays,
+    )
+    _show(table, json_out)
+
+
+@benchmark.command("accuracy")
+@takes_inference("output_stride", "size", "device", "threads")
+def accuracy(
+    weights: Annotated[str, typer.Argument(help="Model file with VOC's classes, or its name.", show_default=False)],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="VOCdevkit.", show_default=False)],
+    engines: Engines = None,
+    all_scales: Annotated[
+        bool, typer.Option("--all-scales", help="Each with eight sets of scales, beside all six scales with flips.")
+    ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(help="chosen, every fourth image, or judged, the others.", show_default="all val images"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Val images, evenly over the list.", show_default="all")
+    ] = None,
+    calibration: Annotated[int, typer.Option(metavar="N", help="Train images to calibrate int8 on.")] = 100,
+    json_out: JsonOption = None,
+    *,
+    inference: InferenceArguments,
+) -> None:
+    """Measure the accuracy of engines, precisions and scales on VOC's images, beside PyTorch in float32."""
+    from segmnv2.benchmark.accuracy import ALL, ONE, PARTS, compare_accuracy
+    from segmnv2.benchmark.inference_speed import parse_engines
+    from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.models.model_file import load_model
+
+    if part not in (None, *PARTS):
+        raise ConfigError(f"--part {part!r}: is not known; give one of {', '.join(PARTS)}")
+    check_json(json_out)
+    options = inference.options()
+    ours = parse_engines(engines, options.place.device, on_skip=_note)
+    values = compare_accuracy(
+        load_model(resolve_weights(weights)),
+        root,
+        ours,
+        options,
+        scales=ALL if all_scales else ONE,
+        part=part,
+        limit=limit,
+        calibration=calibration,
+        show=partial(print, file=text_stream(json_out), flush=True),
+    )
+    write_json(values, json_out)
+
+
+@benchmark.command("train-peers")
+def train_peers(
+    root: VocRoot = None,
+    crop: Annotated[int, typer.Option(help="Side of the crops; smp gets the next multiple of 8 below.")] = 513,
+    batch: Annotated[int, typer.Option(help="Crops a step.")] = 4,
+    steps: Annotated[int, typer.Option(metavar="N", help="Measured steps of each, after --warm-up.")] = 10,
+    warm_up: Annotated[int, typer.Option(metavar="N", help="Steps before that are not counted.")] = 2,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="segmnv2 with bfloat16 autocast too, on a GPU.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="segmnv2 with torch.compile too.")] = False,
+    smp_stride_16: Annotated[
+        bool, typer.Option("--smp-stride-16", help="smp at the output stride of segmnv2, too.")
+    ] = False,
+    json_out: JsonOption = None,
+) -> None:
+    """Measure training steps of segmnv2, transformers and smp on the same batches, taking turns in one run."""
+    from segmnv2.benchmark.train_peers import StepSetting, compare_steps
+
+    check_json(json_out)
+    setting = StepSetting(root, crop, batch, steps, warm_up, device, threads)
+    _show(compare_steps(setting, bf16=bf16, compiled=compiled, smp_stride_16=smp_stride_16), json_out)
+
+
+@benchmark.command("data-peers")
+def data_peers(
+    root: VocRoot = None,
+    crop: Annotated[int, typer.Option(help="Side of the crops.")] = 513,
+    batch: Annotated[int, typer.Option(help="Crops a batch.")] = 8,
+    batches: Annotated[int, typer.Option(metavar="N", help="Measured batches of each.")] = 20,
+    json_out: JsonOption = None,
+) -> None:
+    """Measure the training loader and torchvision v2 doing the same to the same files, on one core."""
+    from segmnv2.benchmark.data_peers import compare_loaders
+
+    check_json(json_out)
+    _show(compare_loaders(root, crop=crop, batch=batch, batches=batches), json_out)
+
+
+def _parse_numbers(option: str, text: str, least: int = 1) -> list[int]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ConfigError(f"{option} {text!r}: give numbers of at least 1 with commas between them, as 16,8")
+    if not all(word.isdecimal() and int(word) >= least for word in words):
+        example = "16,8" if least else "0,1,2"
+        raise ConfigError(f"{option} {text!r}: give numbers of at least {least} with commas between them, as {example}")
     return [int(word) for word in words]
 
 
-def _parse_workers(text: str) -> list[int]:
-
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
-        raise ConfigError(f"--workers {text!r}: give numbers of at least 0 with commas between them, as 0,1,2")
-    return [int(word) for word in words]
+def _note(reason: str) -> None:
+    print("note:", reason, file=sys.stderr)
 
 
 def _show(table: Table, json_out: Path | None) -> None:

@@ -127,7 +127,6 @@ def prepare_voc(
 
 
 def _with_progress(names: Sequence[str]) -> Iterator[str]:
-
     with image_progress(len(names)) as advance:
         for name in names:
             yield name

@@ -8,9 +8,8 @@ import pytest
 import torch
 import yaml
 
-from segmnv2.benchmark.data import benchmark_data, measure_loader
+from segmnv2.benchmark.data import AUGMENT, COLLATE, IMAGE, MASK, REST, benchmark_data, measure_loader, measure_stages
 from segmnv2.benchmark.machine import one_core
-from segmnv2.benchmark.stages import AUGMENT, COLLATE, IMAGE, MASK, REST, measure_stages
 from segmnv2.config import Experiment, parse_experiment
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import Sample

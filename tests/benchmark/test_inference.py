@@ -8,9 +8,17 @@ import torch
 
 from segmnv2.benchmark import inference_speed as inference
 from segmnv2.benchmark import peers
-from segmnv2.benchmark.contenders import Setting, build_eager_loop, build_ours, build_peer
 from segmnv2.benchmark.data import square_images
-from segmnv2.benchmark.inference_speed import Choice, contenders, parse_engines, parse_peers
+from segmnv2.benchmark.inference_speed import (
+    Choice,
+    Setting,
+    build_eager_loop,
+    build_ours,
+    build_peer,
+    contenders,
+    parse_engines,
+    parse_peers,
+)
 from segmnv2.engines import selection
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from segmnv2.benchmark.accuracy import mean_iou_change
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class, mean_iou
-from segmnv2.metrics.resampling import mean_iou_change
 
 K = 4
 

@@ -1,0 +1,153 @@
+"""A folder of image files to a folder of masks: one by one, pipelined, in streams, and as transformers documents it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import PIL.Image
+import torch
+
+from segmnv2.benchmark.apart import apart
+from segmnv2.benchmark.compare import Rate, Row, Table, check_count, describe_memory, interleave, paired_ratio
+from segmnv2.benchmark.inference_speed import Setting
+from segmnv2.benchmark.machine import describe_machine
+from segmnv2.benchmark.peers import copy_weights
+from segmnv2.datasets.shapes import Shapes
+from segmnv2.errors import ConfigError
+from segmnv2.inference.files import ResultFolder, infer_files
+from segmnv2.inference.media import list_images
+from segmnv2.inference.predictor import Predictor
+from segmnv2.models.segmenter import Segmenter
+
+SINGLE, PIPELINED, TRANSFORMERS = "one by one", "pipelined", "transformers"
+GENERATED = (375, 500)
+SIDE = 513
+
+
+def compare_folder(
+    setting: Setting,
+    images: Path | None = None,
+    *,
+    count: int = 16,
+    rounds: int = 6,
+    batches: Sequence[int] = (),
+    streams: Sequence[int] = (),
+    alone: bool = False,
+    overlays: bool = False,
+) -> Table:
+    """Measure all ways in one run, each in a process of its own on the same files. All write palette PNGs of class ids.
+
+    Args:
+        setting: network, engine and precision of this library.
+        images: folder of image files; generated ones by default.
+        count: images a round.
+        rounds: that are measured, after one that is not.
+        batches: pipelined with these batches, too.
+        streams: in so many streams, too.
+        alone: leave transformers out.
+        overlays: this library writes overlays, too.
+
+    Raises:
+        SegmnError: an argument is not possible, or there are no images.
+    """
+    for name, value in (("--count", count), ("--rounds", rounds)):
+        check_count(name, value)
+    ways: dict[str, tuple[int, int]] = {SINGLE: (1, 1), PIPELINED: (1, 1)}
+    ways |= {f"{PIPELINED}, batch {batch}": (batch, 1) for batch in batches}
+    ways |= {f"{number} streams": (1, number) for number in streams}
+    ways |= {} if alone else {TRANSFORMERS: (1, 1)}
+    settings = {
+        name: replace(setting, options=replace(setting.options, batch=batch, streams=number))
+        for name, (batch, number) in ways.items()
+    }
+    setting.model()  # what is not there is reported before anyone starts
+    with TemporaryDirectory() as folder:
+        paths = _choose_images(images, count, Path(folder))
+        builds = {
+            name: (build_way, settings[name], name, paths, Path(folder) / f"results{number}", overlays)
+            for number, name in enumerate(ways)
+        }
+        with apart(builds) as contenders:
+            seconds = interleave(contenders, rounds=rounds, warm_up=1)
+            memory = {name: contender.finish() for name, contender in contenders.items()}
+    environment = {
+        **describe_machine("cpu"),
+        "images": str(images or "generated"),
+        "count": len(paths),
+        "rounds": rounds,
+        "segmnv2 runs": f"{setting.options.engine} {setting.options.precision}",
+        "written": "masks and overlays" if overlays else "masks",
+        **describe_memory(memory),
+    }
+    rows = (Row(name, Rate.of(len(paths), values), _note(name, seconds)) for name, values in seconds.items())
+    return Table(tuple(rows), (), environment)
+
+
+def _note(name: str, seconds: dict[str, list[float]]) -> str:
+    if name == TRANSFORMERS:
+        return f"{PIPELINED} is {paired_ratio(seconds[name], seconds[PIPELINED])} times as fast"
+    other = SINGLE if name == PIPELINED else PIPELINED
+    return "" if name == SINGLE else f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}"
+
+
+def _choose_images(folder: Path | None, count: int, place: Path) -> list[Path]:
+    """Return the first files of a folder, or of generated ones in ``place``."""
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"{folder}: is no folder; give one with images, or leave it out")
+    if folder is None:
+        folder = place / "images"
+        folder.mkdir()
+        drawn = Shapes(count, GENERATED)
+        for number in range(count):
+            PIL.Image.fromarray(drawn[number].image).save(folder / f"{number}.jpg", quality=90)
+    return list_images([folder])[:count]
+
+
+def build_way(setting: Setting, name: str, paths: Sequence[Path], out: Path, overlays: bool) -> Callable[[int], object]:
+    """Return a way, to be called with the number of the round; the network is in memory then."""
+    options = setting.options
+    torch.set_num_threads(options.place.threads)
+    if name == TRANSFORMERS:
+        return Transformers(setting.model(), paths, out)
+    predictor, results = Predictor.of(setting.model(), options), ResultFolder(out, overlay=overlays)
+    if name == SINGLE:
+        return lambda _: [results.write(predictor(path), path.stem) for path in paths]
+    return lambda _: infer_files(predictor, paths, results.write, batch=options.batch, streams=options.streams)
+
+
+class Transformers:
+    """transformers' image segmentation, one image after another: processor, network, post-processing, PIL.
+
+    Args:
+        model: whose weights its network gets.
+        paths: images.
+        out: folder of the masks.
+    """
+
+    def __init__(self, model: Segmenter, paths: Sequence[Path], out: Path) -> None:
+        from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation, MobileNetV2ImageProcessor
+
+        config = MobileNetV2Config(num_labels=model.num_classes, output_stride=model.output_stride, image_size=SIDE)
+        self.network = MobileNetV2ForSemanticSegmentation(config).eval()
+        copy_weights(model, self.network)
+        # Google's own settings cut a square out of the middle; here all pixels are labeled, as ours are.
+        self.processor = MobileNetV2ImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
+        self.palette = np.asarray(model.labels.palette, np.uint8).tobytes()
+        self.paths, self.out = paths, out
+        out.mkdir()
+
+    def __call__(self, _number: int) -> None:
+        """Label all images."""
+        for path in self.paths:
+            picture = PIL.Image.open(path).convert("RGB")
+            inputs = self.processor(images=picture, return_tensors="pt")
+            with torch.no_grad():
+                outputs = self.network(**inputs)
+            (labels,) = self.processor.post_process_semantic_segmentation(outputs, target_sizes=[picture.size[::-1]])
+            mask = PIL.Image.fromarray(labels.numpy().astype(np.uint8))
+            mask.putpalette(self.palette)
+            mask.save(self.out / f"{path.stem}.png")

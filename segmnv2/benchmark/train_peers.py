@@ -1,0 +1,215 @@
+"""Training steps of this library, transformers and smp on the same batches: each in its own process, taking turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segmnv2.benchmark.apart import apart
+from segmnv2.benchmark.compare import Rate, Row, Table, check_count, describe_memory, interleave, paired_ratio
+from segmnv2.benchmark.machine import describe_machine
+from segmnv2.benchmark.peers import PEERS
+from segmnv2.config import Experiment
+from segmnv2.data.loader import Batch, training_loader
+from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.transforms import TrainTransform
+from segmnv2.datasets.shapes import Shapes
+from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.engines.device import choose_device
+from segmnv2.errors import ConfigError
+from segmnv2.labels import VOC_LABELS
+from segmnv2.models.zoo import create_model
+from segmnv2.tasks.processes import keep_freed_memory
+from segmnv2.tasks.segmentation import SegmentationTask
+
+OURS, BF16, COMPILED = "segmnv2", "segmnv2, bf16", "segmnv2, compiled"
+TRANSFORMERS, SMP, SMP_16 = "transformers", "smp", "smp, stride 16"
+
+MARKS = {TRANSFORMERS: 1.8, SMP: 3.0}
+"""How many times as fast as a peer segmnv2 is meant to be on a CPU."""
+
+DISTINCT = 8
+"""Batches held in memory; more steps go round them."""
+
+LR, MOMENTUM = 0.007, 0.9
+
+
+@dataclass(frozen=True)
+class StepSetting:
+    """What all contenders have in common.
+
+    Attributes:
+        root: VOCdevkit with real images; they are generated without it, as speeds do not depend on what is in them.
+        crop: side of the crops; smp gets the next multiple of 8 below.
+        batch: crops a step.
+        steps: that are measured.
+        warm_up: steps before them that are not.
+        device: the CPU or a GPU.
+        threads: of PyTorch; its own number by default.
+    """
+
+    root: Path | None = None
+    crop: int = 513
+    batch: int = 4
+    steps: int = 10
+    warm_up: int = 2
+    device: str = "auto"
+    threads: int | None = None
+
+    def batches(self) -> list[Batch]:
+        """Return batches as `segmnv2 train` makes them, in memory."""
+        count, side = min(DISTINCT, self.warm_up + self.steps), max(self.crop, 16)
+        dataset: SegmentationDataset = (
+            Shapes(self.batch * count, (side, side)) if self.root is None else VocSegmentation(self.root, "train")
+        )
+        loader = training_loader(dataset, TrainTransform(self.crop), batch_size=self.batch, seed=0)
+        return list(islice(iter(loader), count))
+
+
+def compare_steps(
+    setting: StepSetting, *, bf16: bool = False, compiled: bool = False, smp_stride_16: bool = False
+) -> Table:
+    """Measure all contenders in one run.
+
+    Args:
+        setting: what they have in common.
+        bf16: this library with bfloat16 autocast too, on a GPU.
+        compiled: this library with torch.compile too.
+        smp_stride_16: smp at this library's output stride too.
+
+    Raises:
+        SegmnError: an argument is not possible, or the data are missing.
+    """
+    for name in ("crop", "batch", "steps"):
+        check_count(f"--{name}", getattr(setting, name))
+    device = choose_device(setting.device)
+    if bf16 and device.type == "cpu":
+        raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
+    if setting.root is not None:
+        VocSegmentation(setting.root, "train")  # what is not there is reported before anyone starts
+    others = {BF16: bf16, COMPILED: compiled, TRANSFORMERS: True, SMP: True, SMP_16: smp_stride_16}
+    names = [OURS, *(name for name, wanted in others.items() if wanted)]
+    with apart({name: (build_step, setting, name) for name in names}) as steps:
+        seconds = interleave(steps, rounds=setting.steps, warm_up=setting.warm_up)
+        memory = {name: step.finish() for name, step in steps.items()}
+    rows, verdict = [], []
+    for name, values in seconds.items():
+        note = ""
+        if name in (BF16, COMPILED):
+            note = f"{paired_ratio(seconds[OURS], values)} times as fast as {OURS}"
+        elif name != OURS:
+            ratio = paired_ratio(values, seconds[OURS])
+            note = f"{OURS} is {ratio} times as fast"
+            if name in MARKS and device.type == "cpu":
+                reached = "reached" if ratio.median >= MARKS[name] else "missed"
+                verdict.append(f"{OURS} to {name}: {ratio.median:.2f}, mark {MARKS[name]:g}: {reached}.")
+        rows.append(Row(name, Rate.of(setting.batch, values), note))
+    environment = {
+        **describe_machine(str(device)),
+        "device": str(device),
+        "images": "VOC" if setting.root else "generated",
+        "batch": setting.batch,
+        "crop": setting.crop,
+        "steps": setting.steps,
+        **describe_memory(memory),
+    }
+    return Table(tuple(rows), tuple(verdict), environment)
+
+
+def build_step(setting: StepSetting, name: str) -> Callable[[int], object]:
+    """Return a contender's step, to be called with its number; everything it needs is in memory then."""
+    device = choose_device(setting.device)
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    torch.manual_seed(0)
+    batches = setting.batches()
+    if name.startswith(OURS):
+        if device.type == "cpu":
+            keep_freed_memory()  # as `segmnv2 train` does
+        ours = OurStep(device, bf16=name == BF16, compiled=name == COMPILED)
+        return lambda number: ours(batches[number % len(batches)])
+    peer = PeerStep(name, device)
+    prepared = [peer.prepare(batch) for batch in batches]
+    return lambda number: peer(prepared[number % len(prepared)])
+
+
+class OurStep:
+    """The step of `segmnv2 train`: its task, loss, optimizer and schedule, channels last, uint8 pixels in.
+
+    Args:
+        device: where.
+        bf16: whether in mixed precision.
+        compiled: whether by `torch.compile`.
+    """
+
+    def __init__(self, device: torch.device, *, bf16: bool = False, compiled: bool = False) -> None:
+        shapes = {"kind": "shapes", "length": 1}
+        precision = "bf16-mixed" if bf16 else 32
+        values = {"steps": 10**6, "data": {"train": shapes, "val": shapes}, "precision": precision, "compile": compiled}
+        experiment = Experiment.model_validate({"name": "step", **values})
+        model = create_model("deeplabv3_mobilenet_v2", output_stride=16, labels=VOC_LABELS)
+        self.task = SegmentationTask(model, experiment).to(device).train()
+        plan = self.task.configure_optimizers()
+        self.optimizer, self.schedule = plan["optimizer"], plan["lr_scheduler"]["scheduler"]
+        self.device, self.bf16 = device, bf16
+
+    def __call__(self, batch: Batch) -> float:
+        """Train on a batch and return the loss."""
+        moved: Batch = {
+            "pixels": batch["pixels"].to(self.device, non_blocking=True),
+            "mask": batch["mask"].to(self.device, non_blocking=True),
+            "name": batch["name"],
+        }
+        self.task.on_train_batch_start(moved, 0)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = self.task.training_step(moved, 0)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        return float(loss.detach())
+
+
+class PeerStep:
+    """A peer's step as its documentation has it: eager, NCHW in memory, float32, with SGD and momentum.
+
+    transformers' loss is its own, `forward(labels=...)`; smp's is cross-entropy.
+
+    Args:
+        name: of the contender.
+        device: where.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        stride = 8 if name == SMP else 16  # smp's default, and ours
+        self.peer = PEERS[SMP if name == SMP_16 else name].build(VOC_LABELS.num_classes, stride, None)
+        self.peer.requires_grad_(True).train().to(device)
+        self.optimizer = torch.optim.SGD(self.peer.parameters(), lr=LR, momentum=MOMENTUM)
+        self.device, self.has_loss = device, name == TRANSFORMERS
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return the batch as the peer's own loader would give it: NCHW in memory, sides it can take. Not timed."""
+        height, width = (side // self.peer.multiple * self.peer.multiple for side in batch["mask"].shape[-2:])
+        pixels = batch["pixels"][..., :height, :width].contiguous()
+        return {"pixels": pixels, "mask": batch["mask"][..., :height, :width].contiguous(), "name": batch["name"]}
+
+    def __call__(self, batch: Batch) -> float:
+        """Train on a prepared batch and return the loss."""
+        pixels = batch["pixels"].to(self.device, non_blocking=True).float().div_(255)
+        pixels = pixels.sub_(self.peer.mean).div_(self.peer.std)
+        mask = batch["mask"].to(self.device, non_blocking=True).long()
+        self.optimizer.zero_grad()
+        loss: Tensor = (
+            self.peer.network(pixel_values=pixels, labels=mask).loss
+            if self.has_loss
+            else F.cross_entropy(self.peer.network(pixels), mask, ignore_index=VOC_LABELS.ignore_index)
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())
