@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
-from segmnv2.benchmark.compare import check_count
+from segmnv2.benchmark.compare import RESAMPLES, Interval, check_count
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.inference.media import spread_evenly
@@ -50,31 +50,10 @@ ALL: Scales = {
     "six, flips": (SCALES, True),
 }
 
-RESAMPLES = 10_000
-
 TITLES = (
     "| engine | scales | images | mIOU of seven classes | change (95 %) | equal pixels, % | ms an image |\n"
     "|---|---|---:|---:|---|---:|---:|"
 )
-
-
-@dataclass(frozen=True)
-class Change:
-    """A difference of two mean IoUs, 0..1.
-
-    Attributes:
-        value: the second minus the first.
-        low: lower end of its 95 % interval.
-        high: upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return points, as "-0.16 (-0.48 to +0.16)"."""
-        return f"{100 * self.value:+.2f} ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -95,14 +74,14 @@ class Accuracy:
     scales: str
     images: int
     mean_iou: float
-    change: Change
+    change: Interval
     agreement: float
     seconds: float
 
     def __str__(self) -> str:
         """Return a row of the table."""
         return (
-            f"| {self.engine} | {self.scales} | {self.images} | {100 * self.mean_iou:.2f} | {self.change} "
+            f"| {self.engine} | {self.scales} | {self.images} | {100 * self.mean_iou:.2f} | {self.change * 100:+.2f} "
             f"| {100 * self.agreement:.2f} | {1000 * self.seconds:.1f} |"
         )
 
@@ -221,7 +200,7 @@ def judge(engine: str, scales: str, reference: Labeled, found: Labeled) -> Accur
 
 def mean_iou_change(
     before: Int64[Tensor, "n k k"], after: Int64[Tensor, "n k k"], classes: Sequence[int] | None = None
-) -> Change:
+) -> Interval:
     """Return how much better the second predictions are, with a paired bootstrap interval over the images.
 
     Images are drawn with replacement, the same for both, and counts are summed before they are divided, as the mean
@@ -237,7 +216,7 @@ def mean_iou_change(
     weights = np.vstack([np.ones(len(before), dtype=np.int64), draws])
     found, *drawn = _mean_iou(weights, after, classes) - _mean_iou(weights, before, classes)
     low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return Change(float(found), float(low), float(high))
+    return Interval(float(found), float(low), float(high))
 
 
 def _mean_iou(

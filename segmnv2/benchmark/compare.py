@@ -63,25 +63,30 @@ def check_count(name: str, value: int) -> None:
 
 
 RESAMPLES = 10_000
+"""Of a bootstrap."""
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """How many times as fast one way is as another.
+class Interval:
+    """A figure that was measured several times.
 
     Attributes:
-        median: of the ratios of each round.
-        low: lower end of its 95 % interval (bootstrap over the rounds).
+        value: the figure.
+        low: lower end of its 95 % interval, by bootstrap over what was measured.
         high: upper end.
     """
 
-    median: float
+    value: float
     low: float
     high: float
 
-    def __str__(self) -> str:
-        """Return the median and the interval."""
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+    def __format__(self, form: str) -> str:
+        """Return the figure and the interval, each in a form as ".2f"."""
+        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
+
+    def __mul__(self, factor: float) -> Interval:
+        """Return the same in another unit."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
 def interleave(
@@ -121,8 +126,8 @@ def interleave(
     return {name: values[warm_up:] for name, values in seconds.items()}
 
 
-def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
-    """Return how many times as fast the second is, from seconds a round each for the same work.
+def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
+    """Return how many times as fast the second is, from seconds a round each for the same work: the median ratio.
 
     Args:
         slower: seconds of each round.
@@ -131,7 +136,7 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
     ratios = np.asarray(slower) / np.asarray(faster)
     draws = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    return Interval(float(np.median(ratios)), float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def compare_loaders(root: Path | None = None, *, crop: int = 513, batch: int = 8
         with one_core():
             seconds = interleave(ways, rounds=batches, warm_up=WARM_UP)
             machine = describe_machine("cpu")
-    note = f"{OURS} is {paired_ratio(seconds[PEER], seconds[OURS])} times as fast"
+    note = f"{OURS} is {paired_ratio(seconds[PEER], seconds[OURS]):.2f} times as fast"
     rows = (Row(OURS, Rate.of(batch, seconds[OURS])), Row(PEER, Rate.of(batch, seconds[PEER]), note))
     images = "VOC" if root else "generated"
     return Table(rows, (), {**machine, "images": images, "batch": batch, "crop": crop, "batches": batches})

@@ -89,9 +89,9 @@ def compare_folder(
 
 def _note(name: str, seconds: dict[str, list[float]]) -> str:
     if name == TRANSFORMERS:
-        return f"{PIPELINED} is {paired_ratio(seconds[name], seconds[PIPELINED])} times as fast"
+        return f"{PIPELINED} is {paired_ratio(seconds[name], seconds[PIPELINED]):.2f} times as fast"
     other = SINGLE if name == PIPELINED else PIPELINED
-    return "" if name == SINGLE else f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}"
+    return "" if name == SINGLE else f"{paired_ratio(seconds[other], seconds[name]):.2f} times as fast as {other}"
 
 
 def _choose_images(folder: Path | None, count: int, place: Path) -> list[Path]:

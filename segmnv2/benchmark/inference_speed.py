@@ -284,5 +284,5 @@ def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | Non
     """Return how a contender stands to the first, unchanged and compiled, and the memory that it held."""
     first = next(iter(seconds))
     others = [each for each in (first, f"{first}, compiled") if each in seconds and name not in (first, each)]
-    ratios = [f"{paired_ratio(seconds[other], seconds[name])} times as fast as {other}" for other in others]
+    ratios = [f"{paired_ratio(seconds[other], seconds[name]):.2f} times as fast as {other}" for other in others]
     return "; ".join([*ratios, *([] if memory is None else [f"peak {memory:.0f} MB"])])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from segmnv2.engines.quiet import quiet_logging
+from segmnv2.engines.process import quiet
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.weights.key_tables import HUGGING_FACE
@@ -88,7 +88,7 @@ class PeerNetwork(nn.Module):
 
 
 def _transformers(classes: int, output_stride: int, weights: str | None) -> PeerNetwork:
-    with quiet_logging():  # torchao, which it imports, warns of itself
+    with quiet():  # torchao, which it imports, warns of itself
         from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
 
     settings: dict[str, Any] = {"num_labels": classes, "output_stride": output_stride, "image_size": 513}

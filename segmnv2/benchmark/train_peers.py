@@ -102,13 +102,13 @@ def compare_steps(
     for name, values in seconds.items():
         note = ""
         if name in (BF16, COMPILED):
-            note = f"{paired_ratio(seconds[OURS], values)} times as fast as {OURS}"
+            note = f"{paired_ratio(seconds[OURS], values):.2f} times as fast as {OURS}"
         elif name != OURS:
             ratio = paired_ratio(values, seconds[OURS])
-            note = f"{OURS} is {ratio} times as fast"
+            note = f"{OURS} is {ratio:.2f} times as fast"
             if name in MARKS and device.type == "cpu":
-                reached = "reached" if ratio.median >= MARKS[name] else "missed"
-                verdict.append(f"{OURS} to {name}: {ratio.median:.2f}, mark {MARKS[name]:g}: {reached}.")
+                reached = "reached" if ratio.value >= MARKS[name] else "missed"
+                verdict.append(f"{OURS} to {name}: {ratio.value:.2f}, mark {MARKS[name]:g}: {reached}.")
         rows.append(Row(name, Rate.of(setting.batch, values), note))
     environment = {
         **describe_machine(str(device)),

@@ -12,8 +12,10 @@ import typer
 
 from segmnv2.cli.inference_options import (
     ENGINES,
+    Config,
     DeviceOption,
     InferenceArguments,
+    Override,
     ThreadsOption,
     refuse_options,
     takes_inference,
@@ -28,12 +30,6 @@ benchmark = typer.Typer(
     no_args_is_help=True,
     help="Measure speeds on this machine: of your own network and experiment, and beside other libraries.",
 )
-
-Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")]
-Override = Annotated[
-    list[str] | None,
-    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value, as data.crop_size=257; repeatable."),
-]
 
 
 Weights = Annotated[

@@ -29,6 +29,14 @@ Mirror = Annotated[
 ]
 
 
+Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")]
+
+Override = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value, as optimizer.lr=1e-2; repeatable."),
+]
+
+
 def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, ...]:
     """Read ``--scales`` and ``--multi-scale``, of which one may be given.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmnv2.cli.inference_options import Config, Override
 from segmnv2.counting import counted
 
 if TYPE_CHECKING:
@@ -25,13 +26,8 @@ class Resume(str, Enum):
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")],
-    override: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-o", "--override", metavar="KEY=VALUE", help="Replace a value, as optimizer.lr=1e-2; repeatable."
-        ),
-    ] = None,
+    config: Config,
+    override: Override = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the results; runs/NAME by default.")
     ] = None,
@@ -124,9 +120,7 @@ def demo(
     config: Annotated[
         Path, typer.Option(metavar="FILE", help="Experiment on shapes: a YAML file, or a name of `segmnv2 configs`.")
     ] = Path("shapes"),
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value; repeatable.")
-    ] = None,
+    override: Override = None,
 ) -> None:
     """Train on generated shapes, evaluate, infer, draw an image and print the paper's table: about three minutes."""
     from rich.console import Console

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.engines.quiet import quiet_loggers
+from segmnv2.engines.process import quiet
 from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.segmenter import Segmenter
 
@@ -36,7 +36,7 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
         parameters: more for ``nncf.quantize``.
     """
     nncf = import_nncf()
-    with quiet_loggers("nncf"), redirect_stdout(sys.stderr):  # where its progress belongs
+    with quiet(), redirect_stdout(sys.stderr):  # where its progress belongs
         return nncf.quantize(
             graph,
             nncf.Dataset(inputs),
@@ -50,7 +50,7 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
 
 def import_nncf() -> Any:
     """Return NNCF's module. Its import sets up its log, and torch's extensions with it report a missing GPU."""
-    with quiet_loggers("torch.utils.cpp_extension"), redirect_stdout(sys.stderr):
+    with quiet(), redirect_stdout(sys.stderr):
         import nncf
     return nncf
 

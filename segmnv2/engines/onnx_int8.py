@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from segmnv2.engines.int8 import import_nncf, quantize_graph
-from segmnv2.engines.quiet import quiet_loggers
+from segmnv2.engines.process import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -46,7 +46,7 @@ def onnx_bytes(
     examples = example if isinstance(example, tuple) else (example,)
     axes = (dynamic,) if isinstance(dynamic, Mapping) else dynamic
     shapes = None if axes is None else tuple(dict(each) for each in axes)
-    with tempfile.TemporaryDirectory() as folder, quiet_loggers("torch.onnx", "onnxscript", "onnx_ir"):
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network,

@@ -23,8 +23,8 @@ from jaxtyping import UInt8
 from segmnv2.backbones.timm import never_unpickling
 from segmnv2.engines.backend import Calibration
 from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.process import quiet
 from segmnv2.engines.pytorch import DTYPES, convert_layers
-from segmnv2.engines.quiet import quiet_loggers
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import CellLabels, Deployable, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
@@ -115,8 +115,6 @@ def _foreign(path: Path, what: str) -> WeightsError:
 ENTRY = "segmnv2.json"
 """Name of the archive's extra file that holds the metadata."""
 
-LOGGER = "torch.export"
-
 EXAMPLE = (97, 129)
 """Height and width that a program for any size is traced with; unequal, so that they are not taken for one."""
 
@@ -136,7 +134,7 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
     # Named axes would be refused: the sizes of the ending's tensors are proven at run time only.
     any_size = {1: torch.export.Dim.DYNAMIC(min=2), 2: torch.export.Dim.DYNAMIC(min=2)}
     example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    with quiet_loggers(LOGGER):
+    with quiet():
         program = torch.export.export(
             whole,
             (example,),
@@ -161,7 +159,7 @@ def open_torch(path: Path, _threads: int = 1) -> OpenedExport:
             something that no export contains.
     """
     extra = {ENTRY: ""}
-    with readable(path, "cannot be read as a program of torch.export"), quiet_loggers(LOGGER), never_unpickling():
+    with readable(path, "cannot be read as a program of torch.export"), quiet(), never_unpickling():
         check_archive(path)
         call = torch.export.load(path, extra_files=extra).module()
 

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import nnls
 
 from segmnv2.engines.device import choose_device
-from segmnv2.engines.threads import torch_threads
+from segmnv2.engines.process import torch_threads
 from segmnv2.errors import ConfigError
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter

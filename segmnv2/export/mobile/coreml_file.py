@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from segmnv2.engines.backend import Calibration
 from segmnv2.engines.inference_network import GridNetwork
-from segmnv2.engines.quiet import quiet_logging
+from segmnv2.engines.process import quiet
 from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
 from segmnv2.export.export_metadata import ExportMetadata
@@ -155,5 +155,5 @@ def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to itself what coremltools says of versions that it has not been tested with, and its progress bars."""
-    with quiet_logging(logging.ERROR), redirect_stderr(io.StringIO()):
+    with quiet(logging.ERROR), redirect_stderr(io.StringIO()):
         yield

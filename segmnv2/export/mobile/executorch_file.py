@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from segmnv2.engines.backend import Calibration
-from segmnv2.engines.quiet import quiet_logging
+from segmnv2.engines.process import quiet
 from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
@@ -84,7 +84,7 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
         image: of the size that the program takes.
         metadata: what the program says of itself.
     """
-    with quiet_logging():
+    with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 

@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.engines.inference_network import GridNetwork
 from segmnv2.engines.int8 import calibration_arrays
-from segmnv2.engines.quiet import quiet_logging
+from segmnv2.engines.process import quiet
 from segmnv2.inference.media import spread_evenly
 from segmnv2.models.segmenter import Segmenter
 
@@ -110,7 +110,7 @@ def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
     network = correct_biases(GridNetwork(model), spread_evenly(pixels, CORRECTED_ON))
     prepared = network.to(memory_format=torch.contiguous_format)
-    with quiet_logging():  # imports have advice, too
+    with quiet():  # imports have advice, too
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
             XNNPACKQuantizer,
             get_symmetric_quantization_config,
@@ -130,7 +130,7 @@ def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
             annotated: fx.GraphModule = super().annotate(model)
             return annotated
 
-    with quiet_logging():
+    with quiet():
         observed = prepare_pt2e(_export_any_size(prepared, model.output_stride), Quantizer().set_global(config))
         for each in pixels:
             observed(each)
