@@ -96,7 +96,7 @@ def evaluate_classifier(
         ConfigError: other classes than the network's, or a limit or size that is not possible.
         MediaError: an image cannot be read.
     """
-    _check(model, dataset, crop_size, central, limit)
+    _check(model, dataset, crop_size, central)
     by_class = [TopAccuracy() for _ in model.class_names]
     loader = validation_loader(
         spread_samples(dataset, limit),
@@ -143,14 +143,12 @@ def trained_crop(path: str | Path) -> tuple[int, float]:
         raise WeightsError(f"{path}: its provenance holds no crop_size and central; train it again") from None
 
 
-def _check(model: Classifier, dataset: ImageFolder, crop_size: int, central: float, limit: int | None) -> None:
+def _check(model: Classifier, dataset: ImageFolder, crop_size: int, central: float) -> None:
     if dataset.class_names != model.class_names:
         differing = describe_difference(model.class_names, dataset.class_names, "the data set", "the network")
         raise ConfigError(
             f"{dataset.folder}: {differing}; evaluate on the classes that were trained, in folders of their names"
         )
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
     if crop_size < 1 or not 0 < central <= 1:
         raise ConfigError(
             f"crop_size {crop_size} and central {central} are not possible; give pixels, as 224, and a share, as 0.875"

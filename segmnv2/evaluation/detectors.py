@@ -104,7 +104,7 @@ def evaluate_detector(
         ConfigError: other categories than the detector's, or a limit that is not possible.
         MediaError: an image cannot be read.
     """
-    _check(model, dataset, limit)
+    _check(model, dataset)
     library = check_library(library)
     device = next(model.parameters()).device
     found: dict[int, Detections] = {}
@@ -127,7 +127,7 @@ def evaluate_detector(
     return DetectorEvaluation(precision, dict(model.class_names), found, protocol=protocol, network=network)
 
 
-def _check(model: Detector, dataset: CocoBoxes, limit: int | None) -> None:
+def _check(model: Detector, dataset: CocoBoxes) -> None:
     if dataset.class_names != dict(model.class_names):
         ours, theirs = model.class_names, dataset.class_names
         differing = sorted({f"{number} {name}" for number, name in ours.items() ^ theirs.items()})
@@ -135,5 +135,3 @@ def _check(model: Detector, dataset: CocoBoxes, limit: int | None) -> None:
             f"{dataset.folder}: has {len(theirs)} categories, the detector {len(ours)}; {', '.join(differing[:5])} are "
             "in one of them only; evaluate on the categories that were trained, under the same ids"
         )
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")

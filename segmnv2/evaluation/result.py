@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from torch.utils.data import Subset
 
 from segmnv2.data.loader import Indexed
+from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
 from segmnv2.inference.media import spread_evenly
@@ -51,5 +52,11 @@ class Result(ABC):
 
 
 def spread_samples(dataset: Indexed[Item], limit: int | None) -> Subset[Item]:
-    """Return at most ``limit`` samples, evenly distributed: where they are in order of class, of all classes."""
+    """Return at most ``limit`` samples, evenly distributed: where they are in order of class, of all classes.
+
+    Raises:
+        ConfigError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
     return Subset(dataset, spread_evenly(range(len(dataset)), limit))  # type: ignore[arg-type]  # any with a length

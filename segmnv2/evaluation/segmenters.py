@@ -18,8 +18,7 @@ from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engines.backend import Backend
 from segmnv2.errors import ConfigError, DatasetError
-from segmnv2.evaluation.result import Result
-from segmnv2.inference.media import spread_evenly
+from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet, describe_difference, table_cell
@@ -140,17 +139,15 @@ def evaluate(
     if len(names) != len(theirs) or (names != theirs and not (network.labels.unnamed or dataset.labels.unnamed)):
         differing = describe_difference(names, theirs, "the data set", "the network")
         raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit {limit} is not positive; leave it out to count all {len(dataset)} images")
     if masks_out is not None:
         check_mask_names(getattr(dataset, "names", ()))
-    chosen = spread_evenly(range(len(dataset)), limit)
+    chosen = spread_samples(dataset, limit)
     confusion = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index)
     training = network.training
     try:
         predictor = model if isinstance(model, Predictor) else Predictor.of(model, options, **values)
-        for index in chosen:
-            sample = dataset[index]
+        for index in range(len(chosen)):
+            sample = chosen[index]
             prediction = predictor(sample.image).mask
             try:
                 confusion.update(sample.mask, prediction)
