@@ -1,6 +1,6 @@
 """The size of the package, and what common jobs import and enter of it.
 
-    python tools/structure.py
+    python tests/structure.py
 
 A file is entered when one of its functions runs. Each job runs in a process of its own, on generated data.
 """
