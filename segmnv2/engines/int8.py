@@ -22,6 +22,11 @@ from segmnv2.engines.process import quiet
 from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.segmenter import Segmenter
 
+NO_CALIBRATION = (
+    "precision: 'int8' needs images like those that will be seen, to choose its ranges; give a folder with 50 or more "
+    "as calibration (--calibration DIR)"
+)
+
 FEWEST = 20
 """Images for calibration below which there is a warning: with one, 45 to 99 % of labels stayed."""
 
@@ -67,10 +72,7 @@ def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequ
         ConfigError: there are none.
     """
     if not pixels:
-        raise ConfigError(
-            "precision: 'int8' needs images like those that will be seen, to choose its ranges; give a folder with 50 "
-            "or more as calibration (--calibration DIR)"
-        )
+        raise ConfigError(NO_CALIBRATION)
     if len(pixels) < FEWEST:
         warnings.warn(
             f"calibration: {len(pixels)} image(s) choose the ranges of int8, and labels may change much; give 50 or "

@@ -17,6 +17,7 @@ from segmnv2.engines.backend import (
     check_streams,
     check_threads,
 )
+from segmnv2.engines.int8 import NO_CALIBRATION
 from segmnv2.errors import ConfigError
 from segmnv2.models.segmenter import Segmenter
 
@@ -171,11 +172,13 @@ def _missing(name: str, precision: Precision) -> str:
 
 
 def check_calibration(calibration: object, precision: Precision) -> None:
-    """Refuse images for calibration where no ranges are chosen.
+    """Refuse images for calibration where no ranges are chosen, and int8 without any.
 
     Raises:
-        ConfigError: some are given, for another precision than int8.
+        ConfigError: some are given for another precision than int8, or none for int8.
     """
+    if calibration is None and precision == "int8":
+        raise ConfigError(NO_CALIBRATION)
     if calibration is not None and precision != "int8":
         raise ConfigError(f"calibration: is for int8, not for {precision}; leave it out, or give precision int8")
 
@@ -207,8 +210,8 @@ def create_backend(
             calibration; or there cannot be so many streams.
     """
     wanted, place = check_precision(precision), Place(torch.device(device), check_threads(threads), streams)
-    check_calibration(calibration, wanted)
     engine = choose_engine(backend, wanted, place.device)
+    check_calibration(calibration, wanted)
     if reason := refuse_streams(engine, check_streams(streams), place.device):
         raise ConfigError(reason)
     return build_backend(model, engine, wanted, place, calibration)

@@ -16,7 +16,6 @@ from uuid import uuid4
 
 from segmnv2.data.image_file import read_image
 from segmnv2.engines.backend import Calibration, Precision, check_precision
-from segmnv2.engines.int8 import calibration_arrays
 from segmnv2.engines.selection import check_calibration
 from segmnv2.errors import ConfigError
 from segmnv2.export.comparison import check_agreement, check_least, verify_export
@@ -155,8 +154,6 @@ def export_weights(
     kind = find_format(form, wanted)
     path = _check_path(Path(path), kind)
     fixed = _choose_size(form, kind, size)
-    if wanted == "int8" and calibration is None:
-        calibration_arrays(None)  # which says what int8 needs
     check_calibration(calibration, wanted)
     check_writable(path)
     for folder in (images, calibration):

@@ -112,7 +112,8 @@ class InferenceOptions:
         place: the device, threads and streams that the engine gets.
 
     Raises:
-        ConfigError: a value is not possible, the engine is not installed, or the device is missing.
+        ConfigError: a value is not possible, the engine is not installed, the device is missing, or int8 has no
+            calibration.
     """
 
     size: Size = DEFAULT_SIZE
@@ -137,9 +138,9 @@ class InferenceOptions:
             check_output_stride(self.output_stride)
         threads = check_threads(self.threads)
         precision = check_precision(self.precision)
-        check_calibration(self.calibration, precision)
         device = choose_device(self.device, self.backend, precision, check_streams(self.streams))
         engine, place = choose_engine(self.backend, precision, device), Place(device, threads, self.streams)
+        check_calibration(self.calibration, precision)
         if reason := refuse_streams(engine, self.streams, device):
             raise ConfigError(reason)
         for name, value in (("scales", choose_scales(self.multi_scale)), ("engine", engine), ("place", place)):
@@ -168,7 +169,7 @@ class InferenceOptions:
             model: the network.
 
         Raises:
-            ConfigError: int8 has no calibration, or its folder has no images.
+            ConfigError: the folder for the calibration of int8 has no images.
         """
         pixels = None
         if self.calibration is not None:
