@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -131,8 +132,9 @@ class Transformers:
     def __init__(self, model: Segmenter, paths: Sequence[Path], out: Path) -> None:
         from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation, MobileNetV2ImageProcessor
 
-        config = MobileNetV2Config(num_labels=model.num_classes, output_stride=model.output_stride, image_size=SIDE)
-        self.network = MobileNetV2ForSemanticSegmentation(config).eval()
+        settings: dict[str, Any] = {"num_labels": model.num_classes, "output_stride": model.output_stride}
+        config = MobileNetV2Config(**settings, image_size=SIDE)
+        self.network: Any = MobileNetV2ForSemanticSegmentation(config).eval()  # type: ignore[no-untyped-call]
         copy_weights(model, self.network)
         # Google's own settings cut a square out of the middle; here all pixels are labeled, as ours are.
         self.processor = MobileNetV2ImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)

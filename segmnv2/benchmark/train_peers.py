@@ -170,7 +170,7 @@ class OurStep:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.task.training_step(moved, 0)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
         return float(loss.detach())

@@ -151,8 +151,7 @@ def prepare_detector(
     from segmnv2.detection.box_predictor import THRESHOLD, BoxFolder, BoxPredictor
 
     remedy = "leave it out, or give a segmentation network's weights"
-    others = {"opacity": results.opacity, "confidence": results.confidence, "smooth": results.smooth}
-    inference.refuse("detectors", remedy, **others)
+    inference.refuse("detectors", remedy, opacity=results.opacity, confidence=results.confidence, smooth=results.smooth)
     folder = BoxFolder(results.out, results.overlay)
     score = THRESHOLD if threshold is None else threshold
     predictor = BoxPredictor.load(weights, threshold=score, device=inference.device)
