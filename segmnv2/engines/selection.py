@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import platform
 from dataclasses import dataclass
 
@@ -27,8 +28,7 @@ class Engine:
     """Properties of an engine that need no import of it.
 
     Attributes:
-        module: of this room, which is imported when the engine is built.
-        kind: name of its class there.
+        place: module and class in this room, imported when the engine is built.
         precisions: that it can compute in.
         packages: that must be installed.
         extra: of this package's, which installs them.
@@ -36,8 +36,7 @@ class Engine:
         streams: whether it computes several calls at once.
     """
 
-    module: str
-    kind: str
+    place: str
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()
     extra: str = ""
@@ -51,12 +50,12 @@ class Engine:
 
 
 ENGINES: dict[str, Engine] = {
-    "openvino": Engine("openvino", "OpenVinoBackend", ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
+    "openvino": Engine("openvino:OpenVinoBackend", ("float32", "bfloat16", "int8"), ("openvino",), "openvino"),
     "onnxruntime": Engine(
-        "onnx_runtime", "OnnxRuntimeBackend", ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"
+        "onnx_runtime:OnnxRuntimeBackend", ("float32", "int8"), ("onnxruntime", "onnx", "onnxscript"), "onnx"
     ),
-    "torch": Engine("pytorch", "PyTorchBackend", ("float32", "bfloat16", "float16"), gpu=True),
-    "torch-compile": Engine("pytorch", "CompiledBackend", ("float32", "bfloat16", "float16"), gpu=True, streams=False),
+    "torch": Engine("pytorch:PyTorchBackend", ("float32", "bfloat16", "float16"), gpu=True),
+    "torch-compile": Engine("pytorch:CompiledBackend", ("float32", "bfloat16", "float16"), gpu=True, streams=False),
 }
 """Name -> engine, the fastest on a CPU first; compiling takes a minute for each size of image and is never picked."""
 
@@ -232,6 +231,5 @@ def build_backend(
     Raises:
         ConfigError: int8 has no calibration.
     """
-    chosen = ENGINES[engine]
-    backend: type[Backend] = getattr(importlib.import_module(f"segmnv2.engines.{chosen.module}"), chosen.kind)
+    backend: type[Backend] = pkgutil.resolve_name(f"segmnv2.engines.{ENGINES[engine].place}")
     return backend(model, precision, place, calibration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,21 +129,17 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def _late(module: str, name: str) -> Callable[..., Any]:
+def _late(place: str) -> Callable[..., Any]:
     """Return a function of this room whose module, and its packages, are imported when it is called."""
-
-    def call(*arguments: Any) -> Any:
-        return getattr(importlib.import_module(f"segmnv2.export.{module}"), name)(*arguments)
-
-    return call
+    return lambda *arguments: pkgutil.resolve_name(f"segmnv2.export.{place}")(*arguments)
 
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
         "ONNX",
         ".onnx",
-        _late("onnx_file", "write_onnx"),
-        _late("onnx_file", "open_onnx"),
+        _late("onnx_file:write_onnx"),
+        _late("onnx_file:open_onnx"),
         precisions=("float32", "float16", "int8"),
         packages=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
@@ -150,8 +147,8 @@ FORMATS: dict[str, Format] = {
     "openvino": Format(
         "OpenVINO IR",
         ".xml",
-        _late("openvino_file", "write_openvino"),
-        _late("openvino_file", "open_openvino"),
+        _late("openvino_file:write_openvino"),
+        _late("openvino_file:open_openvino"),
         precisions=("float32", "float16", "bfloat16", "int8"),
         packages=("openvino",),
         extra="openvino",
@@ -160,15 +157,15 @@ FORMATS: dict[str, Format] = {
     "torch": Format(
         "torch.export",
         ".pt2",
-        _late("torch_file", "write_torch"),
-        _late("torch_file", "open_torch"),
+        _late("torch_file:write_torch"),
+        _late("torch_file:open_torch"),
         precisions=("float32", "bfloat16"),
     ),
     "executorch": Format(
         "ExecuTorch",
         ".pte",
-        _late("mobile.executorch_file", "write_executorch"),
-        _late("mobile.executorch_file", "open_executorch"),
+        _late("mobile.executorch_file:write_executorch"),
+        _late("mobile.executorch_file:open_executorch"),
         precisions=("float32", "int8"),
         packages=("executorch",),
         extra="executorch",
@@ -178,8 +175,8 @@ FORMATS: dict[str, Format] = {
     "litert": Format(
         "LiteRT",
         ".tflite",
-        _late("mobile.litert_file", "write_litert"),
-        _late("mobile.litert_file", "open_litert"),
+        _late("mobile.litert_file:write_litert"),
+        _late("mobile.litert_file:open_litert"),
         precisions=("float32", "float16", "int8"),
         packages=("ai_edge_litert", "flatbuffers"),
         extra="litert",
@@ -189,8 +186,8 @@ FORMATS: dict[str, Format] = {
     "coreml": Format(
         "Core ML",
         ".mlpackage",
-        _late("mobile.coreml_file", "write_coreml"),
-        _late("mobile.coreml_file", "open_coreml"),
+        _late("mobile.coreml_file:write_coreml"),
+        _late("mobile.coreml_file:open_coreml"),
         precisions=("float32", "float16"),
         packages=("coremltools",),
         extra="coreml",
