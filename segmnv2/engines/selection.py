@@ -208,10 +208,11 @@ def create_backend(
         ConfigError: the engine is unknown, is not installed, or lacks the precision or the device; int8 has no
             calibration; or there cannot be so many streams.
     """
-    wanted, place = check_precision(precision), Place(torch.device(device), check_threads(threads), streams)
+    wanted = check_precision(precision)
+    place = Place(torch.device(device), check_threads(threads), check_streams(streams))
     engine = choose_engine(backend, wanted, place.device)
     check_calibration(calibration, wanted)
-    if reason := refuse_streams(engine, check_streams(streams), place.device):
+    if reason := refuse_streams(engine, streams, place.device):
         raise ConfigError(reason)
     return build_backend(model, engine, wanted, place, calibration)
 
