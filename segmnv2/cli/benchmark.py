@@ -177,7 +177,7 @@ def folder(
     inference: InferenceArguments,
 ) -> None:
     """Measure a folder of images to a folder of masks: one by one, pipelined, in streams, and by transformers."""
-    from segmnv2.benchmark.folder import compare_folder
+    from segmnv2.benchmark.folder_speed import compare_folder
     from segmnv2.benchmark.inference_speed import Setting
     from segmnv2.hub.resolve import resolve_weights
 
@@ -221,7 +221,7 @@ def accuracy(
     inference: InferenceArguments,
 ) -> None:
     """Measure the accuracy of engines, precisions and scales on VOC's images, beside PyTorch in float32."""
-    from segmnv2.benchmark.accuracy import ALL, ONE, PARTS, compare_accuracy
+    from segmnv2.benchmark.engine_accuracy import ALL, ONE, PARTS, compare_accuracy
     from segmnv2.benchmark.inference_speed import parse_engines
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.models.model_file import load_model

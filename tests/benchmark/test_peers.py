@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import segmnv2
-from segmnv2.benchmark.accuracy import ALL, choose_rows
 from segmnv2.benchmark.data_peers import write_generated
+from segmnv2.benchmark.engine_accuracy import ALL, choose_rows
 from segmnv2.benchmark.train_peers import PeerStep, StepSetting
 from segmnv2.cli import main
 

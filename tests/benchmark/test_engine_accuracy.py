@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.benchmark.accuracy import mean_iou_change
+from segmnv2.benchmark.engine_accuracy import mean_iou_change
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class, mean_iou
 
 K = 4
