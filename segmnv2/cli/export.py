@@ -55,7 +55,7 @@ def export(
     ] = "float32",
     calibration: CalibrationOption = None,
     raw_logits: Annotated[
-        bool, typer.Option("--raw-logits", help="Return float logits at output stride in place of a label map.")
+        bool, typer.Option("--raw-logits", help="Return float logits at their own stride in place of a label map.")
     ] = False,
     images: Annotated[
         Path | None,

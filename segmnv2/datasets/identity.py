@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -39,12 +40,29 @@ def file_sizes(dataset: Any) -> Iterator[int]:
 
 
 def count_shared(train: Any, val: Any) -> int:
-    """Return how many images are in both data sets, by folder and :func:`identify`; generated ones by their size."""
+    """Return how many images are in both data sets.
+
+    Args:
+        train: compared by the files of its images (``list_images``) where both have them, else by folder and
+            :func:`identify`; generated ones by their size.
+        val: the same.
+    """
+    if hasattr(train, "list_images") and hasattr(val, "list_images"):
+        return len(set(_resolve(train.list_images())) & set(_resolve(val.list_images())))
     first, second = (
         each.folder.resolve() if hasattr(each, "folder") else (type(each), getattr(each, "size", None))
         for each in (train, val)
     )
     return len(set(identify(train)) & set(identify(val))) if first == second else 0
+
+
+def _resolve(files: Iterable[Path]) -> Iterator[Path]:
+    """Yield files by the true path of their folder, which is looked up once for each folder."""
+    folders: dict[Path, Path] = {}
+    for file in files:
+        if file.parent not in folders:
+            folders[file.parent] = file.parent.resolve()
+        yield folders[file.parent] / file.name
 
 
 def digest(lines: Iterable[str]) -> str:

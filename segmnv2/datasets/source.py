@@ -175,6 +175,10 @@ class FileDataset:
         assert pair.mask is not None
         return pair.image, pair.mask
 
+    def list_images(self) -> Iterator[Path]:
+        """Return the files of the images."""
+        return (pair.image for pair in self._listing.pairs)
+
     def changeable_files(self) -> Iterator[Path]:
         """Return the files of images and masks."""
         return (file for index in range(len(self)) for file in self.files(index))

@@ -11,17 +11,21 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segmnv2.backbones.registry import complete_options
 from segmnv2.counting import counted
 from segmnv2.errors import ConfigError
-from segmnv2.files.documents import read_json
+from segmnv2.files.documents import dump_json, read_json
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.labels import VOC_LABELS, LabelSet
+from segmnv2.models.catalog import MODELS
+from segmnv2.models.compatibility import FREE
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
 
 SIZE = 513
 UNMEASURED = "not measured"
 FLOAT32 = "float32"
+VAL = "val"
 VAL_IMAGES = 1449
 """Of VOC 2012 val, on which the paper's figures were measured."""
 
@@ -118,9 +122,10 @@ def _row(paper: PaperRow, measured: tuple[str, dict[str, Any]] | None) -> Row:
         source, result = measured
         miou = result["miou"]
         part = "" if result["images"] == VAL_IMAGES else f", not VOC's {VAL_IMAGES}"
-        precision = result["protocol"].get("precision", FLOAT32)
+        precision, split = result["protocol"].get("precision", FLOAT32), result["protocol"].get("split")
         words = (
             f"{counted(result['images'], 'image')}{part}",
+            "" if split in (None, VAL) else f"of the split {split}, not {VAL}",
             "" if precision == FLOAT32 else f"in {precision}",
             paper.note,
         )
@@ -157,6 +162,7 @@ class _Strict(BaseModel):
 class _Network(_Strict):
     name: str
     backbone: dict[str, Any] = {}
+    head: dict[str, Any] = {}
 
 
 class _Protocol(_Strict):
@@ -165,6 +171,7 @@ class _Protocol(_Strict):
     size: int | str | list[int] | None
     output_stride: int
     dataset: str | None = None  # not stated by evaluations in Python
+    split: str | None = None
     precision: str = FLOAT32
 
 
@@ -198,17 +205,27 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
             f"{found.protocol.dataset or 'unknown'}; "
             "Table 7 is of PASCAL VOC's 21 classes, which `segmnv2 evaluate --dataset voc` measures"
         )
-    protocol, name, width = found.protocol, found.network.name, found.network.backbone.get("width", 1.0)
+    protocol, name = found.protocol, found.network.name
     scales, size, stride = tuple(protocol.scales), protocol.size, protocol.output_stride
     mf, single = scales == SCALES and protocol.flip, scales == (1.0,) and not protocol.flip
     for index, row in enumerate(TABLE7):
         fits = row.model == name and row.output_stride == stride and row.mf == mf
-        if fits and (mf or single) and size == SIZE and width == 1.0:
+        if fits and (mf or single) and size == SIZE and _has_papers_options(found.network):
             return index, result
+    options = "".join(f", {key} {value}" for key, value in {**found.network.backbone, **found.network.head}.items())
     raise ConfigError(
-        f"{path}: {name} of width {width} at output stride {stride}, size {size}, scales {protocol.scales}, flip "
+        f"{path}: {name}{options} at output stride {stride}, size {size}, scales {protocol.scales}, flip "
         f"{protocol.flip} is no row of Table 7; its rows are {', '.join(dict.fromkeys(row.model for row in TABLE7))} "
-        f"of width 1.0 at size {SIZE}, output stride 16 without or 8 with --multi-scale --flip"
+        f"with the paper's options (width 1.0) at size {SIZE}, output stride 16 without or 8 with --multi-scale --flip"
+    )
+
+
+def _has_papers_options(network: _Network) -> bool:
+    """Return whether a model of a row was built as the paper's: with the default of each option."""
+    backbone = MODELS[network.name].backbone
+    given, papers = (complete_options(backbone, options) for options in (network.backbone, {}))
+    return not network.head and all(
+        dump_json(given[key]) == dump_json(papers.get(key)) for key in given if key not in FREE
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from segmnv2.backbones.registry import BACKBONES, complete_options
 from segmnv2.config import AnyExperiment
 from segmnv2.datasets.identity import digest, file_sizes, identify
+from segmnv2.files.documents import dump_json
+from segmnv2.heads.head_kinds import complete_head_options
+from segmnv2.models.catalog import MODELS
 from segmnv2.models.pixels import Normalization
 from segmnv2.tasks.processes import Processes
 from segmnv2.training.run_folder import GROWING_KEYS, Record
@@ -42,6 +47,23 @@ def run_record(
         "images": {part: digest(identify(dataset)) for part, dataset in datasets.items()},
         "sizes": {part: digest(map(str, file_sizes(dataset))) for part, dataset in datasets.items()},
     }
+
+
+def with_defaults(record: Record) -> Record:
+    """Return a record that has every option of the backbone and the head: one that is written out changes nothing.
+
+    Args:
+        record: with the keys of an experiment.
+    """
+    section = record["model"]
+    spec = MODELS.get(section["name"])
+    backbone = spec.backbone if spec else section["name"]
+    if backbone not in BACKBONES:
+        return record
+    options = {"backbone": complete_options(backbone, section.get("backbone") or {})}
+    if spec:
+        options["head"] = complete_head_options(spec.head, section.get("head") or {})
+    return {**record, "model": {**section, **json.loads(dump_json(options))}}
 
 
 def recorded_normalization(record: Record) -> Normalization:

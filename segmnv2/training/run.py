@@ -24,7 +24,7 @@ from segmnv2.tasks.task import Task
 from segmnv2.training.checkpoints import Checkpoints, StoppedError
 from segmnv2.training.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog, build_wandb_log
 from segmnv2.training.progress_bar import ProgressBar, quiet_lightning
-from segmnv2.training.record import describe_changes, recorded_normalization, run_record
+from segmnv2.training.record import describe_changes, recorded_normalization, run_record, with_defaults
 from segmnv2.training.run_folder import Record, RunFolder, State
 from segmnv2.training.stops import claimed, describe_saved, explained
 from segmnv2.training.summary import describe_job
@@ -108,7 +108,7 @@ def train(
         model.set_normalization(recorded_normalization(state.record))
     record = run_record(experiment, processes, model, job.classes, job.datasets)
     if state is not None:
-        folder.check_same(state.record, record)
+        folder.check_same(with_defaults(state.record), with_defaults(record))
     with claimed(folder.path) if processes.leads else nullcontext():
         if processes.leads and state is None:
             folder.begin(experiment, overwrite=overwrite, unfinished=resume == "auto")

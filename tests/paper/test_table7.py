@@ -70,11 +70,25 @@ def test_an_evaluation_fills_its_row_alone_and_is_named(tmp_path: Path) -> None:
         {"protocol": {"output_stride": 8}},
         {"network": {"name": "deeplabv3_mobilenet_v9"}},
         {"network": {"backbone": {"width": 0.5}}},
+        {"network": {"backbone": {"shortcut": "none"}}},
+        {"network": {"backbone": {"channel_divisor": 32}}},
+        {"network": {"backbone": {"unknown": 1}}},
+        {"network": {"head": {"separable": True}}},
     ],
 )
 def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"is no row of Table 7; its rows are .*deeplabv3_resnet101_aspp of width"):
+    with pytest.raises(ConfigError, match=r"is no row of Table 7; its rows are .*deeplabv3_resnet101_aspp with"):
         table7([write_evaluation(tmp_path / "a.json", **changes)])
+
+
+def test_defaults_that_are_written_out_are_the_papers(tmp_path: Path) -> None:
+    path = write_evaluation(tmp_path / "a.json", network={"backbone": {"width": 1.0, "channel_divisor": 8}})
+    assert table7([path])[4].miou == 71.5
+
+
+def test_an_evaluation_of_another_split_says_so(tmp_path: Path) -> None:
+    path = write_evaluation(tmp_path / "a.json", protocol={"dataset": "voc", "split": "train"})
+    assert table7([path])[4].note == "7 images, not VOC's 1449; of the split train, not val"
 
 
 def test_an_evaluation_in_another_precision_says_so(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.config import AnyExperiment
+from segmnv2.datasets.cityscapes import CityscapesSource
 from segmnv2.datasets.identity import count_shared, identify
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
@@ -243,6 +244,31 @@ def test_a_schedule_that_ends_after_the_run_is_pointed_out(tmp_path: Path) -> No
         "warning: optimizer.milestones: 7.0 are not before the end of the run (1.0 epochs), so the learning rate does "
         "not fall there"
     ]
+
+
+def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
+    plus = ("model.name=deeplabv3plus_mobilenet_v2", "model.head={separable: true}")
+    train(tiny("steps=1", *plus), out=tmp_path, report=ignore)
+    written = "model.head={separable: true, refinements: 2}"
+    same = tiny("steps=2", plus[0], written, "model.backbone={norm_eps: 0.001}")
+    assert train(same, out=tmp_path, resume="last", report=ignore).steps == 2
+    other = tiny("steps=2", plus[0], "model.head={separable: true, refinements: 1}")
+    with pytest.raises(ConfigError, match=r"model\.head\.refinements: 2 before, 1 now"):
+        train(other, out=tmp_path, resume="last", report=ignore)
+
+
+def test_images_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    """As Cityscapes has them, whose splits are folders."""
+    for split in ("train", "val"):
+        for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
+            file = tmp_path / folder / split / "aachen" / f"aachen_000000_000019_{ending}.png"
+            file.parent.mkdir(parents=True)
+            PIL.Image.new("RGB" if folder == "leftImg8bit" else "L", (8, 8)).save(file)
+    train_set, val_set = (
+        CityscapesSource(kind="cityscapes", root=tmp_path, split=each).open() for each in ("train", "val")
+    )
+    assert count_shared(train_set, val_set) == 0
+    assert count_shared(val_set, val_set) == 1
 
 
 def test_images_that_are_trained_and_validated_on_are_pointed_out(tmp_path: Path) -> None:
