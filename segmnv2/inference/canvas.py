@@ -94,6 +94,7 @@ def check_image(image: object, source: str = "image") -> UInt8[np.ndarray, "h w 
         raise MediaError(f"{source}: has shape {image.shape}; {_shape_remedy(image)}")
     if image.size == 0:
         raise MediaError(f"{source}: has shape {image.shape}, that is, no pixels; give an image of at least 1x1")
+    image = np.asarray(image)  # of a subclass, as np.matrix, the plain array
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 

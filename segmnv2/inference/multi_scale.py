@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
@@ -87,16 +88,29 @@ def choose_scales(multi_scale: bool | Sequence[float]) -> tuple[float, ...]:
     return check_scales(multi_scale)
 
 
-def check_scales(scales: Sequence[float] | str) -> tuple[float, ...]:
+def check_flip(flip: object) -> bool:
+    """Return ``flip`` if it is true or false.
+
+    Raises:
+        ConfigError: it is anything else, as a word.
+    """
+    if isinstance(flip, bool | np.bool_):
+        return bool(flip)
+    raise ConfigError(f"flip: {flip!r} is not possible; give True or False")
+
+
+def check_scales(scales: object) -> tuple[float, ...]:
     """Return ``scales`` as a tuple.
 
     Raises:
-        ConfigError: there are none, or one is not above 0 and at most :data:`LARGEST_SCALE`.
+        ConfigError: it is no list, tuple or array of numbers above 0 and at most :data:`LARGEST_SCALE`.
     """
-    try:
-        numbers = tuple(float(scale) for scale in scales)
-    except (TypeError, ValueError):
-        numbers = ()
+    numbers: tuple[float, ...] = ()
+    if isinstance(scales, list | tuple | np.ndarray):
+        try:
+            numbers = tuple(float(scale) for scale in scales)
+        except (TypeError, ValueError):
+            numbers = ()
     if not numbers or not all(0 < number <= LARGEST_SCALE for number in numbers):
         raise ConfigError(
             f"scales: {scales!r} is not one or more numbers above 0 and at most {LARGEST_SCALE:g}; give (1.0,) or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from segmnv2.engines.selection import build_backend, check_calibration, choose_e
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.media import list_images, spread_evenly
-from segmnv2.inference.multi_scale import choose_scales
+from segmnv2.inference.multi_scale import check_flip, choose_scales
 from segmnv2.inference.pipeline import check_batch
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import check_output_stride, resize_bilinear, scaled_side
@@ -134,6 +134,7 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         check_size(self.size)
         check_batch(self.batch)
+        check_flip(self.flip)
         if self.output_stride is not None:
             check_output_stride(self.output_stride)
         threads = check_threads(self.threads)
@@ -151,8 +152,13 @@ class InferenceOptions:
         """Return options with some values replaced by name; those of ``None`` are the defaults.
 
         Raises:
-            ConfigError: a value is not possible.
+            ConfigError: a value is not possible, there is no option of a name, or ``options`` are of another type.
         """
+        if not isinstance(options, InferenceOptions | None):
+            raise ConfigError(f"options: {options!r} is not possible; give InferenceOptions, or options by name")
+        names = [each.name for each in fields(cls) if each.init]
+        if unknown := [name for name in values if name not in names]:
+            raise ConfigError(f"{', '.join(unknown)}: is no option; they are {', '.join(names)}")
         return cls(**values) if options is None else replace(options, **values)
 
     def for_images(self, count: int) -> InferenceOptions:

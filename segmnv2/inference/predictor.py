@@ -20,7 +20,7 @@ from segmnv2.errors import MediaError
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.model_watch import ModelWatch
-from segmnv2.inference.multi_scale import DenseModel, choose_scales
+from segmnv2.inference.multi_scale import DenseModel, check_flip, choose_scales
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.scores import Prediction, PreparedImage, Scores, predict_batch
@@ -62,7 +62,7 @@ class Predictor:
         """
         self.size = check_size(size)
         self.scales = choose_scales(multi_scale)
-        self.flip = flip
+        self.flip = check_flip(flip)
         self.batch = check_batch(batch)
         self.model = model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout, nearly twice as fast
         self.backend: DenseModel = self.model if backend is None else backend
@@ -219,11 +219,14 @@ class Predictor:
         Raises:
             ConfigError: the model was changed after the engine was made of it.
             MediaError: memory does not suffice.
+            SegmnError: the logits are not finite.
         """
         self._watch.check()
         try:
             canvases = [each.canvas for each in prepared]
             found = predict_batch(self.backend, canvases, scales=self.scales, flip=self.flip)
+            for each, scores in zip(prepared, found, strict=True):
+                scores.check_finite(each.source)
             if smoother is not None:
                 found = [smoother(each.image, scores) for each, scores in zip(prepared, found, strict=True)]
             return [

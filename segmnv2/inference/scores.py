@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.engines.process import torch_threads
+from segmnv2.errors import SegmnError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Canvas, Size, check_image, check_size, make_canvas
 from segmnv2.inference.multi_scale import DenseModel, ModelPass, check_scales, is_training, locate_logits, run_passes
 from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
@@ -37,6 +38,21 @@ class Scores:
 
     passes: Sequence[ModelPass]
     image_size: tuple[int, int]
+
+    def check_finite(self, source: str) -> None:
+        """Refuse logits of broken weights, or that a narrow precision does not hold: any label would be a guess.
+
+        Args:
+            source: the image, for the message.
+
+        Raises:
+            SegmnError: a logit is infinite or NaN.
+        """
+        if not all(bool(each.grid.isfinite().all()) for each in self.passes):
+            raise SegmnError(
+                f"{source}: the model's logits are not finite numbers, so it has no labels; load sound weights, or use "
+                "the precision float32"
+            )
 
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Return the class ids; of equally good classes the one with the lowest id."""

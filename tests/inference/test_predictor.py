@@ -14,7 +14,8 @@ from PIL import Image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.engines.backend import Place
 from segmnv2.engines.pytorch import PyTorchBackend
-from segmnv2.errors import ConfigError, MediaError, WeightsError
+from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
+from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import predict_labels, predict_probabilities
 from segmnv2.labels import LabelSet
@@ -280,3 +281,34 @@ def test_a_size_beyond_memory_is_refused(small_model, photo):
     for size in (10**6, 5 * 10**12):
         with pytest.raises(MediaError, match="do not fit in memory; give a smaller size"):
             Predictor(small_model, size=size)(photo(9, 9))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("values", [{"flip": "no"}, {"flip": 1}, {"flip": None}, {"multi_scale": "12"}, {"sizes": 33}])
+def test_options_of_other_types_and_names_are_refused(values, small_model):
+    with pytest.raises(ConfigError, match=r"flip|scales|sizes: is no option; they are size, multi_scale"):
+        Predictor.of(small_model, **values)
+    with pytest.raises(ConfigError, match=r"flip|scales|sizes: is no option"):
+        Predictor.of(small_model, InferenceOptions(), **values)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_options_by_position_are_options(small_model):
+    with pytest.raises(ConfigError, match=r"options: \{'size': 33\} is not possible; give InferenceOptions"):
+        Predictor.of(small_model, {"size": 33})
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_logits_that_are_not_finite_have_no_labels(batch, small_model, photo):
+    model = copy.deepcopy(small_model)
+    model.head.classifier.bias.data[1] = float("nan")
+    with pytest.raises(SegmnError, match="image: the model's logits are not finite"):
+        list(Predictor(model, size=33).predict_many([photo(20, 30)] * 2, batch=batch))
+
+
+def test_arrays_of_a_subclass_are_plain_arrays(small_model, photo):
+    gray = photo(20, 30)[..., 0]
+    predictor = Predictor(small_model, size=33)
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(gray)
+    assert (predictor(matrix).mask == predictor(gray).mask).all()
