@@ -6,8 +6,6 @@ Classifiers as safetensors files that rebuild them, and whose backbone segmentat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,9 @@ from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, cre
 from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.labels import check_class_name
 from segmnv2.models.architecture import FORMAT, MOST_CLASSES, ClassifierArchitecture, check_architecture
-from segmnv2.models.model_file import load_weights, read_description, read_model_file, read_normalization
+from segmnv2.models.model_file import read_description, read_model_file, read_normalization
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
-from segmnv2.models.zoo import usual_normalization, without_pretrained
+from segmnv2.models.zoo import start_model
 from segmnv2.nn.network import freeze_unused
 from segmnv2.weights.loading import build_filled
 from segmnv2.weights.safetensors_file import write_safetensors
@@ -149,15 +147,7 @@ def create_classifier(
         raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
     architecture = ClassifierArchitecture(name, tuple(class_names), options)
     model = build_classifier(architecture)  # which refuses options, before anything is read from them
-    model.set_normalization(normalization or usual_normalization(options))
-    # A file that is written later holds the weights: to load it, nothing must be fetched.
-    # Lists and mappings belong to the caller, who may change them.
-    model.architecture = deepcopy(replace(architecture, backbone=without_pretrained(options)))
-    source = weights or backbone_weights
-    if source is not None:
-        load_weights(model, source, keep_logits=keep_logits, backbone_only=weights is None)
-    if normalization is not None:
-        model.set_normalization(normalization)
+    start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
-from segmnv2.models.architecture import Architecture
+from segmnv2.models.architecture import Architecture, ClassifierArchitecture
 from segmnv2.models.catalog import build_model
 from segmnv2.models.model_file import load_weights, read_description
-from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.models.segmenter import Segmenter
 
 OUTPUT_STRIDE = 16
@@ -70,15 +70,7 @@ def create_model(
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     architecture = Architecture(name, num_classes, output_stride or OUTPUT_STRIDE, backbone_options, head_options or {})
     model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
-    model.set_normalization(normalization or usual_normalization(backbone_options))
-    # A file that is written later holds the weights: to load it, nothing must be fetched.
-    # Lists and mappings belong to the caller, who may change them.
-    model.architecture = deepcopy(replace(architecture, backbone=without_pretrained(backbone_options)))
-    source = weights or backbone_weights
-    if source is not None:
-        load_weights(model, source, keep_logits=keep_logits, backbone_only=weights is None)
-    if normalization is not None:
-        model.set_normalization(normalization)
+    start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
 
 
@@ -86,6 +78,38 @@ def _labels_of(described: Mapping[str, Any], num_classes: int | None) -> LabelSe
     """Return the labels in the description of a segmenter's file, if they are as many as wanted."""
     labels = LabelSet.from_dict(described["labels"])
     return labels if num_classes in (None, labels.num_classes) else None
+
+
+def start_model(
+    model: PixelNetwork,
+    architecture: Architecture | ClassifierArchitecture,
+    normalization: Normalization | None,
+    weights: str | Path | None,
+    keep_logits: bool,
+    backbone_only: bool,
+) -> None:
+    """Give a fresh model its description, its normalization and its weights.
+
+    Args:
+        model: built from the description.
+        architecture: with all options of the backbone.
+        normalization: in place of that of the weights.
+        weights: a file, or ``None`` for fresh weights.
+        keep_logits: whether the last layer is loaded.
+        backbone_only: whether only the backbone is.
+
+    Raises:
+        WeightsError: the file is missing, damaged or does not fit.
+    """
+    options = architecture.backbone
+    model.set_normalization(normalization or usual_normalization(options))
+    # A file that is written later holds the weights: to load it, nothing must be fetched.
+    # Lists and mappings belong to the caller, who may change them.
+    model.architecture = deepcopy(replace(architecture, backbone=without_pretrained(options)))
+    if weights is not None:
+        load_weights(model, weights, keep_logits=keep_logits, backbone_only=backbone_only)
+    if normalization is not None:
+        model.set_normalization(normalization)
 
 
 def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
