@@ -31,6 +31,7 @@ ROOMS = ("benchmark", "checks", "config", "conversion", "datasets", "detection",
 MORE_ROOMS = ("losses", "metrics", "paper", "preparation", "training")
 PARTS = {
     "backbones": ("mobilenet_v1", "nasnet", "nasnet_cells", "resnet", "shufflenet", "smp", "timm", "timm_fitting"),
+    "cli": ("benchmark", "evaluate", "export", "report", "train", "weights"),
     "engines": ("onnx_runtime", "openvino"),
     "heads": ("deeplab_v3_plus",),
     "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),

@@ -9,23 +9,17 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 
 from segmnv2 import __version__
-from segmnv2.cli.benchmark import benchmark
-from segmnv2.cli.data_sets import check_data, prepare_coco, prepare_voc
-from segmnv2.cli.evaluate import evaluate
-from segmnv2.cli.export import export, verify
-from segmnv2.cli.infer import infer
 from segmnv2.cli.output import protect_outputs
-from segmnv2.cli.report import plan, report
-from segmnv2.cli.train import demo, train
-from segmnv2.cli.weights import configs, import_checkpoint, push, weights
 from segmnv2.errors import ConfigError, SegmnError, SegmnWarning
+from segmnv2.registry import Registry
 from segmnv2.signals import interrupting, report_end
 
 BAD_INPUT = 2
@@ -39,12 +33,28 @@ OPTION_VALUE = re.compile(r"(?:(--[\w-]+)=)?(.*)", re.DOTALL)
 
 atexit.register(gc.freeze)  # Python searches all objects for garbage twice before it ends, which takes most of a second
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.",
+COMMANDS: Registry[Callable[..., None] | typer.Typer] = Registry(
+    "segmnv2.cli",
+    {
+        "import": "weights:import_checkpoint",
+        "infer": "infer:infer",
+        "evaluate": "evaluate:evaluate",
+        "export": "export:export",
+        "verify": "export:verify",
+        "report": "report:report",
+        "plan": "report:plan",
+        "train": "train:train",
+        "configs": "weights:configs",
+        "benchmark": "benchmark:benchmark",
+        "demo": "train:demo",
+        "check-data": "data_sets:check_data",
+        "prepare-voc": "data_sets:prepare_voc",
+        "prepare-coco": "data_sets:prepare_coco",
+        "weights": "weights:weights",
+        "push": "weights:push",
+    },
 )
+"""Name -> function, or group of commands, which ``segmnv2 --help`` lists after the others."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,7 +63,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _segmnv2(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
@@ -62,23 +71,28 @@ def _segmnv2(
     pass
 
 
-app.command("import")(import_checkpoint)
-app.command("infer")(infer)
-app.command("evaluate")(evaluate)
-app.command("export")(export)
-app.command("verify")(verify)
-app.command("report")(report)
-app.command("plan")(plan)
-app.command("train")(train)
-app.command("configs")(configs)
-app.add_typer(benchmark, name="benchmark")
-app.command("demo")(demo)
-app.command("check-data")(check_data)
-app.command("prepare-voc")(prepare_voc)
-app.command("prepare-coco")(prepare_coco)
-app.add_typer(weights, name="weights")
-app.command("push")(push)
-protect_outputs(app)
+@cache
+def make_app(first: str = "") -> typer.Typer:
+    """Return the application: with the command of that name alone, which is all that is imported, or with all commands.
+
+    Args:
+        first: first word of the command line.
+    """
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.",
+    )
+    app.callback()(_segmnv2)
+    for name in [first] if first in COMMANDS else COMMANDS:
+        command = COMMANDS[name]
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    protect_outputs(app)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,8 +157,9 @@ def _check_words(words: Sequence[str]) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        _check_words(sys.argv[1:] if arguments is None else arguments)
-        app(args=None if arguments is None else list(arguments), prog_name="segmnv2")
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        _check_words(words)
+        make_app(*words[:1])(args=words, prog_name="segmnv2")
     except SegmnError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

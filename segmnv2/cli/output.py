@@ -48,6 +48,8 @@ def protect_outputs(app: typer.Typer) -> None:
 
 
 def _protecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    if hasattr(command, "protects"):  # of a group of commands, which several applications have
+        return command
     signature = inspect.signature(command, eval_str=True)
     parameters = dict(signature.parameters)
     writes = any(name in OUTPUTS and not isinstance(each.default, bool) for name, each in parameters.items())
@@ -65,6 +67,7 @@ def _protecting(command: Callable[..., Any]) -> Callable[..., Any]:
 
     run.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    run.protects = True  # type: ignore[attr-defined]
     return run
 
 

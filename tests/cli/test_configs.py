@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.config import load_any_experiment
-from segmnv2.config.reading import list_configs
+from segmnv2.config.reading import list_configs, load_any_experiment
 
 
 def test_every_experiment_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

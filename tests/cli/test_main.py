@@ -11,9 +11,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 import segmnv2
-from segmnv2.cli import main
+from segmnv2.cli import COMMANDS, main, make_app
 from segmnv2.errors import SegmnWarning
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
@@ -166,7 +168,7 @@ def test_a_warning_of_this_library_is_one_line_and_others_are_pythons(
             warnings.warn("calibration: few images", SegmnWarning, stacklevel=1)
         warnings.warn("of another library", UserWarning, stacklevel=1)
 
-    monkeypatch.setattr("segmnv2.cli.app", command)
+    monkeypatch.setattr("segmnv2.cli.make_app", lambda: command)
     with pytest.warns(UserWarning, match="of another library") as others:
         assert main([]) == 0
     assert [each.category for each in others] == [UserWarning]
@@ -207,3 +209,14 @@ def test_the_process_ends_without_a_last_search_for_garbage() -> None:
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"segmnv2 {segmnv2.__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_the_same_alone_and_among_all(name: str) -> None:
+    alone, whole = (typer.main.get_command(make_app(first)) for first in (name, ""))
+    assert isinstance(alone, TyperGroup)
+    assert isinstance(whole, TyperGroup)
+    assert list(alone.commands) == [name]
+    assert whole.commands.keys() == COMMANDS.keys()
+    options = ([each.opts for each in group.commands[name].params] for group in (alone, whole))
+    assert next(options) == next(options)

@@ -9,7 +9,7 @@ import pytest
 
 from segmnv2.cli import main
 from segmnv2.cli.train import _evaluation
-from segmnv2.config import load_any_experiment, parse_any_experiment
+from segmnv2.config.reading import load_any_experiment, parse_any_experiment
 from segmnv2.models.model_file import read_model_file
 
 CONFIG = """

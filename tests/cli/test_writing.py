@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import typer
 
-from segmnv2.cli import app, main
+from segmnv2.cli import main, make_app
 from segmnv2.cli.output import OUTPUTS
 from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import save_model
@@ -130,7 +130,7 @@ def _commands(group: typer.Typer):
 
 
 def test_every_command_that_writes_has_the_option() -> None:
-    for command in _commands(app):
+    for command in _commands(make_app()):
         parameters = inspect.signature(command.callback).parameters
         paths = [name for name in OUTPUTS if name in parameters and not isinstance(parameters[name].default, bool)]
         assert not paths or "overwrite" in parameters, command.callback

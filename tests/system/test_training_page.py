@@ -13,7 +13,7 @@ import typer
 import yaml
 from torch.distributed.run import get_args_parser
 
-from segmnv2.cli import app
+from segmnv2.cli import make_app
 from segmnv2.config import Experiment, load_any_experiment, load_experiment, parse_experiment
 from segmnv2.labels import VOC_LABELS
 from segmnv2.tasks.loss import SegmentationLoss
@@ -38,7 +38,7 @@ OVERRIDES = sorted({word for span in SPANS for word in re.findall(r"-o (\S+)", s
 
 def parse(command: str, words: list[str]) -> dict[str, Any]:
     """Return what the command line gives the command's parameters, without running it."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(make_app())
     assert isinstance(group, click.Group) or hasattr(group, "commands")
     return dict(group.commands[command].make_context(command, list(words)).params)
 
@@ -129,7 +129,7 @@ def test_keys_and_files_in_the_text_exist() -> None:
     assert {span for span in SPANS if span.startswith("configs/")} <= CONFIGS
     for span in SPANS:
         if span.startswith("segmnv2 "):
-            assert span.split()[1] in typer.main.get_command(app).commands
+            assert span.split()[1] in typer.main.get_command(make_app()).commands
 
 
 def test_every_recipe_is_in_the_table_with_its_start() -> None:
