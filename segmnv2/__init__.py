@@ -99,12 +99,7 @@ __all__ = [
     "save_pretrained",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module at first use."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'segmnv2' has no attribute '{name}'")
-    return _PUBLIC[name]
+__getattr__ = _PUBLIC.attribute
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from segmnv2.config import Experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
 from segmnv2.datasets.shapes import Shapes

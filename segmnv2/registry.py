@@ -19,6 +19,7 @@ class Registry(MutableMapping[str, Part]):
             package: that all places are in, as ``"segmnv2.backbones"``.
             places: name -> module and object, as ``"mobilenet_v2:MobileNetV2"``.
         """
+        self._package = package
         self._parts: dict[str, Part | str] = {name: f"{package}.{place}" for name, place in places.items()}
 
     def __getitem__(self, name: str) -> Part:
@@ -26,6 +27,16 @@ class Registry(MutableMapping[str, Part]):
         if isinstance(part, str):
             part = self._parts[name] = pkgutil.resolve_name(part)
         return part
+
+    def attribute(self, name: str) -> Part:
+        """Return a part as an attribute of the package, as whose ``__getattr__`` this can be.
+
+        Raises:
+            AttributeError: there is none of that name.
+        """
+        if name not in self._parts:
+            raise AttributeError(f"module '{self._package}' has no attribute '{name}'")
+        return self[name]
 
     def __setitem__(self, name: str, part: Part) -> None:
         self._parts[name] = part

@@ -9,16 +9,16 @@ import yaml
 from damage import VALUES, check_lawful, damage_json, many, randoms
 from hypothesis import given
 
-from segmnv2.config import (
-    ClassificationExperiment,
-    Experiment,
+from segmnv2.config.classification_schema import ClassificationExperiment
+from segmnv2.config.reading import (
+    list_configs,
     load_any_experiment,
     load_experiment,
     parse_any_experiment,
     parse_experiment,
     write_experiment,
 )
-from segmnv2.config.reading import list_configs
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.errors import ConfigError
 from segmnv2.files.yaml_documents import read_yaml
 from segmnv2.labels import LabelSet

@@ -56,6 +56,29 @@ def test_infer_imports_what_it_uses(tmp_path: Path) -> None:
     assert found.isdisjoint(f"segmnv2.{name}" for name in UNUSED)
 
 
+TRAIN = ["steps=1", "data.batch_size=2", "data.num_workers=0", "data.crop_size=33", "validation.limit=1", "device=cpu"]
+
+OTHER_TASKS = {
+    "config.classification_schema",
+    "config.detection_schema",
+    "detection",
+    "coco.boxes",
+    "datasets.image_folder",
+    "metrics.coco_ap",
+    "models.classifier",
+    "tasks.classification",
+    "tasks.detection",
+}
+
+
+@pytest.mark.slow
+def test_training_imports_nothing_of_other_tasks(tmp_path: Path) -> None:
+    words = ["train", "shapes", "--out", str(tmp_path / "run"), *(word for each in TRAIN for word in ("-o", each))]
+    found = modules_after(f"from segmnv2.cli import main; assert main({words}) == 0")
+    assert "segmnv2.tasks.segmentation" in found
+    assert found.isdisjoint(f"segmnv2.{name}" for name in OTHER_TASKS)
+
+
 @pytest.mark.parametrize("name", [*segmnv2.__all__, "detection"])
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(segmnv2, name) is not None

@@ -33,3 +33,11 @@ def test_parts_can_be_added_and_removed(registry: Registry[object]) -> None:
     del registry["missing"]
     assert list(registry) == ["error", "room", "own"]
     assert registry["own"] is own
+
+
+def test_a_package_offers_its_parts_as_attributes(registry: Registry[object]) -> None:
+    from segmnv2 import errors
+
+    assert registry.attribute("error") is errors.ConfigError
+    with pytest.raises(AttributeError, match="module 'segmnv2' has no attribute 'other'"):
+        registry.attribute("other")

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from segmnv2.benchmark.compare import Rate, Row, Table, check_count
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine, one_core
-from segmnv2.config import Experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.counting import counted
 from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import collate, training_loader

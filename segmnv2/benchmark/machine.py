@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import torch
 
-from segmnv2.config import Experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.engines.process import torch_threads
 
 MEGABYTE = 1e6

@@ -15,7 +15,7 @@ from segmnv2.benchmark.apart import apart
 from segmnv2.benchmark.compare import Rate, Row, Table, check_count, describe_memory, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import PEERS
-from segmnv2.config import Experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.transforms import TrainTransform

@@ -15,7 +15,7 @@ import torch
 from segmnv2.benchmark.compare import Rate, Row, Table, check_count
 from segmnv2.benchmark.data import loader_name, measure_loader
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine, forget_peak_memory, peak_memory
-from segmnv2.config import Experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segmnv2.config import load_experiment
-from segmnv2.config.reading import find_config
+from segmnv2.config.reading import find_config, load_experiment
 from segmnv2.datasets.dataset_kinds import DATASETS
 from segmnv2.datasets.listing import Listing
 from segmnv2.datasets.source import FileSource

@@ -57,7 +57,7 @@ def data(
     json_out: JsonOption = None,
 ) -> None:
     """Measure the training loader alone, and its stages on one core: decoding, augmentation, collation."""
-    from segmnv2.config import load_experiment
+    from segmnv2.config.reading import load_experiment
 
     experiment = load_experiment(config, override or ())
     counts = _parse_numbers("--workers", workers, least=0)
@@ -79,7 +79,7 @@ def train(
 
     Nothing is saved or validated, and files of initial weights are not needed.
     """
-    from segmnv2.config import load_experiment
+    from segmnv2.config.reading import load_experiment
 
     experiment = load_experiment(config, override or ())
     check_json(json_out)

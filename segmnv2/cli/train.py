@@ -13,7 +13,7 @@ from segmnv2.cli.inference_options import Config, Override
 from segmnv2.counting import counted
 
 if TYPE_CHECKING:
-    from segmnv2.config import AnyExperiment
+    from segmnv2.config.reading import AnyExperiment
     from segmnv2.training.run import TrainingReport
 
 
@@ -46,7 +46,7 @@ def train(
     Paths in the configuration are relative to the current folder. On several processes or machines: `torchrun
     --nproc-per-node N -m segmnv2 train CONFIG`; a batch is then divided among them.
     """
-    from segmnv2.config import load_any_experiment
+    from segmnv2.config.reading import load_any_experiment
 
     overrides = override or ()
     experiment = load_any_experiment(config, overrides)
@@ -125,7 +125,7 @@ def demo(
     """Train on generated shapes, evaluate, infer, draw an image and print the paper's table: about three minutes."""
     from rich.console import Console
 
-    from segmnv2.config import load_experiment
+    from segmnv2.config.reading import load_experiment
     from segmnv2.demonstration import run_demo
 
     experiment = load_experiment(config, override or ())

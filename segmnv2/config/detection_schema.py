@@ -157,7 +157,7 @@ class DetectionExperiment(BaseExperiment):
     """
 
     task: Literal["detection"]
-    model: DetectorSection = DetectorSection()
+    model: DetectorSection = Field(default_factory=DetectorSection)  # whose check imports detectors
     data: DetectionDataSection
     optimizer: DetectionOptimizerSection = DetectionOptimizerSection()
     epochs: PositiveFloat

@@ -10,16 +10,19 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 
-from segmnv2.config.classification_schema import ClassificationExperiment
-from segmnv2.config.detection_schema import DetectionExperiment
 from segmnv2.config.faults import describe_faults
-from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.errors import ConfigError
 from segmnv2.files.yaml_documents import dump_yaml, parse_yaml, read_yaml
+from segmnv2.registry import Registry
+
+if TYPE_CHECKING:
+    from segmnv2.config.classification_schema import ClassificationExperiment
+    from segmnv2.config.detection_schema import DetectionExperiment
+    from segmnv2.config.segmentation_schema import Experiment
 
 FOLDER = "configs"
 
@@ -65,12 +68,16 @@ def summary_of(path: Path) -> str:
     return re.split(r"\. (?!\d)", " ".join(itertools.takewhile(bool, lines)), maxsplit=1)[0].rstrip(".")
 
 
-AnyExperiment = Experiment | ClassificationExperiment | DetectionExperiment
-SCHEMAS: dict[str, type[Experiment] | type[ClassificationExperiment] | type[DetectionExperiment]] = {
-    "segmentation": Experiment,
-    "classification": ClassificationExperiment,
-    "detection": DetectionExperiment,
-}
+AnyExperiment: TypeAlias = "Experiment | ClassificationExperiment | DetectionExperiment"
+
+SCHEMAS: Registry[type[AnyExperiment]] = Registry(
+    "segmnv2.config",
+    {
+        "segmentation": "segmentation_schema:Experiment",
+        "classification": "classification_schema:ClassificationExperiment",
+        "detection": "detection_schema:DetectionExperiment",
+    },
+)
 """Of each task."""
 
 
@@ -105,7 +112,7 @@ def parse_experiment(
     """Check plain values, as :func:`load_experiment` does those of a file.
 
     Args:
-        values: nested mappings with the keys of :class:`segmnv2.config.Experiment`.
+        values: nested mappings with the keys of :class:`segmnv2.config.segmentation_schema.Experiment`.
         overrides: as for :func:`load_any_experiment`.
         source: what error messages call the values.
 
@@ -146,7 +153,7 @@ def parse_any_experiment(
 
 
 def _only_segmentation(experiment: AnyExperiment, source: str) -> Experiment:
-    if not isinstance(experiment, Experiment):
+    if experiment.task != "segmentation":
         raise ConfigError(
             f"{source}: its task is {experiment.task}, and this is for segmentation; give an experiment that has masks "
             "(`segmnv2 train` takes all)"
@@ -167,7 +174,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     values = read_yaml(path, "give the YAML file of an experiment")
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(f"{path}: holds {found}; give a mapping with the keys {', '.join(Experiment.model_fields)}")
+        keys = ", ".join(SCHEMAS["segmentation"].model_fields)
+        raise ConfigError(f"{path}: holds {found}; give a mapping with the keys {keys}")
     return values
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.config import ClassificationExperiment, ClassifierSection, RmspropSection
+from segmnv2.config.classification_schema import ClassificationExperiment, ClassifierSection, RmspropSection
 from segmnv2.data.image_transforms import CentralTransform, CropTransform, collate_images
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, naming_key

@@ -15,7 +15,13 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from segmnv2.coco.boxes import CocoBoxes, PixelBoxes
-from segmnv2.config import BoxSource, CocoSource, DetectionExperiment, DetectionOptimizerSection, DetectorSection
+from segmnv2.config.detection_schema import (
+    BoxSource,
+    CocoSource,
+    DetectionExperiment,
+    DetectionOptimizerSection,
+    DetectorSection,
+)
 from segmnv2.data.box_transforms import BoxTransform, collate_boxes
 from segmnv2.detection.detector import Detections, Detector, create_detector
 from segmnv2.detection.detector_file import load_detector_weights, save_detector

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import lightning.pytorch as pl
 
-from segmnv2.config import AnyExperiment, ClassifierSection
 from segmnv2.config.network_section import FreezableSection, NetworkSection
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.config.training_sections import PhotometricSection
 from segmnv2.counting import counted
 from segmnv2.data.loader import BatchLoader, Indexed, T, stack_samples, training_loader, validation_loader
@@ -21,6 +21,9 @@ from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.network import freeze_batch_norm
 from segmnv2.tasks.processes import Processes
 from segmnv2.tasks.task import Task
+
+if TYPE_CHECKING:
+    from segmnv2.config.classification_schema import ClassifierSection
 
 
 class RunData(pl.LightningDataModule, Generic[T]):

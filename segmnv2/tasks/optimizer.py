@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from segmnv2.config import OptimizerSection
+from segmnv2.config.training_sections import OptimizerSection
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.tasks.task import Task
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from segmnv2.config import Experiment, ModelSection
+from segmnv2.config.segmentation_schema import Experiment, ModelSection
 from segmnv2.data.loader import Batch
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.transforms import TrainTransform

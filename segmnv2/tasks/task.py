@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -15,8 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from segmnv2.config import AnyExperiment, ClassificationExperiment, DetectionExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.errors import SegmnError
+
+if TYPE_CHECKING:
+    from segmnv2.config.classification_schema import ClassificationExperiment
+    from segmnv2.config.detection_schema import DetectionExperiment
 
 Part = TypeVar("Part")
 

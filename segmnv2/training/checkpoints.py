@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from segmnv2.config import AnyExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.errors import WeightsError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.signals import Held

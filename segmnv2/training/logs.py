@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from segmnv2.config import AnyExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segmnv2.backbones.registry import BACKBONES, complete_options
-from segmnv2.config import AnyExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.datasets.identity import digest, file_sizes, identify
 from segmnv2.files.documents import dump_json
 from segmnv2.heads.head_kinds import complete_head_options

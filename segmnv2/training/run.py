@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
-from segmnv2.config import AnyExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.counting import counted
 from segmnv2.errors import ConfigError
 from segmnv2.signals import Held, held

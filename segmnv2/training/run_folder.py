@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from segmnv2.config import AnyExperiment, load_any_experiment, write_experiment
+from segmnv2.config.reading import AnyExperiment, load_any_experiment, write_experiment
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.ownership import check_replaceable, claim

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import nn
 
-from segmnv2.config import AnyExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.errors import ConfigError
 from segmnv2.nn.network import statistical_norms
 from segmnv2.tasks.processes import Processes, keep_freed_memory

@@ -10,7 +10,8 @@ import yaml
 
 from segmnv2.benchmark.data import AUGMENT, COLLATE, IMAGE, MASK, REST, benchmark_data, measure_loader, measure_stages
 from segmnv2.benchmark.machine import one_core
-from segmnv2.config import Experiment, parse_experiment
+from segmnv2.config.reading import parse_experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import Sample
 from segmnv2.data.transforms import TrainTransform

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segmnv2.config import load_any_experiment
-from segmnv2.config.reading import find_config, list_configs, summary_of
+from segmnv2.config.reading import find_config, list_configs, load_any_experiment, summary_of
 from segmnv2.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,14 +11,10 @@ import torch
 import yaml
 
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.config import (
-    ClassificationExperiment,
-    DetectionExperiment,
-    Experiment,
-    load_any_experiment,
-    load_experiment,
-)
-from segmnv2.config.segmentation_schema import ModelSection
+from segmnv2.config.classification_schema import ClassificationExperiment
+from segmnv2.config.detection_schema import DetectionExperiment
+from segmnv2.config.reading import load_any_experiment, load_experiment
+from segmnv2.config.segmentation_schema import Experiment, ModelSection
 from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoVocSource
 from segmnv2.datasets.folder import FolderSource

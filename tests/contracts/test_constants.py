@@ -12,9 +12,9 @@ from torch import nn
 
 from segmnv2.backbones.mobilenet_v2 import LAST_CHANNELS, STAGES, stage_channels
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.config import LossSection, OptimizerSection, RmspropSection
-from segmnv2.config.classification_schema import ClassificationDataSection, ClassificationLossSection
+from segmnv2.config.classification_schema import ClassificationDataSection, ClassificationLossSection, RmspropSection
 from segmnv2.config.segmentation_schema import DataSection, ValidationSection
+from segmnv2.config.training_sections import LossSection, OptimizerSection
 from segmnv2.conversion.tensorflow_families import FAMILIES
 from segmnv2.data.transforms import SCALES as TRAIN_SCALES
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES

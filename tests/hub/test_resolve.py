@@ -16,7 +16,7 @@ from PIL import Image
 
 import segmnv2
 from segmnv2.cli import main
-from segmnv2.config import ModelSection
+from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.errors import WeightsError
 from segmnv2.hub.cache import Entry, cache_folder
 from segmnv2.hub.published_weights import PUBLISHED, Published

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.config import ModelSection
+from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.errors import WeightsError
 from segmnv2.files.yaml_documents import parse_yaml
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from segmnv2.cli import main
-from segmnv2.config import load_experiment
+from segmnv2.config.reading import load_experiment
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model

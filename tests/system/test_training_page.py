@@ -14,7 +14,8 @@ import yaml
 from torch.distributed.run import get_args_parser
 
 from segmnv2.cli import make_app
-from segmnv2.config import Experiment, load_any_experiment, load_experiment, parse_experiment
+from segmnv2.config.reading import load_any_experiment, load_experiment, parse_experiment
+from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.labels import VOC_LABELS
 from segmnv2.tasks.loss import SegmentationLoss
 

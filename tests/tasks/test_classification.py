@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segmnv2.config import ClassificationExperiment, load_any_experiment
-from segmnv2.config.reading import parse_any_experiment
+from segmnv2.config.classification_schema import ClassificationExperiment
+from segmnv2.config.reading import load_any_experiment, parse_any_experiment
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.evaluation.classifiers import evaluate_classifier, trained_crop

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segmnv2.config import LossSection
+from segmnv2.config.training_sections import LossSection
 from segmnv2.datasets.shapes import SHAPES_LABELS
 from segmnv2.models.zoo import create_model
 from segmnv2.tasks.loss import SegmentationLoss, summed_cross_entropy

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmnv2.config import LossSection
+from segmnv2.config.training_sections import LossSection
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES

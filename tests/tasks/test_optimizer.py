@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from segmnv2.config import OptimizerSection
+from segmnv2.config.training_sections import OptimizerSection
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from segmnv2.tasks.optimizer import build_optimizer, build_schedule, divide_parameters, parameter_groups, poly_factor

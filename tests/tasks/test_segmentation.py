@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from segmnv2.config import ModelSection, parse_experiment
+from segmnv2.config.reading import parse_experiment
+from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.datasets.folder import FolderSource
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
 from segmnv2.datasets.source import open_dataset

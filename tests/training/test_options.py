@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from timm.layers import BatchNormAct2d, EvoNorm2dB0
 
-from segmnv2.config import OptimizerSection, parse_experiment
+from segmnv2.config.reading import parse_experiment
 from segmnv2.config.segmentation_schema import ModelSection
+from segmnv2.config.training_sections import OptimizerSection
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.evaluation.result import spread_samples

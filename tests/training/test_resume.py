@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from segmnv2.coco.boxes import CocoBoxes
-from segmnv2.config import AnyExperiment
+from segmnv2.config.reading import AnyExperiment
 from segmnv2.datasets.cityscapes import CityscapesSource
 from segmnv2.datasets.identity import count_shared, identify
 from segmnv2.datasets.image_folder import ImageFolder

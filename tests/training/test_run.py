@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from segmnv2.config import load_experiment
+from segmnv2.config.reading import load_experiment
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.datasets.source import open_dataset
 from segmnv2.engines.process import torch_threads

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from segmnv2.config import Experiment, parse_experiment
+from segmnv2.config.reading import parse_experiment
+from segmnv2.config.segmentation_schema import Experiment
 
 TINY: dict[str, Any] = {
     "name": "tiny",
