@@ -38,7 +38,7 @@ def fold_norms(network: T) -> T:
     return folded.requires_grad_(False)
 
 
-class GridNetwork(nn.Module):
+class InferenceNetwork(nn.Module):
     """A segmenter's copy for inference: norms folded, nothing checked, nothing padded, nothing enlarged.
 
     The head joins its layers with the backbone's where that is less work:

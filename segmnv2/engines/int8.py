@@ -61,7 +61,7 @@ def import_nncf() -> Any:
 
 
 def float_layers(model: Segmenter) -> tuple[str, ...]:
-    """Return the names of the layers that stay in float, in :class:`segmnv2.engines.inference_network.GridNetwork`."""
+    """Return the names of the layers that stay in float, as the network for inference has them."""
     return tuple(f"head.{name}" for name in model.head.float_layers)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segmnv2.engines.backend import Backend, Calibration, Precision
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import calibration_arrays, float_layers
 from segmnv2.engines.onnx_int8 import onnx_bytes, quantize_onnx
 from segmnv2.models.segmenter import Segmenter
@@ -50,7 +50,7 @@ def grid_graph(model: Segmenter) -> bytes:
     """
     side = 8 * model.output_stride + 1
     example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, so that they are not taken for one
-    return onnx_bytes(GridNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
+    return onnx_bytes(InferenceNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
 
 
 def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> bytes:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from segmnv2.engines.backend import Backend, Calibration, Precision
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import calibration_arrays, float_layers, quantize_graph
 from segmnv2.models.segmenter import Segmenter
 
@@ -139,7 +139,7 @@ def grid_model(model: Segmenter) -> openvino.Model:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
         # OpenVINO's own tracing compares two recordings, whose operations differ in order where a head reads two maps.
-        traced = torch.jit.trace(GridNetwork(model), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(InferenceNetwork(model), example, check_trace=False)  # type: ignore[no-untyped-call]
         found: openvino.Model = openvino.convert_model(
             traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]
         )

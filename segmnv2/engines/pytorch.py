@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segmnv2.engines.backend import Backend, Calibration
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.models.segmenter import Segmenter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -23,7 +23,7 @@ class PyTorchBackend(Backend):
 
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
         """Copy the network for inference; there is no int8."""
-        self.network = convert_layers(GridNetwork(model), DTYPES[self.precision]).to(self.device)
+        self.network = convert_layers(InferenceNetwork(model), DTYPES[self.precision]).to(self.device)
 
     def open(self) -> None:
         """Set PyTorch's number of threads, which belongs to the process; a stream is a thread of the caller's."""
@@ -62,7 +62,7 @@ class CompiledBackend(PyTorchBackend):
             return out.float()
 
 
-def convert_layers(network: GridNetwork, dtype: torch.dtype) -> GridNetwork:
+def convert_layers(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNetwork:
     """Convert the layers' numbers in place; the normalization's stay in float32, where pixels are exact."""
     for child in network.children():  # mean and deviation are no children
         child.to(dtype)

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 
 from segmnv2.backbones.timm import never_unpickling
 from segmnv2.engines.backend import Calibration
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.process import quiet
 from segmnv2.engines.pytorch import DTYPES, convert_layers
 from segmnv2.errors import WeightsError
@@ -127,7 +127,7 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
         path: file to write.
         metadata: what shall be written; in bfloat16 the layers compute in it.
     """
-    network = convert_layers(GridNetwork(model), DTYPES[metadata.precision])
+    network = convert_layers(InferenceNetwork(model), DTYPES[metadata.precision])
     ending = RawLogits() if metadata.output == "logits" else CellLabels(model.logits_stride)
     whole = Deployable(build_preparation(model), network, ending)
     height, width = metadata.size or EXAMPLE

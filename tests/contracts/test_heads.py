@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import float_layers
 from segmnv2.errors import ConfigError
 from segmnv2.heads.head_kinds import HEADS, model_name
@@ -64,7 +64,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 def test_the_copy_for_inference_computes_the_same(name: str, output_stride: int) -> None:
     model = build(name, output_stride=output_stride).double()
     state = copy.deepcopy(model.state_dict())
-    network = GridNetwork(model)
+    network = InferenceNetwork(model)
     pixels = torch.rand(2, 3, 65, 97, dtype=torch.float64) * 255
     torch.testing.assert_close(network(pixels), model.raw_logits(pixels))
     assert {*float_layers(model)} <= {name for name, _ in network.named_modules()}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.engines.inference_network import GridNetwork, fold_norms
+from segmnv2.engines.inference_network import InferenceNetwork, fold_norms
 
 CASES = [
     ("deeplabv3_mobilenet_v2", {"width": 0.35}),
@@ -20,7 +20,7 @@ CASES = [
 @torch.inference_mode()
 def test_the_copy_computes_what_the_network_does_without_its_batch_norms(make_model, name, options):
     model = make_model(name, **options).double()  # folding changes the rounding, and the law is not about that
-    network = GridNetwork(model)
+    network = InferenceNetwork(model)
     pixels = torch.rand(2, 3, 65, 97, dtype=torch.float64) * 255
     expected = model.raw_logits(pixels)
     torch.testing.assert_close(network(pixels), expected)
@@ -29,7 +29,7 @@ def test_the_copy_computes_what_the_network_does_without_its_batch_norms(make_mo
 
 def test_the_network_itself_is_left_as_it_is(model):
     before = copy.deepcopy(model.state_dict())
-    GridNetwork(model)
+    InferenceNetwork(model)
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.export.mobile.xnnpack_int8 import correct_biases, round_weights
 from tests.engines.conftest import smooth_pixels
 from tests.export.shallow import shallow_model
@@ -42,7 +42,7 @@ def test_a_layer_of_zeros_stays_one():
 
 
 def test_only_the_biases_of_a_copy_change():
-    network = GridNetwork(shallow_model())
+    network = InferenceNetwork(shallow_model())
     before = {name: value.clone() for name, value in network.state_dict().items()}
     corrected = correct_biases(network, [smooth_pixels((1, 3, 65, 65))]).state_dict()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

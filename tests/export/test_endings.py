@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.export.deployable import CellLabels, Deployable, Preparation, RawLogits, best_class, build_preparation
 from segmnv2.inference.scores import predict_labels
 from segmnv2.nn.stride import upsample_logits
@@ -41,7 +41,7 @@ def test_padding_is_the_mean_pixel(mean):
 
 @torch.inference_mode()
 def test_the_whole_is_the_network_with_both_ends(seeing_model, images):
-    whole = Deployable(build_preparation(seeing_model), GridNetwork(seeing_model), CellLabels(16))
+    whole = Deployable(build_preparation(seeing_model), InferenceNetwork(seeing_model), CellLabels(16))
     for image in images:
         expected = predict_labels(seeing_model, image, size="native")
         assert (whole(torch.from_numpy(image)[None])[0].numpy() == expected).mean() >= 0.9999
@@ -50,6 +50,6 @@ def test_the_whole_is_the_network_with_both_ends(seeing_model, images):
 @torch.inference_mode()
 def test_raw_logits_leave_enlargement_to_the_caller(seeing_model, images):
     image = torch.from_numpy(images[0])[None]
-    found = Deployable(build_preparation(seeing_model), GridNetwork(seeing_model), RawLogits())(image)
+    found = Deployable(build_preparation(seeing_model), InferenceNetwork(seeing_model), RawLogits())(image)
     expected = seeing_model.raw_logits(image.permute(0, 3, 1, 2))
     assert F.mse_loss(found, expected) < 1e-6 * expected.var()

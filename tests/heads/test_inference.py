@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.heads.aspp import compose
 from segmnv2.nn.conv import SameConv2d
 from tests.engines.conftest import lively_model
@@ -30,7 +30,7 @@ def test_one_convolution_computes_what_two_do(biases) -> None:
 @torch.inference_mode()
 def test_the_last_projection_is_joined_where_that_is_less_work(name, options, joined) -> None:
     model = lively_model(name, **options).double()
-    network = GridNetwork(model)
+    network = InferenceNetwork(model)
     reads = network.head.aspp.pointwise.conv.in_channels
     assert (reads != model.head.aspp.pointwise.conv.in_channels) == joined
     assert not joined or isinstance(network.backbone.blocks[-1].project, nn.Identity)
@@ -42,4 +42,4 @@ def test_the_last_projection_is_joined_where_that_is_less_work(name, options, jo
 def test_a_last_layer_that_is_not_linear_stays() -> None:
     model = lively_model("deeplabv3_mobilenet_v2", width=1.0)
     model.backbone.blocks[-1].project.activation = nn.ReLU6()
-    assert GridNetwork(model).head.aspp.pointwise.conv.in_channels == 320
+    assert InferenceNetwork(model).head.aspp.pointwise.conv.in_channels == 320

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
 from segmnv2.engines.backend import Calibration
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.process import quiet
 from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
@@ -50,7 +50,7 @@ class _Whole(nn.Module):
     def __init__(self, model: Segmenter, size: tuple[int, int], *, raw_logits: bool) -> None:
         super().__init__()
         self.preparation = build_preparation(model)
-        self.network = GridNetwork(model).to(memory_format=torch.contiguous_format)
+        self.network = InferenceNetwork(model).to(memory_format=torch.contiguous_format)
         self.raw_logits = raw_logits
         for name, side in zip(("rows", "columns"), size, strict=True):
             self.register_buffer(name, interpolation_matrix(side, grid_cells(side, model), model.logits_stride))

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from segmnv2.engines.backend import Calibration, Precision
-from segmnv2.engines.inference_network import GridNetwork
+from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import calibration_arrays
 from segmnv2.engines.process import quiet
 from segmnv2.inference.media import spread_evenly
@@ -94,7 +94,7 @@ def build_network(model: Segmenter, precision: Precision, calibration: Calibrati
     """
     if precision == "int8":
         return quantize_network(model, calibration)
-    return GridNetwork(model).to(memory_format=torch.contiguous_format)
+    return InferenceNetwork(model).to(memory_format=torch.contiguous_format)
 
 
 def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
@@ -108,7 +108,7 @@ def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
         ConfigError: there is no calibration.
     """
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
-    network = correct_biases(GridNetwork(model), spread_evenly(pixels, CORRECTED_ON))
+    network = correct_biases(InferenceNetwork(model), spread_evenly(pixels, CORRECTED_ON))
     prepared = network.to(memory_format=torch.contiguous_format)
     with quiet():  # imports have advice, too
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
