@@ -32,10 +32,10 @@ MORE_ROOMS = ("losses", "metrics", "paper", "preparation", "training")
 PARTS = {
     "backbones": ("mobilenet_v1", "nasnet", "nasnet_cells", "resnet", "shufflenet", "smp", "timm", "timm_fitting"),
     "cli": ("benchmark", "evaluate", "export", "report", "train", "weights"),
-    "engines": ("onnx_runtime", "openvino"),
+    "engines": ("int8", "onnx_int8", "onnx_runtime", "openvino"),
     "heads": ("deeplab_v3_plus",),
     "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),
-    "inference": ("streams", "video", "video_files", "video_writer"),
+    "inference": ("smoothing", "streams", "video", "video_files", "video_writer"),
     "models": ("classifier", "compatibility", "zoo"),
     "nn": ("block_family", "pool"),
 }

@@ -21,7 +21,7 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.engines.device import choose_device
+from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.zoo import create_model

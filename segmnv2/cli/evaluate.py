@@ -170,7 +170,7 @@ def evaluate_classifier(
         SegmnError: weights or data cannot be used.
     """
     from segmnv2.datasets.image_folder import ImageFolder
-    from segmnv2.engines.device import choose_device
+    from segmnv2.engines.selection import choose_device
     from segmnv2.evaluation import classifiers
     from segmnv2.models.classifier import load_classifier
 
@@ -219,7 +219,7 @@ def evaluate_detector(
     """
     from segmnv2.coco.boxes import CocoBoxes
     from segmnv2.detection.detector_file import load_detector
-    from segmnv2.engines.device import choose_device
+    from segmnv2.engines.selection import choose_device
     from segmnv2.evaluation.detectors import evaluate_detector as run
 
     if annotations is not None and split is not None:

@@ -112,11 +112,12 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
     from segmnv2.inference.files import ResultFolder
     from segmnv2.inference.overlay import DEFAULT_OPACITY
     from segmnv2.inference.predictor import Predictor, VideoPredictor
-    from segmnv2.inference.smoothing import Smoother, check_share
 
-    smooth = results.smooth
-    if smooth is not None:
-        check_share(smooth)
+    smoother = None
+    if results.smooth is not None:
+        from segmnv2.inference.smoothing import Smoother
+
+        smoother = Smoother(results.smooth)  # which checks it before the weights are read
     opacity = DEFAULT_OPACITY if results.opacity is None else results.opacity
     folder = ResultFolder(results.out, results.overlay, results.confidence, opacity)
     options = inference.options()
@@ -124,7 +125,7 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
         options = options.for_images(images)
     predictor = Predictor.load(weights, options)
     return Prepared(
-        predictor if smooth is None else VideoPredictor(predictor, Smoother(smooth)),
+        predictor if smoother is None else VideoPredictor(predictor, smoother),
         folder.write,
         lambda prediction: prediction.overlay(opacity, legend=False),
         f" ({predictor.backend})",

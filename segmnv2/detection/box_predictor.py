@@ -17,7 +17,7 @@ from torch import Tensor
 from segmnv2.detection.box_drawing import draw_boxes
 from segmnv2.detection.detector import Detector
 from segmnv2.detection.detector_file import load_detector
-from segmnv2.engines.device import choose_device
+from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
@@ -78,7 +78,7 @@ class BoxPredictor:
         Args:
             model: the detector.
             threshold: score 0..1 from which a box is reported; at least the detector's own.
-            device: as for :func:`segmnv2.engines.device.choose_device`.
+            device: as for :func:`segmnv2.engines.selection.choose_device`.
 
         Raises:
             ConfigError: a threshold outside 0..1 or below the detector's own, or a device that is not there.

@@ -1,4 +1,4 @@
-"""The interface between inference and engines."""
+"""The interface between inference and engines: models that run, engines, and the watch for models that change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,12 @@ Calibration: TypeAlias = Sequence[Float[Tensor, "1 3 _ _"]] | None
 """RGB pixels, 0..255, sides k * output_stride + 1, that int8 chooses its ranges by."""
 
 
+NO_CALIBRATION = (
+    "precision: 'int8' needs images like those that will be seen, to choose its ranges; give a folder with 50 or more "
+    "as calibration (--calibration DIR)"
+)
+
+
 @dataclass(frozen=True)
 class Place:
     """Device and threads of an engine.
@@ -37,6 +43,32 @@ class Place:
     device: torch.device
     threads: int
     streams: int = 1
+
+
+@runtime_checkable  # for the checker of annotations in tests
+class DenseModel(Protocol):
+    """A model for inference: a :class:`segmnv2.models.segmenter.Segmenter` has it, and so has a backend."""
+
+    training: bool
+
+    @property
+    def output_stride(self) -> int:
+        """Canvas sides are a multiple of it and 1."""
+
+    @property
+    def logits_stride(self) -> int:
+        """Pixels between two logits."""
+
+    def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * logits_stride."""
+
+    @property
+    def mean_pixel(self) -> tuple[float, float, float]:
+        """RGB, 0..255, of the pixel that becomes 0: what images are padded with."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
 
 
 class Backend(ABC):
@@ -174,3 +206,63 @@ def check_streams(streams: object) -> int:
         ConfigError: it is not a positive integer.
     """
     return check_positive_integer("streams", streams, "give 1, or as many as threads for many images")
+
+
+class ModelWatch:
+    """Compares a model with what it was when this was made; of its values it reads the last layer's alone."""
+
+    def __init__(self, model: Segmenter, backend: DenseModel) -> None:
+        """Note the state of a model.
+
+        Args:
+            model: that may change.
+            backend: what was made of it, or the model itself, which always is what it is.
+
+        Raises:
+            ConfigError: they differ already in their output strides.
+        """
+        self._model, self._backend, self._process = model, backend, os.getpid()
+        groups = ((module._parameters, module._buffers, module._modules) for module in model.modules())
+        self._groups: list[dict[str, Any]] = [group for three in groups for group in three if group]
+        self._state = self._read()
+        self.check()
+
+    def __reduce__(self) -> tuple[type[ModelWatch], tuple[Any, ...]]:
+        self.check()
+        return ModelWatch, (self._model, self._backend)
+
+    def check(self) -> None:
+        """Make sure that the model is unchanged.
+
+        Raises:
+            ConfigError: it has other weights or another output stride than the engine, or it runs itself and this
+                process was forked, where PyTorch would wait for its parent's threads.
+        """
+        self._model.check_classes()
+        if self._backend is self._model:
+            if torch.get_num_threads() > 1:
+                refuse_fork("the model", self._process)
+            return
+        now, before = self._model.output_stride, self._backend.output_stride
+        if now != before or self._read() != self._state:
+            raise ConfigError(
+                f"predictor: '{self._backend}' was made before its model was changed "
+                f"({f'output stride {before} to {now}' if now != before else 'other weights'}) and runs the old one; "
+                "make a new predictor: Predictor(model, backend=create_backend(model, ...)), or Predictor.load(..., "
+                "output_stride=...)"
+            )
+
+    def _read(self) -> list[tuple[int, int]]:
+        """Return two numbers a tensor or layer, of which one changes if a tensor's values or it itself are replaced.
+
+        Changes through ``.data``, as moving averages make them, count no version. The sum of the last layer's bits
+        shows them; as integers it is exact in any order.
+        """
+        last = self._model.get_parameter(f"{self._model.logits_name}.weight").detach().float()
+        states = [
+            (id(each), each._version if isinstance(each, torch.Tensor) and not each.is_inference() else 0)
+            for group in self._groups
+            for each in group.values()
+            if each is not None
+        ]
+        return [(int(last.view(torch.int32).sum()), 0), *states]

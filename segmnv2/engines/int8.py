@@ -18,14 +18,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from segmnv2.engines.backend import NO_CALIBRATION
 from segmnv2.engines.process import quiet
 from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.segmenter import Segmenter
-
-NO_CALIBRATION = (
-    "precision: 'int8' needs images like those that will be seen, to choose its ranges; give a folder with 50 or more "
-    "as calibration (--calibration DIR)"
-)
 
 FEWEST = 20
 """Images for calibration below which there is a warning: with one, 45 to 99 % of labels stayed."""

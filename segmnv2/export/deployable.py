@@ -1,10 +1,10 @@
 """A network with its pre- and post-processing inside: a uint8 image in, a label map out.
 
 Three parts in a row, which formats take together or one by one: :class:`Preparation`, the network
-(:class:`segmnv2.engines.inference_network.InferenceNetwork`), and an ending. Endings turn logits into the best class at each
-pixel, in operations that every runtime has: the argmax of the logits enlarged with aligned corners and cropped to the
-image, without a resizing operation, whose rules differ among runtimes. Weights of the interpolation are multiples of
-1 / stride, exact in float32.
+(:class:`segmnv2.engines.inference_network.InferenceNetwork`), and an ending. Endings turn logits into the best class at
+each pixel, in operations that every runtime has: the argmax of the logits enlarged with aligned corners and cropped to
+the image, without a resizing operation, whose rules differ among runtimes. Weights of the interpolation are multiples
+of 1 / stride, exact in float32.
 """
 
 from __future__ import annotations

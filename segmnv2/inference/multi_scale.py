@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
+from segmnv2.engines.backend import DenseModel
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import Canvas
 from segmnv2.inference.cells import Axis, Cells, sample_bilinear
@@ -26,32 +26,6 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 LARGEST_SCALE = 8.0
 """Larger ones are meant in percent, and an image of 75 times the sides fits in no memory."""
-
-
-@runtime_checkable  # for the checker of annotations in tests
-class DenseModel(Protocol):
-    """A model for inference: a :class:`segmnv2.models.segmenter.Segmenter` has it, and so has a backend."""
-
-    training: bool
-
-    @property
-    def output_stride(self) -> int:
-        """Canvas sides are a multiple of it and 1."""
-
-    @property
-    def logits_stride(self) -> int:
-        """Pixels between two logits."""
-
-    def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * logits_stride."""
-
-    @property
-    def mean_pixel(self) -> tuple[float, float, float]:
-        """RGB, 0..255, of the pixel that becomes 0: what images are padded with."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the model."""
 
 
 @dataclass(frozen=True)

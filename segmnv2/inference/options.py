@@ -15,8 +15,7 @@ from torch import Tensor
 
 from segmnv2.data.image_file import read_image
 from segmnv2.engines.backend import Backend, Place, check_precision, check_streams, check_threads
-from segmnv2.engines.device import choose_device
-from segmnv2.engines.selection import build_backend, check_calibration, choose_engine, refuse_streams
+from segmnv2.engines.selection import build_backend, check_calibration, choose_device, choose_engine, refuse_streams
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.media import list_images, spread_evenly

@@ -15,12 +15,11 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.data.image_file import read_image, rgb_array
-from segmnv2.engines.backend import Backend
+from segmnv2.engines.backend import Backend, DenseModel, ModelWatch
 from segmnv2.errors import MediaError
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
-from segmnv2.inference.model_watch import ModelWatch
-from segmnv2.inference.multi_scale import DenseModel, check_flip, choose_scales
+from segmnv2.inference.multi_scale import check_flip, choose_scales
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.scores import Prediction, PreparedImage, Scores, predict_batch

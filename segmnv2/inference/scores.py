@@ -14,10 +14,11 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from segmnv2.data.mask_file import write_mask
+from segmnv2.engines.backend import DenseModel
 from segmnv2.engines.process import torch_threads
 from segmnv2.errors import SegmnError
 from segmnv2.inference.canvas import DEFAULT_SIZE, Canvas, Size, check_image, check_size, make_canvas
-from segmnv2.inference.multi_scale import DenseModel, ModelPass, check_scales, is_training, locate_logits, run_passes
+from segmnv2.inference.multi_scale import ModelPass, check_scales, is_training, locate_logits, run_passes
 from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
 from segmnv2.labels import LabelSet
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from segmnv2.engines.device import choose_device
 from segmnv2.engines.process import torch_threads
+from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter
@@ -65,7 +65,7 @@ class Stopwatch:
         """Prepare to measure.
 
         Args:
-            device: as for :func:`segmnv2.engines.device.choose_device`.
+            device: as for :func:`segmnv2.engines.selection.choose_device`.
             clock: seconds since any moment.
 
         Raises:
