@@ -24,6 +24,7 @@ TYPECHECKED = (
     "segmnv2.conversion",
     "segmnv2.metrics",
     "segmnv2.inference",
+    "segmnv2.media",
     "segmnv2.engines.backend",
     "segmnv2.engines.onnx_runtime",
     "segmnv2.engines.openvino",

@@ -26,8 +26,8 @@ from segmnv2.models.model_file import save_backbone
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from tests.coco_files import CATEGORIES, write_coco_boxes
 from tests.export.shallow import shallow_model, shallow_seeing_model
-from tests.inference.clips import pictures, write_clip
 from tests.marks import slow_where
+from tests.media.clips import pictures, write_clip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -35,7 +35,8 @@ PARTS = {
     "engines": ("int8", "onnx_int8", "onnx_runtime", "openvino"),
     "heads": ("deeplab_v3_plus",),
     "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),
-    "inference": ("smoothing", "streams", "video", "video_files", "video_writer"),
+    "inference": ("smoothing", "video_files"),
+    "media": ("streams", "video_matrix", "video_reader", "video_writer"),
     "models": ("classifier", "compatibility", "zoo"),
     "nn": ("block_family", "pool"),
 }

@@ -20,11 +20,11 @@ from torch import Tensor
 from segmnv2.benchmark.compare import RESAMPLES, Interval, check_count
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.datasets.voc import VocSegmentation
-from segmnv2.inference.media import spread_evenly
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS
+from segmnv2.media.image_list import spread_evenly
 from segmnv2.metrics.confusion import confusion_matrix
 from segmnv2.models.segmenter import Segmenter
 

@@ -103,7 +103,7 @@ def infer(
     --frames, --seconds or Ctrl-C.
     """
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.inference.media import describe_others, list_images, list_others
+    from segmnv2.media.image_list import describe_others, list_images, list_others
     from segmnv2.models.model_file import read_kind
 
     video = pick_video(inputs)
@@ -135,7 +135,7 @@ def infer(
         refuse_options("segmentation networks", remedy, threshold=threshold)
         prepared = prepare_segmenter(weights, results, inference, len(paths))
     if video is not None:
-        from segmnv2.inference.video import VideoReader
+        from segmnv2.media.video_reader import VideoReader
 
         reader = VideoReader(video, every=1 if every is None else every, frames=frames, seconds=seconds)
         infer_one_video(prepared, reader, out, is_file=is_file)

@@ -19,8 +19,8 @@ from segmnv2.files.atomic import check_folder, check_writable
 if TYPE_CHECKING:
     import PIL.Image
 
-    from segmnv2.inference.video import VideoReader
-    from segmnv2.inference.video_source import VideoSource
+    from segmnv2.media.video_reader import VideoReader
+    from segmnv2.media.video_source import VideoSource
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def check_image_folder(out: Path) -> None:
         ConfigError: it is called like an image or a video, is a file, or cannot be written.
     """
     from segmnv2.data.image_file import ENDINGS
-    from segmnv2.inference.video_source import VIDEO_ENDINGS
+    from segmnv2.media.video_source import VIDEO_ENDINGS
 
     if out.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS) and not out.is_dir():
         raise ConfigError(
@@ -166,7 +166,7 @@ def pick_video(inputs: Sequence[str]) -> VideoSource | None:
         ConfigError: there is one, and it is not alone.
         MediaError: a camera without its number.
     """
-    from segmnv2.inference.video_source import find_video
+    from segmnv2.media.video_source import find_video
 
     found = [video for video in map(find_video, inputs) if video is not None]
     if found and len(inputs) > 1:
@@ -187,7 +187,7 @@ def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, co
         ConfigError: an option does not fit, or ``out`` cannot be written.
         MediaError: there is no such video.
     """
-    from segmnv2.inference.video_writer import check_video_ending
+    from segmnv2.media.video_writer import check_video_ending
 
     if source.path is not None and not source.path.is_file():
         raise MediaError(f"{source}: there is no such file; check the path")

@@ -26,8 +26,8 @@ from segmnv2.engines.backend import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
-from segmnv2.inference.pipeline import ManyPredictor, Outcome, check_batch, run_pipeline
 from segmnv2.inference.scores import Prediction
+from segmnv2.media.pipeline import ManyPredictor, Outcome, check_batch, run_pipeline
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 BOXES = "boxes"
@@ -128,7 +128,7 @@ def infer_files(
 
     Files and reports are those of one image after another, in the order of ``paths``. An image that cannot be read
     is reported and the others are done. At most ``streams * batch`` images are in memory, with one stream
-    :func:`segmnv2.inference.pipeline.most_held`.
+    :func:`segmnv2.media.pipeline.most_held`.
 
     Args:
         predictor: the model.
@@ -146,7 +146,7 @@ def infer_files(
     report = InferenceReport()
     run: Callable[..., Generator[Outcome[tuple[Path, str], list[Path]]]] = run_pipeline
     if check_streams(streams) > 1:
-        from segmnv2.inference.streams import run_streams
+        from segmnv2.media.streams import run_streams
 
         run = partial(run_streams, streams=streams)
     outcomes = run(

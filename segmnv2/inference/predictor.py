@@ -21,8 +21,8 @@ from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.multi_scale import check_flip, choose_scales
 from segmnv2.inference.options import InferenceOptions
-from segmnv2.inference.pipeline import check_batch, predict_in_order
 from segmnv2.inference.scores import Prediction, PreparedImage, Scores, predict_batch
+from segmnv2.media.pipeline import check_batch, predict_in_order
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 
@@ -149,7 +149,7 @@ class Predictor:
         size = self.batch if batch is None else check_batch(batch)
         images = map(own_image, check_several(images))
         if self.streams > 1:
-            from segmnv2.inference.streams import predict_streams
+            from segmnv2.media.streams import predict_streams
 
             return predict_streams(images, self.prepare, self.predict, streams=self.streams, batch=size)
         return predict_in_order(images, self.prepare, self.predict, batch=size)
@@ -184,8 +184,8 @@ class Predictor:
                 or the camera lost.
         """
         from segmnv2.inference.smoothing import Smoother
-        from segmnv2.inference.video import VideoReader
         from segmnv2.inference.video_files import predict_frames
+        from segmnv2.media.video_reader import VideoReader
 
         predictor = VideoPredictor(self, Smoother(smooth))
         size = self.batch if batch is None else check_batch(batch)

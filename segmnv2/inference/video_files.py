@@ -13,9 +13,9 @@ import PIL.Image
 from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError, MediaError
-from segmnv2.inference.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
-from segmnv2.inference.video import Frame, VideoReader
-from segmnv2.inference.video_writer import video_file
+from segmnv2.media.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
+from segmnv2.media.video_reader import Frame, VideoReader
+from segmnv2.media.video_writer import video_file
 
 Read = TypeVar("Read")
 Made = TypeVar("Made")
@@ -145,7 +145,7 @@ def frame_files(video: VideoReader, write: Callable[[Made, str], object]) -> Ite
 def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Image.Image]) -> Iterator[FrameSink[Made]]:
     """Yield what writes a video of overlays, of the frames' size and pace.
 
-    :func:`segmnv2.inference.video_writer.video_file` says what is left after errors. Frames are written by their times,
+    :func:`segmnv2.media.video_writer.video_file` says what is left after errors. Frames are written by their times,
     the last one again where the next is late, so that the result plays as fast as things happened.
 
     Args:

@@ -15,10 +15,10 @@ from segmnv2.cli import main
 from segmnv2.counting import counted
 from segmnv2.detection.detector import create_detector
 from segmnv2.detection.detector_file import save_detector
-from segmnv2.inference import video as video_module
+from segmnv2.media import video_reader as video_module
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
-from tests.inference.clips import Camera, decode, pictures, write_clip
+from tests.media.clips import Camera, decode, pictures, write_clip
 
 
 @pytest.fixture(scope="module")

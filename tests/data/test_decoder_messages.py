@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from segmnv2.data.decoder_messages import listen
-from tests.inference.threads import PATIENCE
+from tests.media.threads import PATIENCE
 
 LIBRARY = ctypes.CDLL(None)
 pytestmark = pytest.mark.skipif(not hasattr(LIBRARY, "fopencookie"), reason="nothing is heard without glibc")

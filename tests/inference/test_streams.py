@@ -14,11 +14,11 @@ from PIL import Image
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.options import LARGEST_SIDE, choose_streams
-from segmnv2.inference.pipeline import Outcome
 from segmnv2.inference.predictor import Predictor
-from segmnv2.inference.streams import AHEAD, predict_streams, run_streams
+from segmnv2.media.pipeline import Outcome
+from segmnv2.media.streams import AHEAD, predict_streams, run_streams
 from tests.export.shallow import shallow_seeing_model
-from tests.inference.threads import PATIENCE, Content, threads_since
+from tests.media.threads import PATIENCE, Content, threads_since
 from tests.stream_engines import STREAMING, build_engines
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

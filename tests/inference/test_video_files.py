@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from segmnv2.errors import ConfigError, MediaError
-from segmnv2.inference import video as video_module
 from segmnv2.inference.files import ResultFolder
 from segmnv2.inference.predictor import Predictor, VideoPredictor
 from segmnv2.inference.smoothing import Smoother
-from segmnv2.inference.video import VideoReader
 from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
-from tests.inference.clips import Camera, decode, pictures, write_clip, write_recording
+from segmnv2.media import video_reader as video_module
+from segmnv2.media.video_reader import VideoReader
+from tests.media.clips import Camera, decode, pictures, write_clip, write_recording
 
 
 @pytest.fixture

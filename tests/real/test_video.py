@@ -10,7 +10,7 @@ import pytest
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.predictor import Predictor
-from tests.inference.clips import decode, write_clip
+from tests.media.clips import decode, write_clip
 
 SIDES = (320, 400)
 

@@ -23,8 +23,8 @@ from segmnv2.export.create import staged_path
 from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS
 from segmnv2.inference.files import save_picture
-from segmnv2.inference.video_writer import video_file
 from segmnv2.labels import VOC_LABELS
+from segmnv2.media.video_writer import video_file
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from segmnv2.paper.drawing import save_figure

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from segmnv2.errors import ConfigError, MediaError
-from segmnv2.inference import video as video_module
-from segmnv2.inference.video import USUAL_RATE, VideoReader
-from segmnv2.inference.video_source import VideoSource, find_video
-from tests.inference.clips import CODECS, RATE, Camera, decode, pictures, write_clip, write_recording
+from segmnv2.media import video_reader as video_module
+from segmnv2.media.video_reader import USUAL_RATE, VideoReader
+from segmnv2.media.video_source import VideoSource, find_video
+from tests.media.clips import CODECS, RATE, Camera, decode, pictures, write_clip, write_recording
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_without_a_frame_rate_the_usual_one_is_taken(rate, clip, monkeypatch):
 def test_a_camera_is_read_to_a_limit_by_the_clock(clip, monkeypatch):
     monkeypatch.setattr(video_module, "_open", lambda source: Camera(clip, endless=True))
     ticks = iter(np.arange(0, 100, 0.25).tolist())
-    monkeypatch.setattr("segmnv2.inference.video.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("segmnv2.media.video_reader.time.monotonic", lambda: next(ticks))
     with VideoReader("camera:0", frames=30) as video:
         assert (video.total, str(video.source)) == (30, "camera 0")
         assert len(list(video)) == 30

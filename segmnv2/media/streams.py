@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 
 from segmnv2.errors import MediaError
-from segmnv2.inference.pipeline import Outcome, compute_group
+from segmnv2.media.pipeline import Outcome, compute_group
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")

@@ -9,8 +9,8 @@ from itertools import count
 import pytest
 
 from segmnv2.errors import ConfigError, MediaError
-from segmnv2.inference.pipeline import END, check_batch, most_held, predict_in_order, run_pipeline
-from tests.inference.threads import PATIENCE, Content, threads_since
+from segmnv2.media.pipeline import END, check_batch, most_held, predict_in_order, run_pipeline
+from tests.media.threads import PATIENCE, Content, threads_since
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import pytest
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.video_files import Clock
-from segmnv2.inference.video_writer import CODECS, VideoWriter, check_video_ending, video_file
-from tests.inference.clips import decode, pictures
+from segmnv2.media.video_writer import CODECS, VideoWriter, check_video_ending, video_file
+from tests.media.clips import decode, pictures
 
 
 def left(folder: Path) -> list[str]:
