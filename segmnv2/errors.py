@@ -1,4 +1,4 @@
-"""Errors that a user can cause and can fix.
+"""Errors that a user can cause and can fix, and the words of messages.
 
 Every message names the file or key, the value found, what is allowed and the remedy. The command line prints the
 message alone and exits with code 2. Broken invariants of the library itself are assertions, not these.
@@ -87,3 +87,8 @@ def describe_fault(fault: Mapping[str, Any]) -> str:
         return f"{key}: {fault['ctx']['error']}"
     wanted = str(fault["msg"]).removeprefix("Input should be ").removeprefix("Input should have ")
     return f"{key} {describe_value(fault['input'])} is not possible; it must be {wanted}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 image" or "2 images" for the noun "image"."""
+    return f"{number} {noun}" + "s" * (number != 1)

@@ -24,7 +24,7 @@ INSISTENCE = 1.0
 RETRY = 0.01
 """Seconds after which an interrupt is repeated that came while a lock was taken or released, or a module imported."""
 
-_LOCKING = ("threading", "importlib._bootstrap", "logging", "segmnv2.data.decoder_messages")
+_LOCKING = ("threading", "importlib._bootstrap", "logging", "segmnv2.data.decoders")
 _WAITING = ("wait", "join", "_wait_for_tstate_lock")
 
 

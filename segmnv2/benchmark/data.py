@@ -17,7 +17,6 @@ from jaxtyping import UInt8
 from segmnv2.benchmark.compare import Rate, Row, Table, check_count
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine, one_core
 from segmnv2.config.segmentation_schema import Experiment
-from segmnv2.counting import counted
 from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import collate, training_loader
 from segmnv2.data.mask_file import read_mask
@@ -25,7 +24,7 @@ from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.sampler import StepSampler, augmentation_seed
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.datasets.source import open_dataset
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, counted
 from segmnv2.inference.options import sample_folder
 from segmnv2.tasks.segmentation import build_transform
 from segmnv2.training.trainer import choose_accelerator

@@ -24,7 +24,7 @@ from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS
-from segmnv2.media.image_list import spread_evenly
+from segmnv2.media.inputs import spread_evenly
 from segmnv2.metrics.confusion import confusion_matrix
 from segmnv2.models.segmenter import Segmenter
 

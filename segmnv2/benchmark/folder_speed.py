@@ -21,7 +21,7 @@ from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.predictor import Predictor
-from segmnv2.media.image_list import list_images
+from segmnv2.media.inputs import list_images
 from segmnv2.models.segmenter import Segmenter
 
 SINGLE, PIPELINED, TRANSFORMERS = "one by one", "pipelined", "transformers"

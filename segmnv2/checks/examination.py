@@ -17,9 +17,8 @@ from segmnv2.checks import mask_diagnosis as repair
 from segmnv2.checks.leaks import find_repetitions
 from segmnv2.checks.pair_reading import read_pairs
 from segmnv2.checks.whole_set import ExaminedSplit, Kept, compare_palettes, judge_classes, judge_masks
-from segmnv2.counting import counted
 from segmnv2.datasets.listing import KINDS, Finding, Listing
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, counted
 from segmnv2.labels import LabelSet
 
 RULES = {

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from segmnv2.data.color_mask import pack_colors, unpack_colors
 from segmnv2.data.mask_file import MaskError, mask_ids
-from segmnv2.data.raw_mask import NO_COLOR, RawMask
+from segmnv2.data.raw_mask import NO_COLOR, RawMask, pack_colors, unpack_colors
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
 from segmnv2.labels import LabelSet

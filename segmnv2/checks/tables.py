@@ -11,8 +11,8 @@ from rich.table import Table
 from segmnv2.checks.examination import Examination
 from segmnv2.checks.frequencies import weights_yaml
 from segmnv2.checks.repaired_copy import RepairedCopy
-from segmnv2.counting import counted
 from segmnv2.datasets.listing import KINDS, Finding
+from segmnv2.errors import counted
 
 LEAST_WIDTH = 100
 """Width of output to anything but a terminal, in characters."""

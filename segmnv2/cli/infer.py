@@ -103,7 +103,7 @@ def infer(
     --frames, --seconds or Ctrl-C.
     """
     from segmnv2.hub.resolve import resolve_weights
-    from segmnv2.media.image_list import describe_others, list_images, list_others
+    from segmnv2.media.inputs import describe_others, list_images, list_others
     from segmnv2.models.model_file import read_kind
 
     video = pick_video(inputs)

@@ -12,15 +12,14 @@ import typer
 
 from segmnv2.cli.inference_options import InferenceArguments, refuse_options
 from segmnv2.cli.output import image_progress
-from segmnv2.counting import counted
-from segmnv2.errors import ConfigError, MediaError
+from segmnv2.errors import ConfigError, MediaError, counted
 from segmnv2.files.atomic import check_folder, check_writable
 
 if TYPE_CHECKING:
     import PIL.Image
 
+    from segmnv2.media.inputs import VideoSource
     from segmnv2.media.video_reader import VideoReader
-    from segmnv2.media.video_source import VideoSource
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def check_image_folder(out: Path) -> None:
         ConfigError: it is called like an image or a video, is a file, or cannot be written.
     """
     from segmnv2.data.image_file import ENDINGS
-    from segmnv2.media.video_source import VIDEO_ENDINGS
+    from segmnv2.media.inputs import VIDEO_ENDINGS
 
     if out.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS) and not out.is_dir():
         raise ConfigError(
@@ -166,7 +165,7 @@ def pick_video(inputs: Sequence[str]) -> VideoSource | None:
         ConfigError: there is one, and it is not alone.
         MediaError: a camera without its number.
     """
-    from segmnv2.media.video_source import find_video
+    from segmnv2.media.inputs import find_video
 
     found = [video for video in map(find_video, inputs) if video is not None]
     if found and len(inputs) > 1:

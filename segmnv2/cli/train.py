@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segmnv2.cli.inference_options import Config, Override
-from segmnv2.counting import counted
+from segmnv2.errors import counted
 
 if TYPE_CHECKING:
     from segmnv2.config.reading import AnyExperiment

@@ -14,8 +14,7 @@ import numpy as np
 import PIL.Image
 from PIL.ExifTags import Base as ExifTag
 
-from segmnv2.data.decoder_messages import listen
-from segmnv2.data.png_file import check_png, default_image, transparent_gray
+from segmnv2.data.decoders import check_png, default_image, listen, transparent_gray
 from segmnv2.data.sample import Image
 from segmnv2.errors import MediaError
 

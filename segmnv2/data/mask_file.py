@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from segmnv2.data.color_mask import LISTED, UnknownColorError, color_ids, colors_to_ids
-from segmnv2.data.raw_mask import LOSSY, RawMask, read_raw_mask
+from segmnv2.data.raw_mask import LISTED, LOSSY, RawMask, UnknownColorError, color_ids, colors_to_ids, read_raw_mask
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import write_image

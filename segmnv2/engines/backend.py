@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.counting import counted
-from segmnv2.errors import ConfigError, check_positive_integer
+from segmnv2.errors import ConfigError, check_positive_integer, counted
 from segmnv2.models.segmenter import Segmenter
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from segmnv2.counting import counted
 from segmnv2.data.image_transforms import CentralTransform, collate_images
 from segmnv2.data.loader import validation_loader
 from segmnv2.datasets.image_folder import ImageFolder
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.errors import ConfigError, WeightsError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.labels import describe_difference, table_cell
 from segmnv2.metrics.accuracy import TOP, TopAccuracy

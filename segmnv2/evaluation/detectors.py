@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from segmnv2.coco.boxes import CocoBoxes, PixelBoxes
-from segmnv2.counting import counted
 from segmnv2.data.box_transforms import collate_boxes
 from segmnv2.data.loader import validation_loader
 from segmnv2.detection.detector import Detections, Detector
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.files.atomic import atomic_path
 from segmnv2.labels import table_cell

@@ -14,7 +14,7 @@ from segmnv2.data.loader import Indexed
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
-from segmnv2.media.image_list import spread_evenly
+from segmnv2.media.inputs import spread_evenly
 
 Kind = TypeVar("Kind", bound="Result")
 

@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from segmnv2.counting import counted
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engines.backend import Backend
-from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.errors import ConfigError, DatasetError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor

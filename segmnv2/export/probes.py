@@ -17,7 +17,7 @@ from segmnv2.data.mask_file import read_mask
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.labels import LabelSet
-from segmnv2.media.image_list import list_images, spread_evenly
+from segmnv2.media.inputs import list_images, spread_evenly
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import resize_bilinear
 

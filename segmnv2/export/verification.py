@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from segmnv2.counting import counted
+from segmnv2.errors import counted
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport
 from segmnv2.inference.scores import predict_labels

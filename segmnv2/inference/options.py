@@ -19,7 +19,7 @@ from segmnv2.engines.selection import build_backend, check_calibration, choose_d
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image, check_several, check_size, make_canvas
 from segmnv2.inference.multi_scale import check_flip, choose_scales
-from segmnv2.media.image_list import list_images, spread_evenly
+from segmnv2.media.inputs import list_images, spread_evenly
 from segmnv2.media.pipeline import check_batch
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import check_output_stride, resize_bilinear, scaled_side

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError, MediaError, check_positive_integer
+from segmnv2.media.inputs import VideoSource, find_video, quiet
 from segmnv2.media.video_matrix import is_mirrored
-from segmnv2.media.video_source import VideoSource, find_video, quiet
 
 USUAL_RATE = 25.0
 """Frames a second where the file does not say."""

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path, check_writable
-from segmnv2.media.video_source import quiet
+from segmnv2.media.inputs import quiet
 
 CODECS: dict[str, tuple[str, ...]] = {
     ".avi": ("MJPG", "mp4v"),

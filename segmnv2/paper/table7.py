@@ -12,8 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segmnv2.backbones.registry import complete_options
-from segmnv2.counting import counted
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, counted
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.labels import VOC_LABELS, LabelSet

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from segmnv2.data.loader import Batch
 from segmnv2.inference.overlay import blend
 from segmnv2.labels import LabelSet
-from segmnv2.media.image_list import spread_evenly
+from segmnv2.media.inputs import spread_evenly
 from segmnv2.models.segmenter import Segmenter
 
 LONGEST_SIDE = 640

@@ -13,9 +13,9 @@ import lightning.pytorch as pl
 from segmnv2.config.network_section import FreezableSection, NetworkSection
 from segmnv2.config.reading import AnyExperiment
 from segmnv2.config.training_sections import PhotometricSection
-from segmnv2.counting import counted
 from segmnv2.data.loader import BatchLoader, Indexed, T, stack_samples, training_loader, validation_loader
 from segmnv2.data.transforms import ColorJitter, TrainTransform
+from segmnv2.errors import counted
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.network import freeze_batch_norm

@@ -14,8 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
 from segmnv2.config.reading import AnyExperiment
-from segmnv2.counting import counted
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, counted
 from segmnv2.signals import Held, held
 from segmnv2.tasks.job import Job, build_job
 from segmnv2.tasks.optimizer import MovingAverage

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 
 from segmnv2.cli import main
-from segmnv2.counting import counted
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
+from segmnv2.errors import counted
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segmnv2.media.video_source import quiet
+from segmnv2.media.inputs import quiet
 
 with quiet():  # before OpenCV opens the first video
     pass

@@ -9,8 +9,8 @@ import pytest
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.media import video_reader as video_module
+from segmnv2.media.inputs import VideoSource, find_video
 from segmnv2.media.video_reader import USUAL_RATE, VideoReader
-from segmnv2.media.video_source import VideoSource, find_video
 from tests.media.clips import CODECS, RATE, Camera, decode, pictures, write_clip, write_recording
 
 

@@ -24,7 +24,7 @@ from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import calibration_arrays
 from segmnv2.engines.process import quiet
-from segmnv2.media.image_list import spread_evenly
+from segmnv2.media.inputs import spread_evenly
 from segmnv2.models.segmenter import Segmenter
 
 LEVELS = 127

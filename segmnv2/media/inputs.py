@@ -1,19 +1,108 @@
-"""Image files in a list of files, folders and glob patterns."""
+"""Images, videos and cameras among inputs: files, folders, glob patterns and words.
+
+- A file whose name ends in one of :data:`VIDEO_ENDINGS`, in any case, is a video.
+- ``camera:N`` is camera N of this machine, from 0.
+- A bare number ``N``, if no file has that name, is the same.
+- All else are images, see :func:`list_images`.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 
 from segmnv2.data.image_file import ENDINGS
 from segmnv2.errors import MediaError
 from segmnv2.files.folders import is_passed_over
+
+FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
+FFMPEG_QUIET = "-8"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep OpenCV silent in the block, and FFmpeg from then on unless its level is set in the environment."""
+    os.environ.setdefault(FFMPEG_LEVEL, FFMPEG_QUIET)  # OpenCV reads it once, when it first opens a video
+    before = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
+VIDEO_ENDINGS = (
+    ".3gp",
+    ".avi",
+    ".flv",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".webm",
+    ".wmv",
+)
+CAMERA = "camera:"
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """A file or a camera.
+
+    Attributes:
+        path: of the file, or None.
+        camera: number of the camera; it counts if there is no path.
+    """
+
+    path: Path | None
+    camera: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether the source is live."""
+        return self.path is None
+
+    @property
+    def stem(self) -> str:
+        """Stem of the names of result files."""
+        return f"camera{self.camera}" if self.path is None else self.path.stem
+
+    def __str__(self) -> str:
+        """Return the source's name in messages."""
+        return f"camera {self.camera}" if self.path is None else str(self.path)
+
+
+def find_video(word: str | Path | int) -> VideoSource | None:
+    """Return the video or camera that a word means by the rule at the top of this file, or None.
+
+    Raises:
+        MediaError: it begins with ``camera:`` and no number follows.
+    """
+    if isinstance(word, int):
+        return VideoSource(None, word)
+    text = str(word)
+    number = text.removeprefix(CAMERA)
+    if number != text and not number.isdecimal():
+        raise MediaError(f"{text}: is no camera; give camera:N with its number from 0, as {CAMERA}0")
+    if number.isdecimal() and (number != text or not Path(text).exists()):
+        return VideoSource(None, int(number))
+    return VideoSource(Path(text)) if Path(text).suffix.lower() in VIDEO_ENDINGS else None
+
 
 T = TypeVar("T")
 

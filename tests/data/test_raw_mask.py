@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmnv2.data.color_mask import UnknownColorError, colors_to_ids, pack_colors, unpack_colors
+from segmnv2.data.raw_mask import UnknownColorError, colors_to_ids, pack_colors, unpack_colors
 from segmnv2.labels import VOID_COLOR, LabelSet, voc_palette
 
 LABELS = LabelSet(("ground", "crop", "weed"), ((10, 20, 30), (0, 128, 0), (255, 0, 0)))

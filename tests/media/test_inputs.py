@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segmnv2.errors import MediaError
-from segmnv2.media.image_list import describe_others, list_images, list_others
+from segmnv2.media.inputs import describe_others, list_images, list_others
 
 
 @pytest.fixture
