@@ -18,7 +18,7 @@ SUITES = {
     "tests/contracts/test_heads.py": 8,
     "tests/contracts/test_datasets.py": 6,
     "tests/contracts/test_formats.py": 1,
-    "tests/training/test_loss.py": 10,
+    "tests/tasks/test_loss.py": 10,
 }
 """Of each suite, how many tests it has of the toy at least."""
 
