@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segmnv2.registry import Registry
+from segmnv2.lazy_registry import Registry
 from segmnv2.telemetry import forbid_telemetry
 
 if TYPE_CHECKING:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import PIL.Image
@@ -12,6 +14,8 @@ from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 
 HEAVY = ("albumentations", "cv2", "gradio", "lightning", "numpy", "torch", "torchvision", "transformers")
+
+PACKAGE = Path(segmnv2.__file__).parent
 
 
 def modules_after(statement: str) -> set[str]:
@@ -89,3 +93,19 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_other_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         segmnv2.no_such_name  # noqa: B018 - asking for it is the test
+
+
+def test_rooms_are_small_and_a_file_name_is_used_once() -> None:
+    files = list(PACKAGE.rglob("*.py"))
+    assert max(Counter(file.parent for file in files).values()) <= 12
+    names = Counter(file.name for file in files if file.name != "__init__.py")
+    assert {name for name, count in names.items() if count > 1} <= {"smp.py"}  # a library's name
+
+
+def test_docstrings_begin_with_a_noun_or_an_imperative() -> None:
+    riddles = {"From", "How", "That", "What", "When", "Where", "Which", "Who"}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                first = (ast.get_docstring(node) or "-").split()[0]
+                assert first not in riddles, f"{file}: {ast.get_docstring(node)}"

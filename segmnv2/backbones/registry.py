@@ -8,8 +8,8 @@ from typing import Any
 
 from segmnv2.backbones.backbone import Backbone
 from segmnv2.errors import ConfigError, describe_value
+from segmnv2.lazy_registry import Registry
 from segmnv2.nn.network import freeze_unused
-from segmnv2.registry import Registry
 
 BACKBONES: Registry[Callable[..., Backbone]] = Registry(
     "segmnv2.backbones",

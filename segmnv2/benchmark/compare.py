@@ -42,7 +42,7 @@ class Rate:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """What a quarter of the measurements stays below, and a quarter above; half of them lie between."""
+        """The 25th and the 75th percentile of the measurements."""
         low, high = np.quantile(self.values, (0.25, 0.75))
         return float(low), float(high)
 

@@ -88,7 +88,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Labeled:
-    """What a predictor made of images.
+    """Label maps of a predictor.
 
     Attributes:
         confusions: (images, classes, classes), one matrix an image.

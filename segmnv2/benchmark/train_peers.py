@@ -42,7 +42,7 @@ LR, MOMENTUM = 0.007, 0.9
 
 @dataclass(frozen=True)
 class StepSetting:
-    """What all contenders have in common.
+    """Settings that all contenders have in common.
 
     Attributes:
         root: VOCdevkit with real images; they are generated without it, as speeds do not depend on what is in them.

@@ -19,7 +19,7 @@ import typer
 from segmnv2 import __version__
 from segmnv2.cli.output import protect_outputs
 from segmnv2.errors import ConfigError, SegmnError, SegmnWarning
-from segmnv2.registry import Registry
+from segmnv2.lazy_registry import Registry
 from segmnv2.signals import interrupting, report_end
 
 BAD_INPUT = 2

@@ -45,7 +45,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Results:
-    """What is written.
+    """Files that are written.
 
     Attributes:
         out: folder, or a video's file.

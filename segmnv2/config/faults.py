@@ -1,4 +1,4 @@
-"""All that is wrong with an experiment, in words: key, value found, what is allowed."""
+"""Faults of an experiment in words: key, value found, what is allowed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from segmnv2.config.faults import describe_faults
 from segmnv2.errors import ConfigError
 from segmnv2.files.yaml_documents import dump_yaml, parse_yaml, read_yaml
-from segmnv2.registry import Registry
+from segmnv2.lazy_registry import Registry
 
 if TYPE_CHECKING:
     from segmnv2.config.classification_schema import ClassificationExperiment

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from segmnv2.datasets.source import DataSource
 from segmnv2.errors import ConfigError
-from segmnv2.registry import Registry
+from segmnv2.lazy_registry import Registry
 
 DATASETS: Registry[type[DataSource]] = Registry(
     "segmnv2.datasets",

@@ -126,7 +126,7 @@ class Detector(Network):
 
     @property
     def normalization(self) -> Normalization:
-        """How pixels are normalized."""
+        """Normalization of the pixels."""
         values = (self.network.transform.image_mean, self.network.transform.image_std)
         mean, std = ([float(f"{PIXEL_RANGE * v:.12g}") for v in each] for each in values)
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

@@ -67,7 +67,7 @@ class _Recorder(fx.Tracer):
 
 
 class ScriptableConv2d(nn.Module):
-    """What :class:`segmnv2.nn.conv.SameConv2d` computes, at the stride and dilation that it has now."""
+    """A convolution that computes as :class:`segmnv2.nn.conv.SameConv2d`, at its present stride and dilation."""
 
     def __init__(self, layer: SameConv2d) -> None:
         """Take over a layer and its weights."""

@@ -1,4 +1,4 @@
-"""What belongs to the whole process and is changed for a while: PyTorch's number of threads, and what is logged."""
+"""Settings of the whole process that are changed for a while: PyTorch's number of threads, and logging."""
 
 from __future__ import annotations
 

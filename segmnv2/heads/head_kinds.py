@@ -8,7 +8,7 @@ from typing import Any
 
 from segmnv2.errors import ConfigError, describe_value
 from segmnv2.heads.head import Head, HeadKind
-from segmnv2.registry import Registry
+from segmnv2.lazy_registry import Registry
 
 HEADS: Registry[HeadKind] = Registry(
     "segmnv2.heads",

@@ -54,7 +54,7 @@ class InferenceReport:
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Where results go, and which are wanted.
+    """Folder of results, and the kinds of files to write.
 
     Attributes:
         path: the folder; it and its subfolders are made when needed.

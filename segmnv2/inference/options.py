@@ -1,4 +1,4 @@
-"""How a network is run: one object for the predictor and for every command, and the calibration of int8."""
+"""Options of inference: one object for the predictor and for every command, and the calibration of int8."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def sample_folder(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How a network is run on images; everything is checked when the object is made.
+    """Options of inference; everything is checked when the object is made.
 
     Attributes:
         size: longest side of the network's input in pixels, larger images being scaled down, or ``"native"``.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from segmnv2.registry import Registry
+from segmnv2.lazy_registry import Registry
 
 
 @pytest.fixture
