@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from segmnv2.benchmark.compare import Rate, Row, Table, check_count
 from segmnv2.benchmark.machine import core_count, describe_experiment, describe_machine, one_core
 from segmnv2.config.segmentation_schema import Experiment
+from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.image_file import read_image
 from segmnv2.data.loader import collate, training_loader
 from segmnv2.data.mask_file import read_mask
@@ -41,7 +42,10 @@ STAGES = (IMAGE, MASK, REST, AUGMENT, COLLATE)
 WARM_UP = 2
 """Batches, or turns of all workers, before the clock runs: libraries are loaded, files' folders are read."""
 
-_READERS: dict[str, tuple[Callable[..., object], ...]] = {IMAGE: (read_image,), MASK: (read_mask,)}
+_READERS: dict[str, tuple[Callable[..., object], ...]] = {
+    IMAGE: (read_image, read_annotated_image),
+    MASK: (read_mask,),
+}
 
 Seconds = dict[str, float]
 
