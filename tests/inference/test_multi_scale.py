@@ -67,7 +67,6 @@ def test_a_scale_off_the_grid_still_puts_each_pixel_in_its_place(grid_model):
 @pytest.mark.parametrize(
     "scales",
     [(), (0.0,), (1.0, -0.5), (float("inf"),), (float("nan"),), (75.0, 100.0), "12", {0.5: 1}, {1.0}, iter([1.0]), 1.0],
-    ids=str,
 )
 def test_scales_out_of_range_are_refused(scales, grid_model, photo):
     with pytest.raises(ConfigError, match="scales"):
