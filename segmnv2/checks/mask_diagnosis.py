@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -55,6 +56,9 @@ class Diagnosis:
 
 COLOR_TOLERANCE = 40.0
 """Distance in RGB up to which a color is taken for a class's; another class must be at least twice as far."""
+
+BORDER = 7
+"""Side in pixels of the square that a region must hold to be no border that smoothing has made."""
 
 HALF = 128
 """Grays from here on are white."""
@@ -109,10 +113,35 @@ def _color_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
     return np.array(colors, int), np.array(ids, np.uint8)
 
 
-def _nearest(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
+def _nearest(values: np.ndarray, raw: RawMask | None, labels: LabelSet) -> np.ndarray:
+    """Return the ids of the nearest classes, or the ignore index where they are not certain.
+
+    Two classes' colors may blend into that of a third along a border, as black and VOC's aeroplane into its cat. Where
+    the two occur, the third is certain only in regions that are wider than a border.
+    """
     numbers, place = np.unique(pack_colors(values), return_inverse=True)
     ids, near = nearest_classes(unpack_colors(numbers), labels)
-    return np.asarray(np.where(near, ids, labels.ignore_index)[place].reshape(values.shape[:2]))
+    result = np.where(near, ids, labels.ignore_index)[place].reshape(values.shape[:2]).astype(np.uint8)
+    for blend in _blends(set(ids[near].tolist()), labels):
+        region = (result == blend).astype(np.uint8)
+        wide = cv2.morphologyEx(region, cv2.MORPH_OPEN, np.ones((BORDER, BORDER), np.uint8))
+        result[(region > wide)] = labels.ignore_index
+    return result
+
+
+def _blends(present: set[int], labels: LabelSet) -> list[int]:
+    """Return those of the ids whose color is, within the tolerance, on the line between the colors of two others."""
+    table, ids = _color_table(labels)
+    colors = {int(number): color.astype(np.float64) for number, color in zip(ids, table, strict=True)}
+    found = []
+    for middle in present - {labels.ignore_index}:
+        for first, second in combinations(present - {middle}, 2):
+            line, way = colors[second] - colors[first], colors[middle] - colors[first]
+            share = np.clip(way @ line / max(line @ line, 1), 0, 1)
+            if np.linalg.norm(way - share * line) <= COLOR_TOLERANCE:
+                found.append(middle)
+                break
+    return found
 
 
 def _depth(values: np.ndarray, raw: RawMask, labels: LabelSet) -> np.ndarray:
@@ -129,7 +158,7 @@ REPAIRS: dict[str, tuple[Repair, str]] = {
     "resave": (lambda values, raw, labels: values, "saved again as palette PNG; ids unchanged"),
     "depth": (_depth, "saved with 8 bits; ids unchanged"),
     "channel": (lambda values, raw, labels: values[..., 0], "one of three equal channels taken for the ids"),
-    "nearest": (_nearest, "each color replaced by the id of the nearest class, those too far from all by ignore"),
+    "nearest": (_nearest, "each color replaced by the id of the nearest class, or by ignore where it is not certain"),
     "threshold": (lambda values, raw, labels: (values >= HALF) * 1, f"grays from {HALF} on made 1, darker ones 0"),
     "binary": (lambda values, raw, labels: (values == 255) * 1, "255 made 1"),
     "shift": (_shift, "1 subtracted from each id; ignored pixels stay"),
@@ -322,12 +351,12 @@ def _diagnose_strange_colors(fault: Fault, colors: np.ndarray, labels: LabelSet)
     palette = unpack_colors(numbers)
     known = np.array([*labels.palette, labels.void_color or labels.palette[0]])
     distances = np.linalg.norm(palette[:, None].astype(np.float32) - known[None], axis=2).min(axis=1)
-    ids, near = nearest_classes(palette, labels)
+    near = nearest_classes(palette, labels)[1]
     share = counts[near].sum() / counts.sum()
     low, high = neighborhood(colors)
     inside = (low == high).all(axis=2) & (distances > _ROUNDING)[place]  # regions drawn in a color of no class
     if (distances > 0).sum() <= STRAY_COLORS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
         return Diagnosis(None, (fault,))
     reason = f"{(distances > 0).sum()} colors between those of the classes, {1 - share:.1%} of the pixels far from all"
-    result = np.where(near, ids, labels.ignore_index)[place].astype(np.uint8)
+    result = _nearest(colors, None, labels)
     return Diagnosis(result, (Fault("interpolated-mask", f"{reason}: {CAUSE}", SMOOTH, "nearest"),))

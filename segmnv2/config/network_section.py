@@ -20,6 +20,10 @@ def _known_backbone(name: str) -> str:
 BackboneName = Annotated[str, AfterValidator(_known_backbone)]
 
 
+SHORT_OPTIONS = ("width", "channel_divisor")
+"""Arguments of backbones that have a key of their own."""
+
+
 class NetworkSection(Section):
     """The parts of a ``model`` section that do not depend on the task.
 
@@ -51,7 +55,7 @@ class NetworkSection(Section):
     @property
     def backbone_options(self) -> dict[str, Any]:
         """All arguments of the backbone that are given."""
-        short = {"width": self.width, "channel_divisor": self.channel_divisor}
+        short = {key: getattr(self, key) for key in SHORT_OPTIONS}
         return {**{key: value for key, value in short.items() if value is not None}, **self.backbone}
 
     @model_validator(mode="after")
@@ -59,7 +63,7 @@ class NetworkSection(Section):
         from segmnv2.backbones.backbone import check_options
         from segmnv2.backbones.registry import backbone_options, missing_options
 
-        twice = [key for key in ("width", "channel_divisor") if getattr(self, key) is not None and key in self.backbone]
+        twice = [key for key in SHORT_OPTIONS if getattr(self, key) is not None and key in self.backbone]
         if twice:
             raise ValueError(f"{twice[0]} is given here and in backbone; give one of them and set the other to null")
         allowed = backbone_options(self.backbone_name)

@@ -147,8 +147,11 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
     Raises:
         MediaError: pixels are floats or integers of more than 16 bits.
     """
-    if (deep := _undecoded_deep_color(picture)) is not None:
-        return _upright(_from_deep(deep, source)[0], picture)
+    if (content := _undecoded_content(picture)) is not None:
+        if (deep := _deep_color(picture, content)) is not None:
+            return _upright(_from_deep(deep, source)[0], picture)
+        if picture.format == "TIFF":  # Pillow scrambles uncompressed files that it maps into memory and EXIF turns
+            picture = _open(content)
     return _upright(_rgb(picture, source, transparent_gray(picture))[0], picture)
 
 
@@ -287,26 +290,35 @@ def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
     return np.asarray(values[..., :bands] if tags else values)  # a fourth sample need not be alpha, but infrared
 
 
-def _undecoded_deep_color(picture: PIL.Image.Image) -> np.ndarray | None:
-    """Decode colors of 16 bits a sample of a file that Pillow has opened and not yet decoded, ``None`` otherwise."""
+def _undecoded_content(picture: PIL.Image.Image) -> bytes | None:
+    """Return the bytes of a PNG or TIFF file that Pillow has opened and not yet decoded, ``None`` otherwise."""
     file = getattr(picture, "fp", None)
     if picture.format not in ("PNG", "TIFF") or not getattr(picture, "tile", None) or file is None or picture.tell():
         return None
     place = file.tell()
     file.seek(0)
-    content = file.read()
+    content: bytes = file.read()
     file.seek(place)
-    return _deep_color(picture, content)
+    return content
 
 
-def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """Scale samples of 16 bits, gray (H, W), BGR or BGRA, to uint8 RGB, rounded; return also their two depths."""
+def _from_deep(
+    values: np.ndarray, source: str, bits: int | None = None, clear: int | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Scale samples of 16 bits to uint8 RGB, rounded; return also their two depths.
+
+    Args:
+        values: gray (H, W), BGR or BGRA.
+        source: what error messages call the image.
+        bits: the depth, if the format states it; else that of the largest visible sample.
+        clear: a gray level that is transparent.
+    """
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise MediaError(
             f"{source}: has {values.dtype} pixels from {values.min()} to {values.max()}, whose range is not defined; "
             "save it with 8 or 16 bits"
         )
-    bits = bits or significant_bits(int(values[..., :3].max() if values.ndim == 3 else values.max()))
+    bits = bits or significant_bits(_largest(values, clear))
     most = (1 << bits) - 1
     table = ((np.arange(1 << 16, dtype=np.uint32).clip(max=most) * 255 + most // 2) // most).astype(np.uint8)
     image = np.empty((*values.shape[:2], 3), np.uint8)
@@ -322,6 +334,14 @@ def _from_deep(values: np.ndarray, source: str, bits: int | None = None) -> tupl
     return image, (bits, 16)
 
 
+def _largest(values: np.ndarray, clear: int | None) -> int:
+    """Return the largest sample of the pixels that are not transparent, 0 where all are."""
+    if values.ndim == 2:
+        return int(values.max() if clear is None else values.max(where=values != clear, initial=0))
+    colors = values[..., :3]
+    return int(colors.max(where=values[..., 3:] > 0, initial=0) if values.shape[2] == 4 else colors.max())
+
+
 def _rgb(picture: PIL.Image.Image, source: str, clear: int | None) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode and convert an image, strip by strip, so that no second copy of all of it is made.
 
@@ -335,7 +355,7 @@ def _rgb(picture: PIL.Image.Image, source: str, clear: int | None) -> tuple[np.n
         if picture.format == "TIFF" and picture.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
             raise MediaError(f"{source}: is a TIFF of deep gray where 0 is white; save it with 0 as black, or 8 bits")
         # Pillow scales PPM files by the range that they state.
-        image, depth = _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None)
+        image, depth = _from_deep(np.asarray(picture), source, 16 if picture.format == "PPM" else None, clear)
     else:
         image, depth = np.empty((picture.height, picture.width, 3), np.uint8), (8, 8)
         for rows in strips(*image.shape[:2]):

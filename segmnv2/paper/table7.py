@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -17,9 +18,8 @@ from segmnv2.files.documents import dump_json, read_json
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.catalog import MODELS
-from segmnv2.models.compatibility import FREE
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
-from segmnv2.models.zoo import create_model
+from segmnv2.models.zoo import PRETRAINED, create_model
 
 SIZE = 513
 UNMEASURED = "not measured"
@@ -222,10 +222,8 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
 def _has_papers_options(network: _Network) -> bool:
     """Return whether a model of a row was built as the paper's: with the default of each option."""
     backbone = MODELS[network.name].backbone
-    given, papers = (complete_options(backbone, options) for options in (network.backbone, {}))
-    return not network.head and all(
-        dump_json(given[key]) == dump_json(papers.get(key)) for key in given if key not in FREE
-    )
+    given, papers = (json.loads(dump_json(complete_options(backbone, options))) for options in (network.backbone, {}))
+    return not network.head and all(given[key] == papers.get(key) for key in given if key != PRETRAINED)
 
 
 def to_markdown(rows: Iterable[Row]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segmnv2.backbones.registry import BACKBONES, complete_options
+from segmnv2.config.network_section import SHORT_OPTIONS
 from segmnv2.config.reading import AnyExperiment
 from segmnv2.datasets.identity import digest, file_sizes, identify
 from segmnv2.files.documents import dump_json
@@ -55,15 +56,18 @@ def with_defaults(record: Record) -> Record:
     Args:
         record: with the keys of an experiment.
     """
-    section = record["model"]
+    section = dict(record["model"])
     spec = MODELS.get(section["name"])
     backbone = spec.backbone if spec else section["name"]
     if backbone not in BACKBONES:
         return record
-    options = {"backbone": complete_options(backbone, section.get("backbone") or {})}
+    short = {key: section[key] for key in SHORT_OPTIONS if section.get(key) is not None}
+    options = complete_options(backbone, {**short, **(section.get("backbone") or {})})
+    section |= {key: options.pop(key) for key in SHORT_OPTIONS if key in options}
+    section["backbone"] = options
     if spec:
-        options["head"] = complete_head_options(spec.head, section.get("head") or {})
-    return {**record, "model": {**section, **json.loads(dump_json(options))}}
+        section["head"] = complete_head_options(spec.head, section.get("head") or {})
+    return {**record, "model": json.loads(dump_json(section))}
 
 
 def recorded_normalization(record: Record) -> Normalization:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import yaml
 
 from segmnv2.checks.examination import Examination, examine
 from segmnv2.checks.mask_diagnosis import repair_values
@@ -18,6 +19,7 @@ from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.labels import VOC_LABELS
 from tests.checks.sound import (
     SIZE,
     TRAIN,
@@ -155,6 +157,34 @@ def test_smoothed_colors_become_the_nearest_class_or_ignored(root: Path) -> None
         certain = mask != 255
         assert certain.mean() > 0.8
         assert (mask == np.where(old == 255, 0, old))[certain].mean() > 0.99
+
+
+@pytest.mark.parametrize("way", ["scaled", "jpeg"])
+def test_a_blend_of_two_classes_is_no_third_one(way: str, tmp_path: Path) -> None:
+    """Background and aeroplane of VOC blend into its cat."""
+    y, x = np.mgrid[:960, :1280]
+    true = ((y - 480) ** 2 + (x - 640) ** 2 < 240**2) * 1
+    if way == "scaled":
+        mask = np.array(PIL.Image.fromarray(in_colors(true, VOC_LABELS)).resize((320, 240), PIL.Image.Resampling.BOX))
+    else:
+        coded = cv2.imencode(".jpg", in_colors(true[::4, ::4], VOC_LABELS), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+        mask = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    cat = mask.copy()
+    cat[200:230, 20:60] = VOC_LABELS.palette[8]  # a true one beside
+    for folder in ("images", "masks"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+    for name, colors in (("blend", mask), ("cat", cat)):
+        PIL.Image.new("RGB", (320, 240)).save(tmp_path / "own" / "images" / f"{name}.png")
+        PIL.Image.fromarray(colors).save(tmp_path / "own" / "masks" / f"{name}.png")
+    values = {"names": list(VOC_LABELS.names), "palette": [list(color) for color in VOC_LABELS.palette]}
+    (tmp_path / "own" / "labels.yaml").write_text(yaml.safe_dump(values))
+    copy, examination, _ = fixed(tmp_path / "own")
+    assert not examination.errors
+    blend, both = (np.asarray(PIL.Image.open(copy / "masks" / f"{name}.png")) for name in ("blend", "cat"))
+    assert set(np.unique(blend)) == {0, 1, 255}
+    assert (blend == true[::4, ::4])[blend != 255].mean() > 0.99
+    assert set(np.unique(both)) == {0, 1, 8, 255}
+    assert (both[200:230, 20:60] == 8).all()
 
 
 def test_what_cannot_be_repaired_is_said(root: Path) -> None:

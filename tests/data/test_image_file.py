@@ -341,3 +341,24 @@ def test_an_image_is_converted_in_strips(mode: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(image_file, "_STRIP", 100, raising=False)
     assert np.array_equal(read_image(file), whole)
     assert all(pixels <= 100 for pixels in converted)
+
+
+@pytest.mark.parametrize("clear", [0, 65535])
+def test_transparent_pixels_do_not_count_for_the_depth(tmp_path: Path, clear: int) -> None:
+    values = np.full((4, 5, 4), 1023, np.uint16)
+    values[..., 3] = 65535
+    values[0, 0] = (clear, clear, clear, 0)
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    image = read_image(tmp_path / "a.png")
+    assert (image == 255).all()  # white, and the brightest of 10 bits
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_an_opened_tiff_that_exif_turns_is_the_file(tmp_path: Path, mode: str, orientation: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (6, 9)).astype(np.uint8 if mode == "L" else np.uint16)
+    exif = PIL.Image.Exif()
+    exif[0x112] = orientation
+    PIL.Image.fromarray(values).save(tmp_path / "a.tif", exif=exif)
+    with PIL.Image.open(tmp_path / "a.tif") as picture:
+        assert np.array_equal(rgb_array(picture), read_image(tmp_path / "a.tif"))

@@ -36,7 +36,7 @@ def test_it_is_a_function_of_its_arguments_and_leaves_the_generator_alone(result
     again = figure6(steps=2, seeds=2, progress=lambda done, total: calls.append((done, total)))
     assert torch.equal(torch.rand(2), expected)
     assert again == result
-    assert calls == [(done, 24) for done in range(1, 25)]
+    assert calls == [(done, 16) for done in range(1, 17)]
 
 
 def test_text_and_picture_say_what_they_are(result: Figure6) -> None:

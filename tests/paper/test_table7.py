@@ -73,6 +73,7 @@ def test_an_evaluation_fills_its_row_alone_and_is_named(tmp_path: Path) -> None:
         {"network": {"backbone": {"shortcut": "none"}}},
         {"network": {"backbone": {"channel_divisor": 32}}},
         {"network": {"backbone": {"unknown": 1}}},
+        {"network": {"backbone": {"last_conv": True}}},
         {"network": {"head": {"separable": True}}},
     ],
 )
@@ -82,7 +83,7 @@ def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, A
 
 
 def test_defaults_that_are_written_out_are_the_papers(tmp_path: Path) -> None:
-    path = write_evaluation(tmp_path / "a.json", network={"backbone": {"width": 1.0, "channel_divisor": 8}})
+    path = write_evaluation(tmp_path / "a.json", network={"backbone": {"width": 1, "channel_divisor": 8}})
     assert table7([path])[4].miou == 71.5
 
 

@@ -250,7 +250,7 @@ def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
     plus = ("model.name=deeplabv3plus_mobilenet_v2", "model.head={separable: true}")
     train(tiny("steps=1", *plus), out=tmp_path, report=ignore)
     written = "model.head={separable: true, refinements: 2}"
-    same = tiny("steps=2", plus[0], written, "model.backbone={norm_eps: 0.001}")
+    same = tiny("steps=2", plus[0], written, "model.backbone={norm_eps: 0.001}", "model.channel_divisor=8")
     assert train(same, out=tmp_path, resume="last", report=ignore).steps == 2
     other = tiny("steps=2", plus[0], "model.head={separable: true, refinements: 1}")
     with pytest.raises(ConfigError, match=r"model\.head\.refinements: 2 before, 1 now"):
