@@ -20,6 +20,8 @@ from torch import Tensor
 from segmnv2.benchmark.compare import RESAMPLES, Interval, check_count
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.errors import ConfigError
+from segmnv2.evaluation.segmenters import check_same_labels
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
@@ -133,15 +135,19 @@ def compare_accuracy(
         if value is not None:
             check_count(name, value)
     val = VocSegmentation(root, "val")
+    check_same_labels(model.labels, val.labels)
     rows = choose_rows(len(val), limit, part)
+    if not rows:
+        raise ConfigError(f"--limit {limit}: leaves no image in --part {part}; give more")
     if options.output_stride is not None:
         model.set_output_stride(options.output_stride)
     *_, (factors, flip) = scales.values()
     reference = label(Predictor(model, size=options.size, multi_scale=factors, flip=flip), val, rows)
     show(TITLES)
-    found = []
+    found, calibrated = [], 0
     for backend, precision in engines:
         shown = _calibration_images(root, calibration) if precision == "int8" else None
+        calibrated = max(calibrated, len(shown or ()))
         several = tuple(dict.fromkeys(factor for factors, _ in scales.values() for factor in factors))
         own = replace(options, backend=backend, precision=precision, calibration=shown, multi_scale=several)
         engine = own.prepare(model)
@@ -155,7 +161,7 @@ def compare_accuracy(
         "output stride": model.output_stride,
         "size": options.size,
         "images": len(rows),
-        "calibration images": calibration,
+        "calibration images": calibrated,
     }
     show(f"\nMeasured with: {', '.join(f'{key} {value}' for key, value in environment.items())}.")
     return {"rows": [asdict(row) for row in found], "environment": environment}

@@ -188,14 +188,23 @@ def check_precision(precision: str) -> Precision:
     raise ConfigError(f"precision: {precision!r} is not known; give one of {', '.join(PRECISIONS)}")
 
 
+MOST_THREADS = 1024
+"""More than the cores of any machine, and few enough for the memory of their stacks."""
+
+
 def check_threads(threads: object) -> int:
     """Return ``threads``, or PyTorch's number for ``None``.
 
     Raises:
-        ConfigError: it is not a positive integer.
+        ConfigError: it is not an integer from 1 to :data:`MOST_THREADS`: some engines crash or hang with more.
     """
     usual = torch.get_num_threads()
-    return usual if threads is None else check_positive_integer("threads", threads, f"leave it out for {usual}")
+    if threads is None:
+        return usual
+    number = check_positive_integer("threads", threads, f"leave it out for {usual}")
+    if number > MOST_THREADS:
+        raise ConfigError(f"threads: {number} is more than {MOST_THREADS}; leave it out for {usual}")
+    return number
 
 
 def check_streams(streams: object) -> int:

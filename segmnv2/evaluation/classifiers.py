@@ -19,6 +19,7 @@ from segmnv2.metrics.accuracy import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.model_file import read_model_file
+from segmnv2.nn.network import evaluating
 
 CROP_SIZE = 224
 CENTRAL = 0.875
@@ -104,19 +105,16 @@ def evaluate_classifier(
         num_workers=num_workers,
         stack=collate_images,
     )
-    device, training = model.pixel_mean.device, model.training
-    model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout
-    try:
-        with torch.inference_mode():
-            for batch in loader:
-                logits, labels = model(batch["pixels"].to(device)).cpu(), batch["label"]
-                for index in labels.unique().tolist():
-                    by_class[index].update(logits[labels == index], labels[labels == index])
-                if progress is not None:
-                    for _ in labels:
-                        progress()
-    finally:
-        model.train(training)
+    device = model.pixel_mean.device
+    model.to(memory_format=torch.channels_last)  # the CPU's fast layout
+    with evaluating(model), torch.inference_mode():
+        for batch in loader:
+            logits, labels = model(batch["pixels"].to(device)).cpu(), batch["label"]
+            for index in labels.unique().tolist():
+                by_class[index].update(logits[labels == index], labels[labels == index])
+            if progress is not None:
+                for _ in labels:
+                    progress()
     total = TopAccuracy.from_counts(torch.stack([each.to_counts() for each in by_class]).sum(0))
     protocol = {"crop_size": crop_size, "central": central, "torch": torch.__version__}
     network = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}

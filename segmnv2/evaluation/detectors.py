@@ -21,6 +21,7 @@ from segmnv2.files.atomic import atomic_path
 from segmnv2.labels import table_cell
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, check_library, coco_ap
 from segmnv2.models.cost import count_parameters
+from segmnv2.nn.network import evaluating
 
 TITLES = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
@@ -108,17 +109,12 @@ def evaluate_detector(
     device = next(model.parameters()).device
     found: dict[int, Detections] = {}
     loader = validation_loader(spread_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in loader:
-                (each,) = model([image.to(device).float() / 255 for image in batch["images"]])
-                found[batch["targets"][0]["image_id"]] = {key: value.cpu() for key, value in each.items()}
-                if progress is not None:
-                    progress()
-    finally:
-        model.train(training)
+    with evaluating(model), torch.inference_mode():
+        for batch in loader:
+            (each,) = model([image.to(device).float() / 255 for image in batch["images"]])
+            found[batch["targets"][0]["image_id"]] = {key: value.cpu() for key, value in each.items()}
+            if progress is not None:
+                progress()
     network = {**model.architecture.to_dict(), "parameters": count_parameters(model)}
     del network["class_names"]  # given in the figures of each
     protocol = {"iou": "0.50:0.95", "boxes_per_image": 100, "library": library, "torch": torch.__version__}

@@ -24,6 +24,7 @@ from segmnv2.labels import LabelSet, describe_difference, table_cell
 from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.nn.network import evaluating
 
 ABSENT_RULE = (
     "mIOU is the mean over classes that occur in the truth or in a prediction (TensorFlow's rule); "
@@ -134,16 +135,12 @@ def evaluate(
             f"the model has one class, '{network.labels.names[0]}', so that each of its labels is right by definition; "
             "train a model of two classes or more, the background being one"
         )
-    names, theirs = network.labels.names, dataset.labels.names
-    if len(names) != len(theirs) or (names != theirs and not (network.labels.unnamed or dataset.labels.unnamed)):
-        differing = describe_difference(names, theirs, "the data set", "the network")
-        raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
+    check_same_labels(network.labels, dataset.labels)
     if masks_out is not None:
         check_mask_names(getattr(dataset, "names", ()))
     chosen = spread_samples(dataset, limit)
     confusion = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index)
-    training = network.training
-    try:
+    with evaluating(network):
         predictor = model if isinstance(model, Predictor) else Predictor.of(model, options, **values)
         for index in range(len(chosen)):
             sample = chosen[index]
@@ -156,11 +153,21 @@ def evaluate(
                 write_mask(Path(masks_out) / f"{sample.name}.png", prediction, network.labels)
             if progress is not None:
                 progress()
-    finally:
-        network.train(training)
     protocol = {**describe_protocol(predictor), "ignore_index": dataset.labels.ignore_index}
     described = describe_network(network)
     return Evaluation(confusion.counts, network.labels, len(chosen), protocol=protocol, network=described)
+
+
+def check_same_labels(trained: LabelSet, measured: LabelSet) -> None:
+    """Refuse a data set whose classes are not the network's; numbered labels fit all of their number.
+
+    Raises:
+        ConfigError: they have other classes, or the same in another order.
+    """
+    names, theirs = trained.names, measured.names
+    if len(names) != len(theirs) or (names != theirs and not (trained.unnamed or measured.unnamed)):
+        differing = describe_difference(names, theirs, "the data set", "the network")
+        raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
 
 
 def check_mask_names(names: Sequence[str]) -> None:

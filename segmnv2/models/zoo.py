@@ -63,12 +63,16 @@ def create_model(
         )
     described = None if weights is None else read_description(weights)
     if described is not None and described["kind"] == Segmenter.kind:
-        output_stride = output_stride or described["architecture"]["output_stride"]
+        if output_stride is None:
+            output_stride = described["architecture"]["output_stride"]
         if labels is None and keep_logits:
             labels = _labels_of(described, num_classes)
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
-    architecture = Architecture(name, num_classes, output_stride or OUTPUT_STRIDE, backbone_options, head_options or {})
+    stride = OUTPUT_STRIDE if output_stride is None else output_stride
+    architecture = Architecture(
+        name, num_classes, stride, backbone_options, {} if head_options is None else head_options
+    )
     model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
     start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model

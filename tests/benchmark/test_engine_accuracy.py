@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.benchmark.engine_accuracy import mean_iou_change
+from segmnv2.benchmark.engine_accuracy import compare_accuracy, mean_iou_change
+from segmnv2.datasets.shapes import Shapes
+from segmnv2.errors import ConfigError
+from segmnv2.inference.options import InferenceOptions
+from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.metrics.confusion import confusion_matrix, iou_per_class, mean_iou
+from segmnv2.models.zoo import create_model
+from tests.voc_layout import write_voc_layout
 
 K = 4
 
@@ -36,6 +42,17 @@ def test_turning_the_two_round_turns_the_change_round():
     before, after = predictions(0.6), predictions(0.7, seed=1)
     one, other = mean_iou_change(before, after), mean_iou_change(after, before)
     assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+
+
+def test_other_classes_and_parts_without_images_are_refused(tmp_path):
+    write_voc_layout(Shapes(3, 48), tmp_path, "val")
+    model = create_model("deeplabv3_mobilenet_v2", width=0.35)
+    with pytest.raises(ConfigError, match="--limit 1: leaves no image in --part judged"):
+        compare_accuracy(model, tmp_path, [], InferenceOptions(size=33), part="judged", limit=1)
+    names = [VOC_LABELS.names[place] for place in [*range(8), 12, *range(9, 12), 8, *range(13, 21)]]
+    model.labels = LabelSet(tuple(names), VOC_LABELS.palette)
+    with pytest.raises(ConfigError, match="evaluate on the classes that were trained, in their order"):
+        compare_accuracy(model, tmp_path, [], InferenceOptions(size=33))
 
 
 def test_a_class_that_never_occurs_does_not_count():

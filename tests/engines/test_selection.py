@@ -85,6 +85,7 @@ def test_what_an_engine_cannot_do_is_refused(arguments, message):
     [
         ({"precision": "fp32"}, "precision: 'fp32' is not known; give one of float32"),
         ({"threads": 0}, "threads: 0 is not a positive integer"),
+        ({"threads": 100_000}, "threads: 100000 is more than 1024"),
         *(({"streams": streams}, f"streams: {streams} is not a positive integer") for streams in (0, -1, 1.5, True)),
     ],
 )

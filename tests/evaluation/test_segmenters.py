@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -85,6 +86,14 @@ def test_the_models_mode_and_weights_stay(model: Segmenter) -> None:
     assert model.training
     after = model.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+def test_each_layer_keeps_its_own_mode(model: Segmenter) -> None:
+    trained = copy.deepcopy(model).train()
+    trained.backbone.eval()  # as norms that were frozen by hand
+    modes = [module.training for module in trained.modules()]
+    evaluate(trained, DATA, size=65, limit=1)
+    assert [module.training for module in trained.modules()] == modes
 
 
 def test_masks_are_written_as_predicted(model: Segmenter, tmp_path: Path) -> None:

@@ -104,3 +104,10 @@ def test_pretrained_where_there_is_none_is_refused_with_the_remedy(backbone: str
         create_model(f"deeplabv3_{backbone}", pretrained=True)
     with pytest.raises(ConfigError, match=said):
         create_classifier(backbone, pretrained=True)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("stride", [0, 12, "8", True])
+def test_an_output_stride_of_no_network_is_refused(stride: object) -> None:
+    with pytest.raises(ConfigError, match="output_stride"):
+        create_model("deeplabv3_mobilenet_v2", width=0.35, output_stride=stride)  # type: ignore[arg-type]
