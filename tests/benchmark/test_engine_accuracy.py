@@ -45,7 +45,7 @@ def test_turning_the_two_round_turns_the_change_round():
 
 
 def test_other_classes_and_parts_without_images_are_refused(tmp_path):
-    write_voc_layout(Shapes(3, 48), tmp_path, "val")
+    write_voc_layout(Shapes(3, (48, 48)), tmp_path, "val")
     model = create_model("deeplabv3_mobilenet_v2", width=0.35)
     with pytest.raises(ConfigError, match="--limit 1: leaves no image in --part judged"):
         compare_accuracy(model, tmp_path, [], InferenceOptions(size=33), part="judged", limit=1)
