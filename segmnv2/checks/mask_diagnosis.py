@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import cv2
 import numpy as np
@@ -57,7 +56,7 @@ class Diagnosis:
 COLOR_TOLERANCE = 40.0
 """Distance in RGB up to which a color is taken for a class's; another class must be at least twice as far."""
 
-BORDER = 7
+BORDER = 15
 """Side in pixels of the square that a region must hold to be no border that smoothing has made."""
 
 HALF = 128
@@ -116,31 +115,37 @@ def _color_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
 def _nearest(values: np.ndarray, raw: RawMask | None, labels: LabelSet) -> np.ndarray:
     """Return the ids of the nearest classes, or the ignore index where they are not certain.
 
-    Two classes' colors may blend into that of a third along a border, as black and VOC's aeroplane into its cat. Where
-    the two occur, the third is certain only in regions that are wider than a border.
+    Two classes' colors may blend into that of a third along a border, as black and VOC's aeroplane into its cat. Such a
+    third is certain only in regions that are wider than a border.
     """
     numbers, place = np.unique(pack_colors(values), return_inverse=True)
     ids, near = nearest_classes(unpack_colors(numbers), labels)
     result = np.where(near, ids, labels.ignore_index)[place].reshape(values.shape[:2]).astype(np.uint8)
     for blend in _blends(set(ids[near].tolist()), labels):
         region = (result == blend).astype(np.uint8)
-        wide = cv2.morphologyEx(region, cv2.MORPH_OPEN, np.ones((BORDER, BORDER), np.uint8))
+        square = np.ones((BORDER, BORDER), np.uint8)
+        wide = cv2.morphologyEx(region, cv2.MORPH_OPEN, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         result[(region > wide)] = labels.ignore_index
     return result
 
 
 def _blends(present: set[int], labels: LabelSet) -> list[int]:
-    """Return those of the ids whose color is, within the tolerance, on the line between the colors of two others."""
+    """Return those of the ids whose color is, within the tolerance, on the line between the colors of two others.
+
+    The two may be of any class: of a thin object or outline smoothing leaves no pixel that has its color.
+    """
     table, ids = _color_table(labels)
-    colors = {int(number): color.astype(np.float64) for number, color in zip(ids, table, strict=True)}
+    colors = table.astype(np.float64)
+    line = colors[None] - colors[:, None]
+    length = np.maximum((line**2).sum(axis=2), 1)
     found = []
-    for middle in present - {labels.ignore_index}:
-        for first, second in combinations(present - {middle}, 2):
-            line, way = colors[second] - colors[first], colors[middle] - colors[first]
-            share = np.clip(way @ line / max(line @ line, 1), 0, 1)
-            if np.linalg.norm(way - share * line) <= COLOR_TOLERANCE:
-                found.append(middle)
-                break
+    for place in [place for place, number in enumerate(ids) if number in present - {labels.ignore_index}]:
+        way = colors[place] - colors
+        share = np.clip((way[:, None] * line).sum(axis=2) / length, 0, 1)
+        distance = np.linalg.norm(way[:, None] - share[..., None] * line, axis=2)
+        others = np.arange(len(colors)) != place
+        if distance[np.ix_(others, others)].min(initial=np.inf) <= COLOR_TOLERANCE:
+            found.append(int(ids[place]))
     return found
 
 
@@ -355,7 +360,8 @@ def _diagnose_strange_colors(fault: Fault, colors: np.ndarray, labels: LabelSet)
     share = counts[near].sum() / counts.sum()
     low, high = neighborhood(colors)
     inside = (low == high).all(axis=2) & (distances > _ROUNDING)[place]  # regions drawn in a color of no class
-    if (distances > 0).sum() <= STRAY_COLORS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
+    ambiguous = len(set(labels.palette)) < labels.num_classes  # two classes of one color
+    if ambiguous or (distances > 0).sum() <= STRAY_COLORS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
         return Diagnosis(None, (fault,))
     reason = f"{(distances > 0).sum()} colors between those of the classes, {1 - share:.1%} of the pixels far from all"
     result = _nearest(colors, None, labels)

@@ -138,6 +138,8 @@ class DetectionOptimizerSection(Section):
     def _milestones_of_steps(self) -> DetectionOptimizerSection:
         if (self.schedule == "steps") != bool(self.milestones):
             raise ValueError("milestones belong to the schedule 'steps', which needs some; give both or neither")
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones {list(self.milestones)} do not rise; give the first epoch first")
         return self
 
 

@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from segmnv2.checks.examination import Examination, examine
-from segmnv2.checks.mask_diagnosis import repair_values
+from segmnv2.checks.mask_diagnosis import diagnose_mask, repair_values
 from segmnv2.checks.repaired_copy import RepairedCopy, write_repaired_copy
 from segmnv2.checks.targets import listings_of
-from segmnv2.data.raw_mask import read_raw_mask
+from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError, DatasetError
-from segmnv2.labels import VOC_LABELS
+from segmnv2.labels import VOC_LABELS, LabelSet
 from tests.checks.sound import (
     SIZE,
     TRAIN,
@@ -260,3 +260,36 @@ def test_voc_layout_is_kept(tmp_path: Path) -> None:
     assert again.findings == ()
     dataset = VocSegmentation(tmp_path / "fixed", "train", labels=SHAPES_LABELS)
     assert (dataset[dataset.names.index(path.stem)].mask == values).all()
+
+
+def test_thin_objects_and_outlines_become_no_other_class(tmp_path: Path) -> None:
+    """Of a thin line, or of the outline that does not count, smoothing leaves no pixel in its own color."""
+    lines = np.zeros((1200, 1600), np.uint8)
+    for number in range(6):
+        cv2.line(lines, (100, 100 + 150 * number), (1500, 180 + 150 * number), 1, 4)
+    outlined = np.zeros((800, 1200), np.uint8)
+    cv2.circle(outlined, (600, 400), 250, 10, -1)
+    cv2.circle(outlined, (600, 400), 250, 255, 5)
+    edge = np.zeros((192, 256), np.uint8)
+    edge[80:191, 100:140] = 1
+    for name, mask, factor in (("lines", lines, 8), ("outlined", outlined, 8), ("edge", edge, 2)):
+        colors = PIL.Image.fromarray(in_colors(mask, VOC_LABELS))
+        small = colors.resize((mask.shape[1] // factor, mask.shape[0] // factor), PIL.Image.Resampling.BOX)
+        if name == "edge":
+            small = small.resize((1024, 768), PIL.Image.Resampling.BILINEAR)
+        ids = diagnosed(np.asarray(small), VOC_LABELS)
+        assert ids is not None
+        assert set(np.unique(ids)) <= {0, *np.unique(mask), 255}, name
+
+
+def diagnosed(colors: np.ndarray, labels: LabelSet) -> np.ndarray | None:
+    opaque = np.full((*colors.shape[:2], 1), 255, np.uint8)
+    return diagnose_mask(RawMask(np.concatenate([colors, opaque], axis=2), "PNG"), labels).ids
+
+
+def test_two_classes_of_one_color_are_not_told_apart() -> None:
+    labels = LabelSet(("ground", "tree", "grass"), ((0, 0, 0), (0, 200, 0), (0, 200, 0)))
+    colors = np.zeros((384, 512, 3), np.uint8)
+    cv2.circle(colors, (250, 200), 120, (0, 200, 0), -1)
+    small = cv2.resize(colors, (128, 96), interpolation=cv2.INTER_AREA)
+    assert diagnosed(small, labels) is None
