@@ -1,11 +1,4 @@
-"""Faults of one mask by itself: training's own reading of it, and repairs where its meaning is certain.
-
-Diagnosis of one mask: types that the parts of the doctor share.
-
-Conversion of faulty masks to the intended ids, where these are certain.
-
-Faults of one mask's values as ids: smoothed borders, and colors that are not the labels'.
-"""
+"""Diagnosis of one mask: training's own reading of it, the faults of its values, and repairs where ids are certain."""
 
 from __future__ import annotations
 
@@ -112,20 +105,20 @@ def _color_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
     return np.array(colors, int), np.array(ids, np.uint8)
 
 
-def _nearest(values: np.ndarray, raw: RawMask | None, labels: LabelSet) -> np.ndarray:
-    """Return the ids of the nearest classes, or the ignore index where they are not certain.
+def nearest_ids(colors: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Return uint8 (H, W) ids of the classes nearest to RGB colors, or the ignore index where they are not certain.
 
     Two classes' colors may blend into that of a third along a border, as black and VOC's aeroplane into its cat. Such a
     third is certain only in regions that are wider than a border.
     """
-    numbers, place = np.unique(pack_colors(values), return_inverse=True)
+    numbers, place = np.unique(pack_colors(colors), return_inverse=True)
     ids, near = nearest_classes(unpack_colors(numbers), labels)
-    result = np.where(near, ids, labels.ignore_index)[place].reshape(values.shape[:2]).astype(np.uint8)
+    result = np.where(near, ids, labels.ignore_index)[place].reshape(colors.shape[:2]).astype(np.uint8)
+    square = np.ones((BORDER, BORDER), np.uint8)
     for blend in _blends(set(ids[near].tolist()), labels):
         region = (result == blend).astype(np.uint8)
-        square = np.ones((BORDER, BORDER), np.uint8)
         wide = cv2.morphologyEx(region, cv2.MORPH_OPEN, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        result[(region > wide)] = labels.ignore_index
+        result[region > wide] = labels.ignore_index
     return result
 
 
@@ -139,7 +132,7 @@ def _blends(present: set[int], labels: LabelSet) -> list[int]:
     line = colors[None] - colors[:, None]
     length = np.maximum((line**2).sum(axis=2), 1)
     found = []
-    for place in [place for place, number in enumerate(ids) if number in present - {labels.ignore_index}]:
+    for place in np.flatnonzero(np.isin(ids, list(present - {labels.ignore_index}))):
         way = colors[place] - colors
         share = np.clip((way[:, None] * line).sum(axis=2) / length, 0, 1)
         distance = np.linalg.norm(way[:, None] - share[..., None] * line, axis=2)
@@ -163,7 +156,10 @@ REPAIRS: dict[str, tuple[Repair, str]] = {
     "resave": (lambda values, raw, labels: values, "saved again as palette PNG; ids unchanged"),
     "depth": (_depth, "saved with 8 bits; ids unchanged"),
     "channel": (lambda values, raw, labels: values[..., 0], "one of three equal channels taken for the ids"),
-    "nearest": (_nearest, "each color replaced by the id of the nearest class, or by ignore where it is not certain"),
+    "nearest": (
+        lambda values, raw, labels: nearest_ids(values, labels),
+        "each color replaced by the id of the nearest class, or by ignore where it is not certain",
+    ),
     "threshold": (lambda values, raw, labels: (values >= HALF) * 1, f"grays from {HALF} on made 1, darker ones 0"),
     "binary": (lambda values, raw, labels: (values == 255) * 1, "255 made 1"),
     "shift": (_shift, "1 subtracted from each id; ignored pixels stay"),
@@ -364,5 +360,5 @@ def _diagnose_strange_colors(fault: Fault, colors: np.ndarray, labels: LabelSet)
     if ambiguous or (distances > 0).sum() <= STRAY_COLORS or share < NEAR_SHARE or inside.mean() >= INSIDE_SHARE:
         return Diagnosis(None, (fault,))
     reason = f"{(distances > 0).sum()} colors between those of the classes, {1 - share:.1%} of the pixels far from all"
-    result = _nearest(colors, None, labels)
+    result = nearest_ids(colors, labels)
     return Diagnosis(result, (Fault("interpolated-mask", f"{reason}: {CAUSE}", SMOOTH, "nearest"),))

@@ -115,8 +115,8 @@ def check_png(content: bytes) -> None:
 def default_image(content: bytes) -> bytes:
     """Return an animated PNG file without its animation; any other file unchanged.
 
-    What is left is the image that programs without animation show. It need not be one of the frames, and OpenCV gives
-    out the first frame.
+    The remaining chunks are the image that programs without animation show. It need not be one of the frames, and
+    OpenCV returns the first frame.
     """
     if b"acTL" not in content:
         return content

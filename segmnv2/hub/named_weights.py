@@ -101,7 +101,7 @@ def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | N
 
 
 def _convert(source: Path, entry: Entry, origin: dict[str, str]) -> None:
-    """Import a checkpoint into the cache; what is left half-written by a crash has another name."""
+    """Import a checkpoint into the cache; a file that a crash interrupts has another name."""
     from segmnv2.conversion.convert import import_checkpoint  # local files need no importer
 
     made = entry.path.with_suffix(".partial")

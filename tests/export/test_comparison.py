@@ -115,8 +115,8 @@ def test_other_weights_are_refused(done):
         verify_export(done.path, other)
 
 
-def answers(path, told, *stored):
-    return OpenedExport(Path(path), told, lambda batch: np.full((1, 5, 6, 8), np.nan, np.float32), lambda: stored)
+def answers(path, metadata, *stored):
+    return OpenedExport(Path(path), metadata, lambda batch: np.full((1, 5, 6, 8), np.nan, np.float32), lambda: stored)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message
     change = {"labels": replace(model.labels, **change["labels"])} if "labels" in change else change
     own = describe_export(model, "torch", size=SIZE)
     change |= {"architecture": {**own.architecture, **change["architecture"]}} if "architecture" in change else {}
-    told = replace(own, **change)
-    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, told))
+    metadata = replace(own, **change)
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, metadata))
     with pytest.raises(WeightsError, match=rf"a\.pt2: .*{message}"):
         verify_export("a.pt2", model)
 
@@ -146,8 +146,8 @@ def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message
 def test_a_file_of_floats_that_calls_itself_int8_is_refused(model, monkeypatch, tmp_path, stored):
     path = tmp_path / "a.pt2"
     path.write_bytes(bytes(4 * sum(each.numel() for each in model.parameters())))
-    told = replace(describe_export(model, "torch", size=SIZE), precision="int8")
-    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, told, *filter(None, [stored])))
+    metadata = replace(describe_export(model, "torch", size=SIZE), precision="int8")
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, metadata, *filter(None, [stored])))
     with pytest.raises(WeightsError, match=r"a\.pt2: its metadata says int8, its weights are float32"):
         verify_export(path, model)
 

@@ -18,7 +18,7 @@ from segmnv2.inference.predictor import Predictor
 from segmnv2.media.pipeline import Outcome
 from segmnv2.media.streams import AHEAD, predict_streams, run_streams
 from tests.export.shallow import shallow_seeing_model
-from tests.media.threads import PATIENCE, Content, threads_since
+from tests.media.threads import PATIENCE, Content, refuse, threads_since
 from tests.stream_engines import STREAMING, build_engines
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -123,15 +123,6 @@ def test_streams_share_torchs_threads_and_leave_them_as_they_were() -> None:
 
 def see_threads(numbers: Sequence[int]) -> list[int]:
     return [torch.get_num_threads() for _ in numbers]
-
-
-def refuse(*numbers: int) -> Callable[[int], int]:
-    def read(item: int) -> int:
-        if item in numbers:
-            raise MediaError(f"{item} is broken")
-        return item
-
-    return read
 
 
 @pytest.mark.parametrize("batch", [1, 3])

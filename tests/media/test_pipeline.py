@@ -3,14 +3,14 @@ from __future__ import annotations
 import gc
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import pytest
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.media.pipeline import END, check_batch, most_held, predict_in_order, run_pipeline
-from tests.media.threads import PATIENCE, Content, threads_since
+from tests.media.threads import PATIENCE, Content, refuse, threads_since
 
 
 @pytest.fixture(autouse=True)
@@ -95,15 +95,6 @@ def test_the_next_is_read_and_the_last_is_written_while_one_is_computed() -> Non
         1,
         2,
     ]
-
-
-def refuse(*numbers: int) -> Callable[[int], int]:
-    def read(item: int) -> int:
-        if item in numbers:
-            raise MediaError(f"{item} is broken")
-        return item
-
-    return read
 
 
 @pytest.mark.parametrize("batch", [1, 3])
