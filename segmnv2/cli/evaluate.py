@@ -218,7 +218,7 @@ def evaluate_detector(
         SegmnError: weights or data cannot be used.
     """
     from segmnv2.coco.boxes import CocoBoxes
-    from segmnv2.detection.detector_file import load_detector
+    from segmnv2.detection.detector import load_detector
     from segmnv2.engines.selection import choose_device
     from segmnv2.evaluation.detectors import evaluate_detector as run
 

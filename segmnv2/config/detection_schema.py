@@ -46,7 +46,7 @@ class DetectorSection(FreezableSection):
 
     @model_validator(mode="after")
     def _options_of_the_detector(self) -> DetectorSection:
-        from segmnv2.detection.detector import detector_options
+        from segmnv2.detection.families import detector_options
 
         allowed = detector_options(self.detector)
         unknown = [key for key in self.options if key not in allowed]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from segmnv2.detection.detector import Detector, create_detector
-from segmnv2.detection.detector_file import load_detector, save_detector
-from segmnv2.detection.faster_rcnn import faster_rcnn
+from segmnv2.detection.detector import Detector, create_detector, load_detector, save_detector
+from segmnv2.detection.families import faster_rcnn, ssdlite
 from segmnv2.detection.scripting import script_detector
-from segmnv2.detection.ssdlite import ssdlite
 
 __all__ = [
     "Detector",

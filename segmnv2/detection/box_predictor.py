@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,31 @@ import PIL.Image
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
 
-from segmnv2.detection.box_drawing import draw_boxes
-from segmnv2.detection.detector import Detector
-from segmnv2.detection.detector_file import load_detector
+from segmnv2.detection.detector import Detector, load_detector
 from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.files import BOXES, OVERLAYS, overlay_ending, save_picture
+from segmnv2.inference.legend import find_font, writable_names
 from segmnv2.inference.predictor import load_pixels
+from segmnv2.labels import Color, voc_palette
 
 THRESHOLD = 0.5
+
+PALETTE = 256
+
+INK: Color = (0, 0, 0)
+
+PAPER: Color = (255, 255, 255)
+
+SMALLEST_FONT, LARGEST_FONT = 10, 120
+
+SIDES_OF_A_LETTER = 40
+"""Mean side of an image in letters' heights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,3 +197,55 @@ class BoxFolder:
                 "another output folder that you may write to"
             ) from error
         return paths
+
+
+def draw_boxes(
+    image: UInt8[np.ndarray, "h w 3"],
+    boxes: Float[Tensor, "n 4"],
+    labels: Int64[Tensor, " n"],
+    scores: Float[Tensor, " n"],
+    class_names: Mapping[int, str],
+) -> PIL.Image.Image:
+    """Return the image with boxes, the surest on top; lines and letters grow with it. Units as in `BoxPrediction`."""
+    if not len(boxes):
+        return PIL.Image.fromarray(image)
+    order = scores.argsort()  # later ones are drawn over earlier ones
+    boxes, labels, scores = boxes[order], labels[order], scores[order]
+    colors = [box_color(label) for label in labels.tolist()]
+    side = float(image.shape[0] * image.shape[1]) ** 0.5
+    letter = round(min(max(side / SIDES_OF_A_LETTER, SMALLEST_FONT), LARGEST_FONT))
+    texts = captions(labels.tolist(), scores.tolist(), class_names)
+    drawn = draw_bounding_boxes(
+        torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+        boxes.round(),
+        texts,
+        colors,
+        width=max(2, letter // 6),
+        font=find_font(texts),
+        font_size=letter,
+        label_colors=[readable_on(color) for color in colors],
+        label_background_colors=colors,
+        fill_labels=True,
+    )
+    return PIL.Image.fromarray(drawn.permute(1, 2, 0).numpy())
+
+
+def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mapping[int, str]) -> list[str]:
+    """Return what is written on each box: its class (its id if no font has the letters) and its score in percent."""
+    shown = [str(class_names.get(label, label)) for label in labels]
+    written = [
+        str(label) if text != name else text
+        for label, name, text in zip(labels, shown, writable_names(shown), strict=True)
+    ]
+    return [f"{text} {100 * score:.0f}%" for text, score in zip(written, scores, strict=True)]
+
+
+def box_color(label: int) -> Color:
+    """Return a category's color, RGB 0..255: VOC's of the same number."""
+    return voc_palette(PALETTE)[1 + (label - 1) % (PALETTE - 1)]
+
+
+def readable_on(color: Color) -> Color:
+    """Return black or white, whichever is further from a color in brightness."""
+    red, green, blue = color
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else PAPER

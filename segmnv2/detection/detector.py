@@ -1,57 +1,34 @@
-"""A detector with the names of its classes and what it was built from, so that it can be saved, trained and shown."""
+"""A detector with the names of its classes and what it was built from, and its file."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.ssd import SSD
 
 from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.registry import FOREIGN
-from segmnv2.detection.detector_backbone import PIXEL_RANGE
-from segmnv2.detection.faster_rcnn import faster_rcnn
-from segmnv2.detection.ssdlite import ssdlite
-from segmnv2.errors import ConfigError, describe_value
+from segmnv2.detection.families import FAMILIES, Family, check_options, detector_options
+from segmnv2.detection.features import PIXEL_RANGE, image_statistics
+from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.hub.resolve import takes_names
 from segmnv2.labels import check_class_name
-from segmnv2.models.architecture import check_architecture
+from segmnv2.models.architecture import FORMAT, check_architecture
+from segmnv2.models.compatibility import check_same_backbone, check_same_classes
+from segmnv2.models.model_file import read_model_file, read_normalization
 from segmnv2.models.pixels import Normalization, check_range
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.network import Network, freeze_unused
+from segmnv2.weights.loading import build_filled, load_strict
+from segmnv2.weights.safetensors_file import write_safetensors
 
 Detections = dict[str, Tensor]
 """Of one image: ``boxes`` float (n, 4) as x1, y1, x2, y2 in its pixels, ``labels`` int64 (n,), ``scores`` (n,) 0..1."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """A kind of detector.
-
-    Attributes:
-        build: its function in this package.
-        network: torchvision's class.
-        size: side or shorter side of the network's input, in pixels, unless another is given.
-        predictor: what the names of tensors begin with that belong to the classes.
-    """
-
-    build: Callable[..., nn.Module]
-    network: type[nn.Module]
-    size: int
-    predictor: str
-
-
-FAMILIES = {
-    "faster_rcnn": Family(faster_rcnn, FasterRCNN, 800, "roi_heads.box_predictor."),
-    "ssdlite": Family(ssdlite, SSD, 320, "head.classification_head."),
-}
-"""Of :func:`create_detector`, by name."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +59,7 @@ class DetectorArchitecture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorArchitecture:
-        """Undo :meth:`to_dict`.
-
-        Args:
-            values: its values, which :func:`segmnv2.models.architecture.check_architecture` accepts.
-        """
+        """Undo :meth:`to_dict`, for values that :func:`segmnv2.models.architecture.check_architecture` accepts."""
         return cls(**{**values, "class_names": {int(number): name for number, name in values["class_names"].items()}})
 
 
@@ -133,8 +106,7 @@ class Detector(Network):
 
     def set_normalization(self, normalization: Normalization) -> None:
         """Change how pixels are normalized, as weights trained elsewhere need it."""
-        self.network.transform.image_mean = [value / PIXEL_RANGE for value in normalization.mean]
-        self.network.transform.image_std = [value / PIXEL_RANGE for value in normalization.std]
+        vars(self.network.transform).update(image_statistics(normalization))
 
     def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Any = None) -> Any:
         """Return a dict of losses in training, and a dict of boxes, labels and scores for each image in evaluation.
@@ -199,7 +171,7 @@ def create_detector(
             f"{detector} has no option {', '.join(unknown)}; it has {', '.join(detector_options(detector))}"
         )
     side = family.size if size is None else size
-    _check_options(detector, side, options)
+    check_options(detector, side, options)
     given = without_pretrained(backbone_options or {})  # what is saved holds the weights
     architecture = DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
     check_architecture("detector", architecture.to_dict())
@@ -225,34 +197,98 @@ def create_detector(
     return found
 
 
-def _check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(FAMILIES[detector].network).parameters
-    for name, value in options.items():
-        usual = True if name == "fpn" else parameters[name].default
-        if type(value) is not type(usual) and not (isinstance(usual, float) and type(value) is int):
-            kind = {bool: "true or false", int: "an integer"}.get(type(usual), "a number")
-            raise ConfigError(f"{detector} takes {kind} as {name}, not {describe_value(value)}; the usual is {usual}")
-        if name.endswith("thresh") and not 0 <= value <= 1:
-            raise ConfigError(f"{detector} takes 0 to 1 as {name}, not {value}; the usual is {usual}")
-        if name.endswith("fraction") and not 0 < value <= 1:
-            raise ConfigError(f"{detector} takes above 0 up to 1 as {name}, not {value}; the usual is {usual}")
-        if type(usual) is int and value < 1:
-            raise ConfigError(f"{detector} takes 1 or more as {name}, not {value}; the usual is {usual}")
-    longest = options.get("max_size", parameters["max_size"].default) if "max_size" in parameters else size
-    if type(size) is int and size > longest:  # images would be scaled down to max_size without a word
-        raise ConfigError(
-            f"size {size} is above max_size {longest}, the bound of the longer side; give the option max_size too, as "
-            f"{size * 5 // 3}"
-        )
-
-
-def detector_options(detector: str) -> tuple[str, ...]:
-    """Return the numbers that torchvision's class takes, as ``score_thresh``.
+def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a detector.
 
     Args:
-        detector: a key of :data:`FAMILIES`.
+        path: file to write, replaced only once complete.
+        model: the detector; the file has its present output stride.
+        provenance: where the weights come from, as JSON values.
+
+    Returns:
+        The path written. ``backbone_weights=path`` starts any other network on the same backbone from it.
+
+    Raises:
+        WeightsError: the file cannot be written.
     """
-    parameters = inspect.signature(FAMILIES[detector].network).parameters
-    numbers = [name for name, each in parameters.items() if isinstance(each.default, int | float)]
-    own = ["fpn"] if detector == "faster_rcnn" else []
-    return tuple(own + [name for name in numbers if name not in ("size", "min_size")])
+    metadata = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "architecture": {**model.architecture.to_dict(), "output_stride": model.backbone.output_stride},
+        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
+        "provenance": dict(provenance or {}),
+    }
+    return write_safetensors(path, model.network.state_dict(), metadata)
+
+
+@takes_names("path")
+def load_detector(path: str | Path) -> Detector:
+    """Build the detector that a file describes and load its weights.
+
+    Args:
+        path: a safetensors file of :func:`save_detector`.
+
+    Returns:
+        The detector in evaluation mode, on the CPU; ``.network`` is torchvision's.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds no detector, or its tensors and description disagree.
+    """
+    tensors, metadata = _read(path)
+    try:
+        architecture = DetectorArchitecture.from_dict(metadata["architecture"])
+        build = partial(
+            create_detector,
+            architecture.detector,
+            architecture.name,
+            class_names=architecture.class_names,
+            size=architecture.size,
+            output_stride=architecture.output_stride,
+            normalization=read_normalization(metadata),
+            backbone_options=architecture.backbone,
+            **architecture.options,
+        )
+        model = build_filled(build, {f"network.{name}": tensor for name, tensor in tensors.items()}, str(path))
+    except ConfigError as error:
+        raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
+    return model.eval()
+
+
+def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: bool = True) -> None:
+    """Load a detector's file, and its normalization, into a detector that exists.
+
+    Args:
+        model: the detector.
+        path: a file of a detector of the same kind on the same backbone.
+        keep_logits: whether the layers that belong to the classes are loaded; ``False`` to train on other classes.
+
+    Raises:
+        WeightsError: the file is missing or damaged, is of another kind of detector or backbone, or its classes are
+            others.
+    """
+    tensors, metadata = _read(path)
+    own, theirs = model.architecture, metadata["architecture"]
+    if theirs.get("detector") != own.detector:
+        raise WeightsError(f"{path}: holds a {theirs.get('detector')}, not a {own.detector}; give a file of that kind")
+    check_same_backbone(own.name, own.backbone, metadata, str(path))
+    if keep_logits:
+        here, there = (
+            [f"{number} {name}" for number, name in sorted((int(number), name) for number, name in each.items())]
+            for each in (own.class_names, theirs["class_names"])
+        )
+        check_same_classes(here, there, str(path))
+    else:
+        fresh = {k: v for k, v in model.network.state_dict().items() if k.startswith(model.family.predictor)}
+        tensors = {**tensors, **fresh}
+    load_strict(model.network, tensors, str(path))
+    model.set_normalization(read_normalization(metadata))
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    tensors, metadata = read_model_file(path)
+    if metadata["kind"] != Detector.kind:
+        raise WeightsError(
+            f"{path}: holds a {metadata['kind']}, not a detector; give a file that `segmnv2 train` wrote for an "
+            "experiment in detection, or save_detector"
+        )
+    return tensors, metadata

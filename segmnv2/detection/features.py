@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise, starmap
+from operator import mul
+from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,9 +16,87 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from segmnv2.backbones.backbone import Backbone
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
-from segmnv2.detection.extras import EXTRA_CHANNELS, ExtraLayer
+from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError
+from segmnv2.models.classifier import has_last_conv
+from segmnv2.models.model_file import load_backbone_weights
+from segmnv2.models.pixels import Normalization
+from segmnv2.models.zoo import usual_normalization
 from segmnv2.nn.blocks import InvertedResidual
+from segmnv2.nn.conv import ConvNormAct, PooledBatchNorm2d, SameConv2d
+
+EXTRA_CHANNELS = (512, 256, 256, 128)
+
+NORM_EPS, NORM_MOMENTUM = 1e-3, 0.03
+
+WEIGHT_STD = 0.03
+"""Source: object_detection/samples/configs/ssdlite_mobilenet_v2_coco.config; the momentum is torchvision's."""
+
+PIXEL_RANGE = 255.0
+
+
+def build_detection_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    num_classes: int,
+    output_stride: int,
+    weights: str | Path | None,
+    last_conv: bool = False,
+) -> tuple[Backbone, dict[str, list[float]]]:
+    """Return a backbone, and its :func:`image_statistics`.
+
+    Args:
+        name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        options: further arguments of the backbone, as ``{"width": 0.5}``.
+        num_classes: of the detector, the background included.
+        output_stride: 8, 16 or 32, of the last feature map.
+        weights: a file of which the backbone is taken, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
+        last_conv: whether a network that has a last 1x1 convolution in classification keeps it.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that is not possible.
+        WeightsError: the file is missing, damaged or does not fit.
+    """
+    if num_classes < 2:
+        raise ConfigError(f"num_classes {num_classes} is not possible; count the background too, as 91 for COCO")
+    if last_conv and has_last_conv(name):
+        options = {**options, "last_conv": True}
+    backbone = create_backbone(name, output_stride=output_stride, **options)
+    if weights is None:
+        return backbone, image_statistics(usual_normalization(options))
+    return backbone, image_statistics(load_backbone_weights(backbone, name, options, weights))
+
+
+def image_statistics(normalization: Normalization) -> dict[str, list[float]]:
+    """Return mean and deviation as torchvision's detectors need them: of pixels in 0..1."""
+    return {
+        "image_mean": [value / PIXEL_RANGE for value in normalization.mean],
+        "image_std": [value / PIXEL_RANGE for value in normalization.std],
+    }
+
+
+class ExtraLayer(nn.Sequential):
+    """Narrow by 1x1 to half the output's channels, filter depthwise by 3x3 at stride 2, widen by 1x1.
+
+    Maps (b, c, h, w) to (b, out_channels, ceil(h / 2), ceil(w / 2)); fresh weights are normal, of deviation 0.03.
+
+    Source: ``multi_resolution_feature_maps`` of object_detection/models/feature_map_generators.py, ``use_depthwise``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        """Build the layer."""
+        narrow = out_channels // 2
+        parts = ((in_channels, narrow, 1, 1, 1), (narrow, narrow, 3, 2, narrow), (narrow, out_channels, 1, 1, 1))
+        super().__init__()
+        for inputs, outputs, kernel, stride, groups in parts:
+            conv = SameConv2d(inputs, outputs, kernel, stride=stride, groups=groups)
+            norm = PooledBatchNorm2d(outputs, eps=NORM_EPS, momentum=NORM_MOMENTUM)  # the last map may be one value
+            self.append(ConvNormAct(conv, norm, nn.ReLU6(inplace=True)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=WEIGHT_STD)
+
 
 Maps = OrderedDict[str, Tensor]
 
@@ -34,42 +116,35 @@ class SsdliteFeatures(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, extra_channels: Sequence[int] = EXTRA_CHANNELS) -> None:
-        """Put the extra layers behind a backbone.
-
-        Args:
-            backbone: with feature maps at nominal strides 16 and 32.
-            extra_channels: channels of the maps behind its last one, each half as large as the one before.
+        """Put layers with these channels behind a backbone, each map half as large as the one before.
 
         Raises:
             ConfigError: a backbone without a feature map at nominal stride 16 before its last one.
         """
         super().__init__()
         self.backbone = backbone
-        self._block = _striding_block(backbone)
-        tap = _last_at_16(backbone)
-        self._tap = tap
-        first = (
-            _expansion(backbone, self._block) if self._block is not None else backbone.nominal_features[tap].channels
-        )
-        last = backbone.nominal_features[-1].channels
-        inputs = (last, *extra_channels[:-1])
-        self.extras = nn.ModuleList(ExtraLayer(i, o) for i, o in zip(inputs, extra_channels, strict=True))
-        self.out_channels = [first, last, *extra_channels]
+        self._tap, infos = _last_at_16(backbone), backbone.nominal_features
+        self._block, first = 0, infos[self._tap].channels  # a block of MobileNetV2 only
+        if isinstance(backbone, MobileNetV2):
+            self._block = _striding_block(backbone)
+            block = backbone.blocks[self._block]
+            assert isinstance(block, InvertedResidual)
+            assert block.expand is not None
+            first = block.expand.conv.out_channels
+        self.out_channels = [first, infos[-1].channels, *extra_channels]
+        self.extras = nn.ModuleList(starmap(ExtraLayer, pairwise(self.out_channels[1:])))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
         """Map normalized images (b, 3, h, w) to six maps, finest first, named "0" to "5"."""
-        maps = self._backbone_maps(x)
+        if isinstance(self.backbone, MobileNetV2):
+            features, first = self.backbone.forward_with_expansion(x, self._block)
+        else:
+            features = self.backbone(x)
+            first = features[self._tap]
+        maps = [first, features[-1]]
         for layer in self.extras:
             maps.append(layer(maps[-1]))
         return OrderedDict((str(index), each) for index, each in enumerate(maps))
-
-    def _backbone_maps(self, x: Tensor) -> list[Tensor]:
-        if self._block is None:
-            features = self.backbone(x)
-            return [features[self._tap], features[-1]]
-        assert isinstance(self.backbone, MobileNetV2)
-        features, expansion = self.backbone.forward_with_expansion(x, self._block)
-        return [expansion, features[-1]]
 
 
 class PyramidFeatures(nn.Module):
@@ -83,22 +158,14 @@ class PyramidFeatures(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, *, fpn: bool = True, channels: int = 256) -> None:
-        """Put a pyramid on a backbone.
-
-        Args:
-            backbone: with feature maps at nominal strides 4 to 32.
-            fpn: without it the last map is all there is.
-            channels: of each map of the pyramid.
-        """
+        """Put a pyramid of maps with these channels on a backbone; without ``fpn`` the last map is all there is."""
         super().__init__()
         self.backbone = backbone
         infos = backbone.nominal_features
-        self.taps = [index for index, info in enumerate(infos) if info.stride >= 4 and _last_of(infos, index)]
-        self.fpn = (
-            FeaturePyramidNetwork([infos[tap].channels for tap in self.taps], channels, LastLevelMaxPool())
-            if fpn
-            else None
-        )
+        last = {info.stride: index for index, info in enumerate(infos)}
+        self.taps = [index for index, info in enumerate(infos) if info.stride >= 4 and last[info.stride] == index]
+        inputs = [infos[tap].channels for tap in self.taps]
+        self.fpn = FeaturePyramidNetwork(inputs, channels, LastLevelMaxPool()) if fpn else None
         self.out_channels = channels if fpn else infos[-1].channels
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Maps:
@@ -108,12 +175,6 @@ class PyramidFeatures(nn.Module):
             return OrderedDict([("0", features[-1])])
         out: Maps = self.fpn(OrderedDict((str(index), features[tap]) for index, tap in enumerate(self.taps)))
         return out
-
-
-def _last_of(infos: Sequence[object], index: int) -> bool:
-    """Return whether a map is the last one of its nominal stride."""
-    following = infos[index + 1 :]
-    return not any(getattr(info, "stride", None) == getattr(infos[index], "stride", None) for info in following)
 
 
 def _last_at_16(backbone: Backbone) -> int:
@@ -127,21 +188,7 @@ def _last_at_16(backbone: Backbone) -> int:
     return found[-1]
 
 
-def _striding_block(backbone: Backbone) -> int | None:
-    """Return MobileNetV2's block that strides from 16 to 32, whatever its output stride; ``None`` for others."""
-    if not isinstance(backbone, MobileNetV2):
-        return None
-    reached = 1
-    for index, (_, stride) in enumerate(backbone.strided_layers()):
-        reached *= stride
-        if reached == 32:
-            return index - 1  # the first is the stem
-    raise AssertionError("MobileNetV2 strides to 32")
-
-
-def _expansion(backbone: Backbone, block: int) -> int:
-    assert isinstance(backbone, MobileNetV2)
-    found = backbone.blocks[block]
-    assert isinstance(found, InvertedResidual)
-    assert found.expand is not None
-    return found.expand.conv.out_channels
+def _striding_block(backbone: MobileNetV2) -> int:
+    """Return the block that strides from 16 to 32, whatever the output stride."""
+    reached = accumulate((stride for _, stride in backbone.strided_layers()), mul)
+    return list(reached).index(32) - 1  # the first is the stem

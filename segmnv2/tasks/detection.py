@@ -23,8 +23,7 @@ from segmnv2.config.detection_schema import (
     DetectorSection,
 )
 from segmnv2.data.box_transforms import BoxTransform, collate_boxes
-from segmnv2.detection.detector import Detections, Detector, create_detector
-from segmnv2.detection.detector_file import load_detector_weights, save_detector
+from segmnv2.detection.detector import Detections, Detector, create_detector, load_detector_weights, save_detector
 from segmnv2.errors import ConfigError, DatasetError, naming_key
 from segmnv2.evaluation.result import spread_samples
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, coco_ap

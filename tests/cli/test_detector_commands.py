@@ -12,8 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from segmnv2.cli import main
-from segmnv2.detection.detector import create_detector
-from segmnv2.detection.detector_file import save_detector
+from segmnv2.detection.detector import create_detector, save_detector
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from tests.coco_files import CATEGORIES, SIDE, write_coco_boxes

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 
 from segmnv2.cli import main
-from segmnv2.detection.detector import create_detector
-from segmnv2.detection.detector_file import save_detector
+from segmnv2.detection.detector import create_detector, save_detector
 from segmnv2.errors import counted
 from segmnv2.media import video_reader as video_module
 from segmnv2.models.model_file import save_model

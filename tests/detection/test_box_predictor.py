@@ -9,8 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from segmnv2.detection.box_drawing import box_color, captions, draw_boxes, readable_on
-from segmnv2.detection.box_predictor import BoxFolder, BoxPrediction, BoxPredictor
+from segmnv2.detection.box_predictor import (
+    BoxFolder,
+    BoxPrediction,
+    BoxPredictor,
+    box_color,
+    captions,
+    draw_boxes,
+    readable_on,
+)
 from segmnv2.detection.detector import Detector, create_detector
 from segmnv2.errors import ConfigError, MediaError
 

@@ -8,8 +8,8 @@ import torch
 
 import segmnv2
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.detection.detector import Detector, create_detector, detector_options
-from segmnv2.detection.detector_file import load_detector, load_detector_weights, save_detector
+from segmnv2.detection.detector import Detector, create_detector, load_detector, load_detector_weights, save_detector
+from segmnv2.detection.families import detector_options
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.models.model_file import load_backbone_weights
 from segmnv2.models.pixels import Normalization

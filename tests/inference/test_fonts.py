@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from segmnv2.detection.box_drawing import captions
+from segmnv2.detection.box_predictor import captions
 from segmnv2.inference import legend as fonts
 from segmnv2.inference.legend import add_legend
 from segmnv2.inference.overlay import legend_entries

@@ -15,8 +15,8 @@ from damage import EXAMPLES, VALUES, check_lawful, damage_json, many, randoms
 from hypothesis import given, settings
 
 from segmnv2.backbones.registry import create_backbone
-from segmnv2.detection.detector import FAMILIES, create_detector, detector_options
-from segmnv2.detection.detector_file import load_detector, load_detector_weights, save_detector
+from segmnv2.detection.detector import create_detector, load_detector, load_detector_weights, save_detector
+from segmnv2.detection.families import FAMILIES, detector_options
 from segmnv2.errors import WeightsError
 from segmnv2.models.classifier import create_classifier, load_classifier, save_classifier
 from segmnv2.models.model_file import (

@@ -11,7 +11,7 @@ import torch
 from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.config.detection_schema import DetectionExperiment, DetectionOptimizerSection
 from segmnv2.config.reading import parse_any_experiment, write_experiment
-from segmnv2.detection.detector_file import load_detector
+from segmnv2.detection.detector import load_detector
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
 from segmnv2.evaluation.detectors import evaluate_detector
 from segmnv2.metrics.coco_ap import coco_ap

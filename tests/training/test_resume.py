@@ -162,7 +162,7 @@ def test_normalization_that_came_with_the_weights_stays_in_each_task(tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         train(experiment, out=tmp_path / "run", report=interrupt_at("step 2/"))
     weights.unlink()
-    from segmnv2.detection.detector_file import load_detector
+    from segmnv2.detection.detector import load_detector
 
     result = train(experiment, out=tmp_path / "run", resume="last", report=ignore)
     assert load_detector(result.folder.last).normalization == IMAGENET_NORMALIZATION
