@@ -13,8 +13,8 @@ from rich.console import Console
 from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.datasets.shapes import Shapes
-from segmnv2.datasets.source import open_dataset
 from segmnv2.evaluation.segmenters import Evaluation, evaluate
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.files import MASKS, ResultFolder, infer_files

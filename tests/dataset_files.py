@@ -11,12 +11,11 @@ import PIL.Image
 import yaml
 
 from segmnv2.data.mask_file import write_mask
-from segmnv2.datasets.ade20k import ADE20K_LABELS
-from segmnv2.datasets.cityscapes import CITYSCAPES_LABELS, CLASSES
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
+from segmnv2.datasets.dataset_kinds import FileDataset
 from segmnv2.datasets.folder import list_folder
+from segmnv2.datasets.layouts import ADE20K_LABELS, CITYSCAPES, CITYSCAPES_LABELS
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
-from segmnv2.datasets.source import FileDataset
 from segmnv2.labels import VOC_LABELS, LabelSet
 from tests.voc_layout import write_voc_layout
 
@@ -58,7 +57,7 @@ def write_voc(root: Path) -> LabelSet:
 def write_cityscapes(root: Path) -> LabelSet:
     """Write two images of two cities, with all the files that are unpacked beside their masks."""
     numbers = np.full(256, 3, np.uint8)  # "out of roi", which is ignored
-    numbers[: len(CLASSES)] = list(CLASSES)
+    numbers[: len(CITYSCAPES)] = list(CITYSCAPES)
     for index, sample in enumerate(SAMPLES):
         city = ("aachen", "bonn")[index]
         stem = f"{city}_00000{index}_000019"

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
 from segmnv2.backbones.registry import BACKBONES
 from segmnv2.data.sample import Sample
-from segmnv2.datasets.dataset_kinds import DATASETS
+from segmnv2.datasets.dataset_kinds import DATASETS, DataSource
 from segmnv2.datasets.listing import Listing, Pair
-from segmnv2.datasets.source import DataSource
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import FORMATS, Format, OpenedExport
 from segmnv2.heads.head import Head, HeadKind

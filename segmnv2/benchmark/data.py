@@ -23,8 +23,8 @@ from segmnv2.data.loader import collate, training_loader
 from segmnv2.data.mask_file import read_mask
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.sampler import StepSampler, augmentation_seed
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.datasets.shapes import Shapes
-from segmnv2.datasets.source import open_dataset
 from segmnv2.errors import ConfigError, counted
 from segmnv2.inference.options import sample_folder
 from segmnv2.tasks.segmentation import build_transform

@@ -19,7 +19,7 @@ from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.datasets.source import open_dataset
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.tasks.job import RunData
 from segmnv2.tasks.optimizer import MovingAverage
 from segmnv2.tasks.processes import Processes

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segmnv2.config.reading import find_config, load_experiment
-from segmnv2.datasets.dataset_kinds import DATASETS
+from segmnv2.datasets.dataset_kinds import DATASETS, FileSource
 from segmnv2.datasets.listing import Listing
-from segmnv2.datasets.source import FileSource
 from segmnv2.errors import ConfigError, DatasetError
 
 

@@ -66,8 +66,7 @@ def evaluate(
 
     Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
     """
-    from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, evaluation_source
-    from segmnv2.datasets.source import FileDataset
+    from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, FileDataset, evaluation_source
     from segmnv2.evaluation.segmenters import check_mask_names
     from segmnv2.evaluation.segmenters import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
@@ -128,8 +127,8 @@ def evaluate(
 def _note_trained(weights: Path, data: Any) -> None:
     """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
     from segmnv2.config.reading import parse_experiment
+    from segmnv2.datasets.dataset_kinds import FileSource, open_dataset
     from segmnv2.datasets.identity import count_shared
-    from segmnv2.datasets.source import FileSource, open_dataset
     from segmnv2.models.model_file import read_description
 
     experiment = read_description(weights).get("provenance", {}).get("experiment")

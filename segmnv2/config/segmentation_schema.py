@@ -11,8 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from segmnv2.config.experiment import BaseExperiment
 from segmnv2.config.network_section import FreezableSection
 from segmnv2.config.training_sections import LossSection, OptimizerSection, PhotometricSection, PictureLogSection
-from segmnv2.datasets.dataset_kinds import DATASETS
-from segmnv2.datasets.source import DataSource
+from segmnv2.datasets.dataset_kinds import DATASETS, DataSource
 from segmnv2.errors import ConfigError
 from segmnv2.section import Natural, OutputStride, PositiveInt, Scales, Section, Share
 

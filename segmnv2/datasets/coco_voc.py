@@ -14,34 +14,20 @@ from segmnv2.coco.annotations import CocoCategory, CocoImage, CocoOutline, check
 from segmnv2.coco.index import CocoIndex, class_mask, open_index, pack_instances
 from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.sample import Sample
+from segmnv2.datasets.dataset_kinds import DataSource
 from segmnv2.datasets.listing import Finding, Listing, Pair
-from segmnv2.datasets.source import DataSource
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.section import FilePath, Natural
 
+# fmt: off
 COCO_CATEGORIES = (
-    (5, "airplane"),
-    (2, "bicycle"),
-    (16, "bird"),
-    (9, "boat"),
-    (44, "bottle"),
-    (6, "bus"),
-    (3, "car"),
-    (17, "cat"),
-    (62, "chair"),
-    (21, "cow"),
-    (67, "dining table"),
-    (18, "dog"),
-    (19, "horse"),
-    (4, "motorcycle"),
-    (1, "person"),
-    (64, "potted plant"),
-    (20, "sheep"),
-    (63, "couch"),
-    (7, "train"),
-    (72, "tv"),
+    (5, "airplane"), (2, "bicycle"), (16, "bird"), (9, "boat"), (44, "bottle"),
+    (6, "bus"), (3, "car"), (17, "cat"), (62, "chair"), (21, "cow"),
+    (67, "dining table"), (18, "dog"), (19, "horse"), (4, "motorcycle"), (1, "person"),
+    (64, "potted plant"), (20, "sheep"), (63, "couch"), (7, "train"), (72, "tv"),
 )
+# fmt: on
 """COCO's id and name of each VOC class, in the order of ``VOC_LABELS`` without the background."""
 
 
@@ -94,10 +80,6 @@ class CocoAsVoc:
         min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
         check: whether to make sure that there are images, and all of their files.
 
-    Attributes:
-        labels: VOC's classes.
-        names: of the image files below the folder, without ending, by rising image id.
-
     Raises:
         DatasetError: the folder or annotations are missing, damaged or of another form, categories are not those of
             COCO, image files are missing, or no image is left.
@@ -119,8 +101,14 @@ class CocoAsVoc:
         self._kept = kept.tolist()
         self._files = [self._index.files[number] for number in self._kept]
         self.names = [_name(file) for file in self._files]
+        if check and not self.names:
+            raise DatasetError(
+                f"{self.annotations}: none of its {len(self._index.files)} images has more than {min_pixels} pixels of "
+                "VOC's classes; lower min_pixels, 0 keeps all images"
+            )
         if check:
-            self._check_files(min_pixels, len(self._index.files))
+            remedy = f"unpack COCO's {self.folder.name} images into that folder"
+            check_files(self.folder, self._files, self.annotations, remedy)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -149,15 +137,6 @@ class CocoAsVoc:
     def image_files(self) -> list[Path]:
         """The image files that the annotations name."""
         return [self.folder / file for file in self._files]
-
-    def _check_files(self, min_pixels: int, total: int) -> None:
-        if not self.names:
-            raise DatasetError(
-                f"{self.annotations}: none of its {total} images has more than {min_pixels} pixels of VOC's classes; "
-                "lower min_pixels, 0 keeps all images"
-            )
-        remedy = f"unpack COCO's {self.folder.name} images into that folder"
-        check_files(self.folder, self._files, self.annotations, remedy)
 
 
 def _name(file: str) -> str:

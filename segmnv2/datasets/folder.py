@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from segmnv2.data.image_file import ENDINGS
 from segmnv2.data.mask_file import BINARY_PALETTE
+from segmnv2.datasets.dataset_kinds import FileSource
 from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, unknown_names
-from segmnv2.datasets.source import FileSource
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.files.folders import is_passed_over, list_entries
 from segmnv2.labels import LabelSet
@@ -52,14 +52,9 @@ class FolderSource(FileSource):
 def list_folder(
     root: Path, list_name: str | None, split: str, label_file: Path | None = None, labels: LabelSet | None = None
 ) -> Listing:
-    """List a plain folder.
+    """List a plain folder: the pairs of ``splits/LIST_NAME.txt``, or all; ``split`` is what findings call them.
 
-    Args:
-        root: the folder.
-        list_name: a list ``splits/NAME.txt``; ``None`` for all pairs.
-        split: what findings call the split.
-        label_file: in place of ``labels.yaml``.
-        labels: the classes, in place of a file's.
+    ``label_file`` takes the place of ``labels.yaml``, and ``labels`` that of both.
 
     Raises:
         DatasetError: there is no such folder, or its classes cannot be read.
@@ -85,13 +80,7 @@ def list_folder(
 def _scan(
     folder: Path, endings: tuple[str, ...], looked_into: tuple[str, ...]
 ) -> tuple[dict[str, Path], list[Finding]]:
-    """List a folder by stems.
-
-    Args:
-        folder: ``images`` or ``masks``.
-        endings: what training takes.
-        looked_into: what is listed, besides, as a file with a wrong ending.
-    """
+    """List ``images`` or ``masks`` by stems; files with an ending that is only ``looked_into`` are listed as faults."""
     form = f"a data set has {IMAGES}/NAME.jpg and {MASKS}/NAME.png, one mask for each image"
     if not folder.is_dir():
         return {}, [Finding("empty", str(folder), "there is no such folder", form)]

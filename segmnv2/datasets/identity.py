@@ -8,29 +8,22 @@ from pathlib import Path
 from typing import Any
 
 
-def identify(dataset: Any) -> Iterable[str]:
+def identify(dataset: Any) -> Iterator[str]:
     """Return a line for each image of a data set: its name, and its class or boxes where they are no file.
 
-    Paths above the data set's own folder are left out: a data set may be moved.
-
-    Args:
-        dataset: with a method ``identity``, or ``names``; images without names are generated, and the experiment has
-            their settings.
+    Paths above the data set's own folder are left out: a data set may be moved. Images without names are generated, and
+    the experiment has their settings.
     """
     if hasattr(dataset, "identity"):
-        lines: Iterable[str] = dataset.identity()
-        return lines
-    names: Iterable[str] | None = getattr(dataset, "names", None)
-    return map(str, range(len(dataset))) if names is None else names
+        return iter(dataset.identity())
+    names = getattr(dataset, "names", None)
+    return map(str, range(len(dataset))) if names is None else iter(names)
 
 
 def file_sizes(dataset: Any) -> Iterator[int]:
     """Return the bytes of the files of images and masks, which users may repair or replace while a run is stopped.
 
     Sizes show nearly every change and cost a tenth of a second for ten thousand images. Generated images have no files.
-
-    Args:
-        dataset: with a method ``changeable_files``, if it has such files.
     """
     for path in dataset.changeable_files() if hasattr(dataset, "changeable_files") else ():
         try:
@@ -42,10 +35,8 @@ def file_sizes(dataset: Any) -> Iterator[int]:
 def count_shared(train: Any, val: Any) -> int:
     """Return how many images are in both data sets.
 
-    Args:
-        train: compared by the files of its images (``list_images``) where both have them, else by folder and
-            :func:`identify`; generated ones by their size.
-        val: the same.
+    They are compared by the files of their images where both have them, else by folder and :func:`identify`; generated
+    ones by their size.
     """
     if hasattr(train, "list_images") and hasattr(val, "list_images"):
         return len(set(_resolve(train.list_images())) & set(_resolve(val.list_images())))

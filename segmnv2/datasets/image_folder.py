@@ -21,9 +21,6 @@ class ImageFolder:
     Hidden files and folders are passed over; a file that is no image by its name is an error, so that nothing is left
     out in silence.
 
-    Args:
-        root: the folder that holds the classes' folders.
-
     Attributes:
         folder: the root.
         class_names: one a class.
@@ -57,17 +54,14 @@ class ImageFolder:
             images = _images(self.folder / name, strange)
             self.files += images
             self.targets += [target] * len(images)
-        self._check(strange)
-
-    def _check(self, strange: Sequence[str]) -> None:
         if strange:
             strange = [str(Path(file).relative_to(self.folder)) for file in strange]
             raise DatasetError(
                 f"{self.folder}: {len(strange)} files are no images by their names ({_some(strange)}); images end in "
                 f"{', '.join(ENDINGS)}: rename or remove them"
             )
-        present = set(self.targets)
-        empty = [name for index, name in enumerate(self.class_names) if index not in present]
+        filled = set(self.targets)
+        empty = [name for index, name in enumerate(self.class_names) if index not in filled]
         if empty:
             raise DatasetError(
                 f"{self.folder}: {len(empty)} folders hold no image ({_some(empty)}); each class needs some: fill or "

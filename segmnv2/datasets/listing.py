@@ -15,29 +15,37 @@ from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
 
 
-def read_split_list(path: Path, what: str = "image id") -> list[str]:
-    """Return the names in a list, in its order.
+def is_image_id(name: str) -> bool:
+    """Return whether a list's entry is an image id: one word, and no path."""
+    return name.split() == [name] and "/" not in name and "\\" not in name
 
-    Args:
-        path: text in UTF-8; blank lines are ignored.
-        what: a line holds, for messages.
+
+def _count_names(path: Path) -> Counter[str]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return Counter(line.strip() for line in lines if line.strip())
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the image ids in a list, in its order; blank lines are ignored.
 
     Raises:
-        DatasetError: the list cannot be read, is empty, or has a name twice.
+        DatasetError: the list cannot be read as UTF-8, is empty, has an id twice, or an entry is no id.
     """
-    remedy = f"give one {what} a line"
+    remedy = "give one image id a line"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        counts = _count_names(path)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is no text file ({error}); {remedy}") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error}); {remedy}") from error
-    counts = Counter(line.strip() for line in lines if line.strip())
     if not counts:
         raise DatasetError(f"{path}: names no images; {remedy}")
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise DatasetError(f"{path}: {len(twice)} of its entries occur more than once, as {twice[0]!r}; {remedy}, once")
+    for number, name in enumerate(counts, start=1):
+        if not is_image_id(name):
+            raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id a line, as 2007_000033")
     return list(counts)
 
 
@@ -187,36 +195,27 @@ class Listing:
 
 
 def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Finding]]:
-    """Read a list, one name a line.
+    """Return the names in a list, one a line, each once; and what is wrong with the file.
 
-    Args:
-        path: the list.
-        split: what findings call the split.
-        hint: what to do where there is no list, beside writing one.
-
-    Returns:
-        The names, each once, in the list's order; and what is wrong with the file.
+    ``hint`` says what to do where there is no list, beside writing one.
     """
+
+    def fault(kind: str, reason: str, remedy: str) -> Finding:
+        return Finding(kind, str(path), reason, remedy, split)
+
     if not path.is_file():
         others = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         reason = f"there is no such list; the splits present are: {others}"
-        return [], [
-            Finding("missing-list", str(path), reason, f"write one file name without ending a line; {hint}", split)
-        ]
+        return [], [fault("missing-list", reason, f"write one file name without ending a line; {hint}")]
+    remedy = "give one file name without ending a line"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        counts = _count_names(path)
     except (OSError, UnicodeDecodeError) as error:
-        reason = f"is no text file that can be read ({error})"
-        return [], [Finding("missing-list", str(path), reason, "give one file name without ending a line", split)]
-    counts = Counter(line.strip() for line in lines if line.strip())
+        return [], [fault("missing-list", f"is no text file that can be read ({error})", remedy)]
     if not counts:
-        return [], [Finding("empty", str(path), "names no images", "give one file name without ending a line", split)]
-    findings = [
-        Finding("repeated-name", str(path), f"names '{name}' {count} times", "name each image once", split)
-        for name, count in counts.items()
-        if count > 1
-    ]
-    return list(counts), findings
+        return [], [fault("empty", "names no images", remedy)]
+    twice = [(name, count) for name, count in counts.items() if count > 1]
+    return list(counts), [fault("repeated-name", f"names '{n}' {c} times", "name each image once") for n, c in twice]
 
 
 def unknown_names(path: Path, names: Iterable[str], folder: str, split: str) -> list[Finding]:
@@ -235,39 +234,3 @@ def check_lists(folder: Path, splits: Sequence[str]) -> list[str]:
     if twice:
         raise ConfigError(f"--split {twice[0]} is given twice; name each list once")
     return [*splits] or [split for split in SPLITS if (folder / f"{split}.txt").is_file()]
-
-
-def pair_files(
-    images: Path, image_end: str, masks: Path, mask_end: str, split: str
-) -> tuple[tuple[Pair, ...], tuple[Finding, ...]]:
-    """Pair the files of two folders whose paths differ in how they end only.
-
-    Args:
-        images: folder of images, perhaps in folders of their own.
-        image_end: how their names end.
-        masks: folder of masks, in the same folders.
-        mask_end: how their names end; other files are ignored.
-        split: what findings call the split.
-
-    Returns:
-        The pairs, sorted; and what is missing.
-    """
-    found: list[dict[str, Path]] = []
-    for folder, end in ((images, image_end), (masks, mask_end)):
-        files = sorted(folder.rglob(f"*{end}"))
-        if not files:
-            remedy = f"unpack the data set there: {images} holds NAME{image_end}, {masks} NAME{mask_end}"
-            return (), (Finding("empty", str(folder), f"holds no file NAME{end}", remedy, split),)
-        found.append({str(file.relative_to(folder))[: -len(end)]: file for file in files})
-    first, second = found
-    remedy = "unpack it there, or move the other one away"
-    findings = [
-        Finding("missing-mask", str(first[key]), f"there is no {masks / key}{mask_end}", remedy, split)
-        for key in sorted(first.keys() - second.keys())
-    ]
-    findings += [
-        Finding("missing-image", str(second[key]), f"there is no {images / key}{image_end}", remedy, split)
-        for key in sorted(second.keys() - first.keys())
-    ]
-    pairs = tuple(Pair(Path(key).name, first[key], second[key]) for key in first if key in second)
-    return pairs, tuple(findings)

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from segmnv2.data.sample import Sample
+from segmnv2.datasets.dataset_kinds import DataSource
 from segmnv2.datasets.listing import Listing, Pair
-from segmnv2.datasets.source import DataSource
 from segmnv2.errors import ConfigError
 from segmnv2.labels import LabelSet
 from segmnv2.section import PositiveInt, Seed
@@ -68,16 +68,8 @@ class Shapes:
 
     Sample ``i`` is a pure function of ``(seed, i)`` and the size; data sets of different seeds share no image.
 
-    Args:
-        length: number of samples.
-        size: height and width in pixels, at least 16 each.
-        seed: which images; give training and validation different seeds.
-
-    Attributes:
-        labels: ``SHAPES_LABELS``.
-
     Raises:
-        ConfigError: a length below 1, a side below 16 or a negative seed.
+        ConfigError: a length below 1, a side (height, width) below 16 pixels or a negative seed.
     """
 
     labels = SHAPES_LABELS

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from segmnv2.datasets.dataset_kinds import FileDataset, FileSource
 from segmnv2.datasets.folder import read_labels
-from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, read_split_list, unknown_names
-from segmnv2.datasets.source import FileDataset, FileSource
+from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, is_image_id, read_names, unknown_names
 from segmnv2.errors import DatasetError
 from segmnv2.files.folders import file_names
 from segmnv2.labels import VOC_LABELS, LabelSet
@@ -73,11 +73,6 @@ class VocSegmentation(FileDataset):
         year: which ``VOC<year>`` of the devkit.
         labels: classes of the masks; other than VOC's for your own data in this layout.
 
-    Attributes:
-        labels: the classes.
-        folder: the ``VOC2012`` folder found.
-        names: ids of the images, in the list's order.
-
     Raises:
         DatasetError: the folder or the list is missing, the list is empty or holds paths, or files that it names are
             missing.
@@ -99,13 +94,8 @@ def list_voc(
 ) -> Listing:
     """List a split of VOC, or of your own data in its layout.
 
-    Args:
-        root: ``VOCdevkit``, or the folder ``VOC2012`` in it.
-        list_name: a list in ``ImageSets/Segmentation``.
-        split: what findings call the split.
-        label_file: classes in place of VOC's.
-        labels: the same, read.
-        year: which ``VOC<year>`` of the devkit.
+    ``list_name`` is a list in ``ImageSets/Segmentation``, and ``split`` what findings call it. The classes are VOC's,
+    unless ``label_file`` or ``labels`` gives others.
 
     Raises:
         DatasetError: there are no lists, or the classes cannot be read.
@@ -115,7 +105,7 @@ def list_voc(
     labels = VOC_LABELS if labels == VOC_LABELS else labels  # whose palette and ignore index are known
     path = folder / LISTS / f"{list_name}.txt"
     names, findings = read_names(path, split, "train_aug comes with the Semantic Boundaries Dataset")
-    odd = [name for name in names if name.split() != [name] or "/" in name or "\\" in name]
+    odd = [name for name in names if not is_image_id(name)]
     findings += unknown_names(path, odd, IMAGES, split)
     images, own, sbd = (file_names(folder / part) for part in (IMAGES, MASKS, SBD_MASKS))
     pairs = []
@@ -133,12 +123,11 @@ def list_voc(
 def _missing(path: Path, name: str, has_image: bool, has_mask: bool, split: str) -> list[Finding]:
     if not (has_image or has_mask):
         return unknown_names(path, [name], IMAGES, split)
-    folder, remedy = path.parents[2], f"unpack it there, or take '{name}' off {path}"
+    kind, file, where = ("missing-image", f"{IMAGES}/{name}.jpg", "not there")
     if has_image:
-        reason = f"{path.name} names it, and it is neither there nor in {SBD_MASKS}/"
-        return [Finding("missing-mask", str(folder / MASKS / f"{name}.png"), reason, remedy, split)]
-    reason = f"{path.name} names it, and it is not there"
-    return [Finding("missing-image", str(folder / IMAGES / f"{name}.jpg"), reason, remedy, split)]
+        kind, file, where = ("missing-mask", f"{MASKS}/{name}.png", f"neither there nor in {SBD_MASKS}/")
+    reason, remedy = f"{path.name} names it, and it is {where}", f"unpack it there, or take '{name}' off {path}"
+    return [Finding(kind, str(path.parents[2] / file), reason, remedy, split)]
 
 
 def find_folder(root: Path, year: int = 2012) -> Path:
@@ -155,16 +144,3 @@ def find_folder(root: Path, year: int = 2012) -> Path:
         f"{root}: {found} no {LISTS}, neither in itself nor in VOC{year}; "
         f"give the VOCdevkit folder that holds VOC{year}, as unpacked from the PASCAL VOC archive"
     )
-
-
-def read_ids(path: Path) -> list[str]:
-    """Return the image ids in a list.
-
-    Raises:
-        DatasetError: as for :func:`~segmnv2.datasets.listing.read_split_list`, or an entry is no id.
-    """
-    names = read_split_list(path)
-    for number, name in enumerate(names, start=1):
-        if name.split() != [name] or "/" in name or "\\" in name:
-            raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id a line, as 2007_000033")
-    return names

@@ -19,7 +19,8 @@ import numpy as np
 
 from segmnv2.data.mask_file import check_ids, read_mask, write_mask
 from segmnv2.data.sample import Mask
-from segmnv2.datasets.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation, read_ids
+from segmnv2.datasets.listing import read_ids
+from segmnv2.datasets.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.ownership import claim

@@ -16,7 +16,7 @@ from segmnv2.config.segmentation_schema import Experiment, ModelSection
 from segmnv2.data.loader import Batch
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
-from segmnv2.datasets.source import open_dataset
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.errors import ConfigError, naming_key
 from segmnv2.evaluation.result import spread_samples
 from segmnv2.inference.scores import predict_labels

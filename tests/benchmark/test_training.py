@@ -12,7 +12,7 @@ from segmnv2.benchmark.compare import Rate
 from segmnv2.benchmark.training_speed import WARM_UP, benchmark_training, first_batch, measure_steps, verdict
 from segmnv2.config.reading import parse_experiment
 from segmnv2.config.segmentation_schema import Experiment
-from segmnv2.datasets.source import open_dataset
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.errors import ConfigError
 from segmnv2.tasks.segmentation import SegmentationTask, build_model
 from segmnv2.training.run import train

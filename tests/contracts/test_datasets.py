@@ -13,8 +13,8 @@ from segmnv2.checks.examination import examine
 from segmnv2.checks.targets import listings_of
 from segmnv2.cli import main
 from segmnv2.config.reading import load_experiment, parse_experiment
-from segmnv2.datasets.dataset_kinds import DATASETS, evaluation_source
-from segmnv2.datasets.source import DataSource, FileSource, LayoutSource
+from segmnv2.datasets.dataset_kinds import DATASETS, DataSource, FileSource, evaluation_source
+from segmnv2.datasets.layouts import LayoutSource
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import save_model

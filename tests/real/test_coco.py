@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc, CocoVocSource
-from segmnv2.datasets.source import open_dataset
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.labels import VOC_LABELS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")

@@ -10,9 +10,9 @@ import yaml
 
 from segmnv2.config.reading import parse_experiment
 from segmnv2.config.segmentation_schema import ModelSection
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.datasets.folder import FolderSource
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
-from segmnv2.datasets.source import open_dataset
 from segmnv2.datasets.voc import VocSource
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.models.model_file import save_model

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from segmnv2.datasets.source import open_dataset
+from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.evaluation.segmenters import evaluate
 from segmnv2.inference.predictor import Predictor
 from segmnv2.models.model_file import load_model

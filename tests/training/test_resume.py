@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.config.reading import AnyExperiment
-from segmnv2.datasets.cityscapes import CityscapesSource
 from segmnv2.datasets.identity import count_shared, identify
 from segmnv2.datasets.image_folder import ImageFolder
+from segmnv2.datasets.layouts import CityscapesSource
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
 from segmnv2.models.classifier import create_classifier, save_classifier
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
