@@ -1,34 +1,86 @@
-"""A whole examination: every pair read, then all of them judged together."""
+"""A whole examination: the splits of an experiment or a folder, every pair of them read, then all judged together."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segmnv2.checks import inspection as thumbnail
-from segmnv2.checks import mask_diagnosis
-from segmnv2.checks import mask_diagnosis as diagnosis
-from segmnv2.checks import mask_diagnosis as id_diagnosis
-from segmnv2.checks import mask_diagnosis as repair
-from segmnv2.checks.leaks import find_repetitions
-from segmnv2.checks.pair_reading import read_pairs
-from segmnv2.checks.whole_set import ExaminedSplit, Kept, compare_palettes, judge_classes, judge_masks
+from segmnv2.checks.examined_split import ExaminedSplit, Kept
+from segmnv2.checks.inspection import LARGEST_DIFFERENCE, LEAST_CONTRAST, read_pairs
+from segmnv2.checks.mask_diagnosis import BETWEEN_SHARE, NEAR_SHARE, STRAY_COLORS, STRAY_GRAYS
+from segmnv2.checks.mask_repairs import COLOR_TOLERANCE
+from segmnv2.checks.whole_set import compare_palettes, find_repetitions, judge_classes, judge_masks
+from segmnv2.config.reading import find_config, load_experiment
+from segmnv2.datasets.dataset_kinds import DATASETS, FileSource
 from segmnv2.datasets.listing import KINDS, Finding, Listing
-from segmnv2.errors import ConfigError, counted
+from segmnv2.errors import ConfigError, DatasetError, counted
 from segmnv2.labels import LabelSet
 
+
+def listings_of(
+    target: Path,
+    *,
+    splits: Sequence[str] = (),
+    labels: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> list[Listing]:
+    """List what an experiment trains and validates on, or the splits of a folder.
+
+    Args:
+        target: an experiment's YAML file or name, or a data set's folder.
+        splits: of a folder, the lists to examine, the one to train on first; see ``DataSource.found_in``.
+        labels: of a folder, a YAML file with its classes.
+        overrides: of an experiment, ``key=value``.
+
+    Raises:
+        ConfigError: the experiment is wrong, or options are given that do not go with the target.
+        DatasetError: the target is no data set, or its classes cannot be read.
+    """
+    if target.is_dir():
+        if overrides:
+            raise ConfigError(f"-o {overrides[0]}: {target} is a folder; overrides go with an experiment's file")
+        return _folder_listings(target, splits, labels)
+    try:
+        target = find_config(target)
+    except ConfigError as error:
+        raise DatasetError(
+            f"{target}: is not there; give a data set's folder, the YAML file of an experiment, or a name of "
+            "`segmnv2 configs`"
+        ) from error
+    if splits or labels:
+        raise ConfigError(f"{target}: the experiment says which splits and labels; leave out --split and --labels")
+    data = load_experiment(target, overrides).data
+    listings = [data.train.listing("train"), data.val.listing("val")]
+    train, val = (listing.labels for listing in listings)
+    if train != val:
+        differing = train.differences(val, "data.val", "data.train")
+        raise ConfigError(f"the labels of data.train and data.val differ: {differing}; validate on the trained classes")
+    return listings
+
+
+def _folder_listings(root: Path, splits: Sequence[str], labels: Path | None) -> list[Listing]:
+    for kind in DATASETS.values():
+        if sources := kind.found_in(root, splits, labels):
+            return [source.listing(getattr(source, "split", None) or "all") for source in sources]
+    layouts = ", ".join(f"{name}: {kind.root_is}" for name, kind in DATASETS.items() if issubclass(kind, FileSource))
+    raise DatasetError(
+        f"{root}: has the layout of no data set ({layouts}); give a data set's folder, or an experiment's YAML file"
+    )
+
+
 RULES = {
-    "leak-copy: largest RMS difference of 32 x 32 gray thumbnails": thumbnail.LARGEST_DIFFERENCE,
-    "leak-copy: least standard deviation of a thumbnail": thumbnail.LEAST_CONTRAST,
-    "interpolated-mask: more colors of no class than": mask_diagnosis.STRAY_COLORS,
-    "interpolated-mask: least share of pixels near a class's color": diagnosis.NEAR_SHARE,
-    "interpolated-mask: largest RGB distance that is near": repair.COLOR_TOLERANCE,
-    "interpolated-mask, smoothed-ids: least share of border pixels between": id_diagnosis.BETWEEN_SHARE,
-    "interpolated-mask, smoothed-ids: least number of values between": id_diagnosis.STRAY_GRAYS,
+    "leak-copy: largest RMS difference of 32 x 32 gray thumbnails": LARGEST_DIFFERENCE,
+    "leak-copy: least standard deviation of a thumbnail": LEAST_CONTRAST,
+    "interpolated-mask: more colors of no class than": STRAY_COLORS,
+    "interpolated-mask: least share of pixels near a class's color": NEAR_SHARE,
+    "interpolated-mask: largest RGB distance that is near": COLOR_TOLERANCE,
+    "interpolated-mask, smoothed-ids: least share of border pixels between": BETWEEN_SHARE,
+    "interpolated-mask, smoothed-ids: least number of values between": STRAY_GRAYS,
 }
 """The thresholds of what is a matter of degree."""
 
@@ -70,8 +122,8 @@ class Examination:
     @property
     def verdict(self) -> str:
         """All in one line."""
-        pairs = sum(len(split.kept) for split in self.splits)
-        read = f"{counted(pairs, 'pair')} read" + (", not all of them (--limit)" if self.limited else "")
+        read = f"{counted(sum(len(split.kept) for split in self.splits), 'pair')} read"
+        read += ", not all of them (--limit)" if self.limited else ""
         if not self.findings:
             return f"{read}: no faults found"
         found = f"{counted(self.errors, 'error')}, {counted(self.warnings, 'warning')}"

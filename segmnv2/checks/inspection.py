@@ -1,11 +1,15 @@
-"""One pair, opened and looked at, and its thumbnail: the part that runs in many processes."""
+"""Pairs, each opened and looked at, with its thumbnail; in as many processes as there are cores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -17,8 +21,9 @@ from segmnv2.data.image_file import DecodedImage, decode_image
 from segmnv2.data.raw_mask import NO_COLOR, RawMask, read_raw_mask
 from segmnv2.data.sample import Image, Mask
 from segmnv2.datasets.listing import Finding, Listing, Pair
-from segmnv2.errors import DatasetError, MediaError, SegmnError
+from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError
 from segmnv2.labels import Color, LabelSet
+from segmnv2.signals import sheltered
 
 SIDE = 32
 """Side of the thumbnails that decide."""
@@ -65,12 +70,9 @@ def difference(first: Image, second: Image) -> float:
 
 
 def candidates(first: list[bytes], second: list[bytes], most: int = 5) -> list[tuple[int, int]]:
-    """Return (index in ``first``, index in ``second``) of what may be one image, at most ``most`` of each second.
+    """Return (index in ``first``, index in ``second``) of kept thumbnails that may be of one image.
 
-    Args:
-        first: kept thumbnails.
-        second: kept thumbnails.
-        most: the nearest ones are taken.
+    Of each second one the nearest are taken, at most ``most``.
     """
     if not first or not second:
         return []
@@ -95,8 +97,6 @@ def _matrix(kept: list[bytes]) -> np.ndarray:
 
 _UPRIGHT = 1
 
-Report = Callable[..., Finding]
-
 Colors = tuple[tuple[int, Color], ...]
 
 
@@ -108,7 +108,7 @@ class Reading:
         findings: faults of the pair by itself.
         image_digest: of the decoded pixels and their size; ``None`` where they cannot be read.
         mask_digest: of the ids.
-        thumbnail: see :func:`segmnv2.checks.inspection.kept_thumbnail`.
+        thumbnail: see :func:`kept_thumbnail`.
         counts: int64 (256,), pixels of each id, those of no class too; ``None`` where ids are not known.
         colors: value and color of each id of a palette file, where the labels give no palette to compare them with.
     """
@@ -129,15 +129,15 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
     findings: list[Finding] = []
     decoded = _read(pair.image, listing.split, findings)
     image = None if decoded is None else decoded.image
-    at_mask = partial(_finding, file=str(pair.mask), split=listing.split)
+    at_mask = partial(Finding, file=str(pair.mask), split=listing.split)
     try:
         raw = read_raw_mask(pair.mask)
     except DatasetError as error:
         remedy = "save it again as palette or 8-bit gray PNG of ids"
-        findings.append(at_mask("unreadable-mask", _reason(error, pair.mask), remedy))
+        findings.append(at_mask("unreadable-mask", reason=_reason(error, pair.mask), remedy=remedy))
         return _reading(findings, image, None)
     diagnosis = diagnose_mask(raw, listing.labels_of_files)
-    findings += [at_mask(fault.kind, fault.reason, fault.remedy, repair=fault.repair) for fault in diagnosis.faults]
+    findings += [at_mask(**vars(fault)) for fault in diagnosis.faults]
     if decoded is not None:
         findings += _compare_sizes(pair, decoded, raw, at_mask)
     colors = _colors(raw, diagnosis, listing.labels)
@@ -158,10 +158,6 @@ def _inspect_sample(listing: Listing, index: int) -> Reading:
         reason, _, remedy = str(error).rpartition("; ")
         return Reading((Finding(kind, str(path), reason, remedy, listing.split),), None, None, None, None)
     return _reading([], sample.image, Diagnosis(sample.mask))
-
-
-def _finding(kind: str, reason: str, remedy: str, *, file: str, split: str, repair: str | None = None) -> Finding:
-    return Finding(kind, file, reason, remedy, split, repair)
 
 
 def _reason(error: SegmnError, path: Path) -> str:
@@ -185,7 +181,7 @@ def _read(path: Path, split: str, findings: list[Finding]) -> DecodedImage | Non
     return decoded
 
 
-def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Report) -> list[Finding]:
+def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Callable[..., Finding]) -> list[Finding]:
     """Compare the upright image with the mask, which is taken unchanged."""
     orientation, stored = decoded.orientation, decoded.stored_size
     height, width = decoded.image.shape[:2]
@@ -194,13 +190,14 @@ def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Rep
         if not decoded.is_turned_in_place:
             return []
         reason = f"its image {pair.image} {describe_turn(decoded)} the mask is turned as well"
-        return [at_mask("exif-ambiguous", reason, f"look at an overlay of both, and {TURN_REMEDY}")]
+        return [at_mask("exif-ambiguous", reason=reason, remedy=f"look at an overlay of both, and {TURN_REMEDY}")]
     sizes = f"the mask has {rows} rows and {columns} columns, its image {pair.image} {height} and {width}"
     if stored == (rows, columns) and orientation != _UPRIGHT:
         remedy = "turn the mask as the image is shown, or save the image without its EXIF orientation"
         turned = f"its image {pair.image} is turned by EXIF orientation {orientation}, the mask is not"
-        return [at_mask("exif-rotation", f"{sizes}: {turned}", remedy)]
-    return [at_mask("size-mismatch", sizes, "export both at one size; scale masks by nearest neighbor only")]
+        return [at_mask("exif-rotation", reason=f"{sizes}: {turned}", remedy=remedy)]
+    remedy = "export both at one size; scale masks by nearest neighbor only"
+    return [at_mask("size-mismatch", reason=sizes, remedy=remedy)]
 
 
 def _reading(findings: list[Finding], image: Image | None, diagnosis: Diagnosis | None) -> Reading:
@@ -226,3 +223,56 @@ def _digest(values: Image | Mask) -> bytes:
     digest = blake2b(str(values.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(values).data)
     return digest.digest()
+
+
+PAIRS_A_PROCESS = 16
+"""Fewer do not pay for starting a process."""
+
+_PIECE = 8
+
+Task = tuple[int, int]
+
+
+def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int | None) -> Iterator[Reading]:
+    """Inspect pairs, (number of the listing, number of the pair in it), and yield what was read in their order.
+
+    The result does not depend on the number of processes; ``None`` is for one a core.
+
+    Raises:
+        ConfigError: ``workers`` is below 1.
+        DatasetError: a process was killed.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; give 1 or more")
+    processes = min(workers or os.cpu_count() or 1, -(-len(tasks) // PAIRS_A_PROCESS))
+    if processes < 2:
+        for task in tasks:
+            yield inspect_pair(listings[task[0]], task[1])
+        return
+    # Not forked: OpenCV's and torch's threads would not survive it.
+    with sheltered():
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(tuple(listings),))
+        readings = pool.map(_inspect, tasks, chunksize=_PIECE)
+    try:
+        yield from readings
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            f"a reading process was killed ({error}), most often for lack of memory; read with fewer, as --workers 1"
+        ) from error
+    finally:
+        for process in list(pool._processes.values()):  # one that is still starting would be waited for
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+_listings: Sequence[Listing] = ()
+
+
+def _start(listings: Sequence[Listing]) -> None:
+    global _listings
+    _listings = listings
+    cv2.setNumThreads(1)  # the processes are the parallel part
+
+
+def _inspect(task: Task) -> Reading:
+    return inspect_pair(_listings[task[0]], task[1])

@@ -1,13 +1,11 @@
-"""The examination as one HTML page that needs no other file.
-
-Small images of a pair that a finding is about: image, mask, and one over the other.
-"""
+"""The examination for a terminal, and as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from io import BytesIO
@@ -15,17 +13,97 @@ from io import BytesIO
 import cv2
 import numpy as np
 import PIL.Image
-from jinja2 import Environment, StrictUndefined
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from segmnv2.checks.examination import RULES, Examination
-from segmnv2.checks.frequencies import weights_yaml
+from segmnv2.checks.examined_split import weights_yaml
 from segmnv2.checks.mask_diagnosis import diagnose_mask
+from segmnv2.checks.repaired_copy import RepairedCopy
 from segmnv2.data.image_file import read_image
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.data.sample import Image
 from segmnv2.datasets.listing import ERROR_KINDS, KINDS, Finding, Listing, Pair
-from segmnv2.errors import SegmnError
+from segmnv2.errors import SegmnError, counted
 from segmnv2.inference.overlay import blend, colorize
+
+LEAST_WIDTH = 100
+"""Width of output to anything but a terminal, in characters."""
+
+_STYLES = {"error": "bold red", "warning": "yellow"}
+
+
+def print_examination(examination: Examination, console: Console, examples: int) -> None:
+    """Print the classes, the suggested weights and the findings by kind, with the first files of each."""
+    _print_classes(examination, console)
+    if examination.weights:
+        split = escape(examination.splits[0].listing.split)
+        console.print(f"\nweights of median frequency balancing on '{split}', to paste:")
+        console.print(weights_yaml(examination.weights), markup=False, highlight=False)
+    if not examination.findings:
+        return
+    table = Table("finding", "count", "files, reason and remedy", expand=False, show_lines=True)
+    table.columns[1].justify = "right"
+    for kind, findings in _by_kind(examination.findings).items():
+        severity = findings[0].severity
+        head = f"[{_STYLES[severity]}]{severity}[/]\n{kind}"
+        table.add_row(head, str(len(findings)), escape(_text(kind, findings, examples)))
+    console.print(table)
+
+
+def print_repaired_copy(repaired_copy: RepairedCopy, console: Console, examples: int) -> None:
+    """Print what was repaired, what was left out, and what was not repaired."""
+    console.print(
+        f"{repaired_copy.folder}: a copy of {counted(repaired_copy.copied, 'pair')}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    done: dict[str, list[str]] = defaultdict(list)
+    for file, words in repaired_copy.repaired.items():
+        done["; ".join(words)].append(file)
+    lines = [f"  repaired {len(files)} ({_some(files, examples)}): {words}" for words, files in done.items()]
+    for title, findings in (("left out", repaired_copy.left_out), ("not repaired", repaired_copy.unrepaired)):
+        for kind, those in _by_kind(findings).items():
+            lines.append(f"  {title}: {kind}, {len(those)} ({_some([each.file for each in those], examples)})")
+    for line in lines or ["  nothing to repair"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    result: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        result[finding.kind].append(finding)
+    return result
+
+
+def _print_classes(examination: Examination, console: Console) -> None:
+    splits = examination.splits
+    table = Table("class", title="share of pixels (of images)", title_justify="left")
+    for split in splits:
+        table.add_column(f"{escape(split.listing.split)}, {counted(split.frequencies.masks, 'mask')}", justify="right")
+    rows = [split.frequencies.table(examination.labels) for split in splits]
+    for name in examination.labels.names:
+        cells = [f"{row[name]['pixel_share']:.2%} ({row[name]['image_share']:.1%})" for row in rows]
+        table.add_row(escape(name), *cells)
+    table.add_row("ignored", *(f"{split.frequencies.ignored_share(examination.labels):.2%}" for split in splits))
+    console.print(table)
+
+
+def _text(kind: str, findings: list[Finding], examples: int) -> str:
+    lines = [f"{KINDS[kind]}: {findings[0].remedy}"]
+    lines += [f"- {finding.file}: {finding.reason}" for finding in findings[:examples]]
+    if len(findings) > examples:
+        lines.append(f"- and {len(findings) - examples} more")
+    if any(finding.repair for finding in findings):
+        lines.append(f"--fix repairs {sum(bool(finding.repair) for finding in findings)}")
+    return "\n".join(lines)
+
+
+def _some(files: list[str], examples: int) -> str:
+    return ", ".join(files[:examples]) + (f" and {len(files) - examples} more" if len(files) > examples else "")
+
 
 LONGEST_SIDE = 220
 """Side in pixels."""
@@ -42,19 +120,10 @@ class Example:
 
 
 def worst_examples(examination: Examination, each: int) -> dict[str, list[Example]]:
-    """Return of each kind the first findings, with images where their files can be opened.
-
-    Args:
-        examination: what was found.
-        each: how many of a kind.
-    """
+    """Return of each kind the first findings, at most ``each``, with images where their files can be opened."""
     splits = [split.listing for split in examination.splits]
-    chosen: dict[str, list[Finding]] = defaultdict(list)
-    for finding in examination.findings:
-        if len(chosen[finding.kind]) < each:
-            chosen[finding.kind].append(finding)
-    wanted = {finding.file for findings in chosen.values() for finding in findings}
-    places = _places(splits, wanted)
+    chosen = {kind: findings[:each] for kind, findings in _by_kind(examination.findings).items()}
+    places = _places(splits, {finding.file for findings in chosen.values() for finding in findings})
     return {
         kind: [Example(finding, _pictures(places.get(finding.file))) for finding in findings]
         for kind, findings in chosen.items()
@@ -97,16 +166,12 @@ def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image
             return None, None, None
         return sample.image, colorize(sample.mask, labels), sample.mask
     image = mask = ids = None
-    try:
+    with suppress(SegmnError):
         image = read_image(pair.image)
-    except SegmnError:
-        image = None
-    try:
+    with suppress(SegmnError):
         raw = read_raw_mask(pair.mask)
-        ids = diagnose_mask(raw, listing.labels).ids
+        ids = diagnose_mask(raw, labels).ids
         mask = _as_drawn(raw) if ids is None or raw.values.ndim == 3 else colorize(ids, labels)
-    except SegmnError:
-        mask = None
     return image, mask, ids
 
 
@@ -138,6 +203,8 @@ EXAMPLES = 3
 
 def html_page(examination: Examination) -> str:
     """Return the page: findings by kind with the first examples as images, every file, and the classes."""
+    from jinja2 import Environment, StrictUndefined
+
     template = files("segmnv2.checks").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     examples = worst_examples(examination, EXAMPLES)
@@ -149,10 +216,10 @@ def html_page(examination: Examination) -> str:
                 "name": kind,
                 "title": KINDS[kind],
                 "severity": "error" if kind in ERROR_KINDS else "warning",
-                "findings": [finding for finding in examination.findings if finding.kind == kind],
+                "findings": findings,
                 "examples": examples[kind],
             }
-            for kind in examples
+            for kind, findings in _by_kind(examination.findings).items()
         ],
         splits=[
             (split.listing.split, split.frequencies.masks, split.frequencies.table(examination.labels))

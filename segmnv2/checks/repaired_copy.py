@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from segmnv2.checks.examination import Examination
-from segmnv2.checks.mask_diagnosis import REPAIRS, repair_values
+from segmnv2.checks.mask_repairs import REPAIRS, repair_values
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.datasets.listing import Finding, Listing, Pair

@@ -1,17 +1,19 @@
-"""Faults of all masks together, where each by itself may be intended."""
+"""Faults of all pairs together: masks where each by itself may be intended, and images that occur more than once."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import combinations
 from typing import TypeVar
 
-import numpy as np
-
-from segmnv2.checks.frequencies import Frequencies
-from segmnv2.checks.inspection import Colors
-from segmnv2.datasets.listing import Finding, Listing, Pair
+from segmnv2.checks.examined_split import ExaminedSplit, Kept
+from segmnv2.checks.inspection import LARGEST_DIFFERENCE, Colors, candidates, difference
+from segmnv2.data.image_file import read_image
+from segmnv2.data.sample import Image
+from segmnv2.datasets.listing import Finding
+from segmnv2.errors import SegmnError
 from segmnv2.labels import Color, LabelSet
 
 _WHITE = 255
@@ -21,55 +23,8 @@ _EXPLAINED = ("ids-out-of-range", "all-ignored")
 """Findings of single masks that a fault of all masks explains."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Summary of a pair that was read.
-
-    Attributes:
-        pair: its files.
-        index: its place in the listing.
-        image_digest: see :class:`segmnv2.checks.inspection.Reading`, as for the next two.
-        mask_digest: of the ids.
-        thumbnail: of the image.
-        ids: the ids that occur, one bit each; ``None`` where they are not known.
-        colors: see :class:`segmnv2.checks.inspection.Reading`.
-    """
-
-    pair: Pair
-    index: int
-    image_digest: bytes | None
-    mask_digest: bytes | None
-    thumbnail: bytes | None
-    ids: bytes | None
-    colors: Colors = ()
-
-    def holds(self) -> set[int]:
-        """Return the ids that occur."""
-        return set() if self.ids is None else set(np.flatnonzero(np.unpackbits(np.frombuffer(self.ids, np.uint8))))
-
-
-@dataclass
-class ExaminedSplit:
-    """A split and what was found in its pairs.
-
-    Attributes:
-        listing: the split.
-        kept: of each pair that was looked at.
-        frequencies: of its classes.
-    """
-
-    listing: Listing
-    kept: list[Kept] = field(default_factory=list)
-    frequencies: Frequencies = field(default_factory=Frequencies)
-
-
 def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) -> list[Finding]:
-    """Add findings of all masks together, and drop those that they explain.
-
-    Args:
-        splits: the splits, of the same classes.
-        findings: those of single pairs.
-    """
+    """Add findings of all masks together to those of single pairs, and drop those that they explain."""
     labels = splits[0].listing.labels
     thresholded = {finding.file for finding in findings if finding.repair and "threshold" in finding.repair}
     masks = {
@@ -87,13 +42,10 @@ def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) ->
     explained = {finding.file for finding in new}
     kept = [finding for finding in findings if not (finding.kind in _EXPLAINED and finding.file in explained)]
     if any(_WHITE in ids and ids & {*range(1, labels.num_classes)} for files in masks.values() for _, ids in files):
-        kept = [_uncertain(finding) if finding.kind == "binary-masks" else finding for finding in kept]
+        # In black and white masks 255 may then be ignored, too, so that no repair is certain.
+        beside = "; other masks hold 255 beside classes"
+        kept = [replace(f, repair=None, reason=f.reason + beside) if f.kind == "binary-masks" else f for f in kept]
     return kept + new + _nothing(splits, labels, explained)
-
-
-def _uncertain(finding: Finding) -> Finding:
-    """Take the repair from a black and white mask where other masks hold 255 beside classes, as ignored."""
-    return replace(finding, repair=None, reason=f"{finding.reason}; other masks hold 255 beside classes")
 
 
 def _binary(split: str, files: list[tuple[str, set[int]]], labels: LabelSet) -> list[Finding]:
@@ -202,9 +154,102 @@ def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
             remedy = "move some of its images to the training split, or the network cannot know it"
             findings.append(Finding("untrained-class", str(split.listing.root), reason, remedy, split.listing.split))
         if not tested:
-            reason, remedy = (
-                f"'{name}' (id {index}) is {where}",
-                "add images of it, or keep it unchanged",
-            )
+            reason, remedy = f"'{name}' (id {index}) is {where}", "add images of it, or keep it unchanged"
             findings.append(Finding("absent-class", str(train.listing.root), reason, remedy, train.listing.split))
     return findings
+
+
+_MOVE = "keep it in one split only: a network that has seen an image in training finds it easy"
+_NAMED = 5
+
+
+def find_repetitions(splits: Sequence[ExaminedSplit]) -> list[Finding]:
+    """Return what is in a split twice, and what is in two splits."""
+    findings = [finding for split in splits for finding in _duplicates(split)]
+    for first, second in combinations(splits, 2):
+        leaks, leaked = _leaks(first, second)
+        findings += leaks
+        copies, copied = _copies(first, second, leaked)
+        findings += copies + _shared_names(first, second, leaked | copied)
+    return findings
+
+
+def _duplicates(split: ExaminedSplit) -> list[Finding]:
+    seen: dict[bytes, Kept] = {}
+    findings = []
+    for kept in split.kept:
+        if kept.image_digest is None:
+            continue
+        first = seen.setdefault(kept.image_digest, kept)
+        if first is kept:
+            continue
+        reason = f"has the same pixels as {first.pair.image}"
+        if kept.mask_digest == first.mask_digest:
+            kind, remedy = "duplicate", "take one of the two out: it counts twice"
+        else:
+            kind, remedy = "duplicate-masks", "keep the one whose mask is right"
+            reason += ", and another mask"
+        findings.append(Finding(kind, str(kept.pair.image), reason, remedy, split.listing.split))
+    return findings
+
+
+def _leaks(first: ExaminedSplit, second: ExaminedSplit) -> tuple[list[Finding], set[int]]:
+    """Return images with the same decoded pixels, and their places in the second split."""
+    known = {kept.image_digest: kept for kept in reversed(first.kept) if kept.image_digest is not None}
+    findings, leaked = [], set()
+    for kept in second.kept:
+        other = known.get(kept.image_digest) if kept.image_digest is not None else None
+        if other is None:
+            continue
+        leaked.add(kept.index)
+        same = kept.pair.image == other.pair.image
+        what = "the same file" if same else f"the same pixels, as {other.pair.image}"
+        reason = f"is in '{first.listing.split}', too: {what}"
+        findings.append(Finding("leak", str(kept.pair.image), reason, _MOVE, second.listing.split))
+    return findings, leaked
+
+
+def _copies(first: ExaminedSplit, second: ExaminedSplit, leaked: set[int]) -> tuple[list[Finding], set[int]]:
+    """Return images that look like one of the other split; candidates of the kept thumbnails are opened again."""
+    left = [kept for kept in first.kept if kept.thumbnail is not None]
+    right = [kept for kept in second.kept if kept.thumbnail is not None and kept.index not in leaked]
+    findings, copied = [], set()
+    pairs = candidates([kept.thumbnail or b"" for kept in left], [kept.thumbnail or b"" for kept in right])
+    for i, j in pairs:
+        one, other = left[i], right[j]
+        if other.index in copied:
+            continue
+        distance = _difference(first, one, second, other)
+        if distance > LARGEST_DIFFERENCE:
+            continue
+        copied.add(other.index)
+        reason = (
+            f"looks like {one.pair.image} of '{first.listing.split}': the 32 x 32 gray thumbnails differ by "
+            f"{distance:.2f} of 255 levels (compressed or scaled again, or one scene twice)"
+        )
+        findings.append(Finding("leak-copy", str(other.pair.image), reason, _MOVE, second.listing.split))
+    return findings, copied
+
+
+def _difference(first: ExaminedSplit, one: Kept, second: ExaminedSplit, other: Kept) -> float:
+    try:
+        return difference(_image(first, one), _image(second, other))
+    except SegmnError:  # gone since it was read
+        return float("inf")
+
+
+def _image(split: ExaminedSplit, kept: Kept) -> Image:
+    if kept.pair.mask is None and split.listing.dataset is not None:
+        return split.listing.dataset[kept.index].image
+    return read_image(kept.pair.image)
+
+
+def _shared_names(first: ExaminedSplit, second: ExaminedSplit, known: set[int]) -> list[Finding]:
+    names = {kept.pair.name for kept in first.kept}
+    shared = [kept.pair.name for kept in second.kept if kept.pair.name in names and kept.index not in known]
+    if not shared:
+        return []
+    more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+    reason = f"{', '.join(shared[:_NAMED])}{more} are names of images in '{first.listing.split}', too, of other content"
+    remedy = "look whether they are other images of one scene; if not, nothing need be done"
+    return [Finding("shared-names", str(second.listing.root), reason, remedy, second.listing.split)]

@@ -56,10 +56,9 @@ def check_data(
     """
     from rich.console import Console
 
-    from segmnv2.checks.examination import examine, tasks_of
+    from segmnv2.checks.examination import examine, listings_of, tasks_of
+    from segmnv2.checks.page import LEAST_WIDTH, print_examination, print_repaired_copy
     from segmnv2.checks.repaired_copy import check_folder, write_repaired_copy
-    from segmnv2.checks.tables import LEAST_WIDTH, print_examination, print_repaired_copy
-    from segmnv2.checks.targets import listings_of
 
     check_json(json_out)
     if html_out is not None:

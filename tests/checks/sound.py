@@ -9,8 +9,7 @@ import numpy as np
 import PIL.Image
 import yaml
 
-from segmnv2.checks.examination import Examination, examine
-from segmnv2.checks.targets import listings_of
+from segmnv2.checks.examination import Examination, examine, listings_of
 from segmnv2.data.mask_file import read_mask, write_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.labels import LabelSet

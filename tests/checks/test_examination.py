@@ -8,10 +8,9 @@ import PIL.Image
 import pytest
 import yaml
 
-from segmnv2.checks.examination import examine
+from segmnv2.checks.examination import examine, listings_of
 from segmnv2.checks.page import html_page
 from segmnv2.checks.repaired_copy import write_repaired_copy
-from segmnv2.checks.targets import listings_of
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError, DatasetError

@@ -11,10 +11,10 @@ import PIL.Image
 import pytest
 import yaml
 
-from segmnv2.checks.examination import Examination, examine
-from segmnv2.checks.mask_diagnosis import diagnose_mask, repair_values
+from segmnv2.checks.examination import Examination, examine, listings_of
+from segmnv2.checks.mask_diagnosis import diagnose_mask
+from segmnv2.checks.mask_repairs import repair_values
 from segmnv2.checks.repaired_copy import RepairedCopy, write_repaired_copy
-from segmnv2.checks.targets import listings_of
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.datasets.voc import VocSegmentation

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from segmnv2.checks.examination import examine
-from segmnv2.checks.targets import listings_of
+from segmnv2.checks.examination import examine, listings_of
 from segmnv2.cli import main
 from segmnv2.config.reading import load_experiment, parse_experiment
 from segmnv2.datasets.dataset_kinds import DATASETS, DataSource, FileSource, evaluation_source

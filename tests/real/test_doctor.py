@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmnv2.checks.examination import Examination, examine
-from segmnv2.checks.mask_diagnosis import diagnose_mask, repair_values
-from segmnv2.checks.targets import listings_of
+from segmnv2.checks.examination import Examination, examine, listings_of
+from segmnv2.checks.mask_diagnosis import diagnose_mask
+from segmnv2.checks.mask_repairs import repair_values
 from segmnv2.data.raw_mask import read_raw_mask
 from segmnv2.labels import VOC_LABELS, LabelSet
 

@@ -7,8 +7,8 @@ import numpy as np
 from rich.console import Console
 
 from segmnv2.checks.examination import Examination
-from segmnv2.checks.tables import print_examination
-from segmnv2.checks.whole_set import ExaminedSplit
+from segmnv2.checks.examined_split import ExaminedSplit
+from segmnv2.checks.page import print_examination
 from segmnv2.datasets.listing import Listing
 from segmnv2.labels import VOC_LABELS
 

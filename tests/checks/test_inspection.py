@@ -1,13 +1,36 @@
 from __future__ import annotations
 
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from segmnv2.checks import inspection
 from segmnv2.checks.inspection import LARGEST_DIFFERENCE, candidates, difference, kept_thumbnail
 from segmnv2.datasets.shapes import Shapes
+from segmnv2.signals import interrupting
+
+
+def test_an_interrupt_does_not_wait_for_processes_that_are_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_pool(count: int, context: Any, **_: Any) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(count, context, initializer=time.sleep, initargs=(60,))
+
+    monkeypatch.setattr(inspection, "ProcessPoolExecutor", slow_pool)
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.2, partial(signal.pthread_kill, main, signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        list(inspection.read_pairs([], [(0, 0)] * 64, 2))
+    assert time.monotonic() - began < 30
+
 
 IMAGES = [Shapes(30, (96, 128), seed=7)[i].image for i in range(30)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from segmnv2.checks.frequencies import Frequencies, weights_yaml
+from segmnv2.checks.examined_split import Frequencies, weights_yaml
 from segmnv2.labels import LabelSet
 
 LABELS = LabelSet.numbered(4)

@@ -1,20 +1,17 @@
-"""Frequencies of classes, and the weights that balance them."""
+"""A split whose pairs were read: a summary of each, and the frequencies of its classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from segmnv2.checks.inspection import Colors
+from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.files.yaml_documents import dump_yaml
 from segmnv2.labels import LabelSet
 
 _DIGITS = 4
-
-
-def _zeros() -> np.ndarray:
-    return np.zeros(256, np.int64)
 
 
 @dataclass
@@ -29,9 +26,9 @@ class Frequencies:
     """
 
     masks: int = 0
-    pixels: np.ndarray = field(default_factory=_zeros)
-    images: np.ndarray = field(default_factory=_zeros)
-    around: np.ndarray = field(default_factory=_zeros)
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    around: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def add(self, counts: np.ndarray, labels: LabelSet) -> None:
         """Count a mask, given the pixels of each of its ids, int64 (256,)."""
@@ -76,5 +73,46 @@ class Frequencies:
 
 def weights_yaml(weights: dict[str, float]) -> str:
     """Return weights as the lines of an experiment."""
-    values: dict[str, Any] = {"loss": {"class_weights": weights}}
-    return dump_yaml(values)
+    return dump_yaml({"loss": {"class_weights": weights}})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Summary of a pair that was read.
+
+    Attributes:
+        pair: its files.
+        index: its place in the listing.
+        image_digest: see :class:`segmnv2.checks.inspection.Reading`, as for the next two.
+        mask_digest: of the ids.
+        thumbnail: of the image.
+        ids: the ids that occur, one bit each; ``None`` where they are not known.
+        colors: see :class:`segmnv2.checks.inspection.Reading`.
+    """
+
+    pair: Pair
+    index: int
+    image_digest: bytes | None
+    mask_digest: bytes | None
+    thumbnail: bytes | None
+    ids: bytes | None
+    colors: Colors = ()
+
+    def holds(self) -> set[int]:
+        """Return the ids that occur."""
+        return set() if self.ids is None else set(np.flatnonzero(np.unpackbits(np.frombuffer(self.ids, np.uint8))))
+
+
+@dataclass
+class ExaminedSplit:
+    """A split and what was found in its pairs.
+
+    Attributes:
+        listing: the split.
+        kept: of each pair that was looked at.
+        frequencies: of its classes.
+    """
+
+    listing: Listing
+    kept: list[Kept] = field(default_factory=list)
+    frequencies: Frequencies = field(default_factory=Frequencies)
