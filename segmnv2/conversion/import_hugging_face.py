@@ -18,7 +18,7 @@ from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalog import build_model
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.weights.key_tables import HUGGING_FACE
-from segmnv2.weights.state_dict_file import read_tensors
+from segmnv2.weights.safetensors_file import read_tensors
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 DEFAULTS: dict[str, Any] = {

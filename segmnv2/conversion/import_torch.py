@@ -18,15 +18,16 @@ from segmnv2.conversion.import_source import Source
 from segmnv2.errors import WeightsError, describe_value
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
-from segmnv2.weights.backbone_tables import (
+from segmnv2.weights.key_tables import (
     TIMM_MOBILENET_V1,
     TIMM_MOBILENET_V2,
     TIMM_RESNET101S,
+    TORCHVISION,
     TORCHVISION_RESNET101,
     TORCHVISION_SHUFFLENET_V2,
+    KeyTable,
 )
-from segmnv2.weights.key_tables import TORCHVISION, KeyTable
-from segmnv2.weights.state_dict_file import read_tensors
+from segmnv2.weights.safetensors_file import read_tensors
 
 PICKLED = (".pth", ".pt", ".bin")
 

@@ -13,8 +13,13 @@ from segmnv2.backbones.mobilenet_v2 import MobileNetV2, stage_channels
 from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import WeightsError
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
-from segmnv2.weights.backbone_tables import TENSORFLOW_MOBILENET_V1, TENSORFLOW_RESNET101, TENSORFLOW_RESNET101_7X7
-from segmnv2.weights.key_tables import TENSORFLOW, KeyTable
+from segmnv2.weights.key_tables import (
+    TENSORFLOW,
+    TENSORFLOW_MOBILENET_V1,
+    TENSORFLOW_RESNET101,
+    TENSORFLOW_RESNET101_7X7,
+    KeyTable,
+)
 from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint
 
 V1_WIDTHS = (1.0, 0.75, 0.5, 0.25)

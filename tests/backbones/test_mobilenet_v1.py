@@ -9,7 +9,7 @@ from segmnv2.backbones.mobilenet_v1 import MobileNetV1
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.nn.blocks import DepthwiseSeparable
-from segmnv2.weights.backbone_tables import TENSORFLOW_MOBILENET_V1, TIMM_MOBILENET_V1
+from segmnv2.weights.key_tables import TENSORFLOW_MOBILENET_V1, TIMM_MOBILENET_V1
 from tests.backbones.reference import load_theirs, randomize_norms
 
 

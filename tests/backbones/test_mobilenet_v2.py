@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.errors import ConfigError
 from segmnv2.nn.blocks import InvertedResidual
-from segmnv2.weights.backbone_tables import TIMM_MOBILENET_V2
-from segmnv2.weights.key_tables import TORCHVISION
+from segmnv2.weights.key_tables import TIMM_MOBILENET_V2, TORCHVISION
 from tests.backbones.reference import load_theirs, randomize_norms
 
 

@@ -14,7 +14,7 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 from segmnv2.backbones.resnet import Bottleneck, ResNet, resnet101
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
-from segmnv2.weights.backbone_tables import (
+from segmnv2.weights.key_tables import (
     TENSORFLOW_RESNET101,
     TIMM_RESNET101S,
     TORCHVISION_RESNET101,

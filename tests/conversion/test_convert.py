@@ -17,8 +17,13 @@ from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.model_file import load_backbone_weights, load_model, load_weights, read_model_file
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from segmnv2.weights.backbone_tables import TENSORFLOW_MOBILENET_V1, TENSORFLOW_RESNET101, TENSORFLOW_RESNET101_7X7
-from segmnv2.weights.key_tables import TENSORFLOW, KeyTable
+from segmnv2.weights.key_tables import (
+    TENSORFLOW,
+    TENSORFLOW_MOBILENET_V1,
+    TENSORFLOW_RESNET101,
+    TENSORFLOW_RESNET101_7X7,
+    KeyTable,
+)
 from segmnv2.weights.loading import FREE_SUFFIXES
 from tests.weights.tensor_bundle_writer import write_checkpoint
 

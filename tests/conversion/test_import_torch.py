@@ -18,7 +18,7 @@ from segmnv2.models.classifier import create_classifier
 from segmnv2.models.model_file import read_model_file
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
-from segmnv2.weights.state_dict_file import read_tensors
+from segmnv2.weights.safetensors_file import read_tensors
 from tests.backbones.reference import randomize_norms
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint, VariableKind, classify
+from tests.weights.tensor_bundle_writer import read_all
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint, Variable
     ],
 )
 def test_published_checkpoints_are_read_whole(shared: Path, path: str, weights: int, trainable: int, step: int) -> None:
-    values = TensorFlowCheckpoint.open(shared / "weights" / path).read_all()
+    values = read_all(TensorFlowCheckpoint.open(shared / "weights" / path))
     network = {name: value for name, value in values.items() if classify(name) is VariableKind.WEIGHT}
     assert len(network) == weights
     assert set(values) - set(network) == {"global_step"}

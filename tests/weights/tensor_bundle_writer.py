@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from segmnv2.weights.tensor_bundle_entry import TORCH_DTYPES
-from segmnv2.weights.tensor_bundle_table import TABLE_MAGIC, masked_crc32c
+from segmnv2.weights.tensor_bundle import TABLE_MAGIC, TORCH_DTYPES, masked_crc32c
+from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint
 
 DTYPE_NUMBERS = {dtype: number for number, dtype in TORCH_DTYPES.items()}
 
@@ -108,3 +108,7 @@ def write_checkpoint(prefix: Path, tensors: Mapping[str, torch.Tensor], *, shard
         prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}").write_bytes(values)
     write_table(prefix.with_name(f"{prefix.name}.index"), entries, **table)
     return prefix
+
+
+def read_all(checkpoint: TensorFlowCheckpoint) -> dict[str, torch.Tensor]:
+    return {name: checkpoint.read(name) for name in checkpoint.names}

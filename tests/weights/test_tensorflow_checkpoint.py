@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segmnv2.errors import WeightsError
 from segmnv2.weights.tensorflow_checkpoint import TensorFlowCheckpoint, VariableKind, classify
-from tests.weights.tensor_bundle_writer import entry, header, message_field, write_checkpoint, write_table
+from tests.weights.tensor_bundle_writer import entry, header, message_field, read_all, write_checkpoint, write_table
 
 TENSORS = {
     "MobilenetV2/Conv/weights": torch.randn(3, 3, 3, 8),
@@ -33,7 +33,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def refusal(path: Path) -> str:
     """The message with which a checkpoint is refused, at the latest when its values are read."""
     with pytest.raises(WeightsError) as caught:
-        TensorFlowCheckpoint.open(path).read_all()
+        read_all(TensorFlowCheckpoint.open(path))
     return str(caught.value)
 
 
@@ -61,7 +61,7 @@ def test_what_was_written_is_read(tmp_path: Path, shards: int, keys_a_block: int
     )
     opened = TensorFlowCheckpoint.open(prefix)
     assert opened.names == tuple(sorted(TENSORS))
-    for name, read in opened.read_all().items():
+    for name, read in read_all(opened).items():
         assert opened.shape(name) == tuple(TENSORS[name].shape)
         assert opened.dtype(name) == read.dtype == TENSORS[name].dtype
         assert torch.equal(read, TENSORS[name])
@@ -73,7 +73,7 @@ def test_any_names_are_read_back(tmp_path: Path, names: set[str], keys_a_block: 
     ordered = sorted(names, key=str.encode)
     tensors = {name: torch.tensor(float(i)) for i, name in enumerate(ordered)}
     prefix = write_checkpoint(tmp_path / "model", tensors, keys_a_block=keys_a_block)
-    assert TensorFlowCheckpoint.open(prefix).read_all() == tensors
+    assert read_all(TensorFlowCheckpoint.open(prefix)) == tensors
 
 
 def test_read_tensors_are_writable_and_their_own(checkpoint: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_harmless(checkpoint: Path) -> None
             damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
             file.write_bytes(damaged)
             try:
-                read = TensorFlowCheckpoint.open(checkpoint).read_all()
+                read = read_all(TensorFlowCheckpoint.open(checkpoint))
             except WeightsError as error:
                 assert str(file) in str(error)  # noqa: PT017 - some flips are harmless, so no `raises`
             else:
@@ -232,7 +232,7 @@ def test_noise_behind_good_checksums_raises_nothing_else(
 ) -> None:
     prefix = write_entries(tmp_path, {b"": head or header(1), name: message})
     with contextlib.suppress(WeightsError):
-        TensorFlowCheckpoint.open(prefix).read_all()
+        read_all(TensorFlowCheckpoint.open(prefix))
 
 
 @pytest.mark.parametrize(
