@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from segmnv2.data.sample import Image
 from segmnv2.errors import DatasetError
-from segmnv2.files.json_records import iterate_records
+from segmnv2.files.documents import iterate_records
 
 REACH = 1e6
 """Pixels that coordinates and sides may reach."""

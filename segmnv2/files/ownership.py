@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segmnv2.errors import ConfigError
+from segmnv2.files.reading import file_names
 
 try:
     import fcntl
@@ -150,7 +151,7 @@ def _lines(folder: Path) -> set[bytes]:
         lines: list[bytes] = []
         with suppress(OSError):
             lines = (folder / LIST).read_bytes().splitlines()
-            if len(lines) > 2 * len(_names(folder)) + MOST_OLD:
+            if len(lines) > 2 * len(file_names(folder)) + MOST_OLD:
                 lines = _compact(folder)
         _protection.lists.setdefault(folder, set(lines))
     return _protection.lists[folder]
@@ -163,9 +164,10 @@ def _compact(folder: Path) -> list[bytes]:
     interrupted, its lines are still true or no lines at all.
     """
     with _locked_list(folder) as file:
-        lines = _content(file).splitlines()
+        with os.fdopen(os.dup(file), "rb") as reader:
+            lines = reader.read().splitlines()
         latest = {line.rpartition(b",")[0].rpartition(b",")[0]: line for line in lines}
-        names = {json.dumps([name])[:-1].encode() for name in _names(folder)}
+        names = {json.dumps([name])[:-1].encode() for name in file_names(folder)}
         last = set(lines[-MOST_OLD:])
         kept = [line for name, line in latest.items() if name in names or line in last]
         content = b"".join(line + b"\n" for line in kept)
@@ -173,16 +175,6 @@ def _compact(folder: Path) -> list[bytes]:
         if os.write(file, content) == len(content):
             os.ftruncate(file, len(content))
     return kept
-
-
-def _names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
-
-
-def _content(file: int) -> bytes:
-    with os.fdopen(os.dup(file), "rb") as reader:
-        return reader.read()
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from filelock import FileLock
 
 from segmnv2.errors import WeightsError
 from segmnv2.files.atomic import atomic_path
-from segmnv2.files.checksum import file_sha256
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import claim
+from segmnv2.files.reading import file_sha256
 
 FOLDER, XDG, OFFLINE = "SEGMNV2_CACHE", "XDG_CACHE_HOME", ("SEGMNV2_OFFLINE", "HF_HUB_OFFLINE")
 TRUE = ("1", "on", "yes", "true")

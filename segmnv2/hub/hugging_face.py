@@ -9,7 +9,7 @@ from typing import Any
 
 from segmnv2.conversion.import_hugging_face import WEIGHT_FILES, read_json
 from segmnv2.errors import WeightsError
-from segmnv2.files.checksum import file_sha256
+from segmnv2.files.reading import file_sha256
 from segmnv2.hub.cache import is_offline
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

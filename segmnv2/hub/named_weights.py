@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from segmnv2.errors import DatasetError, WeightsError
-from segmnv2.files.checksum import Track, untracked
+from segmnv2.files.reading import Track, untracked
 from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
 from segmnv2.hub.hugging_face import CONFIG, WEIGHTS, check_weights, fetch_repository, is_own_repository
 from segmnv2.hub.published_weights import PUBLISHED, Published

@@ -11,9 +11,9 @@ from typing import Any
 
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.files.atomic import atomic_path
-from segmnv2.files.checksum import file_sha256
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import check_replaceable
+from segmnv2.files.reading import file_sha256
 from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
 from segmnv2.hub.model_card import build_card
 from segmnv2.hub.resolve import resolve_weights

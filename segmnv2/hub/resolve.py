@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from segmnv2.errors import WeightsError
 
 if TYPE_CHECKING:
-    from segmnv2.files.checksum import Track
+    from segmnv2.files.reading import Track
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from segmnv2.coco.annotations import check_files, missing_files
 from segmnv2.coco.index import CocoIndex, index_path, open_index, write_index
 from segmnv2.datasets.coco_voc import read_annotations
 from segmnv2.errors import DatasetError
-from segmnv2.files.checksum import Track, untracked
+from segmnv2.files.reading import Track, untracked
 from segmnv2.preparation import published_archives as sources
 from segmnv2.preparation.archive import unpack
 from segmnv2.preparation.needs import Need, obtain

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import check_folder
-from segmnv2.files.checksum import Track, untracked
+from segmnv2.files.reading import Track, untracked
 from segmnv2.preparation.download import check_room, fetch_archive
 from segmnv2.preparation.published_archives import Archive
 

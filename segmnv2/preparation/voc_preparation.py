@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import DatasetError
-from segmnv2.files.checksum import Track, untracked
+from segmnv2.files.reading import Track, untracked
 from segmnv2.preparation import published_archives as sources
 from segmnv2.preparation.archive import unpack
 from segmnv2.preparation.needs import Need, obtain

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
-from segmnv2.files.documents import MOST_LEVELS, dump_json, parse_json, read_json
+from segmnv2.files.documents import MOST_LEVELS, dump_json, iterate_records, parse_json, read_json
 from segmnv2.files.yaml_documents import MOST_YAML, dump_yaml, parse_yaml, read_yaml
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
@@ -206,3 +206,37 @@ def test_json_text_is_ascii_and_takes_every_file_name() -> None:
     text = dump_json(values)
     assert text.isascii()
     assert parse_json(text, "text", "") == {"path": "caf\\udce9/猫 😀 \\ \\u12"}
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=10
+)
+
+
+@given(content=st.dictionaries(st.text(), values, max_size=4), indent=st.sampled_from([None, 1]))
+def test_records_are_what_the_json_module_reads(content: dict[str, Any], indent: int | None) -> None:
+    expected = [
+        (key, element)
+        for key, value in content.items()
+        for element in (value if isinstance(value, list) and value else [value])
+    ]
+    text = f" \n{json.dumps(content, indent=indent)}\t"
+    assert list(iterate_records(text)) == expected
+
+
+BROKEN = """
+ |[]|{|{"a"|{"a":|{"a":1|{"a":1,|{"a":1,}|{"a":[|{"a":[1|{"a":[1,|{"a":[1,]}|{"a":[1]|{"a":1} x|{"a":1}{}|{1:2}|{"a" 1}
+|{"a":1 "b":2}|{"a":[1 2]}|{,}|{"a":x}
+"""
+
+
+@pytest.mark.parametrize("text", BROKEN.split("|"))
+def test_what_the_json_module_refuses_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"line \d+ column \d+"):
+        list(iterate_records(text))
+
+
+def test_records_come_before_the_end_is_read() -> None:
+    records = iterate_records('{"a": [1, 2, !')
+    assert [next(records), next(records)] == [("a", 1), ("a", 2)]

@@ -1,8 +1,9 @@
-"""Checksums of files, and reports of the progress of work on bytes."""
+"""Checksums of files, reports of the progress of work on bytes, and listings of folders."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -35,3 +36,22 @@ def file_checksum(path: Path, algorithm: str, track: Track = untracked, *, name:
             digest.update(chunk)
             advance(len(chunk))
     return digest.hexdigest()
+
+
+_SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
+
+
+def list_entries(folder: Path) -> list[tuple[Path, bool]]:
+    """Return the entries of a folder, sorted, and whether each is a folder; without a call to the file system each."""
+    with os.scandir(folder) as entries:
+        return sorted((Path(entry.path), entry.is_dir()) for entry in entries)
+
+
+def is_passed_over(path: Path) -> bool:
+    """Return whether a file is a hidden one or an operating system's own."""
+    return path.name.startswith(".") or path.name in _SYSTEM_FILES
+
+
+def file_names(folder: Path) -> set[str]:
+    """Return the names in a folder, none if there is no folder, by one call to the file system for all."""
+    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
