@@ -141,8 +141,8 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
     if decoded is not None:
         findings += _compare_sizes(pair, decoded, raw, at_mask)
     colors = _colors(raw, diagnosis, listing.labels)
-    if listing.table is not None and diagnosis.ids is not None:
-        diagnosis = replace(diagnosis, ids=listing.table[diagnosis.ids])
+    if diagnosis.ids is not None:
+        diagnosis = replace(diagnosis, ids=listing.class_ids(diagnosis.ids))
     return replace(_reading(findings, image, diagnosis), colors=colors)
 
 

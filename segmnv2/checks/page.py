@@ -170,7 +170,8 @@ def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image
         image = read_image(pair.image)
     with suppress(SegmnError):
         raw = read_raw_mask(pair.mask)
-        ids = diagnose_mask(raw, labels).ids
+        found = diagnose_mask(raw, listing.labels_of_files).ids
+        ids = None if found is None else listing.class_ids(found)
         mask = _as_drawn(raw) if ids is None or raw.values.ndim == 3 else colorize(ids, labels)
     return image, mask, ids
 

@@ -136,7 +136,6 @@ class FileDataset:
                 image; or EXIF turns the image, and nothing shows whether the mask is turned.
         """
         image_path, mask_path = self.files(index)
-        table = self._listing.table
         image = read_annotated_image(image_path, mask_path)
         mask = read_mask(mask_path, self._listing.file_labels or self.labels)
         if image.shape[:2] != mask.shape:
@@ -144,7 +143,7 @@ class FileDataset:
                 f"{mask_path}: the mask has {mask.shape[0]} rows and {mask.shape[1]} columns, its image {image_path} "
                 f"{image.shape[0]} and {image.shape[1]} (EXIF rotation applied); make them the same size"
             )
-        return Sample(image, mask if table is None else table[mask], self.names[index])
+        return Sample(image, self._listing.class_ids(mask), self.names[index])
 
 
 DATASETS: Registry[type[DataSource]] = Registry(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.sample import Mask, SegmentationDataset
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
 
@@ -180,6 +180,10 @@ class Listing:
     def labels_of_files(self) -> LabelSet:
         """The classes that mask files number."""
         return self.file_labels or self.labels
+
+    def class_ids(self, mask: Mask) -> Mask:
+        """Return a mask of ids in ``labels``, made of one of ids in ``labels_of_files``."""
+        return mask if self.table is None else np.asarray(self.table[mask])
 
     def check(self) -> Listing:
         """Return the listing if it has no faults.

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
+import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,12 @@ from segmnv2.checks.examination import examine, listings_of
 from segmnv2.checks.page import html_page
 from segmnv2.checks.repaired_copy import write_repaired_copy
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
+from segmnv2.datasets.dataset_kinds import FileDataset
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.inference.overlay import blend, colorize
 from tests.checks.sound import all_masks, check, kinds, mask_path, save_gray, write_folder
+from tests.dataset_files import WRITERS
 
 
 def experiment(path: Path, train: dict[str, object], val: dict[str, object]) -> Path:
@@ -68,6 +74,22 @@ def test_a_page_of_all_kinds_of_masks_can_be_drawn(root: Path) -> None:
     mask_path(root, 1).write_bytes(b"")
     (root / "images" / "2.png").write_bytes(b"")
     assert "size-mismatch" in html_page(check(root))
+
+
+@pytest.mark.parametrize("kind", ["cityscapes", "ade20k"])
+def test_the_page_shows_masks_of_other_ids_in_the_colors_of_the_classes(kind: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path)
+    (listing,) = listings_of(tmp_path)
+    last = listing.pairs[-1].image
+    last.write_bytes(listing.pairs[0].image.read_bytes())  # a duplicate, so that its mask is shown
+    page = html_page(examine([listing], workers=1))
+    _, mask, overlay = (
+        np.array(PIL.Image.open(BytesIO(base64.b64decode(code))), int)
+        for code in re.findall(r"data:image/jpeg;base64,([^\"]+)", page)[:3]
+    )
+    sample = FileDataset(listing)[len(listing.pairs) - 1]
+    assert np.abs(mask - colorize(sample.mask, listing.labels)).mean() < 9
+    assert np.abs(overlay - blend(sample.image, sample.mask, listing.labels)).mean() < 9
 
 
 def test_an_experiment_names_both_splits(root: Path, tmp_path: Path) -> None:
