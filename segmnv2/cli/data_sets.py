@@ -111,7 +111,7 @@ def prepare_voc(
     Existing files are used unchanged, and the network only with --download. VOC's validation images are not put into
     train_aug.
     """
-    from segmnv2.preparation.voc_preparation import prepare_voc as run
+    from segmnv2.preparation.prepare import prepare_voc as run
 
     done = run(
         root,
@@ -150,7 +150,7 @@ def prepare_coco(
     Existing files are used unchanged, and the network only with --download. With the index, which is written beside the
     annotations, the data set opens at once.
     """
-    from segmnv2.preparation.coco_preparation import prepare_coco as run
+    from segmnv2.preparation.prepare import prepare_coco as run
 
     splits = split or ["train2017", "val2017"]
     print(run(root, splits, archives=archives, download=download, mirror=mirror, track=byte_progress))

@@ -75,16 +75,9 @@ REMEDY = "give annotations of instances in COCO's format, or unpack them again f
 
 
 def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> Iterator[tuple[str, Any]]:
-    """Yield the images, categories and annotations of a file, one by one.
+    """Yield ``images``, ``categories`` or ``annotations``, and a record of it, one by one.
 
     The objects of all records together would take three gigabytes for ``train2017``.
-
-    Args:
-        path: the JSON file.
-        annotation: type of the annotations.
-
-    Yields:
-        ``images``, ``categories`` or ``annotations``, and a record of it.
 
     Raises:
         DatasetError: the file cannot be read, a part is missing, a field is missing or of another type, an id occurs

@@ -67,15 +67,7 @@ class CocoBoxes:
 
     @classmethod
     def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
-        """Open a part of COCO itself.
-
-        Args:
-            root: folder with ``annotations/`` and the images' folders.
-            split: ``train2017`` or ``val2017``.
-
-        Raises:
-            DatasetError: as for the constructor.
-        """
+        """Open ``train2017`` or ``val2017`` of COCO itself, whose folder holds ``annotations/`` and the images' folders."""
         return cls(Path(root) / split, Path(root) / "annotations" / f"instances_{split}.json")
 
     @property
@@ -110,12 +102,7 @@ class CocoBoxes:
         return pixels.float() / 255, target
 
     def read(self, index: int) -> tuple[UInt8[Tensor, "3 h w"], Target]:
-        """Return an image as ``self[index]`` does, but uint8 in 0..255, which travels four times lighter.
-
-        Raises:
-            MediaError: the image cannot be read.
-            DatasetError: it has another size than the annotations say, or EXIF turns it and no side shows it.
-        """
+        """Return an image as ``self[index]`` does, but uint8 in 0..255, which travels four times lighter."""
         number = self.ids[index]
         entry = self.coco.imgs[number]
         path = self.folder / entry["file_name"]
@@ -195,12 +182,7 @@ class PixelBoxes:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> tuple[UInt8[Tensor, "3 h w"], Target]:
-        """Return an image, uint8 RGB (3, H, W), and what is in it.
-
-        Raises:
-            MediaError: the image cannot be read.
-            DatasetError: it has another size than the annotations say, or EXIF turns it and no side shows it.
-        """
+        """Return an image, uint8 RGB (3, H, W), and what is in it; errors as of the data set's."""
         return self.dataset.read(index)
 
 

@@ -2,8 +2,6 @@
 
 The 450 megabytes of JSON of ``train2017`` would be three gigabytes of Python objects. Here they are taken up one
 annotation at a time, and what is kept, the outlines of VOC's classes, can be written to a file beside the annotations.
-
-Outlines of COCO's instances to one mask of classes.
 """
 
 from __future__ import annotations
@@ -47,17 +45,10 @@ class Instance(NamedTuple):
 
 
 def class_mask(instances: Sequence[Instance], height: int, width: int, ignore_index: int, source: str) -> Mask:
-    """Draw instances into one mask: the union of those of a class, 0 where there is none.
+    """Draw instances, in any order, into one mask, uint8 (height, width).
 
-    Args:
-        instances: in any order; the result does not depend on it.
-        height: rows of the image.
-        width: columns of the image.
-        ignore_index: what pixels get that instances of different classes claim.
-        source: file and image that messages name.
-
-    Returns:
-        uint8 (height, width).
+    It is the union of those of a class, 0 where there is none, and ``ignore_index`` where instances of different classes
+    claim a pixel. Messages name ``source``, file and image.
 
     Raises:
         DatasetError: an outline is damaged.
@@ -246,13 +237,7 @@ def _stamp(annotations: Path) -> dict[str, str]:
 
 
 def pack_instances(images: list[CocoImage], pieces: Mapping[int, list[bytes]], areas: Mapping[int, float]) -> CocoIndex:
-    """Make an index of what was read.
-
-    Args:
-        images: COCO's records of images, in any order.
-        pieces: JSON of [annotation id, class, outline] of each instance, by image id.
-        areas: pixels stated, by image id.
-    """
+    """Make an index of COCO's records of images, and by image id JSON of [annotation id, class, outline], and areas."""
     images = sorted(images, key=lambda image: image.id)
     texts = [b"[" + b",".join(pieces.get(image.id, ())) + b"]" for image in images]
     return CocoIndex(

@@ -15,7 +15,7 @@ from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, WeightsError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.labels import describe_difference, table_cell
-from segmnv2.metrics.accuracy import TOP, TopAccuracy
+from segmnv2.metrics.confusion import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.model_file import read_model_file

@@ -9,8 +9,9 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from segmnv2.errors import DatasetError
 from segmnv2.files.reading import Track, untracked
@@ -28,14 +29,7 @@ OF_BYTES = (None, errno.EINVAL, errno.ENAMETOOLONG)
 
 
 class Member(NamedTuple):
-    """An entry of an archive.
-
-    Attributes:
-        name: path inside, with slashes.
-        size: bytes that it declares.
-        kind: ``file``, ``folder``, or the kind that is refused.
-        open: gives its bytes.
-    """
+    """An entry of an archive: its path inside, the bytes that it declares, ``file``, ``folder`` or what is refused."""
 
     name: str
     size: int
@@ -117,24 +111,19 @@ def _open(archive: Path) -> Iterator[tuple[Iterator[Member], IO[bytes]]]:
 
 
 def _zip_members(content: zipfile.ZipFile) -> Iterator[Member]:
+    known = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
     for info in content.infolist():
         kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the writer knows no such kinds
-        known = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
         name = "folder" if info.is_dir() else known.get(kind, "device")
-        yield Member(info.orig_filename, info.file_size, name, lambda info=info: content.open(info))  # type: ignore[misc]
+        yield Member(info.orig_filename, info.file_size, name, partial(content.open, info))
 
 
 def _tar_members(content: tarfile.TarFile) -> Iterator[Member]:
     for info in content:
         kind = "file" if info.isreg() else "folder" if info.isdir() else "device"
         kind = "link" if info.issym() or info.islnk() else kind
-        yield Member(info.name, info.size, kind, lambda info=info: _tar_file(content, info))  # type: ignore[misc]
-
-
-def _tar_file(content: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    file = content.extractfile(info)
-    assert file is not None, "regular files have content"
-    return file
+        opened: Any = partial(content.extractfile, info)  # of regular files never None
+        yield Member(info.name, info.size, kind, opened)
 
 
 def _write_members(

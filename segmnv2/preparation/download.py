@@ -41,12 +41,7 @@ OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 200, 206, 416
 
 
 class Partial:
-    """The downloaded part of a file, with the server's mark of the whole.
-
-    Args:
-        folder: where it is.
-        archive: what it becomes.
-    """
+    """The downloaded part of a file, with the server's mark of the whole."""
 
     def __init__(self, folder: Path, archive: Archive) -> None:
         self.path = folder / f"{archive.name}.partial"
@@ -109,7 +104,8 @@ def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, 
         raise DatasetError(
             f"{partial.path}: cannot be written ({error}); {remedy} and repeat, what is there is kept"
         ) from error
-    if not matches(archive, partial.path, track):
+    same_size = partial.size == archive.size
+    if not same_size or file_checksum(partial.path, archive.algorithm, track, name=archive.name) != archive.checksum:
         rejected = folder / f"{archive.name}.rejected"
         partial.path.replace(rejected)
         partial.forget()
@@ -119,21 +115,8 @@ def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, 
     return target
 
 
-def matches(archive: Archive, path: Path, track: Track = untracked) -> bool:
-    """Return whether a file has an archive's size and checksum."""
-    if path.stat().st_size != archive.size:
-        return False
-    return file_checksum(path, archive.algorithm, track, name=archive.name) == archive.checksum
-
-
 def check_archive(archive: Archive, path: Path, track: Track = untracked, *, source: str | None = None) -> None:
-    """Refuse a file that is not the archive.
-
-    Args:
-        archive: what it should be.
-        path: the file.
-        track: called with bytes, for a progress bar.
-        source: address it was downloaded from, if it was.
+    """Refuse a file that is not the archive; ``source`` is the address it was downloaded from, if it was.
 
     Raises:
         DatasetError: it is no file, or has another size or checksum; both are named.

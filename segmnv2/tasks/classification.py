@@ -18,7 +18,7 @@ from segmnv2.data.image_transforms import CentralTransform, CropTransform, colla
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, naming_key
 from segmnv2.evaluation.result import spread_samples
-from segmnv2.metrics.accuracy import TopAccuracy
+from segmnv2.metrics.confusion import TopAccuracy
 from segmnv2.models.classifier import Classifier, create_classifier, save_classifier
 from segmnv2.models.cost import count_parameters
 from segmnv2.tasks.job import (

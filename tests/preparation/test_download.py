@@ -16,7 +16,7 @@ import pytest
 from segmnv2.errors import DatasetError
 from segmnv2.preparation import download
 from segmnv2.preparation.download import ATTEMPTS, fetch_archive
-from segmnv2.preparation.needs import Need, obtain
+from segmnv2.preparation.prepare import Need, obtain
 from tests.preparation.loopback import Server, serve
 
 CONTENT = random.Random(3).randbytes(300_000)

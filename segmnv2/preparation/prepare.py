@@ -1,0 +1,234 @@
+"""VOC 2012 with ``train_aug``, and COCO 2017: from the official archives to lists whose every file is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmnv2.coco.annotations import check_files, missing_files
+from segmnv2.coco.index import CocoIndex, index_path, open_index, write_index
+from segmnv2.datasets.coco_voc import read_annotations
+from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.errors import DatasetError
+from segmnv2.files.atomic import check_folder
+from segmnv2.files.reading import Track, untracked
+from segmnv2.preparation import published_archives as sources
+from segmnv2.preparation.archive import unpack
+from segmnv2.preparation.download import check_room, fetch_archive
+from segmnv2.preparation.published_archives import Archive
+from segmnv2.preparation.sbd import TRAIN_AUG, build_train_aug
+
+VOC_FOLDER = "VOC2012"
+SBD_FOLDER = "benchmark_RELEASE"
+SPLITS = ("train", "val", "trainval")
+
+MIN_PIXELS = 1000
+"""Labeled pixels that an image must exceed in the paper's recipe; COCO's index serves any other number too."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A part of a data set that is not there.
+
+    Attributes:
+        target: folder that it becomes.
+        archive: what holds it.
+        reason: what is wrong, in a message's words; that it is missing, by default.
+        inside: its path in the archive; the folder's name by default.
+        wanted: which files of it.
+    """
+
+    target: Path
+    archive: Archive
+    reason: str = ""
+    inside: str = ""
+    wanted: Callable[[str], bool] = lambda name: True
+
+    def __str__(self) -> str:
+        return f"{self.reason or f'{self.target}: missing'}; it comes with {self.archive}"
+
+
+def obtain(
+    needs: Sequence[Need], folder: Path, *, download: bool, mirror: str | None = None, track: Track = untracked
+) -> list[Path]:
+    """Return the archives of what is needed, present ones of a folder without touching the network.
+
+    Raises:
+        ConfigError: a folder cannot be written.
+        DatasetError: some are not there and ``download`` is false, or there is no room for them, before anything is
+            done; or as :func:`fetch_archive`.
+    """
+    for place in (folder, *(need.target for need in needs)) if needs else ():
+        check_folder(place)
+    absent = [need for need in needs if not (folder / need.archive.name).exists()]
+    if absent and not download:
+        lines = "\n  ".join(map(str, absent))
+        raise DatasetError(
+            f"data is missing:\n  {lines}\n--download fetches it; or put the archives themselves into {folder}"
+        )
+    if absent:
+        check_room([need.archive for need in absent], folder)
+    return [fetch_archive(need.archive, folder, mirror=mirror, track=track) for need in needs]
+
+
+def _fill(needs: Sequence[Need], folder: Path, download: bool, mirror: str | None, track: Track) -> list[str]:
+    """Unpack what is needed, and return a line for each archive."""
+    for need, path in zip(needs, obtain(needs, folder, download=download, mirror=mirror, track=track), strict=True):
+        unpack(path, need.target, inside=need.inside or need.target.name, wanted=need.wanted, track=track)
+    return [f"unpacked {need.archive.name}" for need in needs]
+
+
+def prepare_voc(
+    root: Path,
+    *,
+    sbd: Path | None = None,
+    archives: Path | None = None,
+    download: bool = False,
+    mirror: str | None = None,
+    track: Track = untracked,
+    track_names: Callable[[Sequence[str]], Iterable[str]] = iter,
+) -> str:
+    """Make VOC 2012 and ``train_aug`` complete, check that they are, and return what was done, in lines.
+
+    What is there is used unchanged; what is not comes from the archives, and these from the network if allowed. A
+    second call finds everything done and reads the lists and the folders' listings only.
+
+    Args:
+        root: folder ``VOCdevkit``, or ``VOC2012`` in it.
+        sbd: SBD's folder ``benchmark_RELEASE``, from which masks are then compared or written in any case;
+            ``root/benchmark_RELEASE`` by default, and only if ``train_aug`` is not complete.
+        archives: where archives lie or are put; ``root/archives`` by default.
+        download: fetch archives that are needed and not there.
+        mirror: address of a folder with the same archives, in place of the publishers'.
+        track: called with bytes, for a progress bar.
+        track_names: what the masks to make are iterated through, for a progress bar.
+
+    Raises:
+        DatasetError: something is missing and may not be fetched, an archive cannot be fetched or unpacked, or what is
+            there is damaged or incomplete.
+    """
+    build = sbd is not None or _fault(root, TRAIN_AUG) is not None
+    own_sbd, needs = root / SBD_FOLDER, []
+    fault = _fault(root, "train", "val")
+    if fault is not None:
+        folder = _voc_folder(root)
+        reason = fault if folder.is_dir() else ""
+        needs.append(Need(folder, sources.VOC_2012, reason, inside=f"VOCdevkit/{VOC_FOLDER}"))
+    if build and sbd is None and not (own_sbd / "dataset" / "cls").is_dir():
+        needs.append(Need(own_sbd, sources.SBD, wanted=_is_sbd_mask_or_list))
+    lines = _fill(needs, archives or root / "archives", download, mirror, track)
+    lines += [str(build_train_aug(root, sbd or own_sbd, track=track_names))] if build else []
+    folder = _voc_folder(root)
+    lines = lines or [f"{folder}: nothing to do"]
+    for split in (*SPLITS, TRAIN_AUG):
+        if (folder / "ImageSets/Segmentation" / f"{split}.txt").is_file():
+            count, official = len(VocSegmentation(folder, split)), sources.VOC_COUNTS[split]
+            remark = "as published" if count == official else f"{official} are published: a part, or another list"
+            lines.append(f"{split}: {count} images with masks ({remark})")
+    return "\n".join(lines)
+
+
+def _voc_folder(root: Path) -> Path:
+    return root if (root / "ImageSets").is_dir() else root / VOC_FOLDER
+
+
+def _fault(root: Path, *splits: str) -> str | None:
+    """Say what keeps lists from being used; None if every file of them is there."""
+    try:
+        for split in splits:
+            VocSegmentation(root, split)
+    except DatasetError as error:
+        return str(error)
+    return None
+
+
+def _is_sbd_mask_or_list(name: str) -> bool:
+    """Choose what is used of SBD: its images are VOC's own, and its instances are not used."""
+    return name in ("dataset/train.txt", "dataset/val.txt") or (
+        name.startswith("dataset/cls/") and name.endswith(".mat")
+    )
+
+
+def prepare_coco(
+    root: Path,
+    splits: Sequence[str] = ("train2017", "val2017"),
+    *,
+    archives: Path | None = None,
+    download: bool = False,
+    mirror: str | None = None,
+    track: Track = untracked,
+) -> str:
+    """Make splits of COCO complete, write their indexes, check that every image is there, and return what was done.
+
+    What is there is used unchanged; what is not comes from the archives, and these from the network if allowed. A
+    second call finds everything done.
+
+    Args:
+        root: folder of ``annotations`` and the folders of images.
+        splits: ``train2017``, ``val2017``.
+        archives: as for :func:`prepare_voc`, as the next three.
+        download: fetch archives that are needed and not there.
+        mirror: address of a folder with the same archives, in place of the publisher's.
+        track: called with bytes, for a progress bar.
+
+    Raises:
+        DatasetError: a split is unknown, or as for :func:`prepare_voc`.
+    """
+    unknown = [split for split in splits if split not in sources.COCO_IMAGES]
+    if unknown or not splits:
+        raise DatasetError(f"split {', '.join(unknown) or 'none'}: not known; give {' or '.join(sources.COCO_IMAGES)}")
+    splits = tuple(dict.fromkeys(splits))
+    needs = [need for split in splits if (need := _images_needed(root, split)) is not None]
+    absent = [path for split in splits if not (path := _annotations(root, split)).is_file()]
+    if absent:
+        annotations = Need(
+            root / "annotations", sources.COCO_ANNOTATIONS, f"{absent[0]}: missing", wanted=_is_of_instances
+        )
+        needs.insert(0, annotations)
+    lines = _fill(needs, archives or root / "archives", download, mirror, track)
+    return "\n".join([*lines, *(_finish(root, split) for split in splits)])
+
+
+def _annotations(root: Path, split: str) -> Path:
+    return root / "annotations" / f"instances_{split}.json"
+
+
+def _is_of_instances(name: str) -> bool:
+    return name.startswith("instances_") and name.endswith(".json")
+
+
+def _images_needed(root: Path, split: str) -> Need | None:
+    """Return whether images are missing; a folder is believed while there are no annotations to check it by."""
+    folder, annotations = root / split, _annotations(root, split)
+    reason = ""
+    if folder.is_dir():
+        files = _index(annotations).files if annotations.is_file() else ()
+        missing = missing_files(folder, files)
+        if not missing:
+            return None
+        reason = f"{folder}: {len(missing)} of {len(files)} images are missing"
+    return Need(folder, sources.COCO_IMAGES[split], reason, wanted=lambda name: name.endswith(".jpg"))
+
+
+def _index(annotations: Path) -> CocoIndex:
+    """Open the index, or make and write it."""
+    index = open_index(annotations)
+    if index is None:
+        index = read_annotations(annotations)
+        write_index(index, annotations)
+    return index
+
+
+def _finish(root: Path, split: str) -> str:
+    """Make the index, make sure that all images are there, and describe the split."""
+    annotations = _annotations(root, split)
+    index = _index(annotations)
+    count, official = len(index.files), sources.COCO_COUNTS[split]
+    remedy = "repeat with the publisher's archive, or with --download, to have them added"
+    check_files(root / split, list(index.files), annotations, remedy)
+    return (
+        f"{split}: {count} images ({'as published' if count == official else f'{official} are published: a part'}), "
+        f"{(index.areas > MIN_PIXELS).sum()} of them with more than {MIN_PIXELS} pixels of VOC's classes; "
+        f"index {index_path(annotations)}"
+    )
