@@ -67,7 +67,7 @@ class CocoBoxes:
 
     @classmethod
     def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
-        """Open ``train2017`` or ``val2017`` of COCO itself, whose folder holds ``annotations/`` and the images' folders."""
+        """Open ``train2017`` or ``val2017`` of COCO itself, in a folder of ``annotations/`` and the images' folders."""
         return cls(Path(root) / split, Path(root) / "annotations" / f"instances_{split}.json")
 
     @property

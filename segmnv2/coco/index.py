@@ -44,11 +44,11 @@ class Instance(NamedTuple):
     outline: Any
 
 
-def class_mask(instances: Sequence[Instance], height: int, width: int, ignore_index: int, source: str) -> Mask:
+def class_mask(instances: Sequence[Instance], height: int, width: int, source: str) -> Mask:
     """Draw instances, in any order, into one mask, uint8 (height, width).
 
-    It is the union of those of a class, 0 where there is none, and ``ignore_index`` where instances of different classes
-    claim a pixel. Messages name ``source``, file and image.
+    It is the union of those of a class, 0 where there is none, and ignored where instances of different classes claim a
+    pixel. Messages name ``source``, file and image.
 
     Raises:
         DatasetError: an outline is damaged.
@@ -64,7 +64,7 @@ def class_mask(instances: Sequence[Instance], height: int, width: int, ignore_in
             ) from error
         clash = inside & (mask != 0) & (mask != instance.class_id)
         mask[inside] = instance.class_id
-        mask[clash] = ignore_index
+        mask[clash] = VOC_LABELS.ignore_index
     return mask
 
 

@@ -130,7 +130,7 @@ class CocoAsVoc:
         image = read_annotated_image(path, self.annotations)
         check_size(path, image, height, width, self.annotations)
         instances = self._index.instances(number)
-        mask = class_mask(instances, height, width, VOC_LABELS.ignore_index, source=f"{self.annotations}: {path.name}")
+        mask = class_mask(instances, height, width, source=f"{self.annotations}: {path.name}")
         return Sample(image, mask, self.names[index])
 
     @property
