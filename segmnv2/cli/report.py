@@ -196,9 +196,9 @@ def plan(
     from rich.console import Console
 
     from segmnv2.benchmark.machine import describe_machine
-    from segmnv2.paper.plan_table import to_markdown
+    from segmnv2.paper.footprint import Stopwatch, thread_count
     from segmnv2.paper.planner import plan as make_plan
-    from segmnv2.paper.stopwatch import Stopwatch, thread_count
+    from segmnv2.paper.planner import to_markdown
 
     console = Console(stderr=True)
     stopwatch = Stopwatch(device) if measure else None

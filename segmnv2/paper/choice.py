@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
@@ -62,11 +61,7 @@ class Choice:
         return len(self.scales) * (1 + self.flip)
 
     def at_least(self, other: Choice) -> bool:
-        """Return whether this choice is as good as another in every axis.
-
-        That is: as wide, as fine, with ASPP if the other has it, as large, over all its scales, and mirrored if the
-        other is. It says nothing of mIOU, which is not known of most choices.
-        """
+        """Return whether this choice is as good as another in every axis; of mIOU it says nothing."""
         return (
             self.backbone == other.backbone
             and self.width >= other.width
@@ -99,12 +94,7 @@ class Choice:
 def list_choices(
     backbone: str = "mobilenet_v2", widths: Sequence[float] = (), sizes: Sequence[int] = ()
 ) -> list[Choice]:
-    """Return all choices of a backbone.
-
-    Args:
-        backbone: a key of :data:`WIDTHS`.
-        widths: in place of the backbone's usual ones.
-        sizes: in place of :data:`SIZES`.
+    """Return all choices of a backbone, of its usual widths and :data:`SIZES` unless others are given.
 
     Raises:
         ConfigError: an unknown backbone, a width that no network has, or a size that is not 32 k + 1.
@@ -116,7 +106,12 @@ def list_choices(
             usual = ", ".join(f"{one:g}" for one in WIDTHS[backbone])
             raise ConfigError(f"width {width!r} is not in 0.05..4.0; usual ones are {usual}")
     for size in sizes:
-        _check_size(size)
+        if size < SMALLEST_SIZE or size % SIDE_STEP != 1:
+            below = max((size - 1) // SIDE_STEP * SIDE_STEP + 1, SMALLEST_SIZE)
+            above = f" or {below + SIDE_STEP}" if size > SMALLEST_SIZE else ""
+            raise ConfigError(
+                f"size {size!r} is not {SIDE_STEP} k + 1 and at least {SMALLEST_SIZE}; give {below}{above}"
+            )
     axes = (
         sorted(set(widths or WIDTHS[backbone])),
         OUTPUT_STRIDES,
@@ -128,37 +123,16 @@ def list_choices(
     return [Choice(backbone, *values) for values in product(*axes)]
 
 
-def _check_size(size: int) -> None:
-    if size >= SMALLEST_SIZE and size % SIDE_STEP == 1:
-        return
-    below = max((size - 1) // SIDE_STEP * SIDE_STEP + 1, SMALLEST_SIZE)
-    above = f" or {below + SIDE_STEP}" if size > SMALLEST_SIZE else ""
-    raise ConfigError(f"size {size!r} is not {SIDE_STEP} k + 1 and at least {SMALLEST_SIZE}; give {below}{above}")
-
-
 def maximal(choices: Sequence[Choice]) -> list[Choice]:
-    """Return the choices than which no other is better: at least as good in every axis and better in one.
-
-    Args:
-        choices: of one backbone, each once.
-    """
-    table = _axes(choices)
-    return [choices[index] for index in _maximal_rows(table)]
-
-
-def _axes(choices: Sequence[Choice]) -> npt.NDArray[np.float64]:
-    """Return a row for each choice, in which larger is better in every column."""
+    """Return those of a backbone's choices than which no other is at least as good in every axis and better in one."""
     scales = sorted({scale for choice in choices for scale in choice.scales})
+    # A row for each choice, in which larger is better in every column.
     rows = [
         (c.width, -c.output_stride, c.aspp, c.size, c.flip, *(scale in c.scales for scale in scales)) for c in choices
     ]
-    return np.array(rows, dtype=np.float64)
-
-
-def _maximal_rows(table: npt.NDArray[np.float64]) -> Iterator[int]:
-    for index, row in enumerate(table):
-        if (table >= row).all(axis=1).sum() == 1:  # itself alone
-            yield index
+    table = np.array(rows, dtype=np.float64)
+    alone = [(table >= row).all(axis=1).sum() == 1 for row in table]  # no row but itself is at least as good
+    return [choice for choice, is_maximal in zip(choices, alone, strict=True) if is_maximal]
 
 
 SIZE = 513

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
-from torch import nn
 
-from segmnv2.models.classifier import Classifier, create_classifier
-from segmnv2.models.cost import count_madds, count_parameters
 from segmnv2.paper.drawing import INK, MARKERS, PALETTE, SMALL_SIZE, TEXT_SIZE, new_figure, style_axes
+from segmnv2.paper.table4 import count_costs
 
 SLIM = "slim README"
 PAPER = "Table 4"
@@ -23,19 +19,7 @@ PAPER = "Table 4"
 
 @dataclass(frozen=True)
 class Published:
-    """A network at an image size as printed.
-
-    Attributes:
-        network: the family's name.
-        backbone: this library's name of it.
-        options: the backbone's arguments, name and value.
-        width: multiplier of the channels.
-        size: side of the image in pixels.
-        top1: on ImageNet, in percent.
-        params: in millions; slim's are without batch norm.
-        madds: in millions.
-        source: where the three were read.
-    """
+    """A network at an image size as printed: top-1 in percent, params (slim's without batch norm) and MAdds in 10^6."""
 
     network: str
     backbone: str
@@ -151,30 +135,20 @@ def figure5() -> Figure5:
     return Figure5([_point(published) for published in PUBLISHED])
 
 
-@lru_cache
 def _point(published: Published) -> Point:
-    model = _network(published.backbone, published.options)
-    norms = sum(count_parameters(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-    params = count_parameters(model)
-    madds = count_madds(model, (published.size, published.size))
+    params, weights, madds = count_costs(published.backbone, published.options, published.size)
     return Point(
         network=published.network,
         width=published.width,
         size=published.size,
         params=params,
-        weights=params - norms,
+        weights=weights,
         madds=madds,
         top1=published.top1,
         published={"params": published.params, "madds": published.madds},
         source=published.source,
-        note=_note(published, madds, (params, params - norms)),
+        note=_note(published, madds, (params, weights)),
     )
-
-
-@lru_cache
-def _network(backbone: str, options: tuple[tuple[str, Any], ...]) -> Classifier:
-    with torch.device("meta"):  # counting needs shapes, not weights
-        return create_classifier(backbone, **dict(options))
 
 
 def agrees(computed: float, printed: float, digit: float) -> bool:
@@ -264,14 +238,8 @@ def _draw_family(axes: Axes, family: str, points: Iterable[Point], color: str, m
             _label(axes, f"{width}", line[0], color, LABEL_OFFSETS.get((family, width), BELOW_RIGHT))
         if (family, width) == SIZES_SHOWN_ON:
             for point in line[1:]:
-                _label(
-                    axes,
-                    f"{point.size} px" if point is line[-1] else f"{point.size}",
-                    point,
-                    color,
-                    BELOW_RIGHT,
-                    weight="normal",
-                )
+                text = f"{point.size} px" if point is line[-1] else f"{point.size}"
+                _label(axes, text, point, color, BELOW_RIGHT, weight="normal")
 
 
 def _label(axes: Axes, text: str, point: Point, color: str, offset: tuple[float, float], weight: str = "bold") -> None:

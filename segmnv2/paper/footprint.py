@@ -1,28 +1,34 @@
-"""Cost of a choice, from one trace a network: only the layers' grids depend on the image's size.
+"""Cost of a choice, from one trace a network, and its time: measured, or estimated from the times that were measured.
 
-A layer at stride s of an image of side k * stride + 1 has ((side - 1) / s + 1)**2 samples, each of which takes its
-weights once. So the multiply-adds of every size follow from how many weights there are at each stride, and thousands of
-choices are counted in the time of a few dozen traces. A test holds the result to
-:func:`segmnv2.models.cost.count_madds`.
-
-The budget: what a choice may cost at most.
+Only the layers' grids depend on the image's size. A layer at stride s of an image of side k * stride + 1 has
+((side - 1) / s + 1)**2 samples, each of which takes its weights once. So the multiply-adds of every size follow from
+how many weights there are at each stride, and thousands of choices are counted in the time of a few dozen traces. A
+test holds the result to :func:`segmnv2.models.cost.count_madds`.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import Tensor, nn
 
+from segmnv2.engines.process import torch_threads
+from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import grid_side
+from segmnv2.inference.scores import predict_labels
 from segmnv2.models.cost import count_parameters
+from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from segmnv2.nn.stride import scaled_side
 from segmnv2.paper.choice import Choice
@@ -92,39 +98,24 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Footprint:
-    """A network at an output stride, as far as its cost goes.
-
-    Attributes:
-        output_stride: 8, 16 or 32.
-        params: trainable values.
-        weights: how many weights of convolutions there are for each kind of layer.
-        channels: how many output channels.
-    """
+    """A network at an output stride: its trainable values, and weights and output channels of each kind of layer."""
 
     output_stride: int
     params: int
     weights: Counter[Layer]
     channels: Counter[Layer]
 
-    def side(self, side: int) -> int:
-        """Return the side that the network pads an image to."""
-        return grid_side(side, self.output_stride)
-
-    def madds(self, side: int) -> int:
-        """Return the multiply-adds of one pass over side x side pixels, each output sample counted once."""
-        return sum(count * layer.samples(self.side(side)) for layer, count in self.weights.items())
-
-    def madds_paper(self, side: int) -> int:
-        """Return the same by the paper's count, see :func:`segmnv2.models.cost.count_madds`."""
-        return sum(count * layer.executed(self.side(side)) for layer, count in self.weights.items())
+    def samples(self, side: int) -> Iterator[tuple[Layer, int, int]]:
+        """Yield each kind of layer with its output samples for an image of that side, and those of TensorFlow 1."""
+        padded = grid_side(side, self.output_stride)
+        return ((layer, layer.samples(padded), layer.executed(padded)) for layer in self.weights)
 
     def effort(self, side: int) -> tuple[float, ...]:
         """Return what a pass' time may grow with: multiply-adds of dense and depthwise layers, and outputs; in 10^9."""
         dense, depthwise, outputs = 0, 0, 0
-        for layer, count in self.weights.items():
-            samples = layer.samples(self.side(side))
-            dense += count * samples * (not layer.depthwise)
-            depthwise += count * samples * layer.depthwise
+        for layer, samples, _ in self.samples(side):
+            dense += self.weights[layer] * samples * (not layer.depthwise)
+            depthwise += self.weights[layer] * samples * layer.depthwise
             outputs += self.channels[layer] * samples
         return dense / 1e9, depthwise / 1e9, outputs / 1e9
 
@@ -156,9 +147,12 @@ def footprint(choice: Choice) -> Footprint:
 
 def cost(choice: Choice) -> Cost:
     """Return what a choice costs; errors as :func:`footprint`."""
-    network = footprint(choice)
-    sides = list(pass_sides(choice))
-    return Cost(network.params, sum(map(network.madds, sides)), sum(map(network.madds_paper, sides)))
+    network, plain, paper = footprint(choice), 0, 0
+    for side in pass_sides(choice):
+        for layer, samples, executed in network.samples(side):
+            plain += network.weights[layer] * samples
+            paper += network.weights[layer] * executed
+    return Cost(network.params, plain, paper)
 
 
 def effort(choice: Choice) -> tuple[float, ...]:
@@ -197,3 +191,85 @@ def _trace(choice: Choice) -> Footprint:
     with torch.no_grad():
         model.raw_logits(torch.empty(1, 3, TRACE_SIDE, TRACE_SIDE, device="meta"))
     return Footprint(choice.output_stride, count_parameters(model), weights, channels)
+
+
+class Latencies:
+    """Measured and estimated times of choices.
+
+    The estimate is a sum over the passes of what each may take time for (its start, multiply-adds of dense and of
+    depthwise convolutions, outputs to write, pixels to label), each with a price that is never negative. The prices fit
+    the times measured so far, long and short ones alike. An estimate only says what is worth measuring next.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self.measured: dict[Choice, float] = {}  # in milliseconds
+
+    def estimate(self, choices: Sequence[Choice]) -> list[float]:
+        """Return milliseconds for each choice: those measured, else estimated from at least one measurement."""
+        known = np.array([effort(choice) for choice in self.measured])
+        ms = np.array(list(self.measured.values()))
+        efforts = np.array([effort(choice) for choice in choices]).reshape(len(choices), known.shape[1])
+        if len(ms) < known.shape[1]:  # too few to distinguish prices: the first, of multiply-adds, stands for all
+            known, efforts = known[:, :1], efforts[:, :1]
+        prices, _ = nnls(known / ms[:, None], np.ones(len(ms)))
+        estimates = efforts @ prices
+        return [self.measured.get(c, float(one)) for c, one in zip(choices, estimates, strict=True)]
+
+
+MOST_RUNS = 7
+ENOUGH_SECONDS = 1.0
+"""After which no further run begins; the median of one long run is as good as that of many short ones."""
+
+SEED = 0
+
+
+class Stopwatch:
+    """Measures choices; networks have fresh weights, which change no speed, and are kept for the next choice."""
+
+    def __init__(self, device: str = "auto", clock: Callable[[], float] = time.perf_counter) -> None:
+        """Prepare to measure on a device, as ``auto``, with a clock in seconds."""
+        self.device = choose_device(device)
+        self._clock = clock
+        self._models: dict[tuple[str, float], Segmenter] = {}
+
+    def __call__(self, choice: Choice) -> float:
+        """Return the milliseconds for one image of size x size, the median of several runs after one to warm up.
+
+        The image is in memory already: decoding a file, and writing its label map, are not in it. Label maps end in
+        the computer's memory, so that a GPU's work is waited for.
+        """
+        model = self._model(choice)
+        image = np.random.default_rng(SEED).integers(0, 256, (choice.size, choice.size, 3), dtype=np.uint8)
+
+        def run() -> float:
+            began = self._clock()
+            predict_labels(model, image, size=choice.size, scales=choice.scales, flip=choice.flip)
+            return self._clock() - began
+
+        run()
+        seconds = [run()]
+        while len(seconds) < MOST_RUNS and sum(seconds) < ENOUGH_SECONDS:
+            seconds.append(run())
+        return 1000 * float(np.median(seconds))
+
+    def _model(self, choice: Choice) -> Segmenter:
+        key = (choice.model, choice.width)
+        if key not in self._models:
+            model = create_model(choice.model, width=choice.width).eval().to(self.device)
+            self._models[key] = model.to(memory_format=torch.channels_last)  # as Predictor has it
+        self._models[key].set_output_stride(choice.output_stride)
+        return self._models[key]
+
+
+@contextmanager
+def thread_count(threads: int | None) -> Iterator[None]:
+    """Let PyTorch compute on that many threads while the block runs; ``None`` leaves it unchanged.
+
+    Raises:
+        ConfigError: fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads {threads}: is not at least 1; leave it out for PyTorch's own number")
+    with torch_threads(threads or torch.get_num_threads()):
+        yield

@@ -1,17 +1,16 @@
-"""The plan: the best choices within a budget, measured here."""
+"""The plan: the best choices within a budget, measured here, and their table."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from segmnv2.errors import ConfigError
 from segmnv2.paper.choice import Choice, distance, find_published, maximal
-from segmnv2.paper.footprint import Budget, Cost, cost
-from segmnv2.paper.stopwatch import Latencies
+from segmnv2.paper.footprint import Budget, Cost, Latencies, cost
 
 Measure = Callable[[Choice], float]
 
@@ -29,14 +28,7 @@ CALIBRATION_POINTS = 12
 
 @dataclass(frozen=True)
 class Row:
-    """A choice with all that is known of it.
-
-    Attributes:
-        choice: network and inference.
-        cost: its parameters and multiply-adds.
-        ms: milliseconds for one image; ``None`` if nothing was measured.
-        measured: whether ``ms`` was measured, and not estimated.
-    """
+    """A choice with its cost and milliseconds for one image, measured, estimated or, where nothing was, ``None``."""
 
     choice: Choice
     cost: Cost
@@ -99,10 +91,9 @@ def plan(
     seconds: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
-    """Find the maximal choices within a budget.
+    """Find the maximal choices within a budget, see :func:`segmnv2.paper.choice.maximal`.
 
-    A choice within the budget is maximal if no other one within it is at least as good in every axis, and better in
-    one. Times are measured for the rows that are shown. Where one turns out too long, whatever is at least as good is
+    Times are measured for the rows that are shown. Where one turns out too long, whatever is at least as good is
     taken to be too slow as well, and the next choices take its place.
 
     Args:
@@ -126,7 +117,11 @@ def plan(
     costs = {choice: cost(choice) for choice in choices}
     affordable = [choice for choice in choices if budget.admits(costs[choice])]
     if not affordable:
-        raise _nothing(budget, min(choices, key=lambda choice: costs[choice].madds), costs)
+        cheapest = min(choices, key=lambda choice: costs[choice].madds)
+        raise ConfigError(
+            f"no choice is within {budget}; the fastest, {cheapest}, takes {costs[cheapest].madds:.4g} multiply-adds "
+            f"and {costs[cheapest].params:.4g} parameters; give more, or smaller ones with --width and --size"
+        )
     search = _Search(affordable, costs, budget, limit)
     hurried = measure is not None and not search.run(measure, clock() + seconds, seconds, clock)
     return search.result(len(choices), hurried)
@@ -168,7 +163,7 @@ class _Search:
                 self._note(choice, measure(choice))
 
     def _note(self, choice: Choice, ms: float) -> None:
-        self.latencies.add(choice, ms)
+        self.latencies.measured[choice] = ms
         if self.budget.ms is not None and ms > self.budget.ms:
             known = self.latencies.measured
             self.affordable = [one for one in self.affordable if one in known or not one.at_least(choice)]
@@ -228,9 +223,64 @@ def _spread(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
     return sorted(corners, key=lambda choice: costs[choice].madds)[:CALIBRATION_POINTS]
 
 
-def _nothing(budget: Budget, cheapest: Choice, costs: dict[Choice, Cost]) -> ConfigError:
-    least = costs[cheapest]
-    return ConfigError(
-        f"no choice is within {budget}; the fastest, {cheapest}, takes {least.madds:.4g} multiply-adds and "
-        f"{least.params:.4g} parameters; give more, or smaller ones with --width and --size"
+COLUMNS = (
+    "| width | OS | ASPP | size | scales | flip | params | MAdds | MAdds, paper's count | ms | published mIOU |",
+    "|---:|---:|:-:|---:|---|:-:|---:|---:|---:|---:|---|",
+)
+
+
+def to_markdown(plan: Plan) -> str:
+    """Return the table, the published choices that it leaves out, and how to read it."""
+    times = ", by times measured and estimated" if plan.budget.ms is not None else ""
+    found = (
+        f"{plan.within} of {plan.considered} choices are within {plan.budget}{times}, {plan.maximal} of them maximal: "
+        "nothing within the budget is at least as wide, fine and large, with as much ASPP, scales and flips, and more "
+        "in one."
     )
+    lines = [*COLUMNS, *_cells(plan.rows), "", found]
+    if len(plan.rows) < plan.maximal:
+        lines.append(
+            f"The {len(plan.rows)} nearest to published choices are shown; --limit shows more, --width and --size "
+            "narrow."
+        )
+    if plan.published:
+        lines += ["", "Published and within the budget, though not in the table:", "", *COLUMNS]
+        lines += _cells(plan.published)
+    if plan.hurried:
+        lines += ["", "Time ran out before all was measured; give more with --seconds, or fewer rows with --limit."]
+    lines += [
+        "",
+        "Of the other choices no mIOU is known: train and evaluate those you consider. Published: percent on VOC 2012 "
+        "val, pre-trained on COCO. MAdds count all passes.",
+    ]
+    if any(row.ms is not None for row in (*plan.rows, *plan.published)):
+        lines.append(
+            "ms: one image of the size, in memory, to its label map, median of several runs here; ~ is an estimate "
+            f"from the {plan.measured} choices that were measured."
+        )
+    return "\n".join(lines)
+
+
+def _cells(rows: Iterable[Row]) -> list[str]:
+    return [f"| {' | '.join(_row(row))} |" for row in rows]
+
+
+def _row(row: Row) -> list[str]:
+    choice, cost = row.choice, row.cost
+    published = find_published(choice)
+    milliseconds = ""
+    if row.ms is not None:
+        milliseconds = ("" if row.measured else "~") + (f"{row.ms:.3g}" if row.ms < 1000 else f"{row.ms:.0f}")
+    return [
+        f"{choice.width:g}",
+        str(choice.output_stride),
+        "yes" if choice.aspp else "",
+        str(choice.size),
+        " ".join(f"{scale:g}" for scale in choice.scales),
+        "yes" if choice.flip else "",
+        f"{cost.params / 1e6:.3f} M",
+        f"{cost.madds / 1e9:.4g} B",
+        f"{cost.madds_paper / 1e9:.4g} B",
+        milliseconds,
+        f"{published.miou:.2f} ({published.source})" if published else "",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ class PaperRow:
 
     network: str
     backbone: str
-    options: Mapping[str, Any]
+    options: tuple[tuple[str, float], ...]
     top1: float
     params: float
     madds: float
@@ -30,31 +30,17 @@ class PaperRow:
     note: str = ""
 
 
+_V1_NOTE = "MAdds: slim's README has 569 M for the same network; 575 is unexplained"
+_V2_NOTE = "params: slim's README counts 3.47 M in the same network, without batch norm; 3.4 is that, cut off"
+_WIDE_NOTE = "params: slim's README counts 6.06 M in the same network, without batch norm; 6.9 is unexplained"
+
 TABLE4 = (
-    PaperRow(
-        "MobileNetV1",
-        "mobilenet_v1",
-        {},
-        *(70.6, 4.2, 575, 113),
-        note="MAdds: slim's README has 569 M for the same network; 575 is unexplained",
-    ),
-    PaperRow("ShuffleNet (1.5)", "shufflenet_v1", {"width": 1.5}, 71.5, 3.4, 292, None),
-    PaperRow("ShuffleNet (x2)", "shufflenet_v1", {"width": 2.0}, 73.7, 5.4, 524, None),
-    PaperRow("NASNet-A", "nasnet_a_mobile", {}, 74.0, 5.3, 564, 183),
-    PaperRow(
-        "MobileNetV2",
-        "mobilenet_v2",
-        {},
-        *(72.0, 3.4, 300, 75),
-        note="params: slim's README counts 3.47 M in the same network, without batch norm; 3.4 is that, cut off",
-    ),
-    PaperRow(
-        "MobileNetV2 (1.4)",
-        "mobilenet_v2",
-        {"width": 1.4},
-        *(74.7, 6.9, 585, 143),
-        note="params: slim's README counts 6.06 M in the same network, without batch norm; 6.9 is unexplained",
-    ),
+    PaperRow("MobileNetV1", "mobilenet_v1", (), 70.6, 4.2, 575, 113, _V1_NOTE),
+    PaperRow("ShuffleNet (1.5)", "shufflenet_v1", (("width", 1.5),), 71.5, 3.4, 292, None),
+    PaperRow("ShuffleNet (x2)", "shufflenet_v1", (("width", 2.0),), 73.7, 5.4, 524, None),
+    PaperRow("NASNet-A", "nasnet_a_mobile", (), 74.0, 5.3, 564, 183),
+    PaperRow("MobileNetV2", "mobilenet_v2", (), 72.0, 3.4, 300, 75, _V2_NOTE),
+    PaperRow("MobileNetV2 (1.4)", "mobilenet_v2", (("width", 1.4),), 74.7, 6.9, 585, 143, _WIDE_NOTE),
 )
 """Source: MobileNetV2, Table 4."""
 
@@ -85,31 +71,24 @@ class Row:
         return asdict(self)
 
 
-def table4() -> list[Row]:
-    """Compute Table 4: six rows in the paper's order."""
-    return [_row(index) for index in range(len(TABLE4))]
-
-
 @lru_cache
-def _row(index: int) -> Row:
-    paper = TABLE4[index]
+def count_costs(backbone: str, options: tuple[tuple[str, float], ...], size: int) -> tuple[int, int, int]:
+    """Return a classifier's trainable values, those apart from batch norm's, and multiply-adds at an image size."""
     with torch.device("meta"):  # counting needs shapes, not weights
-        model = create_classifier(paper.backbone, **paper.options)
+        model = create_classifier(backbone, **dict[str, Any](options))
     norms = sum(count_parameters(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     params = count_parameters(model)
-    return Row(
-        network=paper.network,
-        params=params,
-        weights=params - norms,
-        madds=count_madds(model, (SIZE, SIZE)),
-        paper={
-            "top1": paper.top1,
-            "params": paper.params,
-            "madds": paper.madds,
-            "milliseconds": paper.milliseconds,
-        },
-        note=paper.note,
-    )
+    return params, params - norms, count_madds(model, (size, size))
+
+
+def table4() -> list[Row]:
+    """Compute Table 4: six rows in the paper's order."""
+    return [_row(paper) for paper in TABLE4]
+
+
+def _row(paper: PaperRow) -> Row:
+    printed = {name: getattr(paper, name) for name in ("top1", "params", "madds", "milliseconds")}
+    return Row(paper.network, *count_costs(paper.backbone, paper.options, SIZE), printed, paper.note)
 
 
 def to_markdown(rows: Iterable[Row]) -> str:

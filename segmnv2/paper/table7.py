@@ -241,14 +241,10 @@ def to_markdown(rows: Iterable[Row]) -> str:
             f"{row.madds_paper_convention / 1e9:.4g} B ({paper['madds']:g} B)",
         ]
         source = row.miou_source + (f", {row.note}" if row.note else "")
-        cells = [row.network, str(row.output_stride), _tick(row.aspp), _tick(row.mf)]
-        lines.append(
-            "| "
-            + " | ".join(
-                [*cells, f"{'-' if row.miou is None else f'{row.miou:.2f}'} ({paper['miou']:.2f})", source, *costs]
-            )
-            + " |"
-        )
+        miou = f"{'-' if row.miou is None else f'{row.miou:.2f}'} ({paper['miou']:.2f})"
+        ticks = ["yes" if value else "" for value in (row.aspp, row.mf)]
+        cells = [row.network, str(row.output_stride), *ticks, miou, source, *costs]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"At {SIZE} x {SIZE}; MF sums the passes of 6 scales, each plain and mirrored. Params are trainable values. "
@@ -257,7 +253,3 @@ def to_markdown(rows: Iterable[Row]) -> str:
         "`segmnv2 report table7 --evaluation FILE` takes what `segmnv2 evaluate --json FILE` wrote.",
     ]
     return "\n".join(lines)
-
-
-def _tick(value: bool) -> str:
-    return "yes" if value else ""

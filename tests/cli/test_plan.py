@@ -29,7 +29,7 @@ def test_a_plan_of_multiply_adds_is_a_table_and_json(capsys: pytest.CaptureFixtu
 
 
 def test_a_plan_of_time_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("segmnv2.paper.stopwatch.Stopwatch.__call__", lambda _, choice: _ms(choice))
+    monkeypatch.setattr("segmnv2.paper.footprint.Stopwatch.__call__", lambda _, choice: _ms(choice))
     assert main(["plan", "--ms", "4", *NARROW, "--limit", "3", "--threads", "1", "--json", "-"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["machine"]["threads"] == 1

@@ -11,7 +11,7 @@ from segmnv2.engines import selection
 from segmnv2.engines.selection import ENGINES, choose_device, choose_engine, create_backend, refuse_streams
 from segmnv2.errors import ConfigError
 from segmnv2.inference.options import InferenceOptions
-from segmnv2.paper.stopwatch import Stopwatch
+from segmnv2.paper.footprint import Stopwatch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

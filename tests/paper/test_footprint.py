@@ -1,14 +1,18 @@
-"""Costs from one trace equal those counted pass by pass."""
-
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from segmnv2.errors import ConfigError
+from segmnv2.inference import scores
 from segmnv2.models.cost import count_parameters, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
+from segmnv2.paper import footprint as stopwatch
 from segmnv2.paper.choice import SCALE_SETS, Choice, list_choices
-from segmnv2.paper.footprint import cost, pass_sides
+from segmnv2.paper.footprint import MOST_RUNS, Latencies, Stopwatch, cost, pass_sides, thread_count
 
 
 @pytest.mark.parametrize(
@@ -44,3 +48,74 @@ def test_passes_are_the_scaled_canvas_and_its_mirror() -> None:
     choice = Choice("mobilenet_v2", 1.0, 16, False, 513, (0.5, 1.0), flip=True)
     assert list(pass_sides(choice)) == [257, 257, 513, 513]
     assert choice.passes == 4
+
+
+CHOICE = Choice("mobilenet_v2", 0.35, 32, False, 65, (0.75, 1.0, 1.25), flip=True)
+
+
+def test_it_times_the_inference_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    calls = []
+
+    def predict(model: Any, image: Any, **arguments: Any) -> Any:
+        calls.append((model.output_stride, model.training, image.shape, arguments))
+        now[0] += 5.0 if len(calls) == 1 else 0.02  # the first call is slow, as where libraries choose algorithms
+        return scores.predict_labels(model, image, **arguments)
+
+    monkeypatch.setattr(stopwatch, "predict_labels", predict)
+    assert Stopwatch(clock=lambda: now[0])(CHOICE) == pytest.approx(20.0)
+    used = {"size": 65, "scales": CHOICE.scales, "flip": True}
+    assert calls == [(32, False, (65, 65, 3), used)] * (1 + MOST_RUNS)
+
+
+def test_long_runs_are_few_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    lengths = iter([9.0, 0.1, 0.5, 0.6])
+
+    def predict(*_: Any, **__: Any) -> None:
+        now[0] += next(lengths)
+
+    monkeypatch.setattr(stopwatch, "predict_labels", predict)
+    assert Stopwatch(clock=lambda: now[0])(CHOICE) == pytest.approx(500.0)
+
+
+def test_a_network_is_built_once_for_all_its_strides(monkeypatch: pytest.MonkeyPatch) -> None:
+    strides = []
+
+    def predict(model: Any, *_: Any, **__: Any) -> None:
+        strides.append((id(model), model.output_stride))
+
+    monkeypatch.setattr(stopwatch, "predict_labels", predict)
+    measure = Stopwatch(clock=_ticking(1.0))
+    for stride in (32, 8):
+        measure(Choice("mobilenet_v2", 0.35, stride, False, 65))
+    assert len({model for model, _ in strides}) == 1
+    assert {stride for _, stride in strides} == {8, 32}
+
+
+def _ticking(step: float) -> Callable[[], float]:
+    ticks = iter(range(10**6))
+    return lambda: next(ticks) * step
+
+
+def test_threads_are_set_and_put_back() -> None:
+    before = torch.get_num_threads()
+    with thread_count(before + 1):
+        assert torch.get_num_threads() == before + 1
+    with thread_count(None):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
+    with pytest.raises(ConfigError, match="--threads 0"), thread_count(0):
+        pass
+
+
+def test_an_estimate_keeps_what_was_measured_and_grows_with_the_work() -> None:
+    small, medium, large = (Choice("mobilenet_v2", 0.5, 16, False, size) for size in (129, 257, 513))
+    latencies = Latencies()
+    latencies.add(small, 10.0)
+    first = latencies.estimate([small, medium, large])
+    assert first[0] == 10.0 < first[1] < first[2]
+    latencies.add(large, 77.0)
+    assert latencies.estimate([large, small]) == [77.0, 10.0]
+    assert 10.0 < latencies.estimate([medium])[0] < 77.0
+    assert latencies.estimate([]) == []

@@ -7,8 +7,7 @@ import pytest
 from segmnv2.errors import ConfigError
 from segmnv2.paper.choice import Choice, distance, find_published, list_choices, maximal
 from segmnv2.paper.footprint import Budget, cost
-from segmnv2.paper.plan_table import to_markdown
-from segmnv2.paper.planner import Plan, plan
+from segmnv2.paper.planner import Plan, plan, to_markdown
 
 CHOICES = [c for c in list_choices(widths=[0.5, 1.0], sizes=[129, 257, 513]) if len(c.scales) in (1, 3)]
 
