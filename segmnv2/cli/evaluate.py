@@ -127,8 +127,7 @@ def evaluate(
 def _note_trained(weights: Path, data: Any) -> None:
     """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
     from segmnv2.config.reading import parse_experiment
-    from segmnv2.datasets.dataset_kinds import FileSource, open_dataset
-    from segmnv2.datasets.identity import count_shared
+    from segmnv2.datasets.dataset_kinds import FileSource, count_shared, open_dataset
     from segmnv2.models.model_file import read_description
 
     experiment = read_description(weights).get("provenance", {}).get("experiment")

@@ -12,6 +12,7 @@ import numpy as np
 from segmnv2.errors import ConfigError
 from segmnv2.inference.multi_scale import SCALES
 from segmnv2.nn.stride import OUTPUT_STRIDES
+from segmnv2.paper.table7 import SIZE, TABLE7, PaperRow
 
 WIDTHS = {
     "mobilenet_v1": (0.25, 0.5, 0.75, 1.0),
@@ -135,9 +136,6 @@ def maximal(choices: Sequence[Choice]) -> list[Choice]:
     return [choice for choice, is_maximal in zip(choices, alone, strict=True) if is_maximal]
 
 
-SIZE = 513
-
-
 @dataclass(frozen=True)
 class Published:
     """A choice's mIOU in percent, on VOC 2012 val after pre-training on COCO, and where it was printed."""
@@ -147,20 +145,13 @@ class Published:
     source: str
 
 
-def _row(backbone: str, output_stride: int, aspp: bool, mf: bool, miou: float, also: str = "") -> Published:
-    scales = SCALES if mf else (1.0,)
-    choice = Choice(backbone, 1.0, output_stride, aspp, SIZE, scales, flip=mf)
-    return Published(choice, miou, "paper, Table 7" + also)
+def _published(row: PaperRow) -> Published:
+    backbone, scales = row.model.removeprefix("deeplabv3_").removesuffix("_aspp"), SCALES if row.mf else (1.0,)
+    choice = Choice(backbone, 1.0, row.output_stride, row.aspp, SIZE, scales, flip=row.mf)
+    return Published(choice, row.miou, "paper, Table 7" + ("" if row.aspp else "; DeepLab's model zoo"))
 
 
-PUBLISHED = (
-    _row("mobilenet_v1", 16, True, False, 75.29),
-    _row("mobilenet_v1", 8, True, True, 78.56),
-    _row("mobilenet_v2", 16, True, False, 75.70),
-    _row("mobilenet_v2", 8, True, True, 78.42),
-    _row("mobilenet_v2", 16, False, False, 75.32, "; DeepLab's model zoo"),
-    _row("mobilenet_v2", 8, False, True, 77.33, "; DeepLab's model zoo"),
-)
+PUBLISHED = tuple(published for row in TABLE7 if (published := _published(row)).choice.backbone in WIDTHS)
 """Source: MobileNetV2, Table 7; tensorflow/models research/deeplab/g3doc/model_zoo.md, which prints two of them too.
 
 The zoo's network of width 0.5 is left out: it rounds channels to multiples of 1, those planned here to multiples of 8.

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from segmnv2.backbones.registry import BACKBONES, complete_options
 from segmnv2.config.network_section import SHORT_OPTIONS
 from segmnv2.config.reading import AnyExperiment
-from segmnv2.datasets.identity import digest, file_sizes, identify
+from segmnv2.datasets.dataset_kinds import digest, file_sizes, identify
 from segmnv2.files.documents import dump_json
 from segmnv2.heads.head_kinds import complete_head_options
 from segmnv2.models.catalog import MODELS
@@ -35,7 +35,7 @@ def run_record(
         model: the network. How it normalizes pixels and which norms are frozen comes with the initial weights, which a
             resumed run does not read.
         classes: id -> name, and what is ignored.
-        datasets: ``train`` and ``val``, for :func:`segmnv2.datasets.identity.identify`.
+        datasets: ``train`` and ``val``, for :func:`segmnv2.datasets.dataset_kinds.identify`.
     """
     return {
         **experiment.to_dict(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segmnv2.config.reading import AnyExperiment
-from segmnv2.datasets.identity import count_shared
+from segmnv2.datasets.dataset_kinds import count_shared
 from segmnv2.errors import counted
 from segmnv2.tasks.job import Job
 from segmnv2.tasks.processes import Processes

@@ -112,10 +112,10 @@ def test_threads_are_set_and_put_back() -> None:
 def test_an_estimate_keeps_what_was_measured_and_grows_with_the_work() -> None:
     small, medium, large = (Choice("mobilenet_v2", 0.5, 16, False, size) for size in (129, 257, 513))
     latencies = Latencies()
-    latencies.add(small, 10.0)
+    latencies.measured[small] = 10.0
     first = latencies.estimate([small, medium, large])
     assert first[0] == 10.0 < first[1] < first[2]
-    latencies.add(large, 77.0)
+    latencies.measured[large] = 77.0
     assert latencies.estimate([large, small]) == [77.0, 10.0]
     assert 10.0 < latencies.estimate([medium])[0] < 77.0
     assert latencies.estimate([]) == []

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.config.reading import AnyExperiment
-from segmnv2.datasets.identity import count_shared, identify
+from segmnv2.datasets.dataset_kinds import count_shared, identify
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.datasets.layouts import CityscapesSource
 from segmnv2.errors import ConfigError, SegmnError, WeightsError
