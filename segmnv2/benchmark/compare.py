@@ -1,31 +1,33 @@
 """Measurements of several ways to do the same, taken in turns so that a busy machine is as hard on one as on another.
 
-Rates, ratios of two of them, and the table of a benchmark.
+Rates, ratios of two of them, and the table of a benchmark; and contenders in processes of their own, of which one works
+while the others wait.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import torch
 
-from segmnv2.benchmark.machine import synchronize
-from segmnv2.errors import ConfigError
+from segmnv2.benchmark.machine import forget_peak_memory, peak_memory, synchronize
+from segmnv2.errors import ConfigError, SegmnError
+from segmnv2.signals import sheltered
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second, measured several times.
+    """Images a second, above 0, one value a measurement.
 
     The median stands for them, because a machine that is busy for a moment spoils a mean; the quartiles say how far
     single measurements lie apart.
-
-    Attributes:
-        values: one a measurement, each above 0.
     """
 
     values: tuple[float, ...]
@@ -53,11 +55,7 @@ class Rate:
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse a number of measurements below 1.
-
-    Raises:
-        ConfigError: it is.
-    """
+    """Refuse a number of measurements below 1 with a `ConfigError`."""
     if value < 1:
         raise ConfigError(f"{name} {value} measures nothing; give at least 1, better 10 or more")
 
@@ -68,13 +66,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure that was measured several times.
-
-    Attributes:
-        value: the figure.
-        low: lower end of its 95 % interval, by bootstrap over what was measured.
-        high: upper end.
-    """
+    """A figure that was measured several times, and its 95 % interval, by bootstrap over what was measured."""
 
     value: float
     low: float
@@ -127,12 +119,7 @@ def interleave(
 
 
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
-    """Return how many times as fast the second is, from seconds a round each for the same work: the median ratio.
-
-    Args:
-        slower: seconds of each round.
-        faster: of the same rounds.
-    """
+    """Return how many times as fast the second is: the median ratio of seconds of the same rounds and work."""
     ratios = np.asarray(slower) / np.asarray(faster)
     draws = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
@@ -141,13 +128,7 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured.
-
-    Attributes:
-        name: what.
-        rate: how fast.
-        note: what else is to be said, as its share of the whole.
-    """
+    """One thing that was measured, its rate, and what else is to be said, as its share of the whole."""
 
     name: str
     rate: Rate
@@ -156,13 +137,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with their meaning.
-
-    Attributes:
-        rows: in the order they are shown in.
-        verdict: sentences on what limits and what to change.
-        environment: machine, versions and what was measured, as JSON values.
-    """
+    """Rows, sentences on what limits and what to change, and machine, versions and what was measured as JSON values."""
 
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
@@ -194,3 +169,98 @@ def describe_memory(peaks: Mapping[str, float | None]) -> dict[str, str | None]:
     """Return the peaks of contenders' processes as an entry of a table's environment, ``None`` where unknown."""
     held = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in peaks.items() if megabytes is not None)
     return {"peak memory in MB": held or None}
+
+
+LOST = (
+    "a contender's process was lost; if it printed nothing, most often the memory is full: give fewer contenders or "
+    "smaller batches"
+)
+
+PATIENCE = 30.0
+"""Seconds that a process has to end."""
+
+
+class Apart:
+    """A contender that works in a process of its own.
+
+    There ``build(*arguments)`` returns its step, which takes the number of the round and returns when all is done.
+    """
+
+    def __init__(self, build: Callable[..., Callable[[int], object]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, build, arguments), daemon=True)
+        with sheltered():
+            self.process.start()
+        theirs.close()
+
+    def wait(self) -> None:
+        """Wait until it is built; raise the `SegmnError` that building it did."""
+        self._receive()
+
+    def __call__(self, number: int) -> None:
+        """Do a step and wait for its end."""
+        self.pipe.send(number)
+        self._receive()
+
+    def finish(self) -> float | None:
+        """End the process, and return the most memory that it held since it was ready, in MB."""
+        self.pipe.send(None)
+        memory: float | None = self._receive()
+        self.process.join(PATIENCE)
+        return memory
+
+    def _receive(self) -> Any:
+        try:
+            answer = self.pipe.recv()
+        except EOFError:
+            raise SegmnError(LOST) from None
+        if isinstance(answer, SegmnError):
+            raise answer
+        return answer
+
+
+@contextmanager
+def apart(
+    builds: Mapping[str, tuple[Any, ...]], on_skip: Callable[[str], None] | None = None
+) -> Iterator[dict[str, Apart]]:
+    """Start a process for each contender, and end those that are left when the block does.
+
+    Args:
+        builds: for each name what :class:`Apart` takes.
+        on_skip: called with the reason for each that cannot be built, which is left out; by default it is an error.
+
+    Raises:
+        SegmnError: one cannot be built, or with ``on_skip`` none.
+    """
+    started: dict[str, Apart] = {}
+    try:
+        for name, arguments in builds.items():
+            started[name] = Apart(*arguments)
+        ready: dict[str, Apart] = {}
+        for place, (name, contender) in enumerate(started.items(), 1):
+            try:
+                contender.wait()
+                ready[name] = contender
+            except SegmnError as error:
+                if on_skip is None or (place == len(started) and not ready):
+                    raise
+                on_skip(f"{name} is left out: {error}")
+        yield ready
+    finally:
+        for contender in started.values():
+            contender.process.kill()
+
+
+def _serve(pipe: Connection, build: Callable[..., Callable[[int], object]], arguments: tuple[Any, ...]) -> None:
+    try:
+        step = build(*arguments)
+        forget_peak_memory(torch.device("cpu"))  # what was needed to get ready, as for calibration
+        pipe.send(None)
+        while (number := pipe.recv()) is not None:
+            step(number)
+            pipe.send(None)
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        pipe.send(peak_memory(torch.device("cuda" if used else "cpu")))
+    except SegmnError as error:
+        pipe.send(error)

@@ -8,7 +8,6 @@ import pstats
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import CodeType
 
 import cv2
 import numpy as np
@@ -30,14 +29,8 @@ from segmnv2.inference.options import sample_folder
 from segmnv2.tasks.segmentation import build_transform
 from segmnv2.training.trainer import choose_accelerator
 
-IMAGE, MASK, REST, AUGMENT, COLLATE = (
-    "decode image",
-    "decode mask",
-    "rest of the data set",
-    "augment",
-    "collate",
-)
-STAGES = (IMAGE, MASK, REST, AUGMENT, COLLATE)
+STAGES = ("decode image", "decode mask", "rest of the data set", "augment", "collate")
+IMAGE, MASK, REST, AUGMENT, COLLATE = STAGES
 
 WARM_UP = 2
 """Batches, or turns of all workers, before the clock runs: libraries are loaded, files' folders are read."""
@@ -60,19 +53,9 @@ def measure_stages(
 ) -> dict[str, Rate]:
     """Measure each stage by itself on one core, over the images that training would read first.
 
-    Args:
-        dataset: what to read from.
-        transform: augmentation, as ``TrainTransform``.
-        batch_size: samples a batch.
-        seed: of order and augmentation.
-        batches: how many are measured, each giving one measurement.
-
-    Returns:
-        By name, in the order of the work. ``rest of the data set`` is what is neither an image nor a mask read from a
-        file: drawing, checking sizes. Stages that take no time (generated images are not decoded) are left out.
-
-    Raises:
-        SegmnError: as the data set raised it.
+    Each batch gives one measurement. Names are in the order of the work; ``rest of the data set`` is what is neither an
+    image nor a mask read from a file: drawing, checking sizes. Stages that take no time (generated images are not
+    decoded) are left out. Errors are those of the data set.
     """
     order = iter(StepSampler(len(dataset), seed))
     measured: list[Seconds] = []
@@ -120,27 +103,20 @@ def _read(dataset: SegmentationDataset, index: int) -> tuple[Sample, Seconds]:
     whole = time.perf_counter() - began
     # [3] of an entry is the time in a function and all that it calls.
     times = {code: entry[3] for code, entry in pstats.Stats(profiler).stats.items()}  # type: ignore[attr-defined]
-    seconds = {
-        name: sum(times.get(_label(inspect.unwrap(reader).__code__), 0.0) for reader in readers)
-        for name, readers in _READERS.items()
-    }
+    seconds = dict.fromkeys(_READERS, 0.0)
+    for name, readers in _READERS.items():
+        for code in (inspect.unwrap(reader).__code__ for reader in readers):
+            seconds[name] += times.get((code.co_filename, code.co_firstlineno, code.co_name), 0.0)
     return sample, {**seconds, REST: max(whole - sum(seconds.values()), 0.0)}
-
-
-def _label(code: CodeType) -> tuple[str, int, str]:
-    """Return what ``pstats`` calls a function."""
-    return code.co_filename, code.co_firstlineno, code.co_name
 
 
 GENERATED = 16
 
 
 def square_images(folder: Path | None, side: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """Return RGB images, 0..255, all of one size, so that every library does the same work.
+    """Return RGB images, 0..255, all of one size (pixels, at least 16), so that every library does the same work.
 
-    Args:
-        folder: of images, scaled to the size, at most 100 of them; generated shapes by default.
-        side: height and width in pixels, at least 16.
+    They are of a folder, scaled to the size, at most 100 of them, or generated shapes.
 
     Raises:
         ConfigError: there is no such folder, or the side is too small.
@@ -221,19 +197,8 @@ def measure_loader(
 ) -> Rate:
     """Measure how fast the loader of training yields batches that nobody uses.
 
-    Workers deliver at about the same moment, so one measurement is a turn of all of them.
-
-    Args:
-        dataset: what to read from.
-        transform: augmentation, as ``TrainTransform``.
-        batch_size: samples a batch.
-        seed: of order and augmentation.
-        num_workers: reading processes.
-        batches: how many are measured, rounded up to whole turns.
-        pin_memory: as training for a GPU does it.
-
-    Raises:
-        SegmnError: as the data set raised it.
+    Workers deliver at about the same moment, so one measurement is a turn of all of them, and the number of batches is
+    rounded up to whole turns. Arguments and errors are those of :func:`segmnv2.data.loader.training_loader`.
     """
     loader = training_loader(
         dataset, transform, batch_size=batch_size, seed=seed, num_workers=num_workers, pin_memory=pin_memory

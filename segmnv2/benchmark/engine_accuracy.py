@@ -60,14 +60,10 @@ TITLES = (
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An engine with a set of scales.
+    """An engine (backend and precision) with a set of scales.
 
     Attributes:
-        engine: backend and precision.
-        scales: name of the set.
-        images: how many.
-        mean_iou: over the seven classes, 0..1.
-        change: of it beside the reference.
+        mean_iou: over the seven classes, 0..1, and its ``change`` beside the reference.
         agreement: share of pixels with the reference's label, 0..1.
         seconds: median of an image, from array to label map.
     """
@@ -90,13 +86,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Labeled:
-    """Label maps of a predictor.
-
-    Attributes:
-        confusions: (images, classes, classes), one matrix an image.
-        masks: of each image.
-        seconds: of each image.
-    """
+    """Label maps of a predictor: of each image a confusion matrix, the mask and the seconds."""
 
     confusions: Int64[Tensor, "n k k"]
     masks: list[UInt8[np.ndarray, "_ _"]]

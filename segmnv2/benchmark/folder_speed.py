@@ -12,8 +12,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from segmnv2.benchmark.apart import apart
-from segmnv2.benchmark.compare import Rate, Row, Table, check_count, describe_memory, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, interleave, paired_ratio
 from segmnv2.benchmark.inference_speed import Setting
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import copy_weights
@@ -121,13 +120,7 @@ def build_way(setting: Setting, name: str, paths: Sequence[Path], out: Path, ove
 
 
 class Transformers:
-    """transformers' image segmentation, one image after another: processor, network, post-processing, PIL.
-
-    Args:
-        model: whose weights its network gets.
-        paths: images.
-        out: folder of the masks.
-    """
+    """transformers' image segmentation, one image after another: processor, network with our weights, PIL."""
 
     def __init__(self, model: Segmenter, paths: Sequence[Path], out: Path) -> None:
         from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation, MobileNetV2ImageProcessor

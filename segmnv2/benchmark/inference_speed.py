@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
-from segmnv2.benchmark.apart import apart
-from segmnv2.benchmark.compare import Rate, Row, Table, check_count, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import PEERS
 from segmnv2.engines.backend import check_precision
@@ -148,11 +147,8 @@ def parse_engines(
 ) -> Sequence[tuple[str, str]]:
     """Read ``--engines``: BACKEND:PRECISION with commas between them.
 
-    Args:
-        text: what was given; ``None`` for everything that runs here.
-        device: where they shall run.
-        compiled: whether ``None`` means torch.compile too, which takes long.
-        on_skip: called with the reason for each that is known and cannot be used here.
+    ``None`` is everything that runs on the device, torch.compile, which takes long, only if ``compiled``. ``on_skip``
+    is called with the reason for each that is known and cannot be used here.
 
     Raises:
         ConfigError: an engine or precision is unknown, or none of those given can be used here.
@@ -228,7 +224,7 @@ def benchmark_inference(
         choice: who takes part.
         rounds: that are measured, after two that are not.
         calibration: for int8; ``images`` themselves by default.
-        on_skip: called with the reason for each that cannot be built, which is left out; by default it is an error.
+        on_skip: as for :func:`segmnv2.benchmark.compare.apart`.
 
     Raises:
         ConfigError: an engine is not installed or lacks the precision, there are no rounds, or none can be built.

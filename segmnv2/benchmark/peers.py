@@ -49,12 +49,8 @@ class Peer:
 class PeerNetwork(nn.Module):
     """Images in, label maps out: normalization, network, enlargement, argmax; NCHW, as all peers hold their tensors.
 
-    Args:
-        network: the peer's.
-        read: takes the logits from what it returns.
-        mean: of its normalization, 0..1.
-        std: of its normalization.
-        multiple: sides are cut to multiples of it, where it refuses others.
+    ``read`` takes the logits from what the network returns. Mean and deviation are of pixels in 0..1. Sides are cut to
+    multiples of ``multiple``, where the network refuses others.
     """
 
     mean: Tensor
@@ -128,16 +124,14 @@ def _torchvision(name: str) -> Callable[[int, int, str | None], PeerNetwork]:
     return build
 
 
+_V3, _LRASPP = "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"
+
 PEERS: dict[str, Peer] = {
     "transformers": Peer(
         "transformers", _transformers, (8, 16), "MobileNetV2ForSemanticSegmentation, this very network"
     ),
     "smp": Peer("segmentation_models_pytorch", _smp, (8, 16), "DeepLabV3(mobilenet_v2), with ASPP, at 512"),
-    "torchvision deeplabv3": Peer(
-        "torchvision", _torchvision("deeplabv3_mobilenet_v3_large"), (16,), "deeplabv3_mobilenet_v3_large, with ASPP"
-    ),
-    "torchvision lraspp": Peer(
-        "torchvision", _torchvision("lraspp_mobilenet_v3_large"), (16,), "lraspp_mobilenet_v3_large"
-    ),
+    "torchvision deeplabv3": Peer("torchvision", _torchvision(_V3), (16,), f"{_V3}, with ASPP"),
+    "torchvision lraspp": Peer("torchvision", _torchvision(_LRASPP), (16,), _LRASPP),
 }
 """Name -> peer. What is not installed is left out of a comparison."""

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmnv2.benchmark.apart import apart
-from segmnv2.benchmark.compare import Rate, Row, Table, check_count, describe_memory, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, interleave, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import PEERS
 from segmnv2.config.segmentation_schema import Experiment

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from segmnv2.benchmark.compare import Rate, check_count, interleave, paired_ratio
+from segmnv2.benchmark import compare
+from segmnv2.benchmark.compare import Rate, apart, check_count, interleave, paired_ratio
 from segmnv2.errors import ConfigError
 
 
@@ -45,3 +48,36 @@ def test_the_interval_holds_the_median_and_widens_with_the_spread() -> None:
     for ratio in (narrow, wide):
         assert ratio.low <= ratio.value <= ratio.high
     assert wide.high - wide.low > narrow.high - narrow.low
+
+
+class Contender:
+    """A process that is built, or is not for a reason."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        self.process = SimpleNamespace(kill=lambda: None)
+
+    def wait(self) -> None:
+        if self.reason:
+            raise ConfigError(self.reason)
+
+
+@pytest.fixture(autouse=True)
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "Apart", Contender)
+
+
+def test_who_cannot_be_built_is_left_out_with_the_reason() -> None:
+    reasons: list[str] = []
+    with apart({"a": ("no memory",), "b": (), "c": ("no disk",)}, reasons.append) as steps:
+        assert list(steps) == ["b"]
+    assert reasons == ["a is left out: no memory", "c is left out: no disk"]
+
+
+def test_none_to_compare_is_an_error_and_so_is_one_where_all_are_needed() -> None:
+    reasons: list[str] = []
+    with pytest.raises(ConfigError, match="no disk"), apart({"a": ("no memory",), "b": ("no disk",)}, reasons.append):
+        pass
+    assert reasons == ["a is left out: no memory"]
+    with pytest.raises(ConfigError, match="no memory"), apart({"a": ("no memory",), "b": ()}):
+        pass
