@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,13 +15,22 @@ from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.media.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
-from segmnv2.media.video_reader import Frame, VideoReader
+from segmnv2.media.video_reader import Frame, VideoReader, time_stamps
 from segmnv2.media.video_writer import video_file
 
 Read = TypeVar("Read")
 Made = TypeVar("Made")
 
 DIGITS = 6
+
+EVEN_RATES = (10.0, 15.0, 25.0, 30.0, 50.0, 60.0, 120.0)
+"""Frames a second that are tried where a file's own rate loses frames."""
+
+NEARLY_ALL, LOOKED_AT = 0.95, 10_000
+"""Share of the frames that a rate must show, and frames at the beginning of a file by which it is chosen."""
+
+ROUNDING = 1e-6
+"""Places by which a time may be off, so that halves of a place are rounded in one direction."""
 
 
 def infer_video(
@@ -158,13 +168,32 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
     """
     if video.source.path is not None and path.resolve() == video.source.path.resolve():
         raise ConfigError(f"{path}: is the video that is read, and would be lost; choose another name for the result")
-    with video_file(path, video.size, video.frame_rate) as writer:
-        clock = Clock(writer.write, video.frame_rate)
+    rate = even_rate(video)
+    with video_file(path, video.size, rate) as writer:
+        clock = Clock(writer.write, rate)
 
         def write(frame: Frame, made: Made) -> None:
             clock.write(np.asarray(draw(made)), frame.seconds)
 
         yield FrameSink(write, writer.note)
+
+
+def even_rate(video: VideoReader) -> float:
+    """Return the frames a second that show nearly all frames of a video: its own rate, or a higher one.
+
+    Of frames that come at varying times, MP4 files state the mean rate, which loses those that come fast.
+    """
+    if video.source.path is None:
+        return video.frame_rate
+    times = np.unique(list(islice(time_stamps(video.source.path), LOOKED_AT)))[:: video.every]
+    rates = [video.frame_rate, *(rate for rate in EVEN_RATES if rate > video.frame_rate)]
+    shown = [len({place_in_time(time, rate) for time in (times - times[:1]).tolist()}) for rate in rates]
+    return next(rate for rate, count in zip(rates, shown, strict=True) if count >= NEARLY_ALL * max(shown))
+
+
+def place_in_time(seconds: float, frame_rate: float) -> int:
+    """Return the number, from 0, of the frame that is shown at a time."""
+    return math.floor(seconds * frame_rate + 0.5 + ROUNDING)
 
 
 class Clock:
@@ -182,7 +211,7 @@ class Clock:
 
     def write(self, picture: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
         """Show an image at its time: the last one is repeated up to it; one that comes too soon is left out."""
-        due = round(seconds * self.frame_rate)
+        due = place_in_time(seconds, self.frame_rate)
         if self._last is not None:
             self._repeat(self._last, due)
         self._repeat(picture, due + 1)

@@ -61,8 +61,9 @@ class VideoReader:
     Attributes:
         source: what is read.
         size: (width, height) of the first frame.
+        every: number of frames of which one is yielded.
         frame_rate: frames a second of what is yielded: the source's, divided by ``every``. Where frames come at varying
-            times, it is the rate that shows nearly all of them.
+            times, it may be their mean.
         fault: why reading ended too early, once it did: a camera was lost, or a file is much shorter than its header
             says.
     """
@@ -87,7 +88,7 @@ class VideoReader:
             ConfigError: a number that is not positive.
             MediaError: there is no such file or camera, it is no video, or has no frame that can be decoded.
         """
-        self._every = check_positive_integer("every", every, "give 1 or more")
+        self.every = check_positive_integer("every", every, "give 1 or more")
         self._most = None if frames is None else check_positive_integer("frames", frames, "give 1 or more")
         self._until = None if seconds is None else _check_positive("seconds", seconds)
         found = source if isinstance(source, VideoSource) else find_video(source)
@@ -97,7 +98,7 @@ class VideoReader:
         self._flip = self._mirror_axis()
         stated = self._capture.get(cv2.CAP_PROP_FPS)
         self._rate = stated if 0 < stated < HIGHEST_RATE else USUAL_RATE
-        self.frame_rate = self._rate / self._every
+        self.frame_rate = self._rate / self.every
         self._told = None if self.source.live else _told(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._length = self._told / (stated if stated > 0 else USUAL_RATE) if self._told else None
         self._place = -1  # of the last frame that was passed, from 0
@@ -127,11 +128,11 @@ class VideoReader:
         """Expected number of frames, as far as header and limits say."""
         counts = []
         if self._told is not None:
-            counts.append(math.ceil(self._told / self._every))
+            counts.append(math.ceil(self._told / self.every))
         if self._most is not None:
             counts.append(self._most)
         if self._until is not None and not self.source.live:
-            counts.append(math.ceil(self._until * self._rate / self._every))
+            counts.append(math.ceil(self._until * self._rate / self.every))
         return min(counts) if counts else None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -146,7 +147,7 @@ class VideoReader:
             given += 1
             if given == self._most:
                 return
-            image = self._read(self._place + self._every)
+            image = self._read(self._place + self.every)
         self.fault = self._ended_early(self._place + 1)
 
     def _read(self, place: int) -> UInt8[np.ndarray, "h w 3"] | None:
@@ -231,6 +232,15 @@ def _open(source: VideoSource) -> cv2.VideoCapture:
         )
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
     return capture
+
+
+def time_stamps(path: Path) -> Iterator[float]:
+    """Yield the time stamps of a file's frames, in seconds and in the order of the file, without decoding them."""
+    with quiet():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+    while capture.grab():
+        yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    capture.release()
 
 
 def _first_bytes(path: Path) -> bytes:

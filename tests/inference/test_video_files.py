@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 from itertools import islice
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_a_recording_of_varying_times_keeps_its_pace(predictor, tmp_path):
     assert len(shown) == round(4.0 * rate) + 1
     for number, time in enumerate(times):
         assert shown[round(time / 1000 * rate)] == number
+
+
+@pytest.mark.parametrize(("every", "rate"), [(1, 25.0), (2, 10.0)])
+def test_frames_that_come_faster_than_the_stated_mean_are_shown(every, rate, predictor, tmp_path):
+    times = [0, 40, 80, 580, 620, 660, 1660, 1700, 1780, 1820]
+    clip = write_recording(tmp_path / "clip.mkv", times, 1900, rate=5.5)
+    numbers = iter(range(10))
+    out = tmp_path / "out.avi"
+    with (
+        VideoReader(clip, every=every) as video,
+        overlay_video(out, video, lambda made: Image.new("L", (48, 32), 20 * next(numbers)).convert("RGB")) as sink,
+    ):
+        assert video.frame_rate == pytest.approx(5.5 / every, rel=0.01)
+        infer_video(predictor, video, sink)
+    pictures = [round(picture.mean() / 20) for picture in decode(out)]
+    assert sorted(set(pictures)) == list(range(sink.count))
+    assert [pictures[math.floor(time / 1000 * rate + 0.51)] for time in times[::every]] == list(range(sink.count))
 
 
 def test_frames_after_the_limit_are_not_read_from_an_endless_camera(predictor, clip, monkeypatch):

@@ -41,15 +41,18 @@ def write_clip(path: Path, frames: Sequence[np.ndarray] | None = None, rate: flo
     return path
 
 
-def write_recording(path: Path, times: Sequence[int], length: int | None) -> Path:
-    """A Matroska file as of a screen recorder or browser: no rate, any time stamps, in ms, and a length or none."""
+def write_recording(path: Path, times: Sequence[int], length: int | None, rate: float | None = None) -> Path:
+    """A Matroska file as of a screen recorder or browser: any time stamps, in ms, and a rate and length or none."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), RATE, (48, 32))
     for picture in pictures(len(times)):
         writer.write(np.ascontiguousarray(picture[..., ::-1]))
     writer.release()
     content = bytearray(path.read_bytes())
-    rate, duration = content.index(b"\x23\xe3\x83\x84"), content.index(b"\x44\x89\x88")
-    content[rate : rate + 8] = b"\xec\x86" + bytes(6)  # void
+    stated, duration = content.index(b"\x23\xe3\x83\x84"), content.index(b"\x44\x89\x88")
+    if rate is None:
+        content[stated : stated + 8] = b"\xec\x86" + bytes(6)  # void
+    else:
+        struct.pack_into(">I", content, stated + 4, round(1e9 / rate))
     if length is None:
         content[duration : duration + 11] = b"\xec\x89" + bytes(9)
     else:

@@ -159,8 +159,9 @@ def test_a_codec_that_is_missing_is_replaced_and_told(tmp_path, monkeypatch):
         ([0.0, 0.3, 0.4], [0, 0, 0, 1, 2]),
         ([0.0, 0.02, 0.1, 0.2], [0, 2, 3]),
         ([0.0, 0.12, 0.19, 0.31], [0, 1, 2, 3]),
+        ([0.0, 0.05, 0.15, 0.25, 0.35], [0, 1, 2, 3, 4]),
     ],
-    ids=["even", "late", "too soon", "uneven"],
+    ids=["even", "late", "too soon", "uneven", "halves"],
 )
 def test_a_recording_plays_as_fast_as_things_happened(times, shown):
     written: list[int] = []
