@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -106,23 +107,23 @@ def _compute(subject: Subject, evaluation: list[Path], training: dict[str, Any])
         from segmnv2.paper import table4
 
         classifiers = table4.table4()
-        return _Report([row.to_dict() for row in classifiers], table4.to_markdown(classifiers))
+        return _Report([asdict(row) for row in classifiers], table4.to_markdown(classifiers))
     if subject is Subject.FIGURE1:
         from segmnv2.paper import figure1
 
         spirals = figure1.figure1()
-        return _Report(spirals.to_dict(), figure1.to_markdown(spirals), lambda: figure1.draw(spirals))
+        return _Report(asdict(spirals), figure1.to_markdown(spirals), lambda: figure1.draw(spirals))
     if subject is Subject.FIGURE5:
         from segmnv2.paper import figure5
 
         points = figure5.figure5()
-        return _Report(points.to_dict(), figure5.to_markdown(points), lambda: figure5.draw(points))
+        return _Report(asdict(points), figure5.to_markdown(points), lambda: figure5.draw(points))
     if subject is Subject.FIGURE6:
         return _figure6(training)
     from segmnv2.paper import table7
 
     rows = table7.table7(evaluation)
-    return _Report([row.to_dict() for row in rows], table7.to_markdown(rows))
+    return _Report([asdict(row) for row in rows], table7.to_markdown(rows))
 
 
 def _figure6(training: dict[str, Any]) -> _Report:
@@ -139,7 +140,7 @@ def _figure6(training: dict[str, Any]) -> _Report:
             curves = train(progress=lambda done, total: bar.update(task, completed=done, total=total))
     else:
         curves = train()
-    return _Report(curves.to_dict(), figure6.to_markdown(curves), lambda: figure6.draw(curves))
+    return _Report(asdict(curves), figure6.to_markdown(curves), lambda: figure6.draw(curves))
 
 
 def plan(

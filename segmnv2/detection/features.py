@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate, pairwise, starmap
 from operator import mul
 from pathlib import Path
@@ -115,8 +115,8 @@ class SsdliteFeatures(nn.Module):
     Source: MobileNetV2, section 6.2.
     """
 
-    def __init__(self, backbone: Backbone, extra_channels: Sequence[int] = EXTRA_CHANNELS) -> None:
-        """Put layers with these channels behind a backbone, each map half as large as the one before.
+    def __init__(self, backbone: Backbone) -> None:
+        """Put the extra layers behind a backbone, each map half as large as the one before.
 
         Raises:
             ConfigError: a backbone without a feature map at nominal stride 16 before its last one.
@@ -131,7 +131,7 @@ class SsdliteFeatures(nn.Module):
             assert isinstance(block, InvertedResidual)
             assert block.expand is not None
             first = block.expand.conv.out_channels
-        self.out_channels = [first, infos[-1].channels, *extra_channels]
+        self.out_channels = [first, infos[-1].channels, *EXTRA_CHANNELS]
         self.extras = nn.ModuleList(starmap(ExtraLayer, pairwise(self.out_channels[1:])))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Maps:

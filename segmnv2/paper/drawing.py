@@ -43,7 +43,7 @@ def new_figure(title: str, source: str, *, width: float = 10.0, height: float = 
     return figure
 
 
-def style_axes(axes: Axes, *, x_label: str = "", y_label: str = "", grid: bool = True) -> None:
+def style_axes(axes: Axes, *, x_label: str = "", y_label: str = "") -> None:
     """Give axes the house's look: a light grid behind, no box, and text of a readable size."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -53,8 +53,7 @@ def style_axes(axes: Axes, *, x_label: str = "", y_label: str = "", grid: bool =
     axes.set_xlabel(x_label, fontsize=TEXT_SIZE, color=INK)
     axes.set_ylabel(y_label, fontsize=TEXT_SIZE, color=INK)
     axes.set_axisbelow(True)
-    if grid:
-        axes.grid(visible=True, which="major", color=LIGHT, linewidth=0.8)
+    axes.grid(visible=True, which="major", color=LIGHT, linewidth=0.8)
 
 
 def check_figure_path(path: str | Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -78,10 +77,6 @@ class Figure1:
     draws: int
     spiral: list[list[float]]
     panels: list[Panel]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 def figure1(seed: int = SEED) -> Figure1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -99,10 +99,6 @@ class Figure6:
     chance: float
     evaluated: tuple[int, ...]
     curves: tuple[Curve, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 def figure6(*, steps: int = STEPS, seeds: int = SEEDS, progress: Callable[[int, int], None] | None = None) -> Figure6:

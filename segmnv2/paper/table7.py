@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,10 +88,6 @@ class Row:
     miou_source: str
     paper: dict[str, float]
     note: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 def table7(evaluations: Iterable[str | Path] = ()) -> list[Row]:

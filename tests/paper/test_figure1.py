@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_the_picture_is_a_function_of_the_seed(result: Figure1) -> None:
 
 
 def test_json_has_every_curve_whole(result: Figure1) -> None:
-    values = result.to_dict()
+    values = asdict(result)
     assert json.loads(json.dumps(values)) == values
     assert [panel["dimensions"] for panel in values["panels"]] == list(DIMENSIONS)
     assert all(np.shape(panel["output"]) == np.shape(values["spiral"]) for panel in values["panels"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -72,7 +73,7 @@ def test_no_point_twice_and_each_with_its_source() -> None:
 
 
 def test_json_round_trip_keeps_every_point(result: Figure5) -> None:
-    values = json.loads(json.dumps(result.to_dict()))
+    values = json.loads(json.dumps(asdict(result)))
     assert Figure5([Point(**point) for point in values["points"]]) == result
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def test_every_network_of_both_panels_has_its_curves(result: Figure6) -> None:
             assert all(0 <= value <= 100 for value in values)
         for mean, (low, high) in zip(curve.mean(), curve.span(), strict=True):
             assert low <= mean <= high
-    assert json.loads(json.dumps(result.to_dict()))["parameters"] == result.parameters
+    assert json.loads(json.dumps(asdict(result)))["parameters"] == result.parameters
 
 
 def test_it_is_a_function_of_its_arguments_and_leaves_the_generator_alone(result: Figure6) -> None:
