@@ -66,12 +66,7 @@ def compare_loaders(root: Path | None = None, *, crop: int = 513, batch: int = 8
 
 
 class TorchvisionVoc(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The same files through torchvision's decoders and its transforms v2, as its documentation has them.
-
-    Args:
-        dataset: whose files.
-        crop: side of the result, in pixels.
-    """
+    """The same files through torchvision's decoders and its transforms v2, as its documentation has them."""
 
     def __init__(self, dataset: VocSegmentation, crop: int) -> None:
         self.images = [dataset.folder / "JPEGImages" / f"{name}.jpg" for name in dataset.names]

@@ -202,10 +202,8 @@ def mean_iou_change(
     Images are drawn with replacement, the same for both, and counts are summed before they are divided, as the mean
     IoU of a data set is. Both being wrong about the same images then widens nothing.
 
-    Args:
-        before: one confusion matrix an image, [truth, prediction].
-        after: of the same images in the same order.
-        classes: ids whose IoUs are averaged; all by default. One that is in neither truth nor prediction has none.
+    The matrices, [truth, prediction], are one an image. The IoUs of ``classes`` are averaged, by default of all; one
+    that is in neither truth nor prediction has none.
     """
     assert before.shape == after.shape
     draws = np.random.default_rng(0).multinomial(len(before), np.full(len(before), 1 / len(before)), RESAMPLES)

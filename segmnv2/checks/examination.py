@@ -177,7 +177,7 @@ def examine(
 
     Args:
         listings: splits of the same classes, the one to train on first.
-        workers: reading processes; ``None`` for one a core. The result does not depend on it.
+        workers: as for :func:`segmnv2.checks.inspection.read_pairs`.
         limit: read only the first pairs of each split; then nothing is said of classes that do not occur.
         progress: called after each pair.
 

@@ -28,10 +28,9 @@ _NOT_OF_THE_MASK = ("size-mismatch", "exif-rotation")
 
 @dataclass
 class RepairedCopy:
-    """Result of a repair.
+    """A copy with repaired masks.
 
     Attributes:
-        folder: the copy.
         copied: number of pairs in it.
         repaired: of each repaired mask, the original, what was done, in words.
         left_out: findings whose files or entries the copy has not.
@@ -70,12 +69,8 @@ def write_repaired_copy(examination: Examination, folder: Path) -> RepairedCopy:
 
     The copy appears whole or not at all. Splits of one root share a folder, others get one each, named as the split.
 
-    Args:
-        examination: of all pairs.
-        folder: new or empty.
-
     Raises:
-        ConfigError: the folder is not new, the data set has no mask files, or not all pairs were examined.
+        ConfigError: as for :func:`check_folder`, or not all pairs were examined.
         OSError: a file cannot be written.
     """
     listings = [split.listing for split in examination.splits]

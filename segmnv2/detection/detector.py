@@ -33,16 +33,11 @@ Detections = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class DetectorArchitecture:
-    """All that is needed to build a detector again, weights apart.
+    """All that is needed to build a detector again, weights apart: the arguments of :func:`create_detector`.
 
     Attributes:
-        detector: a key of :data:`FAMILIES`.
         name: of the backbone.
-        class_names: category id -> name.
-        size: side (SSDLite) or shorter side (Faster R-CNN) of the network's input, in pixels.
-        output_stride: of the backbone.
         backbone: arguments of the backbone's constructor that were given.
-        options: of torchvision's class.
     """
 
     detector: str
@@ -255,12 +250,9 @@ def load_detector(path: str | Path) -> Detector:
 
 
 def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: bool = True) -> None:
-    """Load a detector's file, and its normalization, into a detector that exists.
+    """Load a file, and its normalization, into a detector of the same kind on the same backbone.
 
-    Args:
-        model: the detector.
-        path: a file of a detector of the same kind on the same backbone.
-        keep_logits: whether the layers that belong to the classes are loaded; ``False`` to train on other classes.
+    Without ``keep_logits`` the layers that belong to the classes stay unchanged, to train on other classes.
 
     Raises:
         WeightsError: the file is missing or damaged, is of another kind of detector or backbone, or its classes are

@@ -44,15 +44,9 @@ def build_detection_backbone(
     weights: str | Path | None,
     last_conv: bool = False,
 ) -> tuple[Backbone, dict[str, list[float]]]:
-    """Return a backbone, and its :func:`image_statistics`.
+    """Return a backbone, and its :func:`image_statistics`; arguments as of :func:`segmnv2.detection.faster_rcnn`.
 
-    Args:
-        name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
-        options: further arguments of the backbone, as ``{"width": 0.5}``.
-        num_classes: of the detector, the background included.
-        output_stride: 8, 16 or 32, of the last feature map.
-        weights: a file of which the backbone is taken, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
-        last_conv: whether a network that has a last 1x1 convolution in classification keeps it.
+    ``last_conv`` keeps the last 1x1 convolution of a network that has one in classification.
 
     Raises:
         ConfigError: an unknown name or option, or a value that is not possible.

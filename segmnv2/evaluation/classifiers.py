@@ -89,9 +89,6 @@ def evaluate_classifier(
         num_workers: reading processes.
         progress: called after each image.
 
-    Returns:
-        The accuracies and how they came about.
-
     Raises:
         ConfigError: other classes than the network's, or a limit or size that is not possible.
         MediaError: an image cannot be read.

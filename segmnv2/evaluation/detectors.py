@@ -97,9 +97,6 @@ def evaluate_detector(
         library: as for :func:`segmnv2.metrics.coco_ap.coco_ap`.
         progress: called after each image.
 
-    Returns:
-        The precisions and how they came about.
-
     Raises:
         ConfigError: other categories than the detector's, or a limit that is not possible.
         MediaError: an image cannot be read.

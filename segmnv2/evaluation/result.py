@@ -23,12 +23,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Result(ABC):
-    """Figures, with how they came about.
-
-    Attributes:
-        protocol: how they were measured, as JSON values.
-        network: what was measured, as JSON values.
-    """
+    """Figures, with the protocol by which they were measured and the network, as JSON values."""
 
     protocol: dict[str, Any]
     network: dict[str, Any]

@@ -55,7 +55,7 @@ def unpack(
         target: what the folder becomes; its parents are made.
         inside: path of the folder in the archive, as ``VOCdevkit/VOC2012``; empty for all of it.
         wanted: which files, by their path below ``inside``.
-        track: called with bytes of the archive, for a progress bar.
+        track: progress in bytes of the archive.
 
     Returns:
         Files added.

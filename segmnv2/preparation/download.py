@@ -78,11 +78,7 @@ def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, 
     A download grows in ``NAME.partial`` and resumes there when repeated, provided that the server's file is still the
     same (``ETag`` or ``Last-Modified``, noted beside it). It gets its name once its size and checksum are right.
 
-    Args:
-        archive: what to fetch.
-        folder: where it shall be; made if missing.
-        mirror: address of a folder that offers the same files in the publisher's place.
-        track: called with bytes, for a progress bar.
+    ``mirror`` is the address of a folder that offers the same files in the publisher's place.
 
     Raises:
         DatasetError: the server has no such file or one of another size, cannot be reached, the disk is full, or the

@@ -161,16 +161,7 @@ def prepare_coco(
 ) -> str:
     """Make splits of COCO complete, write their indexes, check that every image is there, and return what was done.
 
-    What is there is used unchanged; what is not comes from the archives, and these from the network if allowed. A
-    second call finds everything done.
-
-    Args:
-        root: folder of ``annotations`` and the folders of images.
-        splits: ``train2017``, ``val2017``.
-        archives: as for :func:`prepare_voc`, as the next three.
-        download: fetch archives that are needed and not there.
-        mirror: address of a folder with the same archives, in place of the publisher's.
-        track: called with bytes, for a progress bar.
+    The root has the folder ``annotations`` and those of images. The rest is as for :func:`prepare_voc`.
 
     Raises:
         DatasetError: a split is unknown, or as for :func:`prepare_voc`.

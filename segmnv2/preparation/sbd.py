@@ -1,8 +1,7 @@
 """The Semantic Boundaries Dataset: its masks make VOC's ``train`` (1464 images) into ``train_aug`` (10582).
 
-Fields of structures in MATLAB files of version 5.
-
-scipy's reader trusts sizes in the file, so damaged bytes can end the process. Here every size is checked first.
+They are in MATLAB files of version 5. scipy's reader trusts sizes in the file, so damaged bytes can end the process.
+Here every size is checked first.
 """
 
 from __future__ import annotations
@@ -45,12 +44,7 @@ Element = tuple[int, memoryview]
 
 
 def read_field(content: bytes, variable: str, field: str) -> np.ndarray[Any, Any]:
-    """Return an array of numbers that is a field of a structure.
-
-    Args:
-        content: bytes of the file.
-        variable: name of a structure of size 1 x 1.
-        field: name of the field.
+    """Return an array of numbers that is a field of a structure of size 1 x 1, from the bytes of a file.
 
     Raises:
         KeyError: there is no such variable or field, or it is no array of numbers.
@@ -63,7 +57,11 @@ def read_field(content: bytes, variable: str, field: str) -> np.ndarray[Any, Any
         raise ValueError("it has no header of version 5")
     for kind, data in _elements(memoryview(content)[HEADER:], order):
         if kind == COMPRESSED:
-            kind, data = _unpacked(data, order)
+            try:
+                content = zlib.decompressobj().decompress(data, LARGEST)
+            except zlib.error as error:
+                raise ValueError(str(error)) from error
+            kind, data = next(_elements(memoryview(content), order), (0, data))
         if kind == MATRIX:
             array, _, name, parts = _matrix(data, order)
             if name == variable and array == STRUCTURE:
@@ -83,14 +81,6 @@ def _elements(data: memoryview, order: str) -> Iterator[Element]:
             raise ValueError(f"an element of {size} bytes has only {room}")
         yield kind, data[start : start + size]
         at = start + step
-
-
-def _unpacked(data: memoryview, order: str) -> Element:
-    try:
-        content = zlib.decompressobj().decompress(data, LARGEST)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    return next(_elements(memoryview(content), order), (0, data))
 
 
 def _matrix(data: memoryview, order: str) -> tuple[int, tuple[int, ...], str, Iterator[Element]]:
@@ -156,15 +146,9 @@ class TrainAugReport:
 
 
 def read_sbd_mask(path: str | Path) -> Mask:
-    """Read the class mask of an SBD annotation, a MATLAB file of version 5.
+    """Read the class mask, uint8 (H, W), ids 0..20, of a MATLAB file in SBD's folder ``cls``.
 
     SBD marks no void pixels: one class borders on the next.
-
-    Args:
-        path: a file of SBD's folder ``cls``, whose structure ``GTcls`` has a field ``Segmentation``.
-
-    Returns:
-        uint8 (H, W), ids 0..20.
 
     Raises:
         DatasetError: the file is missing, damaged, of another structure, or holds ids that are no class.
@@ -204,9 +188,6 @@ def build_train_aug(
         voc_root: folder ``VOCdevkit``, or ``VOC2012`` in it.
         sbd_root: SBD's folder ``benchmark_RELEASE``, or ``dataset`` in it.
         track: what the ids are iterated through, for a progress bar.
-
-    Returns:
-        What was done.
 
     Raises:
         DatasetError: a folder, list or image is missing, a mask is damaged, or a mask or list exists and differs.
