@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from segmnv2.conversion.convert import import_checkpoint
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
     from segmnv2.evaluation.segmenters import evaluate
-    from segmnv2.hub.by_name import create_classifier, create_model, load_classifier, load_model, load_weights
-    from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
+    from segmnv2.hub.by_name import (
+        create_classifier,
+        create_model,
+        from_pretrained,
+        load_classifier,
+        load_model,
+        load_weights,
+    )
+    from segmnv2.hub.publish import push_to_hub, save_pretrained
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.options import InferenceOptions
     from segmnv2.inference.predictor import Predictor
@@ -52,7 +59,7 @@ _PUBLIC: Registry[Any] = Registry(
         "create_classifier": "hub.by_name:create_classifier",
         "create_model": "hub.by_name:create_model",
         "evaluate": "evaluation.segmenters:evaluate",
-        "from_pretrained": "hub.publish:from_pretrained",
+        "from_pretrained": "hub.by_name:from_pretrained",
         "import_checkpoint": "conversion.convert:import_checkpoint",
         "list_models": "models.catalog:list_models",
         "load_classifier": "hub.by_name:load_classifier",

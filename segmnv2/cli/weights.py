@@ -71,8 +71,7 @@ weights = typer.Typer(
 @weights.command("list")
 def list_weights() -> None:
     """List the names, what they stand for and whether they are in the cache."""
-    from segmnv2.hub.cache import Entry, cache_folder
-    from segmnv2.hub.published_weights import PUBLISHED
+    from segmnv2.hub.cache import PUBLISHED, Entry, cache_folder
 
     for name, published in PUBLISHED.items():
         fault = Entry(cache_folder(), name).fault()

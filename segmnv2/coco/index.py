@@ -22,8 +22,8 @@ from segmnv2.coco.annotations import CocoImage
 from segmnv2.data.sample import Mask
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import atomic_path, remove_stale
+from segmnv2.files.checksum import file_sha256
 from segmnv2.files.ownership import claim
-from segmnv2.files.reading import file_sha256
 from segmnv2.labels import VOC_LABELS
 
 REACH = 10

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from segmnv2.backbones.registry import create_backbone
-from segmnv2.conversion.import_source import Source
+from segmnv2.conversion.import_source import (
+    NUMBER,
+    WEIGHT_FILES,
+    Source,
+    need_weights,
+    own_tensors,
+    read_json,
+    read_numbers,
+)
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.files import documents
+from segmnv2.files.checksum import file_sha256
 from segmnv2.labels import IGNORE_INDEX, LabelSet, voc_palette
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.catalog import build_model
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.weights.key_tables import HUGGING_FACE
 from segmnv2.weights.safetensors_file import read_tensors
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 DEFAULTS: dict[str, Any] = {
     "depth_multiplier": 1.0,
     "depth_divisible_by": 8,
@@ -33,7 +34,6 @@ DEFAULTS: dict[str, Any] = {
 }
 """Source: transformers' ``MobileNetV2Config``."""
 
-NUMBER = (int, float)
 TYPES: dict[str, tuple[type, ...]] = {
     **{key: (type(value),) for key, value in DEFAULTS.items()},
     **dict.fromkeys(("depth_multiplier", "expand_ratio", "layer_norm_eps"), NUMBER),
@@ -90,13 +90,9 @@ def read_hugging_face(source: str | Path) -> Source:
     if wrong:
         raise WeightsError(f"{folder / 'config.json'}: has {wrong}; this library's network has {NEEDED}")
     architecture = _describe(values, classifies)
-    theirs, file = _read_weights(folder)
-    with torch.device("meta"):
-        if classifies:
-            backbone = create_backbone(architecture.name, **architecture.backbone)
-            names = HUGGING_FACE.ours(f"backbone.{name}" for name in backbone.state_dict())
-        else:
-            names = HUGGING_FACE.ours(build_model(architecture).state_dict())
+    file = need_weights(folder)
+    theirs = read_tensors(file)
+    names = HUGGING_FACE.ours(own_tensors(architecture))
     left, what = ("classifier.", "ImageNet classifier") if classifies else (LAST_CONV, "unused 1280-channel layer")
     unused = [name for name in theirs if name.startswith(left)]
     tensors = {
@@ -114,7 +110,7 @@ def read_hugging_face(source: str | Path) -> Source:
         provenance={
             "format": f"transformers {CLASSIFICATION if classifies else SEGMENTATION}",
             "source": str(source) if not Path(source).is_dir() else folder.name,
-            "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest()},
+            "sha256": {file.name: file_sha256(file)},
         },
     )
 
@@ -158,36 +154,6 @@ def _describe(values: dict[str, Any], classifies: bool) -> Architecture:
         return Architecture("mobilenet_v2", 0, values["output_stride"], {**options, "last_conv": True})
     num_classes = len(values.get("id2label") or {}) or 2  # transformers' own default
     return Architecture("deeplabv3_mobilenet_v2", num_classes, values["output_stride"], options)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a mapping.
-
-    Raises:
-        WeightsError: the file is missing, unreadable or holds something else.
-    """
-    values = documents.read_json(path, "copy it again, whole, as save_pretrained wrote it", WeightsError)
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path}: holds {type(values).__name__}, not a mapping; copy it again")
-    return values
-
-
-def read_numbers(values: Any) -> list[float]:
-    """Return the values of a JSON list of numbers.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if not isinstance(values, list) or any(type(value) not in NUMBER for value in values):
-        raise ValueError(f"{values!r:.80} is not a list of numbers")
-    return [float(value) for value in values]
-
-
-def _read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
-    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise WeightsError(f"{folder}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
-    return read_tensors(file), file
 
 
 def _read_normalization(folder: Path) -> Normalization:

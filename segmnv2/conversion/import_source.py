@@ -1,16 +1,25 @@
-"""Description of a foreign checkpoint, before it is loaded into a network."""
+"""Foreign checkpoints before they are loaded into a network: their description, and the files they are read from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from segmnv2.backbones.registry import create_backbone
+from segmnv2.errors import WeightsError
+from segmnv2.files import documents
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
+from segmnv2.models.catalog import build_model
 from segmnv2.models.pixels import Normalization
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+NUMBER = (int, float)
 
 
 @dataclass(frozen=True)
@@ -38,3 +47,52 @@ class Source:
     note: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def own_tensors(architecture: Architecture) -> dict[str, Tensor]:
+    """Return the tensors of our network, without memory; a backbone (no classes) has them under ``backbone.``."""
+    with torch.device("meta"):
+        if architecture.num_classes:
+            return build_model(architecture).state_dict()
+        backbone = create_backbone(architecture.name, output_stride=32, **architecture.backbone)
+        return {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+
+
+def find_weights(folder: Path) -> Path | None:
+    """Return the file of weights beside a ``config.json``, if there is one."""
+    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+
+
+def need_weights(folder: Path) -> Path:
+    """Return the file of weights beside a ``config.json``.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    file = find_weights(folder)
+    if file is None:
+        raise WeightsError(f"{folder}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
+    return file
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a mapping.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or holds something else.
+    """
+    values = documents.read_json(path, "copy it again, whole, as save_pretrained wrote it", WeightsError)
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path}: holds {type(values).__name__}, not a mapping; copy it again")
+    return values
+
+
+def read_numbers(values: Any) -> list[float]:
+    """Return the values of a JSON list of numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(values, list) or any(type(value) not in NUMBER for value in values):
+        raise ValueError(f"{values!r:.80} is not a list of numbers")
+    return [float(value) for value in values]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from segmnv2.backbones.registry import create_backbone
-from segmnv2.conversion.import_deeplab_v3_plus import is_deeplab_v3_plus, read_deeplab_v3_plus
-from segmnv2.conversion.import_hugging_face import WEIGHT_FILES, read_json, read_numbers
-from segmnv2.conversion.import_source import Source
+from segmnv2.conversion.import_source import Source, need_weights, own_tensors, read_json, read_numbers
 from segmnv2.errors import WeightsError, describe_value
+from segmnv2.files.checksum import file_sha256
+from segmnv2.heads.deeplab_v3_plus import LOW_LEVEL_CHANNELS
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION, Normalization
 from segmnv2.weights.key_tables import (
+    DEEPLAB_V3_PLUS,
     TIMM_MOBILENET_V1,
     TIMM_MOBILENET_V2,
     TIMM_RESNET101S,
@@ -104,13 +102,10 @@ def read_torch(source: str | Path) -> Source:
     path, normalization = Path(source), None
     if path.is_dir():
         normalization = _read_normalization(path)
-        file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
-        if file is None:
-            raise WeightsError(f"{path}: has neither {' nor '.join(WEIGHT_FILES)}; copy the weights beside config.json")
-        path = file
+        path = need_weights(path)
     theirs = {name: value for name, value in read_tensors(path).items() if not name.endswith("num_batches_tracked")}
-    if is_deeplab_v3_plus(theirs):
-        return read_deeplab_v3_plus(path, theirs)
+    if any(name.startswith(MARK) for name in theirs):
+        return _read_deeplab_v3_plus(path, theirs)
     classifier = {name for name in theirs if name.startswith(CLASSIFIERS)}
     features = {name: value for name, value in theirs.items() if name not in classifier}
     family, options, names = _recognize(path, features)
@@ -124,7 +119,7 @@ def read_torch(source: str | Path) -> Source:
         provenance={
             "format": f"{family.source} state dict",
             "source": path.name,
-            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+            "sha256": {path.name: file_sha256(path)},
         },
     )
 
@@ -133,11 +128,9 @@ def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[s
     """Return the family, the backbone's arguments, and their name -> ours with the prefix ``backbone.``."""
     for family in FAMILIES:
         for options in family.candidates():
-            with torch.device("meta"):
-                own = create_backbone(family.backbone, output_stride=32, **options).state_dict()
-            names = family.table.ours([f"backbone.{name}" for name in own])
-            shapes = {their: own[ours.removeprefix("backbone.")].shape for their, ours in names.items()}
-            if names and all(their in theirs and theirs[their].shape == shape for their, shape in shapes.items()):
+            own = own_tensors(Architecture(family.backbone, 0, 32, options))
+            names = family.table.ours(own)
+            if names and all(t in theirs and theirs[t].shape == own[ours].shape for t, ours in names.items()):
                 return family, options, names
     known = ", ".join(sorted({f"{family.source}'s {family.backbone}" for family in FAMILIES}))
     some = ", ".join(list(theirs)[:3])
@@ -165,3 +158,48 @@ def _read_normalization(folder: Path) -> Normalization:
         raise WeightsError(
             f"{config}: pretrained_cfg has no mean and std of three numbers each ({error}); give timm's own folder"
         ) from error
+
+
+MARK = "backbone.low_level_features."
+"""Names of DeepLabv3+'s checkpoints begin so, and those of no other."""
+
+NOTE = (
+    "these weights were trained without padding before the first layer and without aligned corners; labels differ from "
+    "those of the original code along borders"
+)
+
+
+def _read_deeplab_v3_plus(path: Path, theirs: Mapping[str, Tensor]) -> Source:
+    """Return a checkpoint of DeepLabv3+ on MobileNetV2 under our names; another backbone ends up unexpected.
+
+    Source: names of ``deeplabv3plus_mobilenet`` in VainF/DeepLabV3Plus-Pytorch. It concatenates the image-level
+    feature after the other branches, and the low-level features before the others.
+    """
+    logits = theirs.get("classifier.classifier.3.weight")
+    if logits is None or logits.dim() != 4:
+        raise WeightsError(
+            f"{path}: has DeepLabv3+'s backbone, but not its decoder (no classifier.classifier.3.weight with 4 axes); "
+            "separable decoders cannot be imported"
+        )
+    architecture = Architecture(
+        "deeplabv3plus_mobilenet_v2_aspp",
+        logits.shape[0],
+        16,
+        {"padding": "symmetric", "norm_eps": 1e-5},
+        {"refinements": 1, "align_corners": False},
+    )
+    own = own_tensors(architecture)
+    names = DEEPLAB_V3_PLUS.ours(own)
+    tensors = {names.get(name, name): value for name, value in theirs.items()}
+    for name, first in (("head.projection", 4 * 256), ("head.decoder.0", LOW_LEVEL_CHANNELS)):
+        key = f"{name}.conv.weight"
+        if key in tensors and tensors[key].shape == own[key].shape:
+            tensors[key] = tensors[key].roll(-first, dims=1)
+    return Source(
+        name=str(path),
+        architecture=architecture,
+        tensors=tensors,
+        normalization=IMAGENET_NORMALIZATION,
+        note=NOTE,
+        provenance={"format": "DeepLabv3+ state dict", "source": path.name},
+    )

@@ -11,7 +11,7 @@ from segmnv2.data.mask_file import BINARY_PALETTE
 from segmnv2.datasets.dataset_kinds import FileSource
 from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, read_names, unknown_names
 from segmnv2.errors import ConfigError, DatasetError
-from segmnv2.files.reading import is_passed_over, list_entries
+from segmnv2.files.checksum import is_passed_over, list_entries
 from segmnv2.labels import LabelSet
 from segmnv2.section import FilePath
 

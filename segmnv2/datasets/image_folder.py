@@ -9,7 +9,7 @@ from pathlib import Path
 from segmnv2.data.image_file import ENDINGS, read_image
 from segmnv2.data.sample import LabeledImage
 from segmnv2.errors import DatasetError
-from segmnv2.files.reading import is_passed_over
+from segmnv2.files.checksum import is_passed_over
 
 _LISTED = 5
 

@@ -10,7 +10,7 @@ from segmnv2.datasets.dataset_kinds import FileDataset, FileSource
 from segmnv2.datasets.folder import read_labels
 from segmnv2.datasets.listing import Finding, Listing, Pair, check_lists, is_image_id, read_names, unknown_names
 from segmnv2.errors import DatasetError
-from segmnv2.files.reading import file_names
+from segmnv2.files.checksum import file_names
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.section import FilePath
 

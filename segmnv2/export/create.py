@@ -26,8 +26,8 @@ from segmnv2.export.probes import fit_image, list_pictures
 from segmnv2.export.verification import Verification
 from segmnv2.files import ownership
 from segmnv2.files.atomic import atomic_path, check_writable
+from segmnv2.files.checksum import Track, untracked
 from segmnv2.files.documents import dump_json
-from segmnv2.files.reading import Track, untracked
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.canvas import DEFAULT_SIZE, SMALLEST_SIZE
 from segmnv2.inference.options import MOST, calibration_pixels

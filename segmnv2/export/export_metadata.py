@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import segmnv2
 from segmnv2.engines.backend import Precision
 from segmnv2.errors import WeightsError
+from segmnv2.files.checksum import file_sha256
 from segmnv2.files.documents import dump_json, parse_json
-from segmnv2.files.reading import file_sha256
 from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import read_model_file
 from segmnv2.models.segmenter import Segmenter

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segmnv2.errors import ConfigError
-from segmnv2.files.reading import file_names
+from segmnv2.files.checksum import file_names
 
 try:
     import fcntl

@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
-from segmnv2.hub.resolve import takes_names
+from pathlib import Path
+
+from segmnv2.errors import ConfigError
+from segmnv2.hub.hugging_face import intact_weights
+from segmnv2.hub.resolve import resolve_weights, takes_names
 from segmnv2.models import classifier, model_file, zoo
+from segmnv2.models.classifier import Classifier
+from segmnv2.models.segmenter import Segmenter
 
 create_model = takes_names("weights", "backbone_weights")(zoo.create_model)
 create_classifier = takes_names("weights", "backbone_weights")(classifier.create_classifier)
 load_model = takes_names("path")(model_file.load_model)
 load_weights = takes_names("path")(model_file.load_weights)
 load_classifier = takes_names("path")(classifier.load_classifier)
+
+
+def from_pretrained(
+    source: str | Path, *, revision: str | None = None, output_stride: int | None = None
+) -> Segmenter | Classifier:
+    """Build a network with weights that are published.
+
+    Args:
+        source: ``owner/name`` on the Hub, a folder of :func:`save_pretrained`, a short name as ``voc_mobilenet_v2``, or
+            a file.
+        revision: branch, tag or commit on the Hub.
+        output_stride: 8, 16 or 32 in place of the file's, of a segmentation network.
+
+    Returns:
+        A segmentation network or a classifier, in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: there is nothing of that name, it is damaged, or it holds a backbone or a detector.
+        ConfigError: an output stride that is not possible, or a revision of a folder.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise ConfigError(
+                f"revision {revision!r}: {folder} is a folder here, which has none; leave it out, or give "
+                f"'hf:{source}' for the repository"
+            )
+        path = intact_weights(folder)
+    else:
+        path = resolve_weights(f"{source}@{revision}" if revision else source)
+    if model_file.read_kind(path) == Classifier.kind and output_stride is None:
+        return classifier.load_classifier(path)
+    return model_file.load_model(path, output_stride=output_stride)

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segmnv2.conversion.import_hugging_face import WEIGHT_FILES, read_json
+from segmnv2.conversion.import_source import WEIGHT_FILES, find_weights, read_json
 from segmnv2.errors import WeightsError
-from segmnv2.files.reading import file_sha256
+from segmnv2.files.checksum import file_sha256
 from segmnv2.hub.cache import is_offline
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS = "config.json", WEIGHT_FILES[0]
 LIBRARY = "segmnv2"
 ATTEMPTS = 3
 HTTP_LIBRARIES = ("http", "httpcore", "httpx", "httpx2", "requests", "urllib3")
@@ -40,14 +40,12 @@ def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
     """
     folder = _fetch(name, CONFIG, revision).parent
     commit = folder.name
-    if is_own_repository(folder):
-        _checked(name, WEIGHTS, commit)
-        return folder, commit
-    _optional(name, "preprocessor_config.json", commit)
-    if _optional(name, WEIGHT_FILES[0], commit) is None:
-        _checked(name, WEIGHT_FILES[1], commit)
-    else:
-        _checked(name, WEIGHT_FILES[0], commit)
+    weights = WEIGHTS
+    if not is_own_repository(folder):
+        _fetch_optional(name, "preprocessor_config.json", commit)
+        if not _fetch_optional(name, WEIGHTS, commit):
+            weights = WEIGHT_FILES[1]
+    _fetch_checked(name, weights, commit)
     return folder, commit
 
 
@@ -58,7 +56,7 @@ def check_weights(folder: Path) -> str | None:
         WeightsError: ``config.json`` is missing or damaged.
     """
     values = read_json(folder / CONFIG)
-    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    path = find_weights(folder)
     if path is None:
         return f"{folder} has no {WEIGHTS}"
     own = values.get("library_name") == LIBRARY
@@ -70,7 +68,18 @@ def check_weights(folder: Path) -> str | None:
     return None if found == stated else f"{path}: its SHA-256 is {found}, it should be {stated}: it is damaged"
 
 
-def _checked(name: str, file: str, commit: str) -> Path:
+def intact_weights(folder: Path) -> Path:
+    """Return the file of weights in a folder of this library's format.
+
+    Raises:
+        WeightsError: it is missing, or not what the folder describes.
+    """
+    if fault := check_weights(folder):
+        raise WeightsError(f"{fault}; write or copy the folder again")
+    return folder / WEIGHTS
+
+
+def _fetch_checked(name: str, file: str, commit: str) -> None:
     path = _fetch(name, file, commit)
     fault = check_weights(path.parent)
     if fault and not is_offline():
@@ -81,18 +90,19 @@ def _checked(name: str, file: str, commit: str) -> Path:
             f"{fault}; the repository {name} or the way to it is at fault: delete the file and try again later, or ask "
             "its owner"
         )
-    return path
 
 
-def _optional(name: str, file: str, commit: str) -> Path | None:
+def _fetch_optional(name: str, file: str, commit: str) -> bool:
+    """Fetch a file that a repository may lack; return whether it has it."""
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return _fetch(name, file, commit)
+        _fetch(name, file, commit)
     except WeightsError as error:
         if isinstance(error.__cause__, EntryNotFoundError):
-            return None
+            return False
         raise
+    return True
 
 
 def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -> Path:

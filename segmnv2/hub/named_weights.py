@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from segmnv2.errors import DatasetError, WeightsError
-from segmnv2.files.reading import Track, untracked
-from segmnv2.hub.cache import FOLDER, OFFLINE, Entry, cache_folder, is_offline
-from segmnv2.hub.hugging_face import CONFIG, WEIGHTS, check_weights, fetch_repository, is_own_repository
-from segmnv2.hub.published_weights import PUBLISHED, Published
+from segmnv2.files.checksum import Track, untracked
+from segmnv2.hub.cache import FOLDER, OFFLINE, PUBLISHED, Entry, Published, cache_folder, is_offline
+from segmnv2.hub.hugging_face import CONFIG, WEIGHTS, fetch_repository, intact_weights, is_own_repository
 from segmnv2.preparation.published_archives import Archive
 
 REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -21,9 +21,10 @@ def find_named_weights(name: str | Path, mirror: str | None = None, track: Track
     """Return the file of published weights, of a folder or of a repository, as ``resolve_weights`` describes them."""
     if Path(name).is_dir():
         return _weights_in(Path(name))
-    text, track = str(name), track or untracked
+    text = str(name)
     if text in PUBLISHED:
-        return _cached(text, PUBLISHED[text], mirror, track)
+        published, tracks = PUBLISHED[text], track or untracked
+        return _cached(text, lambda entry, fault: _fetch_published(entry, fault, published, mirror, tracks))
     looks_hub = REPOSITORY.fullmatch(text)
     if looks_hub and not text.endswith(".safetensors") and (text.startswith("hf:") or not Path(name).parent.is_dir()):
         return _from_hub(looks_hub[1], looks_hub[2])
@@ -45,39 +46,35 @@ def _weights_in(folder: Path) -> Path:
     """
     if not (folder / CONFIG).is_file() or not is_own_repository(folder):
         return folder
-    fault = check_weights(folder)
-    if fault:
-        raise WeightsError(f"{fault}; write or copy the folder again")
-    return folder / WEIGHTS
+    return intact_weights(folder)
 
 
-def _cached(name: str, published: Published, mirror: str | None, track: Track) -> Path:
+def _cached(name: str, make: Callable[[Entry, str], None]) -> Path:
+    """Return weights in the cache; if they are not there, ``make`` is called with their entry and its fault."""
     entry = Entry(cache_folder(), name)
-    if entry.fault() is None:
-        return entry.path
-    with entry.locked():
-        fault = entry.fault()  # another process may have fetched it meanwhile
-        if fault is None:
-            return entry.path
-        if is_offline() and not (published.archive and (entry.downloads / published.archive.name).is_file()):
-            damaged = f"{entry.path}: {fault}; and" if fault else f"{name}: is not in the cache, and"
-            raise WeightsError(
-                f"{damaged} {' or '.join(OFFLINE)} turns the network off; go online once, or fetch {published.origin} "
-                f"on another machine and {_put_there(published, entry)}"
-            )
-        if published.archive is not None:
-            _fetch(entry, published, published.archive, mirror, track)
-        else:
-            assert published.repository is not None
-            folder, revision = fetch_repository(published.repository, None)
-            _convert(folder, entry, {"repository": published.repository, "revision": revision})
+    if entry.fault() is not None:
+        with entry.locked():
+            fault = entry.fault()  # another process may have made it meanwhile
+            if fault is not None:
+                make(entry, fault)
     return entry.path
 
 
-def _put_there(published: Published, entry: Entry) -> str:
-    if published.archive is not None:
-        return f"put it into {entry.downloads}"
-    return "`segmnv2 import` its folder"
+def _fetch_published(entry: Entry, fault: str, published: Published, mirror: str | None, track: Track) -> None:
+    archive, repository = published.archive, published.repository
+    if is_offline() and not (archive and (entry.downloads / archive.name).is_file()):
+        damaged = f"{entry.path}: {fault}; and" if fault else f"{entry.name}: is not in the cache, and"
+        remedy = f"put it into {entry.downloads}" if archive else "`segmnv2 import` its folder"
+        raise WeightsError(
+            f"{damaged} {' or '.join(OFFLINE)} turns the network off; go online once, or fetch {published.origin} "
+            f"on another machine and {remedy}"
+        )
+    if archive is not None:
+        _fetch(entry, published, archive, mirror, track)
+    else:
+        assert repository is not None
+        folder, revision = fetch_repository(repository, None)
+        _convert(folder, entry, {"repository": repository, "revision": revision})
 
 
 def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | None, track: Track) -> None:
@@ -116,10 +113,5 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     folder, commit = fetch_repository(repository, revision)
     if is_own_repository(folder):
         return folder / WEIGHTS
-    entry = Entry(cache_folder(), f"{repository.replace('/', '--')}--{commit}")
-    if entry.fault() is None:
-        return entry.path
-    with entry.locked():
-        if entry.fault() is not None:
-            _convert(folder, entry, {"repository": repository, "revision": commit})
-    return entry.path
+    origin = {"repository": repository, "revision": commit}
+    return _cached(f"{repository.replace('/', '--')}--{commit}", lambda entry, _: _convert(folder, entry, origin))

@@ -11,15 +11,15 @@ from typing import Any
 
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.files.atomic import atomic_path
+from segmnv2.files.checksum import file_sha256
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import check_replaceable
-from segmnv2.files.reading import file_sha256
 from segmnv2.hub.hugging_face import CONFIG, LIBRARY, WEIGHTS, check_weights
 from segmnv2.hub.model_card import build_card
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.classifier import Classifier, load_classifier, save_classifier
 from segmnv2.models.cost import count_parameters, trace_madds
-from segmnv2.models.model_file import load_model, read_kind, read_model_file, save_model
+from segmnv2.models.model_file import load_model, read_model_file, save_model
 from segmnv2.models.segmenter import Segmenter
 
 FORMAT = 1
@@ -121,42 +121,6 @@ def push_to_hub(
                 "token (`hf auth login`, with the right to write)"
             ) from error
     return str(commit.commit_url)
-
-
-def from_pretrained(
-    source: str | Path, *, revision: str | None = None, output_stride: int | None = None
-) -> Segmenter | Classifier:
-    """Build a network with weights that are published.
-
-    Args:
-        source: ``owner/name`` on the Hub, a folder of :func:`save_pretrained`, a short name as ``voc_mobilenet_v2``, or
-            a file.
-        revision: branch, tag or commit on the Hub.
-        output_stride: 8, 16 or 32 in place of the file's, of a segmentation network.
-
-    Returns:
-        A segmentation network or a classifier, in evaluation mode, on the CPU.
-
-    Raises:
-        WeightsError: there is nothing of that name, it is damaged, or it holds a backbone or a detector.
-        ConfigError: an output stride that is not possible, or a revision of a folder.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        if revision is not None:
-            raise ConfigError(
-                f"revision {revision!r}: {folder} is a folder here, which has none; leave it out, or give "
-                f"'hf:{source}' for the repository"
-            )
-        fault = check_weights(folder)
-        if fault:
-            raise WeightsError(f"{fault}; write or copy the folder again")
-        path = folder / WEIGHTS
-    else:
-        path = resolve_weights(f"{source}@{revision}" if revision else source)
-    if read_kind(path) == Classifier.kind and output_stride is None:
-        return load_classifier(path)
-    return load_model(path, output_stride=output_stride)
 
 
 def _folder_to_push(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from segmnv2.errors import WeightsError
 
 if TYPE_CHECKING:
-    from segmnv2.files.reading import Track
+    from segmnv2.files.checksum import Track
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track
 
     Args:
         name: a file; a folder of ``segmnv2 push --dry-run``; a name of
-            :data:`segmnv2.hub.published_weights.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
+            :data:`segmnv2.hub.cache.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
             ``hf:owner/name`` on the Hub, of this library's format or transformers'.
         mirror: address of a folder that offers archives of the same names in the publisher's place.
         track: called with bytes, for a progress bar.

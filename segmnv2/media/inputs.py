@@ -22,7 +22,7 @@ import numpy as np
 
 from segmnv2.data.image_file import ENDINGS
 from segmnv2.errors import MediaError
-from segmnv2.files.reading import is_passed_over
+from segmnv2.files.checksum import is_passed_over
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 FFMPEG_QUIET = "-8"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from segmnv2.errors import DatasetError
-from segmnv2.files.reading import Track, untracked
+from segmnv2.files.checksum import Track, untracked
 
 # extractall(filter="data") came with Python 3.10.12 and 3.11.4, exists for tar only, lets links inside pass and sets no
 # limit. Here regular files alone are written, each by `open`, so that no version's rules are relied on.

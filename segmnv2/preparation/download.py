@@ -16,9 +16,9 @@ from typing import IO, Any
 
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import atomic_path
+from segmnv2.files.checksum import Track, file_checksum, untracked
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import claim
-from segmnv2.files.reading import Track, file_checksum, untracked
 from segmnv2.preparation.published_archives import Archive, gigabytes
 
 # torchvision's download_url and torch.hub's download_url_to_file begin again from the first byte, know no time-out and

@@ -12,7 +12,7 @@ from segmnv2.datasets.coco_voc import read_annotations
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import check_folder
-from segmnv2.files.reading import Track, untracked
+from segmnv2.files.checksum import Track, untracked
 from segmnv2.preparation import published_archives as sources
 from segmnv2.preparation.archive import unpack
 from segmnv2.preparation.download import check_room, fetch_archive

@@ -15,7 +15,7 @@ from segmnv2.backbones.registry import create_backbone
 from segmnv2.config.classification_schema import ClassificationDataSection, ClassificationLossSection, RmspropSection
 from segmnv2.config.segmentation_schema import DataSection, ValidationSection
 from segmnv2.config.training_sections import LossSection, OptimizerSection
-from segmnv2.conversion.tensorflow_families import FAMILIES
+from segmnv2.conversion.import_tensorflow import FAMILIES
 from segmnv2.data.transforms import SCALES as TRAIN_SCALES
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head

@@ -11,7 +11,7 @@ from hypothesis import given
 from segmnv2.errors import WeightsError
 from segmnv2.export.export_card import build_export_card
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
-from segmnv2.files.reading import file_sha256
+from segmnv2.files.checksum import file_sha256
 from segmnv2.labels import LabelSet
 from segmnv2.models.pixels import Normalization
 from tests.damage import check_lawful, damage_json, many, randoms

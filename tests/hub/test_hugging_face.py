@@ -12,7 +12,8 @@ from huggingface_hub import constants
 
 import segmnv2
 from segmnv2.errors import WeightsError
-from segmnv2.hub.publish import from_pretrained, save_pretrained
+from segmnv2.hub.by_name import from_pretrained
+from segmnv2.hub.publish import save_pretrained
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.segmenter import Segmenter
 from tests.hub.hub_server import Hub

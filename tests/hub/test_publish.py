@@ -13,7 +13,8 @@ from segmnv2.cli import main
 from segmnv2.detection import create_detector, load_detector, save_detector
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.evaluation.segmenters import describe_network
-from segmnv2.hub.publish import from_pretrained, push_to_hub, save_pretrained
+from segmnv2.hub.by_name import from_pretrained
+from segmnv2.hub.publish import push_to_hub, save_pretrained
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.segmenter import Segmenter
 from tests.hub.hub_server import Hub

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import segmnv2
-from segmnv2.hub.published_weights import PUBLISHED
+from segmnv2.hub.cache import PUBLISHED
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.models.model_file import read_model_file
 from tests.preparation.loopback import Server, serve

@@ -18,8 +18,7 @@ import segmnv2
 from segmnv2.cli import main
 from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.errors import WeightsError
-from segmnv2.hub.cache import Entry, cache_folder
-from segmnv2.hub.published_weights import PUBLISHED, Published
+from segmnv2.hub.cache import PUBLISHED, Entry, Published, cache_folder
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.labels import LabelSet
 from segmnv2.models.segmenter import Segmenter
