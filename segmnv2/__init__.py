@@ -11,7 +11,7 @@ from segmnv2.lazy_registry import Registry
 from segmnv2.telemetry import forbid_telemetry
 
 if TYPE_CHECKING:
-    from segmnv2.backbones.registry import create_backbone
+    from segmnv2.backbones.backbone import create_backbone
     from segmnv2.conversion.convert import import_checkpoint
     from segmnv2.errors import ConfigError, DatasetError, MediaError, SegmnError, WeightsError
     from segmnv2.evaluation.segmenters import evaluate
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from segmnv2.models.classifier import Classifier, save_classifier
     from segmnv2.models.model_file import save_model
     from segmnv2.models.segmenter import Segmenter
-    from segmnv2.nn.block_family import create_block
+    from segmnv2.nn.blocks import create_block
 
 __version__ = "0.1.0.dev0"
 
@@ -54,8 +54,8 @@ _PUBLIC: Registry[Any] = Registry(
         "Segmenter": "models.segmenter:Segmenter",
         "VOC_LABELS": "labels:VOC_LABELS",
         "WeightsError": "errors:WeightsError",
-        "create_backbone": "backbones.registry:create_backbone",
-        "create_block": "nn.block_family:create_block",
+        "create_backbone": "backbones.backbone:create_backbone",
+        "create_block": "nn.blocks:create_block",
         "create_classifier": "hub.by_name:create_classifier",
         "create_model": "hub.by_name:create_model",
         "evaluate": "evaluation.segmenters:evaluate",

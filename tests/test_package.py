@@ -34,7 +34,7 @@ def test_import_stays_light(module: str) -> None:
 ROOMS = ("benchmark", "checks", "config", "conversion", "datasets", "detection", "evaluation", "export", "integrations")
 MORE_ROOMS = ("losses", "metrics", "paper", "preparation", "training")
 PARTS = {
-    "backbones": ("mobilenet_v1", "nasnet", "nasnet_cells", "resnet", "shufflenet", "smp", "timm", "timm_fitting"),
+    "backbones": ("mobilenet_v1", "nasnet", "nasnet_cells", "resnet", "shufflenet", "smp", "timm"),
     "cli": ("benchmark", "evaluate", "export", "report", "train", "weights"),
     "engines": ("int8", "onnx_int8", "onnx_runtime", "openvino"),
     "heads": ("deeplab_v3_plus",),
@@ -42,7 +42,6 @@ PARTS = {
     "inference": ("smoothing", "video_files"),
     "media": ("streams", "video_matrix", "video_reader", "video_writer"),
     "models": ("classifier", "compatibility", "zoo"),
-    "nn": ("block_family", "pool"),
 }
 UNUSED = {*ROOMS, *MORE_ROOMS, *(f"{room}.{module}" for room, modules in PARTS.items() for module in modules)}
 """Of this library: what labeling an image by MobileNetV2 needs nothing of."""

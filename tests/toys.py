@@ -13,15 +13,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo
-from segmnv2.backbones.registry import BACKBONES
+from segmnv2.backbones.backbone import BACKBONES, ChainBackbone, FeatureInfo
 from segmnv2.data.sample import Sample
 from segmnv2.datasets.dataset_kinds import DATASETS, DataSource
 from segmnv2.datasets.listing import Listing, Pair
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import FORMATS, Format, OpenedExport
-from segmnv2.heads.head import Head, HeadKind
-from segmnv2.heads.head_kinds import HEADS, model_name
+from segmnv2.heads.head import HEADS, Head, HeadKind, model_name
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES

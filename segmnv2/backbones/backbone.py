@@ -1,10 +1,12 @@
-"""The interface of all backbones: feature maps with channels and strides, an output stride to set, checked options."""
+"""The interface of all backbones, and the backbones by name."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
@@ -12,7 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from torch import Tensor, nn
 
 from segmnv2.errors import ConfigError, describe_fault, describe_value
+from segmnv2.lazy_registry import Registry
+from segmnv2.nn.network import freeze_unused
 from segmnv2.nn.stride import Strided, check_output_stride, plan_strides_and_dilations
+
+Triple = tuple[float, float, float]
+IMAGENET: tuple[Triple, Triple] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet's images, red, green, blue in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -157,3 +165,115 @@ def check_options(**options: Any) -> None:
         Options.model_validate(options)
     except ValidationError as error:
         raise ConfigError("; ".join(map(describe_fault, error.errors(include_url=False)))) from None
+
+
+def scale_normalization(mean: Sequence[float], std: Sequence[float], scale: float = 255.0) -> tuple[Triple, Triple]:
+    """Return mean and standard deviation of red, green and blue, ``scale`` times those given."""
+    (r, g, b), (x, y, z) = mean, std
+    return (scale * r, scale * g, scale * b), (scale * x, scale * y, scale * z)
+
+
+def crop_maps(maps: Iterable[Tensor], infos: Iterable[FeatureInfo], height: int, width: int) -> tuple[Tensor, ...]:
+    """Crop the feature maps of a padded image to those of the image."""
+    sizes = ((-(-height // info.stride), -(-width // info.stride)) for info in infos)
+    return tuple(each[..., :h, :w] for each, (h, w) in zip(maps, sizes, strict=True))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return a question for the names closest to an unknown one, or ``otherwise`` if none is close."""
+    near = get_close_matches(name, known, n=3)
+    return f"did you mean {', '.join(near)}?" if near else otherwise
+
+
+BACKBONES: Registry[Callable[..., Backbone]] = Registry(
+    "segmnv2.backbones",
+    {
+        "mobilenet_v1": "mobilenet_v1:MobileNetV1",
+        "mobilenet_v2": "mobilenet_v2:MobileNetV2",
+        "nasnet_a_mobile": "nasnet:NASNet",
+        "resnet101": "resnet:resnet101",
+        "shufflenet_v1": "shufflenet:ShuffleNetV1",
+        "shufflenet_v2": "shufflenet:ShuffleNetV2",
+        "smp": "smp:SmpBackbone",
+        "timm": "timm:TimmBackbone",
+    },
+)
+"""Name -> class or function that builds the backbone; a new one is a file and a line here."""
+
+FOREIGN = ("smp", "timm")
+"""Backbones that stand for another library's networks, which may have parameters that no map depends on."""
+
+EXAMPLES = {"smp": "encoder='resnet34'", "timm": "model='resnet50'"}
+"""For backbones that cannot do without an argument, how it is given."""
+
+
+def backbone_options(name: str) -> tuple[str, ...]:
+    """Return the arguments that a backbone takes beside its output stride.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+    """
+    return tuple(option for option in inspect.signature(BACKBONES[name]).parameters if option != "output_stride")
+
+
+def missing_options(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Return the arguments that a backbone cannot do without and that are not among ``given``.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+        given: names of arguments.
+    """
+    parameters = inspect.signature(BACKBONES[name]).parameters
+    needed = [option for option, parameter in parameters.items() if parameter.default is parameter.empty]
+    return tuple(option for option in needed if option not in set(given))
+
+
+def complete_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a backbone beside its output stride: those given, and the others' defaults.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+        given: arguments.
+    """
+    parameters = inspect.signature(BACKBONES[name]).parameters
+    defaults = {option: parameters[option].default for option in backbone_options(name)}
+    return {option: value for option, value in {**defaults, **given}.items() if value is not inspect.Parameter.empty}
+
+
+def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Backbone:
+    """Build a backbone with fresh weights.
+
+    Args:
+        name: a key of :data:`BACKBONES`.
+        output_stride: 8, 16 or 32: stride of the last feature map.
+        options: the backbone's own arguments, as ``width=0.5`` of :class:`segmnv2.backbones.mobilenet_v2.MobileNetV2`.
+
+    Returns:
+        A module that maps normalized images (b, 3, h, w) to a tuple of feature maps, finest first. Parameters that no
+        map depends on are frozen.
+
+    Raises:
+        ConfigError: an unknown name, an option the backbone does not have, or a value it refuses.
+    """
+    if not isinstance(name, str) or name not in BACKBONES:
+        raise ConfigError(f"backbone {describe_value(name)} is unknown; available are {', '.join(sorted(BACKBONES))}")
+    unknown = sorted(set(options) - set(backbone_options(name)))
+    if unknown:
+        remedy = (
+            "; for published weights give their name, as weights='voc_mobilenet_v2'" if "pretrained" in unknown else ""
+        )
+        raise ConfigError(
+            f"backbone '{name}' has no option {', '.join(unknown)}; it has {', '.join(backbone_options(name))}{remedy}"
+        )
+    missing = missing_options(name, options)
+    if missing:
+        raise ConfigError(f"backbone '{name}' needs {', '.join(missing)}; give it, as {EXAMPLES[name]}")
+    backbone = BACKBONES[name](output_stride=output_stride, **options)
+    if name in FOREIGN:
+        freeze_unused(backbone, backbone)
+    return backbone

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
 from segmnv2.nn.blocks import DepthwiseSeparable
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.nn.conv import Layers, Padding, draw_truncated_normal
 from segmnv2.nn.stride import Strided
 
 STEM_CHANNELS = 32
@@ -53,21 +53,14 @@ class MobileNetV1(ChainBackbone):
         """
         super().__init__()
         check_options(width=width, padding=padding, norm_eps=norm_eps)
+        layers = Layers(padding, norm_eps, NORM_MOMENTUM)
         channels = _scaled(STEM_CHANNELS, width)
-        self.stem = ConvNormAct(
-            SameConv2d(3, channels, 3, padding=padding),
-            nn.BatchNorm2d(channels, eps=norm_eps, momentum=NORM_MOMENTUM),
-            nn.ReLU6(inplace=True),
-        )
+        self.stem = layers.conv(3, channels, 3)
         self.blocks = nn.ModuleList()
         self._strides = [2]
         for nominal, stride in BLOCKS:
             out = _scaled(nominal, width)
-            self.blocks.append(
-                DepthwiseSeparable(
-                    channels, out, stride=stride, padding=padding, norm_eps=norm_eps, norm_momentum=NORM_MOMENTUM
-                )
-            )
+            self.blocks.append(DepthwiseSeparable(channels, out, stride=stride, layers=layers))
             self._strides.append(stride)
             channels = out
         ends = [*(stride == 2 for _, stride in BLOCKS[1:]), True]
@@ -75,9 +68,7 @@ class MobileNetV1(ChainBackbone):
         self._nominal = tuple(
             FeatureInfo(_scaled(BLOCKS[index][0], width), 2 ** (level + 1)) for level, index in enumerate(self._taps)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=WEIGHT_STD, a=-2 * WEIGHT_STD, b=2 * WEIGHT_STD)
+        draw_truncated_normal(self, WEIGHT_STD)
         self.set_output_stride(output_stride)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
 from segmnv2.nn.blocks import InvertedResidual
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
+from segmnv2.nn.conv import Layers, Padding, draw_truncated_normal, make_divisible
 from segmnv2.nn.stride import Strided
 
 
@@ -100,16 +100,9 @@ class MobileNetV2(ChainBackbone):
             bottleneck_activation=bottleneck_activation,
             shortcut=shortcut,
         )
-
-        def conv(inputs: int, outputs: int, kernel: int) -> ConvNormAct:
-            return ConvNormAct(
-                SameConv2d(inputs, outputs, kernel, padding=padding),
-                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=NORM_MOMENTUM),
-                nn.ReLU6(inplace=True),
-            )
-
+        layers = Layers(padding, norm_eps, NORM_MOMENTUM)
         channels, *stage_outputs = stage_channels(width, channel_divisor)
-        self.stem = conv(3, channels, 3)
+        self.stem = layers.conv(3, channels, 3)
         self.blocks = nn.ModuleList()
         self._strides = [2]
         for stage, out in zip(STAGES, stage_outputs, strict=True):
@@ -121,19 +114,17 @@ class MobileNetV2(ChainBackbone):
                         out,
                         expansion=stage.expansion,
                         stride=stride,
-                        padding=padding,
-                        norm_eps=norm_eps,
-                        norm_momentum=NORM_MOMENTUM,
+                        layers=layers,
                         bottleneck_activation=bottleneck_activation,
                         shortcut=shortcut,
                     )
                 )
                 self._strides.append(stride)
                 channels = out
-        self.last = conv(channels, make_divisible(LAST_CHANNELS * max(width, 1.0)), 1) if last_conv else None
+        self.last = layers.conv(channels, make_divisible(LAST_CHANNELS * max(width, 1.0))) if last_conv else None
         self._taps, self._nominal = self._find_taps()
         self._joined = self._find_joined() if shortcut == "expansion" else None
-        self._initialize()
+        draw_truncated_normal(self, WEIGHT_STD)
         self.set_output_stride(output_stride)
 
     @staticmethod
@@ -168,11 +159,6 @@ class MobileNetV2(ChainBackbone):
                 joined.add(index)
             before = wide
         return frozenset(joined)
-
-    def _initialize(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=WEIGHT_STD, a=-2 * WEIGHT_STD, b=2 * WEIGHT_STD)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the stem's convolution and the blocks with their nominal strides."""

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
-from segmnv2.backbones.nasnet_cells import Cell, CellOptions, NormalCell, ReductionCell
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
+from segmnv2.backbones.nasnet_cells import Cell, NormalCell, ReductionCell
+from segmnv2.nn.conv import Layers, Padding, SameConv2d, draw_truncated_normal
 from segmnv2.nn.stride import Strided
 
 STAGES = 3
@@ -80,15 +80,18 @@ class NASNet(ChainBackbone):
             norm_eps=norm_eps,
             norm_momentum=norm_momentum,
         )
-        self._options = CellOptions(padding, norm_eps, norm_momentum)
-        self.stem = ConvNormAct(SameConv2d(3, stem_channels, 3, padding=padding), self._options.norm(stem_channels))
+        self._layers = Layers(padding, norm_eps, norm_momentum)
+        self.stem = self._layers.conv(3, stem_channels, 3, act=False)
         self.cells = nn.ModuleList()
         self._older: list[int] = []  # which output each cell reads as its older input: 0 is the stem's, n + 1 cell n's
         self._outputs = [FeatureInfo(stem_channels, 2)]
         self._build(filters, cells, skip_reduction_input)
         strides = [info.stride for info in self._outputs]
         self._taps = frozenset(n for n, s in enumerate(strides) if n + 1 == len(strides) or strides[n + 1] > s)
-        self._initialize()
+        for module in self.modules():
+            if isinstance(module, SameConv2d):
+                fan_out = module.out_channels // module.groups * module.kernel_size[0] ** 2
+                draw_truncated_normal(module, math.sqrt(2 * TRUNCATION_FACTOR / fan_out))
         self.set_output_stride(output_stride)
 
     def _build(self, filters: int, cells: int, skip_reduction_input: bool) -> None:
@@ -112,19 +115,12 @@ class NASNet(ChainBackbone):
                 None if previous is None else previous.channels,
                 filters,
                 previous_is_finer=previous is not None and previous.stride < last.stride,
-                options=self._options,
+                layers=self._layers,
             )
         )
         self._older.append(older)
         stride = last.stride * (2 if kind is ReductionCell else 1)
         self._outputs.append(FeatureInfo(kind.fan_out * filters, stride))
-
-    def _initialize(self) -> None:
-        for module in self.modules():
-            if isinstance(module, SameConv2d):
-                fan_out = module.out_channels // module.groups * module.kernel_size[0] ** 2
-                std = math.sqrt(2 * TRUNCATION_FACTOR / fan_out)
-                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
 
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:

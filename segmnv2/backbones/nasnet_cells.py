@@ -7,42 +7,24 @@ reduction cell may not stride, the layers behind its would-be stride get twice t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
-from segmnv2.nn.pool import SameAveragePool, SameMaxPool
-
-
-class CellOptions(NamedTuple):
-    """Settings of all layers of a network: TensorFlow's or symmetric padding, and the batch norms' settings."""
-
-    padding: Padding = "tensorflow"
-    norm_eps: float = 1e-3
-    norm_momentum: float = 0.0003
-
-    def norm(self, channels: int) -> nn.BatchNorm2d:
-        """Return a fresh batch norm."""
-        return nn.BatchNorm2d(channels, eps=self.norm_eps, momentum=self.norm_momentum)
-
-    def pointwise(self, inputs: int, outputs: int) -> ConvNormAct:
-        """Return a fresh 1x1 convolution with batch norm."""
-        return ConvNormAct(SameConv2d(inputs, outputs), self.norm(outputs))
+from segmnv2.nn.conv import Layers, SameAveragePool, SameConv2d, SameMaxPool
 
 
 class Separable(nn.Module):
     """ReLU, a depthwise filter, a 1x1 convolution, batch norm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, options: CellOptions) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, layers: Layers) -> None:
         """Build the layer with a filter of odd side ``kernel``."""
         super().__init__()
-        self.depthwise = SameConv2d(inputs, inputs, kernel, groups=inputs, padding=options.padding)
+        self.depthwise = SameConv2d(inputs, inputs, kernel, groups=inputs, padding=layers.padding)
         self.pointwise = SameConv2d(inputs, outputs)
-        self.norm = options.norm(outputs)
+        self.norm = layers.norm(outputs)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
@@ -53,11 +35,11 @@ class Separable(nn.Module):
 class SeparableTwice(nn.Module):
     """Two separable layers with filters of one size; only the first strides."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, options: CellOptions) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, layers: Layers) -> None:
         """Build both layers with filters of odd side ``kernel``."""
         super().__init__()
-        self.first = Separable(inputs, outputs, kernel, options)
-        self.second = Separable(outputs, outputs, kernel, options)
+        self.first = Separable(inputs, outputs, kernel, layers)
+        self.second = Separable(outputs, outputs, kernel, layers)
 
     def set_strides_and_dilations(self, stride: int, dilation: int, dilation_behind: int) -> None:
         """Give the first layer its stride and dilation, the second its dilation."""
@@ -79,12 +61,12 @@ class FactorizedReduction(nn.Module):
     Source: ``factorized_reduction`` of slim/nets/nasnet/nasnet_utils.py.
     """
 
-    def __init__(self, inputs: int, outputs: int, options: CellOptions) -> None:
+    def __init__(self, inputs: int, outputs: int, layers: Layers) -> None:
         """Build the layer; ``outputs`` is even."""
         super().__init__()
         self.path_1 = SameConv2d(inputs, outputs // 2)
         self.path_2 = SameConv2d(inputs, outputs // 2)
-        self.norm = options.norm(outputs)
+        self.norm = layers.norm(outputs)
         self.set_stride_and_dilation(2, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
@@ -109,7 +91,7 @@ class Cell(nn.Module, ABC):
     """Channels of the output, in multiples of ``filters``."""
 
     def __init__(
-        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, options: CellOptions
+        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, layers: Layers
     ) -> None:
         """Build the two squeezing layers.
 
@@ -118,16 +100,16 @@ class Cell(nn.Module, ABC):
             previous: channels of the one before it; None in the very first cell, which reads its input twice.
             filters: channels of every layer of the cell.
             previous_is_finer: whether ``previous`` has twice the resolution, by nominal strides.
-            options: padding and batch norms.
+            layers: padding and batch norms.
         """
         super().__init__()
-        self.squeeze = options.pointwise(inputs, filters)
+        self.squeeze = layers.conv(inputs, filters, act=False)
         self.squeeze_previous: nn.Module | None = None
         if previous is not None:
             self.squeeze_previous = (
-                FactorizedReduction(previous, filters, options)
+                FactorizedReduction(previous, filters, layers)
                 if previous_is_finer
-                else options.pointwise(previous, filters)
+                else layers.conv(previous, filters, act=False)
             )
 
     def forward(
@@ -165,16 +147,16 @@ class NormalCell(Cell):
     fan_out = 6
 
     def __init__(
-        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, options: CellOptions
+        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, layers: Layers
     ) -> None:
         """Build the cell; the arguments are those of :class:`Cell`."""
-        super().__init__(inputs, previous, filters, previous_is_finer=previous_is_finer, options=options)
-        self.sum_0_left = SeparableTwice(filters, filters, 5, options)
-        self.sum_0_right = SeparableTwice(filters, filters, 3, options)
-        self.sum_1_left = SeparableTwice(filters, filters, 5, options)
-        self.sum_1_right = SeparableTwice(filters, filters, 3, options)
-        self.sum_4_left = SeparableTwice(filters, filters, 3, options)
-        self.average = SameAveragePool(padding=options.padding)
+        super().__init__(inputs, previous, filters, previous_is_finer=previous_is_finer, layers=layers)
+        self.sum_0_left = SeparableTwice(filters, filters, 5, layers)
+        self.sum_0_right = SeparableTwice(filters, filters, 3, layers)
+        self.sum_1_left = SeparableTwice(filters, filters, 5, layers)
+        self.sum_1_right = SeparableTwice(filters, filters, 3, layers)
+        self.sum_4_left = SeparableTwice(filters, filters, 3, layers)
+        self.average = SameAveragePool(padding=layers.padding)
 
     def _set_layers(self, stride: int, dilation: int) -> None:
         assert stride == 1
@@ -202,19 +184,19 @@ class ReductionCell(Cell):
     fan_out = 4
 
     def __init__(
-        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, options: CellOptions
+        self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, layers: Layers
     ) -> None:
         """Build the cell; the arguments are those of :class:`Cell`."""
-        super().__init__(inputs, previous, filters, previous_is_finer=previous_is_finer, options=options)
+        super().__init__(inputs, previous, filters, previous_is_finer=previous_is_finer, layers=layers)
         older = inputs if previous is None else filters
-        self.sum_0_left = SeparableTwice(filters, filters, 5, options)
-        self.sum_0_right = SeparableTwice(older, filters, 7, options)
-        self.sum_1_right = SeparableTwice(older, filters, 7, options)
-        self.sum_2_right = SeparableTwice(older, filters, 5, options)
-        self.sum_4_left = SeparableTwice(filters, filters, 3, options)
-        self.largest = SameMaxPool(padding=options.padding)
-        self.average = SameAveragePool(padding=options.padding)
-        self.average_behind = SameAveragePool(padding=options.padding)
+        self.sum_0_left = SeparableTwice(filters, filters, 5, layers)
+        self.sum_0_right = SeparableTwice(older, filters, 7, layers)
+        self.sum_1_right = SeparableTwice(older, filters, 7, layers)
+        self.sum_2_right = SeparableTwice(older, filters, 5, layers)
+        self.sum_4_left = SeparableTwice(filters, filters, 3, layers)
+        self.largest = SameMaxPool(padding=layers.padding)
+        self.average = SameAveragePool(padding=layers.padding)
+        self.average_behind = SameAveragePool(padding=layers.padding)
 
     def _set_layers(self, stride: int, dilation: int) -> None:
         behind = dilation if stride == 2 else 2 * dilation

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
 from segmnv2.errors import ConfigError
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d
-from segmnv2.nn.pool import SameMaxPool
+from segmnv2.nn.conv import ConvNormAct, Layers, Padding, SameMaxPool
 from segmnv2.nn.stride import Strided
 
 EXPANSION = 4
@@ -34,9 +33,7 @@ class Bottleneck(nn.Module):
         *,
         stride: int = 1,
         grid: int = 1,
-        padding: Padding = "tensorflow",
-        norm_eps: float = 1e-5,
-        norm_momentum: float = 0.05,
+        layers: Layers,
     ) -> None:
         """Build the block at its nominal stride.
 
@@ -45,34 +42,23 @@ class Bottleneck(nn.Module):
             channels: of the 3x3 layer; the output has four times as many.
             stride: 1 or 2.
             grid: factor of every dilation of this block (DeepLabv3's multi-grid).
-            padding: ``"tensorflow"`` or ``"symmetric"``.
-            norm_eps: epsilon of the batch norms.
-            norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
+            layers: padding, batch norm and activation.
         """
         super().__init__()
-
-        def layer(inputs: int, outputs: int, kernel: int, *, act: bool = True) -> ConvNormAct:
-            return ConvNormAct(
-                SameConv2d(inputs, outputs, kernel, padding=padding),
-                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
-                nn.ReLU(inplace=True) if act else None,
-            )
-
         out = channels * EXPANSION
-        self.reduce = layer(in_channels, channels, 1)
-        self.spatial = layer(channels, channels, 3)
-        self.expand = layer(channels, out, 1, act=False)
-        self.projection = layer(in_channels, out, 1, act=False) if in_channels != out else None
+        self.reduce = layers.conv(in_channels, channels)
+        self.spatial = layers.conv(channels, channels, 3)
+        self.expand = layers.conv(channels, out, act=False)
+        self.projection = layers.conv(in_channels, out, act=False) if in_channels != out else None
         self.grid = grid
-        self.stride = stride
         self.set_stride_and_dilation(stride, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation, keeping the weights; the multi-grid factor comes on top of the dilation."""
         self.stride = stride
-        self.spatial.conv.set_stride_and_dilation(stride, dilation * self.grid)
+        self.spatial.set_stride_and_dilation(stride, dilation * self.grid)
         if self.projection is not None:
-            self.projection.conv.set_stride_and_dilation(stride, 1)
+            self.projection.set_stride_and_dilation(stride, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
@@ -146,18 +132,11 @@ class ResNet(ChainBackbone):
                 f"multi_grid {tuple(multi_grid)} is not possible; give one factor for each of the last stage's "
                 f"{units[-1]} units, as 1, 2, 4"
             )
-
-        def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvNormAct:
-            return ConvNormAct(
-                SameConv2d(inputs, outputs, kernel, stride=stride, padding=padding),
-                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=NORM_MOMENTUM),
-                nn.ReLU(inplace=True),
-            )
-
+        layers = Layers(padding, norm_eps, NORM_MOMENTUM, nn.ReLU)
         deep = stem == "deep"
-        self.stem = nn.Sequential(
-            *((layer(3, 64, 3, 2), layer(64, 64, 3), layer(64, 128, 3)) if deep else (layer(3, 64, 7, 2),))
-        )
+        self.stem = nn.Sequential(layers.conv(3, 64, 3 if deep else 7, stride=2))
+        if deep:
+            self.stem.extend([layers.conv(64, 64, 3), layers.conv(64, 128, 3)])
         self.pool = SameMaxPool(padding=padding)
         self.units = nn.ModuleList()
         self._strides: list[int] = []
@@ -172,9 +151,7 @@ class ResNet(ChainBackbone):
                         width,
                         stride=1 + place,
                         grid=multi_grid[number] if stage == 3 else 1,
-                        padding=padding,
-                        norm_eps=norm_eps,
-                        norm_momentum=NORM_MOMENTUM,
+                        layers=layers,
                     )
                 )
                 self._strides.append(1 + place)
@@ -200,7 +177,7 @@ class ResNet(ChainBackbone):
         """Return the stem's first convolution, the pooling and the units with their nominal strides."""
         first = self.stem[0]
         assert isinstance(first, ConvNormAct)
-        return list(zip((first.conv, self.pool, *self.units), (2, 2, *self._strides), strict=True))
+        return list(zip((first, self.pool, *self.units), (2, 2, *self._strides), strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalized images (b, 3, h, w) to the feature maps, finest first."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
 from segmnv2.errors import ConfigError
-from segmnv2.nn.conv import ConvNormAct, SameConv2d, make_divisible
-from segmnv2.nn.pool import SameAveragePool, SameMaxPool
+from segmnv2.nn.conv import Layers, SameAveragePool, SameMaxPool, make_divisible
 from segmnv2.nn.stride import Strided
 
 BOTTLENECK = 4
+LAYERS = Layers("symmetric", 1e-5, 0.1, nn.ReLU)
 
 
 def shuffle_channels(x: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b c h w"]:
@@ -52,24 +52,16 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         hidden = out_channels // BOTTLENECK
         wanting = out_channels if stride == 1 else out_channels - in_channels
-
-        def layer(inputs: int, outputs: int, kernel: int, groups: int, *, act: bool) -> ConvNormAct:
-            return ConvNormAct(
-                SameConv2d(inputs, outputs, kernel, groups=groups, padding="symmetric"),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True) if act else None,
-            )
-
         self.groups = groups
-        self.reduce = layer(in_channels, hidden, 1, groups if first_grouped else 1, act=True)
-        self.depthwise = layer(hidden, hidden, 3, hidden, act=False)
-        self.expand = layer(hidden, wanting, 1, groups, act=False)
+        self.reduce = LAYERS.conv(in_channels, hidden, groups=groups if first_grouped else 1)
+        self.depthwise = LAYERS.conv(hidden, hidden, 3, groups=hidden, act=False)
+        self.expand = LAYERS.conv(hidden, wanting, groups=groups, act=False)
         self.pool = SameAveragePool(padding="symmetric", count_zeros=True) if stride == 2 else None
         self.set_stride_and_dilation(stride, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the depthwise layer and of the average, keeping the weights."""
-        self.depthwise.conv.set_stride_and_dilation(stride, dilation)
+        self.depthwise.set_stride_and_dilation(stride, dilation)
         if self.pool is not None:
             self.pool.set_stride_and_dilation(stride, dilation)
 
@@ -129,9 +121,7 @@ class ShuffleNetV1(ChainBackbone):
         if width < 0.25:
             raise ConfigError(f"width {width!r} is not in 0.25..4.0; the published networks have 0.5, 1.0, 1.5 and 2.0")
         channels = stem_channels(width, groups)
-        self.stem = ConvNormAct(
-            SameConv2d(3, channels, 3, padding="symmetric"), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-        )
+        self.stem = LAYERS.conv(3, channels, 3)
         self.pool = SameMaxPool(padding="symmetric")
         self._nominal = [FeatureInfo(channels, 2), FeatureInfo(channels, 4)]
         self.stages = nn.ModuleList()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -13,7 +12,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import Backbone, FeatureInfo, check_options
+from segmnv2.backbones.backbone import (
+    IMAGENET,
+    Backbone,
+    FeatureInfo,
+    Triple,
+    check_options,
+    crop_maps,
+    first_line,
+    scale_normalization,
+    suggest,
+)
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.network import evaluating
 from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
@@ -24,8 +33,6 @@ TIMM = "tu-"
 
 PROBE = (2 * NATIVE_STRIDE, 3 * NATIVE_STRIDE)
 """Sides of the image that an encoder is tried with, in pixels."""
-
-Triple = tuple[float, float, float]
 
 
 class SmpBackbone(Backbone):
@@ -97,7 +104,7 @@ class SmpBackbone(Backbone):
             with torch.no_grad(), evaluating(self.network):
                 maps = self.network(first.new_zeros(1, 3, *PROBE))
         except (RuntimeError, AssertionError) as error:
-            return str(error).splitlines()[0]
+            return first_line(error)
         for depth, info in zip(self._taps, self._nominal, strict=True):
             stride = min(info.stride, output_stride)
             if tuple(maps[depth].shape[-2:]) != tuple(side // stride for side in PROBE):
@@ -111,8 +118,7 @@ class SmpBackbone(Backbone):
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
         maps = self.network(x)
-        sizes = [(-(-height // info.stride), -(-width // info.stride)) for info in self.feature_info]
-        return tuple(maps[depth][..., :h, :w] for depth, (h, w) in zip(self._taps, sizes, strict=True))
+        return crop_maps([maps[depth] for depth in self._taps], self.feature_info, height, width)
 
 
 def smp_normalization(encoder: str, pretrained: str | None) -> tuple[Triple, Triple]:
@@ -125,19 +131,15 @@ def smp_normalization(encoder: str, pretrained: str | None) -> tuple[Triple, Tri
     Raises:
         WeightsError: the weights' description could not be had.
     """
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    scale = 255.0
-    if pretrained:
-        from segmentation_models_pytorch.encoders import get_preprocessing_params
+    if not pretrained:
+        return scale_normalization(*IMAGENET)
+    from segmentation_models_pytorch.encoders import get_preprocessing_params
 
-        try:
-            found = get_preprocessing_params(encoder, pretrained)
-        except (OSError, ValueError) as error:  # the Hub's own errors derive from these
-            raise _unavailable(encoder, pretrained, error) from error
-        mean, std = found["mean"], found["std"]
-        scale = 255.0 / float(found["input_range"][1])
-    (r, g, b), (x, y, z) = mean, std
-    return (scale * r, scale * g, scale * b), (scale * x, scale * y, scale * z)
+    try:
+        found = get_preprocessing_params(encoder, pretrained)
+    except (OSError, ValueError) as error:  # the Hub's own errors derive from these
+        raise _unavailable(encoder, pretrained, error) from error
+    return scale_normalization(found["mean"], found["std"], 255.0 / float(found["input_range"][1]))
 
 
 def _check_name(encoder: str, pretrained: str | None) -> None:
@@ -149,8 +151,7 @@ def _check_name(encoder: str, pretrained: str | None) -> None:
             f"(deeplabv3_timm) with model={encoder.removeprefix(TIMM)!r}"
         )
     if encoder not in encoders:
-        near = get_close_matches(encoder, encoders, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "smp.encoders.get_encoder_names() has them all"
+        hint = suggest(encoder, encoders, "smp.encoders.get_encoder_names() has them all")
         raise ConfigError(f"backbone.encoder {encoder!r} is not an encoder of the installed smp; {hint}")
     known = encoders[encoder]["pretrained_settings"]
     if pretrained is not None and pretrained not in known:

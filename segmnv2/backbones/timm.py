@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from segmnv2.backbones.backbone import Backbone, check_options
-from segmnv2.backbones.timm_fitting import SIDE_MULTIPLE, build, build_empty, check_name, fit, fit_native
+from segmnv2.backbones.backbone import (
+    IMAGENET,
+    Backbone,
+    FeatureInfo,
+    Triple,
+    check_options,
+    crop_maps,
+    first_line,
+    scale_normalization,
+    suggest,
+)
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.nn.stride import check_output_stride
-
-Triple = tuple[float, float, float]
-
+from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
 
 FORCE, FORBID = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -53,13 +63,8 @@ class TimmBackbone(Backbone):
 
     Finer features contain the coarser ones exactly (see :meth:`Backbone.set_output_stride`) in plain convolutional
     networks, as resnet, resnext, mobilenetv2, mobilenetv4_conv, regnetx, repvgg and xception. Elsewhere timm's strides
-    and dilations do not compute the same features, and weights need training at the stride they are used with:
-
-    - squeeze-excitation (mobilenetv3, efficientnet, regnety, the se- families) looks at the whole map, so the law
-      holds approximately, the better the larger the image;
-    - an average pool of 2 x 2 in the shortcut (resnet*d, resnet*t and others of ``avg_down``) becomes one of stride 1
-      that is not dilated, and is another function;
-    - attention (mobilevit) sees other pixels; convnext and res2net keep the law at 16 but not at 8.
+    and dilations do not compute the same features, and weights need training at the stride they are used with
+    (docs/timm.md says why for each family).
     """
 
     def __init__(self, *, model: str, pretrained: bool | str | None = False, output_stride: int = 32) -> None:
@@ -88,7 +93,7 @@ class TimmBackbone(Backbone):
         self._fit = fit(model, output_stride)
         try:
             with never_unpickling():
-                self.network = build(model, self._fit, pretrained=bool(pretrained))
+                self.network = build(model, {**self._fit.arguments, "pretrained": bool(pretrained)})
         except Exception as error:  # of the download: whatever the client of the day raises
             if not pretrained:
                 raise
@@ -102,7 +107,7 @@ class TimmBackbone(Backbone):
         if output_stride == self.output_stride:
             return
         found = fit(self.model, output_stride)
-        network = build_empty(self.model, found)
+        network = build(self.model, found.arguments, empty=True)
         _move_tensors(self.network, network, self.model)
         self.network, self._fit = network, found
 
@@ -114,12 +119,7 @@ class TimmBackbone(Backbone):
         features = list(self.network(x))
         if self._fit.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        if self._fit.padded:
-            features = [
-                feature[..., : -(-height // info.stride), : -(-width // info.stride)]
-                for feature, info in zip(features, self._fit.features, strict=True)
-            ]
-        return tuple(features)
+        return crop_maps(features, self._fit.features, height, width) if self._fit.padded else tuple(features)
 
 
 def timm_normalization(model: str) -> tuple[Triple, Triple]:
@@ -132,13 +132,8 @@ def timm_normalization(model: str) -> tuple[Triple, Triple]:
 
     check_name(model)
     config = timm.get_pretrained_cfg(model)
-    mean, std = (config.mean, config.std) if config is not None else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return _times_255(mean), _times_255(std)
-
-
-def _times_255(values: tuple[float, ...]) -> Triple:
-    red, green, blue = (255.0 * value for value in values)
-    return red, green, blue
+    mean, std = (config.mean, config.std) if config is not None else IMAGENET
+    return scale_normalization(mean, std)
 
 
 def _move_tensors(source: nn.Module, target: nn.Module, model: str) -> None:
@@ -159,3 +154,152 @@ def _move_tensors(source: nn.Module, target: nn.Module, model: str) -> None:
             setattr(new, key, buffer)
         if isinstance(old, _NormBase) and name:
             target.set_submodule(name, old)
+
+
+NATIVE_STRIDE = max(OUTPUT_STRIDES)
+SIDE_MULTIPLE = NATIVE_STRIDE
+"""Padded sides are multiples of it."""
+
+_ODD_SIDES = (4 * SIDE_MULTIPLE + 1, 3 * SIDE_MULTIPLE + 1)
+_EVEN_SIDES = (4 * SIDE_MULTIPLE, 3 * SIDE_MULTIPLE)
+
+# Sizes other than the pretraining's: vision transformers resample their positions, Swin builds new windows.
+_FREE_SIZES: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
+
+
+class Fit(NamedTuple):
+    """Arguments of a timm model at an output stride, and its observed maps.
+
+    Attributes:
+        arguments: keyword arguments of ``timm.create_model``.
+        features: channels and strides of its maps.
+        padded: it takes multiples of 32 as sides, or rounds sizes down, so its images are padded first.
+        channels_last: its maps are (b, h, w, c).
+    """
+
+    arguments: dict[str, Any]
+    features: tuple[FeatureInfo, ...]
+    padded: bool
+    channels_last: bool
+
+
+class _UnfitError(Exception):
+    """A model with these arguments does not give usable maps."""
+
+
+def check_name(model: str) -> None:
+    """Refuse a model, or weights of a model, that the installed timm does not have, and name the closest."""
+    import timm
+
+    name, _, tag = model.partition(".")
+    if name not in timm.list_models():
+        hint = suggest(name, timm.list_models(), "timm.list_models() has them all")
+        raise ConfigError(f"backbone.model {model!r} is not a model of the installed timm {timm.__version__}; {hint}")
+    tags = sorted(t.partition(".")[2] for t in timm.list_models(f"{name}.*", pretrained=True))
+    if tag and tag not in tags:
+        has = ", ".join(tags) or "no weights"
+        raise ConfigError(f"backbone.model {model!r} names weights that timm does not have; for {name!r} it has {has}")
+
+
+def fit(model: str, output_stride: int) -> Fit:
+    """Find out how timm builds a model with an output stride, without memory or arithmetic where that is possible.
+
+    Raises:
+        ConfigError: the model cannot have it; the message says which it can have.
+    """
+    found = _find(model, output_stride)
+    if isinstance(found, Fit):
+        return found
+    ways = {stride: _find(model, stride) for stride in OUTPUT_STRIDES}
+    possible = [str(stride) for stride, way in ways.items() if isinstance(way, Fit)]
+    if possible:
+        raise ConfigError(
+            f"output_stride {output_stride} is not possible with timm's {model!r}, which can have "
+            f"{' or '.join(possible)}; use that, or another model"
+        )
+    reasons = "; ".join(dict.fromkeys(str(way) for way in ways.values()))
+    raise ConfigError(
+        f"timm's {model!r} does not serve as a backbone at any output_stride ({reasons}); "
+        f"choose a model with a pyramid of feature maps, as resnet50, mobilenetv3_large_100 or convnext_tiny"
+    )
+
+
+def fit_native(model: str) -> Fit:
+    """Find out how timm builds a model by default, at the largest output stride it can have; as :func:`fit`."""
+    for output_stride in sorted(OUTPUT_STRIDES, reverse=True):
+        if isinstance(found := _find(model, output_stride), Fit):
+            return found
+    return fit(model, NATIVE_STRIDE)
+
+
+@lru_cache(maxsize=256)
+def _find(model: str, output_stride: int) -> Fit | str:
+    """Return the first way that works, or why none does."""
+    reason = "its maps have other strides"
+    # A model that knows no `output_stride` may have the wanted one by itself.
+    ways: list[dict[str, Any]] = [{}] if output_stride == NATIVE_STRIDE else [{"output_stride": output_stride}, {}]
+    for arguments in ({**way, **free_size} for free_size in _FREE_SIZES for way in ways):
+        try:
+            return _try(model, arguments, output_stride)
+        except _UnfitError as error:
+            reason = str(error) or reason
+    return reason
+
+
+def _try(model: str, arguments: dict[str, Any], output_stride: int) -> Fit:
+    try:
+        network = build(model, arguments, empty=True).eval()
+    except TypeError as error:  # no such argument: says nothing about the model as it is
+        raise _UnfitError(str(error) if not arguments else "") from error
+    except Exception as error:  # timm asserts, or raises what its layers raise
+        raise _UnfitError(first_line(error)) from error
+    info: Any = network.feature_info
+    features = tuple(FeatureInfo(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True))
+    if features[-1].stride != output_stride:
+        raise _UnfitError(f"its last map has a stride of {features[-1].stride}")
+    channels_last = str(getattr(getattr(network, "output_fmt", "NCHW"), "value", "NCHW")) == "NHWC"
+    if any(SIDE_MULTIPLE % f.stride for f in features):
+        raise _UnfitError(f"its maps have strides of {', '.join(str(f.stride) for f in features)}")
+    for sides, padded in ((_ODD_SIDES, False), (_EVEN_SIDES, True)):
+        try:
+            shapes = _run(network, sides, channels_last)
+        except Exception as error:
+            reason = first_line(error)
+            continue
+        if shapes == [(f.channels, -(-sides[0] // f.stride), -(-sides[1] // f.stride)) for f in features]:
+            return Fit(arguments, features, padded, channels_last)
+        reason = f"an image of {sides[0]} x {sides[1]} gives maps of {shapes}, not those that timm states"
+    raise _UnfitError(reason)
+
+
+def _run(network: nn.Module, sides: tuple[int, int], channels_last: bool) -> list[tuple[int, ...]]:
+    """Return (channels, height, width) of each map."""
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        maps: list[Tensor] = list(network(torch.zeros(1, 3, *sides, device=device)))
+    return [tuple((m.permute(0, 3, 1, 2) if channels_last else m).shape[1:]) for m in maps]
+
+
+def build(model: str, arguments: dict[str, Any], *, empty: bool = False) -> nn.Module:
+    """Build the network with timm's weights.
+
+    Args:
+        model: its name.
+        arguments: keyword arguments of ``timm.create_model``.
+        empty: build it without memory, for tensors that another network holds; the random state stays.
+    """
+    import timm
+
+    def create() -> nn.Module:
+        network: nn.Module = timm.create_model(model, features_only=True, **arguments)
+        return network
+
+    if not empty:
+        return create()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"):
+                return create()
+        except (RuntimeError, NotImplementedError):  # some read a tensor's value while they are built
+            return create()

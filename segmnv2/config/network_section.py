@@ -10,7 +10,7 @@ from segmnv2.section import FilePath, PositiveInt, Section
 
 
 def _known_backbone(name: str) -> str:
-    from segmnv2.backbones.registry import BACKBONES
+    from segmnv2.backbones.backbone import BACKBONES
 
     if name not in BACKBONES:
         raise ValueError(f"available are {', '.join(sorted(BACKBONES))}")
@@ -60,8 +60,7 @@ class NetworkSection(Section):
 
     @model_validator(mode="after")
     def _options_exist(self) -> NetworkSection:
-        from segmnv2.backbones.backbone import check_options
-        from segmnv2.backbones.registry import backbone_options, missing_options
+        from segmnv2.backbones.backbone import backbone_options, check_options, missing_options
 
         twice = [key for key in SHORT_OPTIONS if getattr(self, key) is not None and key in self.backbone]
         if twice:

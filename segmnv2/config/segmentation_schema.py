@@ -51,7 +51,7 @@ class ModelSection(FreezableSection):
 
     @model_validator(mode="after")
     def _head_options_exist(self) -> ModelSection:
-        from segmnv2.heads.head_kinds import check_head_options
+        from segmnv2.heads.head import check_head_options
         from segmnv2.models.catalog import MODELS
 
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.conversion.import_hugging_face import download, read_hugging_face
 from segmnv2.conversion.import_source import Source
 from segmnv2.conversion.import_tensorflow import read_tensorflow

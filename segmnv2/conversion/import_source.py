@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.errors import WeightsError
 from segmnv2.files import documents
 from segmnv2.labels import LabelSet

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2, stage_channels
-from segmnv2.backbones.registry import create_backbone
 from segmnv2.conversion.import_source import Source, own_tensors
 from segmnv2.errors import WeightsError
 from segmnv2.files.checksum import file_sha256

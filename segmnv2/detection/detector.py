@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.registry import FOREIGN
+from segmnv2.backbones.backbone import FOREIGN, Backbone
 from segmnv2.detection.families import FAMILIES, Family, check_options, detector_options
 from segmnv2.detection.features import PIXEL_RANGE, image_statistics
 from segmnv2.errors import ConfigError, WeightsError, describe_value
@@ -133,7 +132,7 @@ def create_detector(
 
     Args:
         detector: ``ssdlite`` or ``faster_rcnn``.
-        backbone: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         class_names: category id -> name; ids from 1, gaps allowed, as COCO's 1 to 90.
         size: side of the square that SSDLite sees, 320 by default; shorter side of what Faster R-CNN sees, 800.
         output_stride: 8, 16 or 32, of the backbone's last map.

@@ -75,7 +75,7 @@ def ssdlite(
     """Build SSDLite on a backbone of this library.
 
     Args:
-        backbone: a name of :data:`segmnv2.backbones.registry.BACKBONES` with maps at strides 16 and 32.
+        backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES` with maps at strides 16 and 32.
         num_classes: with the background, which is class 0.
         size: (height, width) in pixels that images are resized to.
         output_stride: 8, 16 or 32, of the backbone's last map; below 32 the maps are finer and slower.
@@ -124,7 +124,7 @@ def faster_rcnn(
     """Build Faster R-CNN on a backbone of this library.
 
     Args:
-        backbone: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         fpn: a feature pyramid over the maps from stride 4 on; without it, the last map alone.
         num_classes: with the background, which is class 0.
         output_stride: 8, 16 or 32, of the backbone's last map.

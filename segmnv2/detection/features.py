@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from segmnv2.backbones.backbone import Backbone
+from segmnv2.backbones.backbone import Backbone, create_backbone
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
-from segmnv2.backbones.registry import create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import has_last_conv
 from segmnv2.models.model_file import load_backbone_weights

@@ -11,10 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.errors import ConfigError
-from segmnv2.heads.aspp import NORM_EPS, NORM_MOMENTUM, conv_norm_relu
-from segmnv2.heads.deeplab_v3 import DeepLabV3Head
+from segmnv2.heads.deeplab_v3 import LAYERS, DeepLabV3Head
 from segmnv2.heads.head import HeadKind
-from segmnv2.nn.conv import ConvNormAct, SameConv2d
 from segmnv2.nn.stride import resize_bilinear
 
 LOW_LEVEL_STRIDE = 4
@@ -69,13 +67,13 @@ class DeepLabV3PlusHead(DeepLabV3Head):
         self.reads = (low_level_index, -1)
         self.in_channels = (low_level_channels, in_channels)
         self._align_corners = align_corners
-        self.low_level = conv_norm_relu(low_level_channels, LOW_LEVEL_CHANNELS)
+        self.low_level = LAYERS.conv(low_level_channels, LOW_LEVEL_CHANNELS)
         self.decoder = nn.Sequential()
         width = channels + LOW_LEVEL_CHANNELS
         for _ in range(refinements):
             if separable:
-                self.decoder.append(_depthwise(width))
-            self.decoder.append(conv_norm_relu(width, channels, 1 if separable else 3))
+                self.decoder.append(LAYERS.conv(width, width, 3, groups=width))
+            self.decoder.append(LAYERS.conv(width, channels, 1 if separable else 3))
             width = channels
         self._initialize()
 
@@ -120,14 +118,6 @@ class DeepLabV3PlusHead(DeepLabV3Head):
             context = F.interpolate(context, size, mode="bilinear", align_corners=False)
         out: Tensor = self.logits(self.decoder(torch.cat([context, low_level], dim=1)))
         return out
-
-
-def _depthwise(channels: int) -> ConvNormAct:
-    return ConvNormAct(
-        SameConv2d(channels, channels, 3, groups=channels),
-        nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM),
-        nn.ReLU(inplace=True),
-    )
 
 
 DEEPLAB_V3_PLUS = HeadKind(DeepLabV3PlusHead, {"aspp": False})

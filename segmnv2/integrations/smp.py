@@ -12,8 +12,7 @@ from segmentation_models_pytorch.encoders._base import EncoderMixin
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.registry import BACKBONES, FOREIGN, create_backbone
+from segmnv2.backbones.backbone import BACKBONES, FOREIGN, Backbone, create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.model_file import load_backbone_weights
 from segmnv2.models.pixels import Normalization
@@ -41,7 +40,7 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         """Build the encoder with fresh weights.
 
         Args:
-            backbone: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+            backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
             depth: number of maps, 1 to 5.
             output_stride: 8, 16 or 32.
             options: arguments of the backbone.
@@ -87,7 +86,7 @@ def register_encoder(name: str, backbone: str, **options: Any) -> str:
 
     Args:
         name: what smp shall call it; it begins with ``segmnv2-``, so that it hides none of smp's own.
-        backbone: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         options: arguments of the backbone, as ``width=0.5``.
 
     Returns:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from segmnv2.backbones.registry import BACKBONES, FOREIGN, create_backbone
+from segmnv2.backbones.backbone import BACKBONES, FOREIGN, create_backbone
 from segmnv2.errors import ConfigError
-from segmnv2.heads.head_kinds import HEADS, create_head, model_name
+from segmnv2.heads.head import HEADS, create_head, model_name
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture, check_architecture
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization

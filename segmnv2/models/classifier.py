@@ -12,8 +12,7 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.registry import BACKBONES, FOREIGN, backbone_options, create_backbone
+from segmnv2.backbones.backbone import BACKBONES, FOREIGN, Backbone, backbone_options, create_backbone
 from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.labels import check_class_name
 from segmnv2.models.architecture import FORMAT, MOST_CLASSES, ClassifierArchitecture, check_architecture
@@ -113,7 +112,7 @@ def create_classifier(
     Backbones that end for segmentation before a last 1x1 convolution get it here, as MobileNetV2 its 1280 channels.
 
     Args:
-        name: a name of :data:`segmnv2.backbones.registry.BACKBONES`.
+        name: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         num_classes: number of classes; that of ``class_names`` by default, else ImageNet's 1000.
         class_names: one a class; by default those of ``weights``, else numbers. Weights of classes with other names, or
             in another order, are refused unless their last layer is left out.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segmnv2.backbones.registry import BACKBONES, complete_options
+from segmnv2.backbones.backbone import BACKBONES, complete_options
 from segmnv2.errors import WeightsError
-from segmnv2.heads.head_kinds import complete_head_options
+from segmnv2.heads.head import complete_head_options
 from segmnv2.labels import describe_difference
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.catalog import MODELS

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.registry import FOREIGN
+from segmnv2.backbones.backbone import FOREIGN, Backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import FORMAT, Architecture, check_metadata

@@ -11,12 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import Backbone
+from segmnv2.backbones.backbone import Backbone, Triple
 from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.architecture import NetworkArchitecture
 from segmnv2.nn.network import Network
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Building blocks of networks: depthwise separable convolutions, and inverted residuals."""
+"""Building blocks of networks: those of the paper's Figure 2, from a regular convolution to its bottleneck."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segmnv2.errors import ConfigError
-from segmnv2.nn.conv import ConvNormAct, Padding, SameConv2d, make_divisible
+from segmnv2.nn.conv import ConvNormAct, Layers, Padding, make_divisible
 
 
 class DepthwiseSeparable(nn.Module):
@@ -16,15 +16,7 @@ class DepthwiseSeparable(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        stride: int,
-        padding: Padding = "tensorflow",
-        norm_eps: float = 1e-3,
-        norm_momentum: float = 0.0003,
-        linear: bool = False,
+        self, in_channels: int, out_channels: int, *, stride: int, layers: Layers, linear: bool = False
     ) -> None:
         """Build the block at its nominal stride.
 
@@ -32,27 +24,17 @@ class DepthwiseSeparable(nn.Module):
             in_channels: channels of the input.
             out_channels: channels of the output.
             stride: 1 or 2, of the depthwise layer.
-            padding: ``"tensorflow"`` or ``"symmetric"``.
-            norm_eps: epsilon of the batch norms.
-            norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
-            linear: leave out the last ReLU6, so that the output is a linear bottleneck (MobileNetV2, Figure 2c).
+            layers: padding, batch norm and activation.
+            linear: leave out the last activation, so that the output is a linear bottleneck (MobileNetV2, Figure 2c).
         """
         super().__init__()
-
-        def layer(outputs: int, kernel: int, groups: int, *, act: bool = True) -> ConvNormAct:
-            return ConvNormAct(
-                SameConv2d(in_channels, outputs, kernel, groups=groups, padding=padding),
-                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
-                nn.ReLU6(inplace=True) if act else None,
-            )
-
-        self.depthwise = layer(in_channels, 3, in_channels)
-        self.pointwise = layer(out_channels, 1, 1, act=not linear)
+        self.depthwise = layers.conv(in_channels, in_channels, 3, groups=in_channels)
+        self.pointwise = layers.conv(in_channels, out_channels, act=not linear)
         self.set_stride_and_dilation(stride, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the depthwise layer, keeping the weights."""
-        self.depthwise.conv.set_stride_and_dilation(stride, dilation)
+        self.depthwise.set_stride_and_dilation(stride, dilation)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
@@ -86,9 +68,7 @@ class InvertedResidual(nn.Module):
         *,
         expansion: int,
         stride: int,
-        padding: Padding = "tensorflow",
-        norm_eps: float = 1e-3,
-        norm_momentum: float = 0.003,
+        layers: Layers = Layers(),  # noqa: B008 - immutable
         bottleneck_activation: bool = False,
         shortcut: str = "bottleneck",
     ) -> None:
@@ -99,9 +79,7 @@ class InvertedResidual(nn.Module):
             out_channels: channels of the output.
             expansion: factor of the inner width; 1 leaves the expansion layer out.
             stride: 1 or 2, of the depthwise layer.
-            padding: ``"tensorflow"`` or ``"symmetric"``.
-            norm_eps: epsilon of the batch norms.
-            norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
+            layers: padding, batch norm and activation.
             bottleneck_activation: apply ReLU6 to the projection, before the shortcut's sum (Figure 6a's "relu6 in
                 bottleneck", as read here).
             shortcut: ``"bottleneck"`` adds the input to the output. ``"none"`` adds nothing. Neither does
@@ -117,23 +95,15 @@ class InvertedResidual(nn.Module):
             raise ConfigError(f"bottleneck_activation {bottleneck_activation!r} is not a switch; give true or false")
         super().__init__()
         hidden = make_divisible(in_channels * expansion) if expansion > 1 else in_channels
-
-        def layer(inputs: int, outputs: int, kernel: int, *, depthwise: bool = False, act: bool = True) -> ConvNormAct:
-            return ConvNormAct(
-                SameConv2d(inputs, outputs, kernel, groups=inputs if depthwise else 1, padding=padding),
-                nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum),
-                nn.ReLU6(inplace=True) if act else None,
-            )
-
-        self.expand = layer(in_channels, hidden, 1) if expansion > 1 else None
-        self.depthwise = layer(hidden, hidden, 3, depthwise=True)
-        self.project = layer(hidden, out_channels, 1, act=bottleneck_activation)
+        self.expand = layers.conv(in_channels, hidden) if expansion > 1 else None
+        self.depthwise = layers.conv(hidden, hidden, 3, groups=hidden)
+        self.project = layers.conv(hidden, out_channels, act=bottleneck_activation)
         self.shortcut = shortcut == "bottleneck" and stride == 1 and in_channels == out_channels
         self.set_stride_and_dilation(stride, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the depthwise layer, keeping the weights."""
-        self.depthwise.conv.set_stride_and_dilation(stride, dilation)
+        self.depthwise.set_stride_and_dilation(stride, dilation)
 
     def widen(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
         """Return the expansion (b, e, h, w) of the input (b, c, h, w), which is the input where there is no layer."""
@@ -152,3 +122,57 @@ class InvertedResidual(nn.Module):
         hidden = self.widen(x) if expanded is None else expanded
         out: Tensor = self.project(self.depthwise(hidden))
         return x + out if self.shortcut else out
+
+
+BLOCK_KINDS = ("regular", "separable", "separable_linear", "bottleneck")
+"""Source: MobileNetV2, Figure 2, a to d."""
+
+Block = ConvNormAct | DepthwiseSeparable | InvertedResidual
+
+
+def create_block(
+    kind: str,
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int = 1,
+    expansion: int = 6,
+    padding: Padding = "tensorflow",
+    norm_eps: float = 1e-3,
+    norm_momentum: float = 0.003,
+) -> Block:
+    """Build one block of the paper's Figure 2 with fresh weights.
+
+    Args:
+        kind: ``"regular"``, a 3x3 convolution; ``"separable"``, 3x3 depthwise and 1x1; ``"separable_linear"``, the same
+            without a non-linearity after the 1x1; ``"bottleneck"``, which expands by 1x1 before, and has its shortcut.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: 1 or 2.
+        expansion: factor of the bottleneck's inner width, rounded to a multiple of 8; the other kinds have none.
+        padding: ``"tensorflow"`` or ``"symmetric"``.
+        norm_eps: epsilon of the batch norms.
+        norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
+
+    Returns:
+        A block that maps (b, in_channels, h, w) to (b, out_channels, ceil(h / stride), ceil(w / stride)), and whose
+        stride and dilation ``set_stride_and_dilation`` changes.
+
+    Raises:
+        ConfigError: an unknown kind, or a number that no block has.
+    """
+    if kind not in BLOCK_KINDS:
+        raise ConfigError(f"block kind {kind!r} is unknown; allowed are {', '.join(BLOCK_KINDS)}")
+    if stride not in (1, 2):
+        raise ConfigError(f"stride {stride!r} is not possible; allowed are 1 and 2")
+    counts = {"in_channels": in_channels, "out_channels": out_channels, "expansion": expansion}
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{name} {count!r} is not positive; give 1 or more")
+    layers = Layers(padding, norm_eps, norm_momentum)
+    if kind == "regular":
+        return layers.conv(in_channels, out_channels, 3, stride=stride)
+    if kind == "bottleneck":
+        return InvertedResidual(in_channels, out_channels, expansion=expansion, stride=stride, layers=layers)
+    linear = kind == "separable_linear"
+    return DepthwiseSeparable(in_channels, out_channels, stride=stride, layers=layers, linear=linear)

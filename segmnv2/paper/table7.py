@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segmnv2.backbones.registry import complete_options
+from segmnv2.backbones.backbone import complete_options
 from segmnv2.errors import ConfigError, counted
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.inference.multi_scale import SCALES

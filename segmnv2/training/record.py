@@ -8,12 +8,12 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from segmnv2.backbones.registry import BACKBONES, complete_options
+from segmnv2.backbones.backbone import BACKBONES, complete_options
 from segmnv2.config.network_section import SHORT_OPTIONS
 from segmnv2.config.reading import AnyExperiment
 from segmnv2.datasets.dataset_kinds import digest, file_sizes, identify
 from segmnv2.files.documents import dump_json
-from segmnv2.heads.head_kinds import complete_head_options
+from segmnv2.heads.head import complete_head_options
 from segmnv2.models.catalog import MODELS
 from segmnv2.models.pixels import Normalization
 from segmnv2.tasks.processes import Processes

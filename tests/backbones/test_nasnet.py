@@ -163,7 +163,7 @@ def test_it_exports_with_dynamic_sides() -> None:
 
 def test_a_factorized_reduction_loses_no_sample_of_the_diagonals() -> None:
     """Its second path sees the samples one row and one column further, and zeros beyond the edge."""
-    layer = FactorizedReduction(1, 2, small()._options).double().eval()
+    layer = FactorizedReduction(1, 2, small()._layers).double().eval()
     for path in (layer.path_1, layer.path_2):
         nn.init.ones_(path.weight)
     layer.norm.eps = 0.0

@@ -9,9 +9,8 @@ import torch
 from damage import VALUES, check_lawful, many, randoms
 from hypothesis import given
 
-from segmnv2.backbones.backbone import Options, check_options
+from segmnv2.backbones.backbone import BACKBONES, EXAMPLES, Options, backbone_options, check_options, create_backbone
 from segmnv2.backbones.mobilenet_v2 import MobileNetV2
-from segmnv2.backbones.registry import BACKBONES, EXAMPLES, backbone_options, create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.zoo import create_model

@@ -11,8 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from segmnv2.backbones.timm import TimmBackbone, timm_normalization
-from segmnv2.backbones.timm_fitting import fit
+from segmnv2.backbones.timm import TimmBackbone, fit, timm_normalization
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import OUTPUT_STRIDES
 

@@ -12,8 +12,7 @@ from timm.models import FeatureInfo as TimmFeatureInfo
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from segmnv2.backbones.backbone import Backbone
-from segmnv2.backbones.registry import BACKBONES, create_backbone
+from segmnv2.backbones.backbone import BACKBONES, Backbone, create_backbone
 from segmnv2.detection.detector import create_detector
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import create_classifier

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.config.classification_schema import ClassificationExperiment
 from segmnv2.config.detection_schema import DetectionExperiment
 from segmnv2.config.reading import load_any_experiment, load_experiment

@@ -10,8 +10,8 @@ import torch
 import yaml
 from torch import nn
 
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.backbones.mobilenet_v2 import LAST_CHANNELS, STAGES, stage_channels
-from segmnv2.backbones.registry import create_backbone
 from segmnv2.config.classification_schema import ClassificationDataSection, ClassificationLossSection, RmspropSection
 from segmnv2.config.segmentation_schema import DataSection, ValidationSection
 from segmnv2.config.training_sections import LossSection, OptimizerSection

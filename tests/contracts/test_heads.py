@@ -11,7 +11,7 @@ import torch
 from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import float_layers
 from segmnv2.errors import ConfigError
-from segmnv2.heads.head_kinds import HEADS, model_name
+from segmnv2.heads.head import HEADS, model_name
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.conversion.convert import import_checkpoint
 from segmnv2.conversion.import_hugging_face import _read_normalization
 from segmnv2.errors import ConfigError, WeightsError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import segmnv2
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.detection.detector import Detector, create_detector, load_detector, load_detector_weights, save_detector
 from segmnv2.detection.families import detector_options
 from segmnv2.errors import ConfigError, WeightsError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segmnv2.backbones.registry import BACKBONES, create_backbone
+from segmnv2.backbones.backbone import BACKBONES, create_backbone
 from segmnv2.detection import faster_rcnn
 from segmnv2.detection.features import PyramidFeatures
 from segmnv2.errors import ConfigError

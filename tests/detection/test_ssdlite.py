@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.ssd import SSD
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.detection import ssdlite
 from segmnv2.detection.features import SsdliteFeatures
 from segmnv2.errors import ConfigError, WeightsError

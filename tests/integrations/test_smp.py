@@ -12,7 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.integrations.smp import BackboneEncoder, load_encoder_weights, register_encoder, register_encoders
 from segmnv2.models.model_file import save_backbone

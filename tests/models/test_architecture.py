@@ -14,7 +14,7 @@ import torch
 from damage import EXAMPLES, VALUES, check_lawful, damage_json, many, randoms
 from hypothesis import given, settings
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.detection.detector import create_detector, load_detector, load_detector_weights, save_detector
 from segmnv2.detection.families import FAMILIES, detector_options
 from segmnv2.errors import WeightsError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.errors import WeightsError
 from segmnv2.files.yaml_documents import parse_yaml

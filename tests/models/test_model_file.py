@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import LabelSet, voc_palette

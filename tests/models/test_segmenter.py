@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segmnv2.backbones.registry import create_backbone
+from segmnv2.backbones.backbone import create_backbone
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.labels import VOC_LABELS

@@ -78,9 +78,10 @@ def test_a_network_on_timms_weights_wants_their_normalization_and_its_file_fetch
 ) -> None:
     fetched = []
 
-    def build(name: str, fit: Any, *, pretrained: bool) -> Any:
-        fetched.append(pretrained)
-        return real(name, fit, pretrained=False)
+    def build(name: str, arguments: dict[str, Any], *, empty: bool = False) -> Any:
+        if not empty:
+            fetched.append(arguments["pretrained"])
+        return real(name, arguments | {"pretrained": False}, empty=empty)
 
     real = segmnv2.backbones.timm.build
     monkeypatch.setattr("segmnv2.backbones.timm.build", build)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from segmnv2.errors import ConfigError
-from segmnv2.nn.blocks import SHORTCUTS, InvertedResidual
+from segmnv2.nn.blocks import BLOCK_KINDS, SHORTCUTS, InvertedResidual, create_block
+from segmnv2.nn.conv import make_divisible
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,67 @@ def test_an_expansion_that_is_given_takes_the_place_of_its_own() -> None:
 def test_an_unknown_switch_is_refused() -> None:
     with pytest.raises(ConfigError, match="shortcut 'dense' is unknown; allowed are bottleneck, expansion, none"):
         InvertedResidual(8, 8, expansion=6, stride=1, shortcut="dense")
+
+
+def block_madds(kind: str, into: int, out: int, size: tuple[int, int], stride: int = 1, expansion: int = 6) -> int:
+    """Multiply-adds by the paper's formulas (sections 3.1 and 3.3); at stride 2 only the expansion is at full size."""
+    before = size[0] * size[1]
+    after = -(-size[0] // stride) * -(-size[1] // stride)
+    if kind == "regular":
+        return after * into * out * 9
+    if kind != "bottleneck" or expansion == 1:
+        return after * into * (9 + out)
+    hidden = make_divisible(into * expansion)
+    return before * into * hidden + after * hidden * (9 + out)
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("expansion", [1, 6])
+def test_multiply_adds_are_those_of_the_papers_formulas(kind: str, stride: int, expansion: int) -> None:
+    block = create_block(kind, 16, 24, stride=stride, expansion=expansion).eval()
+    with FlopCounterMode(display=False) as counter:
+        out = block(torch.randn(1, 16, 9, 13))
+    assert out.shape == (1, 24, -(-9 // stride), -(-13 // stride))
+    assert counter.get_total_flops() // 2 == block_madds(kind, 16, 24, (9, 13), stride=stride, expansion=expansion)
+
+
+def test_a_separable_block_costs_nearly_a_ninth() -> None:
+    """The paper: k squared times less, for many channels."""
+    regular, separable = (block_madds(kind, 512, 512, (14, 14)) for kind in ("regular", "separable"))
+    assert 8 < regular / separable < 9
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+def test_only_bottlenecks_are_linear(kind: str) -> None:
+    out = create_block(kind, 8, 12).eval()(torch.randn(2, 8, 9, 9)).detach()
+    linear = kind in ("separable_linear", "bottleneck")
+    assert bool((out < 0).any()) is linear
+    if not linear:
+        assert float(out.max()) <= 6
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+def test_dilated_it_is_the_strided_one_and_more_between(kind: str) -> None:
+    """Two in a row: one that strides or stays, and one that is dilated where the first stays."""
+    torch.manual_seed(0)
+    first, second = (create_block(kind, 8, 8, stride=stride).double().eval() for stride in (2, 1))
+    x = torch.randn(1, 8, 17, 13, dtype=torch.float64)
+    coarse = second(first(x))
+    first.set_stride_and_dilation(1, 1)
+    second.set_stride_and_dilation(1, 2)
+    torch.testing.assert_close(second(first(x))[..., ::2, ::2], coarse)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "dense"}, "block kind 'dense' is unknown; allowed are regular, separable"),
+        ({"stride": 3}, "stride 3 is not possible; allowed are 1 and 2"),
+        ({"expansion": 0}, "expansion 0 is not positive"),
+        ({"in_channels": 0}, "in_channels 0 is not positive"),
+    ],
+)
+def test_what_no_block_has_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_block(**{"kind": "bottleneck", "in_channels": 8, "out_channels": 8, **change})
