@@ -104,7 +104,7 @@ class _Composer:
         self._count += 1
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise _fault(f"alias '{event.anchor}' stands for nothing before it", event)
+                raise _fault(f"alias {str(event.anchor)[:80]!r} stands for nothing before it", event)
             value, size = self._anchors[event.anchor]
             self._count += size
         elif isinstance(event, yaml.ScalarEvent):

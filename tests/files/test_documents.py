@@ -68,6 +68,7 @@ def plain(value: Any) -> bool:
 @given(text=TEXTS | TEXT)
 @example("x: " + "[" * 5000)
 @example("9" * 5000)
+@example("*" + "a" * 5000)
 @settings(deadline=None, max_examples=80)
 def test_any_text_gives_plain_values_or_one_message_with_its_source(parse: Callable[..., Any], text: str) -> None:
     message, value = "", None
