@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -19,6 +20,8 @@ from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.labels import VOC_LABELS, LabelSet
 from tests.voc_layout import write_voc_layout
 
+Item = TypeVar("Item", covariant=True)
+
 COUNT = 2
 SIZE = (48, 64)
 SAMPLES = Shapes(COUNT, SIZE, seed=3)
@@ -30,6 +33,17 @@ def open_folder(root: str | Path, split: str | None = None, *, labels: LabelSet 
     return FileDataset(list_folder(Path(root), split, split or "all", labels=labels))
 
 
+class _Indexed(Protocol[Item]):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Item: ...
+
+
+def iterate(dataset: _Indexed[Item]) -> Iterator[Item]:
+    """Yield what a data set has, in order."""
+    return (dataset[index] for index in range(len(dataset)))
+
+
 def write_shapes(root: Path) -> LabelSet:
     """Write nothing: shapes are drawn."""
     return SHAPES_LABELS
@@ -37,7 +51,7 @@ def write_shapes(root: Path) -> LabelSet:
 
 def write_folder(root: Path) -> LabelSet:
     """Write images, masks and labels."""
-    for index, sample in enumerate(SAMPLES):
+    for index, sample in enumerate(iterate(SAMPLES)):
         save(root / "images" / f"{index}.png", sample.image)
         write_mask(root / "masks" / f"{index}.png", sample.mask, SHAPES_LABELS)
     (root / "labels.yaml").write_text(yaml.safe_dump(SHAPES_LABELS.to_dict()))
@@ -58,7 +72,7 @@ def write_cityscapes(root: Path) -> LabelSet:
     """Write two images of two cities, with all the files that are unpacked beside their masks."""
     numbers = np.full(256, 3, np.uint8)  # "out of roi", which is ignored
     numbers[: len(CITYSCAPES)] = list(CITYSCAPES)
-    for index, sample in enumerate(SAMPLES):
+    for index, sample in enumerate(iterate(SAMPLES)):
         city = ("aachen", "bonn")[index]
         stem = f"{city}_00000{index}_000019"
         save(root / "leftImg8bit" / "val" / city / f"{stem}_leftImg8bit.png", sample.image)
@@ -71,7 +85,7 @@ def write_cityscapes(root: Path) -> LabelSet:
 
 def write_ade20k(root: Path) -> LabelSet:
     """Write two images of the validation set."""
-    for index, sample in enumerate(SAMPLES):
+    for index, sample in enumerate(iterate(SAMPLES)):
         stem = f"ADE_val_0000000{index}"
         save(root / "images" / "validation" / f"{stem}.jpg", sample.image)
         ids = np.where(sample.mask == 255, 0, sample.mask + 1).astype(np.uint8)
@@ -81,8 +95,9 @@ def write_ade20k(root: Path) -> LabelSet:
 
 def write_coco_voc(root: Path) -> LabelSet:
     """Write images of COCO with an instance of each class of the shapes, as runs of its pixels."""
-    images, annotations = [], []
-    for index, sample in enumerate(SAMPLES):
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index, sample in enumerate(iterate(SAMPLES)):
         height, width = sample.mask.shape
         images.append({"id": index, "file_name": f"{index:012d}.jpg", "height": height, "width": width})
         save(root / "val2017" / f"{index:012d}.jpg", sample.image)

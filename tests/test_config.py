@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import yaml
-from damage import VALUES, check_lawful, damage_json, many, randoms
 from hypothesis import given
 
 from segmnv2.config.classification_schema import ClassificationExperiment
@@ -22,6 +21,7 @@ from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.errors import ConfigError
 from segmnv2.files.yaml_documents import read_yaml
 from segmnv2.labels import LabelSet
+from tests.damage import VALUES, check_lawful, damage_json, many, randoms
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",
@@ -97,7 +97,7 @@ def test_a_written_experiment_reads_back_the_same(tmp_path: Path) -> None:
 
 def test_an_experiment_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        parse_experiment(MINIMAL).steps = 3  # type: ignore[misc]
+        parse_experiment(MINIMAL).steps = 3
 
 
 def test_defaults_are_the_papers() -> None:

@@ -51,7 +51,8 @@ class ToyBackbone(ChainBackbone):
         return tuple(FeatureInfo(count, 2 ** (level + 1)) for level, count in enumerate(self.channels))
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
-        return [(layer.conv, 2) for layer in self.layers]
+        layers: Any = self.layers
+        return [(layer.conv, 2) for layer in layers]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from segmnv2.backbones.backbone import Backbone
@@ -13,7 +15,7 @@ def randomize_norms(module: nn.Module) -> None:
     """Give batch norms statistics and affine values of a trained network's kind."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            bounds = [(norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)]
+            bounds: list[tuple[Any, float, float]] = [(norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)]
             bounds += [(norm.weight, 0.5, 1.5), (norm.bias, -0.5, 0.5)]
             for values, low, high in bounds:
                 nn.init.uniform_(values, low, high)

@@ -66,7 +66,7 @@ def test_parity_with_torchvision(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(96, 64), (97, 65)])
 def test_parity_with_timm(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    theirs = timm.create_model("mobilenetv2_050", features_only=False).eval()
+    theirs: Any = timm.create_model("mobilenetv2_050", features_only=False).eval()
     randomize_norms(theirs)
     ours = MobileNetV2(width=0.5, padding="symmetric", norm_eps=1e-5, last_conv=True).eval()
     load_theirs(ours, theirs, TIMM_MOBILENET_V2)
@@ -158,8 +158,9 @@ def test_expansions_are_joined_where_they_agree_at_nominal_strides() -> None:
     """Blocks 2 to 17 expand; those that follow one of their own width without a stride between them are joined."""
     backbone = MobileNetV2(shortcut="expansion").eval()
     joined = set(backbone._joined or ())
-    widths = [0 if block.expand is None else block.expand.conv.out_channels for block in backbone.blocks]
-    strides = [block.depthwise.conv.stride[0] for block in backbone.blocks]
+    blocks: Any = backbone.blocks
+    widths = [0 if block.expand is None else block.expand.conv.out_channels for block in blocks]
+    strides = [block.depthwise.conv.stride[0] for block in blocks]
     expected = {n for n in range(1, 17) if widths[n] == widths[n - 1] != 0 and strides[n - 1] == 1}
     assert joined == expected
     assert len(joined) == 10

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from timm.models.nasnet import NASNetALarge
@@ -147,7 +149,7 @@ def test_output_stride_goes_there_and_back() -> None:
 
 def test_gradients_reach_every_parameter() -> None:
     network = small(output_stride=16, cells=1).train()
-    sum(f.square().mean() for f in network(torch.randn(2, 3, 65, 65))).backward()  # type: ignore[union-attr]
+    sum(f.square().mean() for f in network(torch.randn(2, 3, 65, 65))).backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
 
 
@@ -202,7 +204,8 @@ def test_impossible_arguments_name_the_allowed_ones(options: dict[str, int]) -> 
 @pytest.mark.parametrize("skip", [False, True])
 def test_the_cell_behind_a_reduction_reads_the_map_that_its_option_says(skip: bool) -> None:
     """The mobile network's reads the reduction's newer input, the large one's the older."""
-    network, given = small(skip_reduction_input=skip), {}
+    network = small(skip_reduction_input=skip)
+    given: dict[int, Any] = {}
     for index, cell in enumerate(network.cells):
         cell.register_forward_hook(lambda _m, inputs, _out, index=index: given.__setitem__(index, inputs))
     with torch.no_grad():

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from damage import VALUES, check_lawful, many, randoms
 from hypothesis import given
 
 from segmnv2.backbones.backbone import BACKBONES, EXAMPLES, Options, backbone_options, check_options, create_backbone
@@ -14,6 +13,7 @@ from segmnv2.backbones.mobilenet_v2 import MobileNetV2
 from segmnv2.errors import ConfigError
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.zoo import create_model
+from tests.damage import VALUES, check_lawful, many, randoms
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 

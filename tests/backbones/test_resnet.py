@@ -33,7 +33,8 @@ def theirs_and_ours(stem: str) -> tuple[nn.Module, ResNet]:
     if stem == "7x7":
         theirs: nn.Module = TorchvisionResNet(TorchvisionBottleneck, list(UNITS))
     else:
-        theirs = TimmResNet(TimmBottleneck, UNITS, stem_width=64, stem_type="deep")
+        block: Any = TimmBottleneck  # timm's annotation asks for an instance
+        theirs = TimmResNet(block, UNITS, stem_width=64, stem_type="deep")
     randomize_norms(theirs)
     load_theirs(ours, theirs, (torchvision_resnet if stem == "7x7" else timm_deep_resnet)(UNITS))
     return theirs.eval(), ours

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -14,17 +15,9 @@ from torch import Tensor, nn
 from segmnv2.backbones.timm import TimmBackbone, fit, timm_normalization
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.nn.stride import OUTPUT_STRIDES
+from tests.backbones.reference import randomize_norms
 
 EXACT = ("resnet18", "mobilenetv2_050")
-
-
-def randomize_norms(module: nn.Module) -> None:
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            bounds = [(norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)]
-            bounds += [(norm.weight, 0.5, 1.5), (norm.bias, -0.5, 0.5)]
-            for values, low, high in bounds:
-                nn.init.uniform_(values, low, high)
 
 
 def run(backbone: TimmBackbone, x: Tensor) -> tuple[Tensor, ...]:
@@ -37,7 +30,7 @@ def run(backbone: TimmBackbone, x: Tensor) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("model", EXACT)
 def test_features_are_timms_with_the_stated_channels_and_strides(model: str, output_stride: int) -> None:
     backbone = TimmBackbone(model=model, output_stride=output_stride).eval()
-    theirs = timm.create_model(model, features_only=True, output_stride=output_stride).eval()
+    theirs: Any = timm.create_model(model, features_only=True, output_stride=output_stride).eval()
     theirs.load_state_dict(backbone.network.state_dict())
     assert [f.channels for f in backbone.feature_info] == theirs.feature_info.channels()
     assert [f.stride for f in backbone.feature_info] == theirs.feature_info.reduction()
@@ -185,10 +178,10 @@ def test_a_refused_output_stride_leaves_the_network_as_it_was() -> None:
 def test_weights_that_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
 
-    def offline(model: str, *, pretrained: bool = False, **arguments: object) -> nn.Module:
+    def offline(model: str, *, pretrained: bool = False, **arguments: Any) -> nn.Module:
         if pretrained:
             raise OSError("no route to host")
-        return create(model, pretrained=False, **arguments)  # type: ignore[no-any-return, arg-type]
+        return create(model, pretrained=False, **arguments)
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(WeightsError, match=r"resnet18.*no route to host.*pretrained: false"):
@@ -217,10 +210,10 @@ def test_a_file_that_would_run_code_is_not_unpickled_whatever_timm_asks_for(
     torch.save({"weight": Trap(sprung)}, weights)
     create = timm.create_model
 
-    def careless(model: str, *, pretrained: bool = False, **arguments: object) -> nn.Module:
+    def careless(model: str, *, pretrained: bool = False, **arguments: Any) -> nn.Module:
         if pretrained:
             torch.load(weights, weights_only=False)
-        return create(model, pretrained=False, **arguments)  # type: ignore[no-any-return, arg-type]
+        return create(model, pretrained=False, **arguments)
 
     monkeypatch.setattr(timm, "create_model", careless)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")

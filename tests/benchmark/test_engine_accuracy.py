@@ -58,4 +58,4 @@ def test_other_classes_and_parts_without_images_are_refused(tmp_path):
 def test_a_class_that_never_occurs_does_not_count():
     before, after = predictions(0.6), predictions(0.8, seed=1)
     wider = [torch.nn.functional.pad(each, (0, 1, 0, 1)) for each in (before, after)]
-    assert mean_iou_change(*wider).value == pytest.approx(mean_iou_change(before, after).value)
+    assert mean_iou_change(wider[0], wider[1]).value == pytest.approx(mean_iou_change(before, after).value)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_transformers_network_with_our_weights_is_our_network():
 
 @pytest.mark.parametrize("name", list(peers.PEERS))
 def test_every_peer_labels_images(name, images, keep_threads):
-    turn = build_peer(setting(burst=2), images, name, compiled=False)(0)
+    turn: Any = build_peer(setting(burst=2), images, name, compiled=False)(0)
     assert len(turn) == 2
     (labels,) = turn[0]
     assert labels.shape == ((64, 64) if name == "smp" else (65, 65))
@@ -72,7 +73,8 @@ def test_ours_and_the_plain_loop_give_the_models_labels(images, keep_threads, mu
     expected = [predict_labels(model, image, size=65, scales=scales, flip=multi_scale) for image in images[2:4]]
     steps = [build_ours(chosen, images, chosen.options), *([build_eager_loop(chosen, images)] * multi_scale)]
     for step in steps:
-        assert np.mean([a == b for a, b in zip(step(1)[0], expected, strict=True)]) > 0.999
+        turn: Any = step(1)
+        assert np.mean([a == b for a, b in zip(turn[0], expected, strict=True)]) > 0.999
 
 
 def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, monkeypatch):
@@ -87,7 +89,7 @@ def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, mo
         "segmnv2 openvino int8",
     ]
     absent = dataclasses.replace(peers.PEERS["smp"], package="no_such_package")
-    monkeypatch.setitem(inference.PEERS, "smp", absent)
+    monkeypatch.setitem(peers.PEERS, "smp", absent)
     assert "smp" not in contenders(images, setting(), choice, images)
     assert next(iter(contenders(images, setting(multi_scale=True), choice, images))) == "eager loop"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -63,7 +64,7 @@ def all_masks(root: Path) -> list[Path]:
     return sorted((root / "masks").iterdir())
 
 
-def save(path: Path, values: np.ndarray, **options: object) -> None:
+def save(path: Path, values: np.ndarray, **options: Any) -> None:
     PIL.Image.fromarray(np.asarray(values)).save(path, **options)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.checks.sound import all_masks, check, kinds, mask_path, save_gray, wr
 from tests.dataset_files import WRITERS
 
 
-def experiment(path: Path, train: dict[str, object], val: dict[str, object]) -> Path:
+def experiment(path: Path, train: Mapping[str, object], val: Mapping[str, object]) -> Path:
     path.write_text(yaml.safe_dump({"name": "x", "steps": 1, "data": {"train": train, "val": val}}))
     return path
 

@@ -168,7 +168,7 @@ def test_a_blend_of_two_classes_is_no_third_one(way: str, tmp_path: Path) -> Non
         mask = np.array(PIL.Image.fromarray(in_colors(true, VOC_LABELS)).resize((320, 240), PIL.Image.Resampling.BOX))
     else:
         coded = cv2.imencode(".jpg", in_colors(true[::4, ::4], VOC_LABELS), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-        mask = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        mask = np.array(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     cat = mask.copy()
     cat[200:230, 20:60] = VOC_LABELS.palette[8]  # a true one beside
     for folder in ("images", "masks"):

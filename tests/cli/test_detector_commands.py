@@ -6,6 +6,7 @@ import json
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pycocotools.coco import COCO
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("detector")
     write_coco_boxes(root / "coco")
-    options = {"size": SIDE, "backbone_options": {"width": 0.35}}
+    options: dict[str, Any] = {"size": SIDE, "backbone_options": {"width": 0.35}}
     save_detector(root / "d.safetensors", create_detector("ssdlite", class_names=CATEGORIES, **options))
     save_detector(root / "other.safetensors", create_detector("ssdlite", class_names={1: "round"}, **options))
     save_model(root / "voc.safetensors", create_model("deeplabv3_mobilenet_v2", width=0.35))

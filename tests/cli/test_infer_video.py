@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def weights(tmp_path_factory) -> Path:
     with torch.no_grad():  # statistics of a batch, and larger logits, so that what is seen matters
         model.set_norm_momentum(1.0)
         model.train()(torch.from_numpy(np.stack(pictures(4, 65, 65))).permute(0, 3, 1, 2))
-        model.eval().head.logits.weight.mul_(20)
+        logits: Any = model.eval().head.logits
+        logits.weight.mul_(20)
     return save_model(tmp_path_factory.mktemp("weights") / "small.safetensors", model)
 
 

@@ -23,6 +23,7 @@ from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.labels import VOC_LABELS
 from segmnv2.preparation import download
 from segmnv2.preparation import published_archives as sources
+from tests.dataset_files import iterate
 from tests.datasets.test_coco_voc import CAT, Coco, box, instance
 from tests.preparation.loopback import Server, serve
 from tests.preparation.test_sbd import OTHERS, SIZE, TRAIN, VAL, draw, write_list, write_mat
@@ -124,7 +125,7 @@ def state(folder: Path, *, times: bool = False) -> dict[str, object]:
 def check_voc(root: Path) -> None:
     dataset = VocSegmentation(root, "train_aug")
     assert dataset.names == TRAIN + OTHERS
-    for sample in dataset:
+    for sample in iterate(dataset):
         assert (sample.mask == draw(sample.name)).all()
     assert len(VocSegmentation(root, "val")) == 1
 

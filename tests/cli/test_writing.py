@@ -126,6 +126,7 @@ def test_a_full_disk_ends_a_command_with_one_message(command: str, weights: Path
 def _commands(group: typer.Typer):
     yield from group.registered_commands
     for nested in group.registered_groups:
+        assert nested.typer_instance is not None
         yield from _commands(nested.typer_instance)
 
 

@@ -66,7 +66,7 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         CocoBoxes.of_split(tmp_path, "val2017")
 
 
-def annotations(root: Path) -> Path:
+def annotation_file(root: Path) -> Path:
     return root / "annotations" / "instances_val2017.json"
 
 
@@ -90,9 +90,9 @@ def annotations(root: Path) -> Path:
 )
 def test_what_is_wrong_with_a_record_is_named(tmp_path: Path, part: str, changes: dict[str, Any], message: str) -> None:
     root = write(tmp_path, [thing(1, [1.0, 1.0, 5.0, 5.0]), thing(2, [1.0, 1.0, 5.0, 5.0])])
-    content = json.loads(annotations(root).read_text())
+    content = json.loads(annotation_file(root).read_text())
     content[part][0].update(changes)
-    annotations(root).write_text(json.dumps(content))
+    annotation_file(root).write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=message):
         CocoBoxes.of_split(root, "val2017")
 
@@ -112,7 +112,7 @@ def test_images_in_folders_of_their_own_are_found(tmp_path: Path) -> None:
     root = write(tmp_path, [])
     (root / "val2017" / "sub").mkdir()
     (root / "val2017" / "a.png").rename(root / "val2017" / "sub" / "a.png")
-    annotations(root).write_text(annotations(root).read_text().replace("a.png", "sub/a.png"))
+    annotation_file(root).write_text(annotation_file(root).read_text().replace("a.png", "sub/a.png"))
     assert CocoBoxes.of_split(root, "val2017")[0][1]["name"] == "sub/a.png"
 
 
@@ -164,12 +164,12 @@ def test_boxes_that_are_left_out_of_training_do_not_lower_the_precision(tmp_path
 
 def test_categories_of_one_name_are_refused_and_an_unused_background_is_left_out(tmp_path: Path) -> None:
     root = write(tmp_path, [thing(1, [10.0, 5.0, 40.0, 30.0])])
-    content = json.loads(annotations(root).read_text())
+    content = json.loads(annotation_file(root).read_text())
     content["categories"].append({"id": 0, "name": "car"})
-    annotations(root).write_text(json.dumps(content))
+    annotation_file(root).write_text(json.dumps(content))
     assert CocoBoxes.of_split(root, "val2017").class_names == {3: "car"}
     content["categories"].append({"id": 4, "name": "car"})
-    annotations(root).write_text(json.dumps(content))
+    annotation_file(root).write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="several categories are called 'car'"):
         CocoBoxes.of_split(root, "val2017")
 
@@ -184,7 +184,7 @@ def test_reading_boxes_is_lawful(tmp_path: Path, random: Random) -> None:
         "annotations": [thing(1, [1.0, 2.0, 9.0, 9.0]), thing(2, [1, 2, 3, 4], iscrowd=1)],
         "categories": [{"id": 3, "name": "car"}],
     }
-    annotations(tmp_path).write_text(damage_json(content, random))
+    annotation_file(tmp_path).write_text(damage_json(content, random))
 
     def read() -> None:
         dataset = CocoBoxes.of_split(tmp_path, "val2017")

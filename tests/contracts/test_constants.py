@@ -62,7 +62,8 @@ def test_deeplabs_head() -> None:
     rates = {}
     for stride in (32, 16, 8):
         head.set_output_stride(stride)
-        rates[stride] = [branch.conv.dilation[0] for branch in head.aspp.atrous]  # type: ignore[union-attr]
+        atrous: Any = head.aspp.atrous
+        rates[stride] = [branch.conv.dilation[0] for branch in atrous]
     assert rates == {32: [3, 6, 9], 16: [6, 12, 18], 8: [12, 24, 36]}
 
 

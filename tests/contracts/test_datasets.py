@@ -19,7 +19,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 from segmnv2.training.run import train
-from tests.dataset_files import COUNT, SAMPLES, WRITERS
+from tests.dataset_files import COUNT, SAMPLES, WRITERS, iterate
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -50,8 +50,7 @@ def test_what_was_written_is_read(kind: str, source: DataSource, labels: LabelSe
     if source.root_is is None:  # drawn, not written
         return
     assert len(dataset) == COUNT
-    for written, index in zip(SAMPLES, range(COUNT), strict=True):
-        sample = dataset[index]
+    for written, sample in zip(iterate(SAMPLES), iterate(dataset), strict=True):
         assert np.abs(sample.image.astype(int) - written.image).mean() < 8  # JPEG
         if kind == "coco_voc":  # has no ignored ring
             assert (sample.mask[written.mask != 255] == written.mask[written.mask != 255]).all()
@@ -96,8 +95,8 @@ def test_check_data_knows_a_folder_of_it(kind: str, source: DataSource, root: Pa
 
 def test_two_steps_train_on_it(kind: str, source: DataSource, tmp_path: Path) -> None:
     part = json.dumps(source.model_dump(mode="json"))
-    short = ("steps=2", "data.batch_size=2", "data.crop_size=49", "data.num_workers=0", "model.output_stride=16")
-    short += ("validation.size=65", "validation.limit=1", "device=cpu", f"data.train={part}", f"data.val={part}")
+    short = ["steps=2", "data.batch_size=2", "data.crop_size=49", "data.num_workers=0", "model.output_stride=16"]
+    short += ["validation.size=65", "validation.limit=1", "device=cpu", f"data.train={part}", f"data.val={part}"]
     result = train(load_experiment("shapes", short), out=tmp_path / "run", report=lambda line: None)
     assert result.steps == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from tests.backbones.reference import randomize_norms
 NAMES = sorted(HEADS)
 
 
-def build(name: str, backbone: str = "mobilenet_v2", **options: object) -> Segmenter:
+def build(name: str, backbone: str = "mobilenet_v2", **options: Any) -> Segmenter:
     torch.manual_seed(0)
     model = create_model(model_name(name, backbone), num_classes=3, **{"width": 0.35, **options})
     randomize_norms(model)

@@ -67,7 +67,7 @@ def test_a_tensorflow_checkpoint_becomes_the_network_it_was(tmp_path: Path, name
 
 
 V1 = ("mobilenet_v1", TENSORFLOW_MOBILENET_V1, {"width": 0.25}, "MobilenetV1/Logits/Conv2d_1c_1x1/weights")
-RESNET = ("resnet101", TENSORFLOW_RESNET101, {}, "resnet_v1_101/logits/weights")
+RESNET: tuple[Any, ...] = ("resnet101", TENSORFLOW_RESNET101, {}, "resnet_v1_101/logits/weights")
 RESNET_7X7 = ("resnet101", TENSORFLOW_RESNET101_7X7, {"stem": "7x7"}, "resnet_v1_101/logits/weights")
 
 

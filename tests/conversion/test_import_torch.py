@@ -162,7 +162,7 @@ class Reference(nn.Module):
         aspp = nn.Module()
         aspp.convs = nn.ModuleList([layer(320, 256), *(layer(320, 256, 3, rate) for rate in (3, 6, 9)), pooling])
         aspp.project = layer(5 * 256, 256)
-        self.classifier = nn.Module()
+        self.classifier: Any = nn.Module()
         self.classifier.project = layer(24, 48)
         self.classifier.aspp = aspp
         self.classifier.classifier = nn.Sequential(*layer(304, 256, 3), nn.Conv2d(256, classes, 1))
@@ -170,11 +170,11 @@ class Reference(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low = self.backbone["low_level_features"](x)
         high = self.backbone["high_level_features"](low)
-        branches = [branch(high) for branch in self.classifier.aspp.convs]  # type: ignore[union-attr]
+        branches = [branch(high) for branch in self.classifier.aspp.convs]
         branches[-1] = branches[-1].expand_as(branches[0])
-        context = self.classifier.aspp.project(torch.cat(branches, 1))  # type: ignore[union-attr,operator]
+        context = self.classifier.aspp.project(torch.cat(branches, 1))
         context = F.interpolate(context, low.shape[2:], mode="bilinear", align_corners=False)
-        return self.classifier.classifier(torch.cat([self.classifier.project(low), context], 1))  # type: ignore
+        return self.classifier.classifier(torch.cat([self.classifier.project(low), context], 1))
 
 
 @torch.inference_mode()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmnv2.data.box_transforms import BoxedPicture, BoxTransform, collate_boxes
+from segmnv2.data.sample import Target
 from segmnv2.data.transforms import ColorJitter
 
 
@@ -15,7 +18,7 @@ def marked(boxes: list[list[float]], size: tuple[int, int] = (40, 60)) -> BoxedP
     for x1, y1, x2, y2 in boxes:
         pixels[:, int(y1) : int(y2), int(x1) : int(x2)] = 255
     labels = torch.arange(1, len(boxes) + 1)
-    target = {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": labels, "image_id": 7, "name": "a.jpg"}
+    target: Target = {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": labels, "image_id": 7, "name": "a.jpg"}
     return pixels, target
 
 
@@ -68,5 +71,6 @@ def test_an_image_without_boxes_stays_whole(crop: bool) -> None:
 
 def test_a_batch_keeps_every_size() -> None:
     batch = collate_boxes([marked([BOX]), marked([], (8, 9))])
-    assert [tuple(image.shape) for image in batch["images"]] == [(3, 40, 60), (3, 8, 9)]
+    images: Any = batch["images"]
+    assert [tuple(image.shape) for image in images] == [(3, 40, 60), (3, 8, 9)]
     assert batch["name"] == ["a.jpg", "a.jpg"]

@@ -145,8 +145,8 @@ def test_of_an_animated_png_every_reader_takes_the_default_image(
     most = (1 << bits) - 1
     frames = [[[[min(level, most)] * SAMPLES[color]] * 3] * 2 for level in (1, 0, most)[:count]]
     frames[0][0] = [[most] * SAMPLES[color]] * 3
-    palette = bytes([0, 0, 0, 255, 255, 255]) if color == 3 and bits == 1 else bytes(range(255, 249, -1)) * 8
-    palette = (palette if color == 3 else None) and palette[: 3 << min(bits, 4)]
+    colors = bytes([0, 0, 0, 255, 255, 255]) if color == 3 and bits == 1 else bytes(range(255, 249, -1)) * 8
+    palette = colors[: 3 << min(bits, 4)] if color == 3 else None
     still = written(tmp_path / "still.png", png(color, bits, frames[:1], palette=palette))
     path = written(tmp_path / "a.png", png(color, bits, frames, palette=palette, first_is_apart=apart))
     check_all_readers(path, read_image(still))

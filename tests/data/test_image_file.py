@@ -58,7 +58,8 @@ def test_exif_orientation_is_applied(tmp_path: Path, photo: np.ndarray, suffix: 
     exif = PIL.Image.Exif()
     exif[ORIENTATION] = orientation
     path = tmp_path / f"photo.{suffix}"
-    PIL.Image.fromarray(photo).save(path, exif=exif, quality=95, **({"lossless": True} if suffix == "webp" else {}))
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    PIL.Image.fromarray(photo).save(path, exif=exif, quality=95, **options)
     assert difference(read_image(path), upright(photo)) <= 6
 
 
@@ -216,7 +217,9 @@ def test_pillows_warning_about_large_images_is_not_raised(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"exif": True}])
-def test_a_jpeg_damaged_inside_is_refused(tmp_path: Path, options: dict, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_jpeg_damaged_inside_is_refused(
+    tmp_path: Path, options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     """Its header and its end are whole, so only the decoder's warning shows it."""
     path = tmp_path / "damaged.jpg"
     if options.get("exif"):
@@ -278,7 +281,7 @@ def _seeds() -> dict[str, bytes]:
     noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))
     exif = PIL.Image.Exif()
     exif[ORIENTATION] = 6
-    for name, picture, options in [
+    pictures: list[tuple[str, PIL.Image.Image, dict[str, Any]]] = [
         ("JPEG", noise, {"exif": exif}),
         ("JPEG", noise.convert("CMYK"), {"progressive": True}),
         ("PNG", noise, {"exif": exif}),
@@ -290,7 +293,8 @@ def _seeds() -> dict[str, bytes]:
         ("BMP", noise, {}),
         ("GIF", noise, {"save_all": True, "append_images": [noise.convert("L")]}),
         ("PPM", noise, {}),
-    ]:
+    ]
+    for name, picture, options in pictures:
         buffer = BytesIO()
         picture.save(buffer, name, **options)
         seeds[f"{name} {picture.mode}"] = buffer.getvalue()
@@ -309,7 +313,9 @@ SEEDS = _seeds()
     changes=st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), max_size=4),
     keep=st.integers(0, 4000),
 )
-def test_damaged_bytes_are_an_image_or_one_error(tmp_path: Path, seed: str, changes: list, keep: int) -> None:
+def test_damaged_bytes_are_an_image_or_one_error(
+    tmp_path: Path, seed: str, changes: list[tuple[int, bytes]], keep: int
+) -> None:
     content = bytearray(SEEDS[seed])
     for at, new in changes:
         at %= len(content)

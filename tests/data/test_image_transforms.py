@@ -24,7 +24,8 @@ def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample:
     assert torch.equal(torch.rand(3), expected)
     assert np.array_equal(first.image, again.image)
     assert not np.array_equal(first.image, other.image)
-    assert (first.image.shape, first.image.dtype) == ((32, 32, 3), np.uint8)
+    assert first.image.shape == (32, 32, 3)
+    assert first.image.dtype == np.uint8
     assert (first.label, first.name) == (3, "a/b.png")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from segmnv2.data.sample import Sample
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.errors import DatasetError
+from tests.dataset_files import iterate
 
 MESSAGE = "mask.png: ids 77 (3 pixels) are no class"
 
@@ -32,8 +34,8 @@ class Uneven(Shapes):
         return Sample(sample.image[index:], sample.mask[index:], sample.name)
 
 
-def train(count: int, **options: int) -> list[Batch]:
-    loader = training_loader(Shapes(10, (24, 24)), TrainTransform(17), **({"batch_size": 4, "seed": 1} | options))
+def train(count: int, **options: Any) -> list[Batch]:
+    loader = training_loader(Shapes(10, (24, 24)), TrainTransform(17), **{"batch_size": 4, "seed": 1, **options})
     return list(islice(loader, count))
 
 
@@ -92,7 +94,7 @@ def test_loading_draws_nothing_from_the_global_generator() -> None:
 def test_validation_sees_each_sample_once_in_order() -> None:
     dataset = Shapes(7, (20, 24))
     loader = validation_loader(dataset)
-    assert [name for batch in loader for name in batch["name"]] == [sample.name for sample in dataset]
+    assert [name for batch in loader for name in batch["name"]] == [sample.name for sample in iterate(dataset)]
     assert len(loader) == 7
 
 

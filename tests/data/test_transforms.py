@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -149,9 +151,9 @@ def test_images_of_any_size_become_a_crop(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"crop_size": 0}, {"scales": ()}, {"scales": (0.0,)}, {"flip": 1.5}])
-def test_wrong_arguments_are_named(wrong: dict) -> None:
+def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be at least 1, scales positive"):
-        TrainTransform(**({"crop_size": 8} | wrong))
+        TrainTransform(**{"crop_size": 8, **wrong})
 
 
 STRONG = ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2, chance=1.0)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,7 +15,7 @@ from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import DatasetError, MediaError
 from segmnv2.labels import LabelSet
-from tests.dataset_files import open_folder
+from tests.dataset_files import iterate, open_folder
 
 SHAPES = Shapes(4, (20, 30), seed=1)
 NAMES = ["a", "b", "c.1", "my photo"]
@@ -31,8 +33,8 @@ def root(tmp_path: Path) -> Path:
     """Four pairs and a list of two."""
     for folder in ("images", "masks", "splits"):
         (tmp_path / folder).mkdir()
-    for name, ending, sample in zip(NAMES, ("png", "BMP", "webp", "tiff"), SHAPES, strict=True):
-        options = {"lossless": True} if ending == "webp" else {}
+    for name, ending, sample in zip(NAMES, ("png", "BMP", "webp", "tiff"), iterate(SHAPES), strict=True):
+        options: dict[str, Any] = {"lossless": True} if ending == "webp" else {}
         PIL.Image.fromarray(sample.image).save(tmp_path / "images" / f"{name}.{ending}", **options)
         write_mask(tmp_path / "masks" / f"{name}.png", sample.mask, SHAPES_LABELS)
     label_file(tmp_path, palette=True)
@@ -50,7 +52,7 @@ def test_every_pair_reads_back(root: Path) -> None:
     dataset = open_folder(root)
     assert dataset.names == NAMES
     assert dataset.labels == SHAPES_LABELS
-    for index, expected in enumerate(SHAPES):
+    for index, expected in enumerate(iterate(SHAPES)):
         sample = dataset[index]
         assert sample.name == NAMES[index]
         assert (sample.image == expected.image).all()
@@ -95,7 +97,12 @@ def test_a_single_class_is_refused_with_what_to_write(root: Path) -> None:
 def test_a_folder_is_listed_without_a_call_for_each_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stats: list[str] = []
     real = Path.stat
-    monkeypatch.setattr(Path, "stat", lambda self, **options: stats.append(self.name) or real(self, **options))
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        stats.append(path.name)
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
     open_folder(root)
     assert not {name for name in stats if name.endswith((".png", ".BMP"))}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ def test_it_holds_what_torchvisions_holds(tmp_path: Path) -> None:
 def test_sets_are_not_built_for_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image_folder(tmp_path, images=1)
     built: list[set[int]] = []
-    monkeypatch.setattr(image_folder, "set", lambda values: built.append(set(values)) or built[-1], raising=False)
+
+    def build(values: Iterable[int]) -> set[int]:
+        built.append(set(values))
+        return built[-1]
+
+    monkeypatch.setattr(image_folder, "set", build, raising=False)
     assert len(ImageFolder(tmp_path)) == len(COLORS) > 1
     assert len(built) <= 1
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError
+from tests.dataset_files import iterate
 
 
 def test_a_sample_is_a_function_of_seed_and_index() -> None:
@@ -23,14 +26,14 @@ def test_seeds_and_indices_give_different_pictures() -> None:
 
 @pytest.mark.parametrize("size", [(16, 16), (33, 80), (129, 129)])
 def test_samples_have_the_size_and_ids_of_the_labels(size: tuple[int, int]) -> None:
-    for sample in Shapes(5, size):
+    for sample in iterate(Shapes(5, size)):
         assert sample.image.shape == (*size, 3)
         assert sample.mask.shape == size
         assert set(np.unique(sample.mask)) <= {*range(SHAPES_LABELS.num_classes), 255}
 
 
 def test_every_class_occurs_and_is_ringed_by_void() -> None:
-    masks = np.stack([sample.mask for sample in Shapes(40, (65, 65))])
+    masks = np.stack([sample.mask for sample in iterate(Shapes(40, (65, 65)))])
     shares = np.bincount(masks.ravel(), minlength=256) / masks.size
     assert (shares[:5] > 0.01).all()
     assert 0.005 < shares[255] < 0.15
@@ -39,7 +42,7 @@ def test_every_class_occurs_and_is_ringed_by_void() -> None:
 
 
 def test_color_hints_at_the_class_without_deciding_it() -> None:
-    samples = list(Shapes(150, (65, 65)))
+    samples = list(iterate(Shapes(150, (65, 65))))
     pixels = np.concatenate([s.image[s.mask == 1] for s in samples]).astype(int)  # circles are mostly red
     red = (pixels[:, 0] > pixels[:, 1]) & (pixels[:, 0] > pixels[:, 2])
     assert 0.6 < red.mean() < 0.95
@@ -51,6 +54,6 @@ def test_indices_end_at_the_length() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"length": 0}, {"size": (8, 64)}, {"seed": -1}])
-def test_wrong_arguments_are_named(wrong: dict) -> None:
+def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="at least"):
-        Shapes(**({"length": 1} | wrong))
+        Shapes(**{"length": 1, **wrong})

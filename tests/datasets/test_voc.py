@@ -11,6 +11,7 @@ from segmnv2.data.mask_file import write_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import DatasetError, MediaError, SegmnError
+from tests.dataset_files import iterate
 from tests.voc_layout import write_voc_layout
 
 
@@ -29,7 +30,7 @@ def open_train(root: Path, split: str = "train") -> VocSegmentation:
 def test_what_was_written_reads_back(root: Path) -> None:
     written, read = Shapes(3, (20, 30), seed=1), open_train(root)
     assert len(read) == 3
-    for expected, sample in zip(written, read, strict=True):
+    for expected, sample in zip(iterate(written), iterate(read), strict=True):
         assert sample.name == expected.name
         assert (sample.mask == expected.mask).all()
         assert np.abs(sample.image.astype(int) - expected.image).mean() < 6  # JPEG

@@ -16,7 +16,7 @@ from segmnv2.models.pixels import Normalization
 from segmnv2.nn.network import freeze_batch_norm
 
 CLASSES = {1: "square", 3: "oblong"}
-NARROW = {"width": 0.35}
+NARROW: dict[str, Any] = {"width": 0.35}
 IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 

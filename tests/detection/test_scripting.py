@@ -114,7 +114,7 @@ def test_recorded_features_are_the_features(stride: int, size: tuple[int, int]) 
 def test_onnx_runtime_finds_the_same(name: str, tmp_path: Path) -> None:
     model, images = build(name), [torch.rand(3, 96, 128)]
     path = tmp_path / "detector.onnx"
-    names = {"input_names": ["images"], "output_names": list(model(images)[0])}
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": list(model(images)[0])}
     torch.onnx.export(model, (images,), str(path), dynamo=False, opset_version=17, **names)
     session = onnxruntime.InferenceSession(path)
     with torch.no_grad():
@@ -123,4 +123,4 @@ def test_onnx_runtime_finds_the_same(name: str, tmp_path: Path) -> None:
     found = {each.name: torch.from_numpy(value) for each, value in zip(session.get_outputs(), values, strict=True)}
     assert len(found["scores"]) == len(expected["scores"]) > SUREST
     surest = [{key: value[:SUREST] for key, value in each.items()} for each in (expected, found)]
-    assert same(*surest, pixels=0.01, score=1e-3)
+    assert same(surest[0], surest[1], pixels=0.01, score=1e-3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_the_first_map_is_the_expansion_of_layer_15(output_stride: int) -> None:
     y = backbone.stem(x)  # type: ignore[operator]
     for block in blocks[:13]:
         y = block(y)
-    torch.testing.assert_close(maps[0], blocks[13].expand(y))  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(maps[0], blocks[13].expand(y))  # type: ignore[operator]
     torch.testing.assert_close(maps[1], backbone(x)[-1])
 
 
@@ -107,7 +108,7 @@ def test_the_boxes_are_tensorflows() -> None:
 
 
 def test_imagenets_weights_are_one_argument(tmp_path: Path) -> None:
-    options = {"width": 0.35, "last_conv": True}
+    options: dict[str, Any] = {"width": 0.35, "last_conv": True}
     backbone = create_backbone("mobilenet_v2", **options)
     path = save_backbone(tmp_path / "b.safetensors", backbone, "mobilenet_v2", options, IMAGENET_NORMALIZATION)
     model = small(backbone_weights=path)

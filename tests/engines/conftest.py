@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def smooth_pixels(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     return F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=True)
 
 
-def lively_model(name: str = "deeplabv3_mobilenet_v2", **options: object) -> Segmenter:
+def lively_model(name: str = "deeplabv3_mobilenet_v2", **options: Any) -> Segmenter:
     """Return a network whose norms and logits are those of a batch, as after training, so that all layers count."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=5, **options)
@@ -24,7 +25,8 @@ def lively_model(name: str = "deeplabv3_mobilenet_v2", **options: object) -> Seg
     with torch.no_grad():
         model.set_norm_momentum(1.0)
         model.train()(pixels)
-        model.eval().head.logits.weight.mul_(2 / model.raw_logits(pixels).std((0, 2, 3))[:, None, None, None])
+        logits: Any = model.eval().head.logits
+        logits.weight.mul_(2 / model.raw_logits(pixels).std((0, 2, 3))[:, None, None, None])
     return model
 
 

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,7 +136,8 @@ def test_a_size_that_is_thrown_out_while_it_is_used_does_no_harm(engines, pictur
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_labels_of_a_picture_are_the_networks(engines, model, name):
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
-    for options in ({}, {"scales": (0.5, 1.25), "flip": True}):
+    choices: list[dict[str, Any]] = [{}, {"scales": (0.5, 1.25), "flip": True}]
+    for options in choices:
         expected = predict_labels(model, image, size=97, **options)
         found = predict_labels(engines(name, "float32"), image, size=97, **options)
         assert (found == expected).mean() >= 0.9999

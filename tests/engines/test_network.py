@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def test_the_network_itself_is_left_as_it_is(model):
 
 
 def test_norms_that_stand_elsewhere_stay_and_count():
-    chain = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)).eval()
-    nn.init.uniform_(chain[0].running_mean)
+    norm: Any = nn.BatchNorm2d(3)
+    chain = nn.Sequential(norm, nn.Conv2d(3, 4, 1)).eval()
+    nn.init.uniform_(norm.running_mean)
     x = torch.rand(1, 3, 5, 5)
     assert torch.equal(fold_norms(chain)(x), chain(x))

@@ -108,7 +108,9 @@ def test_masks_are_written_as_predicted(model: Segmenter, tmp_path: Path) -> Non
 
 def test_masks_of_one_name_are_refused_before_the_work(model: Segmenter, tmp_path: Path) -> None:
     class Twins(Shapes):
-        names = ("a/x", "b/x", "a/x", "b")
+        @property
+        def names(self) -> list[str]:
+            return ["a/x", "b/x", "a/x", "b"]
 
         def __getitem__(self, index: int) -> Sample:
             return pytest.fail("work began")

@@ -33,7 +33,7 @@ def _read(var: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _constant(value: Any) -> Any:
-    return torch.as_tensor(value) if hasattr(value, "dtype") and getattr(value, "ndim", 0) else value
+    return torch.as_tensor(value) if hasattr(value, "dtype") and getattr(value, "ndim", False) else value
 
 
 def _pairs(pads: torch.Tensor) -> list[int]:

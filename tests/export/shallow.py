@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def let_see(model: Segmenter) -> Segmenter:
     Its norms and logits are those of a batch. Its image-level feature would else outweigh the rest, and is damped.
     """
     pixels = torch.cat([picture((65, 97), seed) for seed in range(4)])
-    head = model.head
+    head: Any = model.head
     with torch.no_grad():
         model.set_norm_momentum(1.0)
         model.train()(pixels)

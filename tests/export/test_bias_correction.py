@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def test_a_layers_mean_is_as_before_once_its_weights_are_rounded():
     images = [torch.rand(1, 3, 17, 23) + 1 for _ in range(4)]
     corrected = correct_biases(layer, images)
     assert torch.equal(corrected.weight, layer.weight)
-    rounded = copy.deepcopy(corrected)
+    rounded: Any = copy.deepcopy(corrected)
     rounded.weight.copy_(round_weights(layer.weight))
     before, after = (torch.stack([each(x).mean((0, 2, 3)) for x in images]).mean(0) for each in (layer, rounded))
     torch.testing.assert_close(after, before)

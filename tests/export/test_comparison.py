@@ -17,11 +17,13 @@ from segmnv2.export import comparison as verify
 from segmnv2.export import create, torch_file
 from segmnv2.export.comparison import check_agreement, verify_export
 from segmnv2.export.create import Exported, export_weights
+from segmnv2.export.deployable import build_preparation
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.export.formats import FORMATS, OpenedExport
 from segmnv2.export.probes import draw_probe, fit_image, restore_labels
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.model_file import load_model
+from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 
 SIZE = (75, 100)
@@ -60,13 +62,12 @@ def test_an_export_is_left_with_its_description_and_card(done):
 
 def test_a_file_that_is_not_the_network_is_not_left(weights, photos, tmp_path, monkeypatch):
     def upside_down(model, **options):
-        return torch.nn.Sequential(torch_file_preparation(model, **options), Flip())
+        return torch.nn.Sequential(build_preparation(model, **options), Flip())
 
     class Flip(torch.nn.Module):
         def forward(self, pixels):
             return pixels.flip(1)  # BGR
 
-    torch_file_preparation = torch_file.build_preparation
     monkeypatch.setattr(torch_file, "build_preparation", upside_down)
     (tmp_path / "a.pt2").write_text("an older file")
     for images in (photos[0], None):
@@ -106,6 +107,7 @@ def test_a_fixed_size_sees_images_scaled_and_padded(weights, model, photos, tmp_
     found = verify_export(path, model, *photos, repeats=0)
     assert found.agreement >= 0.9999
     assert model.output_stride == 8
+    assert found.miou_before is not None
     assert found.miou_before < 100
 
 
@@ -181,9 +183,12 @@ def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, 
 
 def test_a_format_of_one_size_takes_513_unless_told_otherwise(weights, tmp_path, monkeypatch):
     orders: list[ExportMetadata] = []
-    only = replace(
-        FORMATS["torch"], dynamic=False, write=lambda model, path, order, *_: orders.append(order) or path.touch()
-    )
+
+    def write(model: Segmenter, path: Path, order: ExportMetadata, *_: object) -> None:
+        orders.append(order)
+        path.touch()
+
+    only = replace(FORMATS["torch"], dynamic=False, write=write)
     monkeypatch.setitem(FORMATS, "torch", only)
     for size in ("auto", (81, 70)):
         export_weights(weights, tmp_path / "a.pt2", "torch", size=size, verify=False)
@@ -208,7 +213,8 @@ def test_fitting_scales_down_only_and_pads_with_the_mean(images):
 def test_drawn_images_show_a_network_many_classes_and_change_nothing_of_it(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     drawn = [draw_probe(model, (75, 90), seed) for seed in (0, 0, 1)]
-    assert (drawn[0].dtype, drawn[0].shape) == (np.uint8, (75, 90, 3))
+    assert drawn[0].dtype == np.uint8
+    assert drawn[0].shape == (75, 90, 3)
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

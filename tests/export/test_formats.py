@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from segmnv2.engines import onnx_runtime, openvino
+from segmnv2.engines.backend import Precision
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export.comparison import open_export
 from segmnv2.export.create import _unproven
@@ -28,13 +30,13 @@ def model(shallow_seeing_model):
 @pytest.fixture(scope="module")
 def write(model, tmp_path_factory):
     """Write a file once for all tests that request the same, and convert the network itself once a format."""
-    found: dict[tuple, Path] = {}
+    found: dict[tuple[Any, ...], Path] = {}
     graph, ir = onnx_runtime.grid_graph(model), openvino.grid_model(model)
     patch = pytest.MonkeyPatch()
     patch.setattr(onnx_runtime, "grid_graph", lambda model: graph)
     patch.setattr(openvino, "grid_model", lambda model: ir.clone())
 
-    def get(form: str, precision: str = "float32", size=None, raw_logits: bool = False, calibration=None) -> Path:
+    def get(form: str, precision: Precision = "float32", size=None, raw_logits: bool = False, calibration=None) -> Path:
         key = (form, precision, size, raw_logits)
         if key not in found:
             path = tmp_path_factory.mktemp(form) / f"small{FORMATS[form].suffix}"

@@ -15,7 +15,7 @@ from segmnv2.errors import ConfigError, DatasetError, SegmnError
 from segmnv2.files.documents import MOST_LEVELS, dump_json, iterate_records, parse_json, read_json
 from segmnv2.files.yaml_documents import MOST_YAML, dump_yaml, parse_yaml, read_yaml
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 LEAVES = (
     st.none()
     | st.booleans()

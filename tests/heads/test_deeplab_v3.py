@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -20,7 +22,8 @@ def test_parameters_are_the_papers() -> None:
 def test_rates_span_the_same_pixels_at_every_stride(output_stride: int, rates: tuple[int, ...]) -> None:
     head = DeepLabV3Head(8, 3, aspp=True, channels=4)
     head.set_output_stride(output_stride)
-    assert tuple(branch.conv.dilation[0] for branch in head.aspp.atrous) == rates  # type: ignore[union-attr]
+    atrous: Any = head.aspp.atrous
+    assert tuple(branch.conv.dilation[0] for branch in atrous) == rates
     assert head([torch.randn(2, 8, 9, 7)]).shape == (2, 3, 9, 7)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,6 +89,6 @@ def test_weights_of_a_head_with_the_same_options_are_loaded(tmp_path) -> None:
 
 
 def test_what_files_and_engines_are_made_of_cannot_be_changed_afterwards() -> None:
-    head = create_model("deeplabv3plus_mobilenet_v2", num_classes=3, width=0.35).head
+    head: Any = create_model("deeplabv3plus_mobilenet_v2", num_classes=3, width=0.35).head
     with pytest.raises(AttributeError):
-        head.align_corners = False  # type: ignore[misc,assignment]
+        head.align_corners = False

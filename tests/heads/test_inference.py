@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -30,7 +32,7 @@ def test_one_convolution_computes_what_two_do(biases) -> None:
 @torch.inference_mode()
 def test_the_last_projection_is_joined_where_that_is_less_work(name, options, joined) -> None:
     model = lively_model(name, **options).double()
-    network = InferenceNetwork(model)
+    network: Any = InferenceNetwork(model)
     reads = network.head.aspp.pointwise.conv.in_channels
     assert (reads != model.head.aspp.pointwise.conv.in_channels) == joined
     assert not joined or isinstance(network.backbone.blocks[-1].project, nn.Identity)
@@ -41,5 +43,6 @@ def test_the_last_projection_is_joined_where_that_is_less_work(name, options, jo
 @torch.inference_mode()
 def test_a_last_layer_that_is_not_linear_stays() -> None:
     model = lively_model("deeplabv3_mobilenet_v2", width=1.0)
-    model.backbone.blocks[-1].project.activation = nn.ReLU6()
+    blocks: Any = model.backbone.blocks
+    blocks[-1].project.activation = nn.ReLU6()
     assert InferenceNetwork(model).head.aspp.pointwise.conv.in_channels == 320

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +51,9 @@ def small_model() -> Segmenter:
         model.set_norm_momentum(1.0)
         model.train()(pixels)
         pixels = make_canvas(smooth_picture(50, 61), 65, 16).pixels
-        model.eval().head.logits.weight.mul_(2 / model.raw_logits(pixels).std((0, 2, 3))[:, None, None, None])
-        model.head.logits.bias.sub_(model.raw_logits(pixels).mean((0, 2, 3)))
+        logits: Any = model.eval().head.logits
+        logits.weight.mul_(2 / model.raw_logits(pixels).std((0, 2, 3))[:, None, None, None])
+        logits.bias.sub_(model.raw_logits(pixels).mean((0, 2, 3)))
     return model
 
 

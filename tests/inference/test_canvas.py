@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_padding_is_zero_to_the_network_whatever_its_normalization(normalization
     model = create_model("deeplabv3_mobilenet_v2", num_classes=2, width=0.35, normalization=normalization).eval()
     backend = create_backend(model, "torch", "float32", 1, torch.device("cpu"), None) if engine else None
     seen = []
-    network = model if backend is None else backend.network
+    network: Any = getattr(backend, "network", model)
     network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     image = photo(20, 30)
     predict_labels(backend or model, image, size=49)

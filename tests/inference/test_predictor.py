@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -294,8 +295,9 @@ def test_options_of_other_types_and_names_are_refused(values, small_model):
 
 @pytest.mark.usefixtures("unchecked")
 def test_options_by_position_are_options(small_model):
+    options: Any = {"size": 33}
     with pytest.raises(ConfigError, match=r"options: \{'size': 33\} is not possible; give InferenceOptions"):
-        Predictor.of(small_model, {"size": 33})
+        Predictor.of(small_model, options)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

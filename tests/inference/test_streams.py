@@ -151,18 +151,22 @@ def test_predictions_come_in_order_and_an_error_at_its_turn() -> None:
 
 
 def test_an_error_in_writing_ends_everything_at_its_turn() -> None:
-    read: list[int] = []
+    begun: list[int] = []
+
+    def read(item: int) -> int:
+        begun.append(item)
+        return item
 
     def write(item: int, made: int) -> int:
         if item == 3:
             raise ConfigError("disk full")
         return made
 
-    outcomes = run(count(), lambda item: read.append(item) or item, write=write)
+    outcomes = run(count(), read, write=write)
     assert [next(outcomes).result for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ConfigError, match="disk full"):
         next(outcomes)
-    assert max(read) <= 3 + AHEAD * 3
+    assert max(begun) <= 3 + AHEAD * 3
 
 
 def test_an_error_that_is_no_fault_of_an_input_is_not_swallowed() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.files import ResultFolder
 from segmnv2.inference.predictor import Predictor, VideoPredictor
+from segmnv2.inference.scores import Prediction
 from segmnv2.inference.smoothing import Smoother
 from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
 from segmnv2.media import video_reader as video_module
@@ -65,10 +66,11 @@ def test_each_frame_becomes_a_palette_mask_with_its_number(predictor, clip, tmp_
 def test_a_video_of_overlays_shows_each_frame_under_its_colors(predictor, clip, tmp_path):
     out = tmp_path / "out.avi"
     done: list[None] = []
-    with (
-        VideoReader(clip) as video,
-        overlay_video(out, video, lambda prediction: prediction.overlay(1.0, legend=False)) as sink,
-    ):
+
+    def draw(prediction: Prediction) -> Image.Image:
+        return prediction.overlay(1.0, legend=False)
+
+    with VideoReader(clip) as video, overlay_video(out, video, draw) as sink:
         infer_video(predictor, video, sink, lambda: done.append(None), batch=2)
     assert (len(done), sink.count, sink.note) == (9, 9, None)
     shown = decode(out)
@@ -99,10 +101,11 @@ def test_frames_that_come_faster_than_the_stated_mean_are_shown(every, rate, pre
     clip = write_recording(tmp_path / "clip.mkv", times, 1900, rate=5.5)
     numbers = iter(range(10))
     out = tmp_path / "out.avi"
-    with (
-        VideoReader(clip, every=every) as video,
-        overlay_video(out, video, lambda made: Image.new("L", (48, 32), 20 * next(numbers)).convert("RGB")) as sink,
-    ):
+
+    def draw(made: Prediction) -> Image.Image:
+        return Image.new("L", (48, 32), 20 * next(numbers)).convert("RGB")
+
+    with VideoReader(clip, every=every) as video, overlay_video(out, video, draw) as sink:
         assert video.frame_rate == pytest.approx(5.5 / every, rel=0.01)
         infer_video(predictor, video, sink)
     pictures = [round(picture.mean() / 20) for picture in decode(out)]

@@ -18,7 +18,7 @@ from segmnv2.integrations.smp import BackboneEncoder, load_encoder_weights, regi
 from segmnv2.models.model_file import save_backbone
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 
-SMALL = {
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "segmnv2-small_mobilenet_v1": ("mobilenet_v1", {"width": 0.25}),
     "segmnv2-small_mobilenet_v2": ("mobilenet_v2", {"width": 0.35}),
     "segmnv2-small_resnet101": ("resnet101", {"units": (2, 2, 2, 3)}),
@@ -152,7 +152,7 @@ def test_other_channels_get_the_weights_that_smp_would_give_them(
     path, backbone = weights(tmp_path, width=0.35)
     model = build(smp.Unet, "segmnv2-small_mobilenet_v2", in_channels=channels).eval()
     load_encoder_weights(model.encoder, path)
-    stem = backbone.stem.conv.weight
+    stem: Any = backbone.stem.conv.weight
     expected = stem.sum(1, keepdim=True) if channels == 1 else stem[:, [n % 3 for n in range(channels)]] * 3 / channels
     torch.testing.assert_close(model.encoder.backbone.stem.conv.weight, expected)
     assert model(torch.randn(1, channels, 64, 64)).shape == (1, 3, 64, 64)

@@ -68,7 +68,8 @@ def write_recording(path: Path, times: Sequence[int], length: int | None, rate: 
 
 def decode(path: Path) -> list[np.ndarray]:
     """All frames as OpenCV reads them, RGB."""
-    capture, found = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), []
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    found: list[np.ndarray] = []
     while True:
         done, frame = capture.read()
         if not done:

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -117,17 +118,21 @@ def test_what_cannot_be_computed_fails_alone_though_it_came_with_others() -> Non
 
 
 def test_an_error_in_writing_ends_everything_at_once() -> None:
-    read: list[int] = []
+    begun: list[int] = []
+
+    def read(item: int) -> int:
+        begun.append(item)
+        return item
 
     def write(item: int, made: int) -> int:
         if item == 3:
             raise ConfigError("disk full")
         return made
 
-    outcomes = run_pipeline(count(), lambda item: read.append(item) or item, list, write)
+    outcomes = run_pipeline(count(), read, list, write)
     with pytest.raises(ConfigError, match="disk full"):
         list(outcomes)
-    assert len(read) <= 4 + most_held(1)
+    assert len(begun) <= 4 + most_held(1)
 
 
 def test_an_error_that_is_no_fault_of_an_input_is_not_swallowed() -> None:
@@ -169,7 +174,11 @@ def test_an_interrupt_ends_it_with_everything_written_whole() -> None:
 
 def test_items_may_be_endless_if_their_reader_knows_the_end() -> None:
     numbers = iter(range(5))
-    outcomes = run_pipeline(count(), lambda _: next(numbers, END), square, note, batch=2, readers=1)
+
+    def read(_: int) -> Any:
+        return next(numbers, END)
+
+    outcomes = run_pipeline(count(), read, square, note, batch=2, readers=1)
     assert [outcome.result for outcome in outcomes] == [(n, n * n) for n in range(5)]
 
 
@@ -184,7 +193,12 @@ def test_predictions_come_in_order_and_an_error_at_its_turn() -> None:
 
 def test_a_prediction_is_there_before_the_next_one_is_asked_for() -> None:
     computed: list[int] = []
-    found = predict_in_order(count(), int, lambda numbers: computed.extend(numbers) or numbers)
+
+    def compute(numbers: Sequence[int]) -> Sequence[int]:
+        computed.extend(numbers)
+        return numbers
+
+    found = predict_in_order(count(), int, compute)
     assert [next(found) for _ in range(3)] == [0, 1, 2] == computed
     found.close()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from damage import EXAMPLES, VALUES, check_lawful, damage_json, many, randoms
 from hypothesis import given, settings
 
 from segmnv2.backbones.backbone import create_backbone
@@ -29,10 +28,11 @@ from segmnv2.models.model_file import (
 )
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from segmnv2.models.zoo import create_model
+from tests.damage import EXAMPLES, VALUES, check_lawful, damage_json, many, randoms
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
-SMALL = {"width": 0.35}
+SMALL: dict[str, Any] = {"width": 0.35}
 Load = Callable[[Path], object]
 
 

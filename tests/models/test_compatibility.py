@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 from segmnv2.tasks.segmentation import build_model as build_segmenter
 
-TORCHVISION = {"width": 0.35, "padding": "symmetric", "norm_eps": 1e-5, "last_conv": True}
+TORCHVISION: dict[str, Any] = {"width": 0.35, "padding": "symmetric", "norm_eps": 1e-5, "last_conv": True}
 
 
-def write(path: Path, name: str = "mobilenet_v2", **options: object) -> Path:
+def write(path: Path, name: str = "mobilenet_v2", **options: Any) -> Path:
     return save_backbone(path, create_backbone(name, **options), name, options, IMAGENET_NORMALIZATION)
 
 
@@ -64,7 +65,7 @@ def test_a_whole_network_is_checked_too(tmp_path: Path) -> None:
 
 def test_dilations_of_the_last_stage_are_the_segmentations_own(tmp_path: Path) -> None:
     """ImageNet's network has none, so a backbone may differ, a whole network may not; lists and tuples are the same."""
-    small = {"units": (2, 2, 2, 1), "strided_unit": "first"}
+    small: dict[str, Any] = {"units": (2, 2, 2, 1), "strided_unit": "first"}
     path = write(tmp_path / "b.safetensors", "resnet101", **small, multi_grid=(1,))
     model = create_model("deeplabv3_resnet101", backbone_weights=path, **small, multi_grid=[2])
     whole = save_model(tmp_path / "m.safetensors", model)
@@ -96,7 +97,7 @@ ORDERS = [
 
 @pytest.mark.parametrize(("names", "message"), ORDERS)
 def test_a_segmenters_classes_go_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
-    network = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
+    network: dict[str, Any] = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
     path = save_model(tmp_path / "m.safetensors", create_model(**network, labels=labels("a", "b", "c")))
     other = create_model(**network, labels=labels(*names))
     before = {key: value.clone() for key, value in other.state_dict().items()}
@@ -111,7 +112,7 @@ def test_a_segmenters_classes_go_by_name(tmp_path: Path, names: tuple[str, ...],
 
 
 def test_labels_that_are_numbers_fit_all_names(tmp_path: Path) -> None:
-    network = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
+    network: dict[str, Any] = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
     named = save_model(tmp_path / "named.safetensors", create_model(**network, labels=labels("a", "b", "c")))
     numbered = save_model(tmp_path / "numbered.safetensors", create_model(**network, num_classes=3))
     assert create_model(**network, weights=named).labels.names == ("a", "b", "c")
@@ -123,7 +124,7 @@ def test_labels_that_are_numbers_fit_all_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("names", "message"), ORDERS)
 def test_a_classifiers_classes_go_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
-    network = {"name": "mobilenet_v2", "width": 0.35}
+    network: dict[str, Any] = {"name": "mobilenet_v2", "width": 0.35}
     path = save_classifier(tmp_path / "c.safetensors", create_classifier(**network, class_names=("a", "b", "c")))
     with pytest.raises(WeightsError, match=message):
         create_classifier(**network, class_names=names, weights=path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -68,7 +70,8 @@ def test_output_stride_changes_strides_and_rates_together_and_no_weight() -> Non
     pixels = picture(65, 65)
     coarse = model(pixels)
     model.set_output_stride(8)
-    assert [b.conv.dilation[0] for b in model.head.aspp.atrous] == [12, 24, 36]  # type: ignore[union-attr]
+    atrous: Any = model.head.aspp.atrous
+    assert [branch.conv.dilation[0] for branch in atrous] == [12, 24, 36]
     assert model.raw_logits(pixels).shape[-2:] == (9, 9)
     assert model.output_stride == 8
     model.set_output_stride(16)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 from segmnv2.paper.figure1 import (
     DIMENSIONS,
@@ -94,7 +95,9 @@ def test_the_picture_has_the_input_and_every_output(result: Figure1) -> None:
     panels = draw(result).axes[:-1]  # the last is the color bar
     assert [axes.get_title(loc="left") for axes in panels] == ["Input", *(f"n = {n}" for n in DIMENSIONS)]
     for axes, panel in zip(panels[1:], result.panels, strict=True):
-        segments = axes.collections[0].get_segments()
+        lines = axes.collections[0]
+        assert isinstance(lines, LineCollection)
+        segments = lines.get_segments()
         np.testing.assert_allclose([segment[0] for segment in segments], panel.output[:-1])
         assert inside(panel, axes.get_xlim())
 

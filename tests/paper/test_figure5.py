@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from segmnv2.paper.figure5 import PAPER, PUBLISHED, SLIM, Figure5, Point, agrees, draw, figure5, to_markdown
@@ -86,7 +87,7 @@ def test_the_text_has_a_row_for_each_point_and_says_what_was_not_measured(result
 
 def test_the_picture_shows_every_point_on_a_logarithmic_axis(result: Figure5) -> None:
     (axes,) = draw(result).axes
-    shown = {(x, y) for line in axes.lines for x, y in line.get_xydata()}
+    shown = {(x, y) for line in axes.lines for x, y in np.asarray(line.get_xydata())}
     assert shown == {(point.madds / 1e6, point.top1) for point in result.points}
     assert axes.get_xscale() == "log"
     legend = axes.get_legend()

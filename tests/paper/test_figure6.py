@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,6 @@ def test_text_and_picture_say_what_they_are(result: Figure6) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"steps": 0}, {"seeds": 0}])
-def test_less_than_one_is_refused(arguments: dict[str, int]) -> None:
+def test_less_than_one_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="give at least 1 of each"):
         figure6(**arguments)

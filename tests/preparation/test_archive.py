@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -61,7 +62,7 @@ def refused(path: Path, target: Path, match: str) -> None:
 
 @pytest.fixture(params=[write_tar, write_tgz, write_zip], ids=["tar", "tgz", "zip"])
 def write(request: pytest.FixtureRequest) -> Writer:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 def test_the_folder_asked_for_is_unpacked_and_no_other(write: Writer, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_full_disk_leaves_nothing(write: Writer, tmp_path: Path, monkeypatch: 
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     refused(write(tmp_path / "archive", FILES), tmp_path / "target", "no room to unpack archive; make room")
 
 

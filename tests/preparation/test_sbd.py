@@ -14,6 +14,7 @@ from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import DatasetError
 from segmnv2.labels import VOC_LABELS
 from segmnv2.preparation.sbd import build_train_aug, read_sbd_mask
+from tests.dataset_files import iterate
 
 SIZE = (20, 30)
 TRAIN, VAL = ["2007_000001", "2007_000002"], ["2007_000003"]
@@ -76,7 +77,7 @@ def test_train_aug_is_train_and_sbd_without_val(voc: Path, sbd: Path) -> None:
     assert (report.written, report.kept, report.excluded, report.already_train, report.listed) == (3, 0, 1, 1, 5)
     dataset = VocSegmentation(voc, "train_aug")
     assert dataset.names == TRAIN + OTHERS
-    for sample in dataset:
+    for sample in iterate(dataset):
         expected = draw(sample.name) if sample.name in OTHERS else np.full(SIZE, 255)
         assert (sample.mask == expected).all()
     assert {path.stem for path in (voc / "SegmentationClassAug").iterdir()} == set(OTHERS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,7 @@ def test_labels_are_those_of_the_network_itself(model, images, backend, precisio
         engine = create_backend(model, backend, precision)
     except ConfigError as error:
         pytest.skip(str(error))
-    for options in ({}, {"scales": (0.75,), "flip": True}):
+    choices: list[dict[str, Any]] = [{}, {"scales": (0.75,), "flip": True}]
+    for options in choices:
         same = [predict_labels(engine, x, **options) == predict_labels(model, x, **options) for x in images]
         assert np.concatenate([part.ravel() for part in same]).mean() >= least

@@ -10,6 +10,7 @@ import pytest
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES, CocoAsVoc, CocoVocSource
 from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.labels import VOC_LABELS
+from tests.dataset_files import iterate
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -32,7 +33,7 @@ def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
     dataset = CocoAsVoc(root, "val2017", min_pixels=0)
     assert len(dataset) == len(content["images"]) == 206
     persons = []
-    for sample in dataset:
+    for sample in iterate(dataset):
         assert sample.image.shape[:2] == sample.mask.shape
         present, counts = np.unique(sample.mask, return_counts=True)
         stated = areas[int(sample.name)]
@@ -50,7 +51,7 @@ def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
 @pytest.mark.parametrize(("split", "kept"), [pytest.param("val2017", 161, marks=pytest.mark.slow), ("train2017", 40)])
 def test_stated_areas_choose_the_images_that_masks_would(root: Path, split: str, kept: int) -> None:
     chosen = CocoAsVoc(root, split).names
-    labeled = {sample.name: int((sample.mask > 0).sum()) for sample in CocoAsVoc(root, split, min_pixels=0)}
+    labeled = {sample.name: int((sample.mask > 0).sum()) for sample in iterate(CocoAsVoc(root, split, min_pixels=0))}
     assert len(chosen) == kept
     assert chosen == [name for name, count in labeled.items() if count > 1000]
 

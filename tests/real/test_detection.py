@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,12 @@ def build_ssdlite(weights: Path) -> nn.Module:
 
 def build_faster_rcnn(weights: Path) -> nn.Module:
     """With few proposals, as a few images have few boxes."""
-    train = {"rpn_pre_nms_top_n_train": 200, "rpn_post_nms_top_n_train": 100, "box_batch_size_per_image": 32}
-    test = {"rpn_pre_nms_top_n_test": 100, "rpn_post_nms_top_n_test": 50}
+    train: dict[str, Any] = {
+        "rpn_pre_nms_top_n_train": 200,
+        "rpn_post_nms_top_n_train": 100,
+        "box_batch_size_per_image": 32,
+    }
+    test: dict[str, Any] = {"rpn_pre_nms_top_n_test": 100, "rpn_post_nms_top_n_test": 50}
     return faster_rcnn(backbone_weights=weights, min_size=192, max_size=192, **train, **test)
 
 

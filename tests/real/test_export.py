@@ -9,7 +9,7 @@ import pytest
 
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.engines import onnx_runtime, openvino
-from segmnv2.engines.backend import Calibration
+from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.errors import ConfigError
 from segmnv2.export.comparison import open_export, verify_export
 from segmnv2.export.export_metadata import describe_export
@@ -32,7 +32,7 @@ def images(dataset: VocSegmentation) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def write(model, tmp_path_factory):
-    def get(form: str, precision: str = "float32", size=None, calibration: Calibration = None) -> OpenedExport:
+    def get(form: str, precision: Precision = "float32", size=None, calibration: Calibration = None) -> OpenedExport:
         path = tmp_path_factory.mktemp(form) / f"voc{FORMATS[form].suffix}"
         metadata = describe_export(model, form, precision=precision, size=size)
         FORMATS[form].write(model, path, metadata, calibration)
@@ -85,6 +85,7 @@ def test_the_proof_measures_miou_on_real_masks(model, shared, tmp_path):
     found = verify_export(path, model, root / "JPEGImages", root / "SegmentationClass", limit=3, repeats=0)
     assert found.agreement >= 0.9999
     assert found.miou_before == pytest.approx(found.miou_after, abs=0.01)
+    assert found.miou_before is not None
     assert found.miou_before > 50
     with pytest.raises(ConfigError, match="is no folder"):
         verify_export(path, model, root / "nowhere")

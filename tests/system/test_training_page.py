@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
@@ -37,11 +36,14 @@ FRAGMENTS = fenced("yaml")
 OVERRIDES = sorted({word for span in SPANS for word in re.findall(r"-o (\S+)", span)})
 
 
+def commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(make_app())
+    return dict(group.commands)
+
+
 def parse(command: str, words: list[str]) -> dict[str, Any]:
     """Return what the command line gives the command's parameters, without running it."""
-    group = typer.main.get_command(make_app())
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
-    return dict(group.commands[command].make_context(command, list(words)).params)
+    return dict(commands()[command].make_context(command, list(words)).params)
 
 
 def check_training(words: list[str]) -> Experiment:
@@ -130,7 +132,7 @@ def test_keys_and_files_in_the_text_exist() -> None:
     assert {span for span in SPANS if span.startswith("configs/")} <= CONFIGS
     for span in SPANS:
         if span.startswith("segmnv2 "):
-            assert span.split()[1] in typer.main.get_command(make_app()).commands
+            assert span.split()[1] in commands()
 
 
 def test_every_recipe_is_in_the_table_with_its_start() -> None:

@@ -113,10 +113,10 @@ def test_a_run_learns_the_colors_and_its_validation_is_the_evaluation(tmp_path: 
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         measured = [row["val/top1"] for row in csv.DictReader(file) if row["val/top1"]]
     assert len(measured) == 2
-    last, data = result.folder.last, ImageFolder(tmp_path / "val")
-    assert load_classifier(last).class_names == data.class_names
+    last, images = result.folder.last, ImageFolder(tmp_path / "val")
+    assert load_classifier(last).class_names == images.class_names
     assert trained_crop(last) == (64, 0.875)
-    evaluation = evaluate_classifier(load_classifier(last), data, crop_size=64, batch_size=4)
+    evaluation = evaluate_classifier(load_classifier(last), images, crop_size=64, batch_size=4)
     assert (evaluation.accuracy.top1, evaluation.accuracy.images) == (result.score, 9)
     assert [each.top1 for each in evaluation.by_class.values()] == [100.0] * 3
     provenance = read_model_file(last)[1]["provenance"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,7 +36,7 @@ def test_nothing_of_full_size_is_kept_for_the_backward_pass() -> None:
 
 @pytest.mark.parametrize("factors", [{}, {"dice": 1.0}, {"hard_pixels": 0.5}])
 @pytest.mark.parametrize("side", [49, 40])
-def test_the_loss_of_raw_logits_is_that_of_the_networks_output(factors: dict[str, float], side: int) -> None:
+def test_the_loss_of_raw_logits_is_that_of_the_networks_output(factors: dict[str, Any], side: int) -> None:
     torch.manual_seed(0)
     model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
     loss_of = SegmentationLoss(LossSection(**factors), SHAPES_LABELS)

@@ -20,6 +20,7 @@ from segmnv2.tasks.detection import detection_rate
 from segmnv2.tasks.task import epoch_timing
 from segmnv2.training.run import train
 from tests.coco_files import write_coco_boxes
+from tests.dataset_files import iterate
 from tests.processes import run_command
 from tests.training.tiny import ignore
 
@@ -69,7 +70,7 @@ def test_a_run_writes_a_detector_that_has_the_score_it_tells(coco: Path, tmp_pat
     assert dict(model.class_names) == {1: "square", 3: "oblong"}
     data = CocoBoxes.of_split(coco, "val2017")
     with torch.inference_mode():
-        found = {target["image_id"]: model([image])[0] for image, target in data}
+        found = {target["image_id"]: model([image])[0] for image, target in iterate(data)}
     assert result.score == pytest.approx(coco_ap(data.coco, found).ap, abs=1e-4)
     assert "val/ap50" in result.folder.metrics.read_text().splitlines()[0]
 

@@ -85,7 +85,7 @@ def test_gradients_are_finite_where_a_pixel_is_certain(kind: str, gamma: float) 
 
 def test_a_gamma_without_a_finite_gradient_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gamma 0\.5 .* set gamma to 0, or to 1 or more"):
-        LossSection(focal=1.0, gamma=0.5)
+        build(focal=1.0, gamma=0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

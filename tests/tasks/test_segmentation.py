@@ -47,7 +47,7 @@ def test_named_weights_are_never_replaced_by_a_start_from_scratch(tmp_path: Path
         if trouble == "another width":
             save_model(path, create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.5))
         with pytest.raises(WeightsError, match=f"-o model.{key}=PATH") as caught:
-            build_model(ModelSection(**SMALL, **{key: path}), SHAPES_LABELS)
+            build_model(ModelSection(**{**SMALL, key: path}), SHAPES_LABELS)
         assert str(path) in str(caught.value)
 
 

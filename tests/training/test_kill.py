@@ -48,7 +48,7 @@ def kill_after_a_state(words: list[str], folder: Path, processes: int, moment: f
                 break
             time.sleep(0.005)
     finally:
-        own = [process.pid for process in running]
+        own = [process.pid for process in running if process.pid]
         for process in [*own, *(child for each in own for child in descendants(each))]:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

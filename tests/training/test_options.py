@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from timm.layers import BatchNormAct2d, EvoNorm2dB0
+from timm.layers.evo_norm import EvoNorm2dB0
+from timm.layers.norm_act import BatchNormAct2d
 
 from segmnv2.config.reading import parse_experiment
 from segmnv2.config.segmentation_schema import ModelSection

@@ -229,12 +229,13 @@ def test_a_table_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path, m
 
 def test_a_schedule_that_ends_after_the_run_is_pointed_out(tmp_path: Path) -> None:
     lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        interrupt_at("results")(line)
+
     with pytest.raises(KeyboardInterrupt):
-        train(
-            tiny("optimizer.warmup_steps=1000"),
-            out=tmp_path,
-            report=lambda line: (lines.append(line), interrupt_at("results")(line))[0],
-        )
+        train(tiny("optimizer.warmup_steps=1000"), out=tmp_path, report=report)
     assert "warning: optimizer.warmup_steps is 1000, and the run has 5 steps: the learning rate never" in "".join(lines)
     coco = write_coco_boxes(tmp_path / "coco", "train2017", images=4)
     write_coco_boxes(coco, "val2017", images=2)

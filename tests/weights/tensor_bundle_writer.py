@@ -104,8 +104,8 @@ def write_checkpoint(prefix: Path, tensors: Mapping[str, torch.Tensor], *, shard
         )
         assert len(values) == math.prod(tensor.shape) * tensor.dtype.itemsize
         data[shard] += values
-    for shard, values in enumerate(data):
-        prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}").write_bytes(values)
+    for shard, content in enumerate(data):
+        prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
     write_table(prefix.with_name(f"{prefix.name}.index"), entries, **table)
     return prefix
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from damage import check_lawful, damage, damage_json, many, randoms
 from hypothesis import given
 from torch import nn
 
@@ -24,6 +23,7 @@ from segmnv2.weights.safetensors_file import (
     read_tensors,
     write_safetensors,
 )
+from tests.damage import check_lawful, damage, damage_json, many, randoms
 
 
 def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_equal_tensors_and_metadata_are_equal_bytes(tmp_path: Path) -> None:
     metadata = {f"key {number}": {"text": "ä\n\x1f\x7f\u2028\U0001f600\\"} for number in range(9)}
     for number in range(5):  # one order in 362880
         write_safetensors(
-            tmp_path / f"{number}.safetensors", tensors, dict(sorted(metadata.items(), reverse=number % 2))
+            tmp_path / f"{number}.safetensors", tensors, dict(sorted(metadata.items(), reverse=bool(number % 2)))
         )
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
     assert read_metadata(tmp_path / "0.safetensors") == metadata
