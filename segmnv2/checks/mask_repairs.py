@@ -18,6 +18,9 @@ COLOR_TOLERANCE = 40.0
 BORDER = 15
 """Side in pixels of the square that a region must hold to be no border that smoothing has made."""
 
+OVERSHOOT = 0.2
+"""Share of the distance of two colors by which cubic scaling and JPEG leave the line between them."""
+
 HALF = 128
 """Grays from here on are white."""
 
@@ -76,9 +79,10 @@ def nearest_ids(colors: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def _blends(present: set[int], labels: LabelSet) -> list[int]:
-    """Return those of the ids whose color is, within the tolerance, on the line between the colors of two others.
+    """Return those of the ids whose color is, within the tolerance, on the line through the colors of two others.
 
-    The two may be of any class: of a thin object or outline smoothing leaves no pixel that has its color.
+    It is between the two, or beyond one of them: cubic scaling and JPEG overshoot at borders. The two may be of any
+    class: of a thin object or outline smoothing leaves no pixel that has its color.
     """
     table, ids = _color_table(labels)
     colors = table.astype(np.float64)
@@ -87,7 +91,7 @@ def _blends(present: set[int], labels: LabelSet) -> list[int]:
     found = []
     for place in np.flatnonzero(np.isin(ids, list(present - {labels.ignore_index}))):
         way = colors[place] - colors
-        share = np.clip((way[:, None] * line).sum(axis=2) / length, 0, 1)
+        share = np.clip((way[:, None] * line).sum(axis=2) / length, -OVERSHOOT, 1 + OVERSHOOT)
         distance = np.linalg.norm(way[:, None] - share[..., None] * line, axis=2)
         others = np.arange(len(colors)) != place
         if distance[np.ix_(others, others)].min(initial=np.inf) <= COLOR_TOLERANCE:

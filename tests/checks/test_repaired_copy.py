@@ -13,7 +13,7 @@ import yaml
 
 from segmnv2.checks.examination import Examination, examine, listings_of
 from segmnv2.checks.mask_diagnosis import diagnose_mask
-from segmnv2.checks.mask_repairs import repair_values
+from segmnv2.checks.mask_repairs import nearest_ids, repair_values
 from segmnv2.checks.repaired_copy import RepairedCopy, write_repaired_copy
 from segmnv2.data.raw_mask import RawMask, read_raw_mask
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
@@ -185,6 +185,17 @@ def test_a_blend_of_two_classes_is_no_third_one(way: str, tmp_path: Path) -> Non
     assert (blend == true[::4, ::4])[blend != 255].mean() > 0.99
     assert set(np.unique(both)) == {0, 1, 8, 255}
     assert (both[200:230, 20:60] == 8).all()
+
+
+def test_what_overshoots_a_class_is_no_other_one() -> None:
+    """Cubic scaling makes dark gray beside light gray black."""
+    labels = LabelSet(("black", "dark", "light"), ((0, 0, 0), (30, 30, 30), (230, 230, 230)))
+    y, x = np.mgrid[:240, :320]
+    true = np.where((y - 120) ** 2 + (x - 160) ** 2 < 60**2, 2, 1)
+    scaled = cv2.resize(in_colors(true, labels), (480, 360), interpolation=cv2.INTER_CUBIC)
+    found = nearest_ids(scaled, labels)
+    assert set(np.unique(found)) == {1, 2, 255}
+    assert (found == 255).mean() < 0.05
 
 
 def test_what_cannot_be_repaired_is_said(root: Path) -> None:
