@@ -80,6 +80,18 @@ class CocoBoxes:
         sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
         self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
 
+    def check_boxes_to_find(self) -> None:
+        """Make sure that detections can be measured.
+
+        Raises:
+            DatasetError: no box counts.
+        """
+        if all(each.get("iscrowd") for each in self.coco.anns.values()):
+            raise DatasetError(
+                f"{self.annotations}: has no box within its images that is no crowd, so that nothing can be measured; "
+                "give annotations that have some"
+            )
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -99,6 +99,7 @@ def evaluate_detector(
 
     Raises:
         ConfigError: other categories than the detector's, or a limit that is not possible.
+        DatasetError: no box counts.
         MediaError: an image cannot be read.
     """
     _check(model, dataset)
@@ -127,3 +128,4 @@ def _check(model: Detector, dataset: CocoBoxes) -> None:
             f"{dataset.folder}: has {len(theirs)} categories, the detector {len(ours)}; {', '.join(differing[:5])} are "
             "in one of them only; evaluate on the categories that were trained, under the same ids"
         )
+    dataset.check_boxes_to_find()

@@ -202,6 +202,7 @@ def build_box_sets(experiment: DetectionExperiment) -> tuple[CocoBoxes, CocoBoxe
     train.leave_out_empty()
     if not len(train):
         raise DatasetError(f"{train.folder}: no image of data.train has a box; there is nothing to learn")
+    val.check_boxes_to_find()
     return train, val
 
 

@@ -11,7 +11,7 @@ import torch
 from segmnv2.coco.boxes import CocoBoxes
 from segmnv2.config.detection_schema import DetectionExperiment, DetectionOptimizerSection
 from segmnv2.config.reading import parse_any_experiment, write_experiment
-from segmnv2.detection.detector import load_detector
+from segmnv2.detection.detector import create_detector, load_detector
 from segmnv2.errors import ConfigError, DatasetError, SegmnError
 from segmnv2.evaluation.detectors import evaluate_detector
 from segmnv2.metrics.coco_ap import coco_ap
@@ -105,6 +105,12 @@ def test_categories_must_agree_and_boxes_be_there(coco: Path, tmp_path: Path) ->
     places = (f"data.train.root={other}", "data.train.split=val2017", f"data.val.root={other}")
     with pytest.raises(DatasetError, match=r"no image of data\.train has a box"):
         train(tiny(coco, *places), out=tmp_path / "run", report=ignore)
+    data = CocoBoxes.of_split(other, "val2017")
+    with pytest.raises(DatasetError, match="no box within its images that is no crowd"):
+        evaluate_detector(create_detector("ssdlite", class_names=data.class_names), data)
+    path.write_text(path.read_text().replace('"round"', '"square"'))
+    with pytest.raises(DatasetError, match=r"other.*has no box within its images that is no crowd"):
+        train(tiny(coco, f"data.val.root={other}"), out=tmp_path / "run", report=ignore)
     with pytest.raises(DatasetError, match=r"does not exist.*\n.*key data\.train\.root"):
         train(tiny(tmp_path / "nowhere"), out=tmp_path / "run", report=ignore)
 
