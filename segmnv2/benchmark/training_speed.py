@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +100,14 @@ def part_size(experiment: Experiment) -> int:
 
 def first_batch(experiment: Experiment, train_set: SegmentationDataset) -> Batch:
     """Return the batch, or part of one, that training begins with."""
-    loader = training_loader(
-        train_set,
-        build_transform(experiment, train_set.labels),
-        batch_size=part_size(experiment),
-        seed=experiment.seed,
-    )
+    transform = build_transform(experiment, train_set.labels)
+    loader = training_loader(train_set, transform, batch_size=part_size(experiment), seed=experiment.seed)
     batch: Batch = next(iter(loader))
     return batch
 
 
 class TrainingBatches(RunData[Sample]):
-    """The data of a run without validation.
-
-    Args:
-        train: what to train on.
-        transform: the augmentation.
-        experiment: batch size, seed and number of workers.
-        batch: yielded for ever in place of what the loader reads.
-    """
+    """The data of a run without validation; a batch is yielded for ever in place of what the loader reads."""
 
     def __init__(
         self, train: SegmentationDataset, transform: TrainTransform, experiment: Experiment, batch: Batch | None
@@ -127,34 +117,15 @@ class TrainingBatches(RunData[Sample]):
 
     def train_dataloader(self) -> Any:
         """Return the endless loader of the run, or the one batch without end."""
-        return super().train_dataloader() if self.batch is None else Endless(self.batch)
+        return super().train_dataloader() if self.batch is None else repeat(self.batch)
 
     def val_dataloader(self) -> Any:
         """Return nothing to validate on."""
         return []
 
 
-class Endless:
-    """One batch for ever.
-
-    Args:
-        batch: which.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            yield self.batch
-
-
 class EntryLog(RunLog):
-    """Keeps what a run logs.
-
-    Attributes:
-        entries: by name of the measure.
-    """
+    """Keeps what a run logs, by name of the measure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,15 +184,7 @@ def benchmark_training(experiment: Experiment, *, steps: int = 20) -> Table:
 
 
 def verdict(step: Rate, loader: Rate, both: Rate, num_workers: int, cores: int | None = None) -> tuple[str, ...]:
-    """Say in sentences what limits training and what to change.
-
-    Args:
-        step: of the step alone.
-        loader: of the loader alone.
-        both: of the run.
-        num_workers: reading processes of the loader.
-        cores: of the machine; this one's by default.
-    """
+    """Say in sentences what limits training and what to change, from the rates of step and loader alone and of both."""
     cores = core_count() if cores is None else cores
     ratio = both.median / step.median
     if loader.median < TIE * step.median:
