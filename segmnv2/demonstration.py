@@ -18,8 +18,7 @@ from segmnv2.datasets.shapes import Shapes
 from segmnv2.evaluation.segmenters import Evaluation, evaluate
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.files import MASKS, ResultFolder, infer_files
-from segmnv2.inference.legend import add_legend, find_font
-from segmnv2.inference.overlay import colorize
+from segmnv2.inference.overlay import add_legend, colorize, find_font
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet
 from segmnv2.paper.table7 import table7, to_markdown

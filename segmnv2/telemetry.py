@@ -1,9 +1,13 @@
-"""Switches of the dependencies that report usage or look for updates: this library sends nothing, ever."""
+"""Reports of the dependencies: of usage, which is never sent, and logs, which a user can do nothing about."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SWITCHES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub: packages and versions in the requests of its client
@@ -27,3 +31,19 @@ def forbid_telemetry() -> None:
     if loaded is not None:
         for name in ("init", "start_session", "end_session", "send_event", "send_error", "send_stack_trace"):
             setattr(loaded.Telemetry, name, lambda *_, **__: None)
+
+
+@contextmanager
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Let other libraries log nothing up to a level, and warn of nothing, while the block runs.
+
+    They have too many loggers to name.
+    """
+    before = logging.root.manager.disable
+    logging.disable(level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(before)

@@ -36,7 +36,7 @@ MORE_ROOMS = ("losses", "metrics", "paper", "preparation", "training")
 PARTS = {
     "backbones": ("mobilenet_v1", "nasnet", "nasnet_cells", "resnet", "shufflenet", "smp", "timm"),
     "cli": ("benchmark", "evaluate", "export", "report", "train", "weights"),
-    "engines": ("int8", "onnx_int8", "onnx_runtime", "openvino"),
+    "engines": ("int8", "onnx_runtime", "openvino"),
     "heads": ("deeplab_v3_plus",),
     "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),
     "inference": ("smoothing", "video_files"),

@@ -22,7 +22,7 @@ from segmnv2.benchmark.machine import describe_machine
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.errors import ConfigError
 from segmnv2.evaluation.segmenters import check_same_labels
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS

@@ -17,8 +17,7 @@ from segmnv2.benchmark.peers import PEERS
 from segmnv2.engines.backend import check_precision
 from segmnv2.engines.selection import ENGINES, UNPICKED, check_backend, choose_engine, refuse_engine
 from segmnv2.errors import ConfigError
-from segmnv2.inference.canvas import make_canvas
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES, make_canvas
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS

@@ -16,7 +16,7 @@ import cv2
 import torch
 
 from segmnv2.config.segmentation_schema import Experiment
-from segmnv2.engines.process import torch_threads
+from segmnv2.engines.pytorch import torch_threads
 
 MEGABYTE = 1e6
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from segmnv2.engines.process import quiet
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 from segmnv2.weights.key_tables import HUGGING_FACE
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

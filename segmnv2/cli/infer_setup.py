@@ -114,7 +114,7 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
 
     smoother = None
     if results.smooth is not None:
-        from segmnv2.inference.smoothing import Smoother
+        from segmnv2.inference.video_files import Smoother
 
         smoother = Smoother(results.smooth)  # which checks it before the weights are read
     opacity = DEFAULT_OPACITY if results.opacity is None else results.opacity

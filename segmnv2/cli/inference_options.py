@@ -43,7 +43,7 @@ def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, .
     Raises:
         ConfigError: both are given, or ``--scales`` is not numbers above 0 with commas between them.
     """
-    from segmnv2.inference.multi_scale import SCALES, check_scales
+    from segmnv2.inference.canvas import SCALES, check_scales
 
     if scales is None:
         return multi_scale

@@ -22,7 +22,7 @@ from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.files import BOXES, OVERLAYS, overlay_ending, save_picture
-from segmnv2.inference.legend import find_font, writable_names
+from segmnv2.inference.overlay import find_font, writable_names
 from segmnv2.inference.predictor import load_pixels
 from segmnv2.labels import Color, voc_palette
 

@@ -31,22 +31,16 @@ NO_CALIBRATION = (
 
 @dataclass(frozen=True)
 class Place:
-    """Device and threads of an engine.
+    """Device and threads of an engine."""
 
-    Attributes:
-        device: the CPU or a GPU.
-        threads: on the CPU, in all.
-        streams: calls at once that share the threads.
-    """
-
-    device: torch.device
-    threads: int
-    streams: int = 1
+    device: torch.device  # the CPU or a GPU
+    threads: int  # on the CPU, in all
+    streams: int = 1  # calls at once that share the threads
 
 
 @runtime_checkable  # for the checker of annotations in tests
 class DenseModel(Protocol):
-    """A model for inference: a :class:`segmnv2.models.segmenter.Segmenter` has it, and so has a backend."""
+    """Model for inference, as :class:`segmnv2.models.segmenter.Segmenter` and each backend are."""
 
     training: bool
 
@@ -73,10 +67,9 @@ class DenseModel(Protocol):
 class Backend(ABC):
     """A network prepared to run in one engine and precision, which several threads may call at once.
 
-    It answers as a :class:`segmnv2.models.segmenter.Segmenter` does where inference asks: ``raw_logits``,
-    ``output_stride``, ``logits_stride``, ``mean_pixel``, ``device``, ``training``. It can be copied and pickled, and so
-    sent to a process that was spawned. In a forked process it is refused: the threads of the engine do not exist there,
-    and it would wait forever.
+    For inference it stands in for a :class:`segmnv2.models.segmenter.Segmenter`. It can be copied, pickled and sent to
+    a process that was spawned. In a forked process it is refused: the threads of the engine do not exist there, and it
+    would wait forever.
 
     Attributes:
         name: of the engine, as ``--backend`` takes it.
@@ -95,13 +88,7 @@ class Backend(ABC):
     training = False
 
     def __init__(self, model: Segmenter, precision: Precision, place: Place, calibration: Calibration = None) -> None:
-        """Make a network ready to run.
-
-        Args:
-            model: the network, which is not changed.
-            precision: of the layers' numbers.
-            place: where it computes.
-            calibration: pixels for int8.
+        """Make a network, which is not changed, ready to run.
 
         Raises:
             ConfigError: int8 without calibration.
@@ -133,11 +120,7 @@ class Backend(ABC):
         """Make the engine of what can be copied, here and after unpickling."""
 
     def check_process(self) -> None:
-        """Make sure that the engine was made in this process.
-
-        Raises:
-            ConfigError: this one was forked from it.
-        """
+        """Raise a ConfigError if this process was forked from the one that made the engine."""
         refuse_fork(self, self._process)
 
     def __str__(self) -> str:
@@ -164,11 +147,7 @@ class Backend(ABC):
 
 
 def refuse_fork(engine: object, process: int) -> None:
-    """Make sure that this process is the one that made an engine or model.
-
-    Raises:
-        ConfigError: this one was forked from it.
-    """
+    """Raise a ConfigError unless this process is the one that made an engine or model."""
     if os.getpid() != process:
         raise ConfigError(
             f"backend: {engine} was made before this process was forked, and its threads were not; start processes "
@@ -177,19 +156,14 @@ def refuse_fork(engine: object, process: int) -> None:
 
 
 def check_precision(precision: str) -> Precision:
-    """Return ``precision`` if it is one of :data:`PRECISIONS`.
-
-    Raises:
-        ConfigError: it is anything else.
-    """
+    """Return ``precision`` if it is one of :data:`PRECISIONS`, else raise a ConfigError."""
     for known in PRECISIONS:
         if precision == known:
             return known
     raise ConfigError(f"precision: {precision!r} is not known; give one of {', '.join(PRECISIONS)}")
 
 
-MOST_THREADS = 1024
-"""More than the cores of any machine, and few enough for the memory of their stacks."""
+MOST_THREADS = 1024  # more than the cores of any machine, and few enough for the memory of their stacks
 
 
 def check_threads(threads: object) -> int:
@@ -208,11 +182,7 @@ def check_threads(threads: object) -> int:
 
 
 def check_streams(streams: object) -> int:
-    """Return ``streams``.
-
-    Raises:
-        ConfigError: it is not a positive integer.
-    """
+    """Return ``streams`` if it is a positive integer, else raise a ConfigError."""
     return check_positive_integer("streams", streams, "give 1, or as many as threads for many images")
 
 

@@ -1,4 +1,4 @@
-"""Post-training quantization to 8 bits with NNCF: what OpenVINO and ONNX Runtime share.
+"""Post-training quantization to 8 bits with NNCF, for OpenVINO and ONNX Runtime.
 
 The image-level branch stays in float: it is a few numbers, whose rounding moves the labels of a whole image.
 Ranges are the smallest and largest values seen. NNCF's bias correction goes through the layers one after another
@@ -15,16 +15,13 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
-from segmnv2.engines.backend import NO_CALIBRATION
-from segmnv2.engines.process import quiet
+from segmnv2.engines.backend import NO_CALIBRATION, Calibration
 from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 
-FEWEST = 20
-"""Images for calibration below which there is a warning: with one, 45 to 99 % of labels stayed."""
+FEWEST = 20  # images for calibration below which there is a warning: with one, 45 to 99 % of labels stayed
 
 
 def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = (), **parameters: Any) -> Any:
@@ -33,7 +30,7 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
     Args:
         graph: OpenVINO's or ONNX's, with batch norms folded.
         inputs: what it is calibrated on, in the form that the graph takes.
-        floats: names of convolutions that stay unchanged; none by default.
+        floats: names of convolutions that stay unchanged.
         parameters: more for ``nncf.quantize``.
     """
     nncf = import_nncf()
@@ -61,8 +58,8 @@ def float_layers(model: Segmenter) -> tuple[str, ...]:
     return tuple(f"head.{name}" for name in model.head.float_layers)
 
 
-def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequence[Float[Tensor, "1 3 _ _"]]:
-    """Return calibration pixels if there are any; warn where they are fewer than :data:`FEWEST`.
+def calibration_arrays(pixels: Calibration) -> list[np.ndarray]:
+    """Return calibration pixels as arrays; warn where they are fewer than :data:`FEWEST`.
 
     Raises:
         ConfigError: there are none.
@@ -76,9 +73,4 @@ def check_calibration(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> Sequ
             SegmnWarning,
             stacklevel=1,  # one place, so that it is shown once
         )
-    return pixels
-
-
-def calibration_arrays(pixels: Sequence[Float[Tensor, "1 3 _ _"]] | None) -> list[np.ndarray]:
-    """Return calibration pixels as arrays; errors as :func:`check_calibration`."""
-    return [each.contiguous().cpu().numpy() for each in check_calibration(pixels)]
+    return [each.contiguous().cpu().numpy() for each in pixels]

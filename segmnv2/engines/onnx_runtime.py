@@ -1,22 +1,28 @@
-"""ONNX Runtime as the engine."""
+"""ONNX Runtime as the engine, the network as an ONNX graph, and that graph in the 8-bit form of its fast kernels."""
 
 from __future__ import annotations
 
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmnv2.engines.backend import Backend, Calibration, Precision
-from segmnv2.engines.inference_network import InferenceNetwork
-from segmnv2.engines.int8 import calibration_arrays, float_layers
-from segmnv2.engines.onnx_int8 import onnx_bytes, quantize_onnx
+from segmnv2.engines.int8 import calibration_arrays, float_layers, import_nncf, quantize_graph
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 
 if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
     from onnxruntime import InferenceSession
-
 
 IMAGE, INPUT, OUTPUT = "image", "pixels", "logits"
 DYNAMIC_AXES = {0: "batch", 2: "height", 3: "width"}
@@ -50,15 +56,11 @@ def grid_graph(model: Segmenter) -> bytes:
     """
     side = 8 * model.output_stride + 1
     example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, so that they are not taken for one
-    return onnx_bytes(InferenceNetwork(model), example, inputs=[INPUT], outputs=[OUTPUT], dynamic=DYNAMIC_AXES)
+    return onnx_bytes(InferenceNetwork(model), (example,), [INPUT], [OUTPUT], (DYNAMIC_AXES,))
 
 
 def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> bytes:
-    """Return :func:`grid_graph`, in int8 with 8-bit weights and activations.
-
-    Raises:
-        ConfigError: int8 without calibration.
-    """
+    """Return :func:`grid_graph`, in int8 with 8-bit weights and activations."""
     if precision != "int8":
         return grid_graph(model)
     arrays = calibration_arrays(calibration)
@@ -93,3 +95,185 @@ def open_session(graph: bytes, threads: int) -> InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+OPSET = 18
+
+
+def onnx_bytes(
+    network: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: tuple[dict[int, str], ...] | None = None,
+) -> bytes:
+    """Return the ONNX file of a network in evaluation mode.
+
+    Args:
+        network: in evaluation mode.
+        example: inputs of the types and shapes to export for.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        dynamic: for each input its axes that may have any size, with their names; none by default.
+    """
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            network,
+            example,
+            path,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()
+
+
+ROUNDING = 1e-3  # share of its range by which a quantizer may seem to leave the bounds of the clamp before it
+
+
+def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats: Sequence[str] = ()) -> bytes:
+    """Return a graph, whose batch norms are folded, with 8-bit weights and activations.
+
+    ONNX Runtime fuses a convolution with its quantizers into one integer kernel if nothing stands between them and all
+    activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a quantizer repeats are left
+    out, and signed levels are shifted by 128; neither changes a result.
+
+    Args:
+        graph: ONNX file.
+        name: of its input.
+        inputs: arrays to calibrate on.
+        floats: names of layers whose convolutions stay in float.
+    """
+    import onnx
+
+    nncf = import_nncf()
+    from nncf.common.quantization.structs import QuantizationScheme
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+    from onnxscript.optimizer import remove_unused_nodes
+
+    activations = QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC, per_channel=False)
+    parameters = nncf.AdvancedQuantizationParameters(
+        activations_quantization_params=activations, overflow_fix=nncf.OverflowFix.DISABLE
+    )
+    feeds = [{name: each} for each in inputs]
+    prepared = _prepare(graph)
+    with _inputs_named_once():
+        quantized = quantize_graph(prepared, feeds, advanced_parameters=parameters)
+    _leave_in_float(quantized, prepared, tuple(floats))
+    _drop_clamps(quantized)
+    _shift_signed(quantized)
+    remove_unused_nodes(quantized)  # and the constants that only they read
+    onnx.checker.check_model(quantized)
+    content: bytes = quantized.SerializeToString()
+    return content
+
+
+@contextmanager
+def _inputs_named_once() -> Iterator[None]:
+    """Let parts of a graph have each input once: NNCF 3.4 names a tensor again for each branch that reads it.
+
+    ONNX Runtime refuses such parts, of which bias correction makes one where ASPP begins.
+    """
+    from onnx.utils import Extractor
+
+    extract = Extractor.extract_model
+
+    def extract_once(self: Extractor, inputs: list[str], outputs: list[str]) -> ModelProto:
+        return extract(self, list(dict.fromkeys(inputs)), list(dict.fromkeys(outputs)))
+
+    Extractor.extract_model = extract_once  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        Extractor.extract_model = extract  # type: ignore[method-assign]
+
+
+def _prepare(graph: bytes) -> ModelProto:
+    """Return the graph with constants folded and shapes inferred, as quantizers need it."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(graph)
+        quant_pre_process(path, path, skip_symbolic_shape=True)
+        return onnx.load(path)
+
+
+def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str, ...]) -> None:
+    """Give the convolutions whose weights' names begin with ``layers`` their weights and unrounded inputs back.
+
+    NNCF 3.4 can leave layers out itself, but then its bias correction does not find its way through this graph.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    chosen = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
+    writers = {name: node for node in quantized.graph.node for name in node.output}
+    for node in quantized.graph.node:
+        own = chosen.get(node.name)
+        if own is None or not own.input[1].startswith(layers):
+            continue
+        levels = writers[node.input[0]]
+        node.input[0] = writers[levels.input[0]].input[0]
+        del node.input[1:]
+        for name in own.input[1:]:  # the weights, and a bias unless it is zero
+            node.input.append(f"{name}/float")
+            quantized.graph.initializer.add().CopyFrom(tensors[name])
+            quantized.graph.initializer[-1].name = node.input[-1]
+
+
+def _drop_clamps(model: ModelProto) -> None:
+    """Take out each ReLU and clip that only feeds quantizers which clamp as it does."""
+    constants = _constants(model)
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    for node in list(model.graph.node):
+        if node.op_type not in ("Clip", "Relu"):
+            continue
+        low, high = 0.0, np.inf
+        if node.op_type == "Clip":
+            low, high = (float(constants[name]) for name in node.input[1:3])
+        users = readers[node.output[0]]
+        if users and all(_clamps(user, constants, low, high) for user in users):
+            for user in users:
+                user.input[0] = node.input[0]
+            model.graph.node.remove(node)
+
+
+def _clamps(node: NodeProto, constants: dict[str, np.ndarray], low: float, high: float) -> bool:
+    """Return whether a node is a quantizer whose range lies in ``low`` to ``high``."""
+    if node.op_type != "QuantizeLinear":
+        return False
+    scale, zero = constants[node.input[1]], constants[node.input[2]]
+    levels = np.iinfo(zero.dtype)
+    least = (scale * (levels.min - zero.astype(int))).min()
+    most = (scale * (levels.max - zero.astype(int))).max()
+    slack = ROUNDING * float(most - least)
+    return bool(least >= low - slack and most <= high + slack)
+
+
+def _shift_signed(model: ModelProto) -> None:
+    """Let activations be unsigned: level and zero point move by 128 together."""
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in tensors:
+            continue
+        tensor = tensors[node.input[2]]
+        zero = numpy_helper.to_array(tensor)
+        if zero.dtype == np.int8:
+            tensor.CopyFrom(numpy_helper.from_array((zero.astype(np.int16) + 128).astype(np.uint8), tensor.name))
+    del model.graph.value_info[:]  # which still describes signed numbers
+
+
+def _constants(model: ModelProto) -> dict[str, np.ndarray]:
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

@@ -15,19 +15,16 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from segmnv2.engines.backend import Backend, Calibration, Precision
-from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import calibration_arrays, float_layers, quantize_graph
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     import openvino
 
 
-HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-"""What layers that are not quantized compute in."""
-
-KEPT_SHAPES = 8
-"""Sizes of image that the network stays compiled for."""
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # what layers that are not quantized compute in
+KEPT_SHAPES = 8  # sizes of image that the network stays compiled for
 
 
 class OpenVinoBackend(Backend):
@@ -82,15 +79,7 @@ class CompiledGraph:
     def __init__(
         self, graph: openvino.Model, precision: Precision, threads: int, streams: int, shape: tuple[int, ...]
     ) -> None:
-        """Compile a graph, which is not changed.
-
-        Args:
-            graph: of any input shape.
-            precision: what layers compute in.
-            threads: of the engine, in all.
-            streams: that share them.
-            shape: of the input.
-        """
+        """Compile a graph of any input shape, which is not changed; ``streams`` calls at once share the ``threads``."""
         fixed = graph.clone()
         fixed.reshape(list(shape))
         settings = {
@@ -147,11 +136,7 @@ def grid_model(model: Segmenter) -> openvino.Model:
 
 
 def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> openvino.Model:
-    """Return :func:`grid_model`, in int8 with 8-bit weights and activations.
-
-    Raises:
-        ConfigError: int8 without calibration.
-    """
+    """Return :func:`grid_model`, in int8 with 8-bit weights and activations."""
     if precision != "int8":
         return grid_model(model)
     arrays = calibration_arrays(calibration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pkgutil
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,28 +26,36 @@ from segmnv2.models.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Engine:
-    """Properties of an engine that need no import of it.
+    """Properties of an engine that need no import of it."""
 
-    Attributes:
-        place: module and class in this room, imported when the engine is built.
-        precisions: that it can compute in.
-        packages: that must be installed.
-        extra: of this package's, which installs them.
-        gpu: whether it runs on CUDA devices.
-        streams: whether it computes several calls at once.
-    """
-
-    place: str
-    precisions: tuple[Precision, ...]
-    packages: tuple[str, ...] = ()
-    extra: str = ""
-    gpu: bool = False
-    streams: bool = True
+    place: str  # module and class in this room, imported when the engine is built
+    precisions: tuple[Precision, ...]  # that it can compute in
+    packages: tuple[str, ...] = ()  # that must be installed
+    extra: str = ""  # of this package's, which installs them
+    gpu: bool = False  # whether it runs on CUDA devices
+    streams: bool = True  # whether it computes several calls at once
 
     def missing(self, precision: Precision) -> list[str]:
         """Return the packages that are not installed and that a precision needs."""
         needed = (*self.packages, *(INT8_PACKAGES if precision == "int8" else ()))
-        return [name for name in needed if importlib.util.find_spec(name) is None]
+        return missing_packages(needed)
+
+
+def missing_packages(names: Iterable[str]) -> list[str]:
+    """Return those of some packages, or parts of them as "a.b", that are not installed."""
+
+    def is_missing(name: str) -> bool:
+        try:
+            return importlib.util.find_spec(name) is None
+        except ModuleNotFoundError:  # the parent of a.b
+            return True
+
+    return [name for name in names if is_missing(name)]
+
+
+def install_hint(missing: Iterable[str], extra: str) -> str:
+    """Return the end of a message about missing packages, which an extra of this package installs."""
+    return f"needs {' and '.join(missing)}, not installed here; run: pip install 'segmnv2[{extra}]'"
 
 
 ENGINES: dict[str, Engine] = {
@@ -65,23 +74,14 @@ UNPICKED = ("torch-compile",)
 
 
 def check_backend(backend: str) -> str:
-    """Return ``backend`` if it is ``"auto"`` or one of :data:`ENGINES`.
-
-    Raises:
-        ConfigError: it is anything else.
-    """
+    """Return ``backend`` if it is ``"auto"`` or one of :data:`ENGINES`, else raise a ConfigError."""
     if backend not in (AUTO, *ENGINES):
         raise ConfigError(f"backend: {backend!r} is not known; give one of {', '.join((AUTO, *ENGINES))}")
     return backend
 
 
 def choose_engine(backend: str, precision: Precision, device: torch.device) -> str:
-    """Return the name of the engine to use.
-
-    Args:
-        backend: one of :data:`ENGINES`, or ``"auto"`` for the first that is installed and fits.
-        precision: that layers shall compute in.
-        device: where.
+    """Return the name of the engine to use: ``backend``, or for ``"auto"`` the first that is installed and fits.
 
     Raises:
         ConfigError: the engine is unknown, is not installed, lacks the precision or the device, or none fits.
@@ -109,11 +109,7 @@ def refuse_engine(name: str, precision: Precision, device: torch.device) -> str 
 
 
 def refuse_streams(name: str, streams: int, device: torch.device) -> str | None:
-    """Return why an engine, or ``"auto"``, cannot compute so many calls at once on a device; ``None`` if it can.
-
-    Raises:
-        ConfigError: the engine is unknown.
-    """
+    """Return why an engine, or ``"auto"``, cannot compute so many calls at once on a device; ``None`` if it can."""
     if streams > 1 and device.type != "cpu":
         return (
             f"streams: {streams} on {device}; a GPU runs several images at once as a batch: leave streams out, or give "
@@ -163,19 +159,11 @@ def gpu_has_bfloat16(device: torch.device) -> bool:
 
 
 def _missing(name: str, precision: Precision) -> str:
-    engine = ENGINES[name]
-    return (
-        f"backend: '{name}' needs {' and '.join(engine.missing(precision))}, not installed here; "
-        f"run: pip install 'segmnv2[{engine.extra}]'"
-    )
+    return f"backend: '{name}' {install_hint(ENGINES[name].missing(precision), ENGINES[name].extra)}"
 
 
 def check_calibration(calibration: object, precision: Precision) -> None:
-    """Refuse images for calibration where no ranges are chosen, and int8 without any.
-
-    Raises:
-        ConfigError: some are given for another precision than int8, or none for int8.
-    """
+    """Raise a ConfigError if images for calibration are given for another precision than int8, or none for int8."""
     if calibration is None and precision == "int8":
         raise ConfigError(NO_CALIBRATION)
     if calibration is not None and precision != "int8":
@@ -191,10 +179,10 @@ def create_backend(
     calibration: Calibration = None,
     streams: int = 1,
 ) -> Backend:
-    """Make a network ready to run.
+    """Make a network, which is not changed, ready to run.
 
     Args:
-        model: the network, which is not changed.
+        model: the network.
         backend: ``"torch"``, ``"torch-compile"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
         threads: on the CPU, in all; PyTorch's number by default.
@@ -222,13 +210,6 @@ def build_backend(
 ) -> Backend:
     """Make a network ready to run in an engine that was chosen and can run here.
 
-    Args:
-        model: the network, which is not changed.
-        engine: one of :data:`ENGINES`.
-        precision: one of the engine's.
-        place: where to compute.
-        calibration: as for :func:`create_backend`.
-
     Raises:
         ConfigError: int8 has no calibration.
     """
@@ -253,7 +234,9 @@ def choose_device(
     """
     name = str(device)
     if name == AUTO:
-        return next((gpu for gpu in _gpus() if _fits(gpu, backend, precision, streams)), torch.device("cpu"))
+        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        gpus = (torch.device(name) for name, is_here in here.items() if is_here)
+        return next((gpu for gpu in gpus if _fits(gpu, backend, precision, streams)), torch.device("cpu"))
     kind, _, number = name.partition(":")
     if name == "cpu":
         return torch.device(name)
@@ -267,12 +250,6 @@ def choose_device(
             "install a CUDA build of PyTorch and a driver that fits it"
         )
     return torch.device(name)
-
-
-def _gpus() -> list[torch.device]:
-    """Return the GPUs that ``"auto"`` may take, the first choice first."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return [torch.device(name) for name, is_here in here.items() if is_here]
 
 
 def _fits(device: torch.device, backend: str, precision: str, streams: int) -> bool:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Precision
-from segmnv2.engines.process import torch_threads
+from segmnv2.engines.pytorch import torch_threads
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import OpenedExport, export_files, find_format, recognize_format

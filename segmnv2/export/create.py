@@ -82,11 +82,8 @@ def _place(new: Path, target: Path) -> None:
         new.replace(target)
 
 
-ExportSize = tuple[int, int] | None
-"""(height, width) of the only image size that a file takes, or ``None`` for any."""
-
-SHORT = 8
-"""Images that an export is verified on before it is written."""
+ExportSize = tuple[int, int] | None  # (height, width) of the only image size that a file takes, or ``None`` for any
+SHORT = 8  # images that an export is verified on before it is written
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A network with its pre- and post-processing inside: a uint8 image in, a label map out.
 
 Three parts in a row, which formats take together or one by one: :class:`Preparation`, the network
-(:class:`segmnv2.engines.inference_network.InferenceNetwork`), and an ending. Endings turn logits into the best class at
+(:class:`segmnv2.engines.pytorch.InferenceNetwork`), and an ending. Endings turn logits into the best class at
 each pixel, in operations that every runtime has: the argmax of the logits enlarged with aligned corners and cropped to
 the image, without a resizing operation, whose rules differ among runtimes. Weights of the interpolation are multiples
 of 1 / stride, exact in float32.
@@ -194,7 +194,7 @@ class Deployable(nn.Module):
 
         Args:
             preparation: usually :class:`Preparation`.
-            network: a :class:`segmnv2.engines.inference_network.InferenceNetwork`, or what a quantizer made of it.
+            network: a :class:`segmnv2.engines.pytorch.InferenceNetwork`, or what a quantizer made of it.
             ending: one of :mod:`segmnv2.export.deployable`.
         """
         super().__init__()

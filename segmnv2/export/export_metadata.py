@@ -18,9 +18,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import read_model_file
 from segmnv2.models.segmenter import Segmenter
 
-FORMAT_VERSION = 1
-"""Version of these entries; it grows when a reader of the old ones would be misled."""
-
+FORMAT_VERSION = 1  # version of these entries; it grows when a reader of the old ones would be misled
 Output = Literal["labels", "logits"]
 
 AGAIN = "export it again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Calibration, Precision
-from segmnv2.engines.selection import INT8_PACKAGES
+from segmnv2.engines.selection import INT8_PACKAGES, install_hint, missing_packages
 from segmnv2.errors import ConfigError, MediaError, WeightsError
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.models.segmenter import Segmenter
@@ -119,14 +118,7 @@ class Format:
     def missing(self, precision: Precision = "float32") -> list[str]:
         """Return the packages that are not installed and that a precision needs."""
         needed = (*self.packages, *(self.int8_packages if precision == "int8" else ()))
-        return [name for name in needed if not _is_installed(name)]
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the parent of a.b
-        return False
+        return missing_packages(needed)
 
 
 def _late(place: str) -> Callable[..., Any]:
@@ -212,10 +204,7 @@ def find_format(name: str, precision: Precision = "float32") -> Format:
             f"precision: '{name}' is not written in {precision}; give one of {', '.join(found.precisions)}"
         )
     if missing := found.missing(precision):
-        raise ConfigError(
-            f"format: '{name}' needs {' and '.join(missing)}, not installed here; "
-            f"run: pip install 'segmnv2[{found.extra}]'"
-        )
+        raise ConfigError(f"format: '{name}' {install_hint(missing, found.extra)}")
     return found
 
 

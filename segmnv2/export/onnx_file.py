@@ -10,8 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Calibration, Precision
-from segmnv2.engines.onnx_int8 import onnx_bytes
-from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, build_graph, open_session
+from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, build_graph, onnx_bytes, open_session
 from segmnv2.export.deployable import CellLabels, build_preparation, grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 IMAGE, LABELS = "image", "labels"
 IMAGE_AXES = {1: "height", 2: "width"}
 GRID_AXES = {2: "rows", 3: "columns"}
-LEAST_HALVED = 1024
-"""Numbers of a tensor below which halving it saves less than it costs in nodes."""
-
+LEAST_HALVED = 1024  # numbers of a tensor below which halving it saves less than it costs in nodes
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv")
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
@@ -69,19 +66,14 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
     """
     height, width = metadata.size or EXAMPLE
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    axes = None if metadata.size else IMAGE_AXES
-    before = onnx_bytes(build_preparation(model), image, inputs=[IMAGE], outputs=[INPUT], dynamic=axes)
+    any_size = metadata.size is None
+    before = onnx_bytes(build_preparation(model), (image,), [IMAGE], [INPUT], (IMAGE_AXES,) if any_size else None)
     graph = _connect(_own_names(before, "preparation/"), network, INPUT)
     if metadata.output == "labels":
         rows, columns = (grid_cells(side, model) for side in (height, width))
         logits = torch.zeros(1, model.num_classes, rows, columns)
-        after = onnx_bytes(
-            CellLabels(model.logits_stride),
-            (logits, image),
-            inputs=[OUTPUT, IMAGE],
-            outputs=[LABELS],
-            dynamic=axes and (GRID_AXES, axes),
-        )
+        axes = (GRID_AXES, IMAGE_AXES) if any_size else None
+        after = onnx_bytes(CellLabels(model.logits_stride), (logits, image), [OUTPUT, IMAGE], [LABELS], axes)
         graph = _connect(graph, _own_names(after, "ending/"), OUTPUT)
     _state_shapes(graph, model, metadata)
     return graph

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import openvino
 
 IMAGE = "image"
-SECTION = "segmnv2"
-"""Key of the model's ``rt_info`` that holds the metadata."""
+SECTION = "segmnv2"  # key of the model's ``rt_info`` that holds the metadata
 
 
 def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:

@@ -23,11 +23,8 @@ from segmnv2.nn.stride import resize_bilinear
 
 STEPS = 12
 RATE = 0.2
-CELL = 4
-"""Pixels between two colors of the pattern, which are free; it is smooth between, as real images are."""
-
-MOSAIC = (3, 3)
-"""Rows and columns of the classes that are aimed at."""
+CELL = 4  # pixels between two colors of the pattern, which are free; it is smooth between, as real images are
+MOSAIC = (3, 3)  # rows and columns of the classes that are aimed at
 
 
 def draw_probe(model: Segmenter, size: tuple[int, int], seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:

@@ -22,15 +22,14 @@ from jaxtyping import UInt8
 
 from segmnv2.backbones.timm import never_unpickling
 from segmnv2.engines.backend import Calibration
-from segmnv2.engines.inference_network import InferenceNetwork
-from segmnv2.engines.process import quiet
-from segmnv2.engines.pytorch import DTYPES, convert_layers
+from segmnv2.engines.pytorch import DTYPES, InferenceNetwork, convert_layers
 from segmnv2.errors import WeightsError
 from segmnv2.export.deployable import CellLabels, Deployable, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 
 GRAPH = "models/model.json"
 
@@ -112,9 +111,7 @@ def _foreign(path: Path, what: str) -> WeightsError:
     return WeightsError(f"{path}: contains {what}, which no export of segmnv2 contains; do not trust this file")
 
 
-ENTRY = "segmnv2.json"
-"""Name of the archive's extra file that holds the metadata."""
-
+ENTRY = "segmnv2.json"  # name of the archive's extra file that holds the metadata
 EXAMPLE = (97, 129)
 """Height and width that a program for any size is traced with; unequal, so that they are not taken for one."""
 

@@ -8,8 +8,6 @@ least as good as another at all four corners is so in between, the weights being
 
 The rows and columns of pixels that lie in one cell are neighbors, so pixels are computed cell by cell, in blocks.
 
-Bilinear reading of a grid at any positions, one axis after the other.
-
 ``F.interpolate`` knows one mapping, a whole grid onto a whole image. Here each axis has a list of positions, so that
 a band of rows, a crop, or a mirrored and rescaled grid are all read the same way, and a row comes out the same whatever
 band it is read in. Classes lie innermost in memory, which makes this, with the argmax after it, as fast as
@@ -27,17 +25,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axis:
-    """Positions along one axis of a grid: each lies between two neighboring cells.
+    """Positions along one axis of a grid: each lies between two neighboring cells."""
 
-    Attributes:
-        lower: index of the cell before.
-        upper: index of the cell after; that of the cell before, at the end of the grid.
-        weight: share of the cell after, 0..1.
-    """
-
-    lower: Int64[Tensor, " n"]
-    upper: Int64[Tensor, " n"]
-    weight: Float[Tensor, " n"]
+    lower: Int64[Tensor, " n"]  # index of the cell before
+    upper: Int64[Tensor, " n"]  # index of the cell after; that of the cell before, at the end of the grid
+    weight: Float[Tensor, " n"]  # share of the cell after, 0..1
 
     @classmethod
     def at(cls, positions: Float64[Tensor, " n"], cells: int, device: torch.device | str = "cpu") -> Axis:
@@ -76,11 +68,7 @@ class Cells:
     """A grid of logits, with the best class at each of its points and the cells whose corners agree."""
 
     def __init__(self, grid: Float[Tensor, "h w k"]) -> None:
-        """Compare the corners of every cell.
-
-        Args:
-            grid: logits of at most 256 classes; of equally good ones the lowest id counts.
-        """
+        """Compare the corners of every cell; of at most 256 equally good classes the lowest id counts."""
         self.grid = grid
         self.best: UInt8[Tensor, "h w"] = grid.argmax(-1).to(torch.uint8)
         below, right = _next(self.best, 0), _next(self.best, 1)
@@ -115,26 +103,15 @@ class Cells:
 
 @dataclass(frozen=True)
 class Runs:
-    """The positions of an axis by the cell that they lie in; all runs are stretched to the longest.
+    """The positions of an axis by the cell that they lie in; all runs are stretched to the longest."""
 
-    Attributes:
-        counts: positions in each cell.
-        weights: (cells, longest) of each position, see :class:`segmnv2.inference.cells.Axis`.
-        places: of each position among the stretched runs, one after another.
-    """
-
-    counts: Int64[Tensor, " cells"]
-    weights: Float[Tensor, "cells longest"]
-    places: Int64[Tensor, " n"]
+    counts: Int64[Tensor, " cells"]  # positions in each cell
+    weights: Float[Tensor, "cells longest"]  # of each position, as in :class:`Axis`
+    places: Int64[Tensor, " n"]  # of each position among the stretched runs, one after another
 
     @classmethod
     def of(cls, axis: Axis, cells: int) -> Runs:
-        """Return the runs of an axis whose positions rise or fall.
-
-        Args:
-            axis: of one position or more.
-            cells: points of the grid along the axis.
-        """
+        """Return the runs of an axis whose positions, one or more, rise or fall along ``cells`` points of the grid."""
         counts = torch.bincount(axis.lower, minlength=cells)
         longest = int(counts.max())
         index = torch.arange(len(axis), device=axis.lower.device)

@@ -13,7 +13,7 @@ case count as the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +27,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
 from segmnv2.inference.scores import Prediction
-from segmnv2.media.pipeline import ManyPredictor, Outcome, check_batch, run_pipeline
+from segmnv2.media.pipeline import ManyPredictor, check_batch, run_pipeline, run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 BOXES = "boxes"
@@ -41,32 +41,20 @@ Made = TypeVar("Made")
 
 @dataclass
 class InferenceReport:
-    """Result for each image.
+    """Result for each image."""
 
-    Attributes:
-        written: image -> the files made from it.
-        failed: image -> the reason, one message.
-    """
-
-    written: dict[Path, list[Path]] = field(default_factory=dict)
-    failed: dict[Path, str] = field(default_factory=dict)
+    written: dict[Path, list[Path]] = field(default_factory=dict)  # image -> the files made from it
+    failed: dict[Path, str] = field(default_factory=dict)  # image -> the reason, one message
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Folder of results, and the kinds of files to write.
+    """Folder of results, and the kinds of files to write."""
 
-    Attributes:
-        path: the folder; it and its subfolders are made when needed.
-        overlay: write overlays.
-        confidence: write confidence maps.
-        opacity: of the overlays' colors, 0..1.
-    """
-
-    path: Path
-    overlay: bool = True
-    confidence: bool = False
-    opacity: float = DEFAULT_OPACITY
+    path: Path  # the folder; it and its subfolders are made when needed
+    overlay: bool = True  # write overlays
+    confidence: bool = False  # write confidence maps
+    opacity: float = DEFAULT_OPACITY  # of the overlays' colors, 0..1
 
     def __post_init__(self) -> None:
         check_opacity(self.opacity)
@@ -77,11 +65,7 @@ class ResultFolder:
         return [self.path / name for name in (MASKS, OVERLAYS, CONFIDENCE)]
 
     def write(self, prediction: Prediction, name: str) -> list[Path]:
-        """Write the wanted files of one image and return their paths; each appears whole or not at all.
-
-        Raises:
-            ConfigError: the folder cannot be written to.
-        """
+        """Write the wanted files of one image and return their paths; each appears whole or not at all."""
         try:
             return list(self._write(prediction, name))
         except OSError as error:
@@ -133,8 +117,7 @@ def infer_files(
     Args:
         predictor: the model.
         paths: image files.
-        write: writes a prediction's files under a name and returns their paths, as :meth:`ResultFolder.write`; called
-            in other threads.
+        write: writes a prediction's files under a name and returns their paths; called in other threads.
         on_done: called after each image with its path and the reason if it failed.
         batch: images to run at once.
         streams: threads that each take images from their files to their results; those of a predictor with as many.
@@ -144,11 +127,7 @@ def infer_files(
             positive integer. What was written before stays.
     """
     report = InferenceReport()
-    run: Callable[..., Generator[Outcome[tuple[Path, str], list[Path]]]] = run_pipeline
-    if check_streams(streams) > 1:
-        from segmnv2.media.streams import run_streams
-
-        run = partial(run_streams, streams=streams)
+    run = run_pipeline if check_streams(streams) == 1 else partial(run_streams, streams=streams)
     outcomes = run(
         zip(paths, output_names(paths), strict=True),
         lambda item: predictor.prepare(item[0]),

@@ -17,18 +17,25 @@ from segmnv2.data.image_file import read_image
 from segmnv2.engines.backend import Backend, Place, check_precision, check_streams, check_threads
 from segmnv2.engines.selection import build_backend, check_calibration, choose_device, choose_engine, refuse_streams
 from segmnv2.errors import ConfigError
-from segmnv2.inference.canvas import DEFAULT_SIZE, MEAN_PIXEL, Size, check_image, check_several, check_size, make_canvas
-from segmnv2.inference.multi_scale import check_flip, choose_scales
+from segmnv2.inference.canvas import (
+    DEFAULT_SIZE,
+    MEAN_PIXEL,
+    Size,
+    check_flip,
+    check_image,
+    check_several,
+    check_size,
+    choose_scales,
+    make_canvas,
+    scale_pixels,
+)
 from segmnv2.media.inputs import list_images, spread_evenly
 from segmnv2.media.pipeline import check_batch
 from segmnv2.models.segmenter import Segmenter
-from segmnv2.nn.stride import check_output_stride, resize_bilinear, scaled_side
+from segmnv2.nn.stride import check_output_stride
 
-MOST = 100
-"""Images of a folder that are used; more change little and take longer."""
-
-LARGEST_SIDE = 1025
-"""Pixels of the canvases that go in streams by default: each stream needs the memory of one."""
+MOST = 100  # images of a folder that are used; more change little and take longer
+LARGEST_SIDE = 1025  # pixels of the canvases that go in streams by default: each stream needs the memory of one
 
 
 def calibration_pixels(
@@ -39,7 +46,7 @@ def calibration_pixels(
     scales: Sequence[float] = (1.0,),
     mean_pixel: Sequence[float] = MEAN_PIXEL,
 ) -> list[Float[Tensor, "1 3 _ _"]]:
-    """Return what the network will see of some images.
+    """Return what the network will see of some images, RGB (1, 3, height, width), 0..255, sides k * output_stride + 1.
 
     Args:
         images: a folder, of which every n-th image is taken if it has more than :data:`MOST`, or uint8 RGB arrays.
@@ -47,9 +54,6 @@ def calibration_pixels(
         size: the canvas that will be used.
         scales: that will be used; one image after another is shown at one of them after another.
         mean_pixel: RGB, 0..255, of the padding: the network's.
-
-    Returns:
-        RGB pixels (1, 3, height, width), 0..255, sides k * output_stride + 1.
 
     Raises:
         ConfigError: it is no folder, or there are no images.
@@ -65,21 +69,12 @@ def calibration_pixels(
     with torch.inference_mode():
         for number, picture in enumerate(pictures):
             pixels = make_canvas(picture, size, output_stride, mean_pixel).pixels
-            scale = scales[number % len(scales)]
-            if scale != 1:
-                height, width = pixels.shape[-2:]
-                pixels = resize_bilinear(pixels, (scaled_side(height, scale), scaled_side(width, scale)))
-            found.append(pixels)
+            found.append(scale_pixels(pixels, scales[number % len(scales)]))
     return found
 
 
 def sample_folder(folder: Path) -> list[Path]:
-    """Return at most :data:`MOST` of a folder's images, evenly over their order.
-
-    Raises:
-        ConfigError: it is no folder.
-        MediaError: it has no images.
-    """
+    """Return at most :data:`MOST` of a folder's images, evenly over their order."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder; give one with 50 or more images like those to come")
     return spread_evenly(list_images([folder]), MOST)
@@ -168,22 +163,12 @@ class InferenceOptions:
         return replace(self, streams=choose_streams(count, self.place.threads, side, self.engine, self.place.device))
 
     def prepare(self, model: Segmenter) -> Backend:
-        """Return the engine, running a network; the network is moved to its device.
-
-        Args:
-            model: the network.
-
-        Raises:
-            ConfigError: the folder for the calibration of int8 has no images.
-        """
+        """Return the engine, running a network, which is moved to its device."""
         pixels = None
         if self.calibration is not None:
+            stride, padding = model.output_stride, model.mean_pixel
             pixels = calibration_pixels(
-                self.calibration,
-                model.output_stride,
-                size=self.size,
-                scales=self.scales,
-                mean_pixel=model.mean_pixel,
+                self.calibration, stride, size=self.size, scales=self.scales, mean_pixel=padding
             )
         engine = build_backend(model, self.engine, check_precision(self.precision), self.place, pixels)
         model.to(self.place.device)
@@ -193,18 +178,8 @@ class InferenceOptions:
 def choose_streams(images: int, threads: int, side: float, backend: str, device: torch.device) -> int:
     """Return how many images to compute at once where the user has not said.
 
-    As many as threads, one thread each, and no more than images. One, with all threads, where the canvas is larger
-    than :data:`LARGEST_SIDE`, on GPUs, and for engines that compute one call at a time.
-
-    Args:
-        images: that are to come.
-        threads: of the engine.
-        side: of the largest canvas in pixels; infinite if not known.
-        backend: the engine's name, or ``"auto"``.
-        device: where it computes.
-
-    Raises:
-        ConfigError: the engine is unknown.
+    As many as threads, one thread each, and no more than images. One, with all threads, where the side of the largest
+    canvas is above :data:`LARGEST_SIDE`, on GPUs, and for engines that compute one call at a time.
     """
     if side > LARGEST_SIDE or refuse_streams(backend, 2, device):
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,11 +19,19 @@ from segmnv2.data.image_file import read_image, rgb_array
 from segmnv2.engines.backend import Backend, DenseModel, ModelWatch
 from segmnv2.errors import MediaError
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.inference.canvas import DEFAULT_SIZE, Size, check_image, check_several, check_size, make_canvas
-from segmnv2.inference.multi_scale import check_flip, choose_scales
+from segmnv2.inference.canvas import (
+    DEFAULT_SIZE,
+    Size,
+    check_flip,
+    check_image,
+    check_several,
+    check_size,
+    choose_scales,
+    make_canvas,
+)
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.scores import Prediction, PreparedImage, Scores, predict_batch
-from segmnv2.media.pipeline import check_batch, predict_in_order
+from segmnv2.media.pipeline import check_batch, predict_in_order, predict_streams
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 
@@ -148,11 +157,8 @@ class Predictor:
         """
         size = self.batch if batch is None else check_batch(batch)
         images = map(own_image, check_several(images))
-        if self.streams > 1:
-            from segmnv2.media.streams import predict_streams
-
-            return predict_streams(images, self.prepare, self.predict, streams=self.streams, batch=size)
-        return predict_in_order(images, self.prepare, self.predict, batch=size)
+        run = predict_in_order if self.streams == 1 else partial(predict_streams, streams=self.streams)
+        return run(images, self.prepare, self.predict, batch=size)
 
     def predict_video(
         self,
@@ -172,7 +178,7 @@ class Predictor:
             frames: end after so many.
             seconds: end after that time.
             smooth: how much of the frames before is in a frame's labels, 0 to 1, excluded; the rule is in
-                :mod:`segmnv2.inference.smoothing`.
+                :mod:`segmnv2.inference.video_files`.
             batch: how many to run at once, the predictor's by default.
 
         Yields:
@@ -183,8 +189,7 @@ class Predictor:
             MediaError: there is no such file or camera, or no frame; or, after the last frame, the video is truncated
                 or the camera lost.
         """
-        from segmnv2.inference.smoothing import Smoother
-        from segmnv2.inference.video_files import predict_frames
+        from segmnv2.inference.video_files import Smoother, predict_frames
         from segmnv2.media.video_reader import VideoReader
 
         predictor = VideoPredictor(self, Smoother(smooth))
@@ -247,12 +252,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class VideoPredictor:
-    """A predictor for the frames of one video, in order.
-
-    Attributes:
-        predictor: what labels them.
-        smoother: what has seen the frames before.
-    """
+    """A predictor for the frames of one video, in order; ``smoother`` has seen the frames before."""
 
     predictor: Predictor
     smoother: Smoothing
@@ -275,11 +275,7 @@ def own_image(image: Any) -> Any:
 
 
 def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
-    """Return RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array, in memory of their own.
-
-    Raises:
-        MediaError: the file cannot be read, or the array is of another type or shape.
-    """
+    """Return RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array, in memory of their own."""
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, PIL.Image.Image):

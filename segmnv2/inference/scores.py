@@ -15,10 +15,19 @@ from torch import Tensor
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.engines.backend import DenseModel
-from segmnv2.engines.process import torch_threads
+from segmnv2.engines.pytorch import torch_threads
 from segmnv2.errors import SegmnError
-from segmnv2.inference.canvas import DEFAULT_SIZE, Canvas, Size, check_image, check_size, make_canvas
-from segmnv2.inference.multi_scale import ModelPass, check_scales, is_training, locate_logits, run_passes
+from segmnv2.inference.canvas import (
+    DEFAULT_SIZE,
+    Canvas,
+    ModelPass,
+    Size,
+    check_image,
+    check_scales,
+    check_size,
+    make_canvas,
+    run_passes,
+)
 from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
 from segmnv2.labels import LabelSet
 
@@ -31,24 +40,13 @@ class Scores:
     """Scores of one image, computed at the image's size on request.
 
     Nothing of the size classes x height x width is held, except by :meth:`probabilities`.
-
-    Attributes:
-        passes: one or more passes of the model.
-        image_size: (height, width) of the image.
     """
 
     passes: Sequence[ModelPass]
     image_size: tuple[int, int]
 
     def check_finite(self, source: str) -> None:
-        """Refuse logits of broken weights, or that a narrow precision does not hold: any label would be a guess.
-
-        Args:
-            source: the image, for the message.
-
-        Raises:
-            SegmnError: a logit is infinite or NaN.
-        """
+        """Refuse logits of broken weights, or that a narrow precision does not hold: any label would be a guess."""
         if not all(bool(each.grid.isfinite().all()) for each in self.passes):
             raise SegmnError(
                 f"{source}: the model's logits are not finite numbers, so it has no labels; load sound weights, or use "
@@ -111,7 +109,7 @@ def predict_scores(
         model: the network, in evaluation mode; the work is done on its device.
         image: uint8 RGB, 0..255, any size.
         size: the canvas, see :mod:`segmnv2.inference.canvas`.
-        scales: scales of the canvas to average over; :data:`segmnv2.inference.multi_scale.SCALES` for the paper's MF.
+        scales: scales of the canvas to average over; :data:`segmnv2.inference.canvas.SCALES` for the paper's MF.
         flip: average over the mirrored canvas too.
 
     Raises:
@@ -121,7 +119,7 @@ def predict_scores(
     checked = check_image(image)
     canvas = make_canvas(checked, check_size(size), model.output_stride, model.mean_pixel)
     with torch.inference_mode():
-        return Scores(run_passes(model, canvas, check_scales(scales), flip), canvas.image_size)
+        return Scores(run_passes(model, [canvas], check_scales(scales), flip)[0], canvas.image_size)
 
 
 def predict_labels(
@@ -136,18 +134,6 @@ def predict_labels(
     return predict_scores(model, image, size=size, scales=scales, flip=flip).labels()
 
 
-def predict_probabilities(
-    model: DenseModel,
-    image: UInt8[np.ndarray, "h w 3"],
-    *,
-    size: Size = DEFAULT_SIZE,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-) -> Float32[np.ndarray, "k h w"]:
-    """Return the probability, 0..1, of each class at each pixel; arguments and errors as :func:`predict_scores`."""
-    return predict_scores(model, image, size=size, scales=scales, flip=flip).probabilities()
-
-
 def predict_batch(
     model: DenseModel, canvases: Sequence[Canvas], *, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> list[Scores]:
@@ -156,59 +142,28 @@ def predict_batch(
     Labels are those of each canvas alone, but where two classes are as good as equal: engines add in another order for
     another size of batch, so logits may differ in their last bits. Several passes are made image by image, since
     each is a batch of its own already.
-
-    Args:
-        model: the network, in evaluation mode.
-        canvases: any sizes.
-        scales: as for :func:`segmnv2.inference.scores.predict_scores`.
-        flip: as there.
-
-    Raises:
-        ConfigError: the model is in training mode.
     """
+    together = tuple(scales) == (1.0,) and not flip
+    groups: dict[object, list[int]] = {}
+    for number, canvas in enumerate(canvases):
+        groups.setdefault(tuple(canvas.pixels.shape) if together else number, []).append(number)
     found: dict[int, Scores] = {}
     with torch.inference_mode():
-        for group in _same_sizes(canvases):
-            several = [canvases[number] for number in group]
-            if len(group) == 1 or tuple(scales) != (1.0,) or flip or is_training(model):
-                passes = [run_passes(model, canvas, scales, flip) for canvas in several]
-            else:
-                passes = [[each] for each in _run_together(model, several)]
-            for number, canvas, own in zip(group, several, passes, strict=True):
-                found[number] = Scores(own, canvas.image_size)
+        for group in groups.values():
+            passes = run_passes(model, [canvases[number] for number in group], scales, flip)
+            found |= {
+                number: Scores(own, canvases[number].image_size) for number, own in zip(group, passes, strict=True)
+            }
     return [found[number] for number in range(len(canvases))]
-
-
-def _same_sizes(canvases: Sequence[Canvas]) -> list[list[int]]:
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for number, canvas in enumerate(canvases):
-        groups.setdefault(tuple(canvas.pixels.shape), []).append(number)
-    return list(groups.values())
-
-
-def _run_together(model: DenseModel, canvases: Sequence[Canvas]) -> list[ModelPass]:
-    """Return a pass of each of several canvases of one size, run as one batch."""
-    pixels = torch.cat([canvas.pixels for canvas in canvases])
-    sides = (pixels.shape[-2], pixels.shape[-1])
-    logits = torch.split(model.raw_logits(pixels.to(model.device)), 1)
-    return [
-        locate_logits(own, canvas, model.logits_stride, sides) for own, canvas in zip(logits, canvases, strict=True)
-    ]
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image, read and laid out.
+    """An image, read and laid out."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255, upright.
-        canvas: what the network will see of it.
-        source: what error messages call it.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    canvas: Canvas
-    source: str
+    image: UInt8[np.ndarray, "h w 3"]  # (H, W, 3) uint8 RGB, 0..255, upright
+    canvas: Canvas  # what the network will see of it
+    source: str  # what error messages call it
 
 
 @dataclass(frozen=True, eq=False)

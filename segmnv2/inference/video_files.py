@@ -1,19 +1,40 @@
-"""A video's frames through a predictor, and what is made of them: another video, or files for each frame."""
+"""A video's frames through a predictor, and what is made of them: another video, or files for each frame.
+
+Their labels do not flicker where the logits of the frames are averaged over time. The rule, with ``share`` in 0..1
+(1 excluded):
+
+    average = (1 - share) * logits of this frame + share * average before
+
+at output stride, for each pass of the network on its own: an exponential moving average in which a frame counts
+``share`` times as much as the one after it. Logits rather than probabilities, so that labels, confidence and
+probabilities all come from the same numbers; the mean of logits is the geometric mean of probabilities. The average
+restarts with
+
+- the first frame,
+- a frame of another size,
+- a scene cut: shrunk to 32 x 32 pixels, each the mean of its area, two frames differ by more than 30 of 255 on
+  average.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import cv2
 import numpy as np
 import PIL.Image
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from segmnv2.errors import ConfigError, MediaError
+from segmnv2.inference.scores import Scores
 from segmnv2.media.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
 from segmnv2.media.video_reader import Frame, VideoReader, time_stamps
 from segmnv2.media.video_writer import video_file
@@ -41,7 +62,7 @@ def infer_video(
     *,
     batch: int = 1,
 ) -> int:
-    """Predict for every frame, reading the next ones and writing the last ones meanwhile.
+    """Predict for every frame, reading the next ones and writing the last ones meanwhile; return the number of frames.
 
     Args:
         predictor: the model.
@@ -49,9 +70,6 @@ def infer_video(
         write: takes a frame and its prediction, in order; called in another thread.
         on_done: called after each frame.
         batch: frames to run at once.
-
-    Returns:
-        Number of frames.
 
     Raises:
         ConfigError: the results cannot be written, or ``batch`` is not a positive integer.
@@ -78,11 +96,6 @@ def infer_video(
 
 def predict_frames(predictor: ManyPredictor[Read, Made], video: VideoReader, *, batch: int = 1) -> Iterator[Made]:
     """Yield the prediction of each frame in order, reading the next ones meanwhile, and close the video.
-
-    Args:
-        predictor: the model.
-        video: where frames come from.
-        batch: frames to run at once.
 
     Raises:
         MediaError: after the last frame, if the video ended too early; or a frame does not fit in memory.
@@ -118,20 +131,10 @@ def _computer(
 
 
 class FrameSink(Generic[Made]):
-    """Takes frames with their predictions, in order.
-
-    Attributes:
-        count: frames that were taken.
-        note: what the user should know of the way they are written, if anything.
-    """
+    """Takes frames with their predictions, in order; counts them; ``note`` is for the user."""
 
     def __init__(self, write: Callable[[Frame, Made], object], note: str | None = None) -> None:
-        """Begin with no frame.
-
-        Args:
-            write: called with each frame and its prediction.
-            note: as above.
-        """
+        """Begin with no frame."""
         self.write, self.count, self.note = write, 0, note
 
     def __call__(self, frame: Frame, made: Made) -> None:
@@ -142,26 +145,16 @@ class FrameSink(Generic[Made]):
 
 @contextmanager
 def frame_files(video: VideoReader, write: Callable[[Made, str], object]) -> Iterator[FrameSink[Made]]:
-    """Yield what writes files for each frame, named as the video with the frame's number from 1: ``clip_000001``.
-
-    Args:
-        video: where the frames come from.
-        write: writes a prediction's files under a name, as :meth:`segmnv2.inference.files.ResultFolder.write`.
-    """
+    """Yield what writes files for each frame, named as the video with the frame's number from 1: ``clip_000001``."""
     yield FrameSink(lambda frame, made: write(made, f"{video.source.stem}_{frame.number:0{DIGITS}}"))
 
 
 @contextmanager
 def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Image.Image]) -> Iterator[FrameSink[Made]]:
-    """Yield what writes a video of overlays, of the frames' size and pace.
+    """Yield what writes a video of overlays, which ``draw`` makes of predictions, of the frames' size and pace.
 
     :func:`segmnv2.media.video_writer.video_file` says what is left after errors. Frames are written by their times,
     the last one again where the next is late, so that the result plays as fast as things happened.
-
-    Args:
-        path: the file.
-        video: where the frames come from.
-        draw: draws a prediction, of the frame's size.
 
     Raises:
         ConfigError: the file cannot be written, or is the video itself.
@@ -197,15 +190,10 @@ def place_in_time(seconds: float, frame_rate: float) -> int:
 
 
 class Clock:
-    """Shows images that come at any time at an even pace."""
+    """Shows images that come at any time at an even pace, ``frame_rate`` a second from 0 seconds on."""
 
     def __init__(self, show: Callable[[UInt8[np.ndarray, "_ _ 3"]], object], frame_rate: float) -> None:
-        """Begin at 0 seconds.
-
-        Args:
-            show: called with one image after another.
-            frame_rate: how many of them make a second.
-        """
+        """Begin at 0 seconds."""
         self.show, self.frame_rate, self.count = show, frame_rate, 0
         self._last: UInt8[np.ndarray, "h w 3"] | None = None
 
@@ -222,3 +210,59 @@ class Clock:
         while self.count < count:
             self.show(picture)
             self.count += 1
+
+
+THUMBNAIL = 32  # sides of the images that scene cuts are seen on: motion within a scene changes little at that size
+CUT = 30.0  # mean difference, of 255, from which two frames belong to different scenes
+
+
+class Smoother:
+    """Averages the logits of frames that come in order, by the rule at the top of this file."""
+
+    def __init__(self, share: float) -> None:
+        """Begin with no frame.
+
+        Raises:
+            ConfigError: ``share`` is not in 0..1, 1 excluded.
+        """
+        self.share = check_share(share)
+        self._average: list[Float[Tensor, "_ _ _"]] = []
+        self._thumbnail: Float[np.ndarray, "a a 3"] | None = None
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], scores: Scores) -> Scores:
+        """Return the scores of a frame, RGB 0..255, with its logits averaged."""
+        thumbnail = shrink(image)
+        grids = [each.grid for each in scores.passes]
+        if self._continues(grids, thumbnail):
+            # In this form a video that stands still stays to the bit what it is.
+            grids = [torch.lerp(new, old, self.share) for new, old in zip(grids, self._average, strict=True)]
+        self._average, self._thumbnail = grids, thumbnail
+        passes = [replace(each, grid=grid) for each, grid in zip(scores.passes, grids, strict=True)]
+        return replace(scores, passes=passes)
+
+    def _continues(self, grids: list[Tensor], thumbnail: Float[np.ndarray, "a a 3"]) -> bool:
+        if self._thumbnail is None or [grid.shape for grid in grids] != [grid.shape for grid in self._average]:
+            return False
+        return not is_cut(self._thumbnail, thumbnail)
+
+
+def check_share(share: float) -> float:
+    """Return ``share``.
+
+    Raises:
+        ConfigError: it is not in 0..1, 1 excluded.
+    """
+    if not 0 <= share < 1:
+        raise ConfigError(f"smooth: {share!r} is not in 0..1, 1 excluded; give 0.5 to 0.9, 0 for no smoothing")
+    return share
+
+
+def shrink(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "a a 3"]:
+    """Return the means, 0..255, of 32 x 32 areas of a frame."""
+    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.float32)
+
+
+def is_cut(before: Float[np.ndarray, "a a 3"], after: Float[np.ndarray, "a a 3"]) -> bool:
+    """Return whether a new scene begins between two frames, by their thumbnails."""
+    return float(np.abs(after - before).mean()) > CUT

@@ -62,12 +62,7 @@ CAMERA = "camera:"
 
 @dataclass(frozen=True)
 class VideoSource:
-    """A file or a camera.
-
-    Attributes:
-        path: of the file, or None.
-        camera: number of the camera; it counts if there is no path.
-    """
+    """A file, or without one a camera."""
 
     path: Path | None
     camera: int = 0
@@ -120,10 +115,7 @@ def list_images(
     - A pattern with ``*``, ``?`` or ``[]`` gives, sorted, what a shell would make of it (``**`` matches any depth), and
       each match is treated as above. A file that exists under the very name comes first.
 
-    Args:
-        inputs: files, folders, patterns.
-        recursive: search subfolders.
-        exclude: folders whose contents are passed over, as those that results are written to.
+    The contents of the folders ``exclude`` are passed over, as those that results are written to.
 
     Raises:
         MediaError: no inputs, files or folders that do not exist, an input that no image matches, or a file given by
@@ -195,9 +187,6 @@ def _folder_files(folder: Path, recursive: bool) -> list[Path]:
     """Return a folder's files, sorted, without hidden ones.
 
     Linked subfolders are searched too, each once. Links to nothing are files that cannot be read.
-
-    Raises:
-        OSError: a folder cannot be listed.
     """
     found, seen = [], {os.path.realpath(folder)}
     for top, folders, names in os.walk(folder, onerror=_fail, followlinks=True):

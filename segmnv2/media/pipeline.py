@@ -1,19 +1,26 @@
-"""Reading, computing and writing at the same time, in order, with a bounded number of items in memory.
+"""Reading, computing and writing of many items at the same time, in order, with a bounded number of them in memory.
 
-Readers and writers are threads: decoders, encoders and networks let other threads run while they work. The network
-runs in the thread that requests results, so that Ctrl-C reaches it. An item counts from the moment it is read until it
-is written, and no more than :func:`most_held` of them exist at once.
+In a pipeline readers and writers are threads: decoders, encoders and networks let other threads run while they work.
+The network runs in the thread that requests results, so that Ctrl-C reaches it. An item counts from the moment it is
+read until it is written, and no more than :func:`most_held` of them exist at once.
+
+In streams each item is one thread's from its file to its results. A small network does not keep many cores busy with
+one image: its threads wait for each other at every layer, and any that reads or writes meanwhile keeps all of them
+waiting. With one image a thread, nothing waits.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+
+import torch
 
 from segmnv2.errors import MediaError, check_positive_integer
 
@@ -36,14 +43,9 @@ class ManyPredictor(Protocol[Read, Made_co]):
         """Predict for several images, in order."""
 
 
-END: Final = object()
-"""Marker that a reader returns in place of an item's content at the end."""
-
-READERS = 2
-"""Threads that read files: decoding a phone's image takes longer than the network."""
-
-WRITERS = 2
-"""Threads that write files, for the same reason."""
+END: Final = object()  # marker that a reader returns in place of an item's content at the end
+READERS = 2  # threads that read files: decoding a phone's image takes longer than the network
+WRITERS = 2  # threads that write files, for the same reason
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,7 @@ class Outcome(Generic[Item, Written]):
 
 
 def check_batch(batch: object) -> int:
-    """Return ``batch``.
-
-    Raises:
-        ConfigError: it is not a positive integer.
-    """
+    """Return ``batch`` if it is a positive integer, else raise a ConfigError."""
     return check_positive_integer("batch", batch, "give 1 on a CPU; try 8 on a GPU")
 
 
@@ -105,7 +103,7 @@ def run_pipeline(
             behind.append((item, made if isinstance(made, MediaError) else writing.submit(write, item, made)))
 
     def finished(most: int) -> Iterator[Outcome[Item, Written]]:
-        while behind and (len(behind) > most or _is_done(behind[0][1])):
+        while behind and (len(behind) > most or isinstance(behind[0][1], MediaError) or behind[0][1].done()):
             item, future = behind.popleft()
             if isinstance(future, MediaError):
                 yield Outcome(item, failure=future)
@@ -130,18 +128,7 @@ def predict_in_order(
     batch: int = 1,
     readers: int = READERS,
 ) -> Generator[Made]:
-    """Yield what is computed of each item, in order, reading the next ones meanwhile.
-
-    Args:
-        items: as for :func:`run_pipeline`; an item's content of :data:`END` ends them.
-        read: as there.
-        compute: as there.
-        batch: as there.
-        readers: as there.
-
-    Raises:
-        Exception: what any of the two raises, at the item's turn.
-    """
+    """Yield what is computed of each item, in order; arguments as for :func:`run_pipeline`, errors at the item's turn."""
     with closing(_compute_in_order(items, read, compute, batch, readers)) as groups:
         for computed in groups:
             while computed:
@@ -226,5 +213,88 @@ def _compute_each(
     return [made for content in contents for made in _compute_each([content], compute)]
 
 
-def _is_done(future: Future[Any] | MediaError) -> bool:
-    return isinstance(future, MediaError) or future.done()
+AHEAD = 2
+"""Batches for each stream that are begun, or done and waiting for an older one, so that no thread is idle meanwhile."""
+
+
+def run_streams(
+    items: Iterable[Item],
+    read: Callable[[Item], Read],
+    compute: Callable[[Sequence[Read]], Sequence[Made]],
+    write: Callable[[Item, Made], Written],
+    *,
+    streams: int,
+    batch: int = 1,
+) -> Generator[Outcome[Item, Written]]:
+    """Read, compute and write items in several threads, and yield what became of each, in their order.
+
+    At most ``streams * batch`` items are in memory between being read and being written, and what ``write`` returned of
+    :data:`AHEAD` times as many and a batch. However it ends, by an error, Ctrl-C or a caller who stops asking, what is
+    not begun is dropped, and each thread ends after the step that it is in, so that what is written is whole.
+
+    Args:
+        items: drawn one by one, as there is room; they may be endless.
+        read: called in several threads at once, and so are the others.
+        compute: called with up to ``batch`` items' contents, in order; one result for each.
+        write: called for one item after another.
+        streams: threads. They share PyTorch's number of threads among them.
+        batch: contents to compute at once.
+
+    Raises:
+        Exception: as for :func:`run_pipeline`.
+    """
+    source = iter(items)
+    stopping = threading.Event()
+    behind: deque[Future[list[Outcome[Item, Written]]]] = deque()
+
+    def go_on() -> None:
+        if stopping.is_set():
+            raise CancelledError
+
+    def attempt(item: Item) -> Read | MediaError:
+        go_on()
+        try:
+            return read(item)
+        except MediaError as error:
+            return error
+
+    def conclude(item: Item, made: Made | MediaError) -> Outcome[Item, Written]:
+        go_on()
+        return Outcome(item, failure=made) if isinstance(made, MediaError) else Outcome(item, write(item, made))
+
+    def work(group: Sequence[Item]) -> list[Outcome[Item, Written]]:
+        contents = [(item, attempt(item)) for item in group]
+        go_on()
+        return [conclude(item, made) for item, made in compute_group(contents, compute)]
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(streams, "segmnv2-stream", torch.set_num_threads, (max(1, threads // streams),))
+    try:
+        while True:
+            while len(behind) < AHEAD * streams and (group := list(islice(source, batch))):
+                behind.append(pool.submit(work, group))
+            if not behind:
+                return
+            yield from behind.popleft().result()
+    finally:
+        stopping.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)  # this thread kept its number; threads that begin later get it again
+
+
+def predict_streams(
+    items: Iterable[Item],
+    read: Callable[[Item], Read],
+    compute: Callable[[Sequence[Read]], Sequence[Made]],
+    *,
+    streams: int,
+    batch: int = 1,
+) -> Generator[Made]:
+    """Yield what is computed of each item, in order; arguments and errors as for :func:`predict_in_order`."""
+    outcomes = run_streams(items, read, compute, lambda _, made: (made,), streams=streams, batch=batch)
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.result is None:
+                assert outcome.failure is not None
+                raise outcome.failure
+            yield from outcome.result

@@ -1,13 +1,18 @@
-"""Frames of a video file or a camera, as they are meant to be looked at."""
+"""Frames of a video file or a camera, as they are meant to be looked at.
+
+FFmpeg's rotation, which OpenCV applies, leaves out the mirroring that an MP4 or QuickTime file states.
+Source: the boxes ``mvhd``, ``tkhd`` and ``hdlr`` of ISO/IEC 14496-12.
+"""
 
 from __future__ import annotations
 
 import math
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,40 +20,23 @@ from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError, MediaError, check_positive_integer
 from segmnv2.media.inputs import VideoSource, find_video, quiet
-from segmnv2.media.video_matrix import is_mirrored
 
-USUAL_RATE = 25.0
-"""Frames a second where the file does not say."""
-
-HIGHEST_RATE = 1000.0
-"""Frames a second from which on the header states the unit of its clock and no rate."""
-
-ROUNDING = 1e-6
-"""Seconds by which a sum of time stamps may be off."""
-
-LONGEST_GAP = 600.0
-"""Seconds between two frames from which on the time stamps are wrong, as where two recordings were joined."""
-
+USUAL_RATE = 25.0  # frames a second where the file does not say
+HIGHEST_RATE = 1000.0  # frames a second from which on the header states the unit of its clock and no rate
+ROUNDING = 1e-6  # seconds by which a sum of time stamps may be off
+LONGEST_GAP = 600.0  # seconds between two frames from which on the time stamps are wrong, as of joined recordings
+DAMAGED = 60  # frames in a row that may fail to decode before a file is over; damage ends with the next key frame
 SEGMENT, HEADER = b"\x18\x53\x80\x67", 4096
 """Matroska and WebM: what comes before the length of all the rest, and bytes in which it is found."""
-
-DAMAGED = 60
-"""Frames in a row that may fail to decode before a file is taken to be over; damage ends with the next key frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of a video.
+    """One image of a video."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255, upright.
-        number: its place in the video, from 1; frames that were skipped or damaged are counted.
-        seconds: since the first frame: by the time stamps of a file, by the clock of a camera.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    number: int
-    seconds: float
+    image: UInt8[np.ndarray, "h w 3"]  # (H, W, 3) uint8 RGB, 0..255, upright
+    number: int  # its place in the video, from 1; frames that were skipped or damaged are counted
+    seconds: float  # since the first frame: by the time stamps of a file, by the clock of a camera
 
 
 class VideoReader:
@@ -90,16 +78,24 @@ class VideoReader:
         """
         self.every = check_positive_integer("every", every, "give 1 or more")
         self._most = None if frames is None else check_positive_integer("frames", frames, "give 1 or more")
-        self._until = None if seconds is None else _check_positive("seconds", seconds)
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ConfigError(
+                f"seconds: {seconds!r} is not a time above 0; give the time to record or read, in seconds"
+            )
+        self._until = seconds
         found = source if isinstance(source, VideoSource) else find_video(source)
         self.source = found if found is not None else VideoSource(Path(str(source)))
         self.fault: str | None = None
         self._capture = _open(self.source)
-        self._flip = self._mirror_axis()
+        self._flip: int | None = None  # OpenCV's number of the axis that frames are mirrored at once they are turned
+        if self.source.path is not None and is_mirrored(self.source.path):
+            # FFmpeg turns the rows of an image as its matrix says; of a mirrored one the columns then run backwards.
+            self._flip = int(round(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180 == 90)
         stated = self._capture.get(cv2.CAP_PROP_FPS)
         self._rate = stated if 0 < stated < HIGHEST_RATE else USUAL_RATE
         self.frame_rate = self._rate / self.every
-        self._told = None if self.source.live else _told(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)  # none of streams, and nonsense of unfinished files
+        self._told = int(count) if 0 < count < 2**31 and not self.source.live else None
         self._length = self._told / (stated if stated > 0 else USUAL_RATE) if self._told else None
         self._place = -1  # of the last frame that was passed, from 0
         self._start: float | None = None  # time stamp of the first frame, in seconds
@@ -107,16 +103,18 @@ class VideoReader:
         first = self._read(0)
         if first is None:
             self.close()
-            raise MediaError(_no_frame(self.source))
+            if self.source.live:
+                raise MediaError(f"{self.source}: is there but gives no image; check that no other program uses it")
+            raise MediaError(
+                f"{self.source}: has no frame that can be decoded; give the whole file, or one that a player plays"
+            )
         self._first: UInt8[np.ndarray, "h w 3"] | None = first
         self.size = (first.shape[1], first.shape[0])
 
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -161,16 +159,6 @@ class VideoReader:
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         return np.asarray(rgb if self._flip is None else cv2.flip(rgb, self._flip), dtype=np.uint8)
 
-    def _mirror_axis(self) -> int | None:
-        """Return OpenCV's number of the axis that frames are mirrored at once they are turned, or None.
-
-        FFmpeg turns the rows of an image as its matrix says; of a mirrored one the columns then run backwards.
-        """
-        if self.source.path is None or not is_mirrored(self.source.path):
-            return None
-        sideways = round(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180 == 90
-        return 1 if sideways else 0
-
     def _pass(self) -> bool:
         """Go to the next frame that can be decoded; False at the end."""
         for damaged in range(1 if self.source.live else DAMAGED):
@@ -209,11 +197,7 @@ class VideoReader:
 
 
 def _open(source: VideoSource) -> cv2.VideoCapture:
-    """Open a file or camera.
-
-    Raises:
-        MediaError: it cannot be opened.
-    """
+    """Open a file or camera, or raise a MediaError."""
     with quiet():
         if source.path is None:
             capture = cv2.VideoCapture(source.camera)
@@ -244,11 +228,7 @@ def time_stamps(path: Path) -> Iterator[float]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """Return what a file starts with.
-
-    Raises:
-        MediaError: it is missing, a folder, not readable, or empty.
-    """
+    """Return what a file starts with, or raise a MediaError."""
     try:
         with path.open("rb") as file:
             start = file.read(12)
@@ -262,7 +242,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _has_stated_size(path: Path) -> bool:
-    """Return whether a file is a Matroska or WebM file as long as it says, or one that does not say.
+    """Return whether a Matroska or WebM file is as long as it says, or does not say it.
 
     Its number of frames is none of the header's but a product of length and rate, and its last frame may stay on the
     screen for long, so that only the length in bytes shows that it is cut off.
@@ -278,18 +258,64 @@ def _has_stated_size(path: Path) -> bool:
     return size == unknown or at + width + size <= path.stat().st_size
 
 
-def _no_frame(source: VideoSource) -> str:
-    if source.live:
-        return f"{source}: is there but gives no image; check that no other program uses it"
-    return f"{source}: has no frame that can be decoded; give the whole file, or one that a player plays"
+MATRIX_FROM_END = {b"mvhd": 64, b"tkhd": 44}
+"""Bytes from where the matrix begins to the end of its box, in every version of it."""
 
 
-def _told(count: float) -> int | None:
-    """Return a header's number of frames, if it is one: streams have none, and unfinished files have nonsense."""
-    return int(count) if 0 < count < 2**31 else None
+class Box(NamedTuple):
+    """A part of a file: its kind, and where its content is."""
+
+    kind: bytes
+    start: int
+    end: int
 
 
-def _check_positive(name: str, value: float) -> float:
-    if 0 < value < math.inf:
-        return value
-    raise ConfigError(f"{name}: {value!r} is not a time above 0; give the time to record or read, in seconds")
+def is_mirrored(path: Path) -> bool:
+    """Return whether the first video track of a file is to be mirrored, besides being turned.
+
+    Files of other formats and damaged ones are not: whoever decodes them reports what is wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            movie = next((box for box in _boxes(file, 0, path.stat().st_size) if box.kind == b"moov"), None)
+            return movie is not None and _turns_over(file, movie)
+    except (OSError, struct.error):
+        return False
+
+
+def _turns_over(file: BinaryIO, movie: Box) -> bool:
+    parts = list(_boxes(file, movie.start, movie.end))
+    tracks = [list(_boxes(file, box.start, box.end)) for box in parts if box.kind == b"trak"]
+    video = next((track for track in tracks if _is_video(file, track)), [])
+    headers = [box for box in (*parts, *video) if box.kind in MATRIX_FROM_END]
+    return sum(_determinant(file, box) < 0 for box in headers) == 1
+
+
+def _is_video(file: BinaryIO, track: list[Box]) -> bool:
+    media = [part for box in track if box.kind == b"mdia" for part in _boxes(file, box.start, box.end)]
+    return any(_read(file, box.start + 8, 4) == b"vide" for box in media if box.kind == b"hdlr")
+
+
+def _determinant(file: BinaryIO, box: Box) -> int:
+    a, b, _, c, d = struct.unpack(">5i", _read(file, box.end - MATRIX_FROM_END[box.kind], 20))
+    return int(a * d - b * c)
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+    """Yield the boxes between two places of a file."""
+    while end - start >= 8:
+        length, kind = struct.unpack(">I4s", _read(file, start, 8))
+        header = 8
+        if length == 1:  # the length is a larger number that follows
+            (length,), header = struct.unpack(">Q", _read(file, start + 8, 8)), 16
+        elif length == 0:
+            length = end - start
+        if length < header:
+            return
+        yield Box(kind, start + header, min(start + length, end))
+        start += length
+
+
+def _read(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)

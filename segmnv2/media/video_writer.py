@@ -29,19 +29,12 @@ CODECS: dict[str, tuple[str, ...]] = {
 }
 """Ending -> codecs, the first that OpenCV has here is used."""
 
-LEAST_ROOM = 2**20
-"""Bytes that must be free on the disk."""
-
-BETWEEN_CHECKS = 30
-"""Frames after which the room is looked at again."""
+LEAST_ROOM = 2**20  # bytes that must be free on the disk
+BETWEEN_CHECKS = 30  # frames after which the room is looked at again
 
 
 def check_video_ending(path: Path) -> Path:
-    """Return ``path``.
-
-    Raises:
-        ConfigError: no video of that ending can be written.
-    """
+    """Return ``path`` if videos of its ending can be written, else raise a ConfigError."""
     if path.suffix.lower() in CODECS:
         return path
     raise ConfigError(
@@ -60,16 +53,13 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], frame_rate: float) -> None:
-        """Open a file.
+        """Open a file, whose ending decides on the container, or raise a ConfigError.
 
         Args:
-            path: where; its ending decides on the container.
+            path: where.
             size: (width, height) of the frames. A side that is odd gets one more row or column, as the last one,
                 since codecs store colors for two by two pixels.
             frame_rate: frames a second.
-
-        Raises:
-            ConfigError: nothing can write it here.
         """
         self.path, self.size, self.count = path, size, 0
         self._even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
@@ -79,10 +69,7 @@ class VideoWriter:
         self.note = f"OpenCV cannot write {wanted} here; {self.codec} is used instead" if fallen_back else None
 
     def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Append a frame.
-
-        Args:
-            image: RGB, 0..255; one of another size is scaled.
+        """Append a frame, RGB, 0..255; one of another size is scaled.
 
         Raises:
             OSError: the disk is full.
@@ -102,11 +89,7 @@ class VideoWriter:
         self._writer.release()
 
     def verify(self) -> None:
-        """Make sure that the closed file holds what was written.
-
-        Raises:
-            OSError: it does not.
-        """
+        """Raise an OSError unless the closed file holds what was written."""
         with quiet():
             capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
             found = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
@@ -121,11 +104,6 @@ def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator
 
     After an error nothing is written and an older file is untouched. After Ctrl-C the written frames appear as a
     whole file, before the interruption continues.
-
-    Args:
-        path: the file.
-        size: (width, height) of the frames.
-        frame_rate: frames a second.
 
     Raises:
         ConfigError: the ending, the folder or the disk does not allow it.

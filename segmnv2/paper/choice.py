@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segmnv2.errors import ConfigError
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES
 from segmnv2.nn.stride import OUTPUT_STRIDES
 from segmnv2.paper.table7 import SIZE, TABLE7, PaperRow
 

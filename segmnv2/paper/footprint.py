@@ -22,7 +22,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from segmnv2.engines.process import torch_threads
+from segmnv2.engines.pytorch import torch_threads
 from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import grid_side

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segmnv2.backbones.backbone import complete_options
 from segmnv2.errors import ConfigError, counted
 from segmnv2.files.documents import dump_json, read_json
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.catalog import MODELS
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds

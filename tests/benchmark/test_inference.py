@@ -22,7 +22,7 @@ from segmnv2.benchmark.inference_speed import (
 )
 from segmnv2.engines import selection
 from segmnv2.errors import ConfigError
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.scores import predict_labels
 

@@ -19,8 +19,7 @@ from segmnv2.conversion.import_tensorflow import FAMILIES
 from segmnv2.data.transforms import SCALES as TRAIN_SCALES
 from segmnv2.datasets.coco_voc import COCO_CATEGORIES
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
-from segmnv2.inference.canvas import DEFAULT_SIZE
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import DEFAULT_SIZE, SCALES
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import float_layers
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.errors import ConfigError
 from segmnv2.heads.head import HEADS, model_name
 from segmnv2.models.model_file import load_model, save_model

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.engines.inference_network import InferenceNetwork, fold_norms
+from segmnv2.engines.pytorch import InferenceNetwork, fold_norms
 
 CASES = [
     ("deeplabv3_mobilenet_v2", {"width": 0.35}),

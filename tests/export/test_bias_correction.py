@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.engines.inference_network import InferenceNetwork
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.export.mobile.xnnpack_int8 import correct_biases, round_weights
 from tests.engines.conftest import smooth_pixels
 from tests.export.shallow import shallow_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segmnv2.engines.inference_network import InferenceNetwork
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.export.deployable import CellLabels, Deployable, Preparation, RawLogits, best_class, build_preparation
 from segmnv2.inference.scores import predict_labels
 from segmnv2.nn.stride import upsample_logits

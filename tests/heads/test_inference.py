@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segmnv2.engines.inference_network import InferenceNetwork
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.heads.deeplab_v3 import compose
 from segmnv2.nn.conv import SameConv2d
 from tests.engines.conftest import lively_model

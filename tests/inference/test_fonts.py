@@ -7,9 +7,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from segmnv2.detection.box_predictor import captions
-from segmnv2.inference import legend as fonts
-from segmnv2.inference.legend import add_legend
-from segmnv2.inference.overlay import legend_entries
+from segmnv2.inference import overlay as fonts
+from segmnv2.inference.overlay import add_legend, legend_entries
 from segmnv2.labels import LabelSet
 
 RARE = "\U0001347f"  # a hieroglyph that hardly any font has

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmnv2.inference.legend import PAPER, add_legend, share_text
+from segmnv2.inference.overlay import PAPER, add_legend, share_text
 
 SIZES = [(1, 1), (3, 5000), (5000, 3), (60, 40), (500, 333), (333, 500), (1600, 1200)]
 RED, BLUE = (250, 0, 10), (10, 0, 250)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from segmnv2.errors import ConfigError
-from segmnv2.inference.multi_scale import SCALES
-from segmnv2.inference.scores import predict_labels, predict_probabilities
+from segmnv2.inference.canvas import SCALES
+from segmnv2.inference.scores import predict_labels, predict_scores
 from segmnv2.nn.stride import resize_bilinear
 
 
@@ -32,7 +32,7 @@ def test_follows_the_published_rule(scales, flip, small_model, photo):
     image = photo(50, 61)
     with torch.inference_mode():
         expected = published_rule(small_model, image, 65, scales, (False, True) if flip else (False,)).numpy()
-    given = predict_probabilities(small_model, image, size=65, scales=scales, flip=flip)
+    given = predict_scores(small_model, image, size=65, scales=scales, flip=flip).probabilities()
     np.testing.assert_allclose(given, expected, atol=2e-5)
     labels = predict_labels(small_model, image, size=65, scales=scales, flip=flip)
     assert len(np.unique(labels)) > 1, "a test on a single class proves nothing"
@@ -47,8 +47,8 @@ def test_the_network_sees_the_papers_sizes_each_one_plain_and_mirrored(grid_mode
 
 def test_with_flip_a_mirrored_image_has_mirrored_labels(small_model, photo):
     image = photo(65, 65)
-    plain = predict_probabilities(small_model, image, size=65, flip=True)
-    mirrored = predict_probabilities(small_model, image[:, ::-1], size=65, flip=True)
+    plain = predict_scores(small_model, image, size=65, flip=True).probabilities()
+    mirrored = predict_scores(small_model, image[:, ::-1], size=65, flip=True).probabilities()
     np.testing.assert_allclose(mirrored[:, :, ::-1], plain, atol=1e-5)
 
 

@@ -18,7 +18,7 @@ from segmnv2.engines.pytorch import PyTorchBackend
 from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
-from segmnv2.inference.scores import predict_labels, predict_probabilities
+from segmnv2.inference.scores import predict_labels, predict_scores
 from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
@@ -139,7 +139,7 @@ def test_prediction_is_that_of_the_functions_on_arrays(small_model, photo):
     image = photo(50, 61)
     prediction = Predictor(small_model, size=65, flip=True)(image)
     assert np.array_equal(prediction.mask, predict_labels(small_model, image, size=65, flip=True))
-    probabilities = predict_probabilities(small_model, image, size=65, flip=True)
+    probabilities = predict_scores(small_model, image, size=65, flip=True).probabilities()
     assert np.array_equal(prediction.probabilities(), probabilities)
     np.testing.assert_allclose(prediction.confidence, probabilities.max(0), atol=1e-6)
     assert prediction.confidence is prediction.confidence

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from segmnv2.inference import scores
-from segmnv2.inference.scores import predict_labels, predict_probabilities, predict_scores
+from segmnv2.inference.scores import predict_labels, predict_scores
 from segmnv2.nn.stride import resize_bilinear
 
 
@@ -58,7 +58,7 @@ def test_native_is_the_model_on_the_bare_image(small_model, photo):
     with torch.inference_mode():
         logits = small_model(torch.from_numpy(image).permute(2, 0, 1)[None])
     np.testing.assert_allclose(
-        predict_probabilities(small_model, image, size="native"), logits.softmax(1)[0].numpy(), atol=1e-5
+        predict_scores(small_model, image, size="native").probabilities(), logits.softmax(1)[0].numpy(), atol=1e-5
     )
 
 

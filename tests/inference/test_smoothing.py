@@ -9,7 +9,7 @@ import torch
 from segmnv2.errors import ConfigError
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import Scores, predict_scores
-from segmnv2.inference.smoothing import Smoother, is_cut, shrink
+from segmnv2.inference.video_files import Smoother, is_cut, shrink
 
 
 def grids(scores: Scores) -> list[np.ndarray]:

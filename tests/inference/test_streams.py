@@ -15,8 +15,7 @@ from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.options import LARGEST_SIDE, choose_streams
 from segmnv2.inference.predictor import Predictor
-from segmnv2.media.pipeline import Outcome
-from segmnv2.media.streams import AHEAD, predict_streams, run_streams
+from segmnv2.media.pipeline import AHEAD, Outcome, predict_streams, run_streams
 from tests.export.shallow import shallow_seeing_model
 from tests.media.threads import PATIENCE, Content, refuse, threads_since
 from tests.stream_engines import STREAMING, build_engines

@@ -13,8 +13,7 @@ from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.files import ResultFolder
 from segmnv2.inference.predictor import Predictor, VideoPredictor
 from segmnv2.inference.scores import Prediction
-from segmnv2.inference.smoothing import Smoother
-from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
+from segmnv2.inference.video_files import Smoother, frame_files, infer_video, overlay_video
 from segmnv2.media import video_reader as video_module
 from segmnv2.media.video_reader import VideoReader
 from tests.media.clips import Camera, decode, pictures, write_clip, write_recording

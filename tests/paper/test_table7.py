@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from segmnv2.errors import ConfigError
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES
 from segmnv2.labels import VOC_LABELS
 from segmnv2.paper.table7 import TABLE7, _match, table7, to_markdown
 from tests.damage import check_lawful, damage_json, many, randoms

@@ -16,8 +16,7 @@ from PIL import Image
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.engines.selection import create_backend
 from segmnv2.evaluation.segmenters import evaluate
-from segmnv2.inference.canvas import make_canvas
-from segmnv2.inference.multi_scale import SCALES
+from segmnv2.inference.canvas import SCALES, make_canvas
 from segmnv2.inference.scores import predict_labels
 from segmnv2.metrics.confusion import mean_iou
 from segmnv2.models.cost import count_parameters

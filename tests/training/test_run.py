@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from segmnv2.config.reading import load_experiment
 from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.datasets.shapes import Shapes
-from segmnv2.engines.process import torch_threads
+from segmnv2.engines.pytorch import torch_threads
 from segmnv2.errors import ConfigError, MediaError, SegmnError, WeightsError
 from segmnv2.evaluation.segmenters import evaluate
 from segmnv2.inference.predictor import Predictor

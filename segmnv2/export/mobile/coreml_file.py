@@ -21,24 +21,21 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
 from segmnv2.engines.backend import Calibration
-from segmnv2.engines.inference_network import InferenceNetwork
-from segmnv2.engines.process import quiet
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
 
 
 IMAGE = "image"
-SYSTEM = "darwin"
-"""``sys.platform`` of the system that can run it."""
-
-DEBUG_FILE = "executorch_debug_handle_mapping.json"
-"""Files that coremltools writes for debuggers of another runtime."""
+SYSTEM = "darwin"  # ``sys.platform`` of the system that can run it
+DEBUG_FILE = "executorch_debug_handle_mapping.json"  # files that coremltools writes for debuggers of another runtime
 
 
 class _Whole(nn.Module):

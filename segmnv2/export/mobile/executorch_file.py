@@ -13,17 +13,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from segmnv2.engines.backend import Calibration
-from segmnv2.engines.process import quiet
 from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 
-ENTRIES = "segmnv2"
-"""Name of the method that returns the metadata as JSON."""
-
+ENTRIES = "segmnv2"  # name of the method that returns the metadata as JSON
 MAIN = "forward"
 
 TRIAL = """

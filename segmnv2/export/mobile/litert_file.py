@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 
 IMAGE = "image"
-ENTRIES = "segmnv2"
-"""Name of the file's metadata buffer that holds the JSON."""
+ENTRIES = "segmnv2"  # name of the file's metadata buffer that holds the JSON
 
 
 def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:

@@ -22,9 +22,7 @@ from segmnv2.export.mobile.litert_tensors import (
     activation_of,
 )
 
-SAME, VALID = 0, 1
-"""The schema's numbers of paddings."""
-
+SAME, VALID = 0, 1  # the schema's numbers of paddings
 KERNEL_ORDER = {False: (0, 2, 3, 1), True: (1, 2, 3, 0)}
 """Depthwise or not -> how the axes of torch's kernels (out, in, rows, columns) are ordered in LiteRT."""
 

@@ -17,18 +17,14 @@ from torch import fx
 from segmnv2.errors import ConfigError
 from segmnv2.export.mobile.litert_model import Array, Levels, LiteRtModel
 
-NONE, RELU, RELU6 = 0, 1, 3
-"""The schema's numbers of activations."""
-
+NONE, RELU, RELU6 = 0, 1, 3  # the schema's numbers of activations
 CLAMPS = {(0.0, 6.0): RELU6, (0.0, None): RELU, (0.0, float("inf")): RELU}
 
 TO_LEVELS = "quantized_decomposed.quantize_per_tensor.default"
 FROM_LEVELS = "quantized_decomposed.dequantize_per_tensor.default"
 FROM_CHANNEL_LEVELS = "quantized_decomposed.dequantize_per_channel.default"
 
-LEAST_HALVED = 1024
-"""Numbers of a constant below which keeping it in 16 bits saves less than its conversion costs."""
-
+LEAST_HALVED = 1024  # numbers of a constant below which keeping it in 16 bits saves less than its conversion costs
 Write = Callable[[list[int], int, int, bool], None]
 """(tensors read, tensor written, activation, whether they are levels) -> nothing; adds an operator."""
 

@@ -21,15 +21,13 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from segmnv2.engines.backend import Calibration, Precision
-from segmnv2.engines.inference_network import InferenceNetwork
 from segmnv2.engines.int8 import calibration_arrays
-from segmnv2.engines.process import quiet
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.media.inputs import spread_evenly
 from segmnv2.models.segmenter import Segmenter
+from segmnv2.telemetry import quiet
 
-LEVELS = 127
-"""Largest 8-bit weight; the smallest is its negative."""
-
+LEVELS = 127  # largest 8-bit weight; the smallest is its negative
 T = TypeVar("T", bound=nn.Module)
 
 
@@ -72,11 +70,8 @@ def round_weights(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
-EPSILON = 2**-12
-"""Smallest scale, as in ExecuTorch's configuration."""
-
-CORRECTED_ON = 50
-"""Images at most that biases are corrected on; ranges are those of all."""
+EPSILON = 2**-12  # smallest scale, as in ExecuTorch's configuration
+CORRECTED_ON = 50  # images at most that biases are corrected on; ranges are those of all
 
 
 def build_network(model: Segmenter, precision: Precision, calibration: Calibration) -> nn.Module:
