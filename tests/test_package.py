@@ -39,8 +39,8 @@ PARTS = {
     "engines": ("int8", "onnx_runtime", "openvino"),
     "heads": ("deeplab_v3_plus",),
     "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),
-    "inference": ("smoothing", "video_files"),
-    "media": ("streams", "video_matrix", "video_reader", "video_writer"),
+    "inference": ("video_files",),
+    "media": ("video_reader", "video_writer"),
     "models": ("classifier", "compatibility", "zoo"),
 }
 UNUSED = {*ROOMS, *MORE_ROOMS, *(f"{room}.{module}" for room, modules in PARTS.items() for module in modules)}

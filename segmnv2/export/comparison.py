@@ -15,8 +15,16 @@ from segmnv2.engines.pytorch import torch_threads
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import OpenedExport, export_files, find_format, recognize_format
-from segmnv2.export.probes import Picture, draw_pictures, list_pictures, read_picture, restore_labels
-from segmnv2.export.verification import LogitError, Verification, measure_latencies
+from segmnv2.export.probes import (
+    LogitError,
+    Picture,
+    Verification,
+    draw_pictures,
+    list_pictures,
+    measure_latencies,
+    read_picture,
+    restore_labels,
+)
 from segmnv2.files.documents import dump_json, parse_json
 from segmnv2.inference.scores import predict_labels
 from segmnv2.metrics.confusion import ConfusionMatrix, mean_iou
@@ -115,12 +123,7 @@ class Comparison:
     """Counts over one image after another."""
 
     def __init__(self, export: OpenedExport, model: Segmenter) -> None:
-        """Start with nothing counted.
-
-        Args:
-            export: the opened file.
-            model: the network.
-        """
+        """Start with nothing counted."""
         self.export = export
         self.model = model.eval().to(memory_format=torch.channels_last)
         self.shares: list[float] = []
@@ -157,11 +160,7 @@ class Comparison:
                 matrix.update(picture.mask, restore_labels(labels, picture.content, picture.mask.shape))
 
     def conclude(self, **others: Any) -> Verification:
-        """Return what was found.
-
-        Args:
-            others: the fields of :class:`segmnv2.export.verification.Verification` that are not counted here.
-        """
+        """Return what was found; ``others`` are the fields of :class:`Verification` that are not counted here."""
         judged = self.judged > 0
         return Verification(
             metadata=self.export.metadata,
@@ -219,11 +218,7 @@ def check_agreement(verification: Verification, least: float | None = None) -> N
 
 
 def check_least(least: float | None) -> float | None:
-    """Return a share of pixels if it is one.
-
-    Raises:
-        ConfigError: it is not in 0..1.
-    """
+    """Return a share of pixels if it is in 0..1, else raise a ConfigError."""
     if least is not None and not 0 <= least <= 1:
         raise ConfigError(f"least agreement: {least} is no share of pixels; give a number from 0 to 1, as 0.98")
     return least

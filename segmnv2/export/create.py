@@ -19,31 +19,28 @@ from segmnv2.engines.backend import Calibration, Precision, check_precision
 from segmnv2.engines.selection import check_calibration
 from segmnv2.errors import ConfigError
 from segmnv2.export.comparison import check_agreement, check_least, verify_export
-from segmnv2.export.export_card import build_export_card
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
-from segmnv2.export.formats import Format, find_format
-from segmnv2.export.probes import fit_image, list_pictures
-from segmnv2.export.verification import Verification
+from segmnv2.export.formats import FORMATS, Format, find_format
+from segmnv2.export.probes import Verification, fit_image, list_pictures
 from segmnv2.files import ownership
 from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.files.checksum import Track, untracked
 from segmnv2.files.documents import dump_json
+from segmnv2.hub.model_card import card_table, shorten
 from segmnv2.hub.resolve import resolve_weights
 from segmnv2.inference.canvas import DEFAULT_SIZE, SMALLEST_SIZE
 from segmnv2.inference.options import MOST, calibration_pixels
+from segmnv2.labels import table_cell
 from segmnv2.models.model_file import load_model
 
 
 @contextmanager
 def staged_path(path: str | Path) -> Iterator[Path]:
-    """Yield a path of the same name in an empty folder beside ``path``.
+    """Yield a path of the same name in an empty folder beside ``path``, which is a file or a folder.
 
     When the block ends without an error, all that was written into that folder takes its place beside ``path``, the
     file of that name last, with the permissions of an older one. After an error nothing is written and older files are
     untouched. Missing parent folders are made.
-
-    Args:
-        path: the file, or folder, to write.
 
     Raises:
         ConfigError: a command may not replace a file that is there (:mod:`segmnv2.files.ownership`).
@@ -88,19 +85,12 @@ SHORT = 8  # images that an export is verified on before it is written
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an export.
+    """Result of an export."""
 
-    Attributes:
-        path: of the file.
-        metadata: what it says of itself.
-        verification: what its proof found, or ``None`` without one.
-        unproven: why there is none although one was requested, or nothing.
-    """
-
-    path: Path
-    metadata: ExportMetadata
-    verification: Verification | None
-    unproven: str = ""
+    path: Path  # of the file
+    metadata: ExportMetadata  # what it says of itself
+    verification: Verification | None  # what its proof found, or ``None`` without one
+    unproven: str = ""  # why there is none although one was requested, or nothing
 
 
 def export_weights(
@@ -182,13 +172,7 @@ def _unproven(path: Path, form: Format) -> str:
 
 
 def write_description(path: Path, metadata: ExportMetadata, verification: Verification | None) -> None:
-    """Write ``NAME.json`` and the card, ``NAME.md``, beside a file, which must be there.
-
-    Args:
-        path: of the export.
-        metadata: what it says of itself.
-        verification: what its proof found.
-    """
+    """Write the metadata and proof, ``NAME.json``, and the card, ``NAME.md``, beside an export, which must be there."""
     values = metadata.to_dict()
     if verification is not None:
         values["verification"] = {k: v for k, v in verification.to_dict().items() if k != "metadata"}
@@ -226,3 +210,59 @@ def _read_calibration(precision: Precision, folder: str | Path | None, metadata:
     size = metadata.size
     pictures = [fit_image(read_image(path), size, metadata.padding)[0] for path, _ in list_pictures(folder, limit=MOST)]
     return calibration_pixels(pictures, metadata.output_stride, size="native", mean_pixel=metadata.padding)
+
+
+def build_export_card(path: Path, metadata: ExportMetadata, verification: Verification | None) -> str:
+    """Return the text of an export's card, Markdown."""
+    network = str(metadata.architecture.get("name", "a network joined from parts"))
+    parts = [
+        f"# {path.name}",
+        f"`{network}` at output stride {metadata.output_stride} as {FORMATS[metadata.format].title}, "
+        f"{metadata.precision}, written by segmnv2 {metadata.version}. Pre- and post-processing are inside.",
+        card_table(("", ""), _ports(metadata)),
+        "## Classes",
+        f"{metadata.labels.num_classes} classes; {metadata.labels.ignore_index} in masks means that a pixel does not "
+        "count, and the file never gives it out.",
+        _class_table(metadata),
+        "## Proof",
+    ]
+    if verification is None:
+        parts.append("The file was not compared with its network.")
+    else:
+        parts.append(card_table(("compared with the network in PyTorch", ""), verification.rows()))
+    if metadata.provenance:
+        rows = {key: shorten(value) for key, value in metadata.provenance.items() if value}
+        parts += ["## Where the weights come from", card_table(("", ""), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _ports(metadata: ExportMetadata) -> dict[str, str]:
+    """Return what goes in and comes out, as rows of a table."""
+    height, width = ("height", "width") if metadata.size is None else map(str, metadata.size)
+    rows = {"input `image`": f"uint8 (1, {height}, {width}, 3), RGB, 0..255"}
+    classes = metadata.labels.num_classes
+    if metadata.output == "labels":
+        rows["output `labels`"] = f"uint8 (1, {height}, {width}), class ids 0..{classes - 1}"
+    else:
+        rows["output `logits`"] = (
+            f"float32 (1, {classes}, rows, columns); logit (i, j) lies on pixel (i, j) * {metadata.logits_stride}"
+        )
+    if metadata.format == "coreml":
+        rows["input `image`"] = f"an image, as CVPixelBuffer, {width} wide and {height} high"
+        rows = {name: text.replace("uint8", "int32") for name, text in rows.items()}
+    if metadata.size is None:
+        rows["larger images"] = (
+            "are not scaled: labels are those of `segmnv2 infer --size native`. By default `infer` first scales them "
+            f"down to {DEFAULT_SIZE} pixels on their longer side; do so too for its labels"
+        )
+    else:
+        color = ", ".join(f"{round(value)}" for value in metadata.padding)
+        rows["smaller images"] = f"pad them right and bottom with RGB ({color})"
+    return rows
+
+
+def _class_table(metadata: ExportMetadata) -> str:
+    lines = ["| id | name | color |", "|---|---|---|"]
+    for number, (name, color) in enumerate(zip(metadata.labels.names, metadata.labels.palette, strict=True)):
+        lines.append(f"| {number} | {table_cell(name)} | #{color[0]:02x}{color[1]:02x}{color[2]:02x} |")
+    return "\n".join(lines)

@@ -21,7 +21,7 @@ class RawLogits(nn.Module):
     """Logits unchanged."""
 
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> Float[Tensor, "1 k i j"]:
-        """Return the logits; the image is not looked at."""
+        """Return the logits."""
         return logits
 
 
@@ -81,13 +81,7 @@ def grid_cells(side: int, model: Segmenter) -> int:
 
 
 def interpolation_matrix(side: int, cells: int, stride: int) -> Float[Tensor, "side cells"]:
-    """Return the share that each of ``cells`` values, ``stride`` pixels apart, has in each of ``side`` pixels.
-
-    Args:
-        side: of the image.
-        cells: values along it, the first of which lies on the first pixel.
-        stride: pixels between two of them.
-    """
+    """Return the share in each of ``side`` pixels that each of ``cells`` values has, ``stride`` pixels apart."""
     pixels = torch.arange(side, dtype=torch.float32) / stride
     return (1 - (pixels[:, None] - torch.arange(cells, dtype=torch.float32)).abs()).clamp(min=0)
 
@@ -110,18 +104,13 @@ class PlaneLabels(nn.Module):
     """
 
     def __init__(self, size: tuple[int, int], stride: int) -> None:
-        """Compute the shares of the logits in each pixel.
-
-        Args:
-            size: (height, width) of the image.
-            stride: pixels between two logits.
-        """
+        """Compute the shares in each pixel, of an image of (height, width), of logits ``stride`` pixels apart."""
         super().__init__()
         self.rows, self.columns = (_interpolation(side, stride) for side in size)
         self.rows.weight.mul_(GAIN)
 
     def forward(self, logits: Float[Tensor, "1 k i j"], image: UInt8[Tensor, "1 h w 3"]) -> UInt8[Tensor, "1 h w"]:
-        """Return the best class at each pixel; the image is not looked at."""
+        """Return the best class at each pixel; of the image nothing is used."""
         # The network's padding may give more logits than the image's pixels lie between.
         planes = logits.flatten(0, 1)[:, : self.rows.in_features, : self.columns.in_features]
         planes = self.columns(self.rows(planes.permute(0, 2, 1)).permute(0, 2, 1))
@@ -153,12 +142,7 @@ class Preparation(nn.Module):
     mean: Tensor
 
     def __init__(self, mean: Float[Tensor, "1 3 1 1"], output_stride: int) -> None:
-        """Keep the mean pixel.
-
-        Args:
-            mean: RGB, 0..255.
-            output_stride: of the network.
-        """
+        """Keep the mean pixel, RGB 0..255."""
         super().__init__()
         self.register_buffer("mean", mean.detach().clone())
         values = mean.flatten().tolist()
@@ -166,11 +150,7 @@ class Preparation(nn.Module):
         self.output_stride = output_stride
 
     def forward(self, image: UInt8[Tensor, "1 h w 3"]) -> Float[Tensor, "1 3 i j"]:
-        """Return RGB pixels, 0..255.
-
-        Args:
-            image: RGB, 0..255, sides of at least 2.
-        """
+        """Return RGB pixels, 0..255, of an RGB image, 0..255, with sides of at least 2."""
         pixels = image.permute(0, 3, 1, 2).to(torch.float32)
         bottom, right = (-(side - 1) % self.output_stride for side in image.shape[1:3])
         if isinstance(bottom, int) and isinstance(right, int) and not bottom and not right:
@@ -181,21 +161,15 @@ class Preparation(nn.Module):
 
 
 class Deployable(nn.Module):
-    """A network from a uint8 image to its label map, or to logits at output stride.
-
-    Attributes:
-        preparation: image -> pixels.
-        network: pixels -> logits.
-        ending: (logits, image) -> what the file gives out.
-    """
+    """A network from a uint8 image to its label map, or to logits at output stride."""
 
     def __init__(self, preparation: nn.Module, network: nn.Module, ending: nn.Module) -> None:
         """Join the parts.
 
         Args:
-            preparation: usually :class:`Preparation`.
-            network: a :class:`segmnv2.engines.pytorch.InferenceNetwork`, or what a quantizer made of it.
-            ending: one of :mod:`segmnv2.export.deployable`.
+            preparation: image -> pixels; usually :class:`Preparation`.
+            network: pixels -> logits; an InferenceNetwork, or what a quantizer made of it.
+            ending: (logits, image) -> what the file gives out; one of this module.
         """
         super().__init__()
         self.preparation = preparation
@@ -204,11 +178,7 @@ class Deployable(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, image: UInt8[Tensor, "1 h w 3"]) -> Tensor:
-        """Return uint8 labels (1, h, w), or float32 logits (1, k, i, j).
-
-        Args:
-            image: RGB, 0..255.
-        """
+        """Return uint8 labels (1, h, w), or float32 logits (1, k, i, j), of an RGB image, 0..255."""
         logits = self.network(self.preparation(image))
         out: Tensor = self.ending(logits.float(), image)
         return out

@@ -96,11 +96,7 @@ class ExportMetadata:
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> ExportMetadata:
-        """Read what :meth:`to_dict` returned.
-
-        Args:
-            values: the mapping, of types that JSON has.
-            source: file that error messages name.
+        """Read what :meth:`to_dict` returned, of types that JSON has; error messages name the file ``source``.
 
         Raises:
             WeightsError: it is of another program, of a newer version of this library, or damaged.
@@ -134,11 +130,7 @@ class ExportMetadata:
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ExportMetadata:
-        """Read :meth:`to_dict` as one JSON text.
-
-        Raises:
-            WeightsError: as for :meth:`from_dict`, or it is not JSON.
-        """
+        """Read :meth:`to_dict` as one JSON text; errors as for :meth:`from_dict`."""
         return cls.from_dict(parse_json(text, source, AGAIN, WeightsError), source)
 
     def to_entries(self) -> dict[str, str]:
@@ -147,11 +139,7 @@ class ExportMetadata:
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, str], source: str) -> ExportMetadata:
-        """Read what :meth:`to_entries` returned; entries of other programs are passed over.
-
-        Raises:
-            WeightsError: as for :meth:`from_dict`.
-        """
+        """Read what :meth:`to_entries` returned, as :meth:`from_dict`; entries of other programs are passed over."""
         own = {*_Entries.model_fields, "format_version"}
         values = {key: parse_json(text, source, AGAIN, WeightsError) for key, text in entries.items() if key in own}
         return cls.from_dict(values, source)
@@ -183,12 +171,10 @@ def describe_export(
         precision: of the weights.
         size: (height, width) of the only image size, or ``None`` for any.
         raw_logits: give out logits in place of labels.
-
-    Raises:
-        WeightsError: the weights' file cannot be read.
     """
     architecture = {} if model.architecture is None else model.architecture.to_dict()
     architecture |= {"num_classes": model.num_classes} if architecture else {}
+    red, green, blue = model.pixel_mean.clamp(0, 255).flatten().tolist()
     return ExportMetadata(
         format=form,
         architecture={**architecture, "output_stride": model.output_stride},
@@ -198,7 +184,7 @@ def describe_export(
         precision=precision,
         size=size,
         output="logits" if raw_logits else "labels",
-        padding=_read_color(model.pixel_mean.clamp(0, 255).flatten().tolist()),
+        padding=(float(red), float(green), float(blue)),
         provenance={} if weights is None else _provenance(Path(weights)),
     )
 
@@ -208,8 +194,3 @@ def _provenance(weights: Path) -> dict[str, Any]:
     # An experiment in full is in the weights' file and would be longer than all the rest.
     origin = {key: value for key, value in origin.items() if key != "experiment"}
     return {"weights": weights.name, "sha256": file_sha256(weights), "origin": origin}
-
-
-def _read_color(values: Any) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)

@@ -22,30 +22,21 @@ from segmnv2.models.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class OpenedExport:
-    """Calls an exported file on one image after another.
+    """Calls an exported file on one image after another."""
 
-    Attributes:
-        source: the file, for messages.
-        metadata: what the file says of itself.
-        run: runs the file on a batch of one image, uint8 (1, h, w, 3); the result has an axis for the batch too, and
-            stays unchanged.
-        stored_precisions: returns the precisions that the weights in the file may be of; none where the format does not
-            show them.
-    """
-
-    source: Path
-    metadata: ExportMetadata
+    source: Path  # the file, for messages
+    metadata: ExportMetadata  # what the file says of itself
+    # runs the file on a batch of one image, uint8 (1, h, w, 3); the result has an axis for the batch too, and stays
+    # unchanged
     run: Callable[[UInt8[np.ndarray, "1 h w 3"]], np.ndarray[Any, Any]]
+    # returns the precisions that the weights in the file may be of; none where the format does not show them
     stored_precisions: Callable[[], tuple[Precision, ...]] = lambda: ()
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
-        """Return uint8 labels (h, w), or float32 logits (classes, rows, columns).
-
-        Args:
-            image: uint8 RGB, 0..255, of the file's size if it has one.
+        """Return uint8 labels (h, w), or float32 logits (classes, rows, columns), of uint8 RGB, 0..255.
 
         Raises:
-            MediaError: the image has another size.
+            MediaError: the image has another size than the file takes.
             WeightsError: the runtime fails, as it does on damaged files that it opens.
         """
         size = self.metadata.size
@@ -63,12 +54,7 @@ class OpenedExport:
 def readable(path: Path, what: str) -> Iterator[None]:
     """Name the file in the errors of a runtime that refuses it; runtimes have no common class of errors.
 
-    Args:
-        path: the file.
-        what: happened then, as "ONNX Runtime cannot read it".
-
-    Raises:
-        WeightsError: the block raised any error; a line of it is shown.
+    Any error of the block becomes a WeightsError that begins with ``what`` happened, as "ONNX Runtime cannot read it".
     """
     try:
         yield
@@ -81,34 +67,21 @@ def readable(path: Path, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Format:
-    """Properties of a format.
+    """Properties of a format."""
 
-    Attributes:
-        title: what people call it.
-        suffix: of its files.
-        write: (model, path, metadata, calibration) -> nothing; ``metadata`` is the order. The
-            path lies in an empty folder: whatever files, or folder, are written there belong to the export.
-        open: (path, threads) -> the file in its own runtime.
-        precisions: that it can be written in.
-        packages: that must be installed to write and open it.
-        extra: of this package's, which installs them.
-        dynamic: whether one file can take images of any size.
-        companions: suffixes of the files without which the file cannot be opened.
-        int8_packages: that int8 needs besides.
-        system: ``sys.platform`` of the only system that can run the file, though every one can write it.
-    """
-
-    title: str
-    suffix: str
+    title: str  # what people call it
+    suffix: str  # of its files
+    # (model, path, metadata, calibration) -> nothing; ``metadata`` is the order. The path lies in an empty folder:
+    # whatever files, or folder, are written there belong to the export.
     write: Callable[[Segmenter, Path, ExportMetadata, Calibration], None]
-    open: Callable[[Path, int], OpenedExport]
-    precisions: tuple[Precision, ...]
-    packages: tuple[str, ...] = ()
-    extra: str = ""
-    dynamic: bool = True
-    companions: tuple[str, ...] = ()
-    int8_packages: tuple[str, ...] = INT8_PACKAGES
-    system: str = ""
+    open: Callable[[Path, int], OpenedExport]  # (path, threads) -> the file in its own runtime
+    precisions: tuple[Precision, ...]  # that it can be written in
+    packages: tuple[str, ...] = ()  # that must be installed to write and open it
+    extra: str = ""  # of this package's, which installs them
+    dynamic: bool = True  # whether one file can take images of any size
+    companions: tuple[str, ...] = ()  # suffixes of the files without which the file cannot be opened
+    int8_packages: tuple[str, ...] = INT8_PACKAGES  # that int8 needs besides
+    system: str = ""  # ``sys.platform`` of the only system that can run the file, though every one can write it
 
     @property
     def runs_here(self) -> bool:
@@ -209,11 +182,7 @@ def find_format(name: str, precision: Precision = "float32") -> Format:
 
 
 def recognize_format(path: str | Path) -> str:
-    """Return the name of the format that a file's suffix is of.
-
-    Raises:
-        ConfigError: it is no format's.
-    """
+    """Return the name of the format that a file's suffix is of, or raise a ConfigError."""
     suffix = Path(path).suffix.lower()
     for name, form in FORMATS.items():
         if form.suffix == suffix:
@@ -227,7 +196,7 @@ def export_files(path: str | Path) -> list[Path]:
 
     Raises:
         ConfigError: the suffix is no format's.
-        WeightsError: one is missing.
+        WeightsError: a file is missing.
     """
     path = Path(path)
     companions = FORMATS[recognize_format(path)].companions

@@ -32,17 +32,7 @@ EXAMPLE = (97, 129)
 
 
 def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as ONNX.
-
-    Args:
-        model: the network.
-        path: file to write.
-        metadata: what shall be written; in float16 the weights are kept in 16 bits and layers compute in 32.
-        calibration: pixels that int8 chooses its ranges by.
-
-    Raises:
-        ConfigError: int8 without calibration.
-    """
+    """Write a network as ONNX; in float16 the weights are kept in 16 bits and layers compute in 32."""
     import onnx
 
     network = build_graph(model, metadata.precision, calibration)
@@ -57,13 +47,7 @@ def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibrati
 
 
 def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -> ModelProto:
-    """Return the network's graph between those of preparation and ending.
-
-    Args:
-        network: from pixels to logits, for any size.
-        model: what it was made of.
-        metadata: whose size and output are followed.
-    """
+    """Return the network's graph, from pixels to logits for any size, between those of preparation and ending."""
     height, width = metadata.size or EXAMPLE
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     any_size = metadata.size is None
@@ -142,15 +126,7 @@ def halve_weights(model: ModelProto) -> None:
 
 
 def open_onnx(path: Path, threads: int) -> OpenedExport:
-    """Open an ONNX file in ONNX Runtime, on the CPU.
-
-    Args:
-        path: file of :func:`write_onnx`.
-        threads: of the engine.
-
-    Raises:
-        WeightsError: the file is missing, damaged or of another program.
-    """
+    """Open an ONNX file in ONNX Runtime, on the CPU."""
     with readable(path, "ONNX Runtime cannot read it"):
         session = open_session(path.read_bytes(), threads)
         entries = session.get_modelmeta().custom_metadata_map

@@ -26,18 +26,10 @@ SECTION = "segmnv2"  # key of the model's ``rt_info`` that holds the metadata
 
 
 def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as OpenVINO IR.
+    """Write a network as OpenVINO IR, the ``.bin`` file beside the ``.xml``.
 
-    Args:
-        model: the network.
-        path: the ``.xml`` file to write; the ``.bin`` file of that name is written beside it.
-        metadata: the metadata to write. In float16 and bfloat16 weights are kept in 16 bits; OpenVINO gets
-            the precision to compute in when the file is loaded, and :func:`open_openvino` sets this one.
-        calibration: pixels for the calibration of int8.
-
-    Raises:
-        ConfigError: int8 without calibration.
-        OSError: the file cannot be written.
+    In float16 and bfloat16 weights are kept in 16 bits; OpenVINO gets the precision to compute in when the file is
+    loaded, and :func:`open_openvino` sets this one.
     """
     import openvino
 
@@ -51,13 +43,7 @@ def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calib
 
 
 def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadata) -> openvino.Model:
-    """Return the network's model between those of preparation and ending.
-
-    Args:
-        network: from pixels to logits, for any size.
-        model: what it was made of.
-        metadata: whose size and output are followed.
-    """
+    """Return the network's model, from pixels to logits for any size, between those of preparation and ending."""
     import openvino
 
     stride = model.output_stride
@@ -105,15 +91,7 @@ def _feed(taken: openvino.Output, given: openvino.Output) -> None:
 
 
 def open_openvino(path: Path, threads: int) -> OpenedExport:
-    """Open an IR file in OpenVINO, on the CPU, to be computed in the precision that it was written for.
-
-    Args:
-        path: the ``.xml`` file of :func:`write_openvino`, with its ``.bin`` beside it.
-        threads: of the engine.
-
-    Raises:
-        WeightsError: the file is missing, damaged or of another program.
-    """
+    """Open an IR file in OpenVINO, on the CPU, to be computed in the precision that it was written for."""
     core = openvino_core()
     with readable(path, "OpenVINO cannot read it"):
         model = core.read_model(path)

@@ -1,10 +1,12 @@
-"""Images that an export is verified on: drawn ones, and your own."""
+"""Images that an export is verified on, drawn ones and your own, and the results of that verification."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,8 +16,10 @@ from jaxtyping import UInt8
 
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
-from segmnv2.errors import ConfigError, DatasetError
+from segmnv2.errors import ConfigError, DatasetError, counted
 from segmnv2.export.export_metadata import ExportMetadata
+from segmnv2.export.formats import OpenedExport
+from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.media.inputs import list_images, spread_evenly
 from segmnv2.models.segmenter import Segmenter
@@ -28,15 +32,9 @@ MOSAIC = (3, 3)  # rows and columns of the classes that are aimed at
 
 
 def draw_probe(model: Segmenter, size: tuple[int, int], seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image in which a network finds several classes.
+    """Return an image, uint8 RGB, 0..255, in which a network, on the CPU, finds several classes.
 
-    Args:
-        model: the network, in evaluation mode, on the CPU; it is not changed.
-        size: (height, width) in pixels.
-        seed: which pattern, and which classes.
-
-    Returns:
-        uint8 RGB, 0..255.
+    The ``seed`` decides on the pattern and the classes.
     """
     chance = torch.Generator().manual_seed(seed)
     sides = [-(-side // CELL) + 1 for side in size]
@@ -64,19 +62,12 @@ DRAWN_SIZES = ((193, 257), (150, 203), (257, 161), (129, 129))
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image to verify on.
+    """An image to verify on."""
 
-    Attributes:
-        name: of its file.
-        image: uint8 RGB, 0..255, as the export takes it.
-        content: (height, width) of its upper left part that is not padding.
-        mask: (H, W) class ids of the image as it came, or ``None``.
-    """
-
-    name: str
-    image: UInt8[np.ndarray, "h w 3"]
-    content: tuple[int, int]
-    mask: UInt8[np.ndarray, "_ _"] | None = None
+    name: str  # of its file
+    image: UInt8[np.ndarray, "h w 3"]  # uint8 RGB, 0..255, as the export takes it
+    content: tuple[int, int]  # (height, width) of its upper left part that is not padding
+    mask: UInt8[np.ndarray, "_ _"] | None = None  # (H, W) class ids of the image as it came, or ``None``
 
 
 def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Picture]:
@@ -163,3 +154,130 @@ def restore_labels(
     if inside.shape == shape:
         return inside
     return np.asarray(cv2.resize(inside, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class LogitError:
+    """Difference between the file's logits and the network's."""
+
+    mean: float  # absolute difference, in standard deviations of the network's logits
+    largest: float  # the same of the worst logit
+
+    @classmethod
+    def between(cls, found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> LogitError:
+        """Return the error over one image's logits, of equal shapes."""
+        difference = np.abs(found - expected) / expected.std()
+        return cls(float(difference.mean()), float(difference.max()))
+
+    @classmethod
+    def mean_of(cls, errors: Sequence[LogitError]) -> LogitError:
+        """Return the mean over images, and the largest of all."""
+        return cls(float(np.mean([each.mean for each in errors])), max(each.largest for each in errors))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Result of a verification."""
+
+    metadata: ExportMetadata  # what the file says of itself
+    images: str | None  # name of the folder that the images are from, or ``None`` if they were drawn for the network
+    count: int  # of images
+    classes: int  # that the network saw in them; labels of few classes prove little
+    agreement: float  # share of pixels, over all images, whose label is the network's own
+    worst: float  # the same share on the image where it is least
+    logits: LogitError | None  # their error, of a file that gives out logits; labels alone do not show it
+    miou_before: float | None  # of the network, in percent, if there were masks
+    miou_after: float | None  # of the file
+    size: int  # bytes of all the file's parts
+    latency: Latencies | None  # of both, if measured
+    threads: int  # of both
+
+    @property
+    def source(self) -> str:
+        """Number and origin of the images, as "8 images of FOLDER"."""
+        if self.images is None:
+            return counted(self.count, "drawn image")
+        return f"{counted(self.count, 'image')} of {self.images}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        values = asdict(self)
+        values["metadata"] = self.metadata.to_dict()
+        return values
+
+    def rows(self) -> dict[str, str]:
+        """Return a table of two columns."""
+        rows = {
+            "compared on": self.source,
+            "classes that the network finds there": f"{self.classes} of {self.metadata.labels.num_classes}",
+            "pixels with the network's own label": f"{100 * self.agreement:.4f} %",
+            "the same on the worst image": f"{100 * self.worst:.4f} %",
+        }
+        if self.logits is None:
+            rows["logit error"] = "not known: the file gives out labels"
+        else:
+            rows["logit error, in standard deviations"] = (
+                f"mean {self.logits.mean:.2g}, largest {self.logits.largest:.2g}"
+            )
+        if self.miou_before is not None and self.miou_after is not None:
+            change = self.miou_after - self.miou_before
+            rows["mIOU before, after"] = f"{self.miou_before:.2f} %, {self.miou_after:.2f} % ({change:+.2f})"
+        rows["size"] = f"{self.size / 1e6:.2f} MB"
+        if self.latency is not None:
+            height, width = self.latency.size
+            threads = counted(self.threads, "thread")
+            rows[f"latency at {width}x{height}, {threads}, median (quartiles)"] = str(self.latency.export)
+            rows["that of the network in PyTorch"] = str(self.latency.network)
+            rows["times as fast"] = f"{self.latency.network.median / self.latency.export.median:.2f}"
+        return rows
+
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one image."""
+
+    median: float  # of all runs
+    low: float  # a quarter of the runs were faster
+    high: float  # a quarter were slower
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        """Return the quartiles of some runs."""
+        low, median, high = np.percentile(seconds, (25, 50, 75)) * 1000
+        return cls(float(median), float(low), float(high))
+
+    def __str__(self) -> str:
+        """Return "12.3 ms (11.9..13.0)"."""
+        return f"{self.median:.1f} ms ({self.low:.1f}..{self.high:.1f})"
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Times of both on the same image, in turns, so that other load of the machine slows both."""
+
+    export: Latency  # of the file in its runtime
+    network: Latency  # of the network in PyTorch, eager
+    size: tuple[int, int]  # (height, width) of the image
+    runs: int  # of each
+
+
+def measure_latencies(
+    export: OpenedExport, model: Segmenter, image: UInt8[np.ndarray, "h w 3"], runs: int
+) -> Latencies:
+    """Run a file and its network in turns, so many times each; PyTorch's number of threads is the caller's."""
+
+    def reference() -> object:
+        return predict_labels(model, image, size="native")
+
+    calls: list[Callable[[], object]] = [lambda: export(image), reference]
+    seconds: list[list[float]] = [[], []]
+    for run in range(WARM_UP + runs):
+        for call, times in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            if run >= WARM_UP:
+                times.append(time.perf_counter() - start)
+    return Latencies(Latency.of(seconds[0]), Latency.of(seconds[1]), (image.shape[0], image.shape[1]), runs)

@@ -1,10 +1,8 @@
 """torch.export's ``.pt2``: the whole as one program of PyTorch's, which runs without this library.
 
-Check of a torch.export archive before PyTorch reads it.
-
 ``torch.export.load`` trusts its file: it evaluates formulas of sizes, guards and node names as Python, unpickles
-constants, imports the modules that a tree of arguments names, and loads compiled code. Here every record and every
-text of the graph must be of a kind that an export of this library contains.
+constants, imports the modules that a tree of arguments names, and loads compiled code. So an archive is checked before
+PyTorch reads it: every record and every text of the graph must be of a kind that an export of this library contains.
 """
 
 from __future__ import annotations
@@ -77,9 +75,6 @@ RULES = {
 def check_archive(path: Path) -> None:
     """Make sure that PyTorch runs nothing but operators on tensors when it loads and runs an archive.
 
-    Args:
-        path: the archive.
-
     Raises:
         WeightsError: it contains something that no export of this library contains.
         Exception: of any class: it is no archive.
@@ -117,13 +112,7 @@ EXAMPLE = (97, 129)
 
 
 def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
-    """Write a network as a program of torch.export.
-
-    Args:
-        model: the network.
-        path: file to write.
-        metadata: what shall be written; in bfloat16 the layers compute in it.
-    """
+    """Write a network as a program of torch.export; in bfloat16 the layers compute in it."""
     network = convert_layers(InferenceNetwork(model), DTYPES[metadata.precision])
     ending = RawLogits() if metadata.output == "logits" else CellLabels(model.logits_stride)
     whole = Deployable(build_preparation(model), network, ending)
@@ -145,15 +134,10 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
 
 
 def open_torch(path: Path, _threads: int = 1) -> OpenedExport:
-    """Open a program in PyTorch.
-
-    Args:
-        path: file of :func:`write_torch`.
-        _threads: taken by other runtimes; this one computes with PyTorch's own number, which belongs to the process.
+    """Open a program in PyTorch, whose own number of threads it computes with.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another program, or contains
-            something that no export contains.
+        WeightsError: the file is missing, damaged, of another program, or contains what no export contains.
     """
     extra = {ENTRY: ""}
     with readable(path, "cannot be read as a program of torch.export"), quiet(), never_unpickling():

@@ -128,7 +128,7 @@ def predict_in_order(
     batch: int = 1,
     readers: int = READERS,
 ) -> Generator[Made]:
-    """Yield what is computed of each item, in order; arguments as for :func:`run_pipeline`, errors at the item's turn."""
+    """Yield what is computed of each item, in order, as :func:`run_pipeline` does; errors are raised at its turn."""
     with closing(_compute_in_order(items, read, compute, batch, readers)) as groups:
         for computed in groups:
             while computed:

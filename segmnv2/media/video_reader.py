@@ -64,13 +64,9 @@ class VideoReader:
         frames: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Open a video and read its first frame.
+        """Open a file, ``"camera:N"`` or the camera of a number, and read its first frame.
 
-        Args:
-            source: a file, ``"camera:N"``, or the number of a camera.
-            every: read each n-th frame, from the first on.
-            frames: end after so many of them.
-            seconds: end after that time.
+        Each ``every``-th frame is read, from the first on, until ``frames`` of them or ``seconds`` have passed.
 
         Raises:
             ConfigError: a number that is not positive.
@@ -124,14 +120,9 @@ class VideoReader:
     @property
     def total(self) -> int | None:
         """Expected number of frames, as far as header and limits say."""
-        counts = []
-        if self._told is not None:
-            counts.append(math.ceil(self._told / self.every))
-        if self._most is not None:
-            counts.append(self._most)
-        if self._until is not None and not self.source.live:
-            counts.append(math.ceil(self._until * self._rate / self.every))
-        return min(counts) if counts else None
+        timed = None if self._until is None or self.source.live else self._until * self._rate
+        counts = [math.ceil(count / self.every) for count in (self._told, timed) if count is not None]
+        return min(counts if self._most is None else [*counts, self._most], default=None)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; only the first time, as they are not kept."""
@@ -288,17 +279,13 @@ def _turns_over(file: BinaryIO, movie: Box) -> bool:
     tracks = [list(_boxes(file, box.start, box.end)) for box in parts if box.kind == b"trak"]
     video = next((track for track in tracks if _is_video(file, track)), [])
     headers = [box for box in (*parts, *video) if box.kind in MATRIX_FROM_END]
-    return sum(_determinant(file, box) < 0 for box in headers) == 1
+    matrices = [struct.unpack(">5i", _read(file, box.end - MATRIX_FROM_END[box.kind], 20)) for box in headers]
+    return [a * d < b * c for a, b, _, c, d in matrices].count(True) == 1
 
 
 def _is_video(file: BinaryIO, track: list[Box]) -> bool:
     media = [part for box in track if box.kind == b"mdia" for part in _boxes(file, box.start, box.end)]
     return any(_read(file, box.start + 8, 4) == b"vide" for box in media if box.kind == b"hdlr")
-
-
-def _determinant(file: BinaryIO, box: Box) -> int:
-    a, b, _, c, d = struct.unpack(">5i", _read(file, box.end - MATRIX_FROM_END[box.kind], 20))
-    return int(a * d - b * c)
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:

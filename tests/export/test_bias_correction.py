@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from segmnv2.engines.pytorch import InferenceNetwork
-from segmnv2.export.mobile.xnnpack_int8 import correct_biases, round_weights
+from segmnv2.export.mobile.executorch_file import correct_biases, round_weights
 from tests.engines.conftest import smooth_pixels
 from tests.export.shallow import shallow_model
 

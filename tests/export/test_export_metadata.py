@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from segmnv2.errors import WeightsError
-from segmnv2.export.export_card import build_export_card
+from segmnv2.export.create import build_export_card
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.files.checksum import file_sha256
 from segmnv2.labels import LabelSet

@@ -61,13 +61,7 @@ class _Whole(nn.Module):
 
 
 def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
-    """Write a network as a Core ML package, which is a folder.
-
-    Args:
-        model: the network.
-        path: folder to write.
-        metadata: what shall be written, with a size; in float16 the layers compute in it, as the Neural Engine does.
-    """
+    """Write a network as a Core ML package, a folder, for one size; in float16 the layers compute in it."""
     package = convert(model, metadata)
     package.user_defined_metadata.update(metadata.to_entries())
     package.short_description = f"segmnv2: {', '.join(metadata.labels.names)}"
@@ -76,13 +70,7 @@ def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibr
 
 
 def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram") -> Any:
-    """Return a network as coremltools' model.
-
-    Args:
-        model: the network.
-        metadata: whose size, precision and output are followed.
-        target: what coremltools shall convert to; ``"milinternal"`` for its program before it is serialized.
-    """
+    """Return a network as coremltools' model; as ``"milinternal"``, its program before it is serialized."""
     with _quiet():
         import coremltools
 
@@ -108,9 +96,6 @@ def open_coreml(path: Path, _threads: int) -> OpenedExport:
 
     No machine of this project's tests can run it; they check what it says.
 
-    Args:
-        path: folder of :func:`write_coreml`.
-
     Raises:
         ConfigError: this is no Mac.
         WeightsError: the folder is missing, damaged or of another program.
@@ -128,11 +113,7 @@ def open_coreml(path: Path, _threads: int) -> OpenedExport:
 
 
 def load_package(path: Path, *, run: bool) -> MLModel:
-    """Load a package, to run it or, on any system, to look at it.
-
-    Raises:
-        WeightsError: the folder is missing or damaged.
-    """
+    """Load a package, to run it or, on any system, to look at it."""
     with _quiet():
         from coremltools.models import MLModel
 
@@ -141,11 +122,7 @@ def load_package(path: Path, *, run: bool) -> MLModel:
 
 
 def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:
-    """Return what a package says of itself.
-
-    Raises:
-        WeightsError: it is of another program.
-    """
+    """Return what a package says of itself."""
     return ExportMetadata.from_entries(dict(package.user_defined_metadata), str(path))
 
 

@@ -1,23 +1,38 @@
-"""ExecuTorch's ``.pte``: a program for phones, run by XNNPACK, with its metadata as a method that returns a text."""
+"""ExecuTorch's ``.pte``: a program for phones, run by XNNPACK, with its metadata as a method that returns a text.
+
+A network in 8 bits for phones: what ExecuTorch's and LiteRT's files share, since XNNPACK runs both.
+
+Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
+the activation after it are rounded once. Before, biases are corrected by the mean error that rounded weights add to
+each channel.
+
+Source: Data-Free Quantization (Nagel et al. 2019), section 4.2, with images in place of the norms' statistics.
+"""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from segmnv2.engines.backend import Calibration
+from segmnv2.engines.backend import Calibration, Precision
+from segmnv2.engines.int8 import calibration_arrays
+from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
-from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
+from segmnv2.media.inputs import spread_evenly
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.telemetry import quiet
 
@@ -42,17 +57,7 @@ UNDECIDED = ("ImportError", "ModuleNotFoundError", "AttributeError", "RuntimeErr
 
 
 def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as a program for ExecuTorch with XNNPACK.
-
-    Args:
-        model: the network.
-        path: file to write.
-        metadata: what shall be written, with a size: XNNPACK plans memory for one.
-        calibration: pixels that int8 chooses its ranges by.
-
-    Raises:
-        ConfigError: int8 without calibration.
-    """
+    """Write a network as a program for ExecuTorch with XNNPACK, which plans memory for one size."""
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration)
     logits = metadata.output == "logits"
@@ -75,13 +80,7 @@ class _FloatFirst(nn.Module):
 
 
 def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMetadata) -> bytes:
-    """Return the program of a module.
-
-    Args:
-        whole: from a uint8 image to what the file gives out.
-        image: of the size that the program takes.
-        metadata: what the program says of itself.
-    """
+    """Return the program of a module from a uint8 image, of one size, to what the file gives out."""
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -111,15 +110,7 @@ def _try_apart(path: Path) -> None:
 
 
 def open_executorch(path: Path, threads: int) -> OpenedExport:
-    """Open a program in ExecuTorch's runtime, on the CPU.
-
-    Args:
-        path: file of :func:`write_executorch`.
-        threads: of the runtime, which belong to the process.
-
-    Raises:
-        WeightsError: the file is missing, damaged or of another program.
-    """
+    """Open a program in ExecuTorch's runtime, on the CPU; its threads belong to the process."""
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
@@ -138,3 +129,130 @@ def open_executorch(path: Path, threads: int) -> OpenedExport:
         return np.array(found)
 
     return OpenedExport(path, ExportMetadata.from_json(text, str(path)), run)
+
+
+LEVELS = 127  # largest 8-bit weight; the smallest is its negative
+T = TypeVar("T", bound=nn.Module)
+
+
+@torch.no_grad()
+def correct_biases(network: T, images: Sequence[Float[Tensor, "1 3 _ _"]]) -> T:
+    """Return a copy whose layers, once their weights are rounded, give the means over images that they gave before.
+
+    Norms must be folded. Layers without a bias stay unchanged.
+    """
+    corrected = copy.deepcopy(network)
+    layers = [each for each in corrected.modules() if isinstance(each, nn.Conv2d) and each.bias is not None]
+    changes = {layer: round_weights(layer.weight) - layer.weight for layer in layers}
+    shifts = {layer: torch.zeros_like(changes[layer][:, 0, 0, 0]) for layer in layers}
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        added = F.conv2d(inputs[0], changes[layer], None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        shifts[layer] += added.mean((0, 2, 3)) / len(images)
+
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    for pixels in images:
+        corrected(pixels)
+    for hook in hooks:
+        hook.remove()
+    for layer in layers:
+        assert layer.bias is not None
+        layer.bias.sub_(shifts[layer])
+    return corrected
+
+
+def round_weights(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
+    """Return weights as 8 bits hold them, symmetric with one scale for each output channel."""
+    scale = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / LEVELS
+    return (weight / scale).round() * scale
+
+
+CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
+CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
+EPSILON = 2**-12  # smallest scale, as in ExecuTorch's configuration
+CORRECTED_ON = 50  # images at most that biases are corrected on; ranges are those of all
+
+
+def build_network(model: Segmenter, precision: Precision, calibration: Calibration) -> nn.Module:
+    """Return a network from pixels to logits, in 8 bits for int8, else in floats.
+
+    Its weights are in contiguous order: XNNPACK's passes order memory themselves and refuse any other.
+    """
+    if precision == "int8":
+        return quantize_network(model, calibration)
+    return InferenceNetwork(model).to(memory_format=torch.contiguous_format)
+
+
+def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
+    """Return a graph of a network whose operations stand between conversions to levels and back.
+
+    Raises:
+        ConfigError: there is no calibration.
+    """
+    pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
+    network = correct_biases(InferenceNetwork(model), spread_evenly(pixels, CORRECTED_ON))
+    prepared = network.to(memory_format=torch.contiguous_format)
+    with quiet():  # imports have advice, too
+        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+            XNNPACKQuantizer,
+            get_symmetric_quantization_config,
+        )
+        from torchao.quantization.pt2e import allow_exported_model_train_eval
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    config = _measure_extremes(get_symmetric_quantization_config(is_per_channel=True))
+
+    class Quantizer(XNNPACKQuantizer):  # type: ignore[misc]
+        """ExecuTorch's own, which rounds before a ReLU6 and so spends levels on what the ReLU6 cuts off."""
+
+        def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+            for node in model.graph.nodes:
+                if node.target in CLAMPS and _is_convolution_for(node.args[0], node):
+                    _round_once(node.args[0], node, config)
+            annotated: fx.GraphModule = super().annotate(model)
+            return annotated
+
+    with quiet():
+        observed = prepare_pt2e(_export_any_size(prepared, model.output_stride), Quantizer().set_global(config))
+        for each in pixels:
+            observed(each)
+        quantized: nn.Module = allow_exported_model_train_eval(convert_pt2e(observed))
+    return quantized
+
+
+def _measure_extremes(config: Any) -> Any:
+    """Return a configuration whose ranges are the smallest and largest values seen.
+
+    ExecuTorch's own choice, by histograms, keeps no more labels once sums are rounded after their clamps, and takes
+    twice as long.
+    """
+    from torchao.quantization.pt2e import MinMaxObserver
+
+    observer = MinMaxObserver.with_args(eps=EPSILON)
+    activation = dataclasses.replace(config.input_activation, observer_or_fake_quant_ctr=observer)
+    return dataclasses.replace(config, input_activation=activation, output_activation=activation)
+
+
+def _is_convolution_for(node: object, reader: fx.Node) -> bool:
+    return isinstance(node, fx.Node) and node.target in CONVOLUTIONS and list(node.users) == [reader]
+
+
+def _round_once(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
+    """Let a convolution and the clamp after it be one operation to the quantizer."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    image, weight, *bias = convolution.args
+    specs = {image: config.input_activation, weight: config.weight}
+    specs |= dict.fromkeys(bias[:1], config.bias)
+    convolution.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
+    output = config.output_activation
+    clamp.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=output, _annotated=True)
+
+
+def _export_any_size(network: nn.Module, stride: int) -> nn.Module:
+    """Return the network as a graph that takes images of any size of the grid."""
+    axes = {axis: stride * torch.export.Dim(name, min=1) + 1 for axis, name in ((2, "rows"), (3, "columns"))}
+    example = torch.zeros(1, 3, 5 * stride + 1, 7 * stride + 1)
+    return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False).module()

@@ -19,13 +19,13 @@ from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.export.deployable import grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
+from segmnv2.export.mobile.executorch_file import build_network
 from segmnv2.export.mobile.litert_tensors import LEAST_HALVED
-from segmnv2.export.mobile.xnnpack_int8 import build_network
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from segmnv2.export.mobile.litert_model import LiteRtModel
+    from segmnv2.export.mobile.litert_tensors import LiteRtModel
 
 
 IMAGE = "image"
@@ -33,20 +33,15 @@ ENTRIES = "segmnv2"  # name of the file's metadata buffer that holds the JSON
 
 
 def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as a LiteRT file.
+    """Write a network as a LiteRT file for one size.
 
-    Args:
-        model: the network.
-        path: file to write.
-        metadata: what shall be written, with a size; in float16 the weights are kept in 16 bits and layers compute in
-            32, where the device does not choose otherwise.
-        calibration: pixels that int8 chooses its ranges by.
+    In float16 the weights are kept in 16 bits and layers compute in 32, where the device does not choose otherwise.
 
     Raises:
         ConfigError: int8 without calibration, or a backbone with operations that are not known here.
     """
-    from segmnv2.export.mobile.litert_model import LiteRtModel
     from segmnv2.export.mobile.litert_operators import write_network
+    from segmnv2.export.mobile.litert_tensors import LiteRtModel
 
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration)
@@ -105,15 +100,7 @@ def _channels_first(graph: LiteRtModel, logits: int) -> int:
 
 
 def open_litert(path: Path, threads: int) -> OpenedExport:
-    """Open a LiteRT file in LiteRT's interpreter with XNNPACK, on the CPU.
-
-    Args:
-        path: file of :func:`write_litert`.
-        threads: of the runtime.
-
-    Raises:
-        WeightsError: the file is missing, damaged or of another program.
-    """
+    """Open a LiteRT file in LiteRT's interpreter with XNNPACK, on the CPU."""
     from ai_edge_litert.interpreter import Interpreter
 
     with readable(path, "LiteRT cannot read it"):

@@ -11,14 +11,16 @@ import torch
 from torch import fx
 
 from segmnv2.errors import ConfigError
-from segmnv2.export.mobile.litert_model import Array, Levels, LiteRtModel
 from segmnv2.export.mobile.litert_tensors import (
     FROM_CHANNEL_LEVELS,
     NONE,
     RELU,
     RELU6,
     TO_LEVELS,
+    Array,
     GraphTensors,
+    Levels,
+    LiteRtModel,
     activation_of,
 )
 
@@ -28,10 +30,10 @@ KERNEL_ORDER = {False: (0, 2, 3, 1), True: (1, 2, 3, 0)}
 
 
 def write_network(program: torch.export.ExportedProgram, model: LiteRtModel, pixels: int, *, half: bool = False) -> int:
-    """Add a network to a model and return the tensor of its result, (1, i, j, k).
+    """Add a network in core operations to a model; return the tensor of its result, (1, i, j, k).
 
     Args:
-        program: the network in core operations, with one input, (1, 3, h, w).
+        program: the network, with one input, (1, 3, h, w).
         model: to add to.
         pixels: tensor of the input, (1, h, w, 3).
         half: keep large constants in 16 bits, to be computed with in 32 all the same.

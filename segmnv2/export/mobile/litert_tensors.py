@@ -1,4 +1,4 @@
-"""Tensors of a LiteRT model for the results of torch's graph, in floats or in 8-bit levels.
+"""A LiteRT model as it is put together: the FlatBuffers file of tensors and operators, and tensors for torch's graph.
 
 LiteRT has channels last, and activations inside the operator before them. In 8 bits its operators read and write
 levels. torch writes the same as an operation on floats, which come from levels and become levels again; that is
@@ -7,15 +7,31 @@ recognized here. What is not recognized stays in floats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import Builder
 from torch import fx
 
 from segmnv2.errors import ConfigError
-from segmnv2.export.mobile.litert_model import Array, Levels, LiteRtModel
+
+Array = npt.NDArray[Any]
+
+IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+ALIGNMENT = 16  # of constants in the file, which kernels read in place
+MOST_DEPRECATED = 127  # operator codes above it stand in a newer field only
+TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
+    np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
+    np.dtype(np.int8): schema.TensorType.INT8,
+}
 
 NONE, RELU, RELU6 = 0, 1, 3  # the schema's numbers of activations
 CLAMPS = {(0.0, 6.0): RELU6, (0.0, None): RELU, (0.0, float("inf")): RELU}
@@ -29,21 +45,147 @@ Write = Callable[[list[int], int, int, bool], None]
 """(tensors read, tensor written, activation, whether they are levels) -> nothing; adds an operator."""
 
 
-class GraphTensors:
-    """The tensors of one network.
+class Levels(NamedTuple):
+    """Meaning of a tensor's integers: ``scale * (integer - zero)``."""
 
-    Attributes:
-        model: that they are part of.
-    """
+    scale: Array
+    zero: Array
+    axis: int = 0
 
-    def __init__(self, program: torch.export.ExportedProgram, model: LiteRtModel, *, half: bool = False) -> None:
-        """Start with the network's constants.
+
+class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+    """A constant's bytes; the schema's own class does not align them."""
+
+    def Pack(self, builder: Builder) -> int:  # noqa: N802, the schema's name
+        """Write the bytes, aligned, and return their place."""
+        data = None
+        if self.data is not None:
+            builder.StartVector(1, len(self.data), ALIGNMENT)
+            builder.head -= len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+            data = builder.EndVector()
+        schema.BufferStart(builder)
+        if data is not None:
+            schema.BufferAddData(builder, data)
+        return int(schema.BufferEnd(builder))
+
+
+class LiteRtModel:
+    """One graph, written operator by operator in the order of computation."""
+
+    def __init__(self) -> None:
+        """Start with no tensor, and with the empty buffer that tensors without constants share."""
+        self._graph = schema.SubGraphT()
+        self._graph.tensors, self._graph.operators = [], []
+        self._codes: dict[tuple[int, int], int] = {}
+        self._buffers = [AlignedBuffer()]
+
+    def tensor(self, shape: Sequence[int], kind: npt.DTypeLike, levels: Levels | None = None, name: str = "") -> int:
+        """Return the number of a new tensor, channels last, of 8-bit ``levels`` or other numbers, named for people."""
+        return self._add(shape, np.dtype(kind), 0, levels, name)
+
+    def constant(self, values: Array, levels: Levels | None = None, name: str = "") -> int:
+        """Return the number of a new tensor that holds ``values``."""
+        buffer = self._buffer(np.ascontiguousarray(values).tobytes())
+        return self._add(values.shape, values.dtype, buffer, levels, name)
+
+    def tensor_like(self, tensor: int, shape: Sequence[int]) -> int:
+        """Return the number of a new tensor that differs from another in shape only."""
+        other, number = self._graph.tensors[tensor], self.tensor(shape, np.float32)
+        _set(self._graph.tensors[number], type=other.type, quantization=other.quantization)
+        return number
+
+    def scale(self, tensor: int) -> float:
+        """Return the only scale of a tensor's levels."""
+        (found,) = self._graph.tensors[tensor].quantization.scale
+        return float(found)
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return tuple(int(side) for side in self._graph.tensors[tensor].shape)
+
+    def operator(self, name: str, inputs: Sequence[int], output: int, version: int = 1, **options: Any) -> int:
+        """Add an operator and return ``output``.
 
         Args:
-            program: the network in core operations, with one input.
-            model: to add tensors to.
-            half: keep large constants in 16 bits, to be computed with in 32 all the same.
+            name: as the schema's, as ``CONV_2D``.
+            inputs: tensors it reads.
+            output: tensor it writes.
+            version: the first one that can do what is asked of it.
+            options: attributes of the schema's class of its options; ``options`` names that class.
         """
+        key = (getattr(schema.BuiltinOperator, name), version)
+        code = self._codes.setdefault(key, len(self._codes))
+        made = _set(schema.OperatorT(), opcodeIndex=code, inputs=list(inputs), outputs=[output])
+        if "options" in options:
+            kind = options.pop("options")
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+            made.builtinOptions = _set(getattr(schema, f"{kind}T")(), **options)
+        self._graph.operators.append(made)
+        return output
+
+    def to_bytes(self, inputs: Mapping[str, int], outputs: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+        """Return the file.
+
+        Args:
+            inputs: name -> tensor, of the only signature.
+            outputs: the same of what it gives out.
+            metadata: texts that are kept under their names.
+        """
+        model, graph = schema.ModelT(), self._graph
+        graph.inputs, graph.outputs, graph.name = list(inputs.values()), list(outputs.values()), "main"
+        model.version, model.description, model.subgraphs = SCHEMA_VERSION, "segmnv2", [graph]
+        model.operatorCodes = [
+            _set(schema.OperatorCodeT(), builtinCode=code, deprecatedBuiltinCode=old, version=version)
+            for code, old, version in ((code, min(code, MOST_DEPRECATED), version) for code, version in self._codes)
+        ]
+        named_inputs, named_outputs = (
+            [_set(schema.TensorMapT(), name=name, tensorIndex=tensor) for name, tensor in side.items()]
+            for side in (inputs, outputs)
+        )
+        signature = _set(schema.SignatureDefT(), signatureKey="serving_default", subgraphIndex=0)
+        model.signatureDefs = [_set(signature, inputs=named_inputs, outputs=named_outputs)]
+        model.metadata = [
+            _set(schema.MetadataT(), name=name, buffer=self._buffer(text.encode())) for name, text in metadata.items()
+        ]
+        model.buffers = self._buffers
+        builder = Builder(sum(len(each.data or b"") for each in self._buffers) + 2**16)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _add(self, shape: Sequence[int], kind: np.dtype[Any], buffer: int, levels: Levels | None, name: str) -> int:
+        number = len(self._graph.tensors)
+        made = _set(
+            schema.TensorT(), shape=list(shape), type=TYPES[kind], buffer=buffer, name=name or f"tensor_{number}"
+        )
+        if levels is not None:
+            made.quantization = _set(
+                schema.QuantizationParametersT(),
+                scale=np.asarray(levels.scale, dtype=np.float32).reshape(-1),
+                zeroPoint=np.asarray(levels.zero, dtype=np.int64).reshape(-1),
+                quantizedDimension=levels.axis,
+            )
+        self._graph.tensors.append(made)
+        return number
+
+    def _buffer(self, content: bytes) -> int:
+        self._buffers.append(_set(AlignedBuffer(), data=content))
+        return len(self._buffers) - 1
+
+
+def _set(made: Any, **attributes: Any) -> Any:
+    """Return an object of the schema with some of its attributes set."""
+    for name, value in attributes.items():
+        assert hasattr(made, name), name
+        setattr(made, name, value)
+    return made
+
+
+class GraphTensors:
+    """The tensors of one network, as part of ``model``."""
+
+    def __init__(self, program: torch.export.ExportedProgram, model: LiteRtModel, *, half: bool = False) -> None:
+        """Start with the network's constants; ``half`` keeps large ones in 16 bits, to be computed with in 32."""
         self.model = model
         self._half = half
         self._constants = _read_constants(program)
@@ -96,13 +238,7 @@ class GraphTensors:
         self._levels[node] = self.model.operator("QUANTIZE", [self.float_of(_node(node.args[0]))], output)
 
     def add(self, node: fx.Node, inputs: Sequence[fx.Node], write: Write) -> None:
-        """Add an operator with the activation after it, on levels if all it reads, and what it writes, are such.
-
-        Args:
-            node: the operation.
-            inputs: whose results it reads.
-            write: adds the operator.
-        """
+        """Add an operator with the activation after it, on levels if all it reads, and what it writes, are such."""
         last, activation = _fused(node)
         reader = next(iter(last.users), None)
         within = all(str(each.target) == FROM_LEVELS for each in inputs)
