@@ -40,7 +40,7 @@ PARTS = {
     "heads": ("deeplab_v3_plus",),
     "hub": ("by_name", "cache", "hugging_face", "named_weights", "publish"),
     "inference": ("video_files",),
-    "media": ("video_reader", "video_writer"),
+    "media": ("video_headers", "video_reader", "video_writer"),
     "models": ("classifier", "compatibility", "zoo"),
 }
 UNUSED = {*ROOMS, *MORE_ROOMS, *(f"{room}.{module}" for room, modules in PARTS.items() for module in modules)}

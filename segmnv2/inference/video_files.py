@@ -36,7 +36,8 @@ from torch import Tensor
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.scores import Scores
 from segmnv2.media.pipeline import END, ManyPredictor, check_batch, predict_in_order, run_pipeline
-from segmnv2.media.video_reader import Frame, VideoReader, time_stamps
+from segmnv2.media.video_headers import time_stamps
+from segmnv2.media.video_reader import Frame, VideoReader
 from segmnv2.media.video_writer import video_file
 
 Read = TypeVar("Read")

@@ -1,18 +1,12 @@
-"""Frames of a video file or a camera, as they are meant to be looked at.
-
-FFmpeg's rotation, which OpenCV applies, leaves out the mirroring that an MP4 or QuickTime file states.
-Source: the boxes ``mvhd``, ``tkhd`` and ``hdlr`` of ISO/IEC 14496-12.
-"""
+"""Frames of a video file or a camera, as they are meant to be looked at."""
 
 from __future__ import annotations
 
 import math
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,14 +14,13 @@ from jaxtyping import UInt8
 
 from segmnv2.errors import ConfigError, MediaError, check_positive_integer
 from segmnv2.media.inputs import VideoSource, find_video, quiet
+from segmnv2.media.video_headers import has_stated_size, is_mirrored
 
 USUAL_RATE = 25.0  # frames a second where the file does not say
 HIGHEST_RATE = 1000.0  # frames a second from which on the header states the unit of its clock and no rate
 ROUNDING = 1e-6  # seconds by which a sum of time stamps may be off
 LONGEST_GAP = 600.0  # seconds between two frames from which on the time stamps are wrong, as of joined recordings
 DAMAGED = 60  # frames in a row that may fail to decode before a file is over; damage ends with the next key frame
-SEGMENT, HEADER = b"\x18\x53\x80\x67", 4096
-"""Matroska and WebM: what comes before the length of all the rest, and bytes in which it is found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +171,7 @@ class VideoReader:
             return None
         step = self._seconds / (count - 1) if count > 1 else 1 / self._rate
         missing = min((self._told - count) * step, self._length - self._seconds - step)
-        if missing < max(0.05 * self._length, 2.5 * step) or _has_stated_size(self.source.path):
+        if missing < max(0.05 * self._length, 2.5 * step) or has_stated_size(self.source.path):
             return None  # headers of files with sound are off by a few frames, too
         return (
             f"{self.source}: ends after {count} frames at {self._seconds:.2f} s, its header states {self._length:.2f} "
@@ -209,15 +202,6 @@ def _open(source: VideoSource) -> cv2.VideoCapture:
     return capture
 
 
-def time_stamps(path: Path) -> Iterator[float]:
-    """Yield the time stamps of a file's frames, in seconds and in the order of the file, without decoding them."""
-    with quiet():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
-    while capture.grab():
-        yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    capture.release()
-
-
 def _first_bytes(path: Path) -> bytes:
     """Return what a file starts with, or raise a MediaError."""
     try:
@@ -230,79 +214,3 @@ def _first_bytes(path: Path) -> bytes:
     if not start:
         raise MediaError(f"{path}: is empty (0 bytes); replace the file")
     return start
-
-
-def _has_stated_size(path: Path) -> bool:
-    """Return whether a Matroska or WebM file is as long as it says, or does not say it.
-
-    Its number of frames is none of the header's but a product of length and rate, and its last frame may stay on the
-    screen for long, so that only the length in bytes shows that it is cut off.
-    """
-    with path.open("rb") as file:
-        head = file.read(HEADER)
-    at = head.find(SEGMENT) + len(SEGMENT)
-    if at < len(SEGMENT) or not head[at : at + 1] or not head[at]:
-        return False
-    width = 9 - head[at].bit_length()  # bytes of a number, whose first bit that is set says how many they are
-    unknown = (1 << 7 * width) - 1
-    size = int.from_bytes(head[at : at + width], "big") & unknown
-    return size == unknown or at + width + size <= path.stat().st_size
-
-
-MATRIX_FROM_END = {b"mvhd": 64, b"tkhd": 44}
-"""Bytes from where the matrix begins to the end of its box, in every version of it."""
-
-
-class Box(NamedTuple):
-    """A part of a file: its kind, and where its content is."""
-
-    kind: bytes
-    start: int
-    end: int
-
-
-def is_mirrored(path: Path) -> bool:
-    """Return whether the first video track of a file is to be mirrored, besides being turned.
-
-    Files of other formats and damaged ones are not: whoever decodes them reports what is wrong.
-    """
-    try:
-        with path.open("rb") as file:
-            movie = next((box for box in _boxes(file, 0, path.stat().st_size) if box.kind == b"moov"), None)
-            return movie is not None and _turns_over(file, movie)
-    except (OSError, struct.error):
-        return False
-
-
-def _turns_over(file: BinaryIO, movie: Box) -> bool:
-    parts = list(_boxes(file, movie.start, movie.end))
-    tracks = [list(_boxes(file, box.start, box.end)) for box in parts if box.kind == b"trak"]
-    video = next((track for track in tracks if _is_video(file, track)), [])
-    headers = [box for box in (*parts, *video) if box.kind in MATRIX_FROM_END]
-    matrices = [struct.unpack(">5i", _read(file, box.end - MATRIX_FROM_END[box.kind], 20)) for box in headers]
-    return [a * d < b * c for a, b, _, c, d in matrices].count(True) == 1
-
-
-def _is_video(file: BinaryIO, track: list[Box]) -> bool:
-    media = [part for box in track if box.kind == b"mdia" for part in _boxes(file, box.start, box.end)]
-    return any(_read(file, box.start + 8, 4) == b"vide" for box in media if box.kind == b"hdlr")
-
-
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between two places of a file."""
-    while end - start >= 8:
-        length, kind = struct.unpack(">I4s", _read(file, start, 8))
-        header = 8
-        if length == 1:  # the length is a larger number that follows
-            (length,), header = struct.unpack(">Q", _read(file, start + 8, 8)), 16
-        elif length == 0:
-            length = end - start
-        if length < header:
-            return
-        yield Box(kind, start + header, min(start + length, end))
-        start += length
-
-
-def _read(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
-    return file.read(count)
