@@ -123,7 +123,7 @@ def evaluate(
     Raises:
         ConfigError: data set and network have other classes, or the same in another order (numbered labels fit all of
             their number), an option or the limit is not possible, or two masks would be one file.
-        DatasetError: a mask cannot be used. The image's and mask's file are named.
+        DatasetError: a mask cannot be used (the image's and mask's file are named), or no pixel has a class.
 
     Source: tensorflow/models research/deeplab/eval.py.
     """
@@ -153,6 +153,11 @@ def evaluate(
                 write_mask(Path(masks_out) / f"{sample.name}.png", prediction, network.labels)
             if progress is not None:
                 progress()
+    if not confusion.counts.any():
+        raise DatasetError(
+            f"{getattr(dataset, 'folder', 'the data set')}: all pixels of {counted(len(chosen), 'image')} are ignored "
+            f"({dataset.labels.ignore_index}), so that nothing can be measured; give other masks or another split"
+        )
     protocol = {**describe_protocol(predictor), "ignore_index": dataset.labels.ignore_index}
     described = describe_network(network)
     return Evaluation(confusion.counts, network.labels, len(chosen), protocol=protocol, network=described)

@@ -137,6 +137,16 @@ def test_a_name_with_a_bar_stays_in_its_cell() -> None:
     assert "| tree\\|shrub | 25.00 |" in table
 
 
+def test_masks_without_a_class_cannot_be_measured(model: Segmenter) -> None:
+    class Ignored(Shapes):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.image, np.full_like(sample.mask, 255), sample.name)
+
+    with pytest.raises(DatasetError, match=r"all pixels of 1 image are ignored \(255\)"):
+        evaluate(model, Ignored(4, (40, 33), seed=5), size=65, limit=1)
+
+
 def test_absent_classes_have_no_iou_and_only_predicted_ones_have_zero() -> None:
     labels = LabelSet.numbered(3)
     confusion = torch.tensor([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
