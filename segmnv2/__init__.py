@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from segmnv2.inference.predictor import Predictor
     from segmnv2.inference.scores import Prediction
     from segmnv2.labels import VOC_LABELS, LabelSet
-    from segmnv2.models.catalog import list_models
     from segmnv2.models.classifier import Classifier, save_classifier
     from segmnv2.models.model_file import save_model
-    from segmnv2.models.segmenter import Segmenter
+    from segmnv2.models.segmenter import Segmenter, list_models
     from segmnv2.nn.blocks import create_block
 
 __version__ = "0.1.0.dev0"
@@ -61,7 +60,7 @@ _PUBLIC: Registry[Any] = Registry(
         "evaluate": "evaluation.segmenters:evaluate",
         "from_pretrained": "hub.by_name:from_pretrained",
         "import_checkpoint": "conversion.convert:import_checkpoint",
-        "list_models": "models.catalog:list_models",
+        "list_models": "models.segmenter:list_models",
         "load_classifier": "hub.by_name:load_classifier",
         "load_model": "hub.by_name:load_model",
         "load_weights": "hub.by_name:load_weights",

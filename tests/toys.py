@@ -23,9 +23,8 @@ from segmnv2.heads.head import HEADS, Head, HeadKind, model_name
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.losses import LOSSES
-from segmnv2.models.catalog import MODELS, ModelSpec
 from segmnv2.models.model_file import load_model, save_model
-from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.segmenter import MODELS, ModelSpec, Segmenter
 from segmnv2.nn.conv import ConvNormAct, SameConv2d
 from segmnv2.nn.stride import Strided
 from tests.dataset_files import WRITERS

@@ -22,7 +22,7 @@ else:
 
 
 def _known_model(name: str) -> str:
-    from segmnv2.models.catalog import list_models
+    from segmnv2.models.segmenter import list_models
 
     if name not in list_models():
         raise ValueError(f"available are {', '.join(list_models())}")
@@ -45,14 +45,14 @@ class ModelSection(FreezableSection):
     @property
     def backbone_name(self) -> str:
         """Name of the backbone."""
-        from segmnv2.models.catalog import MODELS
+        from segmnv2.models.segmenter import MODELS
 
         return MODELS[self.name].backbone
 
     @model_validator(mode="after")
     def _head_options_exist(self) -> ModelSection:
         from segmnv2.heads.head import check_head_options
-        from segmnv2.models.catalog import MODELS
+        from segmnv2.models.segmenter import MODELS
 
         try:
             check_head_options(MODELS[self.name].head, self.head)

@@ -15,8 +15,8 @@ from segmnv2.conversion.import_tensorflow import read_tensorflow
 from segmnv2.conversion.import_torch import is_torch, read_torch
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
-from segmnv2.models.catalog import build_model
 from segmnv2.models.model_file import save_backbone, save_model
+from segmnv2.models.segmenter import build_model
 from segmnv2.weights.loading import load_strict
 from segmnv2.weights.safetensors_file import EXPORTS, describe_foreign
 

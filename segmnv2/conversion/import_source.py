@@ -15,8 +15,8 @@ from segmnv2.errors import WeightsError
 from segmnv2.files import documents
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.catalog import build_model
 from segmnv2.models.pixels import Normalization
+from segmnv2.models.segmenter import build_model
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 NUMBER = (int, float)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,30 +14,12 @@ from segmnv2.backbones.backbone import Whole
 from segmnv2.errors import ConfigError, WeightsError, describe_fault, describe_value
 
 
-class NetworkArchitecture(Protocol):
-    """Common fields of the descriptions of networks."""
-
-    @property
-    def name(self) -> str:
-        """A model's name, or a backbone's."""
-        ...
-
-    @property
-    def backbone(self) -> Mapping[str, Any]:
-        """Arguments of the backbone's constructor that were given."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all arguments as JSON values."""
-        ...
-
-
 @dataclass(frozen=True)
 class Architecture:
     """All that is needed to build a network again, weights apart.
 
     Attributes:
-        name: a key of :data:`segmnv2.models.catalog.MODELS`.
+        name: a key of :data:`segmnv2.models.segmenter.MODELS`.
         num_classes: number of logits.
         output_stride: 8, 16 or 32.
         backbone: arguments of the backbone's constructor that were given.
@@ -176,6 +158,15 @@ _ARCHITECTURES: dict[str, type[_Architecture]] = {
 }
 
 
+def _faults(schema: type[BaseModel], values: Mapping[str, Any]) -> str:
+    """Return the first three faults of values in words, or nothing."""
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        return "; ".join(map(describe_fault, error.errors(include_url=False)[:3]))
+    return ""
+
+
 def check_architecture(kind: str, values: Mapping[str, Any]) -> None:
     """Refuse a description from which no network can be built.
 
@@ -186,10 +177,8 @@ def check_architecture(kind: str, values: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: a value is of another type or outside its range; all of those are named.
     """
-    try:
-        _ARCHITECTURES[kind].model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(map(describe_fault, error.errors(include_url=False)[:3]))) from None
+    if faults := _faults(_ARCHITECTURES[kind], values):
+        raise ConfigError(faults)
 
 
 def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
@@ -213,13 +202,10 @@ def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
             f"{path}: has format {describe_value(metadata.get('format'))}, this version reads {FORMAT}; install the "
             "segmnv2 that wrote it"
         )
-    try:
-        _SCHEMAS[metadata["kind"]].model_validate(metadata)
-    except ValidationError as error:
-        faults = "; ".join(map(describe_fault, error.errors(include_url=False)[:3]))
+    if faults := _faults(_SCHEMAS[metadata["kind"]], metadata):
         raise WeightsError(
             f"{path}: its metadata is damaged: {faults}; copy the file again, or write it again with `segmnv2 import` "
             "or `segmnv2 train`"
-        ) from None
+        )
     if metadata["architecture"].get("backbone", {}).get("pretrained"):
         raise WeightsError(f"{path}: its metadata is damaged: a file holds its weights and names no others to download")

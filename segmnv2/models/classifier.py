@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from segmnv2.backbones.backbone import BACKBONES, FOREIGN, Backbone, backbone_options, create_backbone
 from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.labels import check_class_name
-from segmnv2.models.architecture import FORMAT, MOST_CLASSES, ClassifierArchitecture, check_architecture
-from segmnv2.models.model_file import read_description, read_model_file, read_normalization
+from segmnv2.models.architecture import MOST_CLASSES, ClassifierArchitecture, check_architecture
+from segmnv2.models.model_file import network_metadata, read_description, read_model_file, read_normalization
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.models.zoo import start_model
+from segmnv2.nn.conv import draw_truncated_normal
 from segmnv2.nn.network import freeze_unused
 from segmnv2.weights.loading import build_filled
 from segmnv2.weights.safetensors_file import write_safetensors
@@ -75,7 +76,7 @@ class Classifier(PixelNetwork):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(backbone.feature_info[-1].channels, len(class_names))
-        nn.init.trunc_normal_(self.logits.weight, std=LOGITS_STD, a=-2 * LOGITS_STD, b=2 * LOGITS_STD)
+        draw_truncated_normal(self.logits, LOGITS_STD)
         nn.init.zeros_(self.logits.bias)
         self.class_names = tuple(class_names)
         self.architecture = architecture
@@ -193,17 +194,12 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
             "this classifier was joined from parts, so a file could not rebuild it; build it with create_classifier, "
             "or save model.state_dict() yourself"
         )
-    metadata = {
-        "format": FORMAT,
-        "kind": model.kind,
-        "architecture": {
-            **model.architecture.to_dict(),
-            "class_names": list(model.class_names),
-            "output_stride": model.backbone.output_stride,
-        },
-        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
-        "provenance": dict(provenance or {}),
+    architecture = {
+        **model.architecture.to_dict(),
+        "class_names": list(model.class_names),
+        "output_stride": model.backbone.output_stride,
     }
+    metadata = network_metadata(model.kind, architecture, model.normalization, provenance)
     return write_safetensors(path, model.state_dict(), metadata)
 
 

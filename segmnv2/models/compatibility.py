@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segmnv2.backbones.backbone import BACKBONES, complete_options
+from segmnv2.backbones.backbone import complete_options
 from segmnv2.errors import WeightsError
 from segmnv2.heads.head import complete_head_options
 from segmnv2.labels import describe_difference
 from segmnv2.models.architecture import Architecture
-from segmnv2.models.catalog import MODELS
 from segmnv2.models.pixels import PixelNetwork
+from segmnv2.models.segmenter import MODELS
 
 FREE = ("last_conv", "pretrained")
 """Options of a backbone that weights do not depend on: a layer that may be left out, and where weights are from."""
@@ -36,11 +36,12 @@ def check_same_network(
     Raises:
         WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
     """
-    if model.architecture is not None:
-        if not backbone_only and isinstance(model.architecture, Architecture):
-            _check_head(model.architecture, metadata["architecture"].get("head", {}), source)
-        free = FREE_OF_SEGMENTATION if backbone_only and isinstance(model.architecture, Architecture) else FREE
-        _check(_backbone(model.architecture.name), model.architecture.backbone, metadata, source, free)
+    own = model.architecture
+    if own is not None:
+        segments = isinstance(own, Architecture)
+        if isinstance(own, Architecture) and not backbone_only:
+            _check_head(own, metadata["architecture"].get("head", {}), source)
+        check_same_backbone(_backbone(own.name), own.backbone, metadata, source, segments=segments and backbone_only)
 
 
 def _check_head(own: Architecture, theirs: Mapping[str, Any], source: str) -> None:
@@ -85,21 +86,16 @@ def check_same_backbone(
     Raises:
         WeightsError: another backbone or another option.
     """
-    _check(name, options, metadata, source, FREE_OF_SEGMENTATION if segments else FREE)
-
-
-def _check(
-    own: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str, free: tuple[str, ...]
-) -> None:
     theirs = _backbone(str(metadata["architecture"].get("name")))
-    if theirs != own:
+    if theirs != name:
         fitting = " and ".join(key for key, spec in MODELS.items() if spec.backbone == theirs)
         raise WeightsError(
-            f"{source}: has the backbone {theirs}, the network {own}; its weights are for "
+            f"{source}: has the backbone {theirs}, the network {name}; its weights are for "
             f"{fitting or 'no network of this version'}"
         )
-    here = _compared(own, options, free)
-    there = _compared(own, metadata["architecture"].get("backbone") or {}, free)
+    free = FREE_OF_SEGMENTATION if segments else FREE
+    here = _compared(name, options, free)
+    there = _compared(name, metadata["architecture"].get("backbone") or {}, free)
     differing = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     if differing:
         lines = [f"{key}: {there.get(key)!r} in the file, {here.get(key)!r} in the network" for key in differing]
@@ -117,7 +113,6 @@ def _backbone(name: str) -> str:
 
 
 def _compared(backbone: str, given: Mapping[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
-    assert backbone in BACKBONES
     options = complete_options(backbone, given)
     # JSON has turned tuples into lists.
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}

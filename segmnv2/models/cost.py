@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import scaled_side
-
-Convention = Literal["plain", "paper"]
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -96,15 +94,3 @@ def trace_multi_scale_madds(
     """
     passes = [trace_madds(model, (scaled_side(size[0], s), scaled_side(size[1], s))) for s in scales]
     return sum((1 + flip) * passes, start=Madds(0, 0))
-
-
-def count_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513), convention: Convention = "plain") -> int:
-    """Return :func:`trace_madds` in one convention.
-
-    Args:
-        model: the network, at the output stride to count.
-        size: (height, width) of the image in pixels.
-        convention: ``"plain"`` or ``"paper"``.
-    """
-    madds = trace_madds(model, size)
-    return madds.plain if convention == "plain" else madds.paper

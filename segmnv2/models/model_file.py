@@ -14,9 +14,8 @@ from segmnv2.backbones.backbone import FOREIGN, Backbone
 from segmnv2.errors import ConfigError, WeightsError
 from segmnv2.labels import LabelSet
 from segmnv2.models.architecture import FORMAT, Architecture, check_metadata
-from segmnv2.models.catalog import MODELS, build_model
 from segmnv2.models.pixels import Normalization, PixelNetwork
-from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.segmenter import MODELS, Segmenter, build_model
 from segmnv2.weights.loading import LoadReport, build_filled, load_strict
 from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
 
@@ -46,19 +45,29 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
             "this network was joined from parts, so a file could not rebuild it; build it with create_model, or save "
             "model.state_dict() yourself"
         )
-    metadata = {
+    architecture = {
+        **model.architecture.to_dict(),
+        "num_classes": model.num_classes,
+        "output_stride": model.output_stride,
+    }
+    metadata = network_metadata(model.kind, architecture, model.normalization, provenance)
+    return write_safetensors(path, model.state_dict(), {**metadata, "labels": model.labels.to_dict()})
+
+
+def network_metadata(
+    kind: str,
+    architecture: Mapping[str, Any],
+    normalization: Normalization,
+    provenance: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the metadata that files of all kinds of networks have; :func:`check_metadata` accepts them."""
+    return {
         "format": FORMAT,
-        "kind": model.kind,
-        "architecture": {
-            **model.architecture.to_dict(),
-            "num_classes": model.num_classes,
-            "output_stride": model.output_stride,
-        },
-        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
-        "labels": model.labels.to_dict(),
+        "kind": kind,
+        "architecture": architecture,
+        "normalization": {"mean": normalization.mean, "std": normalization.std},
         "provenance": dict(provenance or {}),
     }
-    return write_safetensors(path, model.state_dict(), metadata)
 
 
 def save_backbone(
@@ -83,13 +92,8 @@ def save_backbone(
         WeightsError: the file cannot be written.
     """
     given = {key: value for key, value in options.items() if key != "pretrained"}  # the file holds the weights
-    metadata = {
-        "format": FORMAT,
-        "kind": "backbone",
-        "architecture": {"name": name, "output_stride": backbone.output_stride, "backbone": given},
-        "normalization": {"mean": normalization.mean, "std": normalization.std},
-        "provenance": dict(provenance or {}),
-    }
+    architecture = {"name": name, "output_stride": backbone.output_stride, "backbone": given}
+    metadata = network_metadata("backbone", architecture, normalization, provenance)
     return write_safetensors(path, {f"backbone.{k}": v for k, v in backbone.state_dict().items()}, metadata)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segmnv2.backbones.backbone import Backbone, Triple
 from segmnv2.errors import ConfigError, SegmnWarning
-from segmnv2.models.architecture import NetworkArchitecture
+from segmnv2.models.architecture import Architecture, ClassifierArchitecture
 from segmnv2.nn.network import Network
 
 
@@ -102,7 +102,7 @@ class PixelNetwork(Network):
     kind: ClassVar[str]
     logits_name: ClassVar[str]
     backbone: Backbone
-    architecture: NetworkArchitecture | None
+    architecture: Architecture | ClassifierArchitecture | None
     class_names: Sequence[str]
     pixel_mean: Tensor
     pixel_std: Tensor

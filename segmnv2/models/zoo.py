@@ -11,10 +11,9 @@ from typing import Any
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS, LabelSet
 from segmnv2.models.architecture import Architecture, ClassifierArchitecture
-from segmnv2.models.catalog import build_model
 from segmnv2.models.model_file import load_weights, read_description
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
-from segmnv2.models.segmenter import Segmenter
+from segmnv2.models.segmenter import Segmenter, build_model
 
 OUTPUT_STRIDE = 16
 
@@ -66,22 +65,15 @@ def create_model(
         if output_stride is None:
             output_stride = described["architecture"]["output_stride"]
         if labels is None and keep_logits:
-            labels = _labels_of(described, num_classes)
+            stated = LabelSet.from_dict(described["labels"])
+            labels = stated if num_classes in (None, stated.num_classes) else None
     if num_classes is None:
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     stride = OUTPUT_STRIDE if output_stride is None else output_stride
-    architecture = Architecture(
-        name, num_classes, stride, backbone_options, {} if head_options is None else head_options
-    )
+    architecture = Architecture(name, num_classes, stride, backbone_options, head_options or {})
     model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
     start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
-
-
-def _labels_of(described: Mapping[str, Any], num_classes: int | None) -> LabelSet | None:
-    """Return the labels in the description of a segmenter's file, if they are as many as wanted."""
-    labels = LabelSet.from_dict(described["labels"])
-    return labels if num_classes in (None, labels.num_classes) else None
 
 
 def start_model(

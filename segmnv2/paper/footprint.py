@@ -3,7 +3,7 @@
 Only the layers' grids depend on the image's size. A layer at stride s of an image of side k * stride + 1 has
 ((side - 1) / s + 1)**2 samples, each of which takes its weights once. So the multiply-adds of every size follow from
 how many weights there are at each stride, and thousands of choices are counted in the time of a few dozen traces. A
-test holds the result to :func:`segmnv2.models.cost.count_madds`.
+test holds the result to :func:`segmnv2.models.cost.trace_madds`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from segmnv2.models.classifier import create_classifier
-from segmnv2.models.cost import count_madds, count_parameters
+from segmnv2.models.cost import count_parameters, trace_madds
 
 SIZE = 224
 
@@ -74,7 +74,7 @@ def count_costs(backbone: str, options: tuple[tuple[str, float], ...], size: int
         model = create_classifier(backbone, **dict[str, Any](options))
     norms = sum(count_parameters(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     params = count_parameters(model)
-    return params, params - norms, count_madds(model, (size, size))
+    return params, params - norms, trace_madds(model, (size, size)).plain
 
 
 def table4() -> list[Row]:

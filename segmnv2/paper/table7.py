@@ -17,8 +17,8 @@ from segmnv2.errors import ConfigError, counted
 from segmnv2.files.documents import dump_json, read_json
 from segmnv2.inference.canvas import SCALES
 from segmnv2.labels import VOC_LABELS, LabelSet
-from segmnv2.models.catalog import MODELS
 from segmnv2.models.cost import count_parameters, trace_madds, trace_multi_scale_madds
+from segmnv2.models.segmenter import MODELS
 from segmnv2.models.zoo import PRETRAINED, create_model
 
 SIZE = 513

@@ -14,8 +14,8 @@ from segmnv2.config.reading import AnyExperiment
 from segmnv2.datasets.dataset_kinds import digest, file_sizes, identify
 from segmnv2.files.documents import dump_json
 from segmnv2.heads.head import complete_head_options
-from segmnv2.models.catalog import MODELS
 from segmnv2.models.pixels import Normalization
+from segmnv2.models.segmenter import MODELS
 from segmnv2.tasks.processes import Processes
 from segmnv2.training.run_folder import GROWING_KEYS, Record
 

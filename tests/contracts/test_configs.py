@@ -21,11 +21,11 @@ from segmnv2.datasets.folder import FolderSource
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes, ShapesSource
 from segmnv2.datasets.voc import VocSource
 from segmnv2.labels import VOC_LABELS
-from segmnv2.models.catalog import MODELS
 from segmnv2.models.classifier import create_classifier, has_last_conv
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.model_file import read_model_file, save_backbone, save_model
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
+from segmnv2.models.segmenter import MODELS
 from segmnv2.models.zoo import create_model
 from segmnv2.paper.table7 import TABLE7
 from segmnv2.tasks.classification import build_classifier

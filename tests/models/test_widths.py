@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segmnv2.backbones.mobilenet_v2 import stage_channels
-from segmnv2.models.cost import count_madds, count_parameters
+from segmnv2.models.cost import count_parameters, trace_madds
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
 
@@ -46,8 +46,8 @@ def test_parameters_and_madds_to_the_printed_digits(width: float, output_stride:
     parameters = PARAMETERS[width][aspp]
     assert printed(count_parameters(model), 1e6, parameters) == parameters
     plain, paper = MADDS[output_stride, aspp][list(PARAMETERS).index(width)].split("|")
-    assert printed(count_madds(model, convention="plain"), 1e9, plain) == plain
-    assert printed(count_madds(model, convention="paper"), 1e9, paper) == paper
+    assert printed(trace_madds(model).plain, 1e9, plain) == plain
+    assert printed(trace_madds(model).paper, 1e9, paper) == paper
 
 
 @pytest.mark.parametrize("width", [width for width in PARAMETERS if width != 1.0])

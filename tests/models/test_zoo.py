@@ -10,10 +10,10 @@ import torch
 import segmnv2
 import segmnv2.backbones.timm
 from segmnv2.errors import ConfigError
-from segmnv2.models.catalog import MODELS
 from segmnv2.models.classifier import create_classifier
 from segmnv2.models.model_file import save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
+from segmnv2.models.segmenter import MODELS
 from segmnv2.models.zoo import create_model
 
 
