@@ -153,10 +153,7 @@ class Options(BaseModel):
 
 
 def check_options(**options: Any) -> None:
-    """Refuse values of options that are of another type or outside their range.
-
-    Args:
-        options: by name, as ``width=0.5``; the names exist.
+    """Refuse values of options, which exist, that are of another type or outside their range.
 
     Raises:
         ConfigError: one or more are; all of them are named, with the values found and what is allowed.
@@ -196,7 +193,7 @@ BACKBONES: Registry[Callable[..., Backbone]] = Registry(
         "mobilenet_v1": "mobilenet_v1:MobileNetV1",
         "mobilenet_v2": "mobilenet_v2:MobileNetV2",
         "nasnet_a_mobile": "nasnet:NASNet",
-        "resnet101": "resnet:resnet101",
+        "resnet101": "resnet:ResNet",
         "shufflenet_v1": "shufflenet:ShuffleNetV1",
         "shufflenet_v2": "shufflenet:ShuffleNetV2",
         "smp": "smp:SmpBackbone",
@@ -213,33 +210,19 @@ EXAMPLES = {"smp": "encoder='resnet34'", "timm": "model='resnet50'"}
 
 
 def backbone_options(name: str) -> tuple[str, ...]:
-    """Return the arguments that a backbone takes beside its output stride.
-
-    Args:
-        name: a key of :data:`BACKBONES`.
-    """
+    """Return the arguments that a backbone takes beside its output stride."""
     return tuple(option for option in inspect.signature(BACKBONES[name]).parameters if option != "output_stride")
 
 
 def missing_options(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    """Return the arguments that a backbone cannot do without and that are not among ``given``.
-
-    Args:
-        name: a key of :data:`BACKBONES`.
-        given: names of arguments.
-    """
+    """Return the arguments that a backbone cannot do without and that are not among ``given``."""
     parameters = inspect.signature(BACKBONES[name]).parameters
     needed = [option for option, parameter in parameters.items() if parameter.default is parameter.empty]
     return tuple(option for option in needed if option not in set(given))
 
 
 def complete_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all arguments of a backbone beside its output stride: those given, and the others' defaults.
-
-    Args:
-        name: a key of :data:`BACKBONES`.
-        given: arguments.
-    """
+    """Return all arguments of a backbone beside its output stride: those given, and the others' defaults."""
     parameters = inspect.signature(BACKBONES[name]).parameters
     defaults = {option: parameters[option].default for option in backbone_options(name)}
     return {option: value for option, value in {**defaults, **given}.items() if value is not inspect.Parameter.empty}

@@ -93,14 +93,9 @@ class Cell(nn.Module, ABC):
     def __init__(
         self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, layers: Layers
     ) -> None:
-        """Build the two squeezing layers.
+        """Build the two squeezing layers, for ``inputs`` channels of the last cell and ``previous`` of the one before.
 
-        Args:
-            inputs: channels of the last cell's output.
-            previous: channels of the one before it; None in the very first cell, which reads its input twice.
-            filters: channels of every layer of the cell.
-            previous_is_finer: whether ``previous`` has twice the resolution, by nominal strides.
-            layers: padding and batch norms.
+        The very first cell has no ``previous`` and reads its input twice. ``previous_is_finer`` by nominal strides.
         """
         super().__init__()
         self.squeeze = layers.conv(inputs, filters, act=False)

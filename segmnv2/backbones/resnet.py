@@ -37,12 +37,8 @@ class Bottleneck(nn.Module):
     ) -> None:
         """Build the block at its nominal stride.
 
-        Args:
-            in_channels: channels of the input.
-            channels: of the 3x3 layer; the output has four times as many.
-            stride: 1 or 2.
-            grid: factor of every dilation of this block (DeepLabv3's multi-grid).
-            layers: padding, batch norm and activation.
+        The output has four times as many channels as the 3x3 layer. ``grid`` is a factor of every dilation of this
+        block (DeepLabv3's multi-grid).
         """
         super().__init__()
         out = channels * EXPANSION
@@ -78,7 +74,7 @@ NORM_MOMENTUM = 0.05  # 1 minus TensorFlow's decay of 0.95; 0.9997 is the head's
 
 
 class ResNet(ChainBackbone):
-    """Stem, pooling and four stages of bottleneck units.
+    """Stem, pooling and four stages of bottleneck units; by default DeepLab's ``resnet_v1_101_beta``.
 
     Feature maps: the stem's at stride 2, then 256 channels at 4, 512 at 8, 1024 at 16 and 2048 at 32, each the last map
     of its stride (the last two, or last, at the output stride when that is smaller).
@@ -94,22 +90,22 @@ class ResNet(ChainBackbone):
     def __init__(
         self,
         *,
-        units: Sequence[int],
         output_stride: int = 32,
         stem: str = "deep",
         strided_unit: str = "last",
         multi_grid: Sequence[int] = MULTI_GRID,
+        units: Sequence[int] = RESNET101_UNITS,
         padding: Padding = "tensorflow",
         norm_eps: float = 1e-5,
     ) -> None:
         """Build the network with fresh weights.
 
         Args:
-            units: number of units of each of the four stages; two at least where ``strided_unit`` is ``"last"``.
             output_stride: 8, 16 or 32.
             stem: ``"deep"``, three 3x3 convolutions to 128 channels, or ``"7x7"``, one to 64.
             strided_unit: which unit of a stage strides.
             multi_grid: factors of the dilations of the last stage's units, one each.
+            units: number of units of each of the four stages; two at least where ``strided_unit`` is ``"last"``.
             padding: ``"tensorflow"`` or ``"symmetric"``; they differ on even sides only.
             norm_eps: epsilon of the batch norms.
 
@@ -189,25 +185,3 @@ class ResNet(ChainBackbone):
             if index in self._taps:
                 features.append(x)
         return tuple(features)
-
-
-def resnet101(
-    *,
-    output_stride: int = 32,
-    stem: str = "deep",
-    strided_unit: str = "last",
-    multi_grid: Sequence[int] = MULTI_GRID,
-    units: Sequence[int] = RESNET101_UNITS,
-    padding: Padding = "tensorflow",
-    norm_eps: float = 1e-5,
-) -> ResNet:
-    """Build ResNet-101 as DeepLab's ``resnet_v1_101_beta``; the arguments are those of :class:`ResNet`."""
-    return ResNet(
-        units=units,
-        output_stride=output_stride,
-        stem=stem,
-        strided_unit=strided_unit,
-        multi_grid=multi_grid,
-        padding=padding,
-        norm_eps=norm_eps,
-    )

@@ -39,15 +39,9 @@ class ShuffleUnit(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, stride: int, first_grouped: bool) -> None:
-        """Build the unit at its nominal stride.
+        """Build the unit at its nominal stride, with ``groups`` in the last 1x1 convolution and perhaps in the first.
 
-        Args:
-            in_channels: channels of the input; those of the output at stride 1.
-            out_channels: channels of the output, a multiple of 4 times ``groups``, and more than those of the input at
-                stride 2.
-            groups: of both 1x1 convolutions.
-            stride: 1 or 2.
-            first_grouped: whether the first 1x1 convolution is grouped too.
+        The output has a multiple of 4 times ``groups`` channels: as many as the input at stride 1, more at stride 2.
         """
         super().__init__()
         hidden = out_channels // BOTTLENECK

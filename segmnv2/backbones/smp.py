@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,21 +183,13 @@ def _unavailable(encoder: str, pretrained: str, error: Exception) -> WeightsErro
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of any kind, without dilation.
-
-    Attributes:
-        conv: the layer.
-        stride: its step.
-        dilation: distance of its taps.
-        padding: around the map.
-        static: layer that pads in its place, in EfficientNets.
-    """
+    """A convolution of any kind, with its settings before any dilation."""
 
     conv: Any
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: Any
-    static: nn.Module | None
+    static: nn.Module | None  # pads in the convolution's place, in EfficientNets
 
     def set_stride_and_dilation(self, stride: tuple[int, ...], factor: int) -> None:
         """Set step and distance of the taps, ``factor`` times its own, and the padding that goes with them."""
@@ -216,12 +207,12 @@ def _striding_stages(network: Any) -> dict[int, list[Layer]]:
         stages: dict[int, Any] = network.get_stages()
     except NotImplementedError:
         return {}
-    return {stride: [Layer(*each) for each in _convolutions(modules)] for stride, modules in sorted(stages.items())}
-
-
-def _convolutions(modules: Any) -> Iterator[tuple[Any, ...]]:
-    for module in modules:
-        for layer in module.modules():
-            if isinstance(layer, nn.Conv2d):
-                static = getattr(layer, "static_padding", None)
-                yield layer, tuple(layer.stride), tuple(layer.dilation), layer.padding, static
+    return {
+        stride: [
+            Layer(conv, tuple(conv.stride), tuple(conv.dilation), conv.padding, getattr(conv, "static_padding", None))
+            for module in modules
+            for conv in module.modules()
+            if isinstance(conv, nn.Conv2d)
+        ]
+        for stride, modules in sorted(stages.items())
+    }

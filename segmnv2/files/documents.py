@@ -28,10 +28,6 @@ _OTHER_LETTER = re.compile("[^\x00-\x7f]")
 def check_values(value: Any, levels: int = MOST_LEVELS) -> Any:
     """Return values read from JSON or YAML if all of them are of the allowed types and sizes.
 
-    Args:
-        value: the values.
-        levels: how many mappings and lists may be inside one another.
-
     Raises:
         ValueError: one is not.
     """

@@ -33,11 +33,7 @@ def parse_yaml(text: str, source: str | Path, remedy: str, error: type[SegmnErro
     The types of plain values are those of YAML 1.2: ``1e-2`` is a number, ``no`` is text. Keys are always text. Aliases
     and merge keys are supported.
 
-    Args:
-        text: one YAML document; None for an empty one.
-        source: file or key that error messages name.
-        remedy: what to do about a text that cannot be used.
-        error: type of the error.
+    An empty text is None; the other arguments are those of :func:`segmnv2.files.documents.parse_json`.
 
     Raises:
         SegmnError: of type ``error``: the text is not YAML, or holds values that :func:`check_values` refuses.

@@ -38,13 +38,7 @@ class Aspp(nn.Module):
     """
 
     def __init__(self, in_channels: int, channels: int = 256, *, aspp: bool = True) -> None:
-        """Build the branches at output stride 16.
-
-        Args:
-            in_channels: channels of the feature map.
-            channels: channels of each branch.
-            aspp: whether the three dilated branches exist.
-        """
+        """Build the branches, of ``channels`` each, at output stride 16."""
         super().__init__()
         self.image_pooling = LAYERS.conv(in_channels, channels)
         self.image_pooling.norm = PooledBatchNorm2d(channels, eps=LAYERS.norm_eps, momentum=LAYERS.norm_momentum)
@@ -69,9 +63,8 @@ class Aspp(nn.Module):
 def join_projection(backbone: nn.Module, aspp: Aspp) -> None:
     """Make a backbone's last linear layer part of those that read it, in place, if that saves multiplications.
 
-    Args:
-        backbone: with norms folded; any, but only those that end in an inverted residual have such a layer.
-        aspp: with norms folded; dilated 3x3 branches, of which each would read three times the channels, forbid it.
+    Both have their norms folded. Only backbones that end in an inverted residual have such a layer. Dilated 3x3
+    branches, of which each would read three times the channels, forbid it.
     """
     block = _last_block(backbone)
     if block is None or len(aspp.atrous):
@@ -86,15 +79,7 @@ def join_projection(backbone: nn.Module, aspp: Aspp) -> None:
 
 
 def compose(first: SameConv2d, second: SameConv2d) -> SameConv2d:
-    """Return the 1x1 convolution that computes what two of them do one after the other.
-
-    Args:
-        first: from channels a to b; its type of number is the result's.
-        second: from b to c.
-
-    Returns:
-        from a to c, with a bias, not to be learned.
-    """
+    """Return the frozen 1x1 convolution, with a bias, that computes what two of them do one after the other."""
     joined = SameConv2d(first.in_channels, second.out_channels, bias=True)
     before, after = (conv.weight.detach().double()[:, :, 0, 0] for conv in (first, second))
     bias = _bias(second) + after @ _bias(first)
@@ -126,12 +111,7 @@ class SplitAspp(nn.Module):
     """
 
     def __init__(self, aspp: Aspp, projection: ConvNormAct) -> None:
-        """Split the projection's weights.
-
-        Args:
-            aspp: with norms folded; its layers are used.
-            projection: reads the concatenated branches; with its norm folded.
-        """
+        """Split the weights of the projection, which reads the concatenated branches of ``aspp``."""
         super().__init__()
         conv = projection.conv
         assert conv.bias is not None
@@ -146,11 +126,7 @@ class SplitAspp(nn.Module):
 
     @staticmethod
     def image_level(name: str) -> tuple[str, ...]:
-        """Return the names of the layers that see one pixel, the mean of all.
-
-        Args:
-            name: of the attribute that holds this module.
-        """
+        """Return the names of the layers that see one pixel, the mean of all, in a module called ``name``."""
         return (f"{name}.image_pooling", f"{name}.pooled")
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:

@@ -125,22 +125,13 @@ def model_name(head: str, backbone: str) -> str:
 
 
 def complete_head_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of a head: those given, and the others' defaults.
-
-    Args:
-        name: a key of :data:`HEADS`.
-        given: options.
-    """
+    """Return all options of a head: those given, and the others' defaults."""
     parameters = inspect.signature(HEADS[name].head).parameters
     return {option: parameters[option].default for option in HEADS[name].head.options} | dict(given)
 
 
 def check_head_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise an error if a head does not have all of these options, or a value is of another type than the default.
-
-    Args:
-        name: a key of :data:`HEADS`.
-        options: by name.
 
     Raises:
         ConfigError: one or more are not possible.
@@ -165,15 +156,7 @@ def create_head(
     output_stride: int,
     options: Mapping[str, Any],
 ) -> Head:
-    """Build a head with fresh weights.
-
-    Args:
-        name: a key of :data:`HEADS`.
-        channels: of the backbone's feature maps, finest first.
-        strides: of the same, nominal.
-        num_classes: number of logits.
-        output_stride: stride of the last feature map, 8, 16 or 32.
-        options: of the head, as ``{"separable": True}`` of DeepLabv3+.
+    """Build a head of :data:`HEADS` with fresh weights; the arguments are those of :meth:`Head.build`.
 
     Raises:
         ConfigError: an option that the head does not have or a value that it refuses.

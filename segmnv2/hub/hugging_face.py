@@ -30,10 +30,6 @@ def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
     Interrupted downloads resume where they were. The weights' checksum is compared with the one in ``config.json`` in
     repositories of this library, and with the Hub's own in others; a file that is damaged is fetched once more.
 
-    Args:
-        name: ``owner/name``.
-        revision: branch, tag or commit; the main branch by default.
-
     Raises:
         WeightsError: there is no such repository or file, it can be had neither from the Hub nor from the cache, or the
             checksum is wrong.

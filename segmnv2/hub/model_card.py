@@ -36,13 +36,8 @@ def build_card(
 ) -> str:
     """Return the text of a card, with the Hub's metadata at its head.
 
-    Args:
-        name: ``owner/name`` of the repository.
-        config: what ``config.json`` holds.
-        costs: rows of the table of costs: title -> value.
-        license: identifier of the weights' license, as ``apache-2.0``.
-        evaluation: what ``segmnv2 evaluate --json`` wrote, or ``None``.
-        provenance: where the weights come from.
+    ``config`` is what ``config.json`` holds, ``costs`` are rows of a table, ``evaluation`` is what
+    ``segmnv2 evaluate --json`` wrote; the others as for :func:`segmnv2.save_pretrained`.
 
     Raises:
         ConfigError: the evaluation is not of this kind of network, or lacks its protocol.

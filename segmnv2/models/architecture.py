@@ -168,11 +168,7 @@ def _faults(schema: type[BaseModel], values: Mapping[str, Any]) -> str:
 
 
 def check_architecture(kind: str, values: Mapping[str, Any]) -> None:
-    """Refuse a description from which no network can be built.
-
-    Args:
-        kind: of the network, one of :data:`KINDS`.
-        values: the description, as ``to_dict`` of an architecture returns it.
+    """Refuse a description, as ``to_dict`` returns it, from which no network of a kind can be built.
 
     Raises:
         ConfigError: a value is of another type or outside its range; all of those are named.
@@ -182,11 +178,7 @@ def check_architecture(kind: str, values: Mapping[str, Any]) -> None:
 
 
 def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse metadata from which no network can be built.
-
-    Args:
-        metadata: JSON values of a safetensors file, by key.
-        path: file that messages name.
+    """Refuse metadata of a safetensors file from which no network can be built.
 
     Raises:
         WeightsError: it is of another program or of another version of this library, or a value is missing, of another

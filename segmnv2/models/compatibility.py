@@ -27,12 +27,6 @@ def check_same_network(
 
     A network that was joined from parts does not say how it was built, and is not checked.
 
-    Args:
-        model: the network that weights are to be loaded into.
-        metadata: of the file.
-        source: file that messages name.
-        backbone_only: whether only the backbone is loaded.
-
     Raises:
         WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
     """
@@ -56,12 +50,7 @@ def _check_head(own: Architecture, theirs: Mapping[str, Any], source: str) -> No
 
 
 def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -> None:
-    """Refuse weights of a last layer whose classes have other names than the network's, or another order.
-
-    Args:
-        own: names of the network's classes, in the order of their ids.
-        theirs: those of the file.
-        source: file that messages name.
+    """Refuse weights of a last layer whose classes have other names than the network's own, or another order.
 
     Raises:
         WeightsError: they differ; the first difference is named.
@@ -76,12 +65,7 @@ def check_same_backbone(
 ) -> None:
     """Refuse a file for a backbone, as :func:`check_same_network` does for a network.
 
-    Args:
-        name: of the backbone.
-        options: the constructor's arguments that were given.
-        metadata: of the file.
-        source: file that messages name.
-        segments: whether it is the start of a segmentation network, whose dilations are its own.
+    ``segments`` says that it is the start of a segmentation network, whose dilations are its own.
 
     Raises:
         WeightsError: another backbone or another option.

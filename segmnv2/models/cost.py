@@ -84,13 +84,9 @@ def _without_elementwise(model: PixelNetwork) -> PixelNetwork:
 def trace_multi_scale_madds(
     model: Segmenter, scales: Iterable[float], *, flip: bool, size: tuple[int, int] = (513, 513)
 ) -> Madds:
-    """Return the multiply-adds of all passes of multi-scale inference: the sum over scales, twice that with flips.
+    """Return :func:`trace_madds` of all passes of multi-scale inference: the sum over scales, twice that with flips.
 
-    Args:
-        model: the network, at the output stride to count.
-        scales: of the image's sides, each becoming ``int((side - 1) * scale + 1)``.
-        flip: whether each scale is also run mirrored.
-        size: (height, width) of the image in pixels.
+    Each side of the image becomes ``int((side - 1) * scale + 1)``.
     """
     passes = [trace_madds(model, (scaled_side(size[0], s), scaled_side(size[1], s))) for s in scales]
     return sum((1 + flip) * passes, start=Madds(0, 0))

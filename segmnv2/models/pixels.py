@@ -53,12 +53,8 @@ LEFT = "_range_checks"
 def check_range(network: nn.Module, pixels: Tensor, highest: int) -> None:
     """Warn once if the first float pixels that a network is called with in evaluation mode are in another range.
 
-    Nothing is done in training, nor while the network is compiled, exported, traced or captured.
-
-    Args:
-        network: that was called.
-        pixels: RGB, of any shape.
-        highest: value that it takes, 255 or 1.
+    Nothing is done in training, nor while the network is compiled, exported, traced or captured. The ``highest`` value
+    that it takes is 255 or 1.
     """
     if _is_recorded(pixels):  # first, so that compiled code does not depend on the number of calls
         return
@@ -108,11 +104,7 @@ class PixelNetwork(Network):
     pixel_std: Tensor
 
     def __init__(self, normalization: Normalization) -> None:
-        """Keep the normalization.
-
-        Args:
-            normalization: what the weights need.
-        """
+        """Keep the normalization that the weights need."""
         super().__init__()
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))

@@ -168,10 +168,7 @@ def build_model(
 ) -> Segmenter:
     """Build a network with fresh weights from its description.
 
-    Args:
-        architecture: what to build.
-        labels: one for each class; VOC's for 21 classes and numbered ones otherwise, by default.
-        normalization: of the pixels.
+    By default its labels are VOC's for 21 classes and numbered ones otherwise.
 
     Raises:
         ConfigError: an unknown name or a value that a part refuses.

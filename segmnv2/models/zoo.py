@@ -84,15 +84,7 @@ def start_model(
     keep_logits: bool,
     backbone_only: bool,
 ) -> None:
-    """Give a fresh model its description, its normalization and its weights.
-
-    Args:
-        model: built from the description.
-        architecture: with all options of the backbone.
-        normalization: in place of that of the weights.
-        weights: a file, or ``None`` for fresh weights.
-        keep_logits: whether the last layer is loaded.
-        backbone_only: whether only the backbone is.
+    """Give a fresh model its description, its normalization and, from a file, its weights.
 
     Raises:
         WeightsError: the file is missing, damaged or does not fit.

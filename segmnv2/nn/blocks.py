@@ -18,14 +18,9 @@ class DepthwiseSeparable(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, layers: Layers, linear: bool = False
     ) -> None:
-        """Build the block at its nominal stride.
+        """Build the block at its nominal stride, 1 or 2, of the depthwise layer.
 
-        Args:
-            in_channels: channels of the input.
-            out_channels: channels of the output.
-            stride: 1 or 2, of the depthwise layer.
-            layers: padding, batch norm and activation.
-            linear: leave out the last activation, so that the output is a linear bottleneck (MobileNetV2, Figure 2c).
+        With ``linear`` the last activation is left out: the output is a linear bottleneck (MobileNetV2, Figure 2c).
         """
         super().__init__()
         self.depthwise = layers.conv(in_channels, in_channels, 3, groups=in_channels)

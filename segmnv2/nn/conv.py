@@ -183,11 +183,7 @@ class SamePool(nn.Module, ABC):
     """
 
     def __init__(self, *, padding: Padding = "tensorflow") -> None:
-        """Build the layer at stride 1.
-
-        Args:
-            padding: ``"tensorflow"`` or ``"symmetric"``; they differ on even sides at stride 2.
-        """
+        """Build the layer at stride 1; the paddings differ on even sides at stride 2."""
         super().__init__()
         self.same_padding: Padding = padding
         self.set_stride_and_dilation(1, 1)
@@ -240,9 +236,7 @@ class SameAveragePool(SamePool):
     def __init__(self, *, padding: Padding = "tensorflow", count_zeros: bool = False) -> None:
         """Build the layer at stride 1.
 
-        Args:
-            padding: ``"tensorflow"`` or ``"symmetric"``; they differ on even sides at stride 2.
-            count_zeros: take samples outside the map as zeros, as ``nn.AvgPool2d`` does; TensorFlow leaves them out.
+        With ``count_zeros`` samples outside the map are zeros, as in ``nn.AvgPool2d``; TensorFlow leaves them out.
         """
         super().__init__(padding=padding)
         self.count_zeros = count_zeros

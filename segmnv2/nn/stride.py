@@ -34,10 +34,6 @@ def plan_strides_and_dilations(strides: Sequence[int], output_stride: int) -> li
     Once the output stride is reached, a layer that would stride stays put instead and uses the dilation reached so
     far; only the layers after it are dilated by its stride.
 
-    Args:
-        strides: nominal strides of the layers in order.
-        output_stride: largest product of strides to keep.
-
     Source: ``mobilenet_base`` of slim/nets/mobilenet/mobilenet.py.
     """
     rates, current, dilation = [], 1, 1
@@ -65,10 +61,6 @@ def check_output_stride(output_stride: int) -> None:
 
 def resize_bilinear(x: Float[Tensor, "b c h w"], size: tuple[Side, Side]) -> Float[Tensor, "b c i j"]:
     """Resize ``(b, c, h, w)`` to ``(b, c, *size)``, bilinear with aligned corners.
-
-    Args:
-        x: maps of any range.
-        size: (height, width) of the result, in pixels.
 
     Source: ``tf.image.resize_bilinear(..., align_corners=True)`` as used throughout tensorflow/models research/deeplab.
     """

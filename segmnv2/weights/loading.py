@@ -58,12 +58,7 @@ def _listing(title: str, names: Sequence[str]) -> list[str]:
 
 
 def compare(network: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor]) -> LoadReport:
-    """Compare names and shapes; entries ending in :data:`FREE_SUFFIXES` may be absent from the checkpoint.
-
-    Args:
-        network: the network's state dict.
-        checkpoint: tensors under the network's names.
-    """
+    """Compare names and shapes; entries ending in :data:`FREE_SUFFIXES` may be absent from the checkpoint."""
     wanted = [name for name in network if name in checkpoint or not name.endswith(FREE_SUFFIXES)]
     shapes = {n: (tuple(checkpoint[n].shape), tuple(network[n].shape)) for n in wanted if n in checkpoint}
     return LoadReport(
@@ -75,16 +70,9 @@ def compare(network: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor]) -> 
 
 
 def load_strict(network: nn.Module, checkpoint: Mapping[str, Tensor], source: str, remedy: str = "") -> LoadReport:
-    """Copy a checkpoint's tensors into a network, all or none.
+    """Copy a checkpoint's tensors, under the network's names, into a network, all or none, and return the report.
 
-    Args:
-        network: module to fill.
-        checkpoint: tensors under the network's names.
-        source: file that error messages name.
-        remedy: what the user can do if it does not fit.
-
-    Returns:
-        The report; it fits.
+    Error messages name ``source``, and ``remedy`` if the checkpoint does not fit.
 
     Raises:
         WeightsError: a tensor is missing, unexpected, of another shape, or holds values that are not finite.
@@ -110,12 +98,8 @@ def build_filled(
     The network is first built without memory where that is possible, so that a description that does not belong to the
     tensors is refused before gigabytes are allocated for it.
 
-    Args:
-        build: returns the network with fresh weights.
-        checkpoint: tensors under the network's names.
-        source: file that error messages name.
-        all_stored: whether the network has no tensors but those of its state dict. It is then built once, without
-            initial values, if the checkpoint has all of them.
+    With ``all_stored`` the network has no tensors but those of its state dict. It is then built once, without initial
+    values, if the checkpoint has all of them.
 
     Raises:
         WeightsError: as for :func:`load_strict`.

@@ -52,13 +52,7 @@ HEADER, METADATA = 8, "__metadata__"
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
     """Write tensors and metadata; a file of that name is replaced only once the new one is complete on disk.
 
-    Args:
-        path: file to write; its folder is made if need be.
-        tensors: contiguous copies are written, on whatever device they are.
-        metadata: JSON values; each is stored under its key as JSON text.
-
-    Returns:
-        The path written.
+    Tensors may be on any device. Each value of the metadata is stored under its key as JSON text.
 
     Raises:
         WeightsError: the folder cannot be made or written, or the disk is full.

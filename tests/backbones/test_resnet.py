@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 
-from segmnv2.backbones.resnet import Bottleneck, ResNet, resnet101
+from segmnv2.backbones.resnet import Bottleneck, ResNet
 from segmnv2.errors import ConfigError
 from segmnv2.heads.deeplab_v3 import DeepLabV3Head
 from segmnv2.weights.key_tables import (
@@ -29,7 +29,7 @@ LIKE_TORCH: dict[str, Any] = {"strided_unit": "first", "padding": "symmetric"}
 
 def theirs_and_ours(stem: str) -> tuple[nn.Module, ResNet]:
     torch.manual_seed(0)
-    ours = resnet101(units=UNITS, multi_grid=(1, 1), stem=stem, **LIKE_TORCH).eval()
+    ours = ResNet(units=UNITS, multi_grid=(1, 1), stem=stem, **LIKE_TORCH).eval()
     if stem == "7x7":
         theirs: nn.Module = TorchvisionResNet(TorchvisionBottleneck, list(UNITS))
     else:
@@ -57,9 +57,9 @@ def test_parity_with_torchvision_and_timm(stem: str, size: tuple[int, int]) -> N
 def test_tables_know_every_tensor_of_the_whole_network() -> None:
     with torch.device("meta"):
         cases = [
-            (resnet101(stem="7x7"), TORCHVISION_RESNET101, set(timm.create_model("resnet101").state_dict())),
-            (resnet101(), TIMM_RESNET101S, set(timm.create_model("resnet101s").state_dict())),
-            (resnet101(), TENSORFLOW_RESNET101, None),
+            (ResNet(stem="7x7"), TORCHVISION_RESNET101, set(timm.create_model("resnet101").state_dict())),
+            (ResNet(), TIMM_RESNET101S, set(timm.create_model("resnet101s").state_dict())),
+            (ResNet(), TENSORFLOW_RESNET101, None),
         ]
     for network, table, known in cases:
         names = [f"backbone.{n}" for n in network.state_dict() if not n.endswith("num_batches_tracked")]
@@ -77,7 +77,7 @@ def test_tables_know_every_tensor_of_the_whole_network() -> None:
 def test_values_are_those_of_the_papers_table_7() -> None:
     head = sum(p.numel() for p in DeepLabV3Head(2048, 21, aspp=True).parameters())
     with torch.device("meta"):
-        deep, plain = (sum(p.numel() for p in resnet101(stem=stem).parameters()) for stem in ("deep", "7x7"))
+        deep, plain = (sum(p.numel() for p in ResNet(stem=stem).parameters()) for stem in ("deep", "7x7"))
     assert deep + head == 58_164_437
     assert plain + head == 58_040_661
 
@@ -86,7 +86,7 @@ def test_values_are_those_of_the_papers_table_7() -> None:
     ("output_stride", "expected"), [(32, [1, 1, 1, 2, 4]), (16, [1, 1, 2, 4, 8]), (8, [2, 2, 4, 8, 16])]
 )
 def test_the_multi_grid_comes_on_top_of_the_dilation(output_stride: int, expected: list[int]) -> None:
-    network = resnet101(units=(2, 2, 2, 3), output_stride=output_stride)
+    network = ResNet(units=(2, 2, 2, 3), output_stride=output_stride)
     units = [u for u in network.units if isinstance(u, Bottleneck)]
     assert [u.spatial.conv.dilation[0] for u in units[4:]] == expected
 
@@ -104,4 +104,4 @@ def test_the_multi_grid_comes_on_top_of_the_dilation(output_stride: int, expecte
 )
 def test_impossible_arguments_name_the_allowed_ones(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resnet101(**options)
+        ResNet(**options)
