@@ -36,8 +36,7 @@ FORCE, FORBID = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LO
 def never_unpickling() -> Iterator[None]:
     """Let ``torch.load`` read tensors and nothing else meanwhile, whoever calls it and however.
 
-    timm takes safetensors where a model has them; with other files, some of its versions ask torch to unpickle whatever
-    is in them.
+    Some versions of timm ask torch to unpickle whatever is in a file that is not in safetensors format.
     """
     before = {key: os.environ.pop(key, None) for key in (FORCE, FORBID)}
     os.environ[FORCE] = "1"
@@ -84,9 +83,8 @@ class TimmBackbone(Backbone):
         check_output_stride(output_stride)
         check_options(model=model, pretrained=pretrained)
         if pretrained not in (True, False, None):  # timm takes any text for true
-            raise ConfigError(
-                f"backbone.pretrained {pretrained!r} is not possible for timm's {model!r}; give true or false"
-            )
+            fault = f"backbone.pretrained {pretrained!r} is not possible for timm's {model!r}"
+            raise ConfigError(f"{fault}; give true or false")
         check_name(model)
         self.model = model
         self._nominal = fit_native(model).features
@@ -281,12 +279,9 @@ def _run(network: nn.Module, sides: tuple[int, int], channels_last: bool) -> lis
 
 
 def build(model: str, arguments: dict[str, Any], *, empty: bool = False) -> nn.Module:
-    """Build the network with timm's weights.
+    """Build the network by ``timm.create_model``.
 
-    Args:
-        model: its name.
-        arguments: keyword arguments of ``timm.create_model``.
-        empty: build it without memory, for tensors that another network holds; the random state stays.
+    An ``empty`` one has no memory, for tensors that another network holds; the random state stays.
     """
     import timm
 
