@@ -21,6 +21,7 @@ from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.dataset_kinds import open_dataset
+from segmnv2.engines.pytorch import convolutions
 from segmnv2.tasks.job import RunData
 from segmnv2.tasks.optimizer import MovingAverage
 from segmnv2.tasks.processes import Processes
@@ -77,7 +78,8 @@ def measure_steps(
     data = TrainingBatches(train_set, transform, experiment, None if batch is None else _moved(batch, device))
     log = EntryLog()
     forget_peak_memory(device)
-    with quiet_lightning(), interruptible(lambda: None), tempfile.TemporaryDirectory() as folder:
+    quieted, tuned = quiet_lightning(), convolutions(tuned=True)
+    with quieted, tuned, interruptible(lambda: None), tempfile.TemporaryDirectory() as folder:
         warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # no validation
         average = [MovingAverage(experiment.average.decay)] if experiment.average else []
         callbacks = [*average, StepLog(turn)]

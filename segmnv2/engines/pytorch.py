@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -139,3 +139,25 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def convolutions(precision: Literal["ieee", "tf32"] | None = None, *, tuned: bool) -> Iterator[None]:
+    """Set how GPUs compute float32 convolutions and products while the block runs.
+
+    Args:
+        precision: "ieee" for float32, "tf32" to round inputs to 10 bits, which is several times as fast; by default it
+            stays: PyTorch's own is TF32 for convolutions and float32 for products.
+        tuned: whether cuDNN tries its algorithms at each new size and keeps the fastest; never where PyTorch is to be
+            deterministic.
+    """
+    cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolution = cudnn.conv  # type: ignore[attr-defined]  # which torch's own types leave out
+    before = cudnn.benchmark, convolution.fp32_precision, product.fp32_precision
+    cudnn.benchmark = tuned and not torch.are_deterministic_algorithms_enabled()
+    if precision is not None:
+        convolution.fp32_precision = product.fp32_precision = precision
+    try:
+        yield
+    finally:
+        cudnn.benchmark, convolution.fp32_precision, product.fp32_precision = before

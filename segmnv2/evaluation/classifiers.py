@@ -12,6 +12,7 @@ import torch
 from segmnv2.data.image_transforms import CentralTransform, collate_images
 from segmnv2.data.loader import validation_loader
 from segmnv2.datasets.image_folder import ImageFolder
+from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, WeightsError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.labels import describe_difference, table_cell
@@ -104,7 +105,7 @@ def evaluate_classifier(
     )
     device = model.pixel_mean.device
     model.to(memory_format=torch.channels_last)  # the CPU's fast layout
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), convolutions("ieee", tuned=False), torch.inference_mode():
         for batch in loader:
             logits, labels = model(batch["pixels"].to(device)).cpu(), batch["label"]
             for index in labels.unique().tolist():

@@ -15,6 +15,7 @@ from segmnv2.coco.boxes import CocoBoxes, PixelBoxes
 from segmnv2.data.box_transforms import collate_boxes
 from segmnv2.data.loader import validation_loader
 from segmnv2.detection.detector import Detections, Detector
+from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.files.atomic import atomic_path
@@ -107,7 +108,7 @@ def evaluate_detector(
     device = next(model.parameters()).device
     found: dict[int, Detections] = {}
     loader = validation_loader(spread_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), convolutions("ieee", tuned=False), torch.inference_mode():
         for batch in loader:
             (each,) = model([image.to(device).float() / 255 for image in batch["images"]])
             found[batch["targets"][0]["image_id"]] = {key: value.cpu() for key, value in each.items()}

@@ -16,6 +16,7 @@ from torch import Tensor
 from segmnv2.data.mask_file import write_mask
 from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engines.backend import Backend
+from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, DatasetError, counted
 from segmnv2.evaluation.result import Result, spread_samples
 from segmnv2.inference.options import InferenceOptions
@@ -140,7 +141,7 @@ def evaluate(
         check_mask_names(getattr(dataset, "names", ()))
     chosen = spread_samples(dataset, limit)
     confusion = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index)
-    with evaluating(network):
+    with evaluating(network), convolutions("ieee", tuned=False):
         predictor = model if isinstance(model, Predictor) else Predictor.of(model, options, **values)
         for index in range(len(chosen)):
             sample = chosen[index]

@@ -56,6 +56,8 @@ class Scores:
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Return the class ids; of equally good classes the one with the lowest id."""
         if len(self.passes) == 1:
+            if self.passes[0].grid.is_cuda:  # choosing the cells would take longer than computing all, and wait
+                return self._read(lambda band: self.passes[0].logits(band).argmax(-1), torch.uint8).numpy()
             # More threads gain nothing here, and afterwards wait for work in the way of those of an engine.
             with torch.inference_mode(), torch_threads(1):
                 return self.passes[0].labels().cpu().numpy()

@@ -160,8 +160,9 @@ class ClassificationTask(Task):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Classify a batch in full precision, and count."""
-        with torch.autocast(self.device.type, enabled=False):
-            self._accuracy.update(self.model(batch["pixels"]), batch["label"])
+        with self.validating():
+            logits = self.model(batch["pixels"])
+        self._accuracy.update(logits.cpu(), batch["label"].cpu())
 
     def on_validation_epoch_end(self) -> None:
         """Sum over the ranks, and log."""

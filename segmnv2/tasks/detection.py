@@ -150,7 +150,7 @@ class DetectionTask(Task):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Detect in a batch in full precision, and collect."""
-        with torch.autocast(self.device.type, enabled=False):
+        with self.validating():
             found = self.model([image.float() / 255 for image in batch["images"]])
         for target, each in zip(batch["targets"], found, strict=True):
             self._found[target["image_id"]] = {key: value.cpu() for key, value in each.items()}

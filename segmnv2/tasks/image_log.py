@@ -46,8 +46,8 @@ class Pictures(pl.Callback):
             return
         model = pl_module.model
         assert isinstance(model, Segmenter)
-        image = batch["pixels"][0].permute(1, 2, 0).cpu().numpy()
-        shown = side_by_side(image, batch["mask"][0].cpu().numpy(), outputs["labels"], model.labels)
+        image, mask = batch["pixels"][0].permute(1, 2, 0).numpy(), batch["mask"][0].numpy()  # they are on the CPU
+        shown = side_by_side(image, mask, outputs["labels"], model.labels)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"val/{batch['name'][0]}", shown, trainer.global_step, dataformats="HWC")

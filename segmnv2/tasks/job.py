@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 import lightning.pytorch as pl
+import torch
 
 from segmnv2.config.network_section import FreezableSection, NetworkSection
 from segmnv2.config.reading import AnyExperiment
@@ -37,6 +38,7 @@ class RunData(pl.LightningDataModule, Generic[T]):
         stack: makes a batch of augmented samples; of segmentation's by default.
         val_transform: of validation samples; by default they stay unchanged: segmentation lays them out itself.
         val_batch_size: validation samples at once, on each rank.
+        val_stays: whether they stay on the CPU, where segmentation lays them out and counts.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class RunData(pl.LightningDataModule, Generic[T]):
         stack: Callable[[Any], Any] = stack_samples,
         val_transform: Callable[[T, int], T] | None = None,
         val_batch_size: int = 1,
+        val_stays: bool = False,
     ) -> None:
         super().__init__()
         self.train = train
@@ -58,6 +61,14 @@ class RunData(pl.LightningDataModule, Generic[T]):
         self.stack = stack
         self.val_transform = val_transform
         self.val_batch_size = val_batch_size
+        self.val_stays = val_stays
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch, unless it is one that stays on the CPU."""
+        assert self.trainer is not None
+        if self.val_stays and self.trainer.evaluating:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the endless loader, at the position that belongs to the trainer's step."""

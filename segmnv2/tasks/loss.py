@@ -138,7 +138,7 @@ class SegmentationLoss(nn.Module):
         logits = upsample_logits(raw, output_stride, (height, width))
         if section.cross_entropy and section.hard_pixels < 1:
             loss = loss + section.cross_entropy * self._hard_cross_entropy(logits, targets)
-        if not bool((targets != self.ignore_index).any()):
+        if not raw.is_cuda and not bool((targets != self.ignore_index).any()):  # a GPU would have to be waited for
             return loss + (0 * raw).sum()  # the other losses are NaN over nothing; DDP needs each gradient all the same
         for name, term in self.terms.items():
             loss = loss + section.terms[name] * term(logits, targets)
@@ -159,8 +159,24 @@ class SegmentationLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         each = cross_entropy(logits, targets, self.ignore_index, self.class_weights, "none")
         # Pixels that do not count have 0, so they are never among the hardest unless nothing else is left.
-        counted = int((targets != self.ignore_index).sum())
-        return each.topk(max(1, math.ceil(self.section.hard_pixels * counted))).values.mean()
+        counted, share = (targets != self.ignore_index).sum(), self.section.hard_pixels
+        if each.is_cuda:
+            return mean_of_largest(each, share, counted)
+        return each.topk(max(1, math.ceil(share * int(counted)))).values.mean()
+
+
+def mean_of_largest(values: Float[Tensor, " n"], share: float, counted: Int64[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return the mean of the largest values, without waiting for the device to say how many there are.
+
+    Args:
+        values: any.
+        share: of ``counted``, rounded up, that is taken, and at least one.
+        counted: at most the number of values.
+    """
+    largest = values.topk(max(1, math.ceil(share * len(values)))).values
+    taken = (share * counted.double()).ceil().clamp(min=1)
+    rank = torch.arange(len(largest), device=values.device)
+    return torch.where(rank < taken, largest, 0).sum() / taken.to(values.dtype)
 
 
 def _weights(given: Mapping[str, float], labels: LabelSet) -> Float[Tensor, " k"] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,16 +27,31 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=self._average)
+        super().__init__()
         self.decay = decay
-        self._step = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Copy the task to the device that it will be moved to: averages elsewhere would cost copies in each step."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the step, without asking the device for it, and average."""
-        self._step = trainer.global_step
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        """Average after a step; :class:`torch.optim.swa_utils.AveragedModel` would wait for the device twice."""
+        step, first = trainer.global_step, self._latest_update_step == 0
+        if step == self._latest_update_step:  # a part of one
+            return
+        decay = 0.0 if first else min(self.decay, (1 + step) / (10 + step))
+        assert self._average_model is not None
+        averages, values = (_tensors(task) for task in (self.task, pl_module))
+        for floating in (True, False):
+            chosen = [place for place, value in enumerate(values) if value.is_floating_point() == floating]
+            if chosen:
+                update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+                update([averages[place] for place in chosen], [values[place] for place in chosen], None)
+        self._average_model.n_averaged += 1
+        self._latest_update_step = step
 
     @property
     def task(self) -> Task:
@@ -47,9 +61,9 @@ class MovingAverage(WeightAveraging):
         assert isinstance(task, Task)
         return task
 
-    def _average(self, averages: Sequence[Tensor], values: Sequence[Tensor], _count: Any) -> None:
-        decay = min(self.decay, (1 + self._step) / (10 + self._step))
-        get_ema_multi_avg_fn(decay)(averages, values, _count)  # type: ignore[no-untyped-call]
+
+def _tensors(task: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*task.parameters(), *task.buffers())]
 
 
 LAST_BIAS_FACTOR = 2.0

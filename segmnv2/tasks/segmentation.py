@@ -140,8 +140,8 @@ class SegmentationTask(Task):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Predict one image as the evaluation does, in full precision, count its pixels, and return its ``labels``."""
         assert len(batch["name"]) == 1
-        image, mask = batch["pixels"][0].permute(1, 2, 0).cpu().numpy(), batch["mask"][0].cpu()
-        with torch.autocast(self.device.type, enabled=False):
+        image, mask = batch["pixels"][0].permute(1, 2, 0).numpy(), batch["mask"][0]
+        with self.validating():
             labels = predict_labels(self.model, image, size=self.experiment.validation.size)
         self._confusion.update(mask, labels)
         return {"labels": labels}
@@ -206,7 +206,7 @@ def build_job(experiment: Experiment, processes: Processes, *, initial_weights: 
     section, data = experiment.model, experiment.data
     return Job(
         SegmentationTask(model, experiment),
-        RunData(train, chosen, build_transform(experiment, train.labels), experiment),
+        RunData(train, chosen, build_transform(experiment, train.labels), experiment, val_stays=True),
         f"{describe_network(section)}, output stride {section.output_stride}, {model.num_classes} classes, "
         f"{count_parameters(model):,} parameters",
         describe_images(train, chosen, experiment),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from segmnv2.config.reading import AnyExperiment
+from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import SegmnError
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class Task(pl.LightningModule):
         self.experiment: AnyExperiment = experiment
         self.timing = timing
         self.validation: Validation | None = None
+        self._unread: list[tuple[int, Tensor, Sequence[str], str]] = []
         if experiment.channels_last:
             model.to(memory_format=torch.channels_last)
         else:
@@ -147,16 +151,43 @@ class Task(pl.LightningModule):
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
 
     def check_finite(self, loss: Float[Tensor, ""], batch: Any, remedy: str) -> None:
-        """Raise an error if the loss is not finite.
+        """Raise an error if the loss is not finite: at once on a CPU, on a GPU after so many steps as a log's entry.
 
         Raises:
             SegmnError: it is not finite; the files of the batch are named.
         """
-        if not bool(torch.isfinite(loss)):
-            raise SegmnError(
-                f"step {self.global_step + 1}: the loss is {float(loss.detach())}, so training stops; its batch holds "
-                f"{', '.join(batch['name'])}. {remedy}, lower optimizer.lr or, in mixed precision, set precision to 32"
-            )
+        self._unread.append((self.global_step + 1, loss.detach(), batch["name"], remedy))
+        if not loss.is_cuda or len(self._unread) >= self.experiment.log.every:
+            self.read_losses()
+
+    def on_train_end(self) -> None:
+        """Check the last losses.
+
+        Raises:
+            SegmnError: one is not finite.
+        """
+        self.read_losses()
+
+    def read_losses(self) -> None:
+        """Check the losses that are not checked yet, as must be done before weights are written or validated.
+
+        Raises:
+            SegmnError: one is not finite; the files of its batch are named.
+        """
+        unread, self._unread = self._unread, []
+        values = torch.stack([loss for _, loss, _, _ in unread]).tolist() if unread else []
+        for value, (step, _, names, remedy) in zip(values, unread, strict=True):
+            if not math.isfinite(value):
+                raise SegmnError(
+                    f"step {step}: the loss is {value}, so training stops; its batch holds {', '.join(names)}. "
+                    f"{remedy}, lower optimizer.lr or, in mixed precision, set precision to 32"
+                )
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Compute in full precision, on GPUs without TF32, while the block runs."""
+        with torch.autocast(self.device.type, enabled=False), convolutions("ieee", tuned=False):
+            yield
 
     def sum_over_ranks(self, counts: Tensor) -> Tensor:
         """Return counts of all processes, on the CPU."""

@@ -179,7 +179,15 @@ class Checkpoints(pl.Callback):
         task.save_network(self.folder.best if best else self.folder.last, provenance)
 
     def _save_state(self, trainer: pl.Trainer) -> None:
-        """Write Lightning's checkpoint beside its place, then move it there: Lightning itself may copy across disks."""
+        """Write Lightning's checkpoint beside its place, then move it there: Lightning itself may copy across disks.
+
+        Raises:
+            SegmnError: a loss since the last check was not finite: the state would be of no use.
+            WeightsError: it cannot be written.
+        """
+        task = trainer.lightning_module
+        assert isinstance(task, Task)
+        task.read_losses()
         partial = self.folder.state.with_name(f".{self.folder.state.name}.partial")
         if trainer.is_global_zero:
             self.folder.check_present()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from segmnv2.training.logs import whole_loss
 
@@ -69,6 +72,9 @@ def quiet_lightning() -> Iterator[None]:
 
 SMOOTHING = 0.95
 
+READ_SECONDS = 1.0
+"""Time between two losses that are shown."""
+
 
 class ProgressBar(pl.Callback):
     """One bar for the steps with a running mean of the loss, and one below while a validation lasts.
@@ -89,7 +95,8 @@ class ProgressBar(pl.Callback):
         )
         self._steps: TaskID | None = None
         self._images: TaskID | None = None
-        self._loss: float | None = None
+        self._loss: Tensor | None = None
+        self._note, self._read = "", -math.inf
 
     def write(self, line: str) -> None:
         """Print a line above the bar."""
@@ -105,10 +112,12 @@ class ProgressBar(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on by a step."""
-        loss = float(whole_loss(trainer, outputs))
+        loss = whole_loss(trainer, outputs)
         self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         assert self._steps is not None
-        self.progress.update(self._steps, completed=trainer.global_step, note=f"loss {self._loss:.4f}")
+        if time.monotonic() - self._read >= READ_SECONDS:  # a GPU is waited for
+            self._note, self._read = f"loss {float(self._loss):.4f}", time.monotonic()
+        self.progress.update(self._steps, completed=trainer.global_step, note=self._note)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the second bar."""

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
 from segmnv2.config.reading import AnyExperiment
+from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, counted
 from segmnv2.signals import Held, held
 from segmnv2.tasks.job import Job, build_job
@@ -167,7 +168,7 @@ def _fit(
     def tell_stop() -> None:
         report(f"stopped; {describe_saved(folder, checkpoints)}")
 
-    with quiet_lightning(), explained(folder, checkpoints), interruptible(tell_stop):
+    with quiet_lightning(), explained(folder, checkpoints), interruptible(tell_stop), convolutions(tuned=True):
         trainer = build_trainer(experiment, folder.path, accelerator, task.timing, processes, loggers, present)
         try:
             trainer.fit(task, datamodule=job.data, ckpt_path=state.file if state else None, weights_only=True)

@@ -45,6 +45,14 @@ def test_it_counts_what_a_plain_loop_counts(model: Segmenter) -> None:
     assert result.images == 4
 
 
+def test_float32_is_not_rounded_on_a_gpu_meanwhile(model: Segmenter) -> None:
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    seen, before = [], convolution.fp32_precision
+    evaluate(model, DATA, size=65, limit=1, progress=lambda: seen.append(convolution.fp32_precision))
+    assert seen == ["ieee"]
+    assert convolution.fp32_precision == before
+
+
 def test_the_protocol_states_the_ignored_value_of_the_data(model: Segmenter) -> None:
     class Other(Shapes):
         labels = LabelSet(SHAPES_LABELS.names, SHAPES_LABELS.palette, ignore_index=9)
