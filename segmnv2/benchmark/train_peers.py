@@ -132,10 +132,10 @@ def build_step(setting: StepSetting, name: str) -> Callable[[int], object]:
         if device.type == "cpu":
             keep_freed_memory()  # as `segmnv2 train` does
         ours = OurStep(device, bf16=name == BF16, compiled=name == COMPILED)
-        return lambda number: ours(batches[number % len(batches)])
-    peer = PeerStep(name, device)
+        return lambda number: float(ours(batches[number % len(batches)]))
+    peer = PeerStep(SMP if name == SMP_16 else name, device, 8 if name == SMP else 16)  # smp's default, and ours
     prepared = [peer.prepare(batch) for batch in batches]
-    return lambda number: peer(prepared[number % len(prepared)])
+    return lambda number: float(peer(prepared[number % len(prepared)]))
 
 
 class OurStep:
@@ -145,21 +145,31 @@ class OurStep:
         device: where.
         bf16: whether in mixed precision.
         compiled: whether by `torch.compile`.
+        output_stride: of the network.
+        channels_last: whether so in memory.
     """
 
-    def __init__(self, device: torch.device, *, bf16: bool = False, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        bf16: bool = False,
+        compiled: bool = False,
+        output_stride: int = 16,
+        channels_last: bool = True,
+    ) -> None:
         shapes = {"kind": "shapes", "length": 1}
-        precision = "bf16-mixed" if bf16 else 32
-        values = {"steps": 10**6, "data": {"train": shapes, "val": shapes}, "precision": precision, "compile": compiled}
-        experiment = Experiment.model_validate({"name": "step", **values})
-        model = create_model("deeplabv3_mobilenet_v2", output_stride=16, labels=VOC_LABELS)
+        values = {"steps": 10**6, "data": {"train": shapes, "val": shapes}, "precision": "bf16-mixed" if bf16 else 32}
+        layout = {"channels_last": channels_last, "compile": compiled}
+        experiment = Experiment.model_validate({"name": "step", **values, **layout})
+        model = create_model("deeplabv3_mobilenet_v2", output_stride=output_stride, labels=VOC_LABELS)
         self.task = SegmentationTask(model, experiment).to(device).train()
         plan = self.task.configure_optimizers()
         self.optimizer, self.schedule = plan["optimizer"], plan["lr_scheduler"]["scheduler"]
         self.device, self.bf16 = device, bf16
 
-    def __call__(self, batch: Batch) -> float:
-        """Train on a batch and return the loss."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """Train on a batch and return the loss, without waiting for it."""
         moved: Batch = {
             "pixels": batch["pixels"].to(self.device, non_blocking=True),
             "mask": batch["mask"].to(self.device, non_blocking=True),
@@ -172,25 +182,26 @@ class OurStep:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
-        return float(loss.detach())
+        return loss.detach()
 
 
 class PeerStep:
     """A peer's step as its documentation has it: eager, NCHW in memory, float32, with SGD and momentum.
 
-    transformers' loss is its own, `forward(labels=...)`; smp's is cross-entropy.
+    transformers' loss is its own, `forward(labels=...)`; that of others is cross-entropy.
 
     Args:
-        name: of the contender.
+        name: of the peer.
         device: where.
+        output_stride: one of the peer's.
+        bf16: whether in mixed precision.
     """
 
-    def __init__(self, name: str, device: torch.device) -> None:
-        stride = 8 if name == SMP else 16  # smp's default, and ours
-        self.peer = PEERS[SMP if name == SMP_16 else name].build(VOC_LABELS.num_classes, stride, None)
+    def __init__(self, name: str, device: torch.device, output_stride: int = 16, *, bf16: bool = False) -> None:
+        self.peer = PEERS[name].build(VOC_LABELS.num_classes, output_stride, None)
         self.peer.requires_grad_(True).train().to(device)
         self.optimizer = torch.optim.SGD(self.peer.parameters(), lr=LR, momentum=MOMENTUM)
-        self.device, self.has_loss = device, name == TRANSFORMERS
+        self.device, self.has_loss, self.bf16 = device, name == TRANSFORMERS, bf16
 
     def prepare(self, batch: Batch) -> Batch:
         """Return the batch as the peer's own loader would give it: NCHW in memory, sides it can take. Not timed."""
@@ -198,17 +209,20 @@ class PeerStep:
         pixels = batch["pixels"][..., :height, :width].contiguous()
         return {"pixels": pixels, "mask": batch["mask"][..., :height, :width].contiguous(), "name": batch["name"]}
 
-    def __call__(self, batch: Batch) -> float:
-        """Train on a prepared batch and return the loss."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """Train on a prepared batch and return the loss, without waiting for it."""
         pixels = batch["pixels"].to(self.device, non_blocking=True).float().div_(255)
         pixels = pixels.sub_(self.peer.mean).div_(self.peer.std)
         mask = batch["mask"].to(self.device, non_blocking=True).long()
         self.optimizer.zero_grad()
-        loss: Tensor = (
-            self.peer.network(pixel_values=pixels, labels=mask).loss
-            if self.has_loss
-            else F.cross_entropy(self.peer.network(pixels), mask, ignore_index=VOC_LABELS.ignore_index)
-        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            loss: Tensor = (
+                self.peer.network(pixel_values=pixels, labels=mask).loss
+                if self.has_loss
+                else F.cross_entropy(
+                    self.peer.read(self.peer.network(pixels)), mask, ignore_index=VOC_LABELS.ignore_index
+                )
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(loss.detach())
+        return loss.detach()

@@ -269,6 +269,34 @@ def train_peers(
     _show(compare_steps(setting, bf16=bf16, compiled=compiled, smp_stride_16=smp_stride_16), json_out)
 
 
+@benchmark.command("gpu")
+def gpu(
+    root: VocRoot = None,
+    crop: Annotated[int, typer.Option(help="Side of crops and images, a multiple of 16 and 1.")] = 513,
+    batch: Annotated[int, typer.Option(help="Crops of a training step.")] = 16,
+    batches: Annotated[str, typer.Option(metavar="N,N", help="Images labeled at once.")] = "1,8,32",
+    output_stride: Annotated[str, typer.Option(metavar="N,N", help="Output strides to train at.")] = "16,8",
+    burst: Annotated[int, typer.Option(metavar="N", help="Steps, or batches of images, in each turn.")] = 5,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Turns of each, at most.")] = 15,
+    seconds: Annotated[float, typer.Option(help="Time for all; what is left then is named as not measured.")] = 420.0,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Measure torch.compile too.")] = True,
+    device: DeviceOption = "auto",
+    json_out: JsonOption = None,
+) -> None:
+    """Measure a GPU: training steps, a run with its loader, and label maps by precision, beside other libraries."""
+    from segmnv2.benchmark.gpu.gpu_report import benchmark_gpu
+    from segmnv2.benchmark.gpu.gpu_setting import GpuSetting
+
+    check_json(json_out)
+    counts, strides = _parse_numbers("--batches", batches), _parse_numbers("--output-stride", output_stride)
+    numbers = (tuple(counts), tuple(strides), burst, rounds, seconds)
+    tables = {}
+    for title, table in benchmark_gpu(GpuSetting(root, crop, batch, *numbers, compiled, device)):
+        print(f"## {title}\n\n{table.to_markdown()}\n", file=text_stream(json_out), flush=True)
+        tables[title] = table.to_dict()
+    write_json(tables, json_out)
+
+
 @benchmark.command("data-peers")
 def data_peers(
     root: VocRoot = None,

@@ -55,7 +55,7 @@ def test_training_steps_are_compared_on_the_same_batches(tmp_path: Path, capsys:
 def test_the_peers_get_the_same_pixels_in_their_own_form_and_learn() -> None:
     (batch,) = StepSetting(crop=65, batch=2, steps=1, warm_up=0).batches()
     cpu = torch.device("cpu")
-    same, cut = PeerStep("transformers", cpu), PeerStep("smp, stride 16", cpu)
+    same, cut = PeerStep("transformers", cpu), PeerStep("smp", cpu)
     unchanged, smaller = same.prepare(batch), cut.prepare(batch)
     assert torch.equal(unchanged["pixels"], batch["pixels"])
     assert torch.equal(smaller["mask"], batch["mask"][:, :64, :64])

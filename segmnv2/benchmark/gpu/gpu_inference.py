@@ -1,0 +1,190 @@
+"""Label maps on a GPU by precision: eager, compiled and as a CUDA graph, beside other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segmnv2.benchmark.compare import Table
+from segmnv2.benchmark.gpu.gpu_setting import NEEDS_GPU, GpuSetting
+from segmnv2.benchmark.gpu.gpu_turns import Contender, Limits, Step, take_turns
+from segmnv2.benchmark.inference_speed import Images, Setting, build_ours, build_peer
+from segmnv2.benchmark.peers import PEERS
+from segmnv2.engines.backend import Precision
+from segmnv2.engines.pytorch import DTYPES, InferenceNetwork, convert_layers
+from segmnv2.inference.options import InferenceOptions
+from segmnv2.models.segmenter import Segmenter
+from segmnv2.nn.stride import resize_bilinear
+
+GPU_PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
+
+INFERENCE_PEERS = ("transformers", "torchvision deeplabv3", "smp")
+
+MEANING = (
+    "Without 'from the host': from uint8 pixels on the GPU to uint8 labels there; graphs are of either form.",
+    "From the host: from uint8 arrays to label maps, as a user calls the library.",
+)
+
+
+class LabelMaps(nn.Module):
+    """The network as engines run it, then logits of the image's size and the best class.
+
+    Args:
+        model: the network.
+        dtype: that its layers compute in.
+    """
+
+    def __init__(self, model: Segmenter, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = convert_layers(InferenceNetwork(model), dtype)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return uint8 labels (b, h, w) of uint8 pixels (b, 3, h, w) with sides of k * output stride + 1."""
+        sides = (pixels.shape[-2], pixels.shape[-1])
+        return resize_bilinear(self.network(pixels.float()).float(), sides).argmax(1).to(torch.uint8)
+
+
+def compare_gpu_maps(setting: GpuSetting, batch: int, images: Images, limits: Limits) -> Table:
+    """Measure label maps of several images at once.
+
+    Args:
+        setting: what is measured.
+        batch: how many at once.
+        images: of one size.
+        limits: of the table.
+    """
+    notes = [*MEANING, *(f"{name}: {PEERS[name].note}." for name in INFERENCE_PEERS)]
+    torch._dynamo.reset()  # of one function only a few compiled forms are kept
+    return take_turns(
+        map_contenders(setting, batch, images),
+        limits,
+        device=setting.place,
+        images=batch * setting.burst,
+        notes=notes,
+        environment={**setting.describe(), "output stride": 16, "batch": batch, "batches a turn": setting.burst},
+    )
+
+
+def map_contenders(setting: GpuSetting, batch: int, images: Images) -> dict[str, Contender]:
+    """Return who labels, in the order of what a reader asks first: what comes late may find no time."""
+    pixels = _pixels(setting, batch, images)
+    first, *others = (_peer(setting, pixels, images, batch, name) for name in INFERENCE_PEERS)
+    eager, compiled = _ours(setting, pixels, compiled=False), _ours(setting, pixels, compiled=True)
+    found = {**first, **_from_host(setting, images, batch), **eager, **compiled}
+    for peer in others:
+        found |= peer
+    return found
+
+
+def _narrow(setting: GpuSetting, precision: str) -> str | None:
+    """Return why a precision cannot be measured, if it cannot."""
+    return None if setting.on_gpu or precision == "float32" else NEEDS_GPU
+
+
+def _host(setting: GpuSetting, batch: int) -> Setting:
+    options = InferenceOptions(size=setting.crop, device=str(setting.place), batch=batch)
+    return Setting(options, burst=setting.burst)
+
+
+def _peer(setting: GpuSetting, pixels: Tensor, images: Images, batch: int, name: str) -> dict[str, Contender]:
+    missing = None if PEERS[name].installed else f"{PEERS[name].package} is not installed"
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        build = partial(_peer_maps, setting, pixels, name, DTYPES[precision])
+        refusal = missing or _narrow(setting, precision)
+        found[f"{name} {precision} eager"] = Contender(build, peer=True, refusal=refusal)
+    whole = partial(build_peer, _host(setting, batch), images, name, False)
+    return {**found, f"{name} float32, from the host": Contender(whole, peer=True, refusal=missing)}
+
+
+def _from_host(setting: GpuSetting, images: Images, batch: int) -> dict[str, Contender]:
+    host, found = _host(setting, batch), {}
+    for precision in GPU_PRECISIONS:
+        refusal = _narrow(setting, precision)
+        options = replace(host.options, precision="float32" if refusal else precision)
+        build = partial(build_ours, host, images, options)
+        found[f"segmnv2 {precision}, from the host"] = Contender(build, refusal=refusal)
+    return found
+
+
+def _ours(setting: GpuSetting, pixels: Tensor, *, compiled: bool) -> dict[str, Contender]:
+    found, gpu = {}, None if setting.on_gpu else NEEDS_GPU
+    form, left_out = ("compiled", setting.refusal_of_compiled) if compiled else ("eager", None)
+    for precision in GPU_PRECISIONS:
+        maps, refusal = _Maps(setting, DTYPES[precision], compiled), _narrow(setting, precision) or left_out
+        found[f"segmnv2 {precision} {form}"] = Contender(partial(maps.step, pixels), refusal=refusal)
+        found[f"segmnv2 {precision} {form}, graph"] = Contender(partial(maps.graph, pixels), refusal=refusal or gpu)
+    return found
+
+
+class _Maps:
+    """The same function for its step and its graph, built and compiled once."""
+
+    def __init__(self, setting: GpuSetting, dtype: torch.dtype, compiled: bool) -> None:
+        self.setting, self.dtype, self.compiled = setting, dtype, compiled
+        self._built: Callable[[Tensor], Tensor] | None = None
+
+    def build(self) -> Callable[[Tensor], Tensor]:
+        """Return the function."""
+        if self._built is None:
+            maps = LabelMaps(self.setting.model(), self.dtype).to(self.setting.place)
+            self._built = torch.compile(maps, dynamic=False) if self.compiled else maps
+        return self._built
+
+    def step(self, pixels: Tensor) -> Step:
+        """Return a turn of it."""
+        return _repeated(self.setting, self.build(), pixels)
+
+    def graph(self, pixels: Tensor) -> Step:
+        """Return a turn of its CUDA graph."""
+        return _repeated(self.setting, captured(self.build(), pixels), pixels)
+
+
+def captured(function: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function as a CUDA graph, whose answer the next call replaces.
+
+    Args:
+        function: that does not wait for the device.
+        example: pixels of the only shape that it takes.
+    """
+    pixels, stream, graph = example.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # libraries take their memory before
+                function(pixels)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            labels = function(pixels)
+
+    def run(given: Tensor) -> Tensor:
+        pixels.copy_(given)
+        graph.replay()
+        return labels
+
+    return run
+
+
+def _peer_maps(setting: GpuSetting, pixels: Tensor, name: str, dtype: torch.dtype) -> Step:
+    peer = PEERS[name].build(setting.model().num_classes, 16, None).to(setting.place, dtype)
+    height, width = (side // peer.multiple * peer.multiple for side in pixels.shape[-2:])
+    return _repeated(setting, peer, pixels[..., :height, :width].contiguous())
+
+
+def _repeated(setting: GpuSetting, function: Callable[[Tensor], Tensor], pixels: Tensor) -> Step:
+    def step(_: int) -> object:
+        with torch.inference_mode():
+            return [function(pixels) for _ in range(setting.burst)]
+
+    return step
+
+
+def _pixels(setting: GpuSetting, batch: int, images: Images) -> Tensor:
+    """Return the first images on the device, channels last, as arrays are."""
+    several = np.stack([images[place % len(images)] for place in range(batch)])
+    return torch.from_numpy(several).to(setting.place).permute(0, 3, 1, 2)

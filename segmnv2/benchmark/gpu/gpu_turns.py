@@ -1,0 +1,124 @@
+"""Contenders on one device in one process: built, then taking turns, within a given time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from segmnv2.benchmark.compare import Rate, Row, Table, interleave, paired_ratio
+from segmnv2.benchmark.machine import MEGABYTE, synchronize
+from segmnv2.engines.pytorch import convolutions
+from segmnv2.errors import SegmnError
+
+Step = Callable[[int], object]
+
+BUILD_SHARE = 0.75
+"""Share of the time that may be over when another contender is built."""
+
+WARM_UP = 3
+"""Turns before the clock runs: code is compiled, cuDNN tries its algorithms."""
+
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those that are compared.
+
+    Attributes:
+        build: returns the step, called with the number of its turn; everything that it needs is in memory then.
+        peer: whether of another library, and so what others are compared with.
+        refusal: why it cannot be measured here, if it cannot.
+        convolutions: how float32 ones are computed; PyTorch's own setting by default.
+    """
+
+    build: Callable[[], Step]
+    peer: bool = False
+    refusal: str | None = None
+    convolutions: Literal["ieee"] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one table.
+
+    Attributes:
+        rounds: turns of each contender, at most.
+        seconds: for all of them, with what is built and compiled.
+    """
+
+    rounds: int
+    seconds: float
+
+
+def take_turns(
+    contenders: Mapping[str, Contender],
+    limits: Limits,
+    *,
+    device: torch.device,
+    images: int,
+    notes: Sequence[str] = (),
+    environment: Mapping[str, Any],
+) -> Table:
+    """Measure contenders; one that cannot be built, or for which no time is left, is named with the reason.
+
+    Args:
+        contenders: by name; the first that is a peer is what the others are compared with.
+        limits: of the table.
+        device: waited for before the clock is read.
+        images: that a turn computes.
+        notes: sentences below the table.
+        environment: what was measured.
+    """
+    began = time.monotonic()
+    steps: dict[str, Step] = {}
+    memory: dict[str, float] = {}
+    skipped = []
+    for name, contender in contenders.items():
+        reason = contender.refusal
+        if reason is None and steps and time.monotonic() - began > BUILD_SHARE * limits.seconds:
+            reason = f"no time is left of {limits.seconds:.0f} s"
+        if reason is None:
+            try:
+                steps[name], memory[name] = _prepare(contender, device)
+            except (SegmnError, RuntimeError) as error:
+                reason = str(error).partition("\n")[0]
+        if reason is not None:
+            skipped.append(f"Not measured: {name}: {reason}.")
+    one_round = interleave(steps, rounds=1, warm_up=0, device=device)
+    left = limits.seconds - (time.monotonic() - began)
+    rounds = max(FEWEST_ROUNDS, int(left / sum(second for (second,) in one_round.values())))
+    seconds = interleave(steps, rounds=min(rounds, limits.rounds), warm_up=0, device=device)
+    peers = [name for name in seconds if contenders[name].peer]
+    rows = [Row(name, Rate.of(images, values), _note(name, seconds, peers, memory)) for name, values in seconds.items()]
+    return Table(tuple(rows), (*notes, *skipped), dict(environment))
+
+
+def _prepare(contender: Contender, device: torch.device) -> tuple[Step, float]:
+    """Return a contender's step after its warm-up, and the megabytes of the GPU that it took at most."""
+    before = 0.0
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    step = contender.build()
+
+    def run(number: int) -> object:
+        with convolutions(contender.convolutions, tuned=True):
+            return step(number)
+
+    for number in range(WARM_UP):
+        run(number)
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0.0
+    return run, (peak - before) / MEGABYTE
+
+
+def _note(name: str, seconds: Mapping[str, Sequence[float]], peers: Sequence[str], memory: Mapping[str, float]) -> str:
+    ratio = [f"{paired_ratio(seconds[peers[0]], seconds[name]):.2f} times as fast as {peers[0]}"] if peers else []
+    peak = [f"peak {memory[name]:.0f} MB"] if memory[name] else []
+    return "; ".join([*(ratio if name not in peers[:1] else []), *peak])
