@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from segmnv2.inference.multi_scale import ModelPass
 
 from segmnv2.benchmark.gpu.gpu_inference import LabelMaps, captured
 from segmnv2.benchmark.gpu.gpu_report import benchmark_gpu
 from segmnv2.benchmark.gpu.gpu_setting import GpuSetting
+from segmnv2.inference.canvas import ModelPass
 from segmnv2.inference.cells import Axis
 from segmnv2.inference.predictor import Predictor
 from segmnv2.inference.scores import Scores
