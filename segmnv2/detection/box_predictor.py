@@ -21,7 +21,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.inference.files import BOXES, OVERLAYS, overlay_ending, save_picture
+from segmnv2.inference.files import BOXES, OVERLAYS, naming_folder, overlay_ending, save_picture
 from segmnv2.inference.overlay import find_font, writable_names
 from segmnv2.inference.predictor import load_pixels
 from segmnv2.labels import Color, voc_palette
@@ -179,23 +179,14 @@ class BoxFolder:
         return [self.path / name for name in (BOXES, OVERLAYS)]
 
     def write(self, prediction: BoxPrediction, name: str) -> list[Path]:
-        """Write the wanted files of one image and return their paths; each appears whole or not at all.
-
-        Raises:
-            ConfigError: the folder cannot be written to.
-        """
+        """Write the wanted files of one image and return their paths; each appears whole or not at all."""
         paths = [self.path / BOXES / f"{name}.json"]
-        try:
+        with naming_folder(self.path):
             with atomic_path(paths[0]) as partial:
                 partial.write_text(dump_json(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
             if self.overlay:
                 picture = prediction.overlay()
                 paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path}: results cannot be written ({error.strerror or error}); free space there, or choose "
-                "another output folder that you may write to"
-            ) from error
         return paths
 
 

@@ -141,7 +141,9 @@ class Comparison:
         expected = predict_labels(self.model, picture.image, size="native")
         if self.export.metadata.output == "logits":
             self.errors.append(self._logit_error(found, picture.image))
-            found = self._labels(found, picture.image.shape[:2])
+            stride = self.export.metadata.logits_stride
+            full = upsample_logits(torch.from_numpy(found)[None], stride, picture.image.shape[:2])
+            found = full[0].argmax(0).to(torch.uint8).numpy()
         if found.shape != expected.shape or found.dtype != np.uint8:
             raise WeightsError(
                 f"{self.export.metadata.format}: the file's answer has shape {found.shape} and type {found.dtype}, not "
@@ -185,10 +187,6 @@ class Comparison:
         if not np.isfinite(found).all():
             raise WeightsError(f"{self.export.source}: its logits hold NaN or infinity; export it again")
         return LogitError.between(found, expected)
-
-    def _labels(self, logits: np.ndarray[Any, Any], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-        full = upsample_logits(torch.from_numpy(logits)[None], self.export.metadata.logits_stride, size)
-        return full[0].argmax(0).to(torch.uint8).numpy()
 
 
 def check_agreement(verification: Verification, least: float | None = None) -> None:

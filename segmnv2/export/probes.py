@@ -72,13 +72,8 @@ class Picture:
 
 def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Picture]:
     """Yield drawn images of sizes that the file takes, in which the network finds many classes."""
-    for seed, size in enumerate(drawn_sizes(metadata)):
+    for seed, size in enumerate(DRAWN_SIZES if metadata.size is None else (metadata.size,) * 2):
         yield Picture(f"drawn {seed}", draw_probe(model, size, seed), size)
-
-
-def drawn_sizes(metadata: ExportMetadata) -> tuple[tuple[int, int], ...]:
-    """Return the heights and widths of drawn images."""
-    return DRAWN_SIZES if metadata.size is None else (metadata.size,) * 2
 
 
 def list_pictures(

@@ -13,8 +13,8 @@ case count as the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,25 +66,28 @@ class ResultFolder:
 
     def write(self, prediction: Prediction, name: str) -> list[Path]:
         """Write the wanted files of one image and return their paths; each appears whole or not at all."""
-        try:
-            return list(self._write(prediction, name))
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path}: results cannot be written ({error.strerror or error}); free space there, or choose "
-                "another output folder that you may write to"
-            ) from error
-
-    def _write(self, prediction: Prediction, name: str) -> list[Path]:
-        mask = self.path / MASKS / f"{name}.png"
-        prediction.save_mask(mask)
-        paths = [mask]
-        if self.overlay:
-            picture = prediction.overlay(self.opacity)
-            paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
-        if self.confidence:
-            gray = Image.fromarray(confidence_picture(prediction.confidence))
-            paths.append(save_picture(gray, self.path / CONFIDENCE / f"{name}.png"))
+        paths = [self.path / MASKS / f"{name}.png"]
+        with naming_folder(self.path):
+            prediction.save_mask(paths[0])
+            if self.overlay:
+                picture = prediction.overlay(self.opacity)
+                paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
+            if self.confidence:
+                gray = Image.fromarray(confidence_picture(prediction.confidence))
+                paths.append(save_picture(gray, self.path / CONFIDENCE / f"{name}.png"))
         return paths
+
+
+@contextmanager
+def naming_folder(folder: Path) -> Iterator[None]:
+    """Raise a ConfigError that names the folder of results where they cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: results cannot be written ({error.strerror or error}); free space there, or choose another "
+            "output folder that you may write to"
+        ) from error
 
 
 def overlay_ending(picture: Image.Image) -> str:

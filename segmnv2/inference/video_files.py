@@ -221,12 +221,10 @@ class Smoother:
     """Averages the logits of frames that come in order, by the rule at the top of this file."""
 
     def __init__(self, share: float) -> None:
-        """Begin with no frame.
-
-        Raises:
-            ConfigError: ``share`` is not in 0..1, 1 excluded.
-        """
-        self.share = check_share(share)
+        """Begin with no frame, or raise a ConfigError if ``share`` is not in 0..1, 1 excluded."""
+        if not 0 <= share < 1:
+            raise ConfigError(f"smooth: {share!r} is not in 0..1, 1 excluded; give 0.5 to 0.9, 0 for no smoothing")
+        self.share = share
         self._average: list[Float[Tensor, "_ _ _"]] = []
         self._thumbnail: Float[np.ndarray, "a a 3"] | None = None
 
@@ -234,28 +232,13 @@ class Smoother:
         """Return the scores of a frame, RGB 0..255, with its logits averaged."""
         thumbnail = shrink(image)
         grids = [each.grid for each in scores.passes]
-        if self._continues(grids, thumbnail):
+        same_sizes = [grid.shape for grid in grids] == [grid.shape for grid in self._average]
+        if same_sizes and self._thumbnail is not None and not is_cut(self._thumbnail, thumbnail):
             # In this form a video that stands still stays to the bit what it is.
             grids = [torch.lerp(new, old, self.share) for new, old in zip(grids, self._average, strict=True)]
         self._average, self._thumbnail = grids, thumbnail
         passes = [replace(each, grid=grid) for each, grid in zip(scores.passes, grids, strict=True)]
         return replace(scores, passes=passes)
-
-    def _continues(self, grids: list[Tensor], thumbnail: Float[np.ndarray, "a a 3"]) -> bool:
-        if self._thumbnail is None or [grid.shape for grid in grids] != [grid.shape for grid in self._average]:
-            return False
-        return not is_cut(self._thumbnail, thumbnail)
-
-
-def check_share(share: float) -> float:
-    """Return ``share``.
-
-    Raises:
-        ConfigError: it is not in 0..1, 1 excluded.
-    """
-    if not 0 <= share < 1:
-        raise ConfigError(f"smooth: {share!r} is not in 0..1, 1 excluded; give 0.5 to 0.9, 0 for no smoothing")
-    return share
 
 
 def shrink(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "a a 3"]:

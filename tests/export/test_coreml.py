@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segmnv2.errors import ConfigError, WeightsError
-from segmnv2.export.export_metadata import describe_export
+from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.inference.scores import predict_labels
 from tests.engines.conftest import smooth_pixels
 from tests.export.mil_evaluation import evaluate
@@ -18,7 +18,7 @@ from tests.export.shallow import shallow_model
 
 pytest.importorskip("coremltools")
 
-from segmnv2.export.mobile.coreml_file import convert, load_package, open_coreml, read_coreml_metadata, write_coreml
+from segmnv2.export.mobile.coreml_file import convert, load_package, open_coreml, write_coreml
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 OFF_THE_GRID = (50, 71)
@@ -54,7 +54,7 @@ def test_packages_take_an_image_give_labels_and_tell_of_themselves(model, tmp_pa
         metadata = describe_export(model, "coreml", size=OFF_THE_GRID, precision=precision)
         write_coreml(model, path, metadata)
         package = load_package(path, run=False)
-        assert read_coreml_metadata(package, path) == metadata
+        assert ExportMetadata.from_entries(package.user_defined_metadata, str(path)) == metadata
         spec = package.get_spec()
         (image,), (labels,) = spec.description.input, spec.description.output
         size = image.type.imageType

@@ -103,7 +103,7 @@ def open_coreml(path: Path, _threads: int) -> OpenedExport:
     if sys.platform != SYSTEM:
         raise ConfigError(f"{path}: Core ML runs on macOS and iOS only, not on {sys.platform}; verify it on a Mac")
     package = load_package(path, run=True)
-    metadata = read_coreml_metadata(package, path)
+    metadata = ExportMetadata.from_entries(package.user_defined_metadata, str(path))
 
     def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
         found = package.predict({IMAGE: PIL.Image.fromarray(batch[0])})[metadata.output]
@@ -119,11 +119,6 @@ def load_package(path: Path, *, run: bool) -> MLModel:
 
         with readable(path, "coremltools cannot read it"):
             return MLModel(str(path), skip_model_load=not run)
-
-
-def read_coreml_metadata(package: MLModel, path: Path) -> ExportMetadata:
-    """Return what a package says of itself."""
-    return ExportMetadata.from_entries(dict(package.user_defined_metadata), str(path))
 
 
 @contextmanager
