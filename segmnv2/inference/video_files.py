@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -131,12 +131,13 @@ def _computer(
     return compute
 
 
+@dataclass
 class FrameSink(Generic[Made]):
-    """Takes frames with their predictions, in order; counts them; ``note`` is for the user."""
+    """Takes frames with their predictions, in order, and counts them."""
 
-    def __init__(self, write: Callable[[Frame, Made], object], note: str | None = None) -> None:
-        """Begin with no frame."""
-        self.write, self.count, self.note = write, 0, note
+    write: Callable[[Frame, Made], object]
+    note: str | None = None  # what the user should know of the way they are written, if anything
+    count: int = 0
 
     def __call__(self, frame: Frame, made: Made) -> None:
         """Write a frame."""
