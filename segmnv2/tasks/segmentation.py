@@ -13,11 +13,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from segmnv2.config.segmentation_schema import Experiment, ModelSection
-from segmnv2.data.loader import Batch
-from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.loader import Batch, Indexed
+from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.dataset_kinds import open_dataset
-from segmnv2.errors import ConfigError, naming_key
+from segmnv2.errors import ConfigError, DatasetError, SegmnError, counted, naming_key
 from segmnv2.evaluation.result import spread_samples
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
@@ -202,6 +202,7 @@ def build_job(experiment: Experiment, processes: Processes, *, initial_weights: 
     train, val = build_datasets(experiment)
     chosen = spread_samples(val, experiment.validation.limit)
     processes.check_validation(len(chosen))
+    _check_labeled(chosen, val)
     model = build_model(experiment.model, train.labels, initial_weights=initial_weights)
     section, data = experiment.model, experiment.data
     return Job(
@@ -215,6 +216,21 @@ def build_job(experiment: Experiment, processes: Processes, *, initial_weights: 
         {**numbered(train.labels.names), **_meaning(train.labels)},
         {"train": train, "val": val},
         [Pictures(experiment.log.pictures)],
+    )
+
+
+def _check_labeled(chosen: Indexed[Sample], val: SegmentationDataset) -> None:
+    """Refuse validation masks whose pixels are all ignored; reading ends at the first that has a class."""
+    ignored = val.labels.ignore_index
+    try:
+        if any((chosen[index].mask != ignored).any() for index in range(len(chosen))):
+            return
+    except SegmnError:  # the validation reports files that cannot be read
+        return
+    place = getattr(val, "folder", "data.val")
+    raise DatasetError(
+        f"{place}: all pixels of {counted(len(chosen), 'image')} of data.val are ignored ({ignored}), so nothing "
+        "can be measured; give other masks or another split"
     )
 
 

@@ -17,6 +17,8 @@ from segmnv2.datasets.voc import VocSource
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
+from segmnv2.tasks.job import build_job
+from segmnv2.tasks.processes import Processes
 from segmnv2.tasks.segmentation import build_datasets, build_model, build_transform
 from tests.voc_layout import write_voc_layout
 
@@ -101,6 +103,17 @@ def test_training_and_validation_need_the_same_classes(voc_root: Path) -> None:
     experiment = parse_experiment({"name": "x", "steps": 1, "data": data})
     with pytest.raises(ConfigError, match=r"data\.train and data\.val differ: .* 21 in data\.val, 5 in data\.train"):
         build_datasets(experiment)
+
+
+def test_a_validation_set_needs_a_pixel_with_a_class(tmp_path: Path) -> None:
+    for folder, value in (("images", 0), ("masks", 255)):
+        (tmp_path / folder).mkdir()
+        PIL.Image.new("L", (20, 10), value).save(tmp_path / folder / "a.png")
+    (tmp_path / "labels.yaml").write_text("names: [ground, crop]\nignore_index: 255\n")
+    source = {"kind": "folder", "root": str(tmp_path)}
+    experiment = parse_experiment({"name": "x", "steps": 1, "data": {"train": source, "val": source}})
+    with pytest.raises(DatasetError, match=r"all pixels of 1 image of data\.val are ignored \(255\)"):
+        build_job(experiment, Processes(), initial_weights=True)
 
 
 def test_the_augmentation_crops_to_the_size_asked_for() -> None:
