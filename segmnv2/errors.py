@@ -48,6 +48,26 @@ def naming_key(key: str) -> Iterator[None]:
         raise type(error)(f"{error}\n  (the path is that of the key {key}; -o {key}=PATH changes it)") from error
 
 
+@contextmanager
+def converting(what: str, remedy: str) -> Iterator[None]:
+    """Turn the errors of another library, which cannot convert a network, into one message.
+
+    Args:
+        what: cannot take the network, as "format: 'onnx'".
+        remedy: what to give instead.
+
+    Raises:
+        ConfigError: the block raised an error of any class but of this library's, or of memory and files.
+    """
+    try:
+        yield
+    except (SegmnError, OSError, MemoryError):
+        raise
+    except Exception as error:  # converters have no common class of errors
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(f"{what} cannot take this network ({reason}); {remedy}") from error
+
+
 def check_positive_integer(name: str, value: object, remedy: str) -> int:
     """Return ``value`` if it is an integer above 0.
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from segmnv2.errors import ConfigError, check_positive_integer, counted
+from segmnv2.errors import ConfigError, check_positive_integer, converting, counted
 from segmnv2.models.segmenter import Segmenter
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
@@ -91,7 +91,7 @@ class Backend(ABC):
         """Make a network, which is not changed, ready to run.
 
         Raises:
-            ConfigError: int8 without calibration.
+            ConfigError: int8 without calibration, or the engine cannot run the network.
         """
         self.precision = precision
         self.device, self.threads, self.streams = place.device, place.threads, place.streams
@@ -101,8 +101,9 @@ class Backend(ABC):
         self.mean_pixel = model.mean_pixel
         self._mean = model.pixel_mean.to(self.device)
         self._process = os.getpid()
-        self.convert(model, calibration)
-        self.open()
+        with converting(f"backend: '{self.name}'", "give another backend, as torch"):
+            self.convert(model, calibration)
+            self.open()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self.opened}

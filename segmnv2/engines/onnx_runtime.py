@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segmnv2.engines.backend import Backend, Calibration, Precision
 from segmnv2.engines.int8 import calibration_arrays, float_layers, import_nncf, quantize_graph
-from segmnv2.engines.pytorch import InferenceNetwork
+from segmnv2.engines.pytorch import InferenceNetwork, check_other_size
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.telemetry import quiet
 
@@ -53,10 +53,21 @@ def grid_graph(model: Segmenter) -> bytes:
     """Return the ONNX file of a network up to its logits at output stride, for images of any size.
 
     Its input ``pixels`` is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
+
+    Raises:
+        ConfigError: it would compute other logits than the network.
     """
     side = 8 * model.output_stride + 1
     example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, so that they are not taken for one
-    return onnx_bytes(InferenceNetwork(model), (example,), [INPUT], [OUTPUT], (DYNAMIC_AXES,))
+    network = InferenceNetwork(model)
+    graph = onnx_bytes(network, (example,), [INPUT], [OUTPUT], (DYNAMIC_AXES,))
+    session = open_session(graph, threads=1)
+
+    def run(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        return torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+
+    check_other_size(run, network, model.output_stride, "onnx")
+    return graph
 
 
 def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> bytes:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segmnv2.engines.backend import Backend, Calibration, Precision
 from segmnv2.engines.int8 import calibration_arrays, float_layers, quantize_graph
-from segmnv2.engines.pytorch import InferenceNetwork
+from segmnv2.engines.pytorch import InferenceNetwork, check_other_size
 from segmnv2.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -120,18 +120,27 @@ def grid_model(model: Segmenter) -> openvino.Model:
     """Return a network up to its logits at output stride as OpenVINO's model, for images of any size.
 
     Its input is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
+
+    Raises:
+        ConfigError: it would compute other logits than the network.
     """
     import openvino
 
     side = 2 * model.output_stride + 1
-    example = torch.zeros(1, 3, side, side)
+    example, network = torch.zeros(1, 3, side, side), InferenceNetwork(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
         # OpenVINO's own tracing compares two recordings, whose operations differ in order where a head reads two maps.
-        traced = torch.jit.trace(InferenceNetwork(model), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         found: openvino.Model = openvino.convert_model(
             traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]
         )
+
+    def run(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
+        image = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(CompiledGraph(take_channels_last(found), "float32", 1, 1, image.shape)(image))
+
+    check_other_size(run, network, model.output_stride, "openvino")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal, TypeVar
 
@@ -15,10 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segmnv2.engines.backend import Backend, Calibration
+from segmnv2.errors import ConfigError
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.conv import ConvNormAct
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+ROUNDING = 1e-3
+"""Mean difference of logits, in standard deviations, that another engine may have."""
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -75,6 +79,38 @@ class InferenceNetwork(nn.Module):
 def _one_if_equal(channels: Float[Tensor, "1 3 1 1"]) -> Float[Tensor, "1 c 1 1"]:
     """Return one number if all are the same: engines that compute channels last apply it several times as fast."""
     return (channels[:, :1] if bool((channels == channels[:, :1]).all()) else channels).clone()
+
+
+def check_other_size(
+    run: Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k i j"]],
+    network: InferenceNetwork,
+    output_stride: int,
+    name: str,
+) -> None:
+    """Refuse an engine's copy of a network that gives other logits than it for a size that it was not recorded with.
+
+    Recordings take what a layer computes in Python from the size of its map for a constant, without an error, and
+    converters replace some operations by others, as OpenVINO does the resampling of positions in vision transformers.
+
+    Args:
+        run: the copy, from pixels to logits.
+        network: that it was made of, on the CPU.
+        output_stride: of the network.
+        name: of the engine and of the format that would have it.
+
+    Raises:
+        ConfigError: its logits are others.
+    """
+    pixels = torch.rand(3, 3, 3 * output_stride + 1, 6 * output_stride + 1, generator=torch.Generator().manual_seed(0))
+    pixels *= 255
+    with torch.inference_mode():
+        expected, found = network(pixels), run(pixels)
+    different = found.shape != expected.shape
+    if different or float((found - expected).abs().mean()) > ROUNDING * float(expected.std()):
+        raise ConfigError(
+            f"{name}: gives other logits than this network, at other sizes of image than one or at all, as with some "
+            "backbones that have attention; give the backend torch, or export another format"
+        )
 
 
 def convert_layers(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNetwork:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from segmnv2.data.image_file import read_image
 from segmnv2.engines.backend import Calibration, Precision, check_precision
 from segmnv2.engines.selection import check_calibration
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, converting
 from segmnv2.export.comparison import check_agreement, check_least, verify_export
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.export.formats import FORMATS, Format, find_format
@@ -131,7 +131,7 @@ def export_weights(
         track: called with bytes that are fetched.
 
     Raises:
-        ConfigError: an argument is not possible, or packages are missing.
+        ConfigError: an argument is not possible, packages are missing, or the format cannot take the network.
         WeightsError: the weights cannot be read, or the file's labels are not the network's: nothing is written then.
         MediaError: an image cannot be read.
         OSError: the file cannot be written.
@@ -151,7 +151,9 @@ def export_weights(
     metadata = describe_export(model, form, weights=weights, precision=wanted, size=fixed, raw_logits=raw_logits)
     with staged_path(path) as staged:
         on_step(f"writing {kind.title} in {wanted}")
-        kind.write(model, staged, metadata, _read_calibration(wanted, calibration, metadata))
+        pixels = _read_calibration(wanted, calibration, metadata)
+        with converting(f"format: '{form}'", "export another format, or a file for one size of image (--size 513)"):
+            kind.write(model, staged, metadata, pixels)
         found = None
         if verify and kind.runs_here:
             on_step("comparing it with the network")

@@ -65,6 +65,30 @@ def test_any_size_and_batch_gives_the_networks_own_logits(engines, model, pictur
             assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.8
 
 
+class CountingRows(torch.nn.Module):
+    """A layer that computes with the size of its map in Python, as some with attention do."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps * int(maps.shape[2])
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_network_that_an_engine_would_record_for_one_size_only_is_refused(model, name):
+    counting = copy.deepcopy(model)
+    counting.backbone.stem = torch.nn.Sequential(counting.backbone.stem, CountingRows())
+    with pytest.raises(ConfigError, match="gives other logits than this network"):
+        create_backend(counting, name, threads=1)
+
+
+def test_the_error_of_a_converter_is_one_message(model, monkeypatch):
+    def fail(_model):
+        raise AssertionError("op ceil is not in _SYM_OPS")
+
+    monkeypatch.setattr(openvino, "grid_model", fail)
+    with pytest.raises(ConfigError, match=r"^backend: 'openvino' cannot take this network \(op ceil is not in"):
+        create_backend(model, "openvino", threads=1)
+
+
 @pytest.mark.parametrize("name", [name for name, precision in RUNNABLE if precision == "float32"])
 def test_an_engine_can_be_copied_and_sent_to_another_process(engines, pictures, name):
     backend, pixels = engines(name, "float32"), pictures((1, 3, 33, 49))

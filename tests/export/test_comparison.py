@@ -181,6 +181,16 @@ def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_that_a_format_cannot_take_is_one_message(weights, tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("op ceil is not in\n_SYM_OPS")  # as torch.export does for timm's mobilevit_s
+
+    monkeypatch.setitem(FORMATS, "torch", replace(FORMATS["torch"], write=fail))
+    with pytest.raises(ConfigError, match=r"^format: 'torch' cannot take this network \(op ceil is not in _SYM_OPS\)"):
+        export_weights(weights, tmp_path / "a.pt2", "torch")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_format_of_one_size_takes_513_unless_told_otherwise(weights, tmp_path, monkeypatch):
     orders: list[ExportMetadata] = []
 
