@@ -84,6 +84,7 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
             f"{_word(kind)}"
         )
     _check_network(config["architecture"], evaluation.get("network"))
+    _check_classes(config.get("labels"), evaluation.get("iou"))
     dataset = str(protocol.get("dataset", "unknown"))
     split = protocol.get("split")
     result = EvalResult(
@@ -105,13 +106,23 @@ def _is_percentage(value: object) -> TypeGuard[float]:
 def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
     if not isinstance(evaluated, dict):
         return
-    for key in ("detector", "name", "num_classes", "backbone"):
+    for key in ("detector", "name", "num_classes", "class_names", "backbone", "head"):
         mine, theirs = (dump_json(each.get(key)) for each in (own, evaluated))
-        if key in evaluated and mine != theirs:
+        stated = key in evaluated or (key == "head" and "name" in evaluated)  # a head without options is not written
+        if stated and mine != theirs:
             raise ConfigError(
                 f"the evaluation is of another network: {key} is {theirs:.80} there, {mine:.80} in the weights; "
                 "evaluate these weights"
             )
+
+
+def _check_classes(labels: Any, iou: Any) -> None:
+    """Compare the names of a segmentation network's classes with those that an evaluation has the IoU of."""
+    if isinstance(labels, dict) and isinstance(iou, dict) and list(iou) != list(labels["names"]):
+        raise ConfigError(
+            f"the evaluation is of another network: its classes are {', '.join(iou):.80}, not "
+            f"{', '.join(labels['names']):.80}; evaluate these weights"
+        )
 
 
 def _evaluation_text(kind: str, evaluation: Mapping[str, Any] | None) -> list[str]:

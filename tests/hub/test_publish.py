@@ -139,6 +139,11 @@ def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytes
             'of another network: name is "deeplabv3_resnet101" there, "deeplabv3_mobilenet_v2" in the weights',
         ),
         ({"evaluation": {**EVALUATION, "network": {"num_classes": 99}}}, "num_classes is 99 there"),
+        (
+            {"evaluation": {**EVALUATION, "network": {"name": "deeplabv3_mobilenet_v2", "head": {"refinements": 1}}}},
+            'head is {"refinements": 1} there, null in the weights',
+        ),
+        ({"evaluation": {**EVALUATION, "iou": {"road": 50.0, "tree": None}}}, "its classes are road, tree, not "),
         ({"evaluation": "nowhere.json"}, "there is no such file; give what `segmnv2 evaluate --json` wrote"),
     ],
 )
