@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,14 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> Normalization:
             f"built as smp.Unet('{PREFIX}mobilenet_v2', encoder_weights=None)"
         )
     channels = encoder._in_channels
+    filled = copy.deepcopy(encoder.backbone)  # so that a file that is refused leaves the encoder as it was
     if channels != RGB:
-        patch_first_conv(encoder.backbone, RGB, default_in_channels=channels, pretrained=False)
-    try:
-        return load_backbone_weights(encoder.backbone, encoder.name, encoder.options, path, segments=True)
-    finally:
-        if channels != RGB:
-            patch_first_conv(encoder.backbone, channels, pretrained=True)
+        patch_first_conv(filled, RGB, default_in_channels=channels, pretrained=False)
+    normalization = load_backbone_weights(filled, encoder.name, encoder.options, path, segments=True)
+    if channels != RGB:
+        patch_first_conv(filled, channels, pretrained=True)
+    encoder.backbone.load_state_dict(filled.state_dict())
+    return normalization
 
 
 def _last_maps(backbone: Backbone) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,10 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     path, _ = weights(tmp_path, width=0.5)
     model = build(smp.Unet, "segmnv2-small_mobilenet_v2", in_channels=1).eval()
+    before = copy.deepcopy(model.state_dict())
     with pytest.raises(WeightsError, match=r"width: 0\.5 in the file, 0\.35 in the network"):
         load_encoder_weights(model.encoder, path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model(torch.randn(1, 1, 64, 64)).shape == (1, 3, 64, 64)
     with pytest.raises(ConfigError, match="encoder is ResNetEncoder, not one of this library's"):
         load_encoder_weights(smp.Unet("resnet18", encoder_weights=None).encoder, path)
