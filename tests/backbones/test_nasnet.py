@@ -138,31 +138,6 @@ def test_only_the_last_feature_map_is_rectified() -> None:
     assert all(feature.min() < 0 for feature in others)
 
 
-def test_output_stride_goes_there_and_back() -> None:
-    network, x = small(output_stride=16, cells=1), torch.randn(1, 3, 65, 65)
-    before = network(x)
-    network.set_output_stride(8)
-    network.set_output_stride(16)
-    for a, b in zip(before, network(x), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_gradients_reach_every_parameter() -> None:
-    network = small(output_stride=16, cells=1).train()
-    sum(f.square().mean() for f in network(torch.randn(2, 3, 65, 65))).backward()
-    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
-
-
-@pytest.mark.slow
-def test_it_exports_with_dynamic_sides() -> None:
-    network = small(output_stride=8, cells=1)
-    side = torch.export.Dim("k", min=2, max=40)
-    program = torch.export.export(network, (torch.randn(1, 3, 65, 65),), dynamic_shapes=({2: 16 * side + 1, 3: 65},))
-    x = torch.randn(1, 3, 97, 65)
-    for ours, exported in zip(network(x), program.module()(x), strict=True):
-        torch.testing.assert_close(ours, exported)
-
-
 def test_a_factorized_reduction_loses_no_sample_of_the_diagonals() -> None:
     """Its second path sees the samples one row and one column further, and zeros beyond the edge."""
     layer = FactorizedReduction(1, 2, small()._layers).double().eval()
