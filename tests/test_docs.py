@@ -6,6 +6,9 @@ reader's own variables. docs/own_data.md and docs/training.md have tests of thei
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pydoc
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +34,8 @@ from tests.media.clips import pictures, write_clip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`~?([\w.]+)`")
+DOTTED = re.compile(r"\bsegmnv2(?:\.(?!git\b|json\b)\w+)+")
 PRINTED = re.compile(r"^(?:print\(.*\)  )?# ([\[(\d].*)$", re.MULTILINE)
 
 pytestmark = [
@@ -175,3 +180,20 @@ def test_pages_without_a_test_of_their_own_have_no_example() -> None:
 def test_no_page_has_a_placeholder() -> None:
     for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
         assert not re.findall(r"^[A-Z]{3,}$", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+def test_every_name_of_the_package_in_a_page_is_there() -> None:
+    for path in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]:
+        names = set(DOTTED.findall(path.read_text(encoding="utf-8")))
+        assert not [name for name in names if pydoc.locate(name) is None], path
+
+
+def test_every_name_that_a_docstring_refers_to_is_there() -> None:
+    for path in (REPOSITORY / "segmnv2").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if names := {*ROLE.findall(text), *DOTTED.findall(text)}:
+            place = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+            classes = inspect.getmembers(importlib.import_module(place), inspect.isclass)
+            scopes = ["", f"{place}.", *(f"{place}.{name}." for name, _ in classes)]
+            missing = [name for name in names if all(pydoc.locate(scope + name) is None for scope in scopes)]
+            assert not missing, f"{path}: {missing}"

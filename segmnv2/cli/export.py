@@ -106,7 +106,7 @@ def export(
     share = 100 * done.verification.agreement
     typer.echo(
         f"{done.path} written, {done.verification.size / 1e6:.2f} MB; {share:.4f} % of pixels have the network's own "
-        f"label on {done.verification.source} with {done.verification.classes} classes"
+        f"label on {done.verification.source} (classes found: {done.verification.classes})"
     )
 
 

@@ -29,6 +29,7 @@ from segmnv2.cli.inference_options import (
     takes_inference,
 )
 from segmnv2.cli.output import byte_progress, image_progress
+from segmnv2.errors import counted
 from segmnv2.files.ownership import check_replaceable, protect
 
 
@@ -168,7 +169,7 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str) -
     written = {file for files in report.written.values() for file in files}
     possible = result_files(out, paths, overlay=True, confidence=True)
     if older := [file for file in possible if file not in written and file.exists()]:
-        print(f"note: {older[0]}: is of an earlier run, in all {len(older)} files of these images are", file=sys.stderr)
+        print(f"note: {counted(len(older), 'file')} of an earlier run kept, such as {older[0]}", file=sys.stderr)
     typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}{note}")
     if report.failed:
         raise typer.Exit(2)

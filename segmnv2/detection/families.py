@@ -178,7 +178,7 @@ FAMILIES = {
     "faster_rcnn": Family(faster_rcnn, FasterRCNN, 800, "roi_heads.box_predictor."),
     "ssdlite": Family(ssdlite, SSD, 320, "head.classification_head."),
 }
-"""Of :func:`create_detector`, by name."""
+"""Families of detectors by the names that :func:`segmnv2.detection.detector.create_detector` takes."""
 
 
 def check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:

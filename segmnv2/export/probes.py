@@ -189,10 +189,10 @@ class Verification:
 
     @property
     def source(self) -> str:
-        """Number and origin of the images, as "8 images of FOLDER"."""
+        """Number and origin of the images, as "8 images in FOLDER"."""
         if self.images is None:
             return counted(self.count, "drawn image")
-        return f"{counted(self.count, 'image')} of {self.images}"
+        return f"{counted(self.count, 'image')} in {self.images}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -204,7 +204,7 @@ class Verification:
         """Return a table of two columns."""
         rows = {
             "compared on": self.source,
-            "classes that the network finds there": f"{self.classes} of {self.metadata.labels.num_classes}",
+            "classes that the network finds in them": f"{self.classes} of {self.metadata.labels.num_classes}",
             "pixels with the network's own label": f"{100 * self.agreement:.4f} %",
             "the same on the worst image": f"{100 * self.worst:.4f} %",
         }

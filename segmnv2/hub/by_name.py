@@ -24,8 +24,8 @@ def from_pretrained(
     """Build a network with weights that are published.
 
     Args:
-        source: ``owner/name`` on the Hub, a folder of :func:`save_pretrained`, a short name as ``voc_mobilenet_v2``, or
-            a file.
+        source: ``owner/name`` on the Hub, a folder of :func:`segmnv2.hub.publish.save_pretrained`, a short name such as
+            ``voc_mobilenet_v2``, or a file.
         revision: branch, tag or commit on the Hub.
         output_stride: 8, 16 or 32 in place of the file's, of a segmentation network.
 

@@ -135,7 +135,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
 
 def read_kind(path: str | Path) -> str:
-    """Return what a file holds: one of :data:`KINDS`.
+    """Return what a file holds: one of :data:`segmnv2.models.architecture.KINDS`.
 
     Raises:
         WeightsError: as for :func:`read_model_file`.

@@ -37,7 +37,7 @@ def test_a_network_is_exported_and_verified(weights, folders, tmp_path, capsys):
     assert main(["export", str(weights), "--out", str(out), *options.split()]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"{out} written, ")
-    assert "label on 2 images of photos" in told
+    assert "label on 2 images in photos" in told
     described = json.loads(out.with_name("small.pt2.json").read_text())
     assert (described["size"], described["output_stride"]) == ([40, 56], 8)
 

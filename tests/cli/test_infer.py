@@ -44,7 +44,7 @@ def test_results_of_an_earlier_run_are_named(infer, photos, tmp_path, capsys):
     assert infer(photos, out=tmp_path / "out") == 0
     assert infer(photos, "--no-overlay", out=tmp_path / "out") == 0
     older = tmp_path / "out" / "overlays" / "a.jpg"
-    assert capsys.readouterr().err == f"note: {older}: is of an earlier run, in all 2 files of these images are\n"
+    assert capsys.readouterr().err == f"note: 2 files of an earlier run kept, such as {older}\n"
 
 
 def test_files_that_are_no_images_are_counted(infer, photos, tmp_path, capsys):

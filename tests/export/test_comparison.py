@@ -57,7 +57,7 @@ def test_an_export_is_left_with_its_description_and_card(done):
     described = json.loads((folder / "a.pt2.json").read_text())
     assert described["verification"]["agreement"] == done.verification.agreement >= 0.9999
     assert described["verification"]["classes"] >= 4
-    assert "3 images of photos" in (folder / "a.pt2.md").read_text()
+    assert "3 images in photos" in (folder / "a.pt2.md").read_text()
 
 
 def test_a_file_that_is_not_the_network_is_not_left(weights, photos, tmp_path, monkeypatch):
