@@ -20,22 +20,22 @@ STEM_SCALINGS = (4, 2)
 REACH = 3
 """No cell reads an output older than this many cells."""
 
-TRUNCATION_FACTOR = 1.3  # a normal cut at two deviations keeps 1 / 1.3 of its variance, as TensorFlow's slim takes it
+TRUNCATION_FACTOR = 1.3  # TensorFlow's slim: a normal distribution cut at two deviations keeps 1 / 1.3 of its variance
 
 
 class NASNet(ChainBackbone):
     """NASNet-A, by default the mobile one ("4 @ 1056"), ending before the classifier's pooling.
 
-    A 3x3 convolution and two reduction cells lead to stride 8; three stages of ``cells`` normal cells follow, of
-    ``filters``, twice and four times as many filters, with a reduction cell between each two.
+    A 3x3 convolution and two reduction cells lead to stride 8. Three stages of ``cells`` normal cells follow, with
+    ``filters``, 2 * ``filters`` and 4 * ``filters`` filters, and a reduction cell between two stages.
 
     Feature maps of the mobile network: 32 channels at stride 2, 44 at 4, 264 at 8, 528 at 16, 1056 at 32 (the last
-    ones at the output stride when that is smaller). The cells begin with their ReLU, so only the last map, which has
-    the ReLU that precedes the classifier, is free of negative values.
+    ones at the output stride when that is smaller). Cells begin with a ReLU and do not end with one, so maps have
+    negative values. Only the last map has none: it includes the ReLU before the classifier.
 
-    Two things differ from slim. Its first convolution pads nothing, which gives 111 samples for 224 pixels; this one
-    pads to ``ceil(side / 2)``, as all other layers do, so that sides of 32 k + 1 pixels keep their grids. And there is
-    no auxiliary classifier and no path dropout (the mobile network has none).
+    Two things differ from slim. Slim's first convolution has no padding, which gives 111 samples for 224 pixels; this
+    one pads to ``ceil(side / 2)``, as all other layers do, so that sides of 32 k + 1 pixels keep their grids. And there
+    is no auxiliary classifier and no path dropout (the mobile network has none).
 
     Source: NASNet (Zoph et al., 2018), Figure 4 and appendix A.7; ``build_nasnet_mobile``, initialization (truncated
     normal by fan out) and batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/nasnet/nasnet.py.
@@ -57,13 +57,13 @@ class NASNet(ChainBackbone):
 
         Args:
             filters: filters of the first stage's cells, a multiple of 4: 44 in the mobile network, 168 in the large.
-            cells: normal cells a stage: 4 in the mobile network, 6 in the large.
-            stem_channels: of the first convolution: 32 in the mobile network, 96 in the large.
-            skip_reduction_input: whether the cell after a reduction cell reads, as its older input, the same map as
-                the reduction cell did (the large network) and not the reduction cell's newer input (the mobile one).
+            cells: normal cells per stage: 4 in the mobile network, 6 in the large.
+            stem_channels: channels of the first convolution: 32 in the mobile network, 96 in the large.
+            skip_reduction_input: the older input of the cell after a reduction cell: the older input of the reduction
+                cell if true (the large network), its newer input if false (the mobile one).
             output_stride: 8, 16 or 32.
             padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for networks that pad both sides
-                alike; they differ on even sides only.
+                equally; they differ only for even sides.
             norm_eps: epsilon of the batch norms.
             norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
 
@@ -83,7 +83,7 @@ class NASNet(ChainBackbone):
         self._layers = Layers(padding, norm_eps, norm_momentum)
         self.stem = self._layers.conv(3, stem_channels, 3, act=False)
         self.cells = nn.ModuleList()
-        self._older: list[int] = []  # which output each cell reads as its older input: 0 is the stem's, n + 1 cell n's
+        self._older: list[int] = []  # the output that each cell reads as its older input: 0 the stem's, n + 1 cell n's
         self._outputs = [FeatureInfo(stem_channels, 2)]
         self._build(filters, cells, skip_reduction_input)
         strides = [info.stride for info in self._outputs]

@@ -1,7 +1,7 @@
 """The two cells that NASNet-A repeats, each reading the outputs of the two cells before it.
 
-A cell is a link of the chain of strides: ``set_stride_and_dilation`` is for its layers that read its inputs. Where a
-reduction cell may not stride, the layers behind its would-be stride get twice the dilation.
+``set_stride_and_dilation`` of a cell applies to the layers that read its inputs. Where a reduction cell must not
+stride, its later layers get twice the dilation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Separable(nn.Module):
 
 
 class SeparableTwice(nn.Module):
-    """Two separable layers with filters of one size; only the first strides."""
+    """Two separable layers with filters of the same size; only the first one strides."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, layers: Layers) -> None:
         """Build both layers with filters of odd side ``kernel``."""
@@ -53,10 +53,10 @@ class SeparableTwice(nn.Module):
 
 
 class FactorizedReduction(nn.Module):
-    """Halve a map by two 1x1 convolutions, one on its even samples, one on those a row and a column further.
+    """Halve a map by two 1x1 convolutions: one on its even samples, one on the samples a row and a column further.
 
-    Without the stride both see every sample, the second those at the distance of the finer grid: sampled on the
-    coarser grid, it is the same map. Beyond the edge lie zeros.
+    Without the stride both read every sample, and the second is shifted by the dilation. Sampled on the coarser grid,
+    the result is the same map. Samples beyond the edge are zeros.
 
     Source: ``factorized_reduction`` of slim/nets/nasnet/nasnet_utils.py.
     """
@@ -70,7 +70,7 @@ class FactorizedReduction(nn.Module):
         self.set_stride_and_dilation(2, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
-        """Change the step of the sampling grid and the distance between the two paths' samples."""
+        """Change the stride of the sampling and the distance between the samples of the two paths."""
         self.stride, self.dilation = stride, dilation
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
@@ -85,7 +85,7 @@ class FactorizedReduction(nn.Module):
 
 
 class Cell(nn.Module, ABC):
-    """First layers of both cells: each input is brought to ``filters`` channels, the older one to the newer's size."""
+    """First layers of both cells: both inputs get ``filters`` channels, and the older one the newer's size."""
 
     fan_out: int
     """Channels of the output, in multiples of ``filters``."""
@@ -93,9 +93,10 @@ class Cell(nn.Module, ABC):
     def __init__(
         self, inputs: int, previous: int | None, filters: int, *, previous_is_finer: bool, layers: Layers
     ) -> None:
-        """Build the two squeezing layers, for ``inputs`` channels of the last cell and ``previous`` of the one before.
+        """Build the first layers, for ``inputs`` channels of the last cell and ``previous`` of the one before.
 
-        The very first cell has no ``previous`` and reads its input twice. ``previous_is_finer`` by nominal strides.
+        The very first cell has no ``previous`` and reads its input twice. ``previous_is_finer`` says whether the older
+        input has a smaller nominal stride.
         """
         super().__init__()
         self.squeeze = layers.conv(inputs, filters, act=False)
@@ -120,7 +121,7 @@ class Cell(nn.Module, ABC):
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
         """Change stride and dilation of the layers that read the cell's inputs, and of those behind them."""
         if isinstance(self.squeeze_previous, FactorizedReduction):
-            # The cell before halved the grid, or would have: then its dilation was half of this one.
+            # The cell before halved the grid; or it did not stride, and had half of this dilation.
             self.squeeze_previous.set_stride_and_dilation(2 if dilation == 1 else 1, max(dilation // 2, 1))
         self._set_layers(stride, dilation)
 
@@ -165,7 +166,7 @@ class NormalCell(Cell):
             self.sum_0_left(x) + self.sum_0_right(previous),
             self.sum_1_left(previous) + self.sum_1_right(previous),
             self.average(x) + previous,
-            2 * self.average(previous),  # found by the search: the same average on both sides of the sum
+            2 * self.average(previous),  # NASNet's search chose the same average for both sides of the sum
             self.sum_4_left(x) + x,
         ]
 

@@ -20,26 +20,28 @@ LAYERS = Layers("symmetric", 1e-5, 0.1, nn.ReLU)
 
 
 def shuffle_channels(x: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b c h w"]:
-    """Reorder the channels so that each of ``groups`` equal runs holds channels of all the former runs.
+    """Reorder the channels so that each of the ``groups`` new groups has channels of all old groups.
 
-    Source: ShuffleNet, section 3.1: as a matrix of ``groups`` rows, transposed. As ``torch.nn.ChannelShuffle``, in
-    operations that every exporter knows.
+    The channels are written as a matrix of ``groups`` rows, which is transposed. The result is that of
+    ``torch.nn.ChannelShuffle``, by operations that every exporter knows.
+
+    Source: ShuffleNet, section 3.1.
     """
     batch, channels, height, width = x.shape
     return x.reshape(batch, groups, channels // groups, height, width).transpose(1, 2).flatten(1, 2)
 
 
 class ShuffleUnit(nn.Module):
-    """Narrow by grouped 1x1, shuffle the channels, filter depthwise by 3x3, widen by grouped 1x1; join, then ReLU.
+    """Grouped 1x1 to fewer channels, channel shuffle, depthwise 3x3, grouped 1x1 to more; joined with the input, ReLU.
 
-    At stride 1 the input is added. At stride 2 its 3x3 average is put before the result, which has the channels that
-    are still wanting.
+    At stride 1 the input is added to the result. At stride 2 the 3x3 average of the input is concatenated before the
+    result, which has only the remaining channels.
 
     Source: ShuffleNet (arXiv 1707.01083), Figure 2 b and c.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, stride: int, first_grouped: bool) -> None:
-        """Build the unit at its nominal stride, with ``groups`` in the last 1x1 convolution and perhaps in the first.
+        """Build the unit at its nominal stride; ``first_grouped`` groups the first 1x1 convolution as the last one.
 
         The output has a multiple of 4 times ``groups`` channels: as many as the input at stride 1, more at stride 2.
         """
@@ -67,7 +69,7 @@ class ShuffleUnit(nn.Module):
 
 
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-"""Channels of stage 2 by the number of groups; each later stage has twice those of the one before. Source: Table 1."""
+"""Channels of stage 2 by the number of groups; each later stage has twice as many as the last one. Source: Table 1."""
 
 STAGE_UNITS = (4, 8, 4)
 STEM_CHANNELS = 24
@@ -78,7 +80,7 @@ NORM_BIAS = 1e-4
 def stem_channels(width: float, groups: int) -> int:
     """Return the channels of the stem: half the paper's 24 up to width 0.5, twice from 2.0 on.
 
-    Only so are the printed multiply-adds met: 38, 138, 292 and 524 million for widths 0.5, 1.0, 1.5 and 2.0.
+    Only these give the paper's multiply-adds: 38, 138, 292 and 524 million for widths 0.5, 1.0, 1.5 and 2.0.
 
     Source: ShuffleNetV1/network.py of github.com/megvii-model/ShuffleNet-Series.
     """
@@ -92,7 +94,7 @@ class ShuffleNetV1(ChainBackbone):
     Feature maps, at width 1.0 and 3 groups: 24 channels at stride 2 and, pooled, at 4, then 240 at 8, 480 at 16, 960 at
     32 (the last two, or last, at the output stride when that is smaller).
 
-    Padding is symmetric, as in the published code; there are no weights from TensorFlow to be true to.
+    Padding is symmetric, as in the published code; no published weights need TensorFlow's padding.
 
     Source: ShuffleNet (arXiv 1707.01083), Table 1; channels of the stem, initialization and batch norm of
     ShuffleNetV1/network.py of github.com/megvii-model/ShuffleNet-Series.
@@ -104,7 +106,7 @@ class ShuffleNetV1(ChainBackbone):
         Args:
             width: multiplier of the stages' channels, which become multiples of 4 times ``groups``; the published
                 networks have 0.5, 1.0, 1.5 and 2.0.
-            groups: of the 1x1 convolutions: 1, 2, 3, 4 or 8.
+            groups: number of groups of the 1x1 convolutions: 1, 2, 3, 4 or 8.
             output_stride: 8, 16 or 32.
 
         Raises:
@@ -175,7 +177,7 @@ class ShuffleNetV2(ChainBackbone):
     two, or last, at the output stride when that is smaller). With ``last_conv`` a sixth follows: the 1024 channels of
     the classification network.
 
-    Tensors have torchvision's names, so its ImageNet weights load unchanged, less ``fc`` (and ``conv5`` without
+    Tensors have torchvision's names, so its ImageNet weights load unchanged, except ``fc`` (and ``conv5`` without
     ``last_conv``).
 
     Source: ShuffleNetV2 (arXiv 1807.11164), Table 5; ``torchvision.models.shufflenetv2``.
@@ -206,7 +208,7 @@ class ShuffleNetV2(ChainBackbone):
         self.stage3 = network.stage3
         self.stage4 = network.stage4
         self.conv5 = network.conv5 if last_conv else None
-        # Each step ends in a batch norm over its output's channels, or over half of them: ask the layers themselves.
+        # Each step ends in a batch norm over all or half of its output's channels, so the layers give the numbers.
         stem = self.conv1[0].out_channels
         stages = [2 * stage[-1].branch2[-2].num_features for stage in (self.stage2, self.stage3, self.stage4)]
         self._nominal = [FeatureInfo(c, s) for c, s in zip((stem, stem, *stages), (2, 4, 8, 16, 32), strict=True)]
@@ -234,12 +236,12 @@ class ShuffleNetV2(ChainBackbone):
 
 @dataclass(frozen=True)
 class _Windows:
-    """Layers of torchvision with 3x3 windows that change their rate together."""
+    """Layers of torchvision with 3x3 windows whose strides and dilations change together."""
 
     layers: Sequence[nn.Conv2d | nn.MaxPool2d]
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
-        """Change stride and dilation, and pad so that output samples stay in their places."""
+        """Change stride and dilation, and pad so that output samples keep their positions."""
         for layer in self.layers:
             layer.stride = (stride, stride)
             layer.dilation = layer.padding = (dilation, dilation)

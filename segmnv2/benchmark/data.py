@@ -33,7 +33,7 @@ STAGES = ("decode image", "decode mask", "rest of the data set", "augment", "col
 IMAGE, MASK, REST, AUGMENT, COLLATE = STAGES
 
 WARM_UP = 2
-"""Batches, or turns of all workers, before the clock runs: libraries are loaded, files' folders are read."""
+"""Batches, or turns of all workers, before the measurement, which load libraries and read folders."""
 
 _READERS: dict[str, tuple[Callable[..., object], ...]] = {
     IMAGE: (read_image, read_annotated_image),
@@ -51,11 +51,11 @@ def measure_stages(
     seed: int,
     batches: int,
 ) -> dict[str, Rate]:
-    """Measure each stage by itself on one core, over the images that training would read first.
+    """Measure each stage separately on one core, on the images that training reads first.
 
-    Each batch gives one measurement. Names are in the order of the work; ``rest of the data set`` is what is neither an
-    image nor a mask read from a file: drawing, checking sizes. Stages that take no time (generated images are not
-    decoded) are left out. Errors are those of the data set.
+    Each batch gives one measurement. Stages are in the order of the work. ``rest of the data set`` is all work other
+    than reading images and masks from files, such as drawing and checking sizes. Stages that take no time are left
+    out, such as decoding of generated images. Errors are those of the data set.
     """
     order = iter(StepSampler(len(dataset), seed))
     measured: list[Seconds] = []
@@ -93,9 +93,9 @@ def _time_batch(
 
 
 def _read(dataset: SegmentationDataset, index: int) -> tuple[Sample, Seconds]:
-    """Read a sample and report the time of image, mask and the rest took.
+    """Return a sample and the seconds that its image, its mask and the rest took.
 
-    A profiler finds the readers whichever data set calls them, and adds little to work that is done in C.
+    A profiler measures the readers, whichever data set calls them. It slows work that is done in C only a little.
     """
     profiler = cProfile.Profile()
     began = time.perf_counter()
@@ -116,7 +116,7 @@ GENERATED = 16
 def square_images(folder: Path | None, side: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """Return RGB images, 0..255, all of one size (pixels, at least 16), so that every library does the same work.
 
-    They are of a folder, scaled to the size, at most 100 of them, or generated shapes.
+    At most 100 images of a folder, scaled to the size, or generated shapes where no folder is given.
 
     Raises:
         ConfigError: there is no such folder, or the side is too small.
@@ -147,8 +147,8 @@ def benchmark_data(experiment: Experiment, *, batches: int = 20, workers: Sequen
 
     Args:
         experiment: data set, augmentation and batch size.
-        batches: how many are measured each time; first ones that are slower are left out beforehand.
-        workers: numbers of reading processes to try; 0 reads in the process itself, with all of its threads.
+        batches: number of batches per measurement; slower first batches are not measured.
+        workers: numbers of reading processes to try; 0 reads in this process, with all of its threads.
 
     Raises:
         ConfigError: no batches, or a negative number of workers.
@@ -195,10 +195,11 @@ def measure_loader(
     batches: int,
     pin_memory: bool = False,
 ) -> Rate:
-    """Measure how fast the loader of training yields batches that nobody uses.
+    """Measure how fast the training loader yields batches, without training on them.
 
-    Workers deliver at about the same moment, so one measurement is a turn of all of them, and the number of batches is
-    rounded up to whole turns. Arguments and errors are those of :func:`segmnv2.data.loader.training_loader`.
+    Workers deliver at about the same moment, so one measurement is one batch of each worker. The number of batches is
+    rounded up to a multiple of the workers. Arguments and errors are those of
+    :func:`segmnv2.data.loader.training_loader`.
     """
     loader = training_loader(
         dataset, transform, batch_size=batch_size, seed=seed, num_workers=num_workers, pin_memory=pin_memory

@@ -1,4 +1,4 @@
-"""Pairs, each opened and looked at, with its thumbnail; in as many processes as there are cores."""
+"""Inspection of pairs of image and mask, and thumbnails to find copies, in one process per core."""
 
 from __future__ import annotations
 
@@ -26,36 +26,39 @@ from segmnv2.labels import Color, LabelSet
 from segmnv2.signals import sheltered
 
 SIDE = 32
-"""Side of the thumbnails that decide."""
+"""Side of the thumbnails that decide whether two images are copies."""
 
 KEPT_SIDE = 8
-"""Side of the thumbnails kept of every image, block means of the others: the difference of means is never larger than
-that of what they are means of, so that they rule out and never miss."""
+"""Side of the small thumbnails that are kept of every image; their pixels are means of blocks of the large ones.
+
+The difference of two small thumbnails is never larger than that of the large ones. So they can exclude pairs, and no
+copy is missed.
+"""
 
 LARGEST_DIFFERENCE = 4.0
-"""Root mean square difference in gray levels up to which two thumbnails are of one image.
+"""Root mean square difference in gray levels up to which two thumbnails show the same image.
 
-Copies recompressed (JPEG quality 30 and up) or scaled between a quarter and 1.7 times differ by up to 3.9; the most
-alike of three hundred thousand pairs of PASCAL VOC's images differ by 18.
+Copies that are recompressed (JPEG quality 30 and up) or scaled by 0.25 to 1.7 differ by up to 3.9. The most similar
+of three hundred thousand pairs of PASCAL VOC's images differ by 18.
 """
 
 LEAST_CONTRAST = 8.0
 """Standard deviation in gray levels below which a thumbnail is too plain to distinguish images."""
 
 _ROUNDING = 1.0
-"""By how much rounding kept thumbnails to integers may enlarge a difference."""
+"""Largest error of a difference because kept thumbnails are rounded to integers."""
 
 _ROWS = 4096
 
 
 def thumbnail(image: Image) -> np.ndarray:
-    """Return float32 (32, 32), gray 0..255, whatever the image's aspect."""
+    """Return the large thumbnail: float32 (32, 32), gray 0..255, square for every image."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def kept_thumbnail(image: Image) -> bytes | None:
-    """Return the 64 bytes of the small thumbnail; ``None`` for an image too plain to be compared."""
+    """Return the 64 bytes of the small thumbnail; ``None`` for an image with too little contrast to compare."""
     large = thumbnail(image)
     if large.std() < LEAST_CONTRAST:
         return None
@@ -70,9 +73,9 @@ def difference(first: Image, second: Image) -> float:
 
 
 def candidates(first: list[bytes], second: list[bytes], most: int = 5) -> list[tuple[int, int]]:
-    """Return (index in ``first``, index in ``second``) of kept thumbnails that may be of one image.
+    """Return (index in ``first``, index in ``second``) of kept thumbnails that may show the same image.
 
-    Of each second one the nearest are taken, at most ``most``.
+    For each thumbnail of ``second``, at most the ``most`` nearest ones of ``first`` are returned.
     """
     if not first or not second:
         return []
@@ -91,7 +94,7 @@ def candidates(first: list[bytes], second: list[bytes], most: int = 5) -> list[t
 
 
 def _matrix(kept: list[bytes]) -> np.ndarray:
-    # Around 0, where float32 keeps differences of squares exact enough.
+    # Centered at 0, where differences of squares are accurate enough in float32.
     return np.frombuffer(b"".join(kept), np.uint8).reshape(len(kept), -1).astype(np.float32) - 128
 
 
@@ -105,12 +108,12 @@ class Reading:
     """Summary of a pair: some hundred bytes and its findings, whatever its size.
 
     Attributes:
-        findings: faults of the pair by itself.
-        image_digest: of the decoded pixels and their size; ``None`` where they cannot be read.
-        mask_digest: of the ids.
+        findings: faults of this pair alone.
+        image_digest: checksum of the decoded pixels and their size; ``None`` if they cannot be read.
+        mask_digest: checksum of the ids.
         thumbnail: see :func:`kept_thumbnail`.
-        counts: int64 (256,), pixels of each id, those of no class too; ``None`` where ids are not known.
-        colors: value and color of each id of a palette file, where the labels give no palette to compare them with.
+        counts: int64 (256,), number of pixels of each id, including ids of no class; ``None`` if ids are not known.
+        colors: value and color of each id of a palette file, if the labels have no palette to compare them with.
     """
 
     findings: tuple[Finding, ...]
@@ -122,7 +125,7 @@ class Reading:
 
 
 def inspect_pair(listing: Listing, index: int) -> Reading:
-    """Open a pair of a listing and say what is wrong with it."""
+    """Open a pair of a listing and return its faults."""
     pair = listing.pairs[index]
     if pair.mask is None:
         return _inspect_sample(listing, index)
@@ -147,7 +150,7 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
 
 
 def _inspect_sample(listing: Listing, index: int) -> Reading:
-    """Read a pair as training does, of a data set that makes its masks itself."""
+    """Read a pair as training does; for data sets whose masks are computed, such as COCO's."""
     assert listing.dataset is not None
     path = listing.pairs[index].image
     try:
@@ -172,7 +175,7 @@ def _read(path: Path, split: str, findings: list[Finding]) -> DecodedImage | Non
         findings.append(Finding("unreadable-image", str(path), reason, remedy, split))
         return None
     if decoded.animated:
-        reason, remedy = "has several frames or pages", "save the one that is meant; the first counts"
+        reason, remedy = "has several frames or pages", "save only the frame that you need; the first one is read"
         findings.append(Finding("animated", str(path), reason, remedy, split))
     if decoded.bits < decoded.stored_bits:
         reason = f"holds 16-bit samples that use {decoded.bits} bits only: {2**decoded.bits - 1} is read as white"
@@ -182,7 +185,7 @@ def _read(path: Path, split: str, findings: list[Finding]) -> DecodedImage | Non
 
 
 def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Callable[..., Finding]) -> list[Finding]:
-    """Compare the upright image with the mask, which is taken unchanged."""
+    """Compare the size of the image, turned upright, with that of the mask, which is not turned."""
     orientation, stored = decoded.orientation, decoded.stored_size
     height, width = decoded.image.shape[:2]
     rows, columns = raw.values.shape[:2]
@@ -226,7 +229,7 @@ def _digest(values: Image | Mask) -> bytes:
 
 
 PAIRS_A_PROCESS = 16
-"""Fewer do not pay for starting a process."""
+"""Fewest pairs per process; for fewer, starting the process takes longer than it saves."""
 
 _PIECE = 8
 
@@ -234,9 +237,9 @@ Task = tuple[int, int]
 
 
 def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int | None) -> Iterator[Reading]:
-    """Inspect pairs, (number of the listing, number of the pair in it), and yield what was read in their order.
+    """Inspect pairs, given as (index of the listing, index of the pair in it), and yield the readings in their order.
 
-    The result does not depend on the number of processes; ``None`` is for one a core.
+    The result does not depend on the number of processes; ``None`` starts one per core.
 
     Raises:
         ConfigError: ``workers`` is below 1.
@@ -249,7 +252,7 @@ def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int 
         for task in tasks:
             yield inspect_pair(listings[task[0]], task[1])
         return
-    # Not forked: OpenCV's and torch's threads would not survive it.
+    # Not forked: the threads of OpenCV and torch would not exist in the child.
     with sheltered():
         pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(tuple(listings),))
         readings = pool.map(_inspect, tasks, chunksize=_PIECE)
@@ -257,10 +260,10 @@ def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int 
         yield from readings
     except BrokenProcessPool as error:
         raise DatasetError(
-            f"a reading process was killed ({error}), most often for lack of memory; read with fewer, as --workers 1"
+            f"a reading process was killed ({error}), most often for lack of memory; use fewer, such as --workers 1"
         ) from error
     finally:
-        for process in list(pool._processes.values()):  # one that is still starting would be waited for
+        for process in list(pool._processes.values()):  # the pool would wait for one that is still starting
             process.terminate()
         pool.shutdown(cancel_futures=True)
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 Archives = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Where the archives lie, or are downloaded to; ROOT/archives by default."),
+    typer.Option(metavar="DIR", help="Folder of the archives, existing or downloaded; ROOT/archives by default."),
 ]
 
 Mirror = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Fetch from this folder, files of the same names, and not from the publisher."),
+    typer.Option(metavar="URL", help="Fetch files of the same names from this URL and not from the publisher."),
 ]
 
 
@@ -38,7 +38,7 @@ Override = Annotated[
 
 
 def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, ...]:
-    """Read ``--scales`` and ``--multi-scale``, of which one may be given.
+    """Read ``--scales`` and ``--multi-scale``; at most one of the two may be given.
 
     Raises:
         ConfigError: both are given, or ``--scales`` is not numbers above 0 with commas between them.
@@ -72,10 +72,10 @@ def check_inputs(paths: Mapping[str, Path | None]) -> None:
     """Refuse files and folders that are not there, before any work.
 
     Args:
-        paths: option -> what was given for it.
+        paths: option -> the path given for it.
 
     Raises:
-        ConfigError: some are missing; all are named.
+        ConfigError: some paths do not exist; the message names all of them.
     """
     missing = [f"{name} {path}" for name, path in paths.items() if path is not None and not path.exists()]
     if missing:
@@ -83,15 +83,15 @@ def check_inputs(paths: Mapping[str, Path | None]) -> None:
 
 
 def refuse_options(who: str, remedy: str, **options: Any) -> None:
-    """Refuse options that are given and mean nothing.
+    """Refuse options that have no effect here.
 
     Args:
-        who: what has no such option, in the plural.
+        who: subject of the message, in the plural, such as "detectors".
         remedy: what to do.
-        options: name -> value; what is None or False is not given.
+        options: name -> value; None and False mean that the option was not given.
 
     Raises:
-        ConfigError: some are given.
+        ConfigError: at least one option was given.
     """
     given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
@@ -103,26 +103,26 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 DeviceOption = Annotated[
     str,
-    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one that can run what is chosen."),
+    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU that can run the chosen options."),
 ]
 
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads on the CPU.", show_default="PyTorch's")]
 
 CalibrationOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="For int8: 50 or more images like those to come; at most 100 are used."),
+    typer.Option(metavar="DIR", help="For int8: 50 or more images like those to label; at most 100 are used."),
 ]
 
 SEGMENTERS = ("output_stride", "size", "multi_scale", "scales", "flip")
 ENGINES = ("device", "backend", "precision", "threads", "calibration")
-"""Names of what belongs together."""
+"""Names of options that commands take or refuse together."""
 
 
 @dataclass(frozen=True)
 class InferenceArguments:
-    """Options of inference as the user gave them: the one declaration of their types and help.
+    """Options of inference as the user gave them; their types and help texts are declared only here.
 
-    Where the default is ``None``, the library's own is shown.
+    Where the default is ``None``, ``--help`` shows the library's default.
     """
 
     output_stride: Annotated[
@@ -145,15 +145,15 @@ class InferenceArguments:
     backend: Annotated[
         str | None,
         typer.Option(
-            help="What runs the network: torch, ready at once; openvino or onnxruntime, faster after seconds of "
-            "conversion; torch-compile; auto for the fastest that is installed and has the precision.",
+            help="Engine that runs the network: torch starts at once; openvino and onnxruntime are faster, after "
+            "seconds of conversion; torch-compile; auto takes the fastest installed one that has the precision.",
             show_default="torch",
         ),
     ] = None
     precision: Annotated[
         str | None,
         typer.Option(
-            help="float32; bfloat16, faster, with a few other labels; float16 on GPUs; int8, with --calibration.",
+            help="float32; bfloat16, faster, changes a few labels; float16 on GPUs; int8, with --calibration.",
             show_default="float32",
         ),
     ] = None
@@ -168,23 +168,23 @@ class InferenceArguments:
         int | None,
         typer.Option(
             metavar="N",
-            help="Images to compute in threads of their own at once, on a CPU: as many as threads is fastest for many "
-            "images, 1 for few large ones.",
+            help="Images computed at the same time on a CPU, each in its own thread. For many images the number of "
+            "threads is fastest, for a few large ones 1.",
             show_default="as many as threads and images; 1 with --batch or a canvas above 1025",
         ),
     ] = None
 
     def refuse(self, who: str, remedy: str, but: Collection[str] = (), **others: Any) -> None:
-        """Refuse options that were given and mean nothing: all of these but the device, and others.
+        """Refuse all given options of inference, except the device, and other options.
 
         Args:
-            who: what has no such option, in the plural.
+            who: subject of the message, in the plural, such as "detectors".
             remedy: what to do.
-            but: names of those of these that are allowed.
-            others: name -> what was given for it.
+            but: names of options of inference that are allowed.
+            others: name -> value of other options to refuse.
 
         Raises:
-            ConfigError: some were given.
+            ConfigError: at least one of them was given.
         """
         refuse_options(who, remedy, **others, **{k: v for k, v in vars(self).items() if k not in ("device", *but)})
 
@@ -192,7 +192,7 @@ class InferenceArguments:
         """Return the options, checked.
 
         Args:
-            defaults: of this command, where they are others than the library's.
+            defaults: this command's defaults that differ from the library's.
 
         Raises:
             ConfigError: a value is not possible.
@@ -210,8 +210,8 @@ def takes_inference(*names: str, **help_texts: str) -> Callable[[Command], Comma
     """Give a command options of inference, as one argument ``inference``.
 
     Args:
-        names: of :class:`InferenceArguments`.
-        help_texts: of options whose meaning is another in this command.
+        names: fields of :class:`InferenceArguments`.
+        help_texts: help of the options that mean something else in this command.
     """
     declared = get_type_hints(InferenceArguments, include_extras=True)
 

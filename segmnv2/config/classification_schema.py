@@ -1,4 +1,4 @@
-"""Schema of an experiment in classification; everything but paths and duration has the paper's value by default."""
+"""Schema of an experiment in classification; the defaults, except paths and duration, are the paper's values."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ClassifierSection(NetworkSection):
 
     Attributes:
         name: a backbone's name, as ``mobilenet_v2``.
-        norms: ``batch`` normalizes by the statistics of a process's part of a batch; ``synchronized`` by those of the
-            whole batch, on GPUs.
+        norms: ``batch`` takes the statistics of each process's part of a batch; ``synchronized`` those of the whole
+            batch, on GPUs.
     """
 
     name: BackboneName = "mobilenet_v2"
@@ -40,7 +40,7 @@ class ClassifierSection(NetworkSection):
 
 
 class ImageFolderSource(Section):
-    """Images to classify: a folder for each class, in which its images lie, as torchvision's ``ImageFolder``.
+    """Images to classify, in one folder per class, the layout of torchvision's ``ImageFolder``.
 
     Attributes:
         root: the folder that holds the classes' folders.
@@ -61,9 +61,9 @@ class ClassificationDataSection(Section):
         aspect: smallest and largest ratio of a training crop's width to its height, before it is made square.
         flip: chance of a mirror image.
         photometric: changes of color; ``null`` for none.
-        central: share of the shorter side that validation sees.
-        batch_size: images a step, of all processes together.
-        num_workers: reading processes; 0 reads in the training process. It changes no result.
+        central: side of the central crop that validation takes, as a share of the shorter side.
+        batch_size: images per step, of all processes together.
+        num_workers: reading processes; 0 reads in the training process. Results do not depend on it.
     """
 
     train: ImageFolderSource
@@ -89,19 +89,19 @@ class ClassificationLossSection(Section):
 
 
 class RmspropSection(Section):
-    """RMSProp as TensorFlow computes it, and a rate that falls by a factor at intervals.
+    """RMSProp as TensorFlow computes it, and a learning rate that is multiplied by a factor at intervals.
 
     Attributes:
         lr: learning rate of the first step.
-        momentum: of the scaled gradient.
+        momentum: momentum of the scaled gradient.
         alpha: share of the old mean square that a step keeps; TensorFlow's ``decay``.
         epsilon: added to the mean square before its root is taken.
-        weight_decay: on the kernels of convolutions that are not depthwise, and of the last layer.
-        rate_factor: what the rate is multiplied by.
-        rate_epochs: after how many epochs each time.
-        warmup_epochs: first epochs, over which a factor of the rate rises in a straight line to 1.
-        accumulate: parts that a batch is computed in, one after another, to save memory.
-        clip_norm: length that a longer gradient is shortened to; ``null`` leaves it.
+        weight_decay: weight decay of the last layer and of all convolutions that are not depthwise.
+        rate_factor: factor that multiplies the rate every ``rate_epochs`` epochs.
+        rate_epochs: number of epochs between two changes of the rate.
+        warmup_epochs: number of first epochs, in which the rate rises linearly to its full value.
+        accumulate: number of parts in which a batch is computed, one after another, to save memory.
+        clip_norm: largest norm of the gradient; longer ones are shortened to it. ``null`` for no limit.
     """
 
     lr: PositiveFloat = 0.045
@@ -125,8 +125,8 @@ class ClassificationExperiment(BaseExperiment):
         data: the data sets.
         loss: what is minimized.
         optimizer: the optimizer and its schedule.
-        epochs: how often each training image is seen, on average.
-        validation: when it is validated.
+        epochs: how often each training image is used, on average.
+        validation: when the model is validated.
     """
 
     task: Literal["classification"]

@@ -28,13 +28,13 @@ class NetworkSection(Section):
     """The parts of a ``model`` section that do not depend on the task.
 
     Attributes:
-        name: of the network.
-        width: multiplier of the backbone's channels, for backbones that have widths; ``null`` for its own, 1.0.
-        channel_divisor: what channels are rounded to a multiple of, for MobileNetV2; ``null`` for 8.
-        backbone: further arguments of the backbone, as ``{model: resnet50}`` for timm's.
+        name: name of the network.
+        width: multiplier of the backbone's channels, for backbones that have widths; ``null`` for the default, 1.0.
+        channel_divisor: MobileNetV2's channels are rounded to multiples of it; ``null`` for 8.
+        backbone: further arguments of the backbone, such as ``{model: resnet50}`` for timm's.
         weights: file of a whole network to start from.
-        keep_logits: with ``weights``, whether its last layer is taken too; ``false`` for other classes.
-        backbone_weights: file of which the backbone is taken, as the ImageNet one.
+        keep_logits: with ``weights``, whether its last layer is loaded too; ``false`` for other classes.
+        backbone_weights: file of which only the backbone is loaded, such as one trained on ImageNet.
         norm_momentum: share of a new batch in the running statistics of every batch norm; ``null`` for the paper's.
     """
 
@@ -85,12 +85,12 @@ class NetworkSection(Section):
 
 
 class FreezableSection(NetworkSection):
-    """A network whose batch norms may stay as its weights have them.
+    """A network whose batch norms may keep the statistics of its weights.
 
     Attributes:
-        norms: ``batch`` normalizes by the statistics of a process's part of a batch; ``synchronized`` by those of the
-            whole batch, on GPUs; ``frozen`` by the statistics that the weights came with, for batches below about 12;
-            the other layers' learn on where only the backbone came with weights.
+        norms: ``batch`` normalizes by the statistics of each process's part of a batch, ``synchronized`` by those of
+            the whole batch, on GPUs. ``frozen`` normalizes by the statistics in the weights, for batches below about
+            12; where only the backbone has weights, the norms of the other layers are still trained.
     """
 
     norms: Literal["batch", "synchronized", "frozen"] = "batch"
@@ -98,11 +98,11 @@ class FreezableSection(NetworkSection):
     @model_validator(mode="after")
     def _frozen_norms(self) -> FreezableSection:
         if self.norms == "frozen" and self.norm_momentum is not None:
-            raise ValueError("norms 'frozen' leaves the running statistics alone; set norm_momentum to null")
+            raise ValueError("norms 'frozen' does not change the running statistics; set norm_momentum to null")
         named = self.weights or self.backbone_weights or self.backbone.get("pretrained")
         if self.norms == "frozen" and not named:
             raise ValueError(
-                "norms 'frozen' normalizes by statistics that weights come with, and there are none; "
+                "norms 'frozen' needs weights with statistics of the norms, and none are given; "
                 "name a file as weights or backbone_weights, give pretrained in backbone, or set norms to 'batch'"
             )
         return self

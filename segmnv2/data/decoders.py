@@ -1,9 +1,9 @@
-"""Image decoders: the messages that libjpeg prints, and what Pillow and OpenCV make of PNG files.
+"""Image decoders: the messages that libjpeg prints, and how Pillow and OpenCV read PNG files.
 
 libjpeg reports corrupt data only as text on C's ``stderr``, without the file's name, and OpenCV has no other way to
-pass it on. So while any thread listens, that variable of the C library points to a stream of ours: text of a thread
-that listens is kept for it, and all other text goes to file descriptor 2 as before. It needs glibc (``fopencookie``);
-elsewhere nothing is heard.
+report it. So while any thread listens, that variable of the C library points to a stream of this module. The stream
+keeps the text of threads that listen, and writes all other text to file descriptor 2 as before. It needs glibc
+(``fopencookie``); on other systems the messages are not read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def listen(decode: Callable[[], T]) -> tuple[T, str]:
-    """Call a decoder and return its result and the text that it printed on C's ``stderr``, empty if none."""
+    """Call a decoder; return its result and the text that it printed on C's ``stderr``, which may be empty."""
     heard: list[bytes] = []
     _thread.heard = heard
     _count(1)
@@ -86,7 +86,7 @@ def _streams() -> tuple[ctypes.c_void_p, int | None, int] | None:
     if not stream.value:
         return None
     library.setvbuf(stream, None, _IONBF, ctypes.c_size_t(0))
-    # A thread inside `_write` may wait for Python's lock, so no other thread may wait for the stream's with it.
+    # A thread inside `_write` may wait for Python's lock, so no thread that holds it may wait for the stream's lock.
     library.__fsetlocking(stream, _LOCKED_BY_CALLER)
     variable = ctypes.c_void_p.in_dll(library, "stderr")
     return variable, variable.value, stream.value
@@ -94,11 +94,11 @@ def _streams() -> tuple[ctypes.c_void_p, int | None, int] | None:
 
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _STEPS = {"L;2": 85, "L;4": 17}
-"""Pillow's names of gray of 2 and 4 bits -> by how much a level is multiplied in decoding."""
+"""Pillow's names of 2- and 4-bit gray -> the factor by which decoding multiplies a level."""
 
 
 def check_png(content: bytes) -> None:
-    """Compare each chunk of a PNG file with its checksum; Pillow passes over those of the pixels.
+    """Compare each chunk of a PNG file with its checksum; Pillow does not check those of the pixels.
 
     Raises:
         ValueError: a chunk is damaged, or the end is missing.
@@ -106,7 +106,7 @@ def check_png(content: bytes) -> None:
     view = memoryview(content)
     for kind, at, end in _chunks(content):
         if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise ValueError(f"chunk {kind!r} at byte {at} has another checksum than its own")
+            raise ValueError(f"chunk {kind!r} at byte {at} does not match its checksum")
         if kind == b"IEND":
             return
     raise ValueError("the end is missing")
@@ -115,8 +115,8 @@ def check_png(content: bytes) -> None:
 def default_image(content: bytes) -> bytes:
     """Return an animated PNG file without its animation; any other file unchanged.
 
-    The remaining chunks are the image that programs without animation show. It need not be one of the frames, and
-    OpenCV returns the first frame.
+    The remaining chunks are the image that programs without animation show. It may differ from all frames, and OpenCV
+    would return the first frame.
     """
     if b"acTL" not in content:
         return content
@@ -125,12 +125,13 @@ def default_image(content: bytes) -> bytes:
 
 
 def transparent_gray(picture: PIL.Image.Image) -> int | None:
-    """Return the gray level that a PNG file calls transparent, as it is after decoding; ``None`` if there is none.
+    """Return the gray level that a PNG file declares transparent, as it is after decoding; ``None`` if there is none.
 
-    Pillow keeps the level as stored, which decoding multiplies in files of 2 and 4 bits, and does not apply one of 16.
+    Pillow returns the stored level, although decoding multiplies the levels of 2- and 4-bit files. It ignores a
+    transparent level of 16 bits.
 
     Args:
-        picture: not decoded yet; of a decoded one the level is that of 8 or 16 bits.
+        picture: an image that is not decoded yet; after decoding, the level of 2- and 4-bit files is not multiplied.
     """
     level = picture.info.get("transparency")
     if picture.format != "PNG" or not picture.mode.startswith(("L", "I")) or not isinstance(level, int):
@@ -139,7 +140,7 @@ def transparent_gray(picture: PIL.Image.Image) -> int | None:
 
 
 def stored_form(picture: PIL.Image.Image) -> str:
-    """Return the decoder's name for how pixels are stored, as ``L;4``; nothing of an image that is decoded already."""
+    """Return the decoder's name of the pixel format, such as ``L;4``; an empty text if the image is already decoded."""
     tiles = getattr(picture, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return str(arguments if isinstance(arguments, str) else arguments[0] if arguments else "")

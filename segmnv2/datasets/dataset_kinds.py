@@ -1,4 +1,4 @@
-"""Data sets by name, their base classes (a section of an experiment, pairs of files), and whether two share images."""
+"""Data sets by name, their base classes, and the comparison of two data sets for common images."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from segmnv2.section import FilePath, Section
 
 
 class DataSource(Section):
-    """A data set as an experiment names it: base class of all kinds of :data:`DATASETS`.
+    """A data set in an experiment; base class of all kinds of :data:`DATASETS`.
 
     Attributes:
         kind: name of the kind.
-        evaluation: values of ``segmnv2 evaluate --dataset KIND``, beside ``root`` and ``split``.
-        root_is: what ``--root`` is, for messages; ``None`` where there is none.
-        canvas: its size in ``segmnv2 evaluate``, by default.
-        own_classes: whether ``segmnv2 evaluate`` may take the ids of masks for the network's classes.
+        evaluation: values of the section in ``segmnv2 evaluate --dataset KIND``, besides ``root`` and ``split``.
+        root_is: description of ``--root`` for messages; ``None`` if the kind has no root.
+        canvas: default of ``--size`` in ``segmnv2 evaluate``.
+        own_classes: whether ``segmnv2 evaluate`` may read the ids of masks as the network's classes.
     """
 
     evaluation: ClassVar[Mapping[str, Any]] = {}
@@ -39,7 +39,7 @@ class DataSource(Section):
     kind: str
 
     def open(self, labels: LabelSet | None = None) -> SegmentationDataset:
-        """Open the data set, with labels in place of its own classes where a kind has ``own_classes``.
+        """Open the data set; ``labels`` replace its own classes if the kind has ``own_classes``.
 
         Raises:
             DatasetError: it is missing or not complete.
@@ -47,7 +47,7 @@ class DataSource(Section):
         raise NotImplementedError
 
     def listing(self, split: str) -> Listing:
-        """List what ``check-data`` reads, with all faults of folders and lists; ``split`` is what findings call it.
+        """List the files for ``check-data``, with all faults of folders and lists; ``split`` is its name in findings.
 
         Raises:
             DatasetError: there is no such data set, or its classes cannot be read.
@@ -56,15 +56,15 @@ class DataSource(Section):
 
     @classmethod
     def found_in(cls, root: Path, splits: Sequence[str], labels: Path | None) -> Sequence[DataSource]:
-        """Return the sources that ``check-data`` reads in a folder, none where it has another layout.
+        """Return the sources that ``check-data`` reads in a folder; none if the folder has another layout.
 
-        ``splits`` are lists, the usual ones by default, and ``labels`` is a YAML file with the classes.
+        ``splits`` are names of lists; if empty, the usual ones. ``labels`` is a YAML file with the classes.
         """
         return ()
 
 
 def open_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
-    """Open a data set; ``key`` is where it stands in the experiment, for messages.
+    """Open a data set; ``key`` is its key in the experiment, for messages.
 
     Raises:
         DatasetError: it is missing or not complete.
@@ -78,7 +78,7 @@ class FileSource(DataSource):
 
     Attributes:
         root: the data set's folder.
-        split: which part; ``null`` for all, where there are no parts.
+        split: name of the part; ``null`` for all images of a data set without parts.
     """
 
     root: FilePath
@@ -134,7 +134,7 @@ class FileDataset:
         Raises:
             MediaError: the image cannot be read.
             DatasetError: the mask cannot be read, holds ids or colors that are no class, or has another size than the
-                image; or EXIF turns the image, and nothing shows whether the mask is turned.
+                image; or EXIF turns the image, and the files do not show whether the mask is turned too.
         """
         image_path, mask_path = self.files(index)
         image = read_annotated_image(image_path, mask_path)
@@ -168,7 +168,7 @@ def evaluation_source(name: str, root: Path | None, split: str | None) -> DataSo
     """Return the data set of ``segmnv2 evaluate --dataset NAME``, a key of :data:`DATASETS` with ``-`` or ``_``.
 
     Raises:
-        ConfigError: there is no such kind or split, or the root is missing or too many.
+        ConfigError: there is no such kind or split, or the root is missing or not allowed.
     """
     kind = DATASETS.get(name.replace("-", "_"))
     if kind is None:
@@ -189,10 +189,10 @@ def evaluation_source(name: str, root: Path | None, split: str | None) -> DataSo
 
 
 def identify(dataset: Any) -> Iterator[str]:
-    """Return a line for each image of a data set: its name, and its class or boxes where they are no file.
+    """Return a line for each image of a data set: its name, and its class or boxes if these are not in a file.
 
-    Paths above the data set's own folder are left out: a data set may be moved. Images without names are generated, and
-    the experiment has their settings.
+    Names do not contain the data set's folder, because a data set may be moved. Images without names are generated;
+    their settings are in the experiment.
     """
     if hasattr(dataset, "identity"):
         return iter(dataset.identity())
@@ -201,9 +201,10 @@ def identify(dataset: Any) -> Iterator[str]:
 
 
 def file_sizes(dataset: Any) -> Iterator[int]:
-    """Return the bytes of the files of images and masks, which users may repair or replace while a run is stopped.
+    """Return the sizes of the image and mask files, which users may repair or replace while a run is stopped.
 
-    Sizes show nearly every change and cost a tenth of a second for ten thousand images. Generated images have no files.
+    Sizes show nearly every change, and reading them takes a tenth of a second for ten thousand images. Generated images
+    have no files.
     """
     for path in dataset.changeable_files() if hasattr(dataset, "changeable_files") else ():
         try:
@@ -215,8 +216,8 @@ def file_sizes(dataset: Any) -> Iterator[int]:
 def count_shared(train: Any, val: Any) -> int:
     """Return how many images are in both data sets.
 
-    They are compared by the files of their images where both have them, else by folder and :func:`identify`; generated
-    ones by their size.
+    Data sets of files are compared by the paths of their images, others by their folder and :func:`identify`, and
+    generated ones by their image size.
     """
     if hasattr(train, "list_images") and hasattr(val, "list_images"):
         return len(set(_resolve(train.list_images())) & set(_resolve(val.list_images())))
@@ -228,7 +229,7 @@ def count_shared(train: Any, val: Any) -> int:
 
 
 def _resolve(files: Iterable[Path]) -> Iterator[Path]:
-    """Yield files by the true path of their folder, which is looked up once for each folder."""
+    """Yield the files with the resolved path of their folder; each folder is resolved once."""
     folders: dict[Path, Path] = {}
     for file in files:
         if file.parent not in folders:
@@ -237,7 +238,7 @@ def _resolve(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def digest(lines: Iterable[str]) -> str:
-    """Return their number and a checksum, as ``1464 (sha256 0123456789abcdef)``."""
+    """Return the number of lines and a checksum, such as ``1464 (sha256 0123456789abcdef)``."""
     held = list(lines)
     checksum = hashlib.sha256("\n".join(held).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{len(held)} (sha256 {checksum[:16]})"

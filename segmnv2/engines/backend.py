@@ -1,4 +1,4 @@
-"""The interface between inference and engines: models that run, engines, and the watch for models that change."""
+"""The interface between inference and engines, and the check that a model did not change."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Precision = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 Calibration: TypeAlias = Sequence[Float[Tensor, "1 3 _ _"]] | None
-"""RGB pixels, 0..255, sides k * output_stride + 1, that int8 chooses its ranges by."""
+"""Images from which int8 chooses its ranges: RGB pixels, 0..255, sides k * output_stride + 1."""
 
 
 NO_CALIBRATION = (
-    "precision: 'int8' needs images like those that will be seen, to choose its ranges; give a folder with 50 or more "
-    "as calibration (--calibration DIR)"
+    "precision: 'int8' needs images like those to label, to choose its ranges; give a folder with 50 or more as "
+    "calibration (--calibration DIR)"
 )
 
 
@@ -34,8 +34,8 @@ class Place:
     """Device and threads of an engine."""
 
     device: torch.device  # the CPU or a GPU
-    threads: int  # on the CPU, in all
-    streams: int = 1  # calls at once that share the threads
+    threads: int  # total number on the CPU
+    streams: int = 1  # simultaneous calls, which share the threads
 
 
 @runtime_checkable  # for the checker of annotations in tests
@@ -46,7 +46,7 @@ class DenseModel(Protocol):
 
     @property
     def output_stride(self) -> int:
-        """Canvas sides are a multiple of it and 1."""
+        """Output stride of the network; sides of its input are k * output_stride + 1."""
 
     @property
     def logits_stride(self) -> int:
@@ -57,7 +57,7 @@ class DenseModel(Protocol):
 
     @property
     def mean_pixel(self) -> tuple[float, float, float]:
-        """RGB, 0..255, of the pixel that becomes 0: what images are padded with."""
+        """The color that normalization maps to 0, RGB 0..255; images are padded with it."""
 
     @property
     def device(self) -> torch.device:
@@ -67,20 +67,20 @@ class DenseModel(Protocol):
 class Backend(ABC):
     """A network prepared to run in one engine and precision, which several threads may call at once.
 
-    For inference it stands in for a :class:`segmnv2.models.segmenter.Segmenter`. It can be copied, pickled and sent to
-    a process that was spawned. In a forked process it is refused: the threads of the engine do not exist there, and it
-    would wait forever.
+    For inference it replaces a :class:`segmnv2.models.segmenter.Segmenter`. It can be copied, pickled and sent to a
+    spawned process. A forked process cannot use it and gets an error: the threads of the engine do not exist there, and
+    the call would wait forever.
 
     Attributes:
-        name: of the engine, as ``--backend`` takes it.
-        precision: of the numbers that layers compute in; logits are float32 always.
-        threads: that the engine computes with on the CPU.
-        streams: calls from different threads that it computes at once, sharing the threads; more wait for each other.
-        output_stride: of the network; sides of its pixels are a multiple of it and 1.
+        name: name of the engine, as ``--backend`` takes it.
+        precision: number format in which layers compute; logits are always float32.
+        threads: number of threads that the engine uses on the CPU.
+        streams: number of calls that run at the same time and share the threads; further calls wait.
+        output_stride: output stride of the network; sides of its input are k * output_stride + 1.
         logits_stride: pixels between two logits.
         labels: names and colors of the classes.
-        mean_pixel: RGB, 0..255, of what images are padded with.
-        device: where pixels are expected and logits appear.
+        mean_pixel: color that images are padded with, RGB 0..255.
+        device: device of the pixels and logits.
     """
 
     name: ClassVar[str]
@@ -88,7 +88,7 @@ class Backend(ABC):
     training = False
 
     def __init__(self, model: Segmenter, precision: Precision, place: Place, calibration: Calibration = None) -> None:
-        """Make a network, which is not changed, ready to run.
+        """Prepare a network to run; the network itself is not changed.
 
         Raises:
             ConfigError: int8 without calibration, or the engine cannot run the network.
@@ -114,11 +114,11 @@ class Backend(ABC):
 
     @abstractmethod
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
-        """Make what can be copied, of a network that is not changed."""
+        """Convert a network, without changing it, into attributes that can be copied and pickled."""
 
     @abstractmethod
     def open(self) -> None:
-        """Make the engine of what can be copied, here and after unpickling."""
+        """Create the engine from these attributes; called here and after unpickling."""
 
     def check_process(self) -> None:
         """Raise a ConfigError if this process was forked from the one that made the engine."""
@@ -151,8 +151,8 @@ def refuse_fork(engine: object, process: int) -> None:
     """Raise a ConfigError unless this process is the one that made an engine or model."""
     if os.getpid() != process:
         raise ConfigError(
-            f"backend: {engine} was made before this process was forked, and its threads were not; start processes "
-            "with multiprocessing.get_context('spawn') and send the predictor, or load it in this process"
+            f"backend: {engine} was made in the parent of this forked process, and its threads do not exist here; "
+            "start processes with multiprocessing.get_context('spawn') and send the predictor, or load it here"
         )
 
 
@@ -188,17 +188,17 @@ def check_streams(streams: object) -> int:
 
 
 class ModelWatch:
-    """Compares a model with what it was when this was made; of its values it reads the last layer's alone."""
+    """Compares a model with its earlier state; the only values that it reads are those of the last layer."""
 
     def __init__(self, model: Segmenter, backend: DenseModel) -> None:
         """Note the state of a model.
 
         Args:
-            model: that may change.
-            backend: what was made of it, or the model itself, which always is what it is.
+            model: a model that may change later.
+            backend: the engine made from the model, or the model itself.
 
         Raises:
-            ConfigError: they differ already in their output strides.
+            ConfigError: their output strides differ already.
         """
         self._model, self._backend, self._process = model, backend, os.getpid()
         groups = ((module._parameters, module._buffers, module._modules) for module in model.modules())
@@ -214,8 +214,8 @@ class ModelWatch:
         """Make sure that the model is unchanged.
 
         Raises:
-            ConfigError: it has other weights or another output stride than the engine, or it runs itself and this
-                process was forked, where PyTorch would wait for its parent's threads.
+            ConfigError: its weights or its output stride differ from the engine's, or it runs without an engine in a
+                forked process, where PyTorch would wait for the parent's threads.
         """
         self._model.check_classes()
         if self._backend is self._model:
@@ -232,10 +232,10 @@ class ModelWatch:
             )
 
     def _read(self) -> list[tuple[int, int]]:
-        """Return two numbers a tensor or layer, of which one changes if a tensor's values or it itself are replaced.
+        """Return two numbers per tensor or layer; one of them changes if it is replaced or its values change.
 
-        Changes through ``.data``, as moving averages make them, count no version. The sum of the last layer's bits
-        shows them; as integers it is exact in any order.
+        PyTorch does not count changes through ``.data``, which moving averages make, as a new version. The sum of the
+        last layer's bits shows them; a sum of integers does not depend on the order.
         """
         last = self._model.get_parameter(f"{self._model.logits_name}.weight").detach().float()
         states = [

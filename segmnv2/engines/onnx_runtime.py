@@ -1,4 +1,4 @@
-"""ONNX Runtime as the engine, the network as an ONNX graph, and that graph in the 8-bit form of its fast kernels."""
+"""The engine ONNX Runtime, the network as an ONNX graph, and its int8 form for ONNX Runtime's fast kernels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OnnxRuntimeBackend(Backend):
         self._graph = take_channels_last(build_graph(model, self.precision, calibration))
 
     def open(self) -> None:
-        """Open a session: each call computes in its own thread, helped by those that the session has besides."""
+        """Open a session; each call computes in the calling thread and in the session's own threads."""
         self._session = open_session(self._graph, max(1, self.threads - self.streams + 1))
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
@@ -92,14 +92,15 @@ def take_channels_last(graph: bytes) -> bytes:
 
 
 def open_session(graph: bytes, threads: int) -> InferenceSession:
-    """Return a session on the CPU whose threads sleep between calls, as PyTorch's are needed then.
+    """Return a session on the CPU whose threads sleep between calls, so that PyTorch's threads can work then.
 
-    x86 CPUs without VNNI add products of 8 bits in pairs of 16 bits, where large ones saturate: 1.7 % of labels
-    changed in int8, and 0.6 % in the mode for precision. CPUs with VNNI and other precisions do not notice it.
+    x86 CPUs without VNNI add pairs of 8-bit products in 16 bits, where large sums saturate. In int8 this changed 1.7 %
+    of the labels, and 0.6 % with the option ``session.x64quantprecision``. The option has no effect on CPUs with VNNI
+    and in other precisions.
     """
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # also where it was imported before this library, and on Windows
+    onnxruntime.disable_telemetry_events()  # needed if it was imported before this library, and on Windows
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; the exporter's redundant nodes are reported as warnings
@@ -121,11 +122,11 @@ def onnx_bytes(
     """Return the ONNX file of a network in evaluation mode.
 
     Args:
-        network: in evaluation mode.
-        example: inputs of the types and shapes to export for.
+        network: the network, in evaluation mode.
+        example: example inputs, which have the types and shapes to export for.
         inputs: names of the inputs.
         outputs: names of the outputs.
-        dynamic: for each input its axes that may have any size, with their names; none by default.
+        dynamic: for each input the axes that may have any size, with their names; none by default.
     """
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "network.onnx"
@@ -144,19 +145,19 @@ def onnx_bytes(
         return path.read_bytes()
 
 
-ROUNDING = 1e-3  # share of its range by which a quantizer may seem to leave the bounds of the clamp before it
+ROUNDING = 1e-3  # share of its range by which a quantizer may exceed the bounds of the clamp before it
 
 
 def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats: Sequence[str] = ()) -> bytes:
     """Return a graph, whose batch norms are folded, with 8-bit weights and activations.
 
-    ONNX Runtime fuses a convolution with its quantizers into one integer kernel if nothing stands between them and all
-    activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a quantizer repeats are left
-    out, and signed levels are shifted by 128; neither changes a result.
+    ONNX Runtime fuses a convolution with its quantizers into one integer kernel under two conditions: there is no node
+    between them, and all activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a
+    quantizer repeats are removed, and signed levels are shifted by 128. Neither changes a result.
 
     Args:
-        graph: ONNX file.
-        name: of its input.
+        graph: content of an ONNX file.
+        name: name of the graph's input.
         inputs: arrays to calibrate on.
         floats: names of layers whose convolutions stay in float.
     """
@@ -186,9 +187,10 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats:
 
 @contextmanager
 def _inputs_named_once() -> Iterator[None]:
-    """Let parts of a graph have each input once: NNCF 3.4 names a tensor again for each branch that reads it.
+    """Make NNCF name each input of an extracted part of a graph only once.
 
-    ONNX Runtime refuses such parts, of which bias correction makes one where ASPP begins.
+    NNCF 3.4 repeats the name for each branch that reads the input, and ONNX Runtime refuses such a part. Bias
+    correction extracts one where ASPP begins.
     """
     from onnx.utils import Extractor
 
@@ -217,9 +219,9 @@ def _prepare(graph: bytes) -> ModelProto:
 
 
 def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str, ...]) -> None:
-    """Give the convolutions whose weights' names begin with ``layers`` their weights and unrounded inputs back.
+    """Undo the quantization of the convolutions whose weights' names begin with one of ``layers``.
 
-    NNCF 3.4 can leave layers out itself, but then its bias correction does not find its way through this graph.
+    NNCF 3.4 can leave layers out itself, but then its bias correction fails on this graph.
     """
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     chosen = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
@@ -238,7 +240,7 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
 
 
 def _drop_clamps(model: ModelProto) -> None:
-    """Take out each ReLU and clip that only feeds quantizers which clamp as it does."""
+    """Remove each ReLU and Clip whose only readers are quantizers that clamp to the same range."""
     constants = _constants(model)
     readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in model.graph.node:
@@ -270,7 +272,7 @@ def _clamps(node: NodeProto, constants: dict[str, np.ndarray], low: float, high:
 
 
 def _shift_signed(model: ModelProto) -> None:
-    """Let activations be unsigned: level and zero point move by 128 together."""
+    """Make activations unsigned by adding 128 to the levels and zero points."""
     from onnx import numpy_helper
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

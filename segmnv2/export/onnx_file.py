@@ -1,4 +1,4 @@
-"""ONNX: the network's graph, joined to the graphs of what comes before and after it."""
+"""ONNX files: the network's graph, joined to the graphs of pre- and post-processing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 IMAGE, LABELS = "image", "labels"
 IMAGE_AXES = {1: "height", 2: "width"}
 GRID_AXES = {2: "rows", 3: "columns"}
-LEAST_HALVED = 1024  # numbers of a tensor below which halving it saves less than it costs in nodes
+LEAST_HALVED = 1024  # smallest number of values of a tensor for which 16 bits save more than the added nodes take
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv")
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
 EXAMPLE = (97, 129)
-"""Height and width that a graph for any size is traced with; unequal, so that they are not taken for one."""
+"""Height and width with which a graph for any size is traced; unequal, so that they stay two different axes."""
 
 
 def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
@@ -47,7 +47,7 @@ def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibrati
 
 
 def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -> ModelProto:
-    """Return the network's graph, from pixels to logits for any size, between those of preparation and ending."""
+    """Return the network's graph, from pixels to logits, joined to the graphs of pre- and post-processing."""
     height, width = metadata.size or EXAMPLE
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     any_size = metadata.size is None
@@ -64,16 +64,16 @@ def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -
 
 
 def _own_names(content: bytes, prefix: str) -> ModelProto:
-    """Return a graph whose names, those of inputs and outputs apart, begin with a prefix."""
+    """Return a graph in which all names, except those of inputs and outputs, begin with a prefix."""
     from onnx import compose, load_from_string
 
     return compose.add_prefix(load_from_string(content), prefix, rename_inputs=False, rename_outputs=False)
 
 
 def _connect(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
-    """Return both graphs as one, in which ``name``, which the first gives out and the second takes, is a tensor inside.
+    """Return both graphs as one; ``name`` is an output of the first and an input of the second, and becomes internal.
 
-    Other inputs that both have are one input.
+    Other inputs of the same name become one input.
     """
     import onnx
 
@@ -93,7 +93,7 @@ def _connect(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
 
 
 def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata) -> None:
-    """Name the axes of the output as those of the image, and drop what was known of tensors inside before."""
+    """Give the axes of the output the names of the image's axes, and remove the outdated shapes of internal tensors."""
     from onnx import TensorProto, helper
 
     del graph.graph.value_info[:]
@@ -109,7 +109,7 @@ def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata)
 
 
 def halve_weights(model: ModelProto) -> None:
-    """Keep weights in 16 bits; runtimes turn them into 32 once, when they load the file."""
+    """Store weights in 16 bits; runtimes convert them to 32 bits once, when they load the file."""
     from onnx import helper, numpy_helper
 
     graph, casts = model.graph, []
@@ -139,7 +139,7 @@ def open_onnx(path: Path, threads: int) -> OpenedExport:
 
 
 def stored_precisions(path: Path) -> tuple[Precision, ...]:
-    """Return the precision that operators and large constants of a file show."""
+    """Return the precisions that match the operators and large constants of a file."""
     import onnx
 
     graph = onnx.load(path).graph

@@ -1,4 +1,4 @@
-"""Images that an export is verified on, drawn ones and your own, and the results of that verification."""
+"""Images for the verification of an export, drawn ones and your own, and its results."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from segmnv2.nn.stride import resize_bilinear
 
 STEPS = 12
 RATE = 0.2
-CELL = 4  # pixels between two colors of the pattern, which are free; it is smooth between, as real images are
-MOSAIC = (3, 3)  # rows and columns of the classes that are aimed at
+CELL = 4  # pixels between two colors that are optimized; the others are interpolated, as real images are smooth
+MOSAIC = (3, 3)  # rows and columns of the target classes
 
 
 def draw_probe(model: Segmenter, size: tuple[int, int], seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image, uint8 RGB, 0..255, in which a network, on the CPU, finds several classes.
+    """Return an image, uint8 RGB, 0..255, in which a network on the CPU finds several classes.
 
-    The ``seed`` decides on the pattern and the classes.
+    The ``seed`` determines the pattern and the classes.
     """
     chance = torch.Generator().manual_seed(seed)
     sides = [-(-side // CELL) + 1 for side in size]
@@ -57,7 +57,7 @@ def _paint(pattern: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 DRAWN_SIZES = ((193, 257), (150, 203), (257, 161), (129, 129))
-"""Heights and widths of drawn images for a file that takes any: odd, even, and such that need no padding."""
+"""Heights and widths of drawn images for a file that takes any size: odd, even, and sizes that need no padding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Picture:
     name: str  # of its file
     image: UInt8[np.ndarray, "h w 3"]  # uint8 RGB, 0..255, as the export takes it
     content: tuple[int, int]  # (height, width) of its upper left part that is not padding
-    mask: UInt8[np.ndarray, "_ _"] | None = None  # (H, W) class ids of the image as it came, or ``None``
+    mask: UInt8[np.ndarray, "_ _"] | None = None  # (H, W) class ids of the original image, or ``None``
 
 
 def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Picture]:
@@ -79,12 +79,12 @@ def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Pictur
 def list_pictures(
     folder: str | Path, masks: str | Path | None = None, limit: int | None = None
 ) -> list[tuple[Path, Path | None]]:
-    """Return a folder's images, each with its mask, evenly over their order.
+    """Return images of a folder, each with its mask, evenly distributed over the sorted names.
 
     Args:
-        folder: of images.
-        masks: folder of ``NAME.png`` for each image ``NAME``; images without one are left out.
-        limit: how many at most.
+        folder: folder of images.
+        masks: folder of ``NAME.png`` for each image ``NAME``; images without a mask are left out.
+        limit: largest number of images.
 
     Raises:
         ConfigError: it is no folder, or the limit is below 1.
@@ -95,7 +95,7 @@ def list_pictures(
         if each is not None and not Path(each).is_dir():
             raise ConfigError(f"{each}: is no folder; give one with images (and one with masks of the same names)")
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit: {limit} images are none; give 1 or more")
+        raise ConfigError(f"limit: {limit} is below 1; give the number of images, 1 or more")
     pairs = [(path, None if masks is None else Path(masks) / f"{path.stem}.png") for path in list_images([folder])]
     if masks is not None:
         pairs = [(path, mask) for path, mask in pairs if mask is not None and mask.is_file()]
@@ -109,7 +109,7 @@ def read_picture(path: Path, mask: Path | None, metadata: ExportMetadata, labels
 
     Raises:
         MediaError: the image cannot be read.
-        DatasetError: the mask cannot, or has another size than the image.
+        DatasetError: the mask cannot be read, or has another size than the image.
     """
     image = read_image(path)
     truth = None if mask is None else read_mask(mask, labels)
@@ -124,11 +124,11 @@ def read_picture(path: Path, mask: Path | None, metadata: ExportMetadata, labels
 def fit_image(
     image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], padding: Sequence[float]
 ) -> tuple[UInt8[np.ndarray, "i j 3"], tuple[int, int]]:
-    """Return an image at a fixed size, scaled down if it is larger and padded right and bottom, and the part it fills.
+    """Return an image at a fixed size, scaled down if necessary and padded right and bottom, and its content's size.
 
     Args:
         image: uint8 RGB, 0..255.
-        size: (height, width) wanted.
+        size: (height, width) of the result.
         padding: RGB, 0..255, rounded to whole numbers.
     """
     scale = min(1.0, size[0] / image.shape[0], size[1] / image.shape[1])
@@ -144,7 +144,7 @@ def fit_image(
 def restore_labels(
     labels: UInt8[np.ndarray, "i j"], content: tuple[int, int], shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "h w"]:
-    """Return labels of a fitted image at the size of the image as it came, each pixel's from the nearest."""
+    """Return the labels of a fitted image at the size of the original image, by nearest neighbor."""
     inside = np.ascontiguousarray(labels[: content[0], : content[1]])
     if inside.shape == shape:
         return inside
@@ -174,13 +174,13 @@ class LogitError:
 class Verification:
     """Result of a verification."""
 
-    metadata: ExportMetadata  # what the file says of itself
+    metadata: ExportMetadata  # the metadata in the file
     images: str | None  # name of the folder that the images are from, or ``None`` if they were drawn for the network
     count: int  # of images
-    classes: int  # that the network saw in them; labels of few classes prove little
-    agreement: float  # share of pixels, over all images, whose label is the network's own
-    worst: float  # the same share on the image where it is least
-    logits: LogitError | None  # their error, of a file that gives out logits; labels alone do not show it
+    classes: int  # number of classes that the network found in them; labels of few classes prove little
+    agreement: float  # share of pixels, over all images, with the same label as the network's
+    worst: float  # the same share on the image where it is smallest
+    logits: LogitError | None  # error of the logits, for a file that gives out logits; labels do not show it
     miou_before: float | None  # of the network, in percent, if there were masks
     miou_after: float | None  # of the file
     size: int  # bytes of all the file's parts
@@ -251,7 +251,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Times of both on the same image, in turns, so that other load of the machine slows both."""
+    """Times of both on the same image, measured in turns, so that other load on the machine slows both."""
 
     export: Latency  # of the file in its runtime
     network: Latency  # of the network in PyTorch, eager
@@ -262,7 +262,7 @@ class Latencies:
 def measure_latencies(
     export: OpenedExport, model: Segmenter, image: UInt8[np.ndarray, "h w 3"], runs: int
 ) -> Latencies:
-    """Run a file and its network in turns, so many times each; PyTorch's number of threads is the caller's."""
+    """Run a file and its network in turns, ``runs`` times each; the caller sets PyTorch's number of threads."""
 
     def reference() -> object:
         return predict_labels(model, image, size="native")

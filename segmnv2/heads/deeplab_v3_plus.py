@@ -21,10 +21,10 @@ MOST_REFINEMENTS = 8
 
 
 class DeepLabV3PlusHead(DeepLabV3Head):
-    """DeepLabv3's branches and projection, then a decoder: low-level features beside them, and 3x3 convolutions.
+    """DeepLabv3's branches and projection, then a decoder: low-level features are concatenated, and 3x3 convolutions.
 
-    The low-level features are the last of the backbone's at stride 4, projected to 48 channels. The logits are at
-    stride 4 at every output stride.
+    The low-level features are the backbone's last map at stride 4, projected to 48 channels. The logits have stride 4
+    whatever the output stride is.
 
     Source: DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611), section 3.1 and Table 1; ``refine_by_decoder`` of
     tensorflow/models research/deeplab/model.py.
@@ -50,12 +50,12 @@ class DeepLabV3PlusHead(DeepLabV3Head):
             low_level_channels: channels of the backbone's feature map at stride 4.
             in_channels: channels of the backbone's last feature map.
             num_classes: number of logits.
-            low_level_index: of the feature map at stride 4, among the backbone's.
+            low_level_index: index of the feature map at stride 4 among the backbone's feature maps.
             refinements: number of the decoder's 3x3 convolutions.
-            separable: make them depthwise separable: 3x3 depthwise and 1x1, with batch norm and ReLU after both.
+            separable: whether these are depthwise separable: 3x3 depthwise and 1x1, batch norm and ReLU after both.
             align_corners: whether the projection is enlarged with aligned corners, as in TensorFlow. ``False`` for
-                weights of PyTorch implementations without.
-            context: keyword arguments of :class:`DeepLabV3Head`; the decoder is as wide as its projection.
+                weights of PyTorch implementations that do not align corners.
+            context: keyword arguments of :class:`DeepLabV3Head`; the decoder has as many channels as its projection.
 
         Raises:
             ConfigError: an output stride that is not 8, 16 or 32, or a number of refinements that is not possible.
@@ -81,7 +81,7 @@ class DeepLabV3PlusHead(DeepLabV3Head):
     def build(
         cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
     ) -> DeepLabV3PlusHead:
-        """Build the head for all feature maps of a backbone, of which it reads the last at stride 4 and the last.
+        """Build the head for a backbone; it reads the last feature map at stride 4 and the last of all.
 
         Raises:
             ConfigError: no feature map has stride 4, or the number of refinements is not possible.
@@ -104,7 +104,7 @@ class DeepLabV3PlusHead(DeepLabV3Head):
 
     @property
     def align_corners(self) -> bool:
-        """Whether the projection is enlarged with aligned corners; fixed, as model files and engines are made of it."""
+        """Whether the projection is enlarged with aligned corners; fixed, as model files and engines depend on it."""
         return self._align_corners
 
     def forward(self, features: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k i j"]:

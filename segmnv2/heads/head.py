@@ -20,8 +20,7 @@ class Head(nn.Module, ABC):
     Attributes:
         options: names of the options that ``head_options`` of :func:`segmnv2.create_model` may give.
         last_layer: name of the layer whose output channels are the classes.
-        float_layers: names of layers that stay in float when the head is quantized to 8 bits, in the head that
-            :meth:`for_inference` returns.
+        float_layers: names of layers, in the head that :meth:`for_inference` returns, that stay in float in int8.
         reads: indices of the feature maps that the head reads.
         in_channels: channels of those feature maps.
     """
@@ -40,11 +39,11 @@ class Head(nn.Module, ABC):
         """Build the head for all feature maps of a backbone.
 
         Args:
-            channels: of the feature maps, finest first.
-            strides: of the same, nominal.
+            channels: channels of the feature maps, finest first.
+            strides: nominal strides of the feature maps.
             num_classes: number of logits.
             output_stride: stride of the last feature map, 8, 16 or 32.
-            options: those of the class, and what :data:`segmnv2.heads.head.HEADS` fixes.
+            options: options of the class, and the arguments that :data:`segmnv2.heads.head.HEADS` fixes.
 
         Raises:
             ConfigError: the head cannot be built for these maps or with these options.
@@ -94,7 +93,7 @@ class Head(nn.Module, ABC):
         """Return an equivalent head with less work; this head and the backbone are changed in place.
 
         Args:
-            backbone: with norms folded, as this head.
+            backbone: the backbone; its batch norms are folded, and so are this head's.
         """
         return self
 
@@ -131,10 +130,10 @@ def complete_head_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def check_head_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise an error if a head does not have all of these options, or a value is of another type than the default.
+    """Check that a head has all these options, and that each value has the type of the default.
 
     Raises:
-        ConfigError: one or more are not possible.
+        ConfigError: an option does not exist, or its value has another type.
     """
     known = HEADS[name].head.options
     if unknown := sorted(set(options) - set(known)):

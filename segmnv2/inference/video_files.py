@@ -1,13 +1,12 @@
-"""A video's frames through a predictor, and what is made of them: another video, or files for each frame.
+"""Predictions of a video's frames, and their results: another video, or files for each frame.
 
-Their labels do not flicker where the logits of the frames are averaged over time. The rule, with ``share`` in 0..1
-(1 excluded):
+To reduce flicker, the logits of the frames are averaged over time. The rule, with ``share`` in 0..1 (1 excluded):
 
     average = (1 - share) * logits of this frame + share * average before
 
-at output stride, for each pass of the network on its own: an exponential moving average in which a frame counts
-``share`` times as much as the one after it. Logits rather than probabilities, so that labels, confidence and
-probabilities all come from the same numbers; the mean of logits is the geometric mean of probabilities. The average
+It is an exponential moving average, in which a frame counts ``share`` times as much as the next one. Each pass of the
+network has its own average, at output stride. Logits are averaged rather than probabilities, so that labels, confidence
+and probabilities all come from the same numbers; the mean of logits is the geometric mean of probabilities. The average
 restarts with
 
 - the first frame,
@@ -46,13 +45,13 @@ Made = TypeVar("Made")
 DIGITS = 6
 
 EVEN_RATES = (10.0, 15.0, 25.0, 30.0, 50.0, 60.0, 120.0)
-"""Frames a second that are tried where a file's own rate loses frames."""
+"""Frame rates that are tried where a file's own rate loses frames."""
 
 NEARLY_ALL, LOOKED_AT = 0.95, 10_000
 """Share of the frames that a rate must show, and frames at the beginning of a file by which it is chosen."""
 
 ROUNDING = 1e-6
-"""Places by which a time may be off, so that halves of a place are rounded in one direction."""
+"""Tolerance of a time, in frames, so that half frames are all rounded in one direction."""
 
 
 def infer_video(
@@ -63,12 +62,12 @@ def infer_video(
     *,
     batch: int = 1,
 ) -> int:
-    """Predict for every frame, reading the next ones and writing the last ones meanwhile; return the number of frames.
+    """Predict every frame and return their number; frames are read, predicted and written at the same time.
 
     Args:
         predictor: the model.
-        video: where frames come from; when it is through, its ``fault`` says whether it ended too early.
-        write: takes a frame and its prediction, in order; called in another thread.
+        video: the frames; after the last one its ``fault`` says whether the video ended too early.
+        write: takes each frame and its prediction, in order; called in another thread.
         on_done: called after each frame.
         batch: frames to run at once.
 
@@ -96,7 +95,7 @@ def infer_video(
 
 
 def predict_frames(predictor: ManyPredictor[Read, Made], video: VideoReader, *, batch: int = 1) -> Iterator[Made]:
-    """Yield the prediction of each frame in order, reading the next ones meanwhile, and close the video.
+    """Yield the prediction of each frame in order, while the next frames are read; close the video at the end.
 
     Raises:
         MediaError: after the last frame, if the video ended too early; or a frame does not fit in memory.
@@ -136,7 +135,7 @@ class FrameSink(Generic[Made]):
     """Takes frames with their predictions, in order, and counts them."""
 
     write: Callable[[Frame, Made], object]
-    note: str | None = None  # what the user should know of the way they are written, if anything
+    note: str | None = None  # a message for the user about how they are written, if there is one
     count: int = 0
 
     def __call__(self, frame: Frame, made: Made) -> None:
@@ -147,22 +146,22 @@ class FrameSink(Generic[Made]):
 
 @contextmanager
 def frame_files(video: VideoReader, write: Callable[[Made, str], object]) -> Iterator[FrameSink[Made]]:
-    """Yield what writes files for each frame, named as the video with the frame's number from 1: ``clip_000001``."""
+    """Yield a sink that writes files for each frame, named after the video and the frame's number: ``clip_000001``."""
     yield FrameSink(lambda frame, made: write(made, f"{video.source.stem}_{frame.number:0{DIGITS}}"))
 
 
 @contextmanager
 def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Image.Image]) -> Iterator[FrameSink[Made]]:
-    """Yield what writes a video of overlays, which ``draw`` makes of predictions, of the frames' size and pace.
+    """Yield a sink that writes a video of overlays of the frames' size and speed; ``draw`` makes them of predictions.
 
-    :func:`segmnv2.media.video_writer.video_file` says what is left after errors. Frames are written by their times,
-    the last one again where the next is late, so that the result plays as fast as things happened.
+    :func:`segmnv2.media.video_writer.video_file` says which files remain after errors. Frames are written by their
+    times. A frame is repeated if the next one is late, so that the result plays at the speed of the original.
 
     Raises:
         ConfigError: the file cannot be written, or is the video itself.
     """
     if video.source.path is not None and path.resolve() == video.source.path.resolve():
-        raise ConfigError(f"{path}: is the video that is read, and would be lost; choose another name for the result")
+        raise ConfigError(f"{path}: is the input video and would be overwritten; choose another name for the result")
     rate = even_rate(video)
     with video_file(path, video.size, rate) as writer:
         clock = Clock(writer.write, rate)
@@ -174,9 +173,9 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
 
 
 def even_rate(video: VideoReader) -> float:
-    """Return the frames a second that show nearly all frames of a video: its own rate, or a higher one.
+    """Return the frame rate that shows nearly all frames of a video: its own rate, or a higher one.
 
-    Of frames that come at varying times, MP4 files state the mean rate, which loses those that come fast.
+    For frames at varying intervals MP4 files state the mean rate, which loses frames where they follow fast.
     """
     if video.source.path is None:
         return video.frame_rate
@@ -192,7 +191,7 @@ def place_in_time(seconds: float, frame_rate: float) -> int:
 
 
 class Clock:
-    """Shows images that come at any time at an even pace, ``frame_rate`` a second from 0 seconds on."""
+    """Converts images with any times to a constant ``frame_rate`` that begins at 0 seconds."""
 
     def __init__(self, show: Callable[[UInt8[np.ndarray, "_ _ 3"]], object], frame_rate: float) -> None:
         """Begin at 0 seconds."""
@@ -200,7 +199,7 @@ class Clock:
         self._last: UInt8[np.ndarray, "h w 3"] | None = None
 
     def write(self, picture: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
-        """Show an image at its time: the last one is repeated up to it; one that comes too soon is left out."""
+        """Show an image at its time; the previous one is repeated until then. An image too soon after it is dropped."""
         due = place_in_time(seconds, self.frame_rate)
         if self._last is not None:
             self._repeat(self._last, due)
@@ -214,8 +213,8 @@ class Clock:
             self.count += 1
 
 
-THUMBNAIL = 32  # sides of the images that scene cuts are seen on: motion within a scene changes little at that size
-CUT = 30.0  # mean difference, of 255, from which two frames belong to different scenes
+THUMBNAIL = 32  # side of the images compared to find scene cuts: at this size, motion within a scene changes little
+CUT = 30.0  # mean difference, of 255, above which two frames belong to different scenes
 
 
 class Smoother:
@@ -235,7 +234,7 @@ class Smoother:
         grids = [each.grid for each in scores.passes]
         same_sizes = [grid.shape for grid in grids] == [grid.shape for grid in self._average]
         if same_sizes and self._thumbnail is not None and not is_cut(self._thumbnail, thumbnail):
-            # In this form a video that stands still stays to the bit what it is.
+            # Written this way, the scores of a still video do not change, to the bit.
             grids = [torch.lerp(new, old, self.share) for new, old in zip(grids, self._average, strict=True)]
         self._average, self._thumbnail = grids, thumbnail
         passes = [replace(each, grid=grid) for each, grid in zip(scores.passes, grids, strict=True)]

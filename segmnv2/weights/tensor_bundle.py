@@ -1,7 +1,7 @@
 """Index of a TensorFlow V2 checkpoint: a table in LevelDB's format, whose values are protocol buffers.
 
-A table has data blocks of prefix-compressed keys, an index block that says where they lie, and a footer that says where
-the index block lies. Each block ends with its kind of compression and a checksum. All functions raise
+A table has data blocks of prefix-compressed keys, an index block with the positions of the data blocks, and a footer
+with the position of the index block. Each block ends with its kind of compression and a checksum. All functions raise
 :class:`MalformedError` for bytes that do not follow the format.
 
 Source: LevelDB's doc/table_format.md; tensor_bundle.proto, tensor_shape.proto and types.proto of tensorflow/core.
@@ -25,7 +25,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class MalformedError(ValueError):
-    """Bytes that do not follow their format. Whoever knows the file turns it into an error for the user."""
+    """Bytes that do not follow their format. Callers that know the file raise an error for the user instead."""
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
@@ -53,9 +53,9 @@ def read_bytes(data: bytes, position: int, length: int) -> tuple[bytes, int]:
 
 
 def read_fields(message: bytes) -> Iterator[tuple[int, FieldValue]]:
-    """Yield number and value of each field of a message, in the order of the wire.
+    """Yield number and value of each field of a message, in the stored order.
 
-    Varints and fixed-width numbers come as unsigned integers, everything else as bytes.
+    Varints and fixed-width numbers are unsigned integers, all other values bytes.
     """
     position = 0
     while position < len(message):
@@ -84,7 +84,7 @@ _COMPRESSIONS = {1: "Snappy", 2: "Zstandard"}
 
 
 def masked_crc32c(data: bytes) -> int:
-    """Checksum of ``data`` as LevelDB stores it: rotated and offset, so that it differs from a checksum of itself."""
+    """Return the checksum of ``data`` as LevelDB stores it: the CRC-32C, rotated, plus a constant."""
     crc: int = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -98,21 +98,21 @@ def ends_like_table(path: Path) -> bool:
 
 
 def read_table(path: Path) -> dict[bytes, bytes]:
-    """Read a table whole, every checksum verified.
+    """Read a whole table and verify every checksum.
 
     Returns:
         Its keys and values, in the table's ascending order of keys.
 
     Raises:
         MalformedError: the file is no table, is cut short or damaged, or is compressed.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     entries: dict[bytes, bytes] = {}
     last_key, next_offset = None, 0
     with path.open("rb") as file:
         for _, encoded in _read_entries(_read_block(file, _read_footer(file))):
             handle, _ = _read_handle(encoded, 0)
-            # Blocks that follow one another cannot add up to more than the file, whatever the index claims.
+            # Blocks that do not overlap cannot be larger than the file together, whatever the index claims.
             if handle.offset < next_offset:
                 raise MalformedError("its blocks overlap")
             next_offset = handle.offset + handle.size
@@ -147,7 +147,7 @@ def _read_footer(file: BinaryIO) -> _Handle:
     if len(footer) < _FOOTER_SIZE or not footer.endswith(TABLE_MAGIC):
         file.seek(0)
         raise MalformedError(
-            f"it does not end as an index must; it is cut short, or another kind of file ({size} bytes "
+            f"it does not end like an index; it is cut short, or another kind of file ({size} bytes "
             f"that start with {file.read(16)!r})"
         )
     _, position = _read_handle(footer, 0)  # of the meta index, which TensorFlow leaves empty
@@ -228,7 +228,7 @@ class BundleEntry:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Element type; none where torch has no such type or it holds no numbers."""
+        """Element type; ``None`` for types that torch does not have and for types other than numbers."""
         return TORCH_DTYPES.get(self.dtype_number)
 
     @property
@@ -244,7 +244,7 @@ def parse_shard_count(header: bytes) -> int:
     shards, big_endian = 0, 0
     for number, value in read_fields(header):
         if number == 1:
-            if isinstance(value, bytes):  # SavedTensorSlices.meta, a message, where V2 has a number
+            if isinstance(value, bytes):  # the message SavedTensorSlices.meta of V1; V2 has a number here
                 raise MalformedError("it is a V1 checkpoint")
             shards = value
         elif number == 2:

@@ -1,9 +1,9 @@
-"""LiteRT's ``.tflite``, formerly TensorFlow Lite's, with the metadata inside under a name of its own.
+"""LiteRT's ``.tflite`` files, formerly TensorFlow Lite's, with the metadata as a named buffer.
 
-The file is written here, operator by operator, from the classes of the file format that the runtime brings along.
-Converters exist, but litert-torch needs versions of packages that this library's other dependencies exclude,
-and onnx2tf needs TensorFlow, which is larger than all the rest. A network of this kind is a few sorts of operators; and
-dilated convolutions, which converters tend to write as three operators each, stay one.
+This module writes the file operator by operator, with the classes of the file format that the runtime contains.
+Converters exist, but litert-torch needs versions of packages that this library's other dependencies exclude, and
+onnx2tf needs TensorFlow, which is larger than all other dependencies together. These networks have only a few kinds of
+operators. A dilated convolution stays one operator, and converters tend to write three.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ENTRIES = "segmnv2"  # name of the file's metadata buffer that holds the JSON
 def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
     """Write a network as a LiteRT file for one size.
 
-    In float16 the weights are kept in 16 bits and layers compute in 32, where the device does not choose otherwise.
+    In float16 the weights are stored in 16 bits, and layers compute in 32 bits unless the device chooses otherwise.
 
     Raises:
-        ConfigError: int8 without calibration, or a backbone with operations that are not known here.
+        ConfigError: int8 without calibration, or a backbone with operations that are not supported.
     """
     from segmnv2.export.mobile.litert_operators import write_network
     from segmnv2.export.mobile.litert_tensors import LiteRtModel
@@ -58,7 +58,7 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
 
 
 def _prepare(graph: LiteRtModel, image: int, sides: list[int], padding: tuple[float, float, float]) -> int:
-    """Add what makes the image a map of floats, padded right and bottom with the mean pixel."""
+    """Add the operators that convert the image to floats and pad it right and bottom with the mean pixel."""
     shape = graph.shape(image)
     pixels = graph.operator(
         "CAST", [image], graph.tensor(shape, np.float32), options="CastOptions", inDataType=3, outDataType=0
@@ -121,7 +121,7 @@ def open_litert(path: Path, threads: int) -> OpenedExport:
 
 
 def stored_precisions(content: bytes) -> tuple[Precision, ...]:
-    """Return the precision that the types of a file's large constants show."""
+    """Return the precisions that match the types of a file's large constants."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
@@ -137,7 +137,7 @@ def stored_precisions(content: bytes) -> tuple[Precision, ...]:
 
 
 def read_entry(content: bytes, name: str) -> str:
-    """Return a text that a file holds under a name, ``{}`` if there is none."""
+    """Return the text in a file's metadata buffer of this name, or ``{}`` if there is none."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
