@@ -170,8 +170,9 @@ def scale_normalization(mean: Sequence[float], std: Sequence[float], scale: floa
     return (scale * r, scale * g, scale * b), (scale * x, scale * y, scale * z)
 
 
-def crop_maps(maps: Iterable[Tensor], infos: Iterable[FeatureInfo], height: int, width: int) -> tuple[Tensor, ...]:
-    """Crop the feature maps of a padded image to those of the image."""
+def crop_maps(maps: Iterable[Tensor], infos: Iterable[FeatureInfo], image: Tensor) -> tuple[Tensor, ...]:
+    """Crop the feature maps of a padded image to those of the image, whose sides may be symbols of an export."""
+    height, width = image.shape[-2:]
     sizes = ((-(-height // info.stride), -(-width // info.stride)) for info in infos)
     return tuple(each[..., :h, :w] for each, (h, w) in zip(maps, sizes, strict=True))
 

@@ -112,12 +112,9 @@ class SmpBackbone(Backbone):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalized images (b, 3, h, w), by :func:`smp_normalization`, to the feature maps, finest first."""
-        height, width = x.shape[-2:]
-        bottom, right = (-side % NATIVE_STRIDE for side in (height, width))
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom))
-        maps = self.network(x)
-        return crop_maps([maps[depth] for depth in self._taps], self.feature_info, height, width)
+        bottom, right = (-side % NATIVE_STRIDE for side in x.shape[-2:])
+        maps = self.network(F.pad(x, (0, right, 0, bottom)) if bottom or right else x)
+        return crop_maps([maps[depth] for depth in self._taps], self.feature_info, x)
 
 
 def smp_normalization(encoder: str, pretrained: str | None) -> tuple[Triple, Triple]:

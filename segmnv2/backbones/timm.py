@@ -111,13 +111,11 @@ class TimmBackbone(Backbone):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalized images (b, 3, h, w), by :func:`timm_normalization`, to the feature maps, finest first."""
-        height, width = x.shape[-2:]
-        if self._fit.padded:
-            x = F.pad(x, (0, -width % SIDE_MULTIPLE, 0, -height % SIDE_MULTIPLE))
-        features = list(self.network(x))
+        bottom, right = (-side % SIDE_MULTIPLE for side in x.shape[-2:])
+        features = list(self.network(F.pad(x, (0, right, 0, bottom)) if self._fit.padded else x))
         if self._fit.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return crop_maps(features, self._fit.features, height, width) if self._fit.padded else tuple(features)
+        return crop_maps(features, self._fit.features, x) if self._fit.padded else tuple(features)
 
 
 def timm_normalization(model: str) -> tuple[Triple, Triple]:
