@@ -40,7 +40,7 @@ class DemoResult:
     """Result of the demonstration.
 
     Attributes:
-        evaluation: of the trained network on the validation images.
+        evaluation: evaluation of the trained network on the validation images.
         weights: the trained network.
         picture: images, true masks and predicted masks.
     """

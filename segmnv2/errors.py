@@ -72,8 +72,8 @@ def check_positive_integer(name: str, value: object, remedy: str) -> int:
     """Return ``value`` if it is an integer above 0.
 
     Args:
-        name: of the option.
-        value: that was given.
+        name: name of the option.
+        value: the given value.
         remedy: what to give instead.
 
     Raises:

@@ -111,9 +111,9 @@ class LabelSet:
         """Return in which values the labels differ, for messages; an empty text where they are equal.
 
         Args:
-            other: what is compared.
-            there: what the other is called.
-            here: what this one is called.
+            other: the other labels.
+            there: name of the other labels in messages.
+            here: name of these labels in messages.
         """
         if self.names != other.names:
             return describe_difference(self.names, other.names, there, here)
@@ -222,8 +222,8 @@ def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, h
     Args:
         own: names of the classes here, in the order of their ids.
         theirs: those of the other.
-        there: what the other is called.
-        here: what this one is called.
+        there: name of the other labels in messages.
+        here: name of these labels in messages.
     """
     pairs = enumerate(zip_longest(theirs, own))
     number, (other, name) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])

@@ -16,7 +16,7 @@ class Registry(MutableMapping[str, Part]):
         """Keep the places.
 
         Args:
-            package: that all places are in, as ``"segmnv2.backbones"``.
+            package: the package of all modules, such as ``"segmnv2.backbones"``.
             places: name -> module and object, as ``"mobilenet_v2:MobileNetV2"``.
         """
         self._package = package

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _check_path(value: Any) -> Any:
-    """Replace ``~`` by the home folder, as no shell does in a file, and refuse what would be the current folder."""
+    """Replace ``~`` by the home folder, and refuse an empty path, which would mean the current folder."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("it is empty; give a path ('.' for the current folder)")
     # Path.expanduser raises for users that do not exist.

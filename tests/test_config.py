@@ -215,7 +215,7 @@ def test_a_task_decides_which_keys_there_are() -> None:
     assert parse_any_experiment(experiment.to_dict()) == experiment
     with pytest.raises(ConfigError, match="task: 'depth' is not possible; give 'segmentation' or 'classification' or"):
         parse_any_experiment({**CLASSIFIER, "task": "depth"})
-    with pytest.raises(ConfigError, match="its task is classification, and this is for segmentation"):
+    with pytest.raises(ConfigError, match="its task is classification, but this command is for segmentation"):
         parse_experiment(CLASSIFIER)
 
 

@@ -18,7 +18,7 @@ BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512,
 
 LEAST_CHANNELS = 8
 WEIGHT_STD = 0.09
-NORM_MOMENTUM = 0.0003  # TensorFlow's decay of 0.9997, seen from the other side
+NORM_MOMENTUM = 0.0003  # 1 minus TensorFlow's decay of 0.9997
 
 
 class MobileNetV1(ChainBackbone):
@@ -44,8 +44,8 @@ class MobileNetV1(ChainBackbone):
         Args:
             width: multiplier of every layer's channels; the paper uses 0.25 to 1.0.
             output_stride: 8, 16 or 32.
-            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for timm's; they differ on even sides
-                only.
+            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for timm's; they differ only for even
+                sides.
             norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in timm.
 
         Raises:

@@ -43,7 +43,7 @@ def stage_channels(width: float, channel_divisor: int = 8) -> tuple[int, ...]:
 
 
 WEIGHT_STD = 0.09
-NORM_MOMENTUM = 0.003  # TensorFlow's decay of 0.997, seen from the other side
+NORM_MOMENTUM = 0.003  # 1 minus TensorFlow's decay of 0.997
 
 
 class MobileNetV2(ChainBackbone):
@@ -78,14 +78,14 @@ class MobileNetV2(ChainBackbone):
             channel_divisor: channels are rounded to a multiple of it: 8 in the paper's networks and ImageNet weights;
                 1 in DeepLab's published segmentation networks of a width other than 1.0 (its dm0.5 has a stage of 12).
             padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for torchvision's and timm's; they
-                differ on even sides only.
+                differ only for even sides.
             norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in torchvision.
             last_conv: append the 1x1 convolution to 1280 channels (more at a width above 1).
             bottleneck_activation: apply ReLU6 after the projections too, so that the bottlenecks are not linear.
-            shortcut: ``"bottleneck"`` joins the ends of a block, as the paper does. ``"expansion"`` joins the
-                expansions of consecutive blocks wherever they agree in channels and, at nominal strides, in size: each
-                is added to the next after its ReLU6, and so is the sum. ``"none"`` joins nothing. The paper draws
-                only curves of the last two (Figure 6b); this is our reading of them.
+            shortcut: ``"bottleneck"`` adds the input of a block to its output, as the paper does. ``"expansion"``
+                adds the expansion of a block, after its ReLU6, to the next block's, where both have the same channels
+                and, at nominal strides, the same size; the sum is added to the next one in turn. ``"none"`` adds
+                nothing. Of the last two the paper shows only curves (Figure 6b); this is our interpretation.
 
         Raises:
             ConfigError: a value outside the stated ones.
@@ -133,7 +133,7 @@ class MobileNetV2(ChainBackbone):
         return tuple(sum(s.repeats for s in STAGES[:n]) for n in range(len(STAGES)))
 
     def _find_taps(self) -> tuple[frozenset[int], tuple[FeatureInfo, ...]]:
-        """Return the blocks whose outputs are features (the last of each nominal stride) and what they are."""
+        """Return the blocks whose outputs are features (the last of each nominal stride), and the features' data."""
         taps, features, reached = [], [], self._strides[0]
         for index, block in enumerate(self.blocks):
             reached *= self._strides[index + 1]
@@ -147,9 +147,9 @@ class MobileNetV2(ChainBackbone):
         return frozenset(taps), tuple(features)
 
     def _find_joined(self) -> frozenset[int]:
-        """Return the blocks whose expansion is as wide, and nominally as large, as that of the block before.
+        """Return the blocks whose expansion has the channels and the nominal size of that of the block before.
 
-        Nominally: which blocks are joined must not change with the output stride, or the function would.
+        Nominal sizes count, because the shortcuts, and so the function, must not depend on the output stride.
         """
         joined, before = set(), None
         for index, block in enumerate(self.blocks):
@@ -171,7 +171,7 @@ class MobileNetV2(ChainBackbone):
     def forward_with_expansion(
         self, x: Float[Tensor, "b 3 h w"], block: int
     ) -> tuple[tuple[Float[Tensor, "b _c _h _w"], ...], Float[Tensor, "b _e _i _j"]]:
-        """Return the feature maps, and the expansion of one block, as SSDLite looks at it.
+        """Return the feature maps and the expansion of one block, which SSDLite uses.
 
         Args:
             x: normalized images (b, 3, h, w).

@@ -17,10 +17,10 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """Narrow by 1x1, filter by 3x3, widen by 1x1; add the input, then ReLU.
+    """1x1 to fewer channels, 3x3, 1x1 to more channels; then the input is added, and ReLU.
 
-    The stride is that of the 3x3 layer. The input is added unchanged, sampled where the block strides, or through a 1x1
-    projection where the channels change.
+    The 3x3 layer has the stride. The input is added unchanged, or subsampled if the block strides, or through a 1x1
+    projection if the number of channels changes.
 
     Source: ResNet (arXiv 1512.03385), Figure 5; ``bottleneck`` of tensorflow/models
     research/deeplab core/resnet_v1_beta.py.
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
         self.set_stride_and_dilation(stride, 1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
-        """Change stride and dilation, keeping the weights; the multi-grid factor comes on top of the dilation."""
+        """Change stride and dilation, keeping the weights; the dilation is multiplied by the multi-grid factor."""
         self.stride = stride
         self.spatial.set_stride_and_dilation(stride, dilation * self.grid)
         if self.projection is not None:
@@ -79,9 +79,9 @@ class ResNet(ChainBackbone):
     Feature maps: the stem's at stride 2, then 256 channels at 4, 512 at 8, 1024 at 16 and 2048 at 32, each the last map
     of its stride (the last two, or last, at the output stride when that is smaller).
 
-    DeepLab's network (``stem="deep"``, ``strided_unit="last"``) lets the last unit of each of the first three stages
-    stride, so the maps at strides 4, 8 and 16 come from the unit before it. torchvision's and timm's
-    (``strided_unit="first"``) let the first unit of the last three stages stride.
+    In DeepLab's network (``stem="deep"``, ``strided_unit="last"``) the last unit of each of the first three stages
+    strides, so the maps at strides 4, 8 and 16 come from the unit before it. In torchvision's and timm's
+    (``strided_unit="first"``) the first unit of each of the last three stages strides.
 
     Source: tensorflow/models research/deeplab/core/resnet_v1_beta.py; batch norm (epsilon 1e-5, decay 0.95) of
     core/feature_extractor.py; DeepLabv3 (arXiv 1706.05587), section 3.2.1.
@@ -103,10 +103,10 @@ class ResNet(ChainBackbone):
         Args:
             output_stride: 8, 16 or 32.
             stem: ``"deep"``, three 3x3 convolutions to 128 channels, or ``"7x7"``, one to 64.
-            strided_unit: which unit of a stage strides.
-            multi_grid: factors of the dilations of the last stage's units, one each.
-            units: number of units of each of the four stages; two at least where ``strided_unit`` is ``"last"``.
-            padding: ``"tensorflow"`` or ``"symmetric"``; they differ on even sides only.
+            strided_unit: ``"first"`` or ``"last"``, the unit of a stage that strides.
+            multi_grid: factors of the dilations, one for each unit of the last stage.
+            units: number of units of each of the four stages, at least two if ``strided_unit`` is ``"last"``.
+            padding: ``"tensorflow"`` or ``"symmetric"``; they differ only for even sides.
             norm_eps: epsilon of the batch norms.
 
         Raises:
@@ -159,7 +159,7 @@ class ResNet(ChainBackbone):
         self.set_output_stride(output_stride)
 
     def _find_taps(self) -> None:
-        """Note the last unit of each nominal stride and the channels of its map."""
+        """Store the last unit of each nominal stride and the channels of its map."""
         taps, stride = [], 4
         for index, unit in enumerate(self.units):
             assert isinstance(unit, Bottleneck)

@@ -28,22 +28,22 @@ from segmnv2.nn.stride import OUTPUT_STRIDES, check_output_stride
 
 NATIVE_STRIDE = max(OUTPUT_STRIDES)
 TIMM = "tu-"
-"""What smp's names of timm's models begin with."""
+"""Prefix of smp's names of timm's models."""
 
 PROBE = (2 * NATIVE_STRIDE, 3 * NATIVE_STRIDE)
-"""Sides of the image that an encoder is tried with, in pixels."""
+"""Sides in pixels of the image with which an encoder is tested."""
 
 
 class SmpBackbone(Backbone):
-    """An encoder of smp of full depth: its maps at strides 2 to 32, as many as it has.
+    """An encoder of smp at full depth, with all its maps at strides 2 to 32.
 
-    Every size of image is taken: it is padded with zeros, the mean color, at the right and at the bottom to the
-    multiples of 32 that smp needs, and the maps are cropped to ceil(side / stride).
+    Images may have any size. They are padded with zeros, the mean color, at the right and at the bottom to multiples of
+    32, which smp needs, and the maps are cropped to ceil(side / stride).
 
-    Output strides below 32 are made by this library and not by smp, whose function dilates the first layers of a stage
-    by the rate of the later ones: here the layer that strode keeps the rate from before it. Finer features contain the
-    coarser ones exactly in plain convolutional encoders (resnet, resnext, mobilenet_v2, mobileone, dpn); squeeze and
-    excitation, attention and padding that depends on the size (se-, efficientnet, skresnet, mit) keep them about so.
+    Output strides below 32 are set by this library and not by smp. smp's function gives the first layers of a stage the
+    dilation of the later ones; here the layer that strode keeps the dilation from before it. Finer features contain the
+    coarser ones exactly in plain convolutional encoders (resnet, resnext, mobilenet_v2, mobileone, dpn). With squeeze
+    and excitation, attention or padding that depends on the size (se-, efficientnet, skresnet, mit) they do so roughly.
     """
 
     def __init__(self, *, encoder: str, pretrained: str | None = None, output_stride: int = 32) -> None:
@@ -51,12 +51,12 @@ class SmpBackbone(Backbone):
 
         Args:
             encoder: one of ``segmentation_models_pytorch.encoders.get_encoder_names()``.
-            pretrained: name of smp's weights for it, as ``"imagenet"``, downloaded when the cache has none.
-            output_stride: 8, 16 or 32; encoders that stride by pooling have 32 alone.
+            pretrained: name of smp's weights, such as ``"imagenet"``, from the cache or else by a download.
+            output_stride: 8, 16 or 32; encoders that stride by pooling can have only 32.
 
         Raises:
-            ConfigError: an unknown encoder or name of weights, or one that cannot have the output stride.
-            WeightsError: the weights could not be had.
+            ConfigError: an unknown encoder or name of weights, or an output stride that the encoder cannot have.
+            WeightsError: the weights cannot be loaded.
         """
         super().__init__()
         check_output_stride(output_stride)
@@ -95,7 +95,7 @@ class SmpBackbone(Backbone):
                 strode = strode or strides
 
     def _misfit(self, output_stride: int) -> str:
-        """Return why the maps are not those that the output stride requires, or nothing."""
+        """Return the reason if the maps do not match the output stride, else an empty text."""
         if output_stride != NATIVE_STRIDE and not self._layers:
             return "it strides by other layers than convolutions"
         first = next(self.network.parameters())
@@ -118,14 +118,14 @@ class SmpBackbone(Backbone):
 
 
 def smp_normalization(encoder: str, pretrained: str | None) -> tuple[Triple, Triple]:
-    """Return mean and standard deviation, each red, green, blue in 0..255, that smp's weights were trained with.
+    """Return the mean and standard deviation of smp's weights, each red, green, blue in 0..255.
 
     Args:
         encoder: name of the encoder.
-        pretrained: name of its weights; without any, ImageNet's usual ones.
+        pretrained: name of its weights; without weights, ImageNet's usual values are returned.
 
     Raises:
-        WeightsError: the weights' description could not be had.
+        WeightsError: the weights' description cannot be loaded.
     """
     if not pretrained:
         return scale_normalization(*IMAGENET)
@@ -173,23 +173,23 @@ def _build(encoder: str, pretrained: str | None) -> Any:
 def _unavailable(encoder: str, pretrained: str, error: Exception) -> WeightsError:
     reason = " ".join(str(error).split())
     return WeightsError(
-        f"weights {pretrained!r} of smp's {encoder!r} could not be had ({reason}); give pretrained: null, or download "
+        f"weights {pretrained!r} of smp's {encoder!r} cannot be loaded ({reason}); give pretrained: null, or download "
         "them once with network access"
     )
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of any kind, with its settings before any dilation."""
+    """A convolution of any kind, with its original settings."""
 
     conv: Any
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: Any
-    static: nn.Module | None  # pads in the convolution's place, in EfficientNets
+    static: nn.Module | None  # in EfficientNets, the layer that pads instead of the convolution
 
     def set_stride_and_dilation(self, stride: tuple[int, ...], factor: int) -> None:
-        """Set step and distance of the taps, ``factor`` times its own, and the padding that goes with them."""
+        """Set the stride, the dilation (``factor`` times the original), and the padding that fits them."""
         self.conv.stride, self.conv.dilation = stride, tuple(factor * own for own in self.dilation)
         unchanged = stride == self.stride and factor == 1
         sides = zip(self.conv.kernel_size, self.conv.dilation, strict=True)
@@ -199,7 +199,7 @@ class Layer:
 
 
 def _striding_stages(network: Any) -> dict[int, list[Layer]]:
-    """Return the convolutions of the stages that end at strides 16 and 32, in order; none if smp does not know them."""
+    """Return the convolutions of the stages that end at strides 16 and 32, in order; none if smp cannot list them."""
     try:
         stages: dict[int, Any] = network.get_stages()
     except NotImplementedError:

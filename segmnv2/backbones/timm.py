@@ -34,9 +34,9 @@ FORCE, FORBID = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LO
 
 @contextmanager
 def never_unpickling() -> Iterator[None]:
-    """Let ``torch.load`` read tensors and nothing else meanwhile, whoever calls it and however.
+    """Let every call of ``torch.load`` read tensors only while the block runs.
 
-    Some versions of timm ask torch to unpickle whatever is in a file that is not in safetensors format.
+    Some versions of timm let torch unpickle all objects in files that are not in safetensors format.
     """
     before = {key: os.environ.pop(key, None) for key in (FORCE, FORBID)}
     os.environ[FORCE] = "1"
@@ -51,14 +51,14 @@ class TimmBackbone(Backbone):
     """A model of timm that ends at its last feature map (``features_only``).
 
     Its maps are those of timm, with the channels and strides of timm's ``feature_info``: mostly five at strides 2 to
-    32, four from 4 on in ConvNeXt and Swin, several at 16 in plain vision transformers. Every size of image is taken.
-    A model whose layers need sides of multiples of 32, or round sizes down, as ConvNeXt, VGG, HRNet or Swin, gets its
-    image padded with zeros, the mean color, at the right and at the bottom; its maps are cropped to
+    32, four from 4 on in ConvNeXt and Swin, several at 16 in plain vision transformers. Images may have any size. Some
+    models need sides that are multiples of 32, or round sizes down, such as ConvNeXt, VGG, HRNet and Swin. For these
+    the image is padded with zeros, the mean color, at the right and at the bottom, and the maps are cropped to
     ceil(side / stride).
 
-    A change of the output stride builds timm's network again, around the same parameters and buffers: optimizers,
-    frozen weights, training modes, batch norms with what was set in them, and the keys of ``state_dict`` survive.
-    Forward hooks on other inner modules do not.
+    A change of the output stride builds timm's network again, with the same parameters and buffers. Optimizers, frozen
+    weights, training modes, settings of batch norms and the keys of ``state_dict`` stay valid. Forward hooks on inner
+    modules other than batch norms are lost.
 
     Finer features contain the coarser ones exactly (see :meth:`Backbone.set_output_stride`) in plain convolutional
     networks, as resnet, resnext, mobilenetv2, mobilenetv4_conv, regnetx, repvgg and xception. Elsewhere timm's strides
@@ -72,12 +72,12 @@ class TimmBackbone(Backbone):
         Args:
             model: name in ``timm.list_models()``, as ``"resnet18"``; a name of weights may follow, as
                 ``"resnet18.a1_in1k"``.
-            pretrained: whether to load timm's weights for it, downloading them when the cache has none; no text.
-            output_stride: 8, 16 or 32, of which many models have 32 alone.
+            pretrained: whether to load timm's weights, from the cache or else by a download; text is refused.
+            output_stride: 8, 16 or 32; many models can have only 32.
 
         Raises:
-            ConfigError: an unknown model, or one that cannot have the output stride; the message says what it can.
-            WeightsError: the weights do not exist, could not be had, or are a file that runs code when it is read.
+            ConfigError: an unknown model, or an output stride that it cannot have; the message lists possible ones.
+            WeightsError: the weights do not exist, cannot be downloaded, or are a file that runs code when it is read.
         """
         super().__init__()
         check_output_stride(output_stride)
@@ -92,11 +92,11 @@ class TimmBackbone(Backbone):
         try:
             with never_unpickling():
                 self.network = build(model, {**self._fit.arguments, "pretrained": bool(pretrained)})
-        except Exception as error:  # of the download: whatever the client of the day raises
+        except Exception as error:  # download clients raise errors of many kinds
             if not pretrained:
                 raise
             raise WeightsError(
-                f"weights of timm's {model!r} could not be had ({error}); "
+                f"weights of timm's {model!r} cannot be loaded ({error}); "
                 f"give pretrained: false, another model, or download them once with network access"
             ) from error
         self.output_stride = output_stride
@@ -133,7 +133,7 @@ def timm_normalization(model: str) -> tuple[Triple, Triple]:
 
 
 def _move_tensors(source: nn.Module, target: nn.Module, model: str) -> None:
-    """Put the parameters, buffers, batch norms and modes of one network into another of equal ``state_dict`` keys."""
+    """Move the parameters, buffers, batch norms and modes of a network to one with the same ``state_dict`` keys."""
     if source.state_dict().keys() != target.state_dict().keys():
         raise ConfigError(
             f"timm's {model!r} has other weights at the new output_stride, or its layers were changed; "
@@ -159,18 +159,18 @@ SIDE_MULTIPLE = NATIVE_STRIDE
 _ODD_SIDES = (4 * SIDE_MULTIPLE + 1, 3 * SIDE_MULTIPLE + 1)
 _EVEN_SIDES = (4 * SIDE_MULTIPLE, 3 * SIDE_MULTIPLE)
 
-# Sizes other than the pretraining's: vision transformers resample their positions, Swin builds new windows.
+# For other sizes than in the pretraining, vision transformers resample their positions and Swin builds new windows.
 _FREE_SIZES: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 
 
 class Fit(NamedTuple):
-    """Arguments of a timm model at an output stride, and its observed maps.
+    """Arguments that give a timm model an output stride, and the measured maps.
 
     Attributes:
         arguments: keyword arguments of ``timm.create_model``.
         features: channels and strides of its maps.
-        padded: it takes multiples of 32 as sides, or rounds sizes down, so its images are padded first.
-        channels_last: its maps are (b, h, w, c).
+        padded: whether images are padded first, because the model needs multiples of 32 or rounds sizes down.
+        channels_last: whether its maps are (b, h, w, c).
     """
 
     arguments: dict[str, Any]
@@ -184,7 +184,7 @@ class _UnfitError(Exception):
 
 
 def check_name(model: str) -> None:
-    """Refuse a model, or weights of a model, that the installed timm does not have, and name the closest."""
+    """Refuse a model or weights that the installed timm does not have; the message names the most similar ones."""
     import timm
 
     name, _, tag = model.partition(".")
@@ -198,10 +198,10 @@ def check_name(model: str) -> None:
 
 
 def fit(model: str, output_stride: int) -> Fit:
-    """Find out how timm builds a model with an output stride, without memory or arithmetic where that is possible.
+    """Find the arguments with which timm builds a model with an output stride, on the meta device where possible.
 
     Raises:
-        ConfigError: the model cannot have it; the message says which it can have.
+        ConfigError: the model cannot have this output stride; the message lists possible ones.
     """
     found = _find(model, output_stride)
     if isinstance(found, Fit):
@@ -221,7 +221,7 @@ def fit(model: str, output_stride: int) -> Fit:
 
 
 def fit_native(model: str) -> Fit:
-    """Find out how timm builds a model by default, at the largest output stride it can have; as :func:`fit`."""
+    """Return the same as :func:`fit` for the largest output stride that the model can have, its default."""
     for output_stride in sorted(OUTPUT_STRIDES, reverse=True):
         if isinstance(found := _find(model, output_stride), Fit):
             return found
@@ -230,9 +230,9 @@ def fit_native(model: str) -> Fit:
 
 @lru_cache(maxsize=256)
 def _find(model: str, output_stride: int) -> Fit | str:
-    """Return the first way that works, or why none does."""
+    """Return the first arguments that work, or the reason why none do."""
     reason = "its maps have other strides"
-    # A model that knows no `output_stride` may have the wanted one by itself.
+    # A model without the argument `output_stride` may have this output stride by default.
     ways: list[dict[str, Any]] = [{}] if output_stride == NATIVE_STRIDE else [{"output_stride": output_stride}, {}]
     for arguments in ({**way, **free_size} for free_size in _FREE_SIZES for way in ways):
         try:
@@ -245,9 +245,9 @@ def _find(model: str, output_stride: int) -> Fit | str:
 def _try(model: str, arguments: dict[str, Any], output_stride: int) -> Fit:
     try:
         network = build(model, arguments, empty=True).eval()
-    except TypeError as error:  # no such argument: says nothing about the model as it is
+    except TypeError as error:  # no such argument; the model may still work without it
         raise _UnfitError(str(error) if not arguments else "") from error
-    except Exception as error:  # timm asserts, or raises what its layers raise
+    except Exception as error:  # assertions of timm, or errors of any kind from its layers
         raise _UnfitError(first_line(error)) from error
     info: Any = network.feature_info
     features = tuple(FeatureInfo(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True))
@@ -279,7 +279,7 @@ def _run(network: nn.Module, sides: tuple[int, int], channels_last: bool) -> lis
 def build(model: str, arguments: dict[str, Any], *, empty: bool = False) -> nn.Module:
     """Build the network by ``timm.create_model``.
 
-    An ``empty`` one has no memory, for tensors that another network holds; the random state stays.
+    An ``empty`` network has no memory for its tensors; another network provides them. The random state is not changed.
     """
     import timm
 

@@ -1,7 +1,7 @@
-"""Measurements of several ways to do the same, taken in turns so that a busy machine is as hard on one as on another.
+"""Comparison of several implementations, measured in turns so that other load on the machine slows all equally.
 
-Rates, ratios of two of them, and the table of a benchmark; and contenders in processes of their own, of which one works
-while the others wait.
+The module has rates, their ratios, and the table of a benchmark. Contenders can have processes of their own; one of
+them works while the others wait.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from segmnv2.signals import sheltered
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second, above 0, one value a measurement.
+    """Images per second, above 0, one value per measurement.
 
-    The median stands for them, because a machine that is busy for a moment spoils a mean; the quartiles say how far
-    single measurements lie apart.
+    They are summarized by the median, because a short load on the machine changes a mean. The quartiles show how much
+    single measurements differ.
     """
 
     values: tuple[float, ...]
@@ -66,7 +66,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure that was measured several times, and its 95 % interval, by bootstrap over what was measured."""
+    """A figure and its 95 % interval, by bootstrap over the measurements."""
 
     value: float
     low: float
@@ -89,19 +89,19 @@ def interleave(
     device: torch.device | None = None,
     rest: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Let all do one thing after another in each round, and time every one.
+    """Run all contenders one after another in each round, and time every run.
 
-    Who begins changes from round to round, since the first finds other things in the caches than the last.
+    The order changes from round to round, because the first contender finds other data in the caches than the last.
 
     Args:
-        contenders: called with the number of the round, from 0, warm-up included.
-        rounds: how many are measured.
-        warm_up: rounds before them that are not.
-        device: waited for before the clock is read, if it is a GPU.
-        rest: seconds before each turn, in which threads of the one before fall asleep.
+        contenders: functions that are called with the number of the round, from 0, warm-up included.
+        rounds: number of measured rounds.
+        warm_up: number of rounds before them that are not measured.
+        device: the device; times include the work that a GPU has to finish.
+        rest: seconds before each turn, in which the threads of the last contender fall asleep.
 
     Returns:
-        Seconds of each round, by name; equal places are of the same round.
+        Seconds of each round, by name; equal indices belong to the same round.
     """
     device = device or torch.device("cpu")
     names = list(contenders)
@@ -119,7 +119,7 @@ def interleave(
 
 
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
-    """Return how many times as fast the second is: the median ratio of seconds of the same rounds and work."""
+    """Return how many times as fast the second contender is: the median of the ratios of the rounds' seconds."""
     ratios = np.asarray(slower) / np.asarray(faster)
     draws = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
@@ -128,7 +128,7 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured, its rate, and what else is to be said, as its share of the whole."""
+    """The rate of something that was measured, and a note, such as its share of the whole."""
 
     name: str
     rate: Rate
@@ -137,7 +137,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, sentences on what limits and what to change, and machine, versions and what was measured as JSON values."""
+    """Rows, a verdict on what limits the speed, and the environment (machine, versions, subject) as JSON values."""
 
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
@@ -166,7 +166,7 @@ class Table:
 
 
 def describe_memory(peaks: Mapping[str, float | None]) -> dict[str, str | None]:
-    """Return the peaks of contenders' processes as an entry of a table's environment, ``None`` where unknown."""
+    """Return the peak memory of contenders' processes as an entry of a table's environment; ``None`` if unknown."""
     held = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in peaks.items() if megabytes is not None)
     return {"peak memory in MB": held or None}
 
@@ -177,13 +177,14 @@ LOST = (
 )
 
 PATIENCE = 30.0
-"""Seconds that a process has to end."""
+"""Seconds in which a process must end."""
 
 
 class Apart:
     """A contender that works in a process of its own.
 
-    There ``build(*arguments)`` returns its step, which takes the number of the round and returns when all is done.
+    ``build(*arguments)`` is called there and returns the step, which takes the number of the round and returns when its
+    work is done.
     """
 
     def __init__(self, build: Callable[..., Callable[[int], object]], *arguments: Any) -> None:
@@ -195,7 +196,7 @@ class Apart:
         theirs.close()
 
     def wait(self) -> None:
-        """Wait until it is built; raise the `SegmnError` that building it did."""
+        """Wait until it is built; raise the `SegmnError` that building it raised."""
         self._receive()
 
     def __call__(self, number: int) -> None:
@@ -224,14 +225,15 @@ class Apart:
 def apart(
     builds: Mapping[str, tuple[Any, ...]], on_skip: Callable[[str], None] | None = None
 ) -> Iterator[dict[str, Apart]]:
-    """Start a process for each contender, and end those that are left when the block does.
+    """Start a process for each contender, and end the remaining ones at the end of the block.
 
     Args:
-        builds: for each name what :class:`Apart` takes.
-        on_skip: called with the reason for each that cannot be built, which is left out; by default it is an error.
+        builds: name -> the arguments of :class:`Apart`.
+        on_skip: called with the reason for each contender that cannot be built and is left out; by default that is an
+            error.
 
     Raises:
-        SegmnError: one cannot be built, or with ``on_skip`` none.
+        SegmnError: a contender cannot be built; with ``on_skip``, none can be built.
     """
     started: dict[str, Apart] = {}
     try:
@@ -255,7 +257,7 @@ def apart(
 def _serve(pipe: Connection, build: Callable[..., Callable[[int], object]], arguments: tuple[Any, ...]) -> None:
     try:
         step = build(*arguments)
-        forget_peak_memory(torch.device("cpu"))  # what was needed to get ready, as for calibration
+        forget_peak_memory(torch.device("cpu"))  # without the memory for preparation, such as calibration
         pipe.send(None)
         while (number := pipe.recv()) is not None:
             step(number)

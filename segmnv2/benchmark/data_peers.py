@@ -1,7 +1,7 @@
-"""The training loader and torchvision v2 doing the same to the same files, on one core, taking turns.
+"""Comparison of the training loader with the same work by torchvision v2, on one core, in turns.
 
 Both decode, scale by one of seven factors (bilinear without antialiasing, as TensorFlow's), pad to the crop, crop,
-mirror and collate to uint8; what they draw by chance differs.
+mirror and collate to uint8. Their random numbers differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from segmnv2.labels import IGNORE_INDEX
 WARM_UP = 2
 OURS, PEER = "segmnv2", "torchvision v2"
 GENERATED, GENERATED_SIZE = 64, (375, 500)
-"""Images where there is no folder, of the usual size of VOC's."""
+"""Number and size of generated images, where no folder is given; the size is the usual one of VOC's images."""
 
 
 def compare_loaders(root: Path | None = None, *, crop: int = 513, batch: int = 8, batches: int = 20) -> Table:
@@ -39,8 +39,8 @@ def compare_loaders(root: Path | None = None, *, crop: int = 513, batch: int = 8
     Args:
         root: VOCdevkit; without it images are generated, and written as JPEG and palette PNG first.
         crop: side of the crops.
-        batch: crops a batch.
-        batches: of each that are measured, after two that are not.
+        batch: crops per batch.
+        batches: number of measured batches of each, after two others.
 
     Raises:
         SegmnError: an argument is not possible, or a file is missing or cannot be read.
@@ -66,7 +66,7 @@ def compare_loaders(root: Path | None = None, *, crop: int = 513, batch: int = 8
 
 
 class TorchvisionVoc(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The same files through torchvision's decoders and its transforms v2, as its documentation has them."""
+    """The same files, read by torchvision's decoders and its transforms v2, as in its documentation."""
 
     def __init__(self, dataset: VocSegmentation, crop: int) -> None:
         self.images = [dataset.folder / "JPEGImages" / f"{name}.jpg" for name in dataset.names]
@@ -92,7 +92,7 @@ class TorchvisionVoc(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 class RandomChoiceScale(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """Resize by one of the paper's factors; torchvision's own draw from a range."""
+    """Resize by one of the paper's factors; torchvision's own transforms choose from a range."""
 
     def forward(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[torch.Tensor, torch.Tensor]:
         """Resize an image bilinearly and its mask to the nearest pixel."""

@@ -1,7 +1,7 @@
 """Accuracy and time of engines, precisions and sets of scales on VOC's images, beside PyTorch in float32.
 
-Of the val images every fourth is for choosing how to do something, and the others judge what was chosen. Images to
-calibrate int8 on are of the train split, so they are in neither part.
+Every fourth val image is for choosing between methods, and the others measure the chosen one. Images to calibrate
+int8 are from the train split, so they are in neither part.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from segmnv2.metrics.confusion import confusion_matrix
 from segmnv2.models.segmenter import Segmenter
 
 CLASSES = ("background", "person", "cat", "cow", "dog", "horse", "sheep")
-"""What the mean IoU is over."""
+"""Ids of the classes whose IoU is averaged."""
 
 EVERY = 4
 PARTS = ("chosen", "judged")
 
 Scales = Mapping[str, tuple[tuple[float, ...], bool]]
-"""Name -> scales, and whether mirrored too."""
+"""Name -> scales, and whether mirror images are averaged too."""
 
 ONE: Scales = {"1": ((1.0,), False)}
 
@@ -63,9 +63,9 @@ class Accuracy:
     """An engine (backend and precision) with a set of scales.
 
     Attributes:
-        mean_iou: over the seven classes, 0..1, and its ``change`` beside the reference.
+        mean_iou: mean over the seven classes, 0..1; ``change`` is its difference from the reference's.
         agreement: share of pixels with the reference's label, 0..1.
-        seconds: median of an image, from array to label map.
+        seconds: median time of an image, from array to label map.
     """
 
     engine: str
@@ -86,7 +86,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Labeled:
-    """Label maps of a predictor: of each image a confusion matrix, the mask and the seconds."""
+    """Label maps of a predictor: for each image the confusion matrix, the mask and the seconds."""
 
     confusions: Int64[Tensor, "n k k"]
     masks: list[UInt8[np.ndarray, "_ _"]]
@@ -111,12 +111,12 @@ def compare_accuracy(
         model: the network, with VOC's classes.
         root: VOCdevkit.
         engines: (backend, precision).
-        options: what all have in common.
-        scales: what each engine runs at; the reference runs at the last of them.
+        options: options that all engines have in common.
+        scales: names of the sets of scales for each engine; the reference runs at the last one.
         part: one of :data:`PARTS`; all val images by default.
-        limit: val images, evenly over the list, before parts are made; all by default.
-        calibration: train images to calibrate int8 on.
-        show: called with the titles, with each row and with where it was measured.
+        limit: number of val images, evenly over the list, before they are divided into parts; all by default.
+        calibration: number of train images to calibrate int8.
+        show: called with the titles, with each row and with the description of the machine.
 
     Raises:
         SegmnError: an argument is not possible, or files are missing.
@@ -158,14 +158,14 @@ def compare_accuracy(
 
 
 def choose_rows(count: int, limit: int | None = None, part: str | None = None) -> list[int]:
-    """Return the indices of a part of so many images."""
+    """Return the indices of the images of a part, out of ``count`` images."""
     rows = spread_evenly(range(count), limit)
     parts = {"chosen": rows[::EVERY], "judged": [row for place, row in enumerate(rows) if place % EVERY]}
     return rows if part is None else parts[part]
 
 
 def _calibration_images(root: Path, count: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """Return images of the train split, evenly over its list."""
+    """Return ``count`` images of the train split, evenly distributed over its list."""
     train = VocSegmentation(root, "train")
     return [train[row].image for row in spread_evenly(range(len(train)), count)]
 
@@ -185,7 +185,7 @@ def label(predictor: Predictor, dataset: VocSegmentation, rows: Sequence[int]) -
 
 
 def judge(engine: str, scales: str, reference: Labeled, found: Labeled) -> Accuracy:
-    """Compare label maps with the reference's, of the same images."""
+    """Compare label maps with the reference's for the same images."""
     ids = [VOC_LABELS.names.index(name) for name in CLASSES]
     same = [(one == other).ravel() for one, other in zip(reference.masks, found.masks, strict=True)]
     (mean,) = _mean_iou(np.ones((1, len(same)), dtype=np.int64), found.confusions, ids)
@@ -197,13 +197,13 @@ def judge(engine: str, scales: str, reference: Labeled, found: Labeled) -> Accur
 def mean_iou_change(
     before: Int64[Tensor, "n k k"], after: Int64[Tensor, "n k k"], classes: Sequence[int] | None = None
 ) -> Interval:
-    """Return how much better the second predictions are, with a paired bootstrap interval over the images.
+    """Return the gain of the second predictions over the first, with a paired bootstrap interval over the images.
 
-    Images are drawn with replacement, the same for both, and counts are summed before they are divided, as the mean
-    IoU of a data set is. Both being wrong about the same images then widens nothing.
+    The same images are drawn, with replacement, for both. Counts are summed before they are divided, as for the mean
+    IoU of a data set. So errors that both make on the same images do not widen the interval.
 
-    The matrices, [truth, prediction], are one an image. The IoUs of ``classes`` are averaged, by default of all; one
-    that is in neither truth nor prediction has none.
+    There is one matrix, [truth, prediction], per image. The IoUs of ``classes``, by default all, are averaged; a class
+    that is in neither truth nor prediction has no IoU.
     """
     assert before.shape == after.shape
     draws = np.random.default_rng(0).multinomial(len(before), np.full(len(before), 1 / len(before)), RESAMPLES)
@@ -216,7 +216,7 @@ def mean_iou_change(
 def _mean_iou(
     weights: Int64[np.ndarray, "r n"], confusions: Int64[Tensor, "n k k"], classes: Sequence[int] | None
 ) -> Float64[np.ndarray, " r"]:
-    """Return the mean IoU of each weighting of the images."""
+    """Return the mean IoU for each set of weights of the images."""
     hits = confusions.diagonal(dim1=1, dim2=2)
     either = confusions.sum(1) + confusions.sum(2) - hits
     chosen = slice(None) if classes is None else list(classes)

@@ -45,7 +45,7 @@ def compare_folder(
         setting: network, engine and precision of this library.
         images: folder of image files; generated ones by default.
         count: images a round.
-        rounds: that are measured, after one that is not.
+        rounds: number of measured rounds, after one warm-up round.
         batches: pipelined with these batches, too.
         streams: in so many streams, too.
         alone: leave transformers out.
@@ -64,7 +64,7 @@ def compare_folder(
         name: replace(setting, options=replace(setting.options, batch=batch, streams=number))
         for name, (batch, number) in ways.items()
     }
-    setting.model()  # what is not there is reported before anyone starts
+    setting.model()  # missing files are reported before the measurement
     with TemporaryDirectory() as folder:
         paths = _choose_images(images, count, Path(folder))
         builds = {

@@ -219,9 +219,9 @@ def benchmark_inference(
 
     Args:
         images: all of one size; round after round takes the next ones.
-        setting: what all have in common.
-        choice: who takes part.
-        rounds: that are measured, after two that are not.
+        setting: settings that all contenders have in common.
+        choice: the contenders.
+        rounds: number of measured rounds, after two warm-up rounds.
         calibration: for int8; ``images`` themselves by default.
         on_skip: as for :func:`segmnv2.benchmark.compare.apart`.
 

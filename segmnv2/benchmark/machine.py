@@ -1,4 +1,4 @@
-"""The machine: what it is, how much memory was used, and how to make it read data on one core."""
+"""The machine: its description, its peak memory, and computation on one core."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEAK = re.compile(r"VmHWM:\s*(\d+) kB")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Return what speeds depend on, as JSON values.
+    """Return the properties of the machine that affect speed, as JSON values.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``, with or without a number.
@@ -41,7 +41,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def describe_experiment(experiment: Experiment) -> dict[str, Any]:
-    """Return which of an experiment's values speeds depend on most, as JSON values."""
+    """Return the values of an experiment that affect speed most, as JSON values."""
     data = experiment.data
     return {
         "experiment": experiment.name,
@@ -54,37 +54,37 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def core_count() -> int:
-    """Return how many cores this process may use; a container or ``taskset`` may allow fewer than there are."""
+    """Return how many cores this process may use; a container or ``taskset`` may allow fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU to finish what it was given; without this only the giving would be timed."""
+    """Wait for a GPU to finish its work; otherwise only the launch of the work would be timed."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Begin to measure memory from zero, from what is held now; a process's own peak is forgotten on Linux only."""
+    """Reset the peak of memory to the present use; for the memory of the process this works only on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     gc.collect()
     with suppress(OSError):
-        CLEAR_REFS.write_text("5")  # which sets the peak to what is resident; see `man 5 proc`
+        CLEAR_REFS.write_text("5")  # sets the peak to the resident memory; see `man 5 proc`
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Return the most memory used, in megabytes of 10^6 bytes; ``None`` where the system does not report it.
+    """Return the peak of memory in megabytes (10^6 bytes); ``None`` if the system does not report it.
 
-    On a GPU it is what tensors took since :func:`forget_peak_memory`, on a CPU what the whole process took, since then
-    or, where that cannot be forgotten, since its start.
+    On a GPU it is the memory of tensors since :func:`forget_peak_memory`. On a CPU it is the memory of the whole
+    process since then, or since its start where the peak cannot be reset.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
-    with suppress(OSError):  # `getrusage` also counts the program that began this one, before it did
+    with suppress(OSError):  # `getrusage` also counts the program that ran in this process before
         if found := PEAK.search(STATUS.read_text()):
             return int(found[1]) * 1024 / MEGABYTE
     try:

@@ -29,7 +29,7 @@ class Peer:
     """A network of another library.
 
     Attributes:
-        package: that must be installed.
+        package: package that must be installed.
         build: (classes, output stride, weights' file) -> the network and what it takes, see :class:`PeerNetwork`.
         strides: output strides that it has.
         note: how it differs from ours.

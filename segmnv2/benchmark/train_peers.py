@@ -1,4 +1,4 @@
-"""Training steps of this library, transformers and smp on the same batches: each in its own process, taking turns."""
+"""Comparison of training steps of this library, transformers and smp, each in its own process, in turns."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ OURS, BF16, COMPILED = "segmnv2", "segmnv2, bf16", "segmnv2, compiled"
 TRANSFORMERS, SMP, SMP_16 = "transformers", "smp", "smp, stride 16"
 
 MARKS = {TRANSFORMERS: 1.8, SMP: 3.0}
-"""How many times as fast as a peer segmnv2 is meant to be on a CPU."""
+"""The project's targets: how many times as fast as a peer segmnv2 should be on a CPU."""
 
 DISTINCT = 8
-"""Batches held in memory; more steps go round them."""
+"""Number of batches in memory; further steps use them again."""
 
 LR, MOMENTUM = 0.007, 0.9
 
@@ -44,13 +44,13 @@ class StepSetting:
     """Settings that all contenders have in common.
 
     Attributes:
-        root: VOCdevkit with real images; they are generated without it, as speeds do not depend on what is in them.
-        crop: side of the crops; smp gets the next multiple of 8 below.
-        batch: crops a step.
-        steps: that are measured.
-        warm_up: steps before them that are not.
+        root: VOCdevkit with real images; generated ones by default, because speeds do not depend on the content.
+        crop: side of the crops; smp gets the next smaller multiple of 8.
+        batch: crops per step.
+        steps: number of measured steps.
+        warm_up: number of steps before them.
         device: the CPU or a GPU.
-        threads: of PyTorch; its own number by default.
+        threads: number of PyTorch's threads; its own number by default.
     """
 
     root: Path | None = None
@@ -77,10 +77,10 @@ def compare_steps(
     """Measure all contenders in one run.
 
     Args:
-        setting: what they have in common.
-        bf16: this library with bfloat16 autocast too, on a GPU.
-        compiled: this library with torch.compile too.
-        smp_stride_16: smp at this library's output stride too.
+        setting: settings that all have in common.
+        bf16: measure this library with bfloat16 autocast too, on a GPU.
+        compiled: measure this library with torch.compile too.
+        smp_stride_16: measure smp at this library's output stride too.
 
     Raises:
         SegmnError: an argument is not possible, or the data are missing.
@@ -91,7 +91,7 @@ def compare_steps(
     if bf16 and device.type == "cpu":
         raise ConfigError("--bf16: CPUs compute wrong gradients in bfloat16 (docs/training.md); give --device cuda")
     if setting.root is not None:
-        VocSegmentation(setting.root, "train")  # what is not there is reported before anyone starts
+        VocSegmentation(setting.root, "train")  # missing files are reported before the processes start
     others = {BF16: bf16, COMPILED: compiled, TRANSFORMERS: True, SMP: True, SMP_16: smp_stride_16}
     names = [OURS, *(name for name, wanted in others.items() if wanted)]
     with apart({name: (build_step, setting, name) for name in names}) as steps:
@@ -122,7 +122,7 @@ def compare_steps(
 
 
 def build_step(setting: StepSetting, name: str) -> Callable[[int], object]:
-    """Return a contender's step, to be called with its number; everything it needs is in memory then."""
+    """Return a contender's step, to be called with its number; its data are in memory already."""
     device = choose_device(setting.device)
     if setting.threads:
         torch.set_num_threads(setting.threads)
@@ -142,11 +142,11 @@ class OurStep:
     """The step of `segmnv2 train`: its task, loss, optimizer and schedule, channels last, uint8 pixels in.
 
     Args:
-        device: where.
-        bf16: whether in mixed precision.
-        compiled: whether by `torch.compile`.
-        output_stride: of the network.
-        channels_last: whether so in memory.
+        device: the device.
+        bf16: whether to train in mixed precision.
+        compiled: whether to use `torch.compile`.
+        output_stride: output stride of the network.
+        channels_last: whether maps are channels last in memory.
     """
 
     def __init__(
@@ -186,15 +186,15 @@ class OurStep:
 
 
 class PeerStep:
-    """A peer's step as its documentation has it: eager, NCHW in memory, float32, with SGD and momentum.
+    """A peer's step as in its documentation: eager, NCHW in memory, float32, SGD with momentum.
 
-    transformers' loss is its own, `forward(labels=...)`; that of others is cross-entropy.
+    For transformers the loss is its own, `forward(labels=...)`, for the others cross-entropy.
 
     Args:
-        name: of the peer.
-        device: where.
-        output_stride: one of the peer's.
-        bf16: whether in mixed precision.
+        name: name of the peer.
+        device: the device.
+        output_stride: an output stride that the peer has.
+        bf16: whether to train in mixed precision.
     """
 
     def __init__(self, name: str, device: torch.device, output_stride: int = 16, *, bf16: bool = False) -> None:
@@ -204,7 +204,7 @@ class PeerStep:
         self.device, self.has_loss, self.bf16 = device, name == TRANSFORMERS, bf16
 
     def prepare(self, batch: Batch) -> Batch:
-        """Return the batch as the peer's own loader would give it: NCHW in memory, sides it can take. Not timed."""
+        """Return the batch as the peer's own loader would: NCHW in memory, with possible sides. This is not timed."""
         height, width = (side // self.peer.multiple * self.peer.multiple for side in batch["mask"].shape[-2:])
         pixels = batch["pixels"][..., :height, :width].contiguous()
         return {"pixels": pixels, "mask": batch["mask"][..., :height, :width].contiguous(), "name": batch["name"]}

@@ -31,7 +31,7 @@ from segmnv2.training.progress_bar import quiet_lightning
 from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
 
 WARM_UP = 3
-"""Turns before the clock runs: libraries choose their algorithms and memory is taken for the first time."""
+"""Turns before the measurement, in which libraries choose their algorithms and allocate memory."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measure_steps(
     Args:
         experiment: network, optimizer, precision, device, batch size and workers.
         train_set: its training set.
-        steps: how many are measured, rounded up to whole turns of the workers, after ``WARM_UP`` turns.
+        steps: number of measured steps, rounded up to a multiple of the workers, after ``WARM_UP`` turns.
         batch: trained on again and again, so that the step is measured alone; without it batches come from the loader.
 
     Raises:
@@ -152,7 +152,7 @@ def benchmark_training(experiment: Experiment, *, steps: int = 20) -> Table:
     """Measure the training step alone, the loader alone and both together, and say which limits.
 
     Args:
-        experiment: what would be trained; nothing is written, validated or read of its initial weights.
+        experiment: the experiment; nothing is written or validated, and its initial weights are not read.
         steps: measured each time, after a warm-up.
 
     Raises:

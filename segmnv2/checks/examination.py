@@ -1,4 +1,4 @@
-"""A whole examination: the splits of an experiment or a folder, every pair of them read, then all judged together."""
+"""The examination of a data set: the splits of an experiment or folder, the findings of their pairs, and a verdict."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def listings_of(
     labels: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> list[Listing]:
-    """List what an experiment trains and validates on, or the splits of a folder.
+    """Return the training and validation data of an experiment, or the splits of a folder.
 
     Args:
         target: an experiment's YAML file or name, or a data set's folder.
-        splits: of a folder, the lists to examine, the one to train on first; see ``DataSource.found_in``.
-        labels: of a folder, a YAML file with its classes.
-        overrides: of an experiment, ``key=value``.
+        splits: for a folder, the lists to examine, that of the training set first; see ``DataSource.found_in``.
+        labels: for a folder, a YAML file with its classes.
+        overrides: for an experiment, ``key=value``.
 
     Raises:
-        ConfigError: the experiment is wrong, or options are given that do not go with the target.
+        ConfigError: the experiment is wrong, or an option does not fit the target.
         DatasetError: the target is no data set, or its classes cannot be read.
     """
     if target.is_dir():
@@ -82,7 +82,7 @@ RULES = {
     "interpolated-mask, smoothed-ids: least share of border pixels between": BETWEEN_SHARE,
     "interpolated-mask, smoothed-ids: least number of values between": STRAY_GRAYS,
 }
-"""The thresholds of what is a matter of degree."""
+"""Thresholds of the findings that depend on one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Examination:
     """Result of an examination.
 
     Attributes:
-        splits: the splits, the one to train on first.
+        splits: the splits, the training set first.
         findings: errors first, then by kind and file.
         limited: whether only the first pairs of each split were read.
     """
@@ -106,22 +106,22 @@ class Examination:
 
     @property
     def errors(self) -> int:
-        """Number of findings that spoil training."""
+        """Number of errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """Number of findings that may be intended."""
+        """Number of warnings, findings that may be intended."""
         return len(self.findings) - self.errors
 
     @property
     def weights(self) -> dict[str, float]:
-        """Suggested weights of the classes that the first split holds."""
+        """Suggested weights of the classes that occur in the first split."""
         return self.splits[0].frequencies.weights(self.labels)
 
     @property
     def verdict(self) -> str:
-        """All in one line."""
+        """Summary in one line."""
         read = f"{counted(sum(len(split.kept) for split in self.splits), 'pair')} read"
         read += ", not all of them (--limit)" if self.limited else ""
         if not self.findings:
@@ -156,7 +156,7 @@ class Examination:
 
 
 def tasks_of(listings: Sequence[Listing], limit: int | None) -> list[tuple[int, int]]:
-    """Return (listing, pair) of what is to be read: of each split all, or the first ``limit``.
+    """Return (listing, pair) for all pairs to read: all of each split, or the first ``limit``.
 
     Raises:
         ConfigError: ``limit`` is below 1.
@@ -173,12 +173,12 @@ def examine(
     limit: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Examination:
-    """Read every pair and say what is wrong.
+    """Read every pair and return the findings.
 
     Args:
-        listings: splits of the same classes, the one to train on first.
+        listings: splits of the same classes, the training set first.
         workers: as for :func:`segmnv2.checks.inspection.read_pairs`.
-        limit: read only the first pairs of each split; then nothing is said of classes that do not occur.
+        limit: read only the first pairs of each split; classes that do not occur are then not reported.
         progress: called after each pair.
 
     Raises:

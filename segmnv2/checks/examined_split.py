@@ -1,4 +1,4 @@
-"""A split whose pairs were read: a summary of each, and the frequencies of its classes."""
+"""A split whose pairs were read: summaries of the pairs and frequencies of the classes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Frequencies:
     """Counts over the masks of a split.
 
     Attributes:
-        masks: how many were counted.
-        pixels: int64 (256,), pixels of each id.
-        images: int64 (256,), masks that hold the id.
-        around: int64 (256,), pixels of any class in the masks that hold the id.
+        masks: number of masks.
+        pixels: int64 (256,), number of pixels of each id.
+        images: int64 (256,), number of masks with the id.
+        around: int64 (256,), number of pixels of all classes in the masks with the id.
     """
 
     masks: int = 0
@@ -31,14 +31,14 @@ class Frequencies:
     around: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def add(self, counts: np.ndarray, labels: LabelSet) -> None:
-        """Count a mask, given the pixels of each of its ids, int64 (256,)."""
+        """Add a mask; ``counts`` are the numbers of pixels of each id, int64 (256,)."""
         self.masks += 1
         self.pixels += counts
         self.images += counts > 0
         self.around += np.where(counts > 0, counts[: labels.num_classes].sum(), 0)
 
     def table(self, labels: LabelSet) -> dict[str, dict[str, float]]:
-        """Return of each class pixels and images, and their shares 0..1 of all pixels of classes and of all masks."""
+        """Return, for each class, its pixels and images, and their shares 0..1 of all labeled pixels and all masks."""
         total = int(self.pixels[: labels.num_classes].sum())
         return {
             name: {
@@ -57,8 +57,8 @@ class Frequencies:
     def weights(self, labels: LabelSet) -> dict[str, float]:
         """Return a weight for each class that occurs, by median frequency balancing.
 
-        The frequency of a class is its share of the pixels of those images that hold it; its weight is the median of
-        all classes' frequencies divided by its own.
+        The frequency of a class is its share of the pixels in the images that contain it. Its weight is the median of
+        all classes' frequencies, divided by its own.
 
         Source: Eigen and Fergus 2015, Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale
             Convolutional Architecture, the experiments on semantic labels.
@@ -82,11 +82,11 @@ class Kept:
 
     Attributes:
         pair: its files.
-        index: its place in the listing.
-        image_digest: see :class:`segmnv2.checks.inspection.Reading`, as for the next two.
-        mask_digest: of the ids.
-        thumbnail: of the image.
-        ids: the ids that occur, one bit each; ``None`` where they are not known.
+        index: its index in the listing.
+        image_digest: see :class:`segmnv2.checks.inspection.Reading`, also for the next two.
+        mask_digest: checksum of the ids.
+        thumbnail: small thumbnail of the image.
+        ids: the ids that occur, as one bit each; ``None`` if they are not known.
         colors: see :class:`segmnv2.checks.inspection.Reading`.
     """
 
@@ -105,12 +105,12 @@ class Kept:
 
 @dataclass
 class ExaminedSplit:
-    """A split and what was found in its pairs.
+    """A split and the summaries of its pairs.
 
     Attributes:
         listing: the split.
-        kept: of each pair that was looked at.
-        frequencies: of its classes.
+        kept: summary of each pair that was read.
+        frequencies: frequencies of its classes.
     """
 
     listing: Listing

@@ -1,4 +1,4 @@
-"""Diagnosis of one mask: training's own reading of it, and the faults of its values."""
+"""Diagnosis of one mask: its ids as training reads them, and the faults of its values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMOOTH = "draw and scale masks without antialiasing (nearest neighbor), save the
 
 @dataclass(frozen=True)
 class Fault:
-    """A finding without its place: see :class:`segmnv2.datasets.listing.Finding`."""
+    """A finding without file and split; see :class:`segmnv2.datasets.listing.Finding`."""
 
     kind: str
     reason: str
@@ -36,9 +36,9 @@ class Diagnosis:
     """Diagnosis of one mask.
 
     Attributes:
-        ids: uint8 (H, W) as training reads them, or as the faults' repairs would make them; ids of no class may be
-            among them. ``None`` where it is unknown.
-        faults: all that is wrong; without an error among them, training reads the mask as ``ids``.
+        ids: uint8 (H, W) ids as training reads them, or as they are after the repairs; some may be ids of no class.
+            ``None`` if they are unknown.
+        faults: all faults; if none of them is an error, training reads the mask as ``ids``.
     """
 
     ids: Mask | None
@@ -46,37 +46,37 @@ class Diagnosis:
 
 
 STRAY_GRAYS = 3
-"""As many ids between those of their neighbors come from smoothing."""
+"""Number of different ids between their neighbors' ids from which on they come from smoothing."""
 
 MIDDLE_GRAYS = 5
-"""As many gray values above near black come from smoothing, where none fills a region."""
+"""Number of different gray values above near black from which on they come from smoothing, if none fills a region."""
 
 GRAY_TOLERANCE = 32
-"""Largest distance of a gray value that counts as near black or white."""
+"""Largest distance from black or white of a gray value that counts as near it."""
 
 BETWEEN_SHARE = 0.05
-"""Share of border pixels strictly between their neighbors, from which on a mask counts as smoothed.
+"""Share of border pixels with a value strictly between their neighbors', from which on a mask counts as smoothed.
 
-In a sound mask only places where three classes meet are so: at most 0.002 in PASCAL VOC's and SBD's masks, where
-scaling with interpolation makes it 0.04 to 0.3.
+In a correct mask only places where three classes meet have such pixels: at most 0.002 in PASCAL VOC's and SBD's masks.
+After scaling these with interpolation it is 0.04 to 0.3.
 """
 
 BETWEEN_LEAST = 0.9
 """Share of gray pixels that must lie between their neighbors in a smoothed black and white mask."""
 
 INSIDE_SHARE = 0.001
-"""Share of pixels inside regions of one value from which on that value was drawn, and does not come from smoothing."""
+"""Share of pixels inside regions of one value from which on the value was drawn and does not come from smoothing."""
 
 
 def diagnose_valid_ids(ids: Mask, palette: np.ndarray | None, labels: LabelSet) -> Diagnosis:
-    """Judge ids that training takes."""
+    """Return the diagnosis of ids that training accepts."""
     faults = []
     present = np.flatnonzero(np.bincount(ids.ravel()))
     if palette is not None and "palette" not in labels.label_defaults:
         faults += _palette_differs(palette, present[present < labels.num_classes], labels)
     if set(present.tolist()) == {labels.ignore_index}:
         reason = f"all {ids.size} pixels are {labels.ignore_index}, ignored"
-        faults.append(Fault("all-ignored", reason, "draw the mask, or take the pair out"))
+        faults.append(Fault("all-ignored", reason, "draw the mask, or remove the pair"))
     smoothed = _smoothed_borders(ids)
     if smoothed:
         faults.insert(0, Fault("smoothed-ids", smoothed, SMOOTH))
@@ -84,7 +84,7 @@ def diagnose_valid_ids(ids: Mask, palette: np.ndarray | None, labels: LabelSet) 
 
 
 def diagnose_strange_ids(fault: Fault, values: Mask, labels: LabelSet) -> Diagnosis:
-    """Judge values of which some are no ids: smoothed ones, or those of other labels."""
+    """Return the diagnosis of values of which some are no ids: smoothed values, or ids of other labels."""
     if _is_smoothed_black_and_white(values):
         reason = f"black and white with {len(np.unique(values)) - 2} gray values between: {CAUSE}"
         white_is_one = labels.num_classes == 2 and labels.palette[0] != (255,) * 3 and labels.palette[1] != (0,) * 3
@@ -103,9 +103,9 @@ def neighborhood(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_smoothed_black_and_white(values: Mask) -> bool:
-    """Return whether gray values can only come from smoothing: of all kinds, and nowhere inside a region."""
+    """Return whether gray values can only come from smoothing: many different ones, and none fills a region."""
     low, high = neighborhood(values)
-    # White varies a little inside regions of a JPEG; ids of classes are smaller.
+    # JPEG changes white a little inside regions; ids of classes are smaller than such values.
     inside = (low == high) & (values > 0) & (values < 255 - GRAY_TOLERANCE // 2)
     middle = (values > GRAY_TOLERANCE) & (values < 255 - GRAY_TOLERANCE)
     between = (low < values) & (values < high)
@@ -121,10 +121,10 @@ def _is_smoothed_black_and_white(values: Mask) -> bool:
 
 
 def _smoothed_borders(values: Mask) -> str:
-    """Return how many pixels along borders lie between their neighbors, where so many come from smoothing.
+    """Return a message with the share of border pixels that lie between their neighbors' ids; empty if not smoothed.
 
-    A class that is drawn as a line between two others is between them, too, but always with the same id; smoothing two
-    ids gives several between them. Of each two ids the commonest one between is not counted.
+    A class that is drawn as a line between two others is also between them, but always has the same id. Smoothing gives
+    several ids between the two. So for each pair of ids, the most frequent id between them is not counted.
     """
     low, high = neighborhood(values)
     between = (low < values) & (values < high)
@@ -146,7 +146,7 @@ def _smoothed_borders(values: Mask) -> str:
 def _palette_differs(palette: np.ndarray, ids: np.ndarray, labels: LabelSet) -> list[Fault]:
     """Compare the colors of the ids that occur with those of the classes."""
     ids = ids[palette[ids, 0] != NO_COLOR]
-    if (palette[ids, :1] == palette[ids]).all():  # black, white and gray are nobody's choice
+    if (palette[ids, :1] == palette[ids]).all():  # a palette of grays is a default and not a choice
         return []
     wanted = np.array(labels.palette, int)
     differing = ids[(palette[ids] != wanted[ids]).any(axis=1)]
@@ -155,17 +155,17 @@ def _palette_differs(palette: np.ndarray, ids: np.ndarray, labels: LabelSet) -> 
     first = int(differing[0])
     reason = (
         f"id {first} ('{labels.names[first]}') has the color {palette[first].tolist()} in place of "
-        f"{wanted[first].tolist()}: training takes the ids, whatever their colors"
+        f"{wanted[first].tolist()}: training reads the ids and ignores their colors"
     )
-    remedy = "look whether the ids are those of the labels; if so, save it with their palette, or leave it"
+    remedy = "check that the ids are those of the labels; if so, save it with their palette, or keep it"
     return [Fault("palette-differs", reason, remedy, "resave")]
 
 
 STRAY_COLORS = 8
-"""More colors of no class than this come from smoothing, fewer from a palette that is not the right one."""
+"""Largest number of colors of no class that a wrong palette explains; more come from smoothing."""
 
 _ROUNDING = 8.0
-"""Distance in RGB by which JPEG changes a color inside a region."""
+"""Largest distance in RGB by which JPEG changes a color inside a region."""
 
 
 def diagnose_mask(raw: RawMask, labels: LabelSet) -> Diagnosis:
@@ -176,19 +176,19 @@ def diagnose_mask(raw: RawMask, labels: LabelSet) -> Diagnosis:
     except MaskError as error:
         result = _diagnose_error(error, raw, labels)
     if raw.animated:
-        remedy = "save the one that is meant as PNG; the first counts"
+        remedy = "save only the frame that you need as PNG; the first one is read"
         result = Diagnosis(result.ids, (*result.faults, Fault("animated", "has several frames or pages", remedy)))
     return result
 
 
 def _diagnose_error(error: MaskError, raw: RawMask, labels: LabelSet) -> Diagnosis:
-    """Find the repair of a mask that training refuses, if there is a certain one."""
+    """Return the diagnosis of a mask that training refuses, with a repair if there is a certain one."""
     fault = Fault(error.kind, error.reason, error.remedy)
     if error.kind == "jpeg-mask":
         found = diagnose_mask(replace(raw, format="PNG"), labels)
         repair = _together(found.faults)
         if not {"nearest", "threshold", "binary"} & {*(repair or "").split("+")}:
-            repair = None  # ids of classes do not show how compression changed them
+            repair = None  # nothing shows how compression changed ids
         reason = f"is compressed as {raw.format}: {found.faults[0].reason}" if found.faults else fault.reason
         return Diagnosis(found.ids, (replace(fault, reason=reason, repair=repair),))
     if error.kind == "mask-format" and raw.format != "GIF":  # whose writers renumber the colors
@@ -219,7 +219,7 @@ def _diagnose_error(error: MaskError, raw: RawMask, labels: LabelSet) -> Diagnos
 
 
 def _together(faults: tuple[Fault, ...]) -> str | None:
-    """Return the repairs of several faults, in one; ``None`` where one has none."""
+    """Return the repairs of several faults as one text; ``None`` if a fault has no repair."""
     repairs = [fault.repair for fault in faults if fault.repair]
     return "+".join(repairs) if len(repairs) == len(faults) and repairs else None
 

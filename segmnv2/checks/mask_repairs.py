@@ -1,4 +1,4 @@
-"""Repairs of masks where ids are certain."""
+"""Repairs of masks whose ids can be determined with certainty."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from segmnv2.errors import DatasetError
 from segmnv2.labels import LabelSet
 
 COLOR_TOLERANCE = 40.0
-"""Distance in RGB up to which a color is taken for a class's; another class must be at least twice as far."""
+"""Largest distance in RGB of a color from its class's color; every other class must be at least twice as far."""
 
 BORDER = 15
-"""Side in pixels of the square that a region must hold to be no border that smoothing has made."""
+"""Side in pixels of a square; a region that contains none of that size may be a border that smoothing made."""
 
 OVERSHOOT = 0.2
-"""Share of the distance of two colors by which cubic scaling and JPEG leave the line between them."""
+"""Share of the distance of two colors by which cubic scaling and JPEG may exceed the line between them."""
 
 HALF = 128
-"""Grays from here on are white."""
+"""Smallest gray value that counts as white."""
 
 
 def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mask:
-    """Apply repairs, names in :data:`REPAIRS`, one after the other, and return uint8 (H, W): ids, not checked.
+    """Apply repairs, names in :data:`REPAIRS`, one after another, and return uint8 (H, W) ids, which are not checked.
 
     Raises:
-        DatasetError: the mask has an EXIF orientation, which the repaired one would lose.
+        DatasetError: the mask has an EXIF orientation, which the repaired mask would not have.
     """
     if raw.is_turned:
         raise DatasetError(f"the mask has the EXIF orientation {raw.orientation}; save it as its image is shown")
@@ -40,9 +40,9 @@ def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mas
 
 
 def nearest_classes(colors: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each RGB color, uint8 (N, 3), the nearest class's id, and whether it is near enough to be taken for it.
+    """Return, for each RGB color, uint8 (N, 3), the id of the nearest class, and whether it is near enough.
 
-    Void's color stands for the ignore index.
+    The color of ignored pixels gives the ignore index.
     """
     table, ids = _color_table(labels)
     distances = np.linalg.norm(colors[:, None].astype(np.float32) - table[None].astype(np.float32), axis=2)
@@ -64,8 +64,8 @@ def _color_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
 def nearest_ids(colors: np.ndarray, labels: LabelSet) -> np.ndarray:
     """Return uint8 (H, W) ids of the classes nearest to RGB colors, or the ignore index where they are not certain.
 
-    Two classes' colors may blend into that of a third along a border, as black and VOC's aeroplane into its cat. Such a
-    third is certain only in regions that are wider than a border.
+    Along a border, the colors of two classes may blend into that of a third, such as VOC's background and aeroplane
+    into its cat. The third class is certain only in regions that are wider than a border.
     """
     numbers, place = np.unique(pack_colors(colors), return_inverse=True)
     ids, near = nearest_classes(unpack_colors(numbers), labels)
@@ -79,10 +79,10 @@ def nearest_ids(colors: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def _blends(present: set[int], labels: LabelSet) -> list[int]:
-    """Return those of the ids whose color is, within the tolerance, on the line through the colors of two others.
+    """Return the present ids whose color is, within the tolerance, on the line through the colors of two classes.
 
-    It is between the two, or beyond one of them: cubic scaling and JPEG overshoot at borders. The two may be of any
-    class: of a thin object or outline smoothing leaves no pixel that has its color.
+    The color is between the two or a little beyond one of them, because cubic scaling and JPEG overshoot at borders.
+    The two classes need not be present: smoothing of a thin object leaves no pixel with the object's color.
     """
     table, ids = _color_table(labels)
     colors = table.astype(np.float64)

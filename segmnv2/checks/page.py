@@ -1,4 +1,4 @@
-"""The examination for a terminal, and as one HTML page that needs no other file."""
+"""Output of an examination: text for a terminal, and one HTML page without other files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from segmnv2.errors import SegmnError, counted
 from segmnv2.inference.overlay import blend, colorize
 
 LEAST_WIDTH = 100
-"""Width of output to anything but a terminal, in characters."""
+"""Width in characters of output that does not go to a terminal."""
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
 
@@ -113,14 +113,14 @@ _QUALITY = 80
 
 @dataclass(frozen=True)
 class Example:
-    """A finding with its images, which are ``data:`` addresses by their names."""
+    """A finding and its images, name -> ``data:`` address."""
 
     finding: Finding
     pictures: dict[str, str] = field(default_factory=dict)
 
 
 def worst_examples(examination: Examination, each: int) -> dict[str, list[Example]]:
-    """Return of each kind the first findings, at most ``each``, with images where their files can be opened."""
+    """Return the first findings of each kind, at most ``each``, with images if their files can be opened."""
     splits = [split.listing for split in examination.splits]
     chosen = {kind: findings[:each] for kind, findings in _by_kind(examination.findings).items()}
     places = _places(splits, {finding.file for findings in chosen.values() for finding in findings})
@@ -156,7 +156,7 @@ def _pictures(place: tuple[Listing, int, Pair] | None) -> dict[str, str]:
 
 
 def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image | None, np.ndarray | None]:
-    """Return the image, the mask as an image, and the mask's ids; each ``None`` where it cannot be had."""
+    """Return the image, the mask as an image, and the mask's ids; each ``None`` if it cannot be read."""
     labels = listing.labels
     if pair.mask is None:
         try:
@@ -199,7 +199,7 @@ def _address(picture: np.ndarray) -> str:
 
 
 EXAMPLES = 3
-"""Findings of each kind with images."""
+"""Largest number of findings of each kind that have images."""
 
 
 def html_page(examination: Examination) -> str:

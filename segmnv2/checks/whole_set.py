@@ -1,4 +1,4 @@
-"""Faults of all pairs together: masks where each by itself may be intended, and images that occur more than once."""
+"""Faults that only all pairs together show: unlikely masks, and images that occur more than once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHITE = 255
 T = TypeVar("T")
 
 _EXPLAINED = ("ids-out-of-range", "all-ignored")
-"""Findings of single masks that a fault of all masks explains."""
+"""Kinds of findings of single masks that are dropped if a fault of all masks explains them."""
 
 
 def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) -> list[Finding]:
@@ -42,16 +42,16 @@ def judge_masks(splits: Sequence[ExaminedSplit], findings: Sequence[Finding]) ->
     explained = {finding.file for finding in new}
     kept = [finding for finding in findings if not (finding.kind in _EXPLAINED and finding.file in explained)]
     if any(_WHITE in ids and ids & {*range(1, labels.num_classes)} for files in masks.values() for _, ids in files):
-        # In black and white masks 255 may then be ignored, too, so that no repair is certain.
+        # Then 255 may mean ignored in black and white masks too, so no repair is certain.
         beside = "; other masks hold 255 beside classes"
         kept = [replace(f, repair=None, reason=f.reason + beside) if f.kind == "binary-masks" else f for f in kept]
     return kept + new + _nothing(splits, labels, explained)
 
 
 def _binary(split: str, files: list[tuple[str, set[int]]], labels: LabelSet) -> list[Finding]:
-    """Return masks of 0 and 255 where the labels say that 255 is ignored, and no mask of the split holds a class."""
+    """Return masks of only 0 and 255 if the labels say that 255 is ignored and no mask of the split holds a class."""
     if labels.ignore_index != _WHITE or "ignore_index" in labels.label_defaults:
-        return []  # each mask was refused by itself
+        return []  # each mask was already refused
     if set().union(*(ids for _, ids in files)) != {0, _WHITE}:
         return []
     reason = f"0 and 255 are all that the split's {len(files)} masks hold: 255 is ignored, so nothing but "
@@ -63,7 +63,7 @@ def _binary(split: str, files: list[tuple[str, set[int]]], labels: LabelSet) -> 
 def _shifted(masks: dict[str, list[tuple[str, set[int]]]], present: set[int], labels: LabelSet) -> list[Finding]:
     """Return masks whose ids count from 1.
 
-    It is certain where ignored pixels occur, too. Otherwise the largest id could be one that does not count.
+    This is certain if ignored pixels occur too. Otherwise the largest id could be a value that does not count.
     """
     last, ignored = labels.num_classes, labels.ignore_index
     classes = present - {ignored}
@@ -91,16 +91,16 @@ def _nothing(splits: Sequence[ExaminedSplit], labels: LabelSet, explained: set[s
         empty = split.frequencies.masks and not split.frequencies.pixels[: labels.num_classes].any()
         if empty and not any(str(kept.pair.mask) in explained for kept in split.kept):
             reason = f"none of its {split.frequencies.masks} masks holds a pixel of a class"
-            remedy = "look whether the masks are those that were drawn"
+            remedy = "check that these are the masks that were drawn"
             findings.append(Finding("nothing-to-learn", str(split.listing.root), reason, remedy, split.listing.split))
     return findings
 
 
 def compare_palettes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
-    """Return palette files whose values and colors are paired in another way than in other masks.
+    """Return palette files in which a value has another color than in other masks.
 
-    Grays that rise with the ids are nobody's choice, and some programs stretch them over what a file holds: nothing is
-    said of them alone.
+    Palettes of rising grays are compared only with other palettes, because programs write them by default, and some
+    stretch them over the values in a file.
     """
     files = [(split.listing.split, str(kept.pair.mask), kept.colors) for split in splits for kept in split.kept]
     colored = [pairs for *_, pairs in files if not _is_rising_gray(pairs)]
@@ -138,7 +138,7 @@ def _is_rising_gray(pairs: Colors) -> bool:
 
 
 def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
-    """Return classes that the first split, which is trained on, lacks."""
+    """Return classes that do not occur in the first split, the training set."""
     train, *others = splits
     labels = train.listing.labels
     if not train.frequencies.masks:
@@ -151,7 +151,7 @@ def judge_classes(splits: Sequence[ExaminedSplit]) -> list[Finding]:
         tested = [split for split in others if split.frequencies.images[index]]
         for split in tested:
             reason = f"'{name}' (id {index}) is in {split.frequencies.images[index]} masks, and {where}"
-            remedy = "move some of its images to the training split, or the network cannot know it"
+            remedy = "move some of its images to the training split, or the network cannot learn it"
             findings.append(Finding("untrained-class", str(split.listing.root), reason, remedy, split.listing.split))
         if not tested:
             reason, remedy = f"'{name}' (id {index}) is {where}", "add images of it, or keep it unchanged"
@@ -164,7 +164,7 @@ _NAMED = 5
 
 
 def find_repetitions(splits: Sequence[ExaminedSplit]) -> list[Finding]:
-    """Return what is in a split twice, and what is in two splits."""
+    """Return images that are in a split twice, and images that are in two splits."""
     findings = [finding for split in splits for finding in _duplicates(split)]
     for first, second in combinations(splits, 2):
         leaks, leaked = _leaks(first, second)
@@ -185,7 +185,7 @@ def _duplicates(split: ExaminedSplit) -> list[Finding]:
             continue
         reason = f"has the same pixels as {first.pair.image}"
         if kept.mask_digest == first.mask_digest:
-            kind, remedy = "duplicate", "take one of the two out: it counts twice"
+            kind, remedy = "duplicate", "remove one of the two: it counts twice"
         else:
             kind, remedy = "duplicate-masks", "keep the one whose mask is right"
             reason += ", and another mask"
@@ -194,7 +194,7 @@ def _duplicates(split: ExaminedSplit) -> list[Finding]:
 
 
 def _leaks(first: ExaminedSplit, second: ExaminedSplit) -> tuple[list[Finding], set[int]]:
-    """Return images with the same decoded pixels, and their places in the second split."""
+    """Return images with the same decoded pixels, and their indices in the second split."""
     known = {kept.image_digest: kept for kept in reversed(first.kept) if kept.image_digest is not None}
     findings, leaked = [], set()
     for kept in second.kept:
@@ -210,7 +210,7 @@ def _leaks(first: ExaminedSplit, second: ExaminedSplit) -> tuple[list[Finding], 
 
 
 def _copies(first: ExaminedSplit, second: ExaminedSplit, leaked: set[int]) -> tuple[list[Finding], set[int]]:
-    """Return images that look like one of the other split; candidates of the kept thumbnails are opened again."""
+    """Return images similar to one of the other split; pairs with similar small thumbnails are opened again."""
     left = [kept for kept in first.kept if kept.thumbnail is not None]
     right = [kept for kept in second.kept if kept.thumbnail is not None and kept.index not in leaked]
     findings, copied = [], set()
@@ -234,7 +234,7 @@ def _copies(first: ExaminedSplit, second: ExaminedSplit, leaked: set[int]) -> tu
 def _difference(first: ExaminedSplit, one: Kept, second: ExaminedSplit, other: Kept) -> float:
     try:
         return difference(_image(first, one), _image(second, other))
-    except SegmnError:  # gone since it was read
+    except SegmnError:  # the file was removed since it was read
         return float("inf")
 
 
@@ -251,5 +251,5 @@ def _shared_names(first: ExaminedSplit, second: ExaminedSplit, known: set[int]) 
         return []
     more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
     reason = f"{', '.join(shared[:_NAMED])}{more} are names of images in '{first.listing.split}', too, of other content"
-    remedy = "look whether they are other images of one scene; if not, nothing need be done"
+    remedy = "check whether they show the same scene; if not, nothing needs to be done"
     return [Finding("shared-names", str(second.listing.root), reason, remedy, second.listing.split)]

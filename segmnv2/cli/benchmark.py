@@ -39,7 +39,7 @@ Engines = Annotated[
     str | None,
     typer.Option(
         metavar="BACKEND:PRECISION,...",
-        help="Engines and precisions of segmnv2, as openvino:int8,torch:float32.",
+        help="Engines and precisions of segmnv2, such as openvino:int8,torch:float32.",
         show_default="all installed",
     ),
 ]
@@ -52,7 +52,7 @@ VocRoot = Annotated[
 def data(
     config: Config,
     override: Override = None,
-    batches: Annotated[int, typer.Option(metavar="N", help="Batches measured each time.")] = 20,
+    batches: Annotated[int, typer.Option(metavar="N", help="Batches per measurement.")] = 20,
     workers: Annotated[str, typer.Option(metavar="N,N", help="Numbers of reading processes to try.")] = "0,1,2",
     json_out: JsonOption = None,
 ) -> None:
@@ -72,10 +72,10 @@ def data(
 def train(
     config: Config,
     override: Override = None,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps measured each time, after a warm-up.")] = 20,
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps per measurement, after a warm-up.")] = 20,
     json_out: JsonOption = None,
 ) -> None:
-    """Measure the training step alone, the loader alone and both together, and say which limits.
+    """Measure the training step alone, the loader alone and both together, and print which one limits the speed.
 
     Nothing is saved or validated, and files of initial weights are not needed.
     """
@@ -126,7 +126,7 @@ def infer(
     device: DeviceOption = "auto",
     json_out: JsonOption = None,
 ) -> None:
-    """Measure label maps a second: backends and precisions beside other libraries, taking turns in one run."""
+    """Measure label maps per second: engines and precisions beside other libraries, in turns in one run."""
     from segmnv2.benchmark.compare import check_count
     from segmnv2.benchmark.data import square_images
     from segmnv2.benchmark.inference_speed import Choice, Setting, benchmark_inference, parse_engines, parse_peers
@@ -167,16 +167,16 @@ def folder(
         Path | None, typer.Option(metavar="DIR", help="Folder of image files; generated ones by default.")
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="Images a round.")] = 16,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Measured rounds, after one that is not.")] = 6,
-    batches: Annotated[str, typer.Option(metavar="N,N", help="Pipelined with these batches, too.")] = "",
-    streams: Annotated[str, typer.Option(metavar="N,N", help="In so many streams, too.")] = "",
+    rounds: Annotated[int, typer.Option(metavar="N", help="Measured rounds, after one warm-up round.")] = 6,
+    batches: Annotated[str, typer.Option(metavar="N,N", help="Measure the pipeline with these batches too.")] = "",
+    streams: Annotated[str, typer.Option(metavar="N,N", help="Measure these numbers of streams too.")] = "",
     alone: Annotated[bool, typer.Option("--alone", help="Leave transformers out.")] = False,
-    overlays: Annotated[bool, typer.Option("--overlays", help="segmnv2 writes overlays, too.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Measure segmnv2 with overlays too.")] = False,
     json_out: JsonOption = None,
     *,
     inference: InferenceArguments,
 ) -> None:
-    """Measure a folder of images to a folder of masks: one by one, pipelined, in streams, and by transformers."""
+    """Measure labeling of a folder of images: one by one, pipelined, in streams, and by transformers."""
     from segmnv2.benchmark.folder_speed import compare_folder
     from segmnv2.benchmark.inference_speed import Setting
     from segmnv2.hub.resolve import resolve_weights
@@ -206,11 +206,14 @@ def accuracy(
     root: Annotated[Path, typer.Option(metavar="DIR", help="VOCdevkit.", show_default=False)],
     engines: Engines = None,
     all_scales: Annotated[
-        bool, typer.Option("--all-scales", help="Each with eight sets of scales, beside all six scales with flips.")
+        bool,
+        typer.Option(
+            "--all-scales", help="Measure each with eight sets of scales, compared with all six scales and flips."
+        ),
     ] = False,
     part: Annotated[
         str | None,
-        typer.Option(help="chosen, every fourth image, or judged, the others.", show_default="all val images"),
+        typer.Option(help="chosen (every fourth image) or judged (the others).", show_default="all val images"),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Val images, evenly over the list.", show_default="all")
@@ -250,18 +253,18 @@ def train_peers(
     root: VocRoot = None,
     crop: Annotated[int, typer.Option(help="Side of the crops; smp gets the next multiple of 8 below.")] = 513,
     batch: Annotated[int, typer.Option(help="Crops a step.")] = 4,
-    steps: Annotated[int, typer.Option(metavar="N", help="Measured steps of each, after --warm-up.")] = 10,
-    warm_up: Annotated[int, typer.Option(metavar="N", help="Steps before that are not counted.")] = 2,
+    steps: Annotated[int, typer.Option(metavar="N", help="Measured steps per library, after --warm-up.")] = 10,
+    warm_up: Annotated[int, typer.Option(metavar="N", help="Steps before the measurement.")] = 2,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="segmnv2 with bfloat16 autocast too, on a GPU.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="segmnv2 with torch.compile too.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Measure segmnv2 with bfloat16 autocast too, on a GPU.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Measure segmnv2 with torch.compile too.")] = False,
     smp_stride_16: Annotated[
-        bool, typer.Option("--smp-stride-16", help="smp at the output stride of segmnv2, too.")
+        bool, typer.Option("--smp-stride-16", help="Measure smp at the output stride of segmnv2 too.")
     ] = False,
     json_out: JsonOption = None,
 ) -> None:
-    """Measure training steps of segmnv2, transformers and smp on the same batches, taking turns in one run."""
+    """Measure training steps of segmnv2, transformers and smp on the same batches, in turns in one run."""
     from segmnv2.benchmark.train_peers import StepSetting, compare_steps
 
     check_json(json_out)
@@ -272,13 +275,15 @@ def train_peers(
 @benchmark.command("gpu")
 def gpu(
     root: VocRoot = None,
-    crop: Annotated[int, typer.Option(help="Side of crops and images, a multiple of 16 and 1.")] = 513,
+    crop: Annotated[int, typer.Option(help="Side of crops and images, a multiple of 16 plus 1.")] = 513,
     batch: Annotated[int, typer.Option(help="Crops of a training step.")] = 16,
     batches: Annotated[str, typer.Option(metavar="N,N", help="Images labeled at once.")] = "1,8,32",
     output_stride: Annotated[str, typer.Option(metavar="N,N", help="Output strides to train at.")] = "16,8",
     burst: Annotated[int, typer.Option(metavar="N", help="Steps, or batches of images, in each turn.")] = 5,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Turns of each, at most.")] = 15,
-    seconds: Annotated[float, typer.Option(help="Time for all; what is left then is named as not measured.")] = 420.0,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Largest number of turns of each.")] = 15,
+    seconds: Annotated[
+        float, typer.Option(help="Time for everything; the report lists what was not measured.")
+    ] = 420.0,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Measure torch.compile too.")] = True,
     device: DeviceOption = "auto",
     json_out: JsonOption = None,
@@ -302,10 +307,10 @@ def data_peers(
     root: VocRoot = None,
     crop: Annotated[int, typer.Option(help="Side of the crops.")] = 513,
     batch: Annotated[int, typer.Option(help="Crops a batch.")] = 8,
-    batches: Annotated[int, typer.Option(metavar="N", help="Measured batches of each.")] = 20,
+    batches: Annotated[int, typer.Option(metavar="N", help="Measured batches per library.")] = 20,
     json_out: JsonOption = None,
 ) -> None:
-    """Measure the training loader and torchvision v2 doing the same to the same files, on one core."""
+    """Measure the training loader and the same work by torchvision v2, on the same files and one core."""
     from segmnv2.benchmark.data_peers import compare_loaders
 
     check_json(json_out)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 FAULTS_FOUND = 1
-"""Exit code where errors were found in the data; warnings alone leave it 0."""
+"""Exit code for errors in the data; for warnings only, it is 0."""
 
 
 def check_data(
@@ -32,7 +32,7 @@ def check_data(
     split: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folders only: list to check; repeatable, the one to train on first. train and val if there."
+            help="Folders only: list to check; repeatable, training set first. By default train and val if they exist."
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Folders only: YAML file with its classes.")] = None,
@@ -40,9 +40,9 @@ def check_data(
         list[str] | None,
         typer.Option("-o", "--override", metavar="KEY=VALUE", help="Experiments only: replace a value; repeatable."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Reading processes; one a core by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Reading processes; one per core by default.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read only the first pairs of each split.")] = None,
-    examples: Annotated[int, typer.Option(min=0, help="Files of each kind of finding to name.")] = 3,
+    examples: Annotated[int, typer.Option(min=0, help="Number of files to name for each kind of finding.")] = 3,
     json_out: JsonOption = None,
     html_out: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with images.")] = None,
     fix: Annotated[
@@ -51,7 +51,7 @@ def check_data(
 ) -> None:
     """Read every image and mask, and report all faults before training.
 
-    The exit code is 0 where there are no errors (warnings are allowed), 1 where there are, 2 where the command itself
+    The exit code is 0 if there are no errors (warnings are allowed), 1 if there are errors, and 2 if the command itself
     is wrong.
     """
     from rich.console import Console
@@ -102,14 +102,14 @@ def prepare_voc(
     ] = None,
     archives: Archives = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch what is missing, 3.4 GB if all is; this accepts its terms.")
+        bool, typer.Option("--download", help="Fetch missing files, up to 3.4 GB; this accepts their terms.")
     ] = False,
     mirror: Mirror = None,
 ) -> None:
-    """Make VOC 2012 complete, with SBD's masks and the list train_aug, and check it.
+    """Prepare VOC 2012 with SBD's masks and the list train_aug, and check that it is complete.
 
-    Existing files are used unchanged, and the network only with --download. VOC's validation images are not put into
-    train_aug.
+    Existing files are not changed, and nothing is fetched without --download. train_aug has none of VOC's validation
+    images.
     """
     from segmnv2.preparation.prepare import prepare_voc as run
 
@@ -141,14 +141,14 @@ def prepare_coco(
     archives: Archives = None,
     download: Annotated[
         bool,
-        typer.Option("--download", help="Fetch what is missing, 20.4 GB if all is; this accepts its terms."),
+        typer.Option("--download", help="Fetch missing files, up to 20.4 GB; this accepts their terms."),
     ] = False,
     mirror: Mirror = None,
 ) -> None:
-    """Make COCO 2017 complete, index it for `kind: coco_voc`, and check it.
+    """Prepare COCO 2017 with an index for `kind: coco_voc`, and check that it is complete.
 
-    Existing files are used unchanged, and the network only with --download. With the index, which is written beside the
-    annotations, the data set opens at once.
+    Existing files are not changed, and nothing is fetched without --download. The index is written beside the
+    annotations; with it the data set opens at once.
     """
     from segmnv2.preparation.prepare import prepare_coco as run
 

@@ -48,11 +48,11 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="List or part of the data set; by default the one that results are reported on, as VOC's val; "
-            "all images of a folder of your own."
+            help="List or part of the data set; by default the one on which results are reported, such as VOC's val. "
+            "For --dataset folder the default is all images."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Count so many images only, evenly over the set.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate only this many images, evenly over the set.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: JsonOption = None,
     annotations: Annotated[
@@ -64,7 +64,7 @@ def evaluate(
 ) -> None:
     """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix.
 
-    Of a classifier it is top-1 and top-5 accuracy, of a detector COCO's average precision.
+    For a classifier, measure top-1 and top-5 accuracy; for a detector, COCO's average precision.
     """
     from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, FileDataset, evaluation_source
     from segmnv2.evaluation.segmenters import check_mask_names
@@ -111,7 +111,7 @@ def evaluate(
     if source.own_classes and sorted(data.labels.names) != sorted(model.labels.names):
         data = source.open(model.labels)  # own classes in VOC's layout; VOC's in another order fail
         print(
-            f"note: the ids of the masks are taken for the network's {model.num_classes} classes, which are not VOC's: "
+            f"note: the ids of the masks are read as the network's {model.num_classes} classes, which are not VOC's: "
             f"{', '.join(model.labels.names[:3])}, ...",
             file=sys.stderr,
         )
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def _note_trained(weights: Path, data: Any) -> None:
-    """Print how many of the images the network was trained on, as far as its file and the lists on disk show."""
+    """Print how many of the images the network was trained on, if its file and the lists on disk show it."""
     from segmnv2.config.reading import parse_experiment
     from segmnv2.datasets.dataset_kinds import FileSource, count_shared, open_dataset
     from segmnv2.models.model_file import read_description
@@ -135,7 +135,7 @@ def _note_trained(weights: Path, data: Any) -> None:
         return  # imported
     try:
         source = parse_experiment(experiment).data.train
-        if not isinstance(source, FileSource):  # to open others may take long
+        if not isinstance(source, FileSource):  # opening others may take long
             return
         shared = count_shared(open_dataset(source), data)
     except (SegmnError, OSError):  # of an earlier version, or trained elsewhere

@@ -19,8 +19,8 @@ LeastOption = Annotated[
     float | None,
     typer.Option(
         help="Share of pixels, 0 to 1, that must have the network's own label.",
-        show_default="of images 0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8; of drawn "
-        "images 0.9999, 0.98, 0.7, 0.4",
+        show_default="0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8; for drawn images "
+        "0.9999, 0.98, 0.7, 0.4",
     ),
 ]
 
@@ -39,8 +39,8 @@ def export(
     size: Annotated[
         str | None,
         typer.Option(
-            help="dynamic for images of any size, else the side or H,W in pixels of the only size that the file takes.",
-            show_default="dynamic where the format can, else 513",
+            help="dynamic for images of any size; else the only size that the file takes, as a side or H,W in pixels.",
+            show_default="dynamic if the format can, else 513",
         ),
     ] = None,
     output_stride: Annotated[
@@ -49,8 +49,8 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="float32; float16 or bfloat16, half as large; int8, less than half, with --calibration. Not every "
-            "format has each."
+            help="float32; float16 or bfloat16, half as large; int8, less than half as large, with --calibration. Not "
+            "every format has all of them."
         ),
     ] = "float32",
     calibration: CalibrationOption = None,
@@ -61,7 +61,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Images to compare the file with the network on; a few are taken.",
+            help="Images on which the file is compared with the network; a few are taken.",
             show_default="those of --calibration, or else drawn ones",
         ),
     ] = None,
@@ -73,7 +73,8 @@ def export(
 ) -> None:
     """Write a network for another runtime, with pre- and post-processing inside: uint8 RGB in, label map out.
 
-    The file is opened in its own runtime and compared with the network before it is written; one that differs is not.
+    Before the file is written, it is opened in its own runtime and compared with the network. It is not written if it
+    differs.
     """
     from segmnv2.engines.backend import check_threads
     from segmnv2.export.create import export_weights
@@ -130,7 +131,7 @@ def verify(
         Path,
         typer.Option(
             metavar="WEIGHTS",
-            help="What it was made of: a model file, a name of `segmnv2 weights`, or owner/name on the Hub.",
+            help="The network it was made from: a model file, a name of `segmnv2 weights`, or owner/name on the Hub.",
             show_default=False,
         ),
     ],
@@ -142,17 +143,17 @@ def verify(
         typer.Option(metavar="DIR", help="NAME.png for each image, of class ids, to measure mIOU before and after."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Images at most, evenly over the folder.", show_default="all")
+        int | None, typer.Option(help="Largest number of images, evenly over the folder.", show_default="all")
     ] = None,
     repeats: Annotated[int, typer.Option(min=0, help="Runs to measure latency; 0 skips it.")] = 15,
     json_out: JsonOption = None,
     least_agreement: LeastOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Compare an exported file, in its own runtime, with the network it was made of.
+    """Compare an exported file, in its own runtime, with the network it was made from.
 
     Prints the share of pixels with the same label, the error of logits, mIOU before and after, size and latency. The
-    exit code is 2 if fewer pixels agree than must.
+    exit code is 2 if this share is too small (--least-agreement).
     """
     from segmnv2.engines.backend import check_threads
     from segmnv2.export.comparison import check_agreement, check_least, verify_export

@@ -38,9 +38,8 @@ def infer(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders, or quoted patterns such as 'images/*.jpg'. Of a folder its images are taken; "
-            "a file given by name may have any ending. Or one video, or a camera: camera:0, or 0 if no file "
-            "has that name.",
+            help="Image files, folders of images, or quoted patterns such as 'images/*.jpg'. A file given by name may "
+            "have any ending. Or one video, or a camera: camera:0, or 0 if no file has that name.",
             show_default=False,
         ),
     ],
@@ -55,10 +54,10 @@ def infer(
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for masks/NAME.png, overlays/NAME.jpg, confidence/NAME.png, or of a detector boxes/NAME.json "
-            "and overlays/NAME.jpg; its own earlier results are replaced. Images of one run with the same NAME become "
-            "NAME_ENDING, then FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi), a video of overlays, "
-            "or a folder, masks/NAME_000001.png and so on.",
+            help="Folder for masks/NAME.png, overlays/NAME.jpg and confidence/NAME.png; for detectors boxes/NAME.json "
+            "and overlays/NAME.jpg. Earlier results of this command are replaced. Images of one run with the same NAME "
+            "become NAME_ENDING, then FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi) for a video of "
+            "overlays, or a folder for masks/NAME_000001.png and so on.",
             show_default=False,
         ),
     ],
@@ -81,27 +80,25 @@ def infer(
         typer.Option(help="Detectors only: minimum score of a box, 0 to 1.", show_default="0.5"),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", help="Search subfolders too, those with this command's results apart.")
+        bool, typer.Option("--recursive", help="Search subfolders too, except those with results of this command.")
     ] = False,
     smooth: Annotated[
         float | None,
-        typer.Option(help="Videos only: share of the frames before in a frame's labels, 0 to 1.", show_default="0"),
+        typer.Option(help="Videos only: weight of earlier frames in a frame's labels, 0 to 1.", show_default="0"),
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Videos only: label each N-th frame, and leave out the others.", show_default="1"
-        ),
+        typer.Option(metavar="N", help="Videos only: label every N-th frame and skip the others.", show_default="1"),
     ] = None,
     frames: Annotated[int | None, typer.Option(metavar="N", help="Videos only: stop after N labeled frames.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Videos only: stop after S seconds.")] = None,
     *,
     inference: InferenceArguments,
 ) -> None:
-    """Label every pixel of images or of a video, or with a detector's weights find boxes in them.
+    """Label every pixel of images or of a video, or find boxes in them if the weights are a detector's.
 
     An image that cannot be read is reported, the others are labeled, and the exit code is 2. A camera is recorded until
-    --frames, --seconds or Ctrl-C.
+    --frames, --seconds or Ctrl-C ends it.
     """
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.media.inputs import describe_others, list_images, list_others

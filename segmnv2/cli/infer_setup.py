@@ -30,9 +30,9 @@ class Prepared:
         predictor: prepares and predicts.
         write: writes a prediction's files under a name.
         draw: draws a prediction, of the image's size.
-        engine: what runs the network, if that could be chosen.
-        streams: images that it computes at once in threads of their own.
-        batch: images that it computes at once in one thread.
+        engine: description of the engine for messages; empty where the engine cannot be chosen.
+        streams: number of images that are computed at the same time, each in its own thread.
+        batch: number of images that are computed in one call.
     """
 
     predictor: Any
@@ -50,9 +50,9 @@ class Results:
     Attributes:
         out: folder, or a video's file.
         overlay: whether overlays are written.
-        opacity: of the overlays' colors, 0 to 1; ``None`` by default.
+        opacity: opacity of the overlays' colors, 0 to 1; ``None`` for the default.
         confidence: whether confidence maps are written.
-        smooth: share of the frames before in a frame's labels.
+        smooth: weight of the earlier frames in a frame's labels.
     """
 
     out: Path
@@ -63,14 +63,14 @@ class Results:
 
 
 def result_folders(out: Path) -> list[Path]:
-    """Return the folders that the results of images are written to, by weights of either kind."""
+    """Return the folders of the results of images, for segmentation networks and detectors."""
     from segmnv2.inference.files import BOXES, ResultFolder
 
     return [*ResultFolder(out).subfolders, out / BOXES]
 
 
 def result_files(out: Path, images: Sequence[Path], *, overlay: bool, confidence: bool) -> list[Path]:
-    """Return where the results of images are written, by weights of either kind."""
+    """Return the result files of images, for segmentation networks and detectors."""
     from segmnv2.inference.files import BOXES, CONFIDENCE, MASKS, OVERLAYS, output_names
 
     kinds = {MASKS: ".png", BOXES: ".json", **({OVERLAYS: ".jpg"} if overlay else {})}
@@ -79,18 +79,18 @@ def result_files(out: Path, images: Sequence[Path], *, overlay: bool, confidence
 
 
 def check_image_folder(out: Path) -> None:
-    """Refuse an ``--out`` that the results of images cannot be written to.
+    """Refuse an ``--out`` that cannot be the folder of the results of images.
 
     Raises:
-        ConfigError: it is called like an image or a video, is a file, or cannot be written.
+        ConfigError: its name ends like that of an image or video, or it is a file, or it cannot be written.
     """
     from segmnv2.data.image_file import ENDINGS
     from segmnv2.media.inputs import VIDEO_ENDINGS
 
     if out.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS) and not out.is_dir():
         raise ConfigError(
-            f"--out {out}: images have several results, so --out is a folder; give {out.with_suffix('')}, in which the "
-            "label map is masks/NAME.png"
+            f"--out {out}: images have several results, so --out is a folder; give {out.with_suffix('')}, and the "
+            "label map will be masks/NAME.png in it"
         )
     check_folder(out)
 
@@ -99,10 +99,10 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
     """Prepare a segmentation network.
 
     Args:
-        weights: its file.
-        results: what is written.
-        inference: how the network is run.
-        images: how many are to come; 0 for a video.
+        weights: the network's file.
+        results: the files to write.
+        inference: options of inference.
+        images: number of images; 0 for a video.
 
     Raises:
         ConfigError: an option is not possible.
@@ -116,7 +116,7 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
     if results.smooth is not None:
         from segmnv2.inference.video_files import Smoother
 
-        smoother = Smoother(results.smooth)  # which checks it before the weights are read
+        smoother = Smoother(results.smooth)  # checks the value before the weights are read
     opacity = DEFAULT_OPACITY if results.opacity is None else results.opacity
     folder = ResultFolder(results.out, results.overlay, results.confidence, opacity)
     options = inference.options()
@@ -139,9 +139,9 @@ def prepare_detector(
     """Prepare a detector; options of segmentation are refused.
 
     Args:
-        weights: its file.
-        results: what is written.
-        inference: of which a detector has the device only.
+        weights: the detector's file.
+        results: the files to write.
+        inference: options of inference; detectors have only the device.
         threshold: minimum score of a box.
 
     Raises:
@@ -162,25 +162,25 @@ def pick_video(inputs: Sequence[str]) -> VideoSource | None:
     """Return the video or camera among the inputs, or None if all are images.
 
     Raises:
-        ConfigError: there is one, and it is not alone.
-        MediaError: a camera without its number.
+        ConfigError: there is a video or camera and another input.
+        MediaError: a camera without a number.
     """
     from segmnv2.media.inputs import find_video
 
     found = [video for video in map(find_video, inputs) if video is not None]
     if found and len(inputs) > 1:
-        raise ConfigError(f"{found[0]}: a video or camera is given alone; run the command once for each")
+        raise ConfigError(f"{found[0]}: a video or camera must be the only input; run the command once for each")
     return found[0] if found else None
 
 
 def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, confidence: bool) -> bool:
-    """Return whether ``out`` is a video of overlays, and not a folder; refuse what cannot be done.
+    """Return whether ``out`` is a video of overlays and not a folder; refuse options that do not fit.
 
     Args:
         source: the video or camera.
         out: file or folder.
-        overlay: whether overlays are requested, or None.
-        confidence: whether confidence maps are.
+        overlay: whether overlays are requested; None if the option was not given.
+        confidence: whether confidence maps are requested.
 
     Raises:
         ConfigError: an option does not fit, or ``out`` cannot be written.
@@ -203,15 +203,15 @@ def infer_one_video(prepared: Prepared, reader: VideoReader, out: Path, *, is_fi
     """Label a video, into a video of overlays or into files for each frame.
 
     Args:
-        prepared: predictor, and what to do with its predictions.
-        reader: of the video or camera.
+        prepared: the predictor and the writer of its predictions.
+        reader: the reader of the video or camera.
         out: file or folder.
-        is_file: whether it is a file, as :func:`is_overlay_video` says.
+        is_file: whether ``out`` is a file, the result of :func:`is_overlay_video`.
 
     Raises:
         ConfigError: the results cannot be written.
         MediaError: the video cannot be read.
-        KeyboardInterrupt: after what was done is printed.
+        KeyboardInterrupt: on Ctrl-C, after the number of written frames is printed.
     """
     from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 OUTPUTS = ("out", "json_out", "html_out", "fix", "masks_out", "detections_out", "dry_run")
-"""Parameters of commands that name what is written. All other existing files and folders are inputs."""
+"""Parameters of commands that name outputs. All other existing files and folders are inputs."""
 
 LISTED_LATER = ("inputs",)
-"""Parameters whose folders may hold results, too; the command protects the files that it takes of them."""
+"""Input parameters whose folders may also hold results; the command protects only the files that it reads there."""
 
 Overwrite = Annotated[
     bool, typer.Option(OVERWRITE, help="Replace files that segmnv2 did not write, or that were changed since.")
@@ -48,7 +48,7 @@ def protect_outputs(app: typer.Typer) -> None:
 
 
 def _protecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    if hasattr(command, "protects"):  # of a group of commands, which several applications have
+    if hasattr(command, "protects"):  # commands of a group are shared by several applications
         return command
     signature = inspect.signature(command, eval_str=True)
     parameters = dict(signature.parameters)
@@ -76,7 +76,7 @@ def _refuse_one_file_twice(options: dict[str, Any]) -> None:
     places = [path.resolve() for path in paths if path != Path("-")]
     for path, place in zip(paths, places, strict=False):
         if places.count(place) > 1 and not path.is_char_device():
-            raise ConfigError(f"{path}: is given for two outputs of this command; give each its own place")
+            raise ConfigError(f"{path}: is given for two outputs of this command; give each its own path")
 
 
 def _inputs(options: dict[str, Any]) -> Iterator[Path]:
@@ -87,7 +87,7 @@ def _inputs(options: dict[str, Any]) -> Iterator[Path]:
             try:
                 if isinstance(item, (str, Path)) and Path(item).exists():
                     yield Path(item)
-            except (OSError, ValueError):  # a word that no file can be called
+            except (OSError, ValueError):  # a text that cannot be the name of a file
                 continue
 
 
@@ -98,23 +98,23 @@ JsonOption = Annotated[
     typer.Option(
         "--json",
         metavar="FILE",
-        help="Write the figures as JSON too; - for standard output, the text then going to standard error.",
+        help="Write the figures as JSON too. With - they go to standard output, and the text to standard error.",
     ),
 ]
 
 
 def check_json(json_out: Path | None) -> None:
-    """Refuse a file for ``--json`` that cannot be written, before the work.
+    """Refuse a file for ``--json`` that cannot be written, before the work begins.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the file cannot be written.
     """
     if json_out not in (None, STANDARD_OUTPUT):
         check_writable(json_out)
 
 
 def text_stream(json_out: Path | None) -> TextIO:
-    """Return where the text goes: standard output, unless JSON takes it."""
+    """Return the stream for text: standard output, or standard error if JSON goes to standard output."""
     return sys.stderr if json_out == STANDARD_OUTPUT else sys.stdout
 
 
@@ -122,7 +122,7 @@ def write_json(values: Any, json_out: Path | None) -> None:
     """Write figures to the file of ``--json``, if there is one.
 
     Args:
-        values: what is written, as JSON values.
+        values: the figures, as JSON values.
         json_out: the file, ``-`` for standard output, or ``None``.
 
     Raises:
@@ -146,7 +146,7 @@ def show_result(result: Result, weights: Path, place: Mapping[str, Any], json_ou
     Args:
         result: the evaluation.
         weights: file of the network.
-        place: where the images are, as JSON values.
+        place: location of the images, as JSON values.
         json_out: the file, ``-`` for standard output, or ``None``.
     """
     from rich.console import Console
@@ -164,10 +164,10 @@ def image_progress(total: int | None, unit: str = "images") -> Iterator[Callable
 
     Args:
         total: number of images; without it no time left is shown.
-        unit: what they are called.
+        unit: plural of what is counted.
 
     Yields:
-        What to call after each image. Without a terminal nothing is shown.
+        A function to call after each image. Without a terminal nothing is shown.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -193,11 +193,11 @@ def byte_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show bytes done, bytes a second and the time left on standard error while the block runs.
 
     Args:
-        title: what is done.
-        total: bytes in all.
+        title: description of the work.
+        total: total number of bytes.
 
     Yields:
-        What to call with each number of bytes done.
+        A function to call with the number of further bytes done.
     """
     from rich.console import Console
     from rich.filesize import decimal

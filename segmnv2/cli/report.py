@@ -53,7 +53,7 @@ def report(
     ] = None,
     json_out: JsonOption = None,
 ) -> None:
-    """Print one of the paper's tables or figures, computed here as far as it can be.
+    """Print one of the paper's tables or figures, computed here as far as possible.
 
     table7: segmentation on VOC; parameters and multiply-adds computed, mIOU with its source. table4: ImageNet
     classifiers; parameters and multiply-adds computed, accuracy the paper's. figure1: what ReLU leaves of a spiral,

@@ -34,16 +34,16 @@ def train(
     resume: Annotated[
         Resume,
         typer.Option(
-            help="Resume the run in the folder: `last` from its latest state; `auto` too, or start where there is "
-            "none, for jobs that may be restarted. The run's own config.yaml counts, with the overrides on top; "
-            "`-o steps=N` makes it longer."
+            help="Resume the run in the folder from its latest state. `last` fails if there is none; `auto` starts a "
+            "run then, for jobs that may be restarted. The run's own config.yaml is used, with the overrides on top; "
+            "`-o steps=N` makes the run longer."
         ),
     ] = Resume.NO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder.")] = False,
 ) -> None:
-    """Train a network as a configuration says.
+    """Train a network by an experiment in a YAML file.
 
-    Paths in the configuration are relative to the current folder. On several processes or machines: `torchrun
+    Paths in the experiment are relative to the current folder. On several processes or machines: `torchrun
     --nproc-per-node N -m segmnv2 train CONFIG`; a batch is then divided among them.
     """
     from segmnv2.config.reading import load_any_experiment
@@ -63,7 +63,7 @@ def train(
         given, experiment = experiment, folder.own_experiment(experiment, overrides)
         changed = [key for key, _, _ in differences(experiment.to_dict(), given.to_dict())]
         if changed and leads:
-            print(f"note: {folder.config} counts; {config} differs in {', '.join(changed)} (change a value with -o)")
+            print(f"note: {folder.config} is used; {config} differs in {', '.join(changed)} (change a value with -o)")
     result = run(experiment, out=out, resume=resume.value, overwrite=overwrite, console=Console(stderr=True))
     if leads:
         for line in _summary(result, experiment):
@@ -71,7 +71,7 @@ def train(
 
 
 def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
-    """Return what came out, where it is, and what to type next."""
+    """Return the results, their files and the next commands."""
     folder = result.folder
     lines = [f"{counted(result.steps, 'step')} done; this took {result.seconds:.0f} s"]
     if result.best_score is not None:
@@ -81,7 +81,7 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
         )
     lines += [
         f"{folder.best}: the best network",
-        f"{folder.last}: the last one; `--resume last` resumes from {folder.state.name} beside it",
+        f"{folder.last}: the last network; `--resume last` resumes from {folder.state.name} beside it",
         f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
     ]
     lines += [f"next: {each}" for each in _evaluation(experiment, folder.best)]
@@ -95,7 +95,7 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
 
 
 def _evaluation(experiment: AnyExperiment, weights: Path) -> list[str]:
-    """Return the command that measures what the validation did, where there is one."""
+    """Return the command that repeats the validation's measurement, or none if no command can."""
     val, protocol = experiment.data.val.model_dump(), _protocol(experiment, "size", "output_stride", "limit")
     kind, root = str(val["kind"]), val.get("root", val.get("images"))
     if root is None or val.get("min_pixels"):  # the command takes all images of COCO

@@ -27,7 +27,7 @@ def import_checkpoint(
     labels: Annotated[Path | None, typer.Option(help="YAML file with the names of the classes.")] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take moving averages instead of weights.")] = False,
 ) -> None:
-    """Convert a foreign checkpoint into one file that is enough to rebuild the network."""
+    """Convert a foreign checkpoint into one file from which the network can be rebuilt."""
     from segmnv2.conversion.convert import import_checkpoint as convert
     from segmnv2.labels import LabelSet
 
@@ -44,9 +44,9 @@ def configs(
         Path | None, typer.Option(metavar="DIR", help="Folder to copy to; the current one by default.")
     ] = None,
 ) -> None:
-    """List the experiments that come with the package, or copy them to edit: those named, or all with --out.
+    """List the experiments that come with the package, or copy them for editing: those named, or all with --out.
 
-    `segmnv2 train NAME` trains one unchanged; `-o key=value` replaces a value.
+    `segmnv2 train NAME` trains one without a copy; `-o key=value` replaces a value.
     """
     from segmnv2.config.reading import find_config, list_configs, summary_of
 
@@ -70,7 +70,7 @@ weights = typer.Typer(
 
 @weights.command("list")
 def list_weights() -> None:
-    """List the names, what they stand for and whether they are in the cache."""
+    """List the names, their descriptions and whether the weights are in the cache."""
     from segmnv2.hub.cache import PUBLISHED, Entry, cache_folder
 
     for name, published in PUBLISHED.items():
@@ -89,7 +89,7 @@ def fetch(
 ) -> None:
     """Fetch weights into the cache, check them, and print where they are.
 
-    Complete files are used again; an interrupted download is continued.
+    Complete files are used again; an interrupted download is resumed.
     """
     from segmnv2.hub.resolve import resolve_weights
 
@@ -102,15 +102,14 @@ def push(
     ],
     name: Annotated[str, typer.Argument(help="owner/name of the repository; created if it does not exist.")],
     license: Annotated[
-        str | None, typer.Option(help="Identifier of the weights' license, as apache-2.0; a folder has it.")
+        str | None,
+        typer.Option(help="Identifier of the weights' license, such as apache-2.0; not needed for a folder."),
     ] = None,
-    evaluation: Annotated[
-        Path | None, typer.Option(help="What `segmnv2 evaluate --json` wrote; goes into the card.")
-    ] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="File of `segmnv2 evaluate --json`, for the card.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
     dry_run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write what would be pushed to this folder, and push nothing.")
+        Path | None, typer.Option(metavar="DIR", help="Write the files to this folder, and push nothing.")
     ] = None,
 ) -> None:
     """Publish weights on the Hugging Face Hub, with their description and a card."""

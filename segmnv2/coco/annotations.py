@@ -15,7 +15,7 @@ from segmnv2.errors import DatasetError
 from segmnv2.files.documents import iterate_records
 
 REACH = 1e6
-"""Pixels that coordinates and sides may reach."""
+"""Largest coordinate and side, in pixels."""
 
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 Side = Annotated[int, Field(gt=0, le=REACH)]
@@ -31,7 +31,7 @@ def _with_sides(box: list[float]) -> list[float]:
 
 
 class CocoRecord(BaseModel):
-    """A record with a number of its own; other fields are passed over."""
+    """A record with an id; unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -39,7 +39,7 @@ class CocoRecord(BaseModel):
 
 
 class CocoImage(CocoRecord):
-    """An image: its file below the folder of images, and its sides in pixels."""
+    """An image: its path relative to the folder of images, and its height and width in pixels."""
 
     file_name: Text
     height: Side
@@ -63,7 +63,7 @@ class CocoBox(CocoRecord):
 
 
 class CocoOutline(CocoRecord):
-    """An instance as polygons or runs, which are checked when they are drawn."""
+    """An instance as polygons or run lengths, which are checked when they are drawn."""
 
     image_id: Id
     category_id: Id
@@ -75,13 +75,13 @@ REMEDY = "give annotations of instances in COCO's format, or unpack them again f
 
 
 def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> Iterator[tuple[str, Any]]:
-    """Yield ``images``, ``categories`` or ``annotations``, and a record of it, one by one.
+    """Yield all records one by one, each with the name of its part: ``images``, ``categories`` or ``annotations``.
 
-    The objects of all records together would take three gigabytes for ``train2017``.
+    All records of ``train2017`` at once would take three gigabytes of memory.
 
     Raises:
         DatasetError: the file cannot be read, a part is missing, a field is missing or of another type, an id occurs
-            twice, or an annotation is of no image.
+            twice, or an annotation belongs to no image.
     """
     kinds: dict[str, type[CocoRecord]]
     kinds = {"images": CocoImage, "categories": CocoCategory, "annotations": annotation}
@@ -111,7 +111,7 @@ def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> I
         raise DatasetError(f"{path}: has no {' and no '.join(map(repr, absent))}; {REMEDY}")
     unknown = owners - ids["images"]
     if unknown:
-        raise DatasetError(f"{path}: annotations are of image {min(unknown)}, which 'images' lacks; {REMEDY}")
+        raise DatasetError(f"{path}: annotations belong to image {min(unknown)}, which 'images' lacks; {REMEDY}")
 
 
 def _record(kind: type[CocoRecord], value: Any, source: str) -> CocoRecord:
@@ -125,8 +125,8 @@ def _record(kind: type[CocoRecord], value: Any, source: str) -> CocoRecord:
 
 
 def missing_files(folder: Path, files: Iterable[str]) -> list[str]:
-    """Return those of the files, named by paths below a folder, that are not there."""
-    # Folders are listed once: a hundred thousand files would be as many calls, slow over a network.
+    """Return the files, given as paths relative to a folder, that do not exist."""
+    # Each folder is listed once, because one call per file is slow over a network for a hundred thousand files.
     present: dict[str, set[str]] = {}
     missing = []
     for file in files:
@@ -142,16 +142,16 @@ def missing_files(folder: Path, files: Iterable[str]) -> list[str]:
 
 
 def check_files(folder: Path, files: list[str], annotations: Path, remedy: str) -> None:
-    """Make sure that all images are there, and that each is one image of the annotations.
+    """Make sure that all image files exist, and that each belongs to one image of the annotations.
 
     Raises:
-        DatasetError: some are not.
+        DatasetError: files are missing, or several images of the annotations have the same file.
     """
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
         raise DatasetError(
-            f"{annotations}: 'images' names {len(twice)} files more than once, the first is {twice[0]!r}, so that each "
-            "has a part of the annotations only; give each file one image, and its annotations that id"
+            f"{annotations}: 'images' names {len(twice)} files more than once, the first is {twice[0]!r}, and divides "
+            "their annotations; keep one image per file, and give all annotations of the file the id of this image"
         )
     missing = missing_files(folder, files)
     if missing:
@@ -162,10 +162,10 @@ def check_files(folder: Path, files: list[str], annotations: Path, remedy: str) 
 
 
 def check_size(path: Path, image: Image, height: int, width: int, annotations: Path) -> None:
-    """Make sure that an image is as large as its annotations say, so that they fit its pixels.
+    """Make sure that an image has the size in its annotations, so that they fit its pixels.
 
     Raises:
-        DatasetError: it is not.
+        DatasetError: the sizes differ.
     """
     if image.shape[:2] == (height, width):
         return

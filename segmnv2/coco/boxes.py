@@ -24,33 +24,34 @@ from segmnv2.errors import DatasetError
 Picture = Float[Tensor, "3 h w"]
 
 MOST_CLASSES = 4096
-"""Category ids are the detectors' classes, so a large one costs as many logits at every box."""
+"""Category ids are the detectors' class numbers, so a large id means as many logits for every box."""
 
 _FEWEST, _LOOKED_AT = 10, 1000
-"""First boxes of a file, by which their form is judged; fewer may be odd by chance."""
+"""Number of first boxes of a file from which their form is recognized; fewer may be unusual by chance."""
 
 
 class CocoBoxes:
-    """Images with the boxes of their things; crowds and boxes without an area in their image are left out.
+    """Images with the boxes of their objects, without crowds and without boxes that have no area in their image.
 
-    Average precision counts neither: crowds are ignored there, and the other boxes are not in ``coco``.
+    Average precision counts neither: it ignores crowds, and ``coco`` does not have the other boxes.
 
     Args:
-        images: folder that the annotations' ``file_name`` are in.
+        images: folder of the images; ``file_name`` in the annotations is relative to it.
         annotations: JSON file of instances in COCO's format, COCO's own or another data set's.
 
     Attributes:
-        coco: the annotations, as pycocotools holds them; boxes are numbered from 1.
-        annotations: their file.
-        ids: of the images, rising.
+        coco: the annotations as pycocotools' object; boxes are numbered from 1.
+        annotations: the file of the annotations.
+        ids: ids of the images, in rising order.
 
     Raises:
-        DatasetError: a file is missing or damaged, a field of it has another type, an id, an image's file or a
-            category's name occurs twice, there is no image or no category, a category's id is not in 1..4095 (0 is the
-            detectors' background), or boxes are corners or shares of the image in place of pixels.
+        DatasetError: a file is missing or damaged; a field has another type; an id, an image's file or a category's
+            name occurs twice; there is no image or no category; a category's id is not in 1..4095 (0 is the detectors'
+            background); or boxes are corners or shares of the image instead of pixels.
 
-    Source: what is left out: ``convert_coco_poly_to_mask`` and ``_coco_remove_images_without_annotations`` of
-    torchvision's references/detection/coco_utils.py (images without a box are kept here).
+    Source: the rules for left out boxes are those of ``convert_coco_poly_to_mask`` and
+    ``_coco_remove_images_without_annotations`` in torchvision's references/detection/coco_utils.py (images without a
+    box are kept here).
     """
 
     def __init__(self, images: str | Path, annotations: str | Path) -> None:
@@ -67,16 +68,16 @@ class CocoBoxes:
 
     @classmethod
     def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
-        """Open ``train2017`` or ``val2017`` of COCO itself, in a folder of ``annotations/`` and the images' folders."""
+        """Open ``train2017`` or ``val2017`` of COCO; ``root`` has ``annotations/`` and the folders of the images."""
         return cls(Path(root) / split, Path(root) / "annotations" / f"instances_{split}.json")
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Categories: id -> name; without one of id 0, which some tools write for all things together."""
+        """Categories: id -> name; without id 0, which some tools write as the parent of all categories."""
         return {number: each["name"] for number, each in sorted(self.coco.cats.items()) if number}
 
     def leave_out_empty(self) -> None:
-        """Leave out the images that nothing can be learned from: without a box that counts."""
+        """Leave out the images without a box that counts, from which nothing can be learned."""
         sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
         self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
 
@@ -88,8 +89,8 @@ class CocoBoxes:
         """
         if all(each.get("iscrowd") for each in self.coco.anns.values()):
             raise DatasetError(
-                f"{self.annotations}: has no box within its images that is no crowd, so that nothing can be measured; "
-                "give annotations that have some"
+                f"{self.annotations}: has no box within its images except crowds, so nothing can be measured; give "
+                "annotations with other boxes"
             )
 
     def __len__(self) -> int:
@@ -104,17 +105,18 @@ class CocoBoxes:
             yield f"{self.coco.imgs[number]['file_name']} {found}"
 
     def __getitem__(self, index: int, /) -> tuple[Picture, Target]:
-        """Return an image, float RGB (3, H, W) in 0..1, and what is in it.
+        """Return an image, float RGB (3, H, W) in 0..1, and its boxes.
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: it has another size than the annotations say, or EXIF turns it and no side shows it.
+            DatasetError: its size differs from the annotations', or EXIF turns it and its sides do not show whether the
+                boxes are turned too.
         """
         pixels, target = self.read(index)
         return pixels.float() / 255, target
 
     def read(self, index: int) -> tuple[UInt8[Tensor, "3 h w"], Target]:
-        """Return an image as ``self[index]`` does, but uint8 in 0..255, which travels four times lighter."""
+        """Return the same as ``self[index]``, with the image as uint8 in 0..255, a quarter of the bytes."""
         number = self.ids[index]
         entry = self.coco.imgs[number]
         path = self.folder / entry["file_name"]
@@ -157,13 +159,13 @@ class CocoBoxes:
         twice = [name for name, count in Counter(names.values()).items() if count > 1]
         if twice:
             raise DatasetError(
-                f"{source}: several categories are called {twice[0]!r}; give each a name of its own, or their boxes "
-                "one category id"
+                f"{source}: several categories are called {twice[0]!r}; give each its own name, or give their boxes "
+                "the same category id"
             )
         self._check_boxes(source)
 
     def _check_boxes(self, source: str) -> None:
-        """Refuse boxes of another form than COCO's, judged by the first ones of the file together."""
+        """Refuse boxes that are not in COCO's form, recognized by the first ones of the file together."""
         first = list(islice(self.coco.anns.values(), _LOOKED_AT))
         boxes = np.array([each["bbox"] for each in first], float).reshape(-1, 4)
         images = [self.coco.imgs[each["image_id"]] for each in first]
@@ -184,7 +186,7 @@ class CocoBoxes:
 
 
 class PixelBoxes:
-    """The same samples with uint8 pixels, as training reads them."""
+    """The samples of a :class:`CocoBoxes` with uint8 pixels, for training."""
 
     def __init__(self, dataset: CocoBoxes) -> None:
         """Read from a data set."""
@@ -194,7 +196,7 @@ class PixelBoxes:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> tuple[UInt8[Tensor, "3 h w"], Target]:
-        """Return an image, uint8 RGB (3, H, W), and what is in it; errors as of the data set's."""
+        """Return an image, uint8 RGB (3, H, W), and its boxes; errors are those of the data set."""
         return self.dataset.read(index)
 
 
@@ -208,7 +210,7 @@ def _read(path: Path) -> COCO:
     for part, record in iterate_coco(path, CocoBox):
         fields = vars(record)
         if isinstance(record, CocoBox):
-            # COCO's evaluation takes a box of id 0 for none, and needs areas and crowds. Some tools write areas of 0.
+            # COCO's evaluation ignores a box with id 0, and needs areas and crowds. Some tools write areas of 0.
             area = record.area or record.bbox[2] * record.bbox[3]
             fields = {**fields, "id": len(found[part]) + 1, "area": area}
         found[part].append(fields)

@@ -25,12 +25,12 @@ class DetectorSection(FreezableSection):
     """The network and what it starts from; see :class:`FreezableSection` for the rest.
 
     Attributes:
-        detector: the kind.
-        name: a backbone's name, as ``mobilenet_v2``.
-        size: side of the square that SSDLite sees, shorter side of what Faster R-CNN sees, in pixels; ``null`` for 320
-            and 800.
-        output_stride: of the backbone.
-        options: numbers that torchvision's class takes, as ``{score_thresh: 0.01}``.
+        detector: kind of the detector.
+        name: a backbone's name, such as ``mobilenet_v2``.
+        size: input size in pixels: the side of SSDLite's square, or the shorter side of Faster R-CNN's image; ``null``
+            for 320 and 800.
+        output_stride: output stride of the backbone.
+        options: numbers for arguments of torchvision's class, such as ``{score_thresh: 0.01}``.
     """
 
     detector: Literal["ssdlite", "faster_rcnn"] = "ssdlite"
@@ -75,7 +75,7 @@ class CocoFileSource(Section):
     """Your own boxes, in COCO's format.
 
     Attributes:
-        images: folder that the annotations' file names are in.
+        images: folder of the images; file names in the annotations are relative to it.
         annotations: JSON file of instances; categories are numbered from 1.
     """
 
@@ -94,10 +94,10 @@ class DetectionDataSection(Section):
         train: the training set; images without a box are left out.
         val: the validation set, of the same categories.
         flip: chance of a mirror image.
-        iou_crop: SSD's augmentation: a random part that has a drawn overlap with a box.
+        iou_crop: SSD's augmentation: a random crop with a random smallest overlap with a box.
         photometric: changes of color; ``null`` for none.
-        batch_size: images a step, of all processes together.
-        num_workers: reading processes; 0 reads in the training process. It changes no result.
+        batch_size: images per step, of all processes together.
+        num_workers: reading processes; 0 reads in the training process. Results do not depend on it.
     """
 
     train: BoxSource
@@ -114,14 +114,14 @@ class DetectionOptimizerSection(Section):
 
     Attributes:
         lr: learning rate of the first step after the warm-up.
-        momentum: of the gradient.
-        weight_decay: on the kernels of convolutions that are not depthwise, and of linear layers.
-        schedule: ``cosine`` falls to 0 along half a cosine; ``steps`` falls by a factor at milestones.
-        milestones: epochs, of ``steps``.
-        factor: what the rate is multiplied by at each of them.
-        warmup_steps: first steps, over which a factor of the rate rises in a straight line to 1.
-        accumulate: parts that a batch is computed in, one after another, to save memory.
-        clip_norm: length that a longer gradient is shortened to; ``null`` leaves it.
+        momentum: momentum of the gradient.
+        weight_decay: weight decay of linear layers and of all convolutions that are not depthwise.
+        schedule: ``cosine``: the rate falls to 0 along half a cosine; ``steps``: it falls by a factor at milestones.
+        milestones: epochs at which the rate falls, for ``steps``.
+        factor: factor that multiplies the rate at each milestone.
+        warmup_steps: number of first steps, in which the rate rises linearly to its full value.
+        accumulate: number of parts in which a batch is computed, one after another, to save memory.
+        clip_norm: largest norm of the gradient; longer ones are shortened to it. ``null`` for no limit.
     """
 
     lr: PositiveFloat = 0.02
@@ -153,13 +153,13 @@ class DetectionExperiment(BaseExperiment):
         model: the network.
         data: the data sets.
         optimizer: the optimizer and its schedule.
-        epochs: how often each training image is seen, on average.
-        validation: when it is validated, by COCO's average precision.
-        compile: must be off: the detectors compute with shapes that depend on what they find.
+        epochs: how often each training image is used, on average.
+        validation: when the model is validated, by COCO's average precision.
+        compile: must be false, because shapes in detectors depend on the boxes that they find.
     """
 
     task: Literal["detection"]
-    model: DetectorSection = Field(default_factory=DetectorSection)  # whose check imports detectors
+    model: DetectorSection = Field(default_factory=DetectorSection)  # its check imports detectors
     data: DetectionDataSection
     optimizer: DetectionOptimizerSection = DetectionOptimizerSection()
     epochs: PositiveFloat

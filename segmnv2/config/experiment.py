@@ -26,16 +26,16 @@ class BaseExperiment(Section):
     """A whole experiment, less what depends on its task.
 
     Attributes:
-        name: what it is called.
-        task: what is learned.
-        seed: of weights, order, augmentation and dropout.
+        name: name of the experiment.
+        task: ``segmentation``, ``classification`` or ``detection``.
+        seed: seed of weights, order, augmentation and dropout.
         average: moving average of the weights; ``null`` for none.
         checkpoint: when states to resume from are written.
         precision: 32, or mixed with 16-bit floats.
         device: ``auto`` takes a GPU where there is one.
         channels_last: memory layout; faster on CPUs and GPUs alike.
         compile: whether steps run through ``torch.compile``; on CPUs it is slower.
-        log: what is written down on the way.
+        log: what is logged during the run.
         output: folder of the results; ``null`` for ``runs/NAME``.
     """
 

@@ -17,17 +17,17 @@ TAG = "kind"
 
 
 def describe_faults(error: ValidationError, values: Any, schema: type[Section]) -> list[str]:
-    """Return one line a faulty key, in the order of the schema.
+    """Return one line per faulty key, in the order of the schema.
 
     Args:
-        error: what validation raised.
-        values: what was validated.
-        schema: what by.
+        error: the error of the validation.
+        values: the validated values.
+        schema: the schema.
     """
     lines: dict[Path, str] = {}
     for fault in error.errors(include_url=False):
         path = _path_in(values, fault["loc"])
-        if path in lines:  # each member of a union says what it needs
+        if path in lines:  # each member of a union has its own message
             lines[path] += f" or {_wanted(fault['msg'])}"
         else:
             lines[path] = _describe(path, fault, values, schema)
@@ -35,7 +35,7 @@ def describe_faults(error: ValidationError, values: Any, schema: type[Section]) 
 
 
 def _path_in(values: Any, location: Sequence[int | str]) -> Path:
-    """Return where a fault is in the file: pydantic also names the members of unions on the way."""
+    """Return the keys that lead to a fault, without the members of unions, which pydantic names too."""
     path: list[str] = []
     for number, key in enumerate(location):
         last = number == len(location) - 1
@@ -78,7 +78,7 @@ def _either(names: Sequence[str]) -> str:
 
 
 def _suggest(path: Path, values: Any, schema: type[Section]) -> str:
-    """Say which key may have been meant: a similar one beside it, or one of that name elsewhere."""
+    """Return a hint about the intended key: a similar one in the same section, or one of this name elsewhere."""
     section = _section_at(path[:-1], values, schema)
     siblings = list(section.model_fields) if section else []
     similar = difflib.get_close_matches(path[-1], siblings, n=1)
@@ -102,7 +102,7 @@ def _section_at(path: Path, values: Any, schema: type[Section]) -> type[Section]
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
-    # Python 3.10 takes tuple[...] for a class.
+    # In Python 3.10, tuple[...] counts as a class.
     if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for argument in get_args(annotation) for section in _sections(argument)]

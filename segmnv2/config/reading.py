@@ -39,11 +39,11 @@ def find_config(name: str | Path) -> Path:
     """Return the file of an experiment.
 
     Args:
-        name: a YAML file, which is taken if it exists; else the name of an experiment of this package, as ``shapes`` or
+        name: an existing YAML file, or else the name of an experiment of this package, such as ``shapes`` or
             ``configs/shapes.yaml``.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: there is neither such a file nor such an experiment.
     """
     path, given = Path(name), PurePath(name)
     shipped = list_configs()
@@ -62,9 +62,9 @@ def find_config(name: str | Path) -> Path:
 
 
 def summary_of(path: Path) -> str:
-    """Return the first sentence of the comment that an experiment's file begins with."""
+    """Return the first sentence of the comment at the beginning of an experiment's file."""
     lines = (line.lstrip("#").strip() for line in path.read_text(encoding="utf-8").splitlines())
-    # A stop before a number ends an abbreviation, as in "et al. 2018".
+    # A period before a number belongs to an abbreviation, as in "et al. 2018".
     return re.split(r"\. (?!\d)", " ".join(itertools.takewhile(bool, lines)), maxsplit=1)[0].rstrip(".")
 
 
@@ -87,12 +87,12 @@ def load_any_experiment(path: str | Path, overrides: Sequence[str] = ()) -> AnyE
     Args:
         path: a YAML file, or the name of an experiment that comes with the package; see
             :func:`segmnv2.config.reading.find_config`.
-        overrides: each ``section.key=value``, the value as YAML; they take the place of the file's values before
-            anything is checked. A mapping is replaced as a whole.
+        overrides: each ``section.key=value``, the value as YAML. They replace the file's values before anything is
+            checked. A mapping is replaced as a whole.
 
     Raises:
-        ConfigError: the file is missing or no YAML, an override is malformed, or keys or values are wrong; all wrong
-            ones are named in one message.
+        ConfigError: the file is missing or no YAML, an override is malformed, or keys or values are wrong; one message
+            names all wrong ones.
     """
     return parse_any_experiment(_read(find_config(path)), overrides, source=str(path))
 
@@ -101,7 +101,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """Read an experiment in segmentation, as :func:`load_any_experiment` does.
 
     Raises:
-        ConfigError: as there, or the experiment is of another task.
+        ConfigError: as for :func:`load_any_experiment`, or the experiment is of another task.
     """
     return _only_segmentation(load_any_experiment(path, overrides), str(path))
 
@@ -109,12 +109,12 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 def parse_experiment(
     values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "experiment"
 ) -> Experiment:
-    """Check plain values, as :func:`load_experiment` does those of a file.
+    """Check an experiment in segmentation that is given as plain values, as :func:`load_experiment` checks a file.
 
     Args:
         values: nested mappings with the keys of :class:`segmnv2.config.segmentation_schema.Experiment`.
         overrides: as for :func:`load_any_experiment`.
-        source: what error messages call the values.
+        source: name of the values in error messages.
 
     Raises:
         ConfigError: as for :func:`load_experiment`.
@@ -125,19 +125,19 @@ def parse_experiment(
 def parse_any_experiment(
     values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "experiment"
 ) -> AnyExperiment:
-    """Check plain values, as :func:`load_any_experiment` does those of a file.
+    """Check an experiment of any task that is given as plain values, as :func:`load_any_experiment` checks a file.
 
     Args:
-        values: nested mappings; their ``task`` says whose keys they have, segmentation's by default.
+        values: nested mappings with the keys of the task that ``task`` names, segmentation by default.
         overrides: as for :func:`load_any_experiment`.
-        source: what error messages call the values.
+        source: name of the values in error messages.
 
     Raises:
         ConfigError: as for :func:`load_any_experiment`.
     """
     merged, faults = _merge(values, overrides)
     task = merged.get("task", "segmentation")
-    if not isinstance(task, str) or task not in SCHEMAS:  # nothing can be said about the other keys
+    if not isinstance(task, str) or task not in SCHEMAS:  # without the task, other keys cannot be checked
         raise ConfigError(f"{source}: task: {task!r} is not possible; give {' or '.join(map(repr, SCHEMAS))}")
     schema = SCHEMAS[task]
     experiment: AnyExperiment | None = None
@@ -155,14 +155,14 @@ def parse_any_experiment(
 def _only_segmentation(experiment: AnyExperiment, source: str) -> Experiment:
     if experiment.task != "segmentation":
         raise ConfigError(
-            f"{source}: its task is {experiment.task}, and this is for segmentation; give an experiment that has masks "
-            "(`segmnv2 train` takes all)"
+            f"{source}: its task is {experiment.task}, but this command is for segmentation; give an experiment with "
+            "masks (`segmnv2 train` takes all tasks)"
         )
     return experiment
 
 
 def write_experiment(path: Path, experiment: AnyExperiment) -> None:
-    """Write an experiment as YAML, defaults filled in; :func:`load_any_experiment` gives it back.
+    """Write an experiment with all defaults as YAML; :func:`load_any_experiment` reads it.
 
     Raises:
         OSError: the file cannot be written.
@@ -180,7 +180,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the values with the overrides in them, and what is wrong with the overrides themselves."""
+    """Return the values with the overrides applied, and the faults of the overrides themselves."""
     merged: dict[str, Any] = _unshared(values)
     faults: list[str] = []
     for override in overrides:
@@ -199,7 +199,7 @@ def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[st
 
 
 def _unshared(value: Any) -> Any:
-    """Return a copy in which a section that stands in two places is two sections."""
+    """Return a copy in which a section that is shared by two keys becomes two separate sections."""
     return {key: _unshared(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 

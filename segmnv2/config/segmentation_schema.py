@@ -110,9 +110,9 @@ class Experiment(BaseExperiment):
         data: the data sets.
         loss: what is minimized.
         optimizer: the optimizer and its schedule.
-        steps: optimizer steps in all.
-        validation: when and how it is validated.
-        log: what is written down on the way.
+        steps: total number of optimizer steps.
+        validation: when and how the model is validated.
+        log: what is logged during the run.
     """
 
     task: Literal["segmentation"] = "segmentation"

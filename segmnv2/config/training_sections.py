@@ -60,9 +60,9 @@ class OptimizerSection(Section):
 
     Attributes:
         lr: learning rate of the first step; the last layer's bias has twice that.
-        momentum: of the gradient.
+        momentum: momentum of the gradient.
         weight_decay: on the weights of convolutions that are not depthwise and of linear layers.
-        power: of the schedule; 0 keeps the rate.
+        power: power of the schedule; 0 keeps the rate constant.
         warmup_steps: first steps, over which a factor of the rate rises in a straight line to 1.
         accumulate: parts that a batch is computed in, one after another, to save memory.
         clip_norm: length that a longer gradient is shortened to; ``null`` leaves it.
@@ -130,7 +130,7 @@ class PhotometricSection(Section):
         contrast: greatest change of the contrast, as a share.
         saturation: greatest change of the saturation, as a share.
         hue: greatest turn of the hue, as a share of the circle.
-        chance: of a change at all.
+        chance: probability that an image is changed.
     """
 
     brightness: Share = 0.2

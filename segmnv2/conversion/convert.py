@@ -1,4 +1,4 @@
-"""Foreign checkpoints to one safetensors file: TensorFlow's own, Hugging Face's, torchvision's and timm's."""
+"""Conversion of TensorFlow's, Hugging Face's, torchvision's and timm's checkpoints to one safetensors file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class ImportReport:
     Attributes:
         path: the file written.
         kind: ``"model"`` or ``"backbone"``.
-        description: the network in words.
-        parameters: its trainable values.
+        description: description of the network.
+        parameters: number of its trainable values.
         used: number of tensors loaded.
-        skipped: for each kind of variable that a network does not need, how many there were.
-        note: what the user should know.
+        skipped: kinds of variables that the network does not need -> their number.
+        note: a message for the user, if there is one.
     """
 
     path: Path
@@ -65,23 +65,23 @@ def import_checkpoint(
     """Convert a checkpoint into a safetensors file from which the network can be rebuilt.
 
     Args:
-        source: a TensorFlow V2 checkpoint (prefix, one of its files, or its folder), a local folder of
-            transformers' ``MobileNetV2ForSemanticSegmentation`` (of ``MobileNetV2ForImageClassification`` the backbone
-            is taken) or of timm, the name of one on the Hugging Face Hub, or a file with the state dict of a backbone
-            of torchvision or timm.
+        source: a TensorFlow V2 checkpoint (prefix, one of its files, or its folder); a local folder of timm or of
+            transformers' ``MobileNetV2ForSemanticSegmentation`` or ``MobileNetV2ForImageClassification`` (of which
+            only the backbone is imported); the name of one on the Hugging Face Hub; or a file with the state dict of a
+            backbone of torchvision or timm.
         out: file to write.
-        output_stride: 8, 16 or 32; by default the source's, which for TensorFlow (it does not say) is 16.
+        output_stride: 8, 16 or 32; by default the source's, or 16 for TensorFlow, whose files do not have it.
         labels: names and colors; by default the source's, or VOC's for 21 classes.
-        ema: take TensorFlow's moving averages in place of the weights where both are there.
+        ema: take TensorFlow's moving averages instead of the weights where both exist.
 
     Returns:
-        What was written, what was used and what was left out.
+        A report of the file, the tensors that were used and those that were left out.
 
     Raises:
         WeightsError: there is no such checkpoint, it is damaged, of an unknown kind, or does not fit a network
             of this library; the message lists the variables concerned.
-        ConfigError: labels of another number than the classes, or of a backbone; an output stride that is not
-            possible; or moving averages of anything but TensorFlow.
+        ConfigError: the number of labels is not that of the classes; labels for a backbone; an output stride that is
+            not possible; or ``ema`` for a checkpoint that is not TensorFlow's.
     """
     found = _read(source, ema)
     if ema and "moving_averages" not in found.provenance:
@@ -107,7 +107,7 @@ def _read(source: str | Path, ema: bool) -> Source:
 
 
 def is_hugging_face(source: str | Path) -> bool:
-    """Return whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no path here.
+    """Return whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no local path.
 
     Raises:
         WeightsError: it is a file of a kind that cannot be imported.

@@ -1,4 +1,4 @@
-"""transformers' MobileNetV2 for segmentation and classification, from a folder or the Hub; it need not be installed."""
+"""Import of transformers' MobileNetV2 for segmentation and classification, without transformers installed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ NEEDED = {"expand_ratio": 6, "first_layer_is_expansion": True, "hidden_act": "re
 
 
 def read_hugging_face(source: str | Path) -> Source:
-    """Read a segmentation network of transformers, or of a classifier the backbone.
+    """Read a segmentation network of transformers, or the backbone of a classifier.
 
     The 1280-channel layer of a segmentation network is left out: its head does not use it. Pixels are normalized as
     ``preprocessor_config.json`` says.
@@ -73,7 +73,7 @@ def read_hugging_face(source: str | Path) -> Source:
         source: a folder with ``config.json`` and the weights, or ``owner/name`` on the Hub.
 
     Raises:
-        WeightsError: there is none, a file is missing or damaged, or it is another kind of network.
+        WeightsError: there is no network, a file is missing or damaged, or it is another kind of network.
     """
     folder = Path(source) if Path(source).is_dir() else download(str(source))
     config = read_json(folder / "config.json")
@@ -116,7 +116,7 @@ def read_hugging_face(source: str | Path) -> Source:
 
 
 def _check_types(values: dict[str, Any], kinds: dict[str, tuple[type, ...]], path: Path) -> None:
-    """Refuse values of other types than those that transformers writes; a boolean is not a number."""
+    """Refuse values whose type is not the one that transformers writes; a boolean does not count as a number."""
     for key, types in kinds.items():
         if key in values and type(values[key]) not in types:
             raise WeightsError(f"{path}: {key} is {values[key]!r:.80}; copy it again, as save_pretrained wrote it")
@@ -157,7 +157,7 @@ def _describe(values: dict[str, Any], classifies: bool) -> Architecture:
 
 
 def _read_normalization(folder: Path) -> Normalization:
-    """Return what their processor does to pixels 0..255: scale them if it says so, then normalize them if it does."""
+    """Return the normalization of pixels 0..255 by transformers' processor: its scaling, then its normalization."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return TENSORFLOW_NORMALIZATION
@@ -165,7 +165,7 @@ def _read_normalization(folder: Path) -> Normalization:
     _check_types(values, {"do_rescale": (bool,), "do_normalize": (bool,), "rescale_factor": NUMBER}, path)
     for key, remedy in REFUSED.items():
         if values.get(key):
-            raise WeightsError(f"{path}: {key} is {values[key]!r}, which this library does not do; {remedy}")
+            raise WeightsError(f"{path}: {key} is {values[key]!r}, which this library does not support; {remedy}")
     try:
         factor = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
         normalizes = values["do_normalize"]

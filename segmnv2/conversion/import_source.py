@@ -1,4 +1,4 @@
-"""Foreign checkpoints before they are loaded into a network: their description, and the files they are read from."""
+"""Descriptions of foreign checkpoints, before they are loaded into a network, and the reading of their files."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Source:
     Attributes:
         name: file or folder that messages name.
         architecture: the network; its name is a backbone's if ``backbone_only``.
-        tensors: all its tensors, named as ours where we have a name and as theirs otherwise.
-        normalization: what it was trained with.
-        labels: names of its classes, if it says.
+        tensors: all its tensors, under our names where we have one, else under their own.
+        normalization: normalization of the pixels in its training.
+        labels: names of its classes, if the checkpoint has them.
         backbone_only: whether it has no segmentation head.
-        note: what its user should know of it.
-        skipped: kinds of variables that were left out, and how many.
-        provenance: where it comes from, as JSON values.
+        note: a message for the user, if there is one.
+        skipped: kinds of variables that were left out -> their number.
+        provenance: origin of the checkpoint, as JSON values.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Source:
 
 
 def own_tensors(architecture: Architecture) -> dict[str, Tensor]:
-    """Return the tensors of our network, without memory; a backbone (no classes) has them under ``backbone.``."""
+    """Return the tensors of our network, on the meta device; those of a backbone alone begin with ``backbone.``."""
     with torch.device("meta"):
         if architecture.num_classes:
             return build_model(architecture).state_dict()

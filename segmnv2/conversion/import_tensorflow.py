@@ -49,10 +49,10 @@ class TensorFlowFamily:
         sign: a variable that only they have.
         backbone: its name here.
         table: our names to theirs, of the backbone and of DeepLab's head.
-        classifier: what the names of ImageNet's last layer begin with.
+        classifier: prefix of the names of ImageNet's last layer.
         options: reads the backbone's arguments off a checkpoint.
-        normalization: of the pixels in DeepLab's networks.
-        classifier_normalization: of the pixels in slim's classifiers.
+        normalization: normalization of pixels in DeepLab's networks.
+        classifier_normalization: normalization of pixels in slim's classifiers.
     """
 
     what: str

@@ -31,22 +31,22 @@ PICKLED = (".pth", ".pt", ".bin")
 
 CLASSIFIERS = ("classifier.", "fc.")
 FREE_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"}
-"""Arguments of timm's models that change no feature, or that the shapes of the tensors show."""
+"""Arguments of timm's models that do not change features, or that follow from the shapes of the tensors."""
 
 MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Networks of one source that one backbone here can take the weights of.
+    """Networks of one source whose weights a backbone of this library can load.
 
     Attributes:
-        source: who names tensors so.
-        backbone: its name here.
-        table: our names to theirs.
-        options: what makes the backbone theirs.
-        widths: those that are tried, where there are any.
-        normalization: of the pixels that its weights were trained with.
+        source: the library that uses these names of tensors.
+        backbone: name of the backbone in this library.
+        table: our names -> theirs.
+        options: arguments that make our backbone equal to theirs.
+        widths: widths to try; empty if the network has none.
+        normalization: normalization of the pixels with which the weights were trained.
     """
 
     source: str
@@ -90,14 +90,14 @@ def is_torch(source: str | Path) -> bool:
 
 
 def read_torch(source: str | Path) -> Source:
-    """Find out which backbone a state dict belongs to, by the names and shapes of its tensors.
+    """Read a state dict and find its backbone by the names and shapes of its tensors.
 
     Args:
-        source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. A file alone is taken to
-            need the mean and deviation that its family was trained with; timm's folder says what its network needs.
+        source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. For a file, the mean and
+            standard deviation are those of the family's training; timm's folder has those of its network.
 
     Raises:
-        WeightsError: missing, damaged, more than tensors, or of no network that there is a table for.
+        WeightsError: the file is missing, damaged, holds more than tensors, or belongs to no known network.
     """
     path, normalization = Path(source), None
     if path.is_dir():
@@ -135,13 +135,13 @@ def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[s
     known = ", ".join(sorted({f"{family.source}'s {family.backbone}" for family in FAMILIES}))
     some = ", ".join(list(theirs)[:3])
     raise WeightsError(
-        f"{path}: its {len(theirs)} tensors ({some}, ...) are those of no network that can be imported: {known}. For "
+        f"{path}: its {len(theirs)} tensors ({some}, ...) belong to no network that can be imported: {known}. For "
         "transformers give the folder with its config.json; a file that segmnv2 wrote needs no import"
     )
 
 
 def _read_normalization(folder: Path) -> Normalization:
-    """Return what timm's ``pretrained_cfg`` says; its means and deviations are of pixels in 0..1."""
+    """Return the normalization in timm's ``pretrained_cfg``, whose numbers are for pixels in 0..1."""
     config = folder / "config.json"
     values = read_json(config)
     arguments = values.get("model_args") or {}
@@ -161,7 +161,7 @@ def _read_normalization(folder: Path) -> Normalization:
 
 
 MARK = "backbone.low_level_features."
-"""Names of DeepLabv3+'s checkpoints begin so, and those of no other."""
+"""Prefix of a tensor that only checkpoints of DeepLabv3+ have."""
 
 NOTE = (
     "these weights were trained without padding before the first layer and without aligned corners; labels differ from "
@@ -170,7 +170,7 @@ NOTE = (
 
 
 def _read_deeplab_v3_plus(path: Path, theirs: Mapping[str, Tensor]) -> Source:
-    """Return a checkpoint of DeepLabv3+ on MobileNetV2 under our names; another backbone ends up unexpected.
+    """Return a checkpoint of DeepLabv3+ on MobileNetV2 under our names; tensors of another backbone are refused later.
 
     Source: names of ``deeplabv3plus_mobilenet`` in VainF/DeepLabV3Plus-Pytorch. It concatenates the image-level
     feature after the other branches, and the low-level features before the others.

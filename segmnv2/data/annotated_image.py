@@ -10,7 +10,7 @@ from segmnv2.errors import DatasetError
 
 
 class OrientationError(DatasetError):
-    """An image that EXIF turns, and annotations that may be turned or not.
+    """An image that EXIF turns, whose annotations may be turned or not.
 
     Attributes:
         kind: one of :data:`segmnv2.datasets.listing.ERROR_KINDS`.
@@ -20,16 +20,16 @@ class OrientationError(DatasetError):
 
 
 def read_annotated_image(path: str | Path, annotations: str | Path) -> Image:
-    """Read an image as :func:`segmnv2.data.image_file.read_image` does, if it is clear where its annotations are.
+    """Read an image as :func:`segmnv2.data.image_file.read_image` does; refuse one whose annotations may be turned.
 
     Args:
         path: the image.
-        annotations: the file that its annotations are in, for messages.
+        annotations: the file of its annotations, for messages.
 
     Raises:
         MediaError: the image cannot be read.
-        OrientationError: EXIF turns or mirrors it and its sides stay the same. Some programs show such an image turned
-            to whoever annotates it, others do not.
+        OrientationError: EXIF turns or mirrors it without a change of its sides. Some programs for annotation show such
+            an image turned, others do not.
     """
     decoded = decode_image(path)
     if decoded.is_turned_in_place:
@@ -43,5 +43,5 @@ TURN_REMEDY = (
 
 
 def describe_turn(decoded: DecodedImage) -> str:
-    """Return what is unclear about an image that is turned in place; the name of its annotations continues it."""
+    """Return the beginning of a message about an image that EXIF turns; the name of its annotations must follow."""
     return f"is turned by EXIF orientation {decoded.orientation}, and its sides do not show whether"

@@ -21,8 +21,8 @@ class BoxTransform:
 
     Args:
         flip: chance of mirroring left and right.
-        iou_crop: whether a random part is taken that has a drawn overlap with one of the boxes, SSD's augmentation.
-        colors: changes of color, or none.
+        iou_crop: whether to take a random crop with a random smallest overlap with a box, SSD's augmentation.
+        colors: changes of color, or ``None``.
 
     Source: SSD (Liu et al. 2016, arXiv 1512.02325), section 2.2; ``ssd_random_crop`` of TensorFlow's
     ssdlite_mobilenet_v2_coco.config.
@@ -40,7 +40,7 @@ class BoxTransform:
         """Augment an image and its boxes; the result is a pure function of both and the seed.
 
         Args:
-            sample: uint8 RGB (3, h, w), and what is in it; an image without boxes is not cut.
+            sample: uint8 RGB (3, h, w), and its boxes; an image without boxes is not cropped.
             seed: at least 0.
         """
         pixels, target = sample
@@ -53,7 +53,7 @@ class BoxTransform:
             ),
             "labels": target["labels"],
         }
-        # torchvision draws from torch's global generator, which here is no one else's business.
+        # torchvision uses torch's global generator, whose state must not change for others.
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             if self._crop is not None and len(target["boxes"]):
@@ -64,10 +64,10 @@ class BoxTransform:
 
 
 def collate_boxes(samples: Sequence[BoxedPicture]) -> dict[str, object]:
-    """Put images of any sizes together.
+    """Collect images of any sizes into a batch.
 
     Returns:
-        ``images``: a list of uint8 (3, h, w), RGB 0..255; ``targets``: what is in each; ``name``: their files.
+        ``images``: a list of uint8 (3, h, w), RGB 0..255; ``targets``: their boxes; ``name``: their files.
     """
     return {
         "images": [pixels for pixels, _ in samples],

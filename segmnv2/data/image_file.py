@@ -1,4 +1,4 @@
-"""Image files to arrays: any image that users have becomes uint8 RGB, upright, or one clear error."""
+"""Reading of image files: any image becomes an upright uint8 RGB array, or raises one clear error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segmnv2.data.sample import Image
 from segmnv2.errors import MediaError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-"""Formats that are read; of several frames or pages the first, of an animated PNG its default image."""
+"""Formats that are read: the first frame or page of a file, and the default image of an animated PNG."""
 
 ENDINGS = (
     ".avif",
@@ -41,13 +41,13 @@ ENDINGS = (
     ".tiff",
     ".webp",
 )
-"""Endings, in any case, by which the images of a folder are known."""
+"""Endings of the images in a folder, in lower and upper case."""
 
 MOST_PIXELS = 178_956_970
 """Larger images are refused before they are decoded. Pillow's limit.
 
-While an image is read, its file and 9 bytes a pixel are in memory (1.6 GB for the largest); 11 of AVIF, 20 of JPEG 2000
-and of animated WebP.
+While an image is read, its file and 9 bytes per pixel are in memory (1.6 GB for the largest); for AVIF 11 bytes, for
+JPEG 2000 and animated WebP 20 bytes.
 """
 
 _JPEG_END = b"\xff\xd9"
@@ -77,9 +77,9 @@ class DecodedImage:
         image: uint8 (H, W, 3), RGB, 0..255, upright.
         orientation: EXIF orientation of the file, 1 if it is upright.
         stored_size: (rows, columns) before it was turned.
-        animated: whether the file has further frames or pages.
+        animated: whether the file has more than one frame or page.
         bits: significant bits of a sample (:func:`significant_bits`).
-        stored_bits: 16 for a file of 16 bits a sample, else 8.
+        stored_bits: 16 for a file with 16 bits per sample, else 8.
     """
 
     image: Image
@@ -91,16 +91,16 @@ class DecodedImage:
 
     @property
     def is_turned_in_place(self) -> bool:
-        """Whether EXIF turns or mirrors the image and leaves its sides, so that they do not show it."""
+        """Whether EXIF turns or mirrors the image without a change of its sides."""
         return self.orientation in _UPRIGHT and self.stored_size == self.image.shape[:2]
 
 
 def read_image(path: str | Path) -> Image:
-    """Read an image file as it is meant to be looked at.
+    """Read an image file as programs show it.
 
-    EXIF orientation is applied; gray, palette and CMYK (JPEG's inverted one too) become RGB; transparent pixels, also
-    those of a PNG's transparent level, are laid over white; 16-bit samples are scaled to 8 bits by
-    :func:`significant_bits`. Color profiles are not applied.
+    EXIF orientation is applied. Gray, palette and CMYK (JPEG's inverted one too) become RGB. Transparent pixels, also
+    those of a PNG's transparent level, become white. 16-bit samples are scaled to 8 bits by :func:`significant_bits`.
+    Color profiles are not applied.
 
     Args:
         path: a file of one of :data:`FORMATS`, whatever its ending.
@@ -116,7 +116,7 @@ def read_image(path: str | Path) -> Image:
 
 
 def decode_image(path: str | Path) -> DecodedImage:
-    """Read an image file as :func:`read_image` does, with what its file says of it."""
+    """Read an image file as :func:`read_image` does, with properties of the file."""
     content = _read_bytes(Path(path))
     try:
         with _open(content) as picture:
@@ -130,7 +130,7 @@ def decode_image(path: str | Path) -> DecodedImage:
         ) from None
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise MediaError(f"{path}: too large to decode safely ({error}); scale it down first") from error
-    except Exception as error:  # decoders meet damaged bytes with errors of every kind
+    except Exception as error:  # decoders raise errors of every kind for damaged bytes
         raise MediaError(f"{path}: is damaged or truncated ({error}); replace the file or save it again") from error
 
 
@@ -138,11 +138,11 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
     """Turn an opened PIL image of any mode into an upright RGB array, as :func:`read_image` does.
 
     Args:
-        picture: any mode but 32-bit integers beyond 65535 and floats, whose range nobody knows.
-        source: what error messages call the image.
+        picture: any mode except floats and 32-bit integers above 65535, whose range is unknown.
+        source: name of the image in error messages.
 
     Returns:
-        uint8 (H, W, 3), RGB, 0..255, an array of its own.
+        uint8 (H, W, 3), RGB, 0..255, a new array.
 
     Raises:
         MediaError: pixels are floats or integers of more than 16 bits.
@@ -156,7 +156,7 @@ def rgb_array(picture: PIL.Image.Image, source: str = "image") -> Image:
 
 
 def significant_bits(largest: int) -> int:
-    """Return the depth that 16-bit samples are taken for: the least of 8, 10, 12, 14 and 16 that holds the largest.
+    """Return the assumed depth of 16-bit samples: the smallest of 8, 10, 12, 14 and 16 bits that holds the largest.
 
     Cameras and scanners store 8 to 14 bits in 16-bit files, and no format but PPM reliably states how many. The value
     2**bits - 1 becomes 255. The rule depends on the file alone, so training, evaluation and inference agree.
@@ -208,14 +208,14 @@ def _decode(picture: PIL.Image.Image, content: bytes, source: str) -> DecodedIma
     elif (deep := _deep_color(picture, content)) is not None:
         image, depth = _from_deep(deep, source)
     clear = transparent_gray(picture)
-    orientation = _orientation(picture)  # which decodes PNG files, and which decoding removes from TIFF files
+    orientation = _orientation(picture)  # before decoding, which removes it from TIFF files; PNG files are decoded here
     if image is None:
         image, depth = _rgb(picture, source, clear)
     return DecodedImage(_upright(image, picture), orientation, stored_size, animated, *depth)
 
 
 def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
-    """Return (rows, columns) before EXIF turns the image; of TIFF files Pillow states those afterwards."""
+    """Return (rows, columns) before EXIF turns the image; for TIFF files Pillow has only the size after it."""
     if picture.format == "TIFF":
         tags = picture.tag_v2  # type: ignore[attr-defined]
         return int(tags[_HEIGHT]), int(tags[_WIDTH])
@@ -233,10 +233,10 @@ def _upright(image: np.ndarray, picture: PIL.Image.Image) -> Image:
 
 
 def _jpeg(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
-    """Decode with OpenCV, which is a quarter faster, or return ``None`` for what is left to Pillow.
+    """Decode with OpenCV, which is a quarter faster; return ``None`` for images that Pillow must decode.
 
-    Pillow passes over corrupt data, so OpenCV looks at every file. A file without its end marker is left to Pillow,
-    which refuses it if it is truncated; OpenCV fills the missing part with gray. Pillow decodes CMYK, too.
+    OpenCV reads every file, because Pillow does not report corrupt data. Pillow decodes CMYK, and files without their
+    end marker, because it refuses truncated ones; OpenCV fills the missing part with gray.
 
     Raises:
         ValueError: libjpeg finds the data corrupt.
@@ -250,7 +250,7 @@ def _jpeg(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
 
 
 def _is_padding(message: str, content: bytes) -> bool:
-    """Return whether the unused bytes before the end marker are equal ones that an encoder put there."""
+    """Return whether the unused bytes before the end marker are all equal, so that an encoder wrote them as padding."""
     found = re.search(r"(\d+) extraneous bytes before marker 0xd9", message)
     end = content.rfind(_JPEG_END)
     return found is not None and len(set(content[max(0, end - int(found[1])) : end])) == 1
@@ -274,20 +274,20 @@ def _webp(content: bytes) -> np.ndarray:
 
 
 def _deep_color(picture: PIL.Image.Image, content: bytes) -> np.ndarray | None:
-    """Decode colors of 16 bits a sample, of which Pillow keeps the upper byte only; ``None`` for any other image."""
+    """Decode colors with 16 bits per sample, of which Pillow keeps only the upper byte; ``None`` for other images."""
     bits, bands = content[24] if picture.format == "PNG" else 0, len(picture.getbands())
     tags = picture.tag_v2 if picture.format == "TIFF" else {}  # type: ignore[attr-defined]
     if tags:
         bits = max(tags.get(_BITS, (1,)))
     if bits != 16 or bands < 2:
         return None
-    if tags.get(_PLANES) == _SEPARATE or tags.get(_EXTRA) == _PREMULTIPLIED:  # OpenCV takes them for the usual form
+    if tags.get(_PLANES) == _SEPARATE or tags.get(_EXTRA) == _PREMULTIPLIED:  # OpenCV reads them as the usual form
         raise ValueError("16-bit colors in separate planes or multiplied by alpha are not read")
     still = content if tags else default_image(content)
     values = cv2.imdecode(np.frombuffer(still, np.uint8), cv2.IMREAD_UNCHANGED | _IGNORE_EXIF)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ValueError("16-bit colors in a form that is not read")
-    return np.asarray(values[..., :bands] if tags else values)  # a fourth sample need not be alpha, but infrared
+    return np.asarray(values[..., :bands] if tags else values)  # a fourth sample may be infrared instead of alpha
 
 
 def _undecoded_content(picture: PIL.Image.Image) -> bytes | None:
@@ -305,11 +305,11 @@ def _undecoded_content(picture: PIL.Image.Image) -> bytes | None:
 def _from_deep(
     values: np.ndarray, source: str, bits: int | None = None, clear: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Scale samples of 16 bits to uint8 RGB, rounded; return also their two depths.
+    """Scale samples of 16 bits to uint8 RGB, rounded; also return their two depths.
 
     Args:
         values: gray (H, W), BGR or BGRA.
-        source: what error messages call the image.
+        source: name of the image in error messages.
         bits: the depth, if the format states it; else that of the largest visible sample.
         clear: a gray level that is transparent.
     """
@@ -343,11 +343,11 @@ def _largest(values: np.ndarray, clear: int | None) -> int:
 
 
 def _rgb(picture: PIL.Image.Image, source: str, clear: int | None) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode and convert an image, strip by strip, so that no second copy of all of it is made.
+    """Decode and convert an image strip by strip, without a second copy of the whole image.
 
     Args:
         picture: the image.
-        source: what error messages call it.
+        source: its name in error messages.
         clear: a gray level that is transparent (:func:`transparent_gray`).
     """
     picture.load()
@@ -373,6 +373,6 @@ def _over_white(picture: PIL.Image.Image) -> np.ndarray:
 
 
 def strips(height: int, width: int) -> list[slice]:
-    """Return the rows of an image in parts of some million pixels, to bound the memory of what is done to them."""
+    """Return the rows of an image in parts of about a million pixels, to limit the memory of their processing."""
     step = max(1, _STRIP // max(1, width))
     return [slice(top, min(top + step, height)) for top in range(0, height, step)]

@@ -15,14 +15,14 @@ from segmnv2.data.transforms import ColorJitter
 
 
 class CropTransform:
-    """The training crop: a random part of the image made square, a random mirror image, and changes of color.
+    """The training crop: a random part of the image scaled to a square, a random flip, and changes of color.
 
     Args:
         crop_size: side of the result, in pixels.
         area: smallest and largest share of the image's area.
         aspect: smallest and largest ratio of width to height of the part.
         flip: chance of mirroring left and right.
-        colors: changes of color, or none.
+        colors: changes of color, or ``None``.
 
     Source: slim/preprocessing/inception_preprocessing.py (area, aspect and mirror image).
     """
@@ -54,7 +54,7 @@ class CropTransform:
         Returns:
             Image uint8 (crop, crop, 3), and its class.
         """
-        # torchvision draws from torch's global generator, which here is no one else's business.
+        # torchvision uses torch's global generator, whose state must not change for others.
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             pixels = self._pipeline(_to_tensor(sample.image))
@@ -62,7 +62,7 @@ class CropTransform:
 
 
 class CentralTransform:
-    """The evaluation crop: scaled so that the crop is a share of the shorter side, then the center is taken.
+    """The evaluation crop: the image is scaled so that the crop is a share of its shorter side, then cut at the center.
 
     Args:
         crop_size: side of the result, in pixels.

@@ -56,7 +56,7 @@ class TrainingSet(Dataset["T | SegmnError"], Generic[T]):
     Augmentation is drawn from (seed, position) alone: neither the number of workers nor a restart changes it.
 
     Args:
-        dataset: what to read from.
+        dataset: the data set.
         transform: called as ``transform(sample, seed)``.
         seed: at least 0.
     """
@@ -82,7 +82,7 @@ class ValidationSet(Dataset["T | SegmnError"], Generic[T]):
     """Samples by index.
 
     Args:
-        dataset: what to read from.
+        dataset: the data set.
         transform: called as ``transform(sample, 0)``; by default samples stay unchanged.
     """
 
@@ -164,10 +164,10 @@ def training_loader(
     """Return an endless loader of full training batches, bit-identical for any number of workers and after a resume.
 
     Args:
-        dataset: what to train on.
+        dataset: the training set.
         transform: augmentation, as ``TrainTransform``.
         batch_size: samples a batch, on this rank.
-        seed: of the order and of the augmentation.
+        seed: seed of the order and of the augmentation.
         start: global position to begin at: steps done, times ``batch_size * num_replicas``.
         num_workers: reading processes; 0 reads in the calling one.
         num_replicas: number of ranks.
@@ -196,7 +196,7 @@ def validation_loader(
     """Return a loader of each sample of this rank once, in order; by default one at a time, unchanged.
 
     Args:
-        dataset: what to validate on.
+        dataset: the validation set.
         transform: called as ``transform(sample, 0)``; by default samples stay unchanged.
         batch_size: samples a batch, on this rank; the last one may hold fewer.
         num_workers: reading processes; 0 reads in the calling one.

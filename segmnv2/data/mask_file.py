@@ -1,7 +1,7 @@
-"""Mask files: images whose values or colors are class ids. One reader for training, evaluation and ``check-data``.
+"""Mask files: images whose values or colors are classes. Training, evaluation and ``check-data`` use this reader.
 
-The rule: values of palette and 8-bit gray files are ids, and colors are those of the palette in the labels. A file that
-could be read in two ways is refused.
+The rule: values of palette and 8-bit gray files are ids, and RGB colors are those of the palette in the labels. A file
+that could be read in two ways is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SAVE_IDS = "save it as palette or 8-bit gray PNG of ids"
 
 
 class MaskError(DatasetError):
-    """A mask that cannot be taken for ids.
+    """A mask that cannot be read as ids.
 
     Attributes:
         kind: one of :data:`segmnv2.datasets.listing.ERROR_KINDS`.
@@ -52,7 +52,7 @@ def read_mask(path: str | Path, labels: LabelSet) -> Mask:
         uint8 (H, W): ids 0..num_classes-1 and the ignore index.
 
     Raises:
-        DatasetError: the file is missing or damaged, or cannot be taken for ids of ``labels``.
+        DatasetError: the file is missing or damaged, or cannot be read as ids of ``labels``.
     """
     raw = read_raw_mask(path)
     try:
@@ -62,13 +62,13 @@ def read_mask(path: str | Path, labels: LabelSet) -> Mask:
 
 
 def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
-    """Return the ids that a mask file means.
+    """Return the ids of a mask file.
 
-    - Palette, 1-bit and 8-bit gray files hold ids. Where ``labels`` give a palette and some values are no ids, but all
-      have the color of a class (a gray value v is the color (v, v, v)), colors decide.
-    - RGB files hold the colors of the palette, which ``labels`` must give.
-    - A file whose values are ids, but have colors of other classes, is refused; so is one of 0 and 255 only,
-      where nobody said that 255 is ignored, and one that EXIF turns.
+    - Palette, 1-bit and 8-bit gray files hold ids. If some values are no ids, but all have the color of a class in the
+      palette of ``labels`` (a gray value v is the color (v, v, v)), the colors are used.
+    - RGB files hold the colors of the palette, which ``labels`` must have.
+    - Refused are files whose values are ids but have the colors of other classes, files of only 0 and 255 if ``labels``
+      do not say that 255 is ignored, and files that EXIF turns.
 
     Args:
         raw: the file's content.
@@ -78,7 +78,7 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
         uint8 (H, W): ids 0..num_classes-1 and the ignore index.
 
     Raises:
-        MaskError: it means no ids, or is ambiguous.
+        MaskError: the file holds no ids, or is ambiguous.
     """
     if raw.format in LOSSY:
         reason = f"is compressed as {raw.format}, which changes ids along borders"
@@ -86,7 +86,7 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     if raw.format not in READ_FORMATS:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
     if raw.is_turned:
-        reason = f"has the EXIF orientation {raw.orientation}, by which some programs turn its values and others do not"
+        reason = f"has the EXIF orientation {raw.orientation}, which some programs apply to masks and others do not"
         raise MaskError("exif-rotation", reason, "save it as its image is shown, without EXIF")
     if raw.changed:
         reason = "holds 2- or 4-bit gray, inverted gray or 16-bit colors, whose values change in decoding"
@@ -146,7 +146,7 @@ def _ids_of_colors(values: np.ndarray, labels: LabelSet) -> Mask:
     if "palette" in labels.label_defaults:
         raise MaskError(
             "rgb-mask",
-            "holds RGB colors, and nothing says which class each one is",
+            "holds RGB colors, and the labels have no palette of the classes' colors",
             "give labels.yaml a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit gray "
             "PNG of ids",
         )
@@ -169,7 +169,8 @@ def _ids_of_values(values: Mask, palette: np.ndarray | None, labels: LabelSet) -
     numbered = _id_table(labels)[present]
     named = _named(present, palette, labels)
     ignored = present == labels.ignore_index
-    # Where value and color are of two classes. Gray values are colors only where all are, of what is no id, or ignored.
+    # A value clashes if it is the id of one class and has the color of another. In gray files where not all values are
+    # both ids and colors of classes, only the ignored value can clash.
     clash = (named >= 0) & (numbered >= 0) & (named != numbered)
     if palette is None and (np.minimum(named, numbered) < 0).any():
         clash &= ignored
@@ -188,12 +189,12 @@ def _ids_of_values(values: Mask, palette: np.ndarray | None, labels: LabelSet) -
 
 
 def _present(mask: Mask) -> np.ndarray:
-    """Return the values that occur."""
+    """Return the values that occur in a mask."""
     return np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel())  # four times as fast as bincount
 
 
 def _id_table(labels: LabelSet) -> np.ndarray:
-    """Return of each value the id that it is, and -1 for values that are none."""
+    """Return value -> id, with -1 for values that are no ids."""
     table = np.full(256, -1)
     table[: labels.num_classes] = np.arange(labels.num_classes)
     table[labels.ignore_index] = labels.ignore_index
@@ -201,7 +202,7 @@ def _id_table(labels: LabelSet) -> np.ndarray:
 
 
 def _named(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> np.ndarray:
-    """Return of each value the id of the class that has its color, and -1 where none has or nothing says so."""
+    """Return value -> id of the class with the value's color, with -1 if there is no such class or no palette."""
     if "palette" in labels.label_defaults:
         return np.full(len(present), -1)
     colors = np.repeat(np.arange(256)[:, None], 3, axis=1) if palette is None else palette
@@ -220,7 +221,7 @@ def _named(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) ->
 
 
 def _is_bare(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> bool:
-    """Return whether a mask holds 0 and 255 only, and nothing says that 255 is ignored."""
+    """Return whether a mask holds only 0 and 255, and the labels do not say that 255 is ignored."""
     if _WHITE not in present or not set(present.tolist()) <= {0, _WHITE}:
         return False
     if labels.ignore_index != _WHITE:

@@ -23,10 +23,10 @@ FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "GIF", "WEBP", "PPM")
 LOSSY_WEBP = "lossy WEBP"
 
 LOSSY = ("JPEG", LOSSY_WEBP)
-"""Formats whose compression changes values along borders."""
+"""Formats with lossy compression, which changes values along borders."""
 
 NO_COLOR = -1
-"""In a palette: of entries that do not exist or are transparent."""
+"""Color in a palette of entries that do not exist or are transparent."""
 
 _GRAY_MODES = ("1", "L", "P")
 
@@ -36,12 +36,13 @@ class RawMask:
     """The content of a mask file.
 
     Attributes:
-        values: (H, W) uint8 gray values or palette indices, (H, W) of another type where they are deeper, or (H, W, 4)
-            uint8 RGBA.
-        format: the file's true format, as ``PNG``, whatever its ending; one of :data:`LOSSY` where it is compressed so.
-        palette: int (256, 3), RGB, of a palette file, or black and white of a 1-bit file; :data:`NO_COLOR` where an
-            entry has no opaque color.
-        animated: whether it has further frames or pages.
+        values: (H, W) uint8 gray values or palette indices; (H, W) of another type if they have more than 8 bits; or
+            (H, W, 4) uint8 RGBA.
+        format: the format of the content, such as ``PNG``, whatever the ending is; one of :data:`LOSSY` if the
+            compression is lossy.
+        palette: int (256, 3), RGB colors of a palette file, or black and white for a 1-bit file; :data:`NO_COLOR` for
+            entries without an opaque color.
+        animated: whether the file has more than one frame or page.
         changed: whether decoding changes the stored values: gray values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
             becomes 85), colors and gray with alpha of 16 bits are cut to 8, and some TIFF files are inverted.
         orientation: EXIF orientation, which is not applied to the values; 1 if they are upright.
@@ -88,12 +89,12 @@ def read_raw_mask(path: str | Path) -> RawMask:
     except PIL.UnidentifiedImageError:
         reason = f"not an image: it starts with {content[:8]!r}"
         raise DatasetError(f"{path}: cannot be read as a mask ({reason}); {remedy}") from None
-    except Exception as error:  # decoders meet damaged bytes with errors of every kind
+    except Exception as error:  # decoders raise errors of every kind for damaged bytes
         raise DatasetError(f"{path}: cannot be read as a mask ({error}); {remedy}") from error
 
 
 def _is_changed(picture: PIL.Image.Image) -> bool:
-    """Return whether decoding changes values, by the stored form."""
+    """Return whether decoding changes the values, which depends on the stored pixel format."""
     form = stored_form(picture)
     return picture.mode != "1" and (
         form.startswith(("L;2", "L;4", "L;I")) or (";16" in form and not picture.mode.startswith("I"))
@@ -132,7 +133,7 @@ def _palette(picture: PIL.Image.Image) -> np.ndarray | None:
 
 
 LISTED = 8
-"""Values or colors that a message lists."""
+"""Largest number of values or colors that a message lists."""
 
 
 class UnknownColorError(ValueError):
@@ -148,7 +149,7 @@ class UnknownColorError(ValueError):
 
 
 def color_ids(labels: LabelSet) -> dict[Color, int]:
-    """Return the id of each color: the classes', and the ignore index for that of ignored pixels.
+    """Return color -> id: the colors of the classes, and the color of ignored pixels with the ignore index.
 
     Raises:
         ValueError: two classes share a color.

@@ -27,7 +27,7 @@ class Sample:
     Attributes:
         image: uint8 (H, W, 3), RGB, 0..255.
         mask: uint8 (H, W), class ids or the ignore index.
-        name: what files made from the sample are called, without suffix.
+        name: name, without suffix, of files that are made from the sample.
     """
 
     image: UInt8[np.ndarray, "h w 3"]

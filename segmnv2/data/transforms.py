@@ -31,7 +31,7 @@ class ColorJitter:
         contrast: greatest change, as a share of the distance to the mean gray.
         saturation: greatest change, as a share of the distance to gray.
         hue: greatest turn of the hue, as a share 0..0.5 of the circle.
-        chance: of a change at all, 0..1.
+        chance: probability that an image is changed, 0..1.
     """
 
     brightness: float = 0.2

@@ -37,7 +37,7 @@ class CocoVocSource(DataSource):
     Attributes:
         root: folder with ``annotations/`` and the images' folders.
         split: ``train2017`` or ``val2017``.
-        min_pixels: pixels of VOC's classes that an image must exceed to be taken; 0 takes all.
+        min_pixels: images with more pixels of VOC's classes than this are used; 0 uses all images.
     """
 
     evaluation: ClassVar = {"split": "val2017", "min_pixels": 0}  # as the first stage of training validates
@@ -53,7 +53,7 @@ class CocoVocSource(DataSource):
         return CocoAsVoc(self.root, self.split, min_pixels=self.min_pixels)
 
     def listing(self, split: str) -> Listing:
-        """List the images, also those that are missing: reading says which."""
+        """List the images, also missing ones, which reading reports."""
         dataset = CocoAsVoc(self.root, self.split, min_pixels=self.min_pixels, check=False)
         pairs = tuple(Pair(file.stem, file, None) for file in dataset.image_files)
         empty = Finding("empty", str(self.root), "holds no images", "give another split", split)
@@ -63,22 +63,22 @@ class CocoVocSource(DataSource):
 class CocoAsVoc:
     """Images of COCO with masks of VOC's 21 classes.
 
-    The rules, by which different code bases differ:
+    These rules differ between code bases:
 
     * The 60 categories that VOC does not have are background.
     * Pixels that instances of different classes claim are ignored (255): COCO does not say which lies in front.
       Torchvision ignores the overlaps of instances of one class as well (two in a thousand labeled pixels of
       ``val2017``); here they keep their class, which is certain.
-    * Crowd regions (``iscrowd``) count as their class, as in torchvision: most of their pixels are of it.
-    * Kept are the images with more than ``min_pixels`` pixels of VOC's classes. Counted are the areas that the
-      annotations state, as in torchvision, not decoded masks: overlaps count twice, but a hundred thousand images are
-      chosen without decoding one. Torchvision chooses so for training only; pass 0 to validate on all images.
+    * Crowd regions (``iscrowd``) count as their class, as in torchvision: most of their pixels belong to it.
+    * Images with more than ``min_pixels`` pixels of VOC's classes are used. As in torchvision, the areas in the
+      annotations are counted and not decoded masks. So overlaps count twice, but no image is decoded for the choice.
+      Torchvision does this only for training; pass 0 to validate on all images.
 
     Args:
         root: folder that holds ``annotations/instances_<split>.json`` and the folder ``<split>`` of images.
         split: ``train2017`` or ``val2017``; any other existing one in the same form.
         min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
-        check: whether to make sure that there are images, and all of their files.
+        check: whether to make sure that there are images and that all their files exist.
 
     Raises:
         DatasetError: the folder or annotations are missing, damaged or of another form, categories are not those of
@@ -122,8 +122,8 @@ class CocoAsVoc:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: the image has another size than the annotations say, EXIF turns it and no side shows it, or an
-                outline of it is damaged.
+            DatasetError: the image's size differs from the annotations', EXIF turns it without a change of its sides,
+                or one of its outlines is damaged.
         """
         number = self._kept[index]
         path, (height, width) = self.folder / self._files[index], self._index.sizes[number].tolist()
@@ -140,7 +140,7 @@ class CocoAsVoc:
 
 
 def _name(file: str) -> str:
-    """Return the name of an image's results: in folders as the image, but never outside the folder of results."""
+    """Return the name of an image's results: the image's path, but never one outside the folder of results."""
     path = PurePosixPath(file)
     return path.stem if path.is_absolute() or ".." in path.parts else str(path.parent / path.stem)
 
@@ -164,8 +164,8 @@ def _find_annotations(root: Path, split: str) -> Path:
 def read_annotations(path: Path) -> CocoIndex:
     """Read an annotation file of COCO.
 
-    Of ``train2017`` that takes half a minute and a gigabyte or so: what is written by
-    :func:`~segmnv2.coco.index.write_index` opens at once.
+    For ``train2017`` this takes half a minute and about a gigabyte of memory; the file that
+    :func:`~segmnv2.coco.index.write_index` writes opens at once.
 
     Raises:
         DatasetError: the file is damaged or of another form, or its categories are not those of COCO.

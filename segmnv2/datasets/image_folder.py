@@ -18,13 +18,13 @@ class ImageFolder:
     """``ROOT/CLASS/**/*.jpg`` and other images, as torchvision's ``ImageFolder`` has them.
 
     Classes are the folders' names, sorted. Images are read as every image here: upright, RGB, or one clear error.
-    Hidden files and folders are passed over; a file that is no image by its name is an error, so that nothing is left
+    Hidden files and folders are ignored; a file that is no image by its name is an error, so that nothing is left
     out in silence.
 
     Attributes:
         folder: the root.
         class_names: one a class.
-        files: of all images, class by class, sorted.
+        files: files of all images, class by class, sorted.
         targets: their classes.
 
     Raises:

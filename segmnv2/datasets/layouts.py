@@ -15,14 +15,14 @@ from segmnv2.labels import LabelSet
 
 
 class LayoutSource(FileSource):
-    """A published data set: its layout and its classes are fixed, and each split is a folder.
+    """A published data set with a fixed layout and fixed classes, in which each split is a folder.
 
     Attributes:
-        splits: names of the splits, the one to train on first.
-        images_in: folder of the images' splits, as ``masks_in`` that of the masks.
-        image_end: how images' names end; those of masks end in ``mask_end``, what comes before is the same.
-        classes: the classes; masks number ``file_classes``.
-        table: uint8 (256,), of each id in ``file_classes`` the id in ``classes``.
+        splits: names of the splits, that of the training set first.
+        images_in: folder of the splits of images; ``masks_in`` is that of masks.
+        image_end: end of images' names; masks' names end in ``mask_end`` and begin as the image's.
+        classes: the classes; the ids in mask files are those of ``file_classes``.
+        table: uint8 (256,), maps ids of ``file_classes`` to ids of ``classes``.
     """
 
     splits: ClassVar[tuple[str, ...]]
@@ -37,7 +37,7 @@ class LayoutSource(FileSource):
     split: str
 
     def listing(self, split: str) -> Listing:
-        """Pair the files of two folders whose paths differ in how they end only; other files are ignored."""
+        """Pair the files of two folders whose names differ only in their ends; other files are ignored."""
         found: list[dict[str, Path]] = []
         images, masks = self.root / self.images_in / self.split, self.root / self.masks_in / self.split
         for folder, end in ((images, self.image_end), (masks, self.mask_end)):
@@ -98,7 +98,7 @@ CITYSCAPES = {
     32: ("motorcycle", (0, 0, 230)),
     33: ("bicycle", (119, 11, 32)),
 }
-"""Of each evaluated class the id in Cityscapes' files, its name and its color; the other ids are ignored.
+"""For each evaluated class its id in Cityscapes' files, its name and its color; all other ids are ignored.
 
 Source: the table of labels in Cityscapes' own scripts (``helpers/labels.py``).
 """
@@ -148,7 +148,7 @@ ADE20K_NAMES = """
     bicycle, lake, dishwasher, screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan,
     pier, crt screen, plate, monitor, bulletin board, shower, radiator, glass, clock, flag
 """
-"""The classes in the order of their ids in masks, which begin at 1; 0 is what belongs to none.
+"""The classes in the order of their ids in masks, which begin at 1; 0 are pixels of no class.
 
 Source: ``objectInfo150.txt`` of the benchmark, the first name of each class.
 """
@@ -165,7 +165,7 @@ ADE20K_COLORS = """
     ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 0abed4 d6ff00 00ccff 1400ff ffff00 0099ff 0029ff
     00ffcc 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff b8ff00 0085ff ffd600 19c2c2 66ff00 5c00ff
 """
-"""Of each class red, green and blue, hexadecimal.
+"""Red, green and blue of each class, in hexadecimal digits.
 
 Source: ``color150.mat`` of the benchmark.
 """

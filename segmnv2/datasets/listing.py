@@ -1,4 +1,4 @@
-"""Pairs of a split, the list that names them, and findings: faults of files, each with reason and remedy."""
+"""Pairs of a split, the list of their names, and findings: faults of files, each with reason and remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         DatasetError: the list cannot be read as UTF-8, is empty, has an id twice, or an entry is no id.
     """
-    remedy = "give one image id a line"
+    remedy = "give one image id per line"
     try:
         counts = _count_names(path)
     except UnicodeDecodeError as error:
@@ -45,7 +45,7 @@ def read_ids(path: Path) -> list[str]:
         raise DatasetError(f"{path}: {len(twice)} of its entries occur more than once, as {twice[0]!r}; {remedy}, once")
     for number, name in enumerate(counts, start=1):
         if not is_image_id(name):
-            raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id a line, as 2007_000033")
+            raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id per line, such as 2007_000033")
     return list(counts)
 
 
@@ -80,7 +80,7 @@ ERROR_KINDS: dict[str, str] = {
     "leak": "an image in two splits",
     "leak-copy": "a changed copy of an image in another split",
 }
-"""Kinds of faults that stop training or spoil it, and what each is."""
+"""Kinds of faults that stop training or make its result wrong -> description."""
 
 WARNING_KINDS: dict[str, str] = {
     "smoothed-ids": "ids between those of their neighbors along borders",
@@ -94,7 +94,7 @@ WARNING_KINDS: dict[str, str] = {
     "duplicate-masks": "an image twice in a split, with different masks",
     "shared-names": "names that two splits share, of different images",
 }
-"""Kinds of faults that may be meant so, and what each is."""
+"""Kinds of faults that may be intended -> description."""
 
 KINDS = ERROR_KINDS | WARNING_KINDS
 
@@ -105,11 +105,11 @@ class Finding:
 
     Attributes:
         kind: one of :data:`KINDS`; it decides the severity.
-        file: the file at fault; a folder, a list or a class where it is no single file.
+        file: the faulty file, or the folder, list or class if it is not a single file.
         reason: what was found.
         remedy: what to do.
-        split: where it was found; ``None`` for what concerns the whole folder.
-        repair: names of the repairs by which ``--fix`` repairs it, joined by ``+``; ``None`` where it cannot.
+        split: the split in which it was found; ``None`` for the whole folder.
+        repair: names of the repairs of ``--fix``, joined by ``+``; ``None`` if it cannot be repaired.
     """
 
     kind: str
@@ -121,7 +121,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """Whether it spoils training (``error``) or may be meant so (``warning``)."""
+        """``error`` if it stops training or makes its result wrong; ``warning`` if it may be intended."""
         return "error" if self.kind in ERROR_KINDS else "warning"
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Finding:
 
 
 SPLITS = ("train", "val")
-"""Lists that `check-data` takes by default, the one to train on first."""
+"""Names of the lists that `check-data` reads by default, that of the training set first."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ class Pair:
     """An image and its mask.
 
     Attributes:
-        name: as lists have it.
-        image: the image's file; of a data set without mask files, what stands for it in messages.
-        mask: the mask's file; ``None`` where the data set makes masks itself.
+        name: the name in lists.
+        image: the image's file; for a data set without mask files, the path that messages show.
+        mask: the mask's file; ``None`` if the data set computes its masks.
     """
 
     name: str
@@ -153,16 +153,16 @@ class Listing:
     """A split to examine.
 
     Attributes:
-        split: what it is called in findings; no two listings of an examination have one name.
+        split: its name in findings; the listings of an examination have different names.
         root: the data set's folder.
         labels: the classes that its masks may hold.
-        pairs: all that can be opened.
+        pairs: all pairs that can be opened.
         findings: faults of folders and lists.
-        list_file: the list, relative to the root, that names the pairs; ``None`` where there is none.
-        label_file: the file with the classes; ``None`` where there is none.
-        file_labels: the classes that mask files number, where those are others than ``labels``.
-        table: uint8 (256,), of each id in ``file_labels`` the id in ``labels``; ``None`` where they are the same.
-        dataset: what reads the pairs where masks are no files of their own.
+        list_file: the list of the pairs, relative to the root; ``None`` if there is none.
+        label_file: the file with the classes; ``None`` if there is none.
+        file_labels: the classes whose ids the mask files hold, if they differ from ``labels``.
+        table: uint8 (256,), maps ids of ``file_labels`` to ids of ``labels``; ``None`` if they are the same.
+        dataset: reader of the pairs, if the data set has no mask files.
     """
 
     split: str
@@ -178,18 +178,18 @@ class Listing:
 
     @property
     def labels_of_files(self) -> LabelSet:
-        """The classes that mask files number."""
+        """The classes whose ids the mask files hold."""
         return self.file_labels or self.labels
 
     def class_ids(self, mask: Mask) -> Mask:
-        """Return a mask of ids in ``labels``, made of one of ids in ``labels_of_files``."""
+        """Convert a mask with ids of ``labels_of_files`` to ids of ``labels``."""
         return mask if self.table is None else np.asarray(self.table[mask])
 
     def check(self) -> Listing:
         """Return the listing if it has no faults.
 
         Raises:
-            DatasetError: it has some; the first is described.
+            DatasetError: it has faults; the message describes the first.
         """
         if not self.findings:
             return self
@@ -199,9 +199,9 @@ class Listing:
 
 
 def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Finding]]:
-    """Return the names in a list, one a line, each once; and what is wrong with the file.
+    """Return the names in a list, which has one name per line, without repetition; and the faults of the file.
 
-    ``hint`` says what to do where there is no list, beside writing one.
+    ``hint`` says what to do instead of writing a list if there is none.
     """
 
     def fault(kind: str, reason: str, remedy: str) -> Finding:
@@ -223,16 +223,16 @@ def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Findi
 
 
 def unknown_names(path: Path, names: Iterable[str], folder: str, split: str) -> list[Finding]:
-    """Return findings about the names of a list that no file has."""
-    remedy = "write names without folder and ending, and only of files that are there"
+    """Return a finding for each name in a list for which there is no file."""
+    remedy = "write names of existing files, without folder and ending"
     return [Finding("unknown-name", str(path), f"'{name}' is not in {folder}/", remedy, split) for name in names]
 
 
 def check_lists(folder: Path, splits: Sequence[str]) -> list[str]:
-    """Return the names of the lists to examine: those given, else ``train`` and ``val`` where a folder has them.
+    """Return the names of the lists to examine: those given, else ``train`` and ``val`` if the folder has them.
 
     Raises:
-        ConfigError: one is given twice.
+        ConfigError: a name is given twice.
     """
     twice = sorted({split for split in splits if list(splits).count(split) > 1})
     if twice:

@@ -25,7 +25,7 @@ SHAPES_LABELS = LabelSet(
 
 MAX_SHAPES = 4
 HUE_BOUND = 0.75
-"""Share of shapes in their class's own hue; the rest take any hue, so color helps but does not decide."""
+"""Share of shapes in their class's own hue; the others have any hue, so color helps but is not enough."""
 
 _HUES = {1: 0.0, 2: 0.6, 3: 0.35, 4: 0.13}  # red, blue, green, yellow, in turns of the color wheel
 _SUBPIXEL_BITS = 4
@@ -37,7 +37,7 @@ class ShapesSource(DataSource):
     Attributes:
         length: number of images.
         size: height and width in pixels.
-        seed: which images; training and validation take different ones.
+        seed: number that selects the images; training and validation need different seeds.
     """
 
     evaluation: ClassVar = {"length": 100, "size": 129, "seed": 2}  # what configs/shapes.yaml validates on
@@ -61,10 +61,10 @@ class ShapesSource(DataSource):
 class Shapes:
     """Circles, squares, triangles and stars with exact masks, and an ignored ring along their borders as in VOC.
 
-    One to four shapes an image, later ones over earlier ones, of any rotation, as large as a circle whose radius is
-    0.12 to 0.25 of the shorter side, drawn antialiased. Three quarters have a hue near their class's own, so that a
-    network trained from scratch for a few hundred steps gets somewhere; the others have any hue, so that only the form
-    shows the class.
+    An image has one to four shapes with any rotation, drawn antialiased, later ones over earlier ones. Their area is
+    that of a circle whose radius is 0.12 to 0.25 of the shorter side. Three quarters have a hue near their class's own,
+    so that a few hundred steps from scratch give a useful network. The others have any hue, so that only the form shows
+    the class.
 
     Sample ``i`` is a pure function of ``(seed, i)`` and the size; data sets of different seeds share no image.
 
@@ -106,7 +106,7 @@ class Shapes:
 
 
 def _cloud(rng: np.random.Generator, size: tuple[int, int], brightness: float, color: float) -> np.ndarray:
-    """Return smooth noise, float32 (H, W, 3) around 0, of the given deviations in gray and in each color."""
+    """Return smooth noise, float32 (H, W, 3) around 0, with the given standard deviations in gray and in color."""
     coarse = (rng.normal(0, brightness, (5, 5, 1)) + rng.normal(0, color, (5, 5, 3))).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC))
 
@@ -134,9 +134,9 @@ def _paint_shape(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) 
 
 
 def _outline(kind: int, angle: float) -> np.ndarray:
-    """Return the corners (n, 2) of a class's form, turned by ``angle`` radians and as large in area as the unit circle.
+    """Return the corners (n, 2) of a class's form, turned by ``angle`` radians, with the area of the unit circle.
 
-    Inside one circle a star would cover two fifths of what a disc does, and be learned much later for it.
+    A star inside the unit circle would have only two fifths of its area, and would be learned much later.
     """
     corners = {1: 72, 2: 4, 3: 3, 4: 10}[kind]
     turns = angle + np.arange(corners) * (2 * np.pi / corners)

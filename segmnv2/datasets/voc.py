@@ -62,16 +62,16 @@ class VocSource(FileSource):
 
 
 class VocSegmentation(FileDataset):
-    """Images and masks that a list of VOC names.
+    """Images and masks of a list of VOC.
 
-    A mask is taken from ``SegmentationClass`` where it exists, else from ``SegmentationClassAug``, where users keep the
-    Semantic Boundaries Dataset's masks that make ``train`` (1464 images) into ``train_aug`` (10582).
+    A mask is read from ``SegmentationClass`` or, if it is not there, from ``SegmentationClassAug``. That folder has the
+    Semantic Boundaries Dataset's masks, which extend ``train`` (1464 images) to ``train_aug`` (10582).
 
     Args:
         root: folder ``VOCdevkit``, or ``VOC2012`` in it.
         split: a list in ``ImageSets/Segmentation``: ``train``, ``train_aug``, ``trainval``, ``val``.
-        year: which ``VOC<year>`` of the devkit.
-        labels: classes of the masks; other than VOC's for your own data in this layout.
+        year: the year in ``VOC<year>``, the folder in the devkit.
+        labels: classes of the masks; give your own for your own data in this layout.
 
     Raises:
         DatasetError: the folder or the list is missing, the list is empty or holds paths, or files that it names are
@@ -94,7 +94,7 @@ def list_voc(
 ) -> Listing:
     """List a split of VOC, or of your own data in its layout.
 
-    ``list_name`` is a list in ``ImageSets/Segmentation``, and ``split`` what findings call it. The classes are VOC's,
+    ``list_name`` is a list in ``ImageSets/Segmentation``, and ``split`` its name in findings. The classes are VOC's
     unless ``label_file`` or ``labels`` gives others.
 
     Raises:
@@ -131,7 +131,7 @@ def _missing(path: Path, name: str, has_image: bool, has_mask: bool, split: str)
 
 
 def find_folder(root: Path, year: int = 2012) -> Path:
-    """Return the folder ``VOC<year>``, which is the root or in it.
+    """Return the folder ``VOC<year>``, which is ``root`` or in ``root``.
 
     Raises:
         DatasetError: neither holds lists of splits.

@@ -37,7 +37,7 @@ PAPER: Color = (255, 255, 255)
 SMALLEST_FONT, LARGEST_FONT = 10, 120
 
 SIDES_OF_A_LETTER = 40
-"""Mean side of an image in letters' heights."""
+"""Mean side of an image, in heights of a letter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class BoxPrediction:
     """Boxes of a detector in one image, by descending score.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
+        image: (H, W, 3) uint8 RGB, 0..255: the image, upright.
         boxes: float (n, 4), x1, y1, x2, y2 in pixels of the image.
         labels: int64 (n,), category ids.
         scores: float (n,), 0..1.
@@ -85,11 +85,11 @@ class BoxPredictor:
     """Calls a detector on images of any kind and size."""
 
     def __init__(self, model: Detector, *, threshold: float = THRESHOLD, device: str | torch.device = "auto") -> None:
-        """Make a detector ready; it is put in evaluation mode, in place.
+        """Prepare a detector; it is put in evaluation mode, in place.
 
         Args:
             model: the detector.
-            threshold: score 0..1 from which a box is reported; at least the detector's own.
+            threshold: minimum score of a box, 0..1, at least the detector's own minimum.
             device: as for :func:`segmnv2.engines.selection.choose_device`.
 
         Raises:
@@ -102,8 +102,8 @@ class BoxPredictor:
         own = lowest_score(model)
         if threshold < own:
             raise ConfigError(
-                f"threshold: the detector itself drops boxes with scores below {own}, so {threshold} would not report "
-                f"all from there; give {own} or more"
+                f"threshold: {threshold} is too low, because the detector itself drops boxes with scores below {own}; "
+                f"give {own} or more"
             )
         self.threshold = threshold
         self.device = choose_device(device)
@@ -122,7 +122,7 @@ class BoxPredictor:
         return cls(load_detector(resolve_weights(path)), threshold=threshold, device=device)
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> BoxPrediction:
-        """Find the things in an image.
+        """Find the objects in an image.
 
         Args:
             image: a file, a PIL image of any mode, or a uint8 RGB array, 0..255, (H, W, 3), or (H, W) if gray.
@@ -142,7 +142,7 @@ class BoxPredictor:
         return load_pixels(image)
 
     def predict(self, prepared: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[BoxPrediction]:
-        """Find the things in prepared images, in one after another: some detectors pad a batch to its largest."""
+        """Find the objects in prepared images, one by one, because some detectors pad a batch to its largest image."""
         return [self._find(pixels) for pixels in prepared]
 
     def _find(self, pixels: UInt8[np.ndarray, "h w 3"]) -> BoxPrediction:
@@ -197,7 +197,10 @@ def draw_boxes(
     scores: Float[Tensor, " n"],
     class_names: Mapping[int, str],
 ) -> PIL.Image.Image:
-    """Return the image with boxes, the surest on top; lines and letters grow with it. Units as in `BoxPrediction`."""
+    """Return the image with boxes, those with the highest scores on top; units as in `BoxPrediction`.
+
+    The sizes of lines and letters are proportional to the image.
+    """
     if not len(boxes):
         return PIL.Image.fromarray(image)
     order = scores.argsort()  # later ones are drawn over earlier ones
@@ -222,7 +225,7 @@ def draw_boxes(
 
 
 def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mapping[int, str]) -> list[str]:
-    """Return what is written on each box: its class (its id if no font has the letters) and its score in percent."""
+    """Return the text of each box: its class (its id if no font has the letters) and its score in percent."""
     shown = [str(class_names.get(label, label)) for label in labels]
     written = [
         str(label) if text != name else text
@@ -232,7 +235,7 @@ def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mappin
 
 
 def box_color(label: int) -> Color:
-    """Return a category's color, RGB 0..255: VOC's of the same number."""
+    """Return the color of a category, RGB 0..255: that of VOC's class of the same number."""
     return voc_palette(PALETTE)[1 + (label - 1) % (PALETTE - 1)]
 
 

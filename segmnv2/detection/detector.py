@@ -1,4 +1,4 @@
-"""A detector with the names of its classes and what it was built from, and its file."""
+"""A detector with its class names and architecture, and its file."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from segmnv2.weights.loading import build_filled, load_strict
 from segmnv2.weights.safetensors_file import write_safetensors
 
 Detections = dict[str, Tensor]
-"""Of one image: ``boxes`` float (n, 4) as x1, y1, x2, y2 in its pixels, ``labels`` int64 (n,), ``scores`` (n,) 0..1."""
+"""Of an image: ``boxes`` float (n, 4), x1, y1, x2, y2 in its pixels; ``labels`` int64 (n,); ``scores`` (n,) 0..1."""
 
 
 @dataclass(frozen=True)
 class DetectorArchitecture:
-    """All that is needed to build a detector again, weights apart: the arguments of :func:`create_detector`.
+    """Everything except the weights that is needed to build a detector again: arguments of :func:`create_detector`.
 
     Attributes:
-        name: of the backbone.
-        backbone: arguments of the backbone's constructor that were given.
+        name: name of the backbone.
+        backbone: the given arguments of the backbone's constructor.
     """
 
     detector: str
@@ -53,7 +53,10 @@ class DetectorArchitecture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorArchitecture:
-        """Undo :meth:`to_dict`, for values that :func:`segmnv2.models.architecture.check_architecture` accepts."""
+        """Return the inverse of :meth:`to_dict`.
+
+        The values must pass :func:`segmnv2.models.architecture.check_architecture`.
+        """
         return cls(**{**values, "class_names": {int(number): name for number, name in values["class_names"].items()}})
 
 
@@ -62,14 +65,14 @@ class Detector(Network):
 
     Attributes:
         network: torchvision's ``SSD`` or ``FasterRCNN``.
-        architecture: what it was built from.
+        architecture: the arguments that it was built from.
     """
 
     kind: ClassVar[str] = "detector"
     network: Any
 
     def __init__(self, network: nn.Module, architecture: DetectorArchitecture) -> None:
-        """Keep a network and what it was built from."""
+        """Wrap a network and the arguments that it was built from."""
         super().__init__()
         self.network = network
         self.architecture = architecture
@@ -99,7 +102,7 @@ class Detector(Network):
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalized, as weights trained elsewhere need it."""
+        """Change the normalization of pixels to the one that loaded weights need."""
         vars(self.network.transform).update(image_statistics(normalization))
 
     def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Any = None) -> Any:
@@ -128,18 +131,18 @@ def create_detector(
     backbone_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Detector:
-    """Build a detector that knows its classes.
+    """Build a detector with class names.
 
     Args:
         detector: ``ssdlite`` or ``faster_rcnn``.
         backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         class_names: category id -> name; ids from 1, gaps allowed, as COCO's 1 to 90.
-        size: side of the square that SSDLite sees, 320 by default; shorter side of what Faster R-CNN sees, 800.
-        output_stride: 8, 16 or 32, of the backbone's last map.
-        normalization: of the pixels; by default that of the weights.
-        backbone_weights: a file of which the backbone is taken, as the ImageNet one.
-        backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
-        options: of torchvision's class, as ``score_thresh``.
+        size: input size: the side of SSDLite's square, 320 by default, or the shorter side of Faster R-CNN's, 800.
+        output_stride: output stride of the backbone, 8, 16 or 32.
+        normalization: normalization of the pixels; by default that of the weights.
+        backbone_weights: a file of which only the backbone is loaded, such as one trained on ImageNet.
+        backbone_options: arguments of the backbone, such as ``{"width": 0.5}``.
+        options: options of torchvision's class, such as ``score_thresh``.
 
     Returns:
         The detector in training mode.
@@ -166,7 +169,7 @@ def create_detector(
         )
     side = family.size if size is None else size
     check_options(detector, side, options)
-    given = without_pretrained(backbone_options or {})  # what is saved holds the weights
+    given = without_pretrained(backbone_options or {})  # a saved file contains the weights
     architecture = DetectorArchitecture(detector, backbone, dict(class_names), side, output_stride, given, options)
     check_architecture("detector", architecture.to_dict())
     try:
@@ -179,7 +182,7 @@ def create_detector(
             **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
             **options,
         )
-    except AssertionError as error:  # of torchvision, where two options exclude each other
+    except AssertionError as error:  # from torchvision, if two options exclude each other
         raise ConfigError(
             f"{detector} cannot have the options {describe_value(options)}: {error}; change them"
         ) from error
@@ -195,9 +198,9 @@ def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, An
     """Write a detector.
 
     Args:
-        path: file to write, replaced only once complete.
+        path: file to write; an existing one is replaced only when the new one is complete.
         model: the detector; the file has its present output stride.
-        provenance: where the weights come from, as JSON values.
+        provenance: origin of the weights, as JSON values.
 
     Returns:
         The path written. ``backbone_weights=path`` starts any other network on the same backbone from it.
@@ -249,13 +252,12 @@ def load_detector(path: str | Path) -> Detector:
 
 
 def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: bool = True) -> None:
-    """Load a file, and its normalization, into a detector of the same kind on the same backbone.
+    """Load weights and normalization of a file into a detector of the same kind on the same backbone.
 
-    Without ``keep_logits`` the layers that belong to the classes stay unchanged, to train on other classes.
+    Without ``keep_logits`` the layers of the classes are not loaded, for training on other classes.
 
     Raises:
-        WeightsError: the file is missing or damaged, is of another kind of detector or backbone, or its classes are
-            others.
+        WeightsError: the file is missing or damaged, has another kind of detector or backbone, or other classes.
     """
     tensors, metadata = _read(path)
     own, theirs = model.architecture, metadata["architecture"]

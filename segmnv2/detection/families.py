@@ -29,7 +29,7 @@ from segmnv2.hub.resolve import takes_names
 from segmnv2.nn.conv import PooledBatchNorm2d
 
 COCO_CLASSES = 91
-"""torchvision's number for COCO: its category ids, with gaps, and the background."""
+"""torchvision's number of classes for COCO: its category ids, which have gaps, and the background."""
 
 MIN_SCALE, MAX_SCALE = 0.2, 0.95
 LOWEST_SCALE = 0.1
@@ -40,24 +40,24 @@ ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 
 
 class TensorFlowBoxes(DefaultBoxGenerator):  # type: ignore[misc]
-    """torchvision's default boxes, but three in place of six at each place of the first map.
+    """torchvision's default boxes, but three instead of six at each position of the first map.
 
-    The first map's are a square of a tenth of the image and two oblongs (1:2, 2:1) of a fifth; every other map's are
-    squares of its scale and of the mean with the next one, and oblongs of 1:2, 2:1, 1:3 and 3:1.
+    The first map has a square of a tenth of the image and two rectangles (1:2, 2:1) of a fifth. Every other map has
+    squares of its scale and of the mean with the next scale, and rectangles of 1:2, 2:1, 1:3 and 3:1.
 
     Source: ``create_ssd_anchors`` of object_detection/anchor_generators/multiple_grid_anchor_generator.py,
     ``reduce_boxes_in_lowest_layer``.
     """
 
     def __init__(self, maps: int = 6) -> None:
-        """Lay boxes on so many maps, finest first."""
+        """Define the boxes of this number of maps, finest first."""
         super().__init__([[RATIOS[0]], *([list(RATIOS)] * (maps - 1))], MIN_SCALE, MAX_SCALE)
         long, short = MIN_SCALE * RATIOS[0] ** 0.5, MIN_SCALE / RATIOS[0] ** 0.5
         pairs = [[LOWEST_SCALE, LOWEST_SCALE], [long, short], [short, long]]
         self._wh_pairs[0] = self._wh_pairs[0].new_tensor(pairs)
 
     def num_anchors_per_location(self) -> list[int]:
-        """Return the number of boxes at each place of each map."""
+        """Return the number of boxes at each position, for each map."""
         return [len(pairs) for pairs in self._wh_pairs]
 
 
@@ -79,14 +79,14 @@ def ssdlite(
         num_classes: with the background, which is class 0.
         size: (height, width) in pixels that images are resized to.
         output_stride: 8, 16 or 32, of the backbone's last map; below 32 the maps are finer and slower.
-        backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalization is taken too.
+        backbone_weights: a file of which the backbone is loaded, such as an ImageNet one, with its normalization.
         backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
-        options: of torchvision's ``SSD``, as ``score_thresh``.
+        options: options of torchvision's ``SSD``, such as ``score_thresh``.
 
     Returns:
-        torchvision's ``SSD`` in training mode: a list of float RGB images (3, h, w) in 0..1 in; with targets (``boxes``
-        float (n, 4) as x1, y1, x2, y2 in pixels, ``labels`` int64 (n,)) a dict of losses out, in evaluation mode a
-        dict with ``boxes``, ``labels`` and ``scores`` for each image.
+        torchvision's ``SSD`` in training mode. It takes a list of float RGB images (3, h, w) in 0..1. In training mode
+        it also takes targets (``boxes`` float (n, 4), x1, y1, x2, y2 in pixels; ``labels`` int64 (n,)) and returns a
+        dict of losses. In evaluation mode it returns a dict with ``boxes``, ``labels`` and ``scores`` for each image.
 
     Raises:
         ConfigError: an unknown backbone or option, or one without the maps that are needed.
@@ -125,12 +125,12 @@ def faster_rcnn(
 
     Args:
         backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
-        fpn: a feature pyramid over the maps from stride 4 on; without it, the last map alone.
+        fpn: whether to use a feature pyramid of the maps from stride 4 on, or only the last map.
         num_classes: with the background, which is class 0.
         output_stride: 8, 16 or 32, of the backbone's last map.
-        backbone_weights: a file of which the backbone is taken, as the ImageNet one; its normalization is taken too.
+        backbone_weights: a file of which the backbone is loaded, such as an ImageNet one, with its normalization.
         backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
-        options: of torchvision's ``FasterRCNN``, as ``min_size``.
+        options: options of torchvision's ``FasterRCNN``, such as ``min_size``.
 
     Returns:
         torchvision's ``FasterRCNN`` in training mode; images and targets as for :func:`segmnv2.detection.ssdlite`.
@@ -165,7 +165,7 @@ class Family:
         build: its function in this package.
         network: torchvision's class.
         size: side or shorter side of the network's input, in pixels, unless another is given.
-        predictor: what the names of tensors begin with that belong to the classes.
+        predictor: prefix of the names of tensors that belong to the classes.
     """
 
     build: Callable[..., nn.Module]
@@ -182,7 +182,7 @@ FAMILIES = {
 
 
 def check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:
-    """Refuse options of torchvision's class that are of another type or not possible, and a size above ``max_size``."""
+    """Refuse options of torchvision's class with a wrong type or value, and a size above ``max_size``."""
     parameters = inspect.signature(FAMILIES[detector].network).parameters
     for name, value in options.items():
         usual = True if name == "fpn" else parameters[name].default
@@ -196,7 +196,7 @@ def check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:
         if type(usual) is int and value < 1:
             raise ConfigError(f"{detector} takes 1 or more as {name}, not {value}; the usual is {usual}")
     longest = options.get("max_size", parameters["max_size"].default) if "max_size" in parameters else size
-    if type(size) is int and size > longest:  # images would be scaled down to max_size without a word
+    if type(size) is int and size > longest:  # images would silently be scaled down to max_size
         raise ConfigError(
             f"size {size} is above max_size {longest}, the bound of the longer side; give the option max_size too, as "
             f"{size * 5 // 3}"
@@ -204,7 +204,7 @@ def check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:
 
 
 def detector_options(detector: str) -> tuple[str, ...]:
-    """Return the numbers that torchvision's class takes, as ``score_thresh``."""
+    """Return the names of the numbers that torchvision's class takes, such as ``score_thresh``."""
     parameters = inspect.signature(FAMILIES[detector].network).parameters
     numbers = [name for name, each in parameters.items() if isinstance(each.default, int | float)]
     own = ["fpn"] if detector == "faster_rcnn" else []

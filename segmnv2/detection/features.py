@@ -43,9 +43,9 @@ def build_detection_backbone(
     weights: str | Path | None,
     last_conv: bool = False,
 ) -> tuple[Backbone, dict[str, list[float]]]:
-    """Return a backbone, and its :func:`image_statistics`; arguments as of :func:`segmnv2.detection.faster_rcnn`.
+    """Return a backbone and its :func:`image_statistics`; arguments are as in :func:`segmnv2.detection.faster_rcnn`.
 
-    ``last_conv`` keeps the last 1x1 convolution of a network that has one in classification.
+    ``last_conv`` keeps the last 1x1 convolution of networks that have one for classification.
 
     Raises:
         ConfigError: an unknown name or option, or a value that is not possible.
@@ -62,7 +62,7 @@ def build_detection_backbone(
 
 
 def image_statistics(normalization: Normalization) -> dict[str, list[float]]:
-    """Return mean and deviation as torchvision's detectors need them: of pixels in 0..1."""
+    """Return mean and standard deviation for pixels in 0..1, as torchvision's detectors need them."""
     return {
         "image_mean": [value / PIXEL_RANGE for value in normalization.mean],
         "image_std": [value / PIXEL_RANGE for value in normalization.std],
@@ -70,9 +70,9 @@ def image_statistics(normalization: Normalization) -> dict[str, list[float]]:
 
 
 class ExtraLayer(nn.Sequential):
-    """Narrow by 1x1 to half the output's channels, filter depthwise by 3x3 at stride 2, widen by 1x1.
+    """1x1 to half of the output's channels, depthwise 3x3 at stride 2, 1x1 to the output's channels.
 
-    Maps (b, c, h, w) to (b, out_channels, ceil(h / 2), ceil(w / 2)); fresh weights are normal, of deviation 0.03.
+    Maps (b, c, h, w) to (b, out_channels, ceil(h / 2), ceil(w / 2)). Fresh weights are normal with deviation 0.03.
 
     Source: ``multi_resolution_feature_maps`` of object_detection/models/feature_map_generators.py, ``use_depthwise``.
     """
@@ -95,21 +95,21 @@ Maps = OrderedDict[str, Tensor]
 
 
 class SsdliteFeatures(nn.Module):
-    """The six maps that SSDLite looks at: one at the backbone's stride 16, its last one, and four smaller ones.
+    """The six maps of SSDLite: one at the backbone's stride 16, its last one, and four smaller ones.
 
-    Of MobileNetV2 the first is the expansion of the block that strides from 16 to 32 (the paper's "layer 15", 576
-    channels at width 1.0), of other backbones their last map at nominal stride 16.
+    The first one is, for MobileNetV2, the expansion of the block that strides from 16 to 32 (the paper's "layer 15",
+    576 channels at width 1.0), and for other backbones the last map at nominal stride 16.
 
     Attributes:
         backbone: normalized images -> feature maps.
-        extras: the layers behind it.
+        extras: the layers after it.
         out_channels: channels of the six maps.
 
     Source: MobileNetV2, section 6.2.
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        """Put the extra layers behind a backbone, each map half as large as the one before.
+        """Add the extra layers to a backbone; each map is half as large as the one before.
 
         Raises:
             ConfigError: a backbone without a feature map at nominal stride 16 before its last one.
@@ -141,17 +141,17 @@ class SsdliteFeatures(nn.Module):
 
 
 class PyramidFeatures(nn.Module):
-    """A feature pyramid over a backbone's maps from stride 4 on, and a pooled one above, or its last map alone.
+    """A feature pyramid of a backbone's maps from stride 4 on and a pooled map, or only the backbone's last map.
 
     Attributes:
         backbone: normalized images -> feature maps.
-        out_channels: channels of every map that comes out.
+        out_channels: channels of every map of the result.
 
     Source: ``BackboneWithFPN`` of torchvision, whose pyramid it is.
     """
 
     def __init__(self, backbone: Backbone, *, fpn: bool = True, channels: int = 256) -> None:
-        """Put a pyramid of maps with these channels on a backbone; without ``fpn`` the last map is all there is."""
+        """Add a pyramid of maps with these channels to a backbone; without ``fpn`` only the last map is returned."""
         super().__init__()
         self.backbone = backbone
         infos = backbone.nominal_features
@@ -175,7 +175,7 @@ def _last_at_16(backbone: Backbone) -> int:
     if not found:
         strides = ", ".join(str(info.stride) for info in backbone.nominal_features)
         raise ConfigError(
-            f"SSDLite needs a feature map at stride 16 and one behind it; {type(backbone).__name__} has maps at "
+            f"SSDLite needs a feature map at stride 16 and a later one; {type(backbone).__name__} has maps at "
             f"strides {strides}: take another backbone"
         )
     return found[-1]

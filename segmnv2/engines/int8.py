@@ -29,7 +29,7 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
 
     Args:
         graph: OpenVINO's or ONNX's, with batch norms folded.
-        inputs: what it is calibrated on, in the form that the graph takes.
+        inputs: the calibration data, in the form that the graph takes.
         floats: names of convolutions that stay unchanged.
         parameters: more for ``nncf.quantize``.
     """

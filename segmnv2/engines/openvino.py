@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import openvino
 
 
-HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # what layers that are not quantized compute in
-KEPT_SHAPES = 8  # sizes of image that the network stays compiled for
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # number format of layers that are not quantized
+KEPT_SHAPES = 8  # number of image sizes for which compiled networks are kept
 
 
 class OpenVinoBackend(Backend):
@@ -34,11 +34,11 @@ class OpenVinoBackend(Backend):
     opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
 
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
-        """Make OpenVINO's model, which is compiled for each size of image when it first comes."""
+        """Convert the network to OpenVINO's model, which is compiled for each image size at its first use."""
         self._graph = take_channels_last(build_graph(model, self.precision, calibration))
 
     def open(self) -> None:
-        """Begin with no size of image."""
+        """Start without compiled networks."""
         self._compiled: dict[tuple[int, ...], CompiledGraph] = {}
         self._lock = threading.Lock()
 
@@ -54,7 +54,7 @@ class OpenVinoBackend(Backend):
         return torch.from_numpy(self._compile(tuple(image.shape))(image.numpy()))
 
     def _compile(self, shape: tuple[int, ...]) -> CompiledGraph:
-        """Return the network compiled for one shape; the last few are kept, since folders mix a few sizes."""
+        """Return the network compiled for one shape; the last few are kept, because folders often have a few sizes."""
         with self._lock:
             if shape not in self._compiled:
                 if len(self._compiled) == KEPT_SHAPES:
@@ -64,7 +64,7 @@ class OpenVinoBackend(Backend):
 
 
 def _write_graph(graph: openvino.Model) -> tuple[bytes, bytes]:
-    """Return what OpenVINO's two files of a model hold, its structure and its weights."""
+    """Return the contents of OpenVINO's two files of a model, its structure and its weights."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ class CompiledGraph:
     def __init__(
         self, graph: openvino.Model, precision: Precision, threads: int, streams: int, shape: tuple[int, ...]
     ) -> None:
-        """Compile a graph of any input shape, which is not changed; ``streams`` calls at once share the ``threads``."""
+        """Compile a graph without changing it; ``streams`` simultaneous calls share the ``threads``."""
         fixed = graph.clone()
         fixed.reshape(list(shape))
         settings = {
@@ -93,7 +93,7 @@ class CompiledGraph:
         self._idle: list[openvino.InferRequest] = []
 
     def __call__(self, pixels: Float32[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k i j"]:
-        """Return the logits, computed by a request that no other thread uses at the time."""
+        """Return the logits, computed by a request that no other thread uses meanwhile."""
         try:
             request = self._idle.pop()
         except IndexError:
@@ -106,10 +106,10 @@ class CompiledGraph:
 
 @cache
 def openvino_core() -> openvino.Core:
-    """Return OpenVINO itself, the one of this process.
+    """Return the only OpenVINO core of this process.
 
-    Each new one gives the calling thread a stack for handlers of signals, takes it away with its end and puts back the
-    one before. Where that has ended first, the next signal, as of Ctrl-C or a child's end, is a segmentation fault.
+    Each core sets a stack for signal handlers in the calling thread, and at its end restores the stack from before it.
+    If that belongs to a core that has ended already, the next signal, such as Ctrl-C, is a segmentation fault.
     """
     import openvino
 
@@ -129,8 +129,8 @@ def grid_model(model: Segmenter) -> openvino.Model:
     side = 2 * model.output_stride + 1
     example, network = torch.zeros(1, 3, side, side), InferenceNetwork(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing tells of every size that it takes for a constant
-        # OpenVINO's own tracing compares two recordings, whose operations differ in order where a head reads two maps.
+        warnings.simplefilter("ignore")  # tracing warns of every size that becomes a constant
+        # OpenVINO's own tracing compares two traces. Their operations differ in order if a head reads two maps.
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         found: openvino.Model = openvino.convert_model(
             traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]

@@ -50,7 +50,7 @@ class InferenceNetwork(nn.Module):
 
     Attributes:
         mean: (1, 3, 1, 1) of the normalization, 0..255; (1, 1, 1, 1) if it is the same for all channels.
-        std: the same of the normalization's divisor.
+        std: the same for the divisor of the normalization.
     """
 
     mean: Tensor
@@ -94,8 +94,8 @@ def check_other_size(
 
     Args:
         run: the copy, from pixels to logits.
-        network: that it was made of, on the CPU.
-        output_stride: of the network.
+        network: the network that it was made from, on the CPU.
+        output_stride: output stride of the network.
         name: of the engine and of the format that would have it.
 
     Raises:

@@ -29,9 +29,9 @@ class Engine:
     """Properties of an engine that need no import of it."""
 
     place: str  # module and class in this room, imported when the engine is built
-    precisions: tuple[Precision, ...]  # that it can compute in
-    packages: tuple[str, ...] = ()  # that must be installed
-    extra: str = ""  # of this package's, which installs them
+    precisions: tuple[Precision, ...]  # possible precisions
+    packages: tuple[str, ...] = ()  # packages that must be installed
+    extra: str = ""  # extra of this package that installs them
     gpu: bool = False  # whether it runs on CUDA devices
     streams: bool = True  # whether it computes several calls at once
 
@@ -185,8 +185,8 @@ def create_backend(
         model: the network.
         backend: ``"torch"``, ``"torch-compile"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``.
-        threads: on the CPU, in all; PyTorch's number by default.
-        device: where to compute.
+        threads: total number on the CPU; PyTorch's number by default.
+        device: the device.
         calibration: what int8 chooses its ranges by: 50 or more, like those that will be seen
             (:func:`segmnv2.inference.options.calibration_pixels`).
         streams: calls from different threads to compute at once on the CPU, each with its share of the threads. One
@@ -225,8 +225,8 @@ def choose_device(
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"`` (Apple's GPU), or ``"auto"``: a GPU if there is one and
             the backend computes on it in that precision and so many streams, else the CPU.
-        backend: what shall run the network; see :func:`segmnv2.engines.selection.create_backend`.
-        precision: that it shall compute in.
+        backend: the engine; see :func:`segmnv2.engines.selection.create_backend`.
+        precision: the number format in which it computes.
         streams: calls that it shall compute at once.
 
     Raises:

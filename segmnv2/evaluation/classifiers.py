@@ -32,7 +32,7 @@ class ClassifierEvaluation(Result):
     """Accuracies, with how they came about.
 
     Attributes:
-        accuracy: of all images.
+        accuracy: accuracy over all images.
         by_class: for each class, of its images.
     """
 

@@ -29,12 +29,12 @@ TITLES = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
 @dataclass(frozen=True)
 class DetectorEvaluation(Result):
-    """Average precisions, with how they came about.
+    """Average precisions, and the detections that they were computed from.
 
     Attributes:
-        precision: of all images, and by category.
+        precision: average precision of all categories and of each one.
         class_names: category id -> name.
-        detections: image id -> what was found there.
+        detections: image id -> boxes found in the image.
     """
 
     precision: AveragePrecision
@@ -53,9 +53,9 @@ class DetectorEvaluation(Result):
         }
 
     def write_detections(self, path: str | Path) -> None:
-        """Write what was found as COCO's result file: a list of image, category, box (x, y, width, height), score.
+        """Write the detections as COCO's result file: a list of image, category, box (x, y, width, height), score.
 
-        Boxes of an id between the categories' are left out, as in average precision.
+        Boxes with an id that no category has are left out, as in average precision.
         """
         rows = [
             {"image_id": number, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
@@ -115,7 +115,7 @@ def evaluate_detector(
             if progress is not None:
                 progress()
     network = {**model.architecture.to_dict(), "parameters": count_parameters(model)}
-    del network["class_names"]  # given in the figures of each
+    del network["class_names"]  # the figures of each category have its name
     protocol = {"iou": "0.50:0.95", "boxes_per_image": 100, "library": library, "torch": torch.__version__}
     precision = coco_ap(dataset.coco, found, library=library)
     return DetectorEvaluation(precision, dict(model.class_names), found, protocol=protocol, network=network)

@@ -1,4 +1,4 @@
-"""The proof of an export: its file, opened in its own runtime, beside the network that it was made of."""
+"""The verification of an export: the file, in its own runtime, is compared with the network it was made from."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from segmnv2.nn.stride import upsample_logits
 LEAST: dict[Precision, float] = {"float32": 0.9999, "float16": 0.995, "bfloat16": 0.97, "int8": 0.95}
 """Share of pixels of real images that must have the network's own label, by precision.
 
-The paper's network keeps all with weights in float16, 99.5 % in bfloat16 and 98 to 99 % in int8; less than these bounds
-means that something is wrong, as a calibration on other images."""
+The paper's network keeps all labels with weights in float16, 99.5 % in bfloat16 and 98 to 99 % in int8. Less than these
+bounds means that something is wrong, such as a calibration on other images."""
 
 LEAST_DRAWN: dict[Precision, float] = {"float32": 0.9999, "float16": 0.98, "bfloat16": 0.7, "int8": 0.4}
-"""The same of drawn images, which lie between classes by design: rounding moves many more of their pixels."""
+"""The same for drawn images, which are near class borders by design, so that rounding changes many more labels."""
 
 REPEATS = 15
 
@@ -51,12 +51,12 @@ def open_export(path: str | Path, threads: int = 1) -> OpenedExport:
     """Open an exported file in its own runtime.
 
     Args:
-        path: what ``segmnv2 export`` wrote.
-        threads: that it computes with.
+        path: file of ``segmnv2 export``.
+        threads: number of threads.
 
     Raises:
         ConfigError: the suffix is no format's, or the runtime is not installed.
-        WeightsError: the file is missing, damaged or of another program.
+        WeightsError: the file is missing, damaged or from another program.
     """
     form = find_format(recognize_format(path))
     export_files(path)
@@ -76,24 +76,24 @@ def verify_export(
 ) -> Verification:
     """Compare an exported file with a network.
 
-    Both see the same pixels: whole images for a file that takes any size, and else images that are scaled down if need
-    be and padded with the mean pixel to the file's size. Padding is not compared.
+    Both get the same pixels. A file for any size gets whole images. A file of a fixed size gets images that are scaled
+    down if necessary and padded with the mean pixel; padding is not compared.
 
     Args:
-        path: what ``segmnv2 export`` wrote.
+        path: file of ``segmnv2 export``.
         model: the network, in evaluation mode; its output stride is set to the file's.
-        images: folder; drawn ones are taken without it.
-        masks: folder of ``NAME.png`` for each image, to measure mIOU with.
-        limit: images at most, evenly over the folder.
-        threads: of both.
-        repeats: that latency is measured with; 0 leaves it out.
+        images: folder of images; drawn ones by default.
+        masks: folder of ``NAME.png`` for each image, to measure mIOU.
+        limit: largest number of images, evenly over the folder.
+        threads: number of threads of both.
+        repeats: number of runs to measure latency; 0 skips it.
         on_image: called after each image.
 
     Raises:
         ConfigError: the suffix is no format's, its runtime is not installed, or a folder is none.
         WeightsError: the file is missing, damaged, or of another network.
         MediaError: an image cannot be read.
-        DatasetError: a mask cannot, or there are none.
+        DatasetError: a mask cannot be read, or there are no masks.
     """
     if masks is not None and images is None:
         raise ConfigError("masks: given without images; give the folder of their images too")
@@ -120,10 +120,10 @@ def verify_export(
 
 
 class Comparison:
-    """Counts over one image after another."""
+    """Running counts of the comparison, image by image."""
 
     def __init__(self, export: OpenedExport, model: Segmenter) -> None:
-        """Start with nothing counted."""
+        """Start with counts of zero."""
         self.export = export
         self.model = model.eval().to(memory_format=torch.channels_last)
         self.shares: list[float] = []
@@ -136,7 +136,7 @@ class Comparison:
         self.last: UInt8[np.ndarray, "h w 3"] | None = None
 
     def add(self, picture: Picture) -> None:
-        """Compare the answers to one image."""
+        """Compare the results for one image and add them."""
         found = self.export(picture.image)
         expected = predict_labels(self.model, picture.image, size="native")
         if self.export.metadata.output == "logits":
@@ -146,7 +146,7 @@ class Comparison:
             found = full[0].argmax(0).to(torch.uint8).numpy()
         if found.shape != expected.shape or found.dtype != np.uint8:
             raise WeightsError(
-                f"{self.export.metadata.format}: the file's answer has shape {found.shape} and type {found.dtype}, not "
+                f"{self.export.metadata.format}: the file's result has shape {found.shape} and type {found.dtype}, not "
                 f"{expected.shape} and uint8; export it again"
             )
         height, width = picture.content
@@ -162,7 +162,7 @@ class Comparison:
                 matrix.update(picture.mask, restore_labels(labels, picture.content, picture.mask.shape))
 
     def conclude(self, **others: Any) -> Verification:
-        """Return what was found; ``others`` are the fields of :class:`Verification` that are not counted here."""
+        """Return the result; ``others`` are the fields of :class:`Verification` that are not counted here."""
         judged = self.judged > 0
         return Verification(
             metadata=self.export.metadata,
@@ -193,11 +193,11 @@ def check_agreement(verification: Verification, least: float | None = None) -> N
     """Make sure that enough pixels have the network's own label.
 
     Args:
-        verification: what was found.
+        verification: the result of the comparison.
         least: share of pixels, 0..1; by default :data:`LEAST` of the file's precision, or :data:`LEAST_DRAWN`.
 
     Raises:
-        WeightsError: fewer have it.
+        WeightsError: too few pixels have the same label.
     """
     metadata = verification.metadata
     bounds = LEAST_DRAWN if verification.images is None else LEAST
@@ -223,7 +223,7 @@ def check_least(least: float | None) -> float | None:
 
 
 def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter) -> None:
-    """Compare what the file says of itself, and what no answer of it shows, with the network."""
+    """Compare the file's metadata, which its results cannot confirm, with the network."""
     stated, own = export.metadata, describe_export(model, recognize_format(path))
     different = model.labels.differences(stated.labels, "the file", "the weights")
     for key in ("format", "padding", "logits_stride"):
@@ -238,9 +238,9 @@ def _check_same_network(path: str | Path, export: OpenedExport, model: Segmenter
 
 
 def _check_precision(path: str | Path, export: OpenedExport, model: Segmenter) -> None:
-    """Refuse a file whose weights are of another precision than it says, which decides how many pixels may differ."""
+    """Refuse a file whose weights have another precision than it states, because the bounds depend on it."""
     stated, found = export.metadata.precision, export.stored_precisions()
-    if not found and stated == "int8":  # of a format that does not show it: floats need more bytes
+    if not found and stated == "int8":  # the format does not show the precision, but floats would need more bytes
         size = sum(file.stat().st_size for file in export_files(path))
         found = ("float32",) if size >= BYTES_OF_FLOATS * count_parameters(model) >= LEAST_BYTES else ()
     if found and stated not in found:

@@ -1,6 +1,6 @@
 """Creation of a verified export, with its description and card beside it.
 
-An export appears whole and proven, or not at all, be it a file, several, or a folder.
+An export, whether it is a file, several files or a folder, is written only if it is complete and verified.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from segmnv2.models.model_file import load_model
 def staged_path(path: str | Path) -> Iterator[Path]:
     """Yield a path of the same name in an empty folder beside ``path``, which is a file or a folder.
 
-    When the block ends without an error, all that was written into that folder takes its place beside ``path``, the
-    file of that name last, with the permissions of an older one. After an error nothing is written and older files are
-    untouched. Missing parent folders are made.
+    When the block ends without an error, everything in that folder is moved beside ``path``, the file ``path`` last,
+    with the permissions of an existing one. After an error nothing is written and existing files are not changed.
+    Missing parent folders are created.
 
     Raises:
-        ConfigError: a command may not replace a file that is there (:mod:`segmnv2.files.ownership`).
-        OSError: something cannot be written or put in its place.
+        ConfigError: a command may not replace an existing file (:mod:`segmnv2.files.ownership`).
+        OSError: something cannot be written or moved.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def staged_path(path: str | Path) -> Iterator[Path]:
 
 
 def _place(new: Path, target: Path) -> None:
-    """Move a file or folder to where an older one may be; a folder cannot replace another in one step."""
+    """Move a file or folder over an existing one; a folder cannot replace another one in a single step."""
     if target.is_dir() and not target.is_symlink():
         old = new.with_name(f"{new.name}.old")
         target.replace(old)
@@ -80,17 +80,17 @@ def _place(new: Path, target: Path) -> None:
 
 
 ExportSize = tuple[int, int] | None  # (height, width) of the only image size that a file takes, or ``None`` for any
-SHORT = 8  # images that an export is verified on before it is written
+SHORT = 8  # number of images for the verification before an export is written
 
 
 @dataclass(frozen=True)
 class Exported:
     """Result of an export."""
 
-    path: Path  # of the file
-    metadata: ExportMetadata  # what it says of itself
-    verification: Verification | None  # what its proof found, or ``None`` without one
-    unproven: str = ""  # why there is none although one was requested, or nothing
+    path: Path  # the file
+    metadata: ExportMetadata  # the metadata in the file
+    verification: Verification | None  # result of the comparison with the network; ``None`` without one
+    unproven: str = ""  # reason why there is none although one was requested, else empty
 
 
 def export_weights(
@@ -110,7 +110,7 @@ def export_weights(
     on_step: Callable[[str], None] = lambda step: None,
     track: Track = untracked,
 ) -> Exported:
-    """Write a network for another runtime, and prove it before it is written.
+    """Write a network for another runtime, after a comparison with the network.
 
     Args:
         weights: a model file or a name; see :func:`segmnv2.hub.resolve.resolve_weights`.
@@ -119,16 +119,16 @@ def export_weights(
         size: (height, width) of the only image size that the file takes, or ``None`` for any; ``"auto"`` for any where
             the format can, else 513 by 513.
         output_stride: 8, 16 or 32 in place of the weights' own.
-        precision: one of the format's.
-        calibration: for int8, a folder with 50 or more images like those to come.
+        precision: a precision of the format.
+        calibration: for int8, a folder with 50 or more images like those to label.
         raw_logits: give out logits at output stride in place of labels.
         verify: whether the file is compared with the network, and refused if it differs.
         images: folder to compare on; by default that of the calibration, or else drawn images.
         least_agreement: share of pixels that must have the network's label; by default
             :data:`segmnv2.export.comparison.LEAST`.
-        threads: to compare with.
-        on_step: called with what is done next.
-        track: called with bytes that are fetched.
+        threads: number of threads for the comparison.
+        on_step: called with a description of each step.
+        track: called with numbers of fetched bytes.
 
     Raises:
         ConfigError: an argument is not possible, packages are missing, or the format cannot take the network.
@@ -204,7 +204,7 @@ def _choose_size(name: str, form: Format, size: ExportSize | Literal["auto"]) ->
 
 
 def _read_calibration(precision: Precision, folder: str | Path | None, metadata: ExportMetadata) -> Calibration:
-    """Return the images as the network will see them."""
+    """Return the images in the form of the network's input."""
     if precision != "int8" or folder is None:
         return None
     if metadata.size is None:
@@ -239,7 +239,7 @@ def build_export_card(path: Path, metadata: ExportMetadata, verification: Verifi
 
 
 def _ports(metadata: ExportMetadata) -> dict[str, str]:
-    """Return what goes in and comes out, as rows of a table."""
+    """Return the inputs and outputs as rows of a table."""
     height, width = ("height", "width") if metadata.size is None else map(str, metadata.size)
     rows = {"input `image`": f"uint8 (1, {height}, {width}, 3), RGB, 0..255"}
     classes = metadata.labels.num_classes

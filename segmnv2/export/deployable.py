@@ -136,7 +136,7 @@ class Preparation(nn.Module):
 
     Attributes:
         mean: (1, 3, 1, 1) of the network's normalization, 0..255, which is what padding is made of.
-        output_stride: of the network; sides become k * output_stride + 1.
+        output_stride: output stride of the network; sides become k * output_stride + 1.
     """
 
     mean: Tensor

@@ -18,7 +18,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import read_model_file
 from segmnv2.models.segmenter import Segmenter
 
-FORMAT_VERSION = 1  # version of these entries; it grows when a reader of the old ones would be misled
+FORMAT_VERSION = 1  # version of these entries; it is raised when earlier readers would misunderstand the new ones
 Output = Literal["labels", "logits"]
 
 AGAIN = "export it again"
@@ -49,20 +49,20 @@ class _Entries(BaseModel):
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """Content of a file. It is also the order by which the file is written.
+    """Description of a file, from which it is also written.
 
     Attributes:
         format: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
-        architecture: what the network was built from, as in a model file.
-        output_stride: of the network.
+        architecture: the arguments that the network was built from, as in a model file.
+        output_stride: output stride of the network.
         logits_stride: pixels between two logits.
         labels: names and colors of the classes, and the ignore index, which the file never gives out.
-        precision: of the weights, and of the layers where the runtime follows it.
+        precision: precision of the weights, and of the layers if the runtime follows it.
         size: (height, width) of the only image size that the file takes, or ``None`` for any.
         output: ``"labels"``, uint8 (1, height, width), or ``"logits"``, float32 (1, classes, rows, columns).
-        padding: RGB, the color nearest to what images are padded with; a fixed size is best filled up with it.
-        provenance: name and SHA-256 of the weights' file, and what that file says of its origin.
-        version: of segmnv2 that wrote it.
+        padding: RGB color nearest to the network's padding, for users who pad images to a fixed size.
+        provenance: name and SHA-256 of the weights' file, and the origin that this file states.
+        version: version of segmnv2 that wrote it.
     """
 
     format: str
@@ -96,13 +96,13 @@ class ExportMetadata:
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> ExportMetadata:
-        """Read what :meth:`to_dict` returned, of types that JSON has; error messages name the file ``source``.
+        """Read the result of :meth:`to_dict`, as JSON values; error messages name the file ``source``.
 
         Raises:
-            WeightsError: it is of another program, of a newer version of this library, or damaged.
+            WeightsError: it is from another program or a newer version of this library, or damaged.
         """
         if not isinstance(values, dict) or "format_version" not in values:
-            raise WeightsError(f"{source}: says nothing of segmnv2 inside; give a file that `segmnv2 export` wrote")
+            raise WeightsError(f"{source}: has no metadata of segmnv2; give a file that `segmnv2 export` wrote")
         if values["format_version"] != FORMAT_VERSION:
             raise WeightsError(
                 f"{source}: its entries have version {values['format_version']!r}, this segmnv2 reads "
@@ -134,12 +134,12 @@ class ExportMetadata:
         return cls.from_dict(parse_json(text, source, AGAIN, WeightsError), source)
 
     def to_entries(self) -> dict[str, str]:
-        """Return one JSON text an entry, for formats that keep pairs of strings."""
+        """Return one JSON text per entry, for formats that store pairs of strings."""
         return {key: dump_json(value) for key, value in self.to_dict().items()}
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, str], source: str) -> ExportMetadata:
-        """Read what :meth:`to_entries` returned, as :meth:`from_dict`; entries of other programs are passed over."""
+        """Read the result of :meth:`to_entries` and ignore other entries; errors are as for :meth:`from_dict`."""
         own = {*_Entries.model_fields, "format_version"}
         values = {key: parse_json(text, source, AGAIN, WeightsError) for key, text in entries.items() if key in own}
         return cls.from_dict(values, source)
@@ -162,13 +162,13 @@ def describe_export(
     size: tuple[int, int] | None = None,
     raw_logits: bool = False,
 ) -> ExportMetadata:
-    """Return the metadata, which is the order, of a network's export.
+    """Return the metadata from which a network is exported.
 
     Args:
-        model: the network, at the output stride that the file shall have.
+        model: the network, at the output stride of the file.
         form: name of the format.
         weights: the model file it was loaded from, for its checksum and origin.
-        precision: of the weights.
+        precision: precision of the weights.
         size: (height, width) of the only image size, or ``None`` for any.
         raw_logits: give out logits in place of labels.
     """
@@ -191,6 +191,6 @@ def describe_export(
 
 def _provenance(weights: Path) -> dict[str, Any]:
     origin = read_model_file(weights)[1].get("provenance") or {}
-    # An experiment in full is in the weights' file and would be longer than all the rest.
+    # The experiment is left out: it is in the weights' file, and longer than everything else.
     origin = {key: value for key, value in origin.items() if key != "experiment"}
     return {"weights": weights.name, "sha256": file_sha256(weights), "origin": origin}

@@ -1,4 +1,4 @@
-"""The formats that a network is exported to, and their files opened in their own runtimes."""
+"""The formats of exports, and exported files opened in their own runtimes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class OpenedExport:
     """Calls an exported file on one image after another."""
 
     source: Path  # the file, for messages
-    metadata: ExportMetadata  # what the file says of itself
+    metadata: ExportMetadata  # the metadata in the file
     # runs the file on a batch of one image, uint8 (1, h, w, 3); the result has an axis for the batch too, and stays
     # unchanged
     run: Callable[[UInt8[np.ndarray, "1 h w 3"]], np.ndarray[Any, Any]]
-    # returns the precisions that the weights in the file may be of; none where the format does not show them
+    # returns the possible precisions of the weights in the file; none if the format does not show them
     stored_precisions: Callable[[], tuple[Precision, ...]] = lambda: ()
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
@@ -37,7 +37,7 @@ class OpenedExport:
 
         Raises:
             MediaError: the image has another size than the file takes.
-            WeightsError: the runtime fails, as it does on damaged files that it opens.
+            WeightsError: the runtime fails, for example on a damaged file.
         """
         size = self.metadata.size
         if size is not None and image.shape[:2] != size:
@@ -54,7 +54,7 @@ class OpenedExport:
 def readable(path: Path, what: str) -> Iterator[None]:
     """Name the file in the errors of a runtime that refuses it; runtimes have no common class of errors.
 
-    Any error of the block becomes a WeightsError that begins with ``what`` happened, as "ONNX Runtime cannot read it".
+    Any error of the block becomes a WeightsError that begins with ``what``, such as "ONNX Runtime cannot read it".
     """
     try:
         yield
@@ -69,23 +69,23 @@ def readable(path: Path, what: str) -> Iterator[None]:
 class Format:
     """Properties of a format."""
 
-    title: str  # what people call it
-    suffix: str  # of its files
-    # (model, path, metadata, calibration) -> nothing; ``metadata`` is the order. The path lies in an empty folder:
-    # whatever files, or folder, are written there belong to the export.
+    title: str  # name for people
+    suffix: str  # suffix of its files
+    # (model, path, metadata, calibration) -> nothing; ``metadata`` says what to write. The path is in an empty folder,
+    # and all files and folders that are written there belong to the export.
     write: Callable[[Segmenter, Path, ExportMetadata, Calibration], None]
     open: Callable[[Path, int], OpenedExport]  # (path, threads) -> the file in its own runtime
-    precisions: tuple[Precision, ...]  # that it can be written in
-    packages: tuple[str, ...] = ()  # that must be installed to write and open it
-    extra: str = ""  # of this package's, which installs them
+    precisions: tuple[Precision, ...]  # possible precisions
+    packages: tuple[str, ...] = ()  # packages that must be installed to write and open it
+    extra: str = ""  # extra of this package that installs them
     dynamic: bool = True  # whether one file can take images of any size
     companions: tuple[str, ...] = ()  # suffixes of the files without which the file cannot be opened
-    int8_packages: tuple[str, ...] = INT8_PACKAGES  # that int8 needs besides
-    system: str = ""  # ``sys.platform`` of the only system that can run the file, though every one can write it
+    int8_packages: tuple[str, ...] = INT8_PACKAGES  # further packages that int8 needs
+    system: str = ""  # ``sys.platform`` of the only system that can run the file; every system can write it
 
     @property
     def runs_here(self) -> bool:
-        """Whether this system can run the file, and so prove it."""
+        """Whether this system can run the file, and so verify it."""
         return self.system in ("", sys.platform)
 
     def missing(self, precision: Precision = "float32") -> list[str]:
@@ -95,7 +95,7 @@ class Format:
 
 
 def _late(place: str) -> Callable[..., Any]:
-    """Return a function of this room whose module, and its packages, are imported when it is called."""
+    """Return a function of this folder that imports its module, with the packages, when it is called."""
     return lambda *arguments: pkgutil.resolve_name(f"segmnv2.export.{place}")(*arguments)
 
 
@@ -182,7 +182,7 @@ def find_format(name: str, precision: Precision = "float32") -> Format:
 
 
 def recognize_format(path: str | Path) -> str:
-    """Return the name of the format that a file's suffix is of, or raise a ConfigError."""
+    """Return the name of the format with a file's suffix, or raise a ConfigError."""
     suffix = Path(path).suffix.lower()
     for name, form in FORMATS.items():
         if form.suffix == suffix:
@@ -192,7 +192,7 @@ def recognize_format(path: str | Path) -> str:
 
 
 def export_files(path: str | Path) -> list[Path]:
-    """Return the files that an export consists of, those in a folder one by one.
+    """Return all files of an export, including those in its folder.
 
     Raises:
         ConfigError: the suffix is no format's.

@@ -1,4 +1,4 @@
-"""OpenVINO IR: the network's model, joined to those of what comes before and after it, as ``.xml`` and ``.bin``."""
+"""OpenVINO IR, ``.xml`` and ``.bin``: the network's model, joined to those of pre- and post-processing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SECTION = "segmnv2"  # key of the model's ``rt_info`` that holds the metadata
 def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
     """Write a network as OpenVINO IR, the ``.bin`` file beside the ``.xml``.
 
-    In float16 and bfloat16 weights are kept in 16 bits; OpenVINO gets the precision to compute in when the file is
-    loaded, and :func:`open_openvino` sets this one.
+    In float16 and bfloat16 the weights are stored in 16 bits. The precision in which OpenVINO computes is chosen when
+    the file is loaded; :func:`open_openvino` chooses that of the file.
     """
     import openvino
 
@@ -38,12 +38,12 @@ def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calib
         whole.set_rt_info(value, [SECTION, key])
     try:
         openvino.save_model(whole, path, compress_to_fp16=metadata.precision in ("float16", "bfloat16"))
-    except RuntimeError as error:  # of a C++ stream
+    except RuntimeError as error:  # from a C++ stream
         raise OSError(f"{path}: OpenVINO cannot write the file ({error})") from error
 
 
 def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadata) -> openvino.Model:
-    """Return the network's model, from pixels to logits for any size, between those of preparation and ending."""
+    """Return the network's model, from pixels to logits, joined to those of pre- and post-processing."""
     import openvino
 
     stride = model.output_stride
@@ -73,7 +73,7 @@ def _convert(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: tupl
     import openvino
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every size that it takes for a constant
+        warnings.simplefilter("ignore")  # tracing warns of every size that becomes a constant
         found: openvino.Model = openvino.convert_model(
             module,
             example_input=examples if len(examples) > 1 else examples[0],
@@ -83,7 +83,7 @@ def _convert(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: tupl
 
 
 def _feed(taken: openvino.Output, given: openvino.Output) -> None:
-    """Let what read a model's input read another tensor; of a model's output, what the output itself reads."""
+    """Connect the readers of a model's input to another tensor; for an output, to the tensor that it returns."""
     node = given.get_node()
     source = node.input_value(0) if node.get_type_name() == "Result" else given
     for reader in taken.get_target_inputs():
@@ -91,7 +91,7 @@ def _feed(taken: openvino.Output, given: openvino.Output) -> None:
 
 
 def open_openvino(path: Path, threads: int) -> OpenedExport:
-    """Open an IR file in OpenVINO, on the CPU, to be computed in the precision that it was written for."""
+    """Open an IR file in OpenVINO, on the CPU, which computes in the file's precision."""
     core = openvino_core()
     with readable(path, "OpenVINO cannot read it"):
         model = core.read_model(path)
@@ -114,7 +114,7 @@ def open_openvino(path: Path, threads: int) -> OpenedExport:
 
 
 def stored_precisions(path: Path) -> tuple[Precision, ...]:
-    """Return the precisions that operators and constants of a file show; weights in 16 bits are for two."""
+    """Return the precisions that match the operators and constants of a file; for weights in 16 bits, two match."""
     operators = openvino_core().read_model(path).get_ops()
     if any(each.get_type_name() == "FakeQuantize" for each in operators):
         return ("int8",)

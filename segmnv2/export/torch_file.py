@@ -1,4 +1,4 @@
-"""torch.export's ``.pt2``: the whole as one program of PyTorch's, which runs without this library.
+"""torch.export's ``.pt2`` files: the network with pre- and post-processing as one PyTorch program.
 
 ``torch.export.load`` trusts its file: it evaluates formulas of sizes, guards and node names as Python, unpickles
 constants, imports the modules that a tree of arguments names, and loads compiled code. So an archive is checked before
@@ -39,7 +39,7 @@ RECORD = re.compile(
 """Records of an archive; the ``.pt`` files are read without unpickling."""
 
 WORD = re.compile(r"(?!.*\d{7})[\w.+@]*", re.ASCII)
-"""Any text without a rule of its own, and keys. PyTorch counts up to the numbers of symbols."""
+"""Texts without their own rule, and keys. Numbers of symbols are bounded, because PyTorch counts up to them."""
 
 FORMULA = re.compile(
     r"(?:Symbol\('[a-z]+\d{1,6}'"
@@ -69,7 +69,7 @@ RULES = {
     **dict.fromkeys(("as_string", "stack_trace", "nn_module_stack", "torch_fn", "from_node"), re.compile(r"(?s:.*)")),
     **dict.fromkeys(("guards_code", "as_operator", "source_fn_stack"), re.compile("")),
 }
-"""Key -> what its text may be. Texts of the row before the last are never evaluated."""
+"""Key -> pattern of its text. Texts of the row before the last are never evaluated."""
 
 
 def check_archive(path: Path) -> None:
@@ -77,7 +77,7 @@ def check_archive(path: Path) -> None:
 
     Raises:
         WeightsError: it contains something that no export of this library contains.
-        Exception: of any class: it is no archive.
+        Exception: an error of any class, if the file is no archive.
     """
     reader = torch._C.PyTorchFileReader(str(path))
     with ZipFile(path) as archive:  # PyTorch reads archives of older versions with this class
@@ -108,11 +108,11 @@ def _foreign(path: Path, what: str) -> WeightsError:
 
 ENTRY = "segmnv2.json"  # name of the archive's extra file that holds the metadata
 EXAMPLE = (97, 129)
-"""Height and width that a program for any size is traced with; unequal, so that they are not taken for one."""
+"""Height and width with which a program for any size is traced; unequal, so that they stay two different axes."""
 
 
 def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
-    """Write a network as a program of torch.export; in bfloat16 the layers compute in it."""
+    """Write a network as a program of torch.export; in bfloat16 the layers compute in bfloat16 too."""
     network = convert_layers(InferenceNetwork(model), DTYPES[metadata.precision])
     ending = RawLogits() if metadata.output == "logits" else CellLabels(model.logits_stride)
     whole = Deployable(build_preparation(model), network, ending)
@@ -128,13 +128,13 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-        content = BytesIO()  # torch's own writer ends the process where a disk is full
+        content = BytesIO()  # torch's own writer ends the process if the disk is full
         torch.export.save(program, content, extra_files={ENTRY: dump_json(metadata.to_dict())})
     path.write_bytes(content.getbuffer())
 
 
 def open_torch(path: Path, _threads: int = 1) -> OpenedExport:
-    """Open a program in PyTorch, whose own number of threads it computes with.
+    """Open a program in PyTorch; it computes with PyTorch's own number of threads.
 
     Raises:
         WeightsError: the file is missing, damaged, of another program, or contains what no export contains.

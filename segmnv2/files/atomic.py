@@ -23,7 +23,7 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{32}")
 """Stems of the temporary files."""
 
 STALE = 24 * 3600
-"""Seconds after which a temporary file is nobody's."""
+"""Seconds after which a temporary file belongs to no running program."""
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def write_image(path: str | Path, picture: Image, kind: str, **options: Any) -> 
         path: the file to write.
         picture: the image.
         kind: Pillow's name of the format, as ``PNG``.
-        options: of the format, as ``quality=95``.
+        options: options of the format, such as ``quality=95``.
 
     Raises:
         OSError: the file cannot be written.

@@ -78,7 +78,7 @@ def parse_json(text: str, source: str | Path, remedy: str, error: type[SegmnErro
     Args:
         text: the JSON.
         source: file or key that error messages name.
-        remedy: what to do about a text that cannot be used.
+        remedy: what to do if the text cannot be used, for messages.
         error: type of the error.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files that a command may replace: those that this program wrote and nobody changed.
+"""Files that a command may replace: those that this program wrote and that were not changed since.
 
 Each folder with results has a hidden list of them, :data:`LIST`: a line a file, with its size and its time of change.
 Lines are added at its end. A command that reads a list of mostly outdated lines drops them.

@@ -43,8 +43,8 @@ class Entry:
     """One file of weights in the cache, with a note beside it that holds its checksum.
 
     Attributes:
-        folder: of the cache.
-        name: of the weights.
+        folder: folder of the cache.
+        name: name of the weights.
     """
 
     folder: Path
@@ -122,8 +122,8 @@ class Published:
     """Weights with a short name.
 
     Attributes:
-        summary: what they are.
-        license: of the weights, as SPDX calls it.
+        summary: short description.
+        license: SPDX identifier of the weights' license.
         archive: what is downloaded, or
         repository: ``owner/name`` on the Hugging Face Hub.
         inside: folder in the archive that holds the checkpoint; empty for the archive itself.

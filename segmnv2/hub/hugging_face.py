@@ -25,14 +25,14 @@ def is_own_repository(folder: Path) -> bool:
 
 
 def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
-    """Return the folder of a repository in the client's cache, and the commit that it is of.
+    """Return the folder of a repository in the client's cache, and its commit.
 
     Interrupted downloads resume where they were. The weights' checksum is compared with the one in ``config.json`` in
     repositories of this library, and with the Hub's own in others; a file that is damaged is fetched once more.
 
     Raises:
-        WeightsError: there is no such repository or file, it can be had neither from the Hub nor from the cache, or the
-            checksum is wrong.
+        WeightsError: there is no such repository or file, it is not in the cache and cannot be fetched, or the checksum
+            is wrong.
     """
     folder = _fetch(name, CONFIG, revision).parent
     commit = folder.name
@@ -46,7 +46,7 @@ def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 def check_weights(folder: Path) -> str | None:
-    """Return what is wrong with the weights in a folder of this library's format or of the client's cache, if anything.
+    """Return the fault of the weights in a folder of this library or of the client's cache; ``None`` if there is none.
 
     Raises:
         WeightsError: ``config.json`` is missing or damaged.
@@ -124,7 +124,7 @@ def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -
 
 
 def _may_pass(error: Exception) -> bool:
-    """Return whether a connection broke on the way, rather than that the Hub, or the cache, said no."""
+    """Return whether an error is a broken connection and not a refusal by the Hub or the cache."""
     from huggingface_hub.errors import HfHubHTTPError
 
     library = type(error).__module__.partition(".")[0]

@@ -94,11 +94,11 @@ def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | N
             _convert(target / published.checkpoint, entry, origin)
     except DatasetError as error:
         raise WeightsError(str(error).replace("--archives DIR", FOLDER)) from error
-    path.unlink()  # what was wanted of it is in the cache
+    path.unlink()  # its useful content is in the cache
 
 
 def _convert(source: Path, entry: Entry, origin: dict[str, str]) -> None:
-    """Import a checkpoint into the cache; a file that a crash interrupts has another name."""
+    """Import a checkpoint into the cache; a file that a crash leaves incomplete has a temporary name."""
     from segmnv2.conversion.convert import import_checkpoint  # local files need no importer
 
     made = entry.path.with_suffix(".partial")

@@ -1,4 +1,4 @@
-"""A folder that the Hugging Face Hub understands, and its way there and back."""
+"""Folders in the Hugging Face Hub's form, and their upload."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def save_pretrained(
 
     Args:
         source: a network that was built by name, or a file of any kind that this library wrote.
-        folder: where; made if need be, its files of these names replaced.
+        folder: the folder; created if necessary, and existing files of these names are replaced.
         name: ``owner/name`` of the repository, shown in the card.
         license: identifier of the weights' license, as ``apache-2.0``.
-        evaluation: what ``segmnv2 evaluate --json`` wrote, or its file: its protocol and figures go into the card.
+        evaluation: result of ``segmnv2 evaluate --json``, or its file; the card shows its protocol and figures.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: the network was joined from parts, the evaluation is of another kind, or the name is no
-            repository's.
-        WeightsError: the file cannot be read, or the folder not be written.
+        ConfigError: the network was built from parts, the evaluation does not fit, or the name is not that of a
+            repository.
+        WeightsError: the file cannot be read, or the folder cannot be written.
     """
     if name.count("/") != 1 or not all(name.split("/")):
         raise ConfigError(f"repository {name!r} is not possible; give owner/name")
@@ -86,17 +86,17 @@ def push_to_hub(
     token: str | None = None,
     message: str = "Upload weights of segmnv2",
 ) -> str:
-    """Write a repository on the Hugging Face Hub, made if need be, in one commit.
+    """Write a repository on the Hugging Face Hub in one commit; it is created if necessary.
 
     Args:
-        source: as for :func:`save_pretrained`, or a folder that it wrote, which is then pushed as it is now.
+        source: as for :func:`save_pretrained`, or a folder that it wrote, which is pushed with its present content.
         name: ``owner/name``.
         license: as for :func:`save_pretrained`; a folder has it already.
         evaluation: as for :func:`save_pretrained`; a folder has it already.
-        private: whether a new repository is.
+        private: whether a new repository is private.
         revision: branch; the main one by default.
-        token: of the Hub's user; the one that ``hf auth login`` keeps by default.
-        message: of the commit.
+        token: token of the Hub's user; by default the one that ``hf auth login`` stores.
+        message: message of the commit.
 
     Returns:
         Address of the commit.
@@ -148,7 +148,7 @@ def _folder_to_push(
 
 
 def _weights_file(source: Source, temporary: Path) -> Path:
-    """Return the file of a network, written to a temporary folder unless it is one already."""
+    """Return the file of a network; one that is not a file yet is written to a temporary folder."""
     if isinstance(source, Segmenter):
         return save_model(temporary / WEIGHTS, source)
     if isinstance(source, Classifier):

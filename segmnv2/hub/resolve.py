@@ -21,29 +21,29 @@ R = TypeVar("R")
 
 
 def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track | None = None) -> Path:
-    """Return the file that weights are in, fetched into the cache if need be.
+    """Return the file of weights, which is fetched into the cache if necessary.
 
-    What is in the cache is used without a look at the network, its checksum apart.
+    Weights in the cache are used without network access; only their checksum is compared.
 
     Args:
         name: a file; a folder of ``segmnv2 push --dry-run``; a name of
             :data:`segmnv2.hub.cache.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
             ``hf:owner/name`` on the Hub, of this library's format or transformers'.
-        mirror: address of a folder that offers archives of the same names in the publisher's place.
+        mirror: URL of a folder with archives of the same names, to use instead of the publisher.
         track: called with bytes, for a progress bar.
 
     Returns:
-        A safetensors file of this library. A path that does not exist is returned unchanged if it looks like one, for
-        whoever reads it to report.
+        A safetensors file of this library. A text that looks like a path is returned unchanged, even if the file does
+        not exist; reading it then gives the message.
 
     Raises:
-        WeightsError: no such file or name, or it can neither be fetched nor is it in the cache.
+        WeightsError: there is no such file or name, or it is not in the cache and cannot be fetched.
     """
     text = str(name)
     try:
         if Path(name).exists() and not Path(name).is_dir():
             return Path(name)
-    except (OSError, ValueError) as error:  # too long for a name, or with a character that none may have
+    except (OSError, ValueError) as error:  # too long for a name, or with an invalid character
         raise WeightsError(f"{text[:80]!r}: cannot be a file's name ({str(error)[:40]}); check it") from error
     from segmnv2.hub.named_weights import find_named_weights  # local files need neither downloads nor importers
 
@@ -54,7 +54,7 @@ def takes_names(*parameters: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function that takes files of weights, so that it takes their names too.
 
     Args:
-        parameters: its arguments that are files; each may be what :func:`segmnv2.hub.resolve.resolve_weights` knows.
+        parameters: its arguments that are files; each may then be any name for :func:`resolve_weights`.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -54,7 +54,7 @@ class Canvas:
     # (1, 3, h, w) float RGB, 0..255, channels last in memory; the image fills the upper left corner
     pixels: Float[Tensor, "1 3 h w"]
     content: tuple[int, int]  # (height, width) of the image on the canvas, in canvas pixels
-    image_size: tuple[int, int]  # (height, width) of the image as it came
+    image_size: tuple[int, int]  # (height, width) of the original image
 
 
 def check_size(size: object) -> Size:

@@ -50,7 +50,7 @@ def calibration_pixels(
 
     Args:
         images: a folder, of which every n-th image is taken if it has more than :data:`MOST`, or uint8 RGB arrays.
-        output_stride: of the network.
+        output_stride: output stride of the network.
         size: the canvas that will be used.
         scales: that will be used; one image after another is shown at one of them after another.
         mean_pixel: RGB, 0..255, of the padding: the network's.
@@ -101,7 +101,7 @@ class InferenceOptions:
             folder fastest, 1 labels a single image fastest.
         batch: images that a GPU runs at once; 1 is fastest on a CPU.
         calibration: for int8, a folder with 50 or more images like those to come, or uint8 RGB arrays, 0..255.
-        scales: that ``multi_scale`` stands for.
+        scales: the scales that ``multi_scale`` means.
         engine: name of the engine that ``backend`` stands for.
         place: the device, threads and streams that the engine gets.
 

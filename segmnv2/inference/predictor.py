@@ -62,7 +62,7 @@ class Predictor:
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
             backend: what runs the network in its place, made by :func:`segmnv2.engines.selection.create_backend`. It
                 keeps the weights and the output stride of that moment, so a change of ``model`` afterwards is an error.
-            batch: how many images to run at once, where there are many.
+            batch: number of images per call, if there are many.
 
         Raises:
             ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, a scale is not above 0, ``batch`` is
@@ -217,8 +217,8 @@ class Predictor:
         """Label prepared images, those with canvases of one size at once.
 
         Args:
-            prepared: by :meth:`prepare`.
-            smoother: of the frames of a video, which must then come in order.
+            prepared: results of :meth:`prepare`.
+            smoother: smoother for the frames of a video, which must come in order.
 
         Raises:
             ConfigError: the model was changed after the engine was made of it.
@@ -267,7 +267,7 @@ class VideoPredictor:
 
 
 def own_image(image: Any) -> Any:
-    """Return an image that nobody else changes: a copy, except of a path."""
+    """Return a copy of an image, so that the caller may change it; paths are returned unchanged."""
     if isinstance(image, PIL.Image.Image):
         with suppress(MediaError):  # which is raised at the image's turn
             return load_pixels(image)

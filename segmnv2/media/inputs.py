@@ -115,7 +115,7 @@ def list_images(
     - A pattern with ``*``, ``?`` or ``[]`` gives, sorted, what a shell would make of it (``**`` matches any depth), and
       each match is treated as above. A file that exists under the very name comes first.
 
-    The contents of the folders ``exclude`` are passed over, as those that results are written to.
+    The contents of the folders ``exclude`` are skipped, such as those of results.
 
     Raises:
         MediaError: no inputs, files or folders that do not exist, an input that no image matches, or a file given by

@@ -40,7 +40,7 @@ class VideoReader:
     one comes one frame of the stated rate after the last.
 
     Attributes:
-        source: what is read.
+        source: the video or camera.
         size: (width, height) of the first frame.
         every: number of frames of which one is yielded.
         frame_rate: frames a second of what is yielded: the source's, divided by ``every``. Where frames come at varying

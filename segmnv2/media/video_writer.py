@@ -47,8 +47,8 @@ class VideoWriter:
     """Writes frames of one size at an even pace.
 
     Attributes:
-        codec: that is used.
-        note: what the user should know of it, if anything.
+        codec: the codec.
+        note: a message for the user, if there is one.
         count: frames written.
     """
 

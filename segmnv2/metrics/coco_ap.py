@@ -29,8 +29,8 @@ class AveragePrecision:
         ap50: at an IoU of 0.5.
         ap75: at 0.75.
         ap_small: as ``ap``, of boxes below 32 x 32 pixels.
-        ap_medium: of those below 96 x 96.
-        ap_large: of larger ones.
+        ap_medium: AP of boxes below 96 x 96.
+        ap_large: AP of larger boxes.
         images: number of images.
         by_class: category id -> ``ap`` of that category alone; those without a box to find are left out.
     """

@@ -37,7 +37,7 @@ class Classifier(PixelNetwork):
         backbone: normalized images -> feature maps.
         logits: the linear layer.
         class_names: one for each logit.
-        architecture: what the network was built from, if it was built by name.
+        architecture: the arguments that the network was built from, if it was built by name.
 
     Source: MobileNetV2, Table 2; ``mobilenet`` of slim/nets/mobilenet/mobilenet.py (keep probability 0.8).
     """
@@ -61,8 +61,8 @@ class Classifier(PixelNetwork):
             backbone: its last feature map is what is classified.
             class_names: one for each logit.
             dropout: share of the pooled features dropped in training.
-            normalization: what the weights need; kept as buffers, so it is saved with them.
-            architecture: what this network was built from; without it, it cannot be saved as one file.
+            normalization: the normalization that the weights need; stored in buffers and saved with them.
+            architecture: the arguments that it was built from; without them, it cannot be saved as one file.
 
         Raises:
             ConfigError: no class at all, or two of one name.
@@ -117,7 +117,7 @@ def create_classifier(
         num_classes: number of classes; that of ``class_names`` by default, else ImageNet's 1000.
         class_names: one a class; by default those of ``weights``, else numbers. Weights of classes with other names, or
             in another order, are refused unless their last layer is left out.
-        normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
+        normalization: normalization of pixels; by default that of the weights' file or of timm's weights, else -1..1.
         weights: a classifier's safetensors file, as ``segmnv2 train`` writes it.
         keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
         backbone_weights: a file of which only the backbone is loaded, its last 1x1 convolution included.
@@ -146,7 +146,7 @@ def create_classifier(
     if num_classes is not None and num_classes != len(class_names):
         raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
     architecture = ClassifierArchitecture(name, tuple(class_names), options)
-    model = build_classifier(architecture)  # which refuses options, before anything is read from them
+    model = build_classifier(architecture)  # refuses wrong options before any of them is used
     start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
 
@@ -176,9 +176,9 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
     """Write a classifier that was built by name.
 
     Args:
-        path: file to write, replaced only once complete.
+        path: file to write; an existing one is replaced only when the new one is complete.
         model: the network.
-        provenance: where the weights come from, as JSON values.
+        provenance: origin of the weights, as JSON values.
 
     Returns:
         The path written. ``create_model(..., backbone_weights=path)`` starts a segmentation network from it.

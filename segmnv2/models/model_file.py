@@ -27,9 +27,9 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
     """Write a network that was built by name.
 
     Args:
-        path: file to write, replaced only once complete.
+        path: file to write; an existing one is replaced only when the new one is complete.
         model: the network; its present output stride is the one that the file gives back.
-        provenance: where the weights come from, as JSON values; shown by nothing but kept.
+        provenance: origin of the weights, as JSON values; stored in the file.
 
     Returns:
         The path written.
@@ -81,12 +81,12 @@ def save_backbone(
     """Write a backbone alone, as the start for training.
 
     Args:
-        path: file to write, replaced only once complete.
+        path: file to write; an existing one is replaced only when the new one is complete.
         backbone: the module.
         name: its name in the registry.
         options: the constructor's arguments that were given.
-        normalization: what the weights were trained with.
-        provenance: where the weights come from, as JSON values.
+        normalization: normalization of pixels with which the weights were trained.
+        provenance: origin of the weights, as JSON values.
 
     Raises:
         WeightsError: the file cannot be written.

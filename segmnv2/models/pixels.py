@@ -88,10 +88,10 @@ class PixelNetwork(Network):
     """A module with the normalization its weights were trained for, kept as buffers and so saved with them.
 
     Attributes:
-        kind: what files of such networks are called.
-        logits_name: of the last layer, the one that belongs to the classes.
+        kind: kind of such networks in model files.
+        logits_name: name of the last layer, whose outputs are the classes.
         backbone: normalized images -> feature maps.
-        architecture: what the network was built from, if it was built by name.
+        architecture: the arguments that the network was built from, if it was built by name.
         class_names: one for each logit.
     """
 

@@ -25,7 +25,7 @@ class Segmenter(PixelNetwork):
         backbone: normalized images -> feature maps.
         head: feature maps -> logits at its own stride.
         labels: names and colors of the classes.
-        architecture: what the network was built from, if it was built by name.
+        architecture: the arguments that the network was built from, if it was built by name.
     """
 
     kind = "model"
@@ -46,8 +46,8 @@ class Segmenter(PixelNetwork):
             backbone: its feature maps feed the head.
             head: set to the backbone's output stride here.
             labels: one for each logit; numbered ones by default.
-            normalization: what the weights need; kept as buffers, so it is saved with them.
-            architecture: what this network was built from; without it, it cannot be saved as one file.
+            normalization: the normalization that the weights need; stored in buffers and saved with them.
+            architecture: the arguments that it was built from; without them, it cannot be saved as one file.
 
         Raises:
             ConfigError: labels of another number than the head's logits, or channels that do not meet.

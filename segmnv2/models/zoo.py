@@ -41,13 +41,13 @@ def create_model(
         num_classes: number of classes, background included; that of ``labels`` by default, else 21.
         output_stride: 8, 16 or 32; by default that of ``weights``, else 16; may be changed later.
         labels: names and colors of the classes; by default those of ``weights``, else VOC's for 21 classes. Weights of
-            classes with other names, or in another order, are refused unless their last layer is left out.
-        normalization: of the pixels; by default that of the weights' file, or of timm's weights, else to -1..1.
+            classes with other names, or in another order, are refused unless ``keep_logits`` is false.
+        normalization: normalization of pixels; by default that of the weights' file or of timm's weights, else -1..1.
         weights: a whole network's safetensors file, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
         keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
-        backbone_weights: a file of which only the backbone is loaded, as the ImageNet one.
-        head_options: options of the head, as ``{"separable": True}`` of DeepLabv3+.
-        backbone_options: arguments of the backbone, as ``width=0.5``.
+        backbone_weights: a file of which only the backbone is loaded, such as one trained on ImageNet.
+        head_options: options of the head, such as ``{"separable": True}`` for DeepLabv3+.
+        backbone_options: arguments of the backbone, such as ``width=0.5``.
 
     Returns:
         The network in training mode.
@@ -71,7 +71,7 @@ def create_model(
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     stride = OUTPUT_STRIDE if output_stride is None else output_stride
     architecture = Architecture(name, num_classes, stride, backbone_options, head_options or {})
-    model = build_model(architecture, labels=labels)  # which refuses options, before anything is read from them
+    model = build_model(architecture, labels=labels)  # refuses wrong options before any of them is used
     start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
 
@@ -84,15 +84,15 @@ def start_model(
     keep_logits: bool,
     backbone_only: bool,
 ) -> None:
-    """Give a fresh model its description, its normalization and, from a file, its weights.
+    """Set the description and normalization of a fresh model, and load its weights if a file is given.
 
     Raises:
         WeightsError: the file is missing, damaged or does not fit.
     """
     options = architecture.backbone
     model.set_normalization(normalization or usual_normalization(options))
-    # A file that is written later holds the weights: to load it, nothing must be fetched.
-    # Lists and mappings belong to the caller, who may change them.
+    # A file that is saved later contains the weights, so loading it must not fetch them again.
+    # Lists and mappings are copied, because the caller may change them.
     model.architecture = deepcopy(replace(architecture, backbone=without_pretrained(options)))
     if weights is not None:
         load_weights(model, weights, keep_logits=keep_logits, backbone_only=backbone_only)
@@ -106,7 +106,7 @@ def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usual_normalization(options: Mapping[str, Any]) -> Normalization:
-    """Return how fresh networks on such a backbone normalize: as timm's or smp's weights need it, or to -1..1."""
+    """Return the normalization of fresh networks on such a backbone: that of timm's or smp's weights, or -1..1."""
     if not options.get(PRETRAINED):
         return TENSORFLOW_NORMALIZATION
     if "encoder" in options:

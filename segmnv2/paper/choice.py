@@ -39,7 +39,7 @@ class Choice:
         output_stride: 8, 16 or 32.
         aspp: whether the head has ASPP.
         size: side of the canvas, the network's input, in pixels.
-        scales: of the canvas, over which is averaged.
+        scales: scales of the canvas, over which is averaged.
         flip: whether each scale is also run mirrored.
     """
 

@@ -30,8 +30,8 @@ def new_figure(title: str, source: str, *, width: float = 10.0, height: float = 
     """Return an empty figure with its title above and where its content comes from below.
 
     Args:
-        title: what the figure says, one line.
-        source: what is computed and what is published, small.
+        title: title of the figure, in one line.
+        source: a note in small letters on what is computed and what is published.
         width: in inches.
         height: in inches.
     """
@@ -74,7 +74,7 @@ def save_figure(path: str | Path, figure: Figure) -> Path:
 
     Args:
         path: ends in ``.png`` (200 dots an inch) or ``.svg``; missing folders are made.
-        figure: what to write.
+        figure: the figure.
 
     Returns:
         The path.

@@ -67,7 +67,7 @@ class Figure1:
     """The figure's content.
 
     Attributes:
-        seed: of the random matrices.
+        seed: seed of the random matrices.
         draws: number of matrices behind each median.
         spiral: the input, [x, y] a point, from the center outwards.
         panels: one for each n, rising.
@@ -85,7 +85,7 @@ def figure1(seed: int = SEED) -> Figure1:
     The paper does not state its spiral nor the distribution of its matrices, so its plot cannot be had to the point.
 
     Args:
-        seed: of the matrices; each n has a stream of its own.
+        seed: seed of the matrices; each n has its own random numbers.
     """
     points = spiral()
     return Figure1(seed=seed, draws=DRAWS, spiral=points.tolist(), panels=[_panel(points, n, seed) for n in DIMENSIONS])

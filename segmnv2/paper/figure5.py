@@ -102,7 +102,7 @@ class Point:
         madds: multiply-adds for one image.
         top1: on ImageNet's validation images, in percent; published, not measured here.
         published: ``params`` and ``madds`` in millions, as printed.
-        source: what ``top1`` and the published costs were read from.
+        source: source of ``top1`` and of the published costs.
         note: where a computed cost differs from the published one by more than 1 %, rounding apart.
     """
 

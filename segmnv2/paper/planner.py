@@ -56,10 +56,10 @@ class Plan:
         budget: the budget.
         rows: those that are shown: nearest to published choices first, then dearest first.
         published: published choices within the budget that are not among the rows.
-        considered: how many choices there were.
-        within: how many of them are within the budget, by measured and estimated times.
-        maximal: how many of those are maximal.
-        measured: how many choices were measured.
+        considered: number of choices.
+        within: number of choices within the budget, by measured and estimated times.
+        maximal: number of maximal choices among these.
+        measured: number of measured choices.
         hurried: whether time ran out before all rows were measured.
     """
 
@@ -97,8 +97,8 @@ def plan(
     taken to be too slow as well, and the next choices take its place.
 
     Args:
-        choices: of one backbone, each once.
-        budget: what a choice may cost.
+        choices: choices with one backbone, each once.
+        budget: largest cost of a choice.
         measure: returns a choice's milliseconds for one image; ``None`` measures nothing.
         limit: most rows to return.
         seconds: no measurement begins that is expected to end later; at least one is made.

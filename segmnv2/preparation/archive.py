@@ -52,9 +52,9 @@ def unpack(
 
     Args:
         archive: a tar (plain, gzip, bzip2, xz) or zip file.
-        target: what the folder becomes; its parents are made.
+        target: the new path of the folder; its parents are created.
         inside: path of the folder in the archive, as ``VOCdevkit/VOC2012``; empty for all of it.
-        wanted: which files, by their path below ``inside``.
+        wanted: the files to unpack, by their path below ``inside``.
         track: progress in bytes of the archive.
 
     Returns:

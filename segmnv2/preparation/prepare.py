@@ -33,10 +33,10 @@ class Need:
 
     Attributes:
         target: folder that it becomes.
-        archive: what holds it.
-        reason: what is wrong, in a message's words; that it is missing, by default.
+        archive: the archive that contains it.
+        reason: the fault, for the message; by default, that it is missing.
         inside: its path in the archive; the folder's name by default.
-        wanted: which files of it.
+        wanted: the files to unpack from it.
     """
 
     target: Path
@@ -98,11 +98,11 @@ def prepare_voc(
         root: folder ``VOCdevkit``, or ``VOC2012`` in it.
         sbd: SBD's folder ``benchmark_RELEASE``, from which masks are then compared or written in any case;
             ``root/benchmark_RELEASE`` by default, and only if ``train_aug`` is not complete.
-        archives: where archives lie or are put; ``root/archives`` by default.
+        archives: folder of existing and downloaded archives; ``root/archives`` by default.
         download: fetch archives that are needed and not there.
         mirror: address of a folder with the same archives, in place of the publishers'.
         track: called with bytes, for a progress bar.
-        track_names: what the masks to make are iterated through, for a progress bar.
+        track_names: wrapper of the iterator over the masks to make, for a progress bar.
 
     Raises:
         DatasetError: something is missing and may not be fetched, an archive cannot be fetched or unpacked, or what is

@@ -187,7 +187,7 @@ def build_train_aug(
     Args:
         voc_root: folder ``VOCdevkit``, or ``VOC2012`` in it.
         sbd_root: SBD's folder ``benchmark_RELEASE``, or ``dataset`` in it.
-        track: what the ids are iterated through, for a progress bar.
+        track: wrapper of the iterator over the ids, for a progress bar.
 
     Raises:
         DatasetError: a folder, list or image is missing, a mask is damaged, or a mask or list exists and differs.

@@ -208,7 +208,7 @@ def build_classifier(
 
     Args:
         section: the network and its start.
-        class_names: of the data set.
+        class_names: class names of the data set.
         initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
 
     Raises:

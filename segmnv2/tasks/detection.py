@@ -49,7 +49,7 @@ class DetectionValidation:
 
     Attributes:
         step: optimizer steps done.
-        precision: of the images of all ranks.
+        precision: average precision over the images of all ranks.
     """
 
     step: int
@@ -67,7 +67,7 @@ def detection_rate(step: int, section: DetectionOptimizerSection, *, steps: int,
     Args:
         step: optimizer steps done.
         section: the schedule.
-        steps: optimizer steps in all.
+        steps: total number of optimizer steps.
         per_epoch: optimizer steps of an epoch.
     """
     rise = min(1.0, (step + 1) / section.warmup_steps) if section.warmup_steps else 1.0
@@ -170,8 +170,8 @@ def open_boxes(source: BoxSource, key: str) -> CocoBoxes:
     """Open a data set.
 
     Args:
-        source: which one.
-        key: where it stands in the experiment, for messages.
+        source: the data set's section.
+        key: its key in the experiment, for messages.
 
     Raises:
         DatasetError: it is not there or not complete.

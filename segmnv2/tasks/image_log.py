@@ -65,7 +65,7 @@ def side_by_side(
         image: RGB.
         truth: class ids or the ignore index.
         prediction: class ids.
-        labels: of the classes.
+        labels: names and colors of the classes.
     """
     row = np.concatenate([image, blend(image, truth, labels), blend(image, prediction, labels)], axis=1)
     factor = LONGEST_SIDE / max(image.shape[:2])

@@ -31,12 +31,12 @@ class RunData(pl.LightningDataModule, Generic[T]):
     """Training batches counted from the step that the trainer is at, and validation samples in order.
 
     Args:
-        train: what to train on.
-        val: what to validate on.
+        train: the training set.
+        val: the validation set.
         transform: the augmentation.
         experiment: batch size, seed, number of workers, and how many samples to validate on.
         stack: makes a batch of augmented samples; of segmentation's by default.
-        val_transform: of validation samples; by default they stay unchanged: segmentation lays them out itself.
+        val_transform: transform of validation samples; none by default, because segmentation prepares them itself.
         val_batch_size: validation samples at once, on each rank.
         val_stays: whether they stay on the CPU, where segmentation lays them out and counts.
     """
@@ -114,11 +114,11 @@ class Job:
     """A task with its data.
 
     Attributes:
-        task: what is learned.
+        task: the task.
         data: the loaders.
         network: the network in words.
         shown: kinds and numbers of the images, in words.
-        seen: what of an image a step sees, in words.
+        seen: description of a step's images, such as their crops.
         images: number of training images.
         classes: id -> name, and what is ignored.
         datasets: ``train`` and ``val``, whole.
@@ -140,8 +140,8 @@ def build_job(experiment: AnyExperiment, processes: Processes, *, initial_weight
     """Open all that an experiment names.
 
     Args:
-        experiment: of any task.
-        processes: of which each needs something to validate.
+        experiment: an experiment of any task.
+        processes: the processes; each needs at least one image to validate.
         initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
 
     Raises:

@@ -40,8 +40,8 @@ def summed_cross_entropy(
         raw: logits at the output stride.
         targets: class ids or the ignore index.
         output_stride: pixels between two samples of ``raw``.
-        ignore_index: what does not count.
-        weight: of each class.
+        ignore_index: id of pixels that do not count.
+        weight: weight of each class.
     """
     total: Tensor = _ImageByImage.apply(raw, targets, output_stride, ignore_index, weight)
     return total
@@ -170,7 +170,7 @@ def mean_of_largest(values: Float[Tensor, " n"], share: float, counted: Int64[Te
 
     Args:
         values: any.
-        share: of ``counted``, rounded up, that is taken, and at least one.
+        share: share of ``counted`` to take, rounded up, at least one pixel.
         counted: at most the number of values.
     """
     largest = values.topk(max(1, math.ceil(share * len(values)))).values

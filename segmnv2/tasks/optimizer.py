@@ -77,7 +77,8 @@ def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[d
     Args:
         model: the network.
         lr: learning rate.
-        weight_decay: of the decayed kernels; as in ``torch.optim.SGD`` the gradient gains ``weight_decay * weight``.
+        weight_decay: weight decay of the decayed kernels: as in ``torch.optim.SGD``, ``weight_decay * weight`` is added
+            to the gradient.
 
     Source: tensorflow/models research/deeplab/train.py (last layer's bias), slim/nets/mobilenet/mobilenet_v2.py
     (``training_scope``: no decay on depthwise kernels).
@@ -129,8 +130,8 @@ def rate_factor(step: int, *, steps: int, power: float, warmup_steps: int) -> fl
 
     Args:
         step: optimizer steps done.
-        steps: in all.
-        power: of the poly schedule.
+        steps: total number of steps.
+        power: power of the poly schedule.
         warmup_steps: the first of them has the factor 1 / warmup_steps, the last one 1; 0 leaves the schedule alone.
     """
     rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

@@ -41,7 +41,7 @@ class Processes:
     """Number of processes, and the rank of this one.
 
     Attributes:
-        count: in all.
+        count: total number of processes.
         rank: this one's number, from 0.
         local: on this machine.
     """

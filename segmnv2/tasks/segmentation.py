@@ -182,7 +182,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
 
     Args:
         section: the network and its start.
-        labels: of the data set.
+        labels: labels of the data set.
         initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
 
     Raises:

@@ -35,7 +35,7 @@ class Timing:
     """Times of events in a run, in optimizer steps.
 
     Attributes:
-        steps: in all.
+        steps: total number of steps.
         validate_every: between two validations.
     """
 
@@ -77,12 +77,12 @@ class Task(pl.LightningModule):
     Args:
         model: the network, its weights in place.
         experiment: optimizer, seed and validation.
-        timing: when things happen.
+        timing: the steps of validations, states and the end.
 
     Attributes:
         model: the network.
-        score_name: what people call the score.
-        score_key: what logs and files call it.
+        score_name: name of the score for people.
+        score_key: name of the score in logs and files.
         validation: the latest one, if any.
     """
 

@@ -33,10 +33,10 @@ class Checkpoints(pl.Callback):
     Args:
         folder: where.
         experiment: when and how many; and what the networks' files say they come from.
-        timing: when validations come, and the end.
+        timing: the steps of validations and of the end.
         task: gives the task whose network is validated and kept.
-        record: what the run's results depend on, for the state.
-        signals: when one comes, the run ends after its step, or its batch of a validation, with a state.
+        record: everything that the run's results depend on, for the state.
+        signals: signals that end the run, with a state, after its step or the present batch of a validation.
 
     Attributes:
         best_score: the best validation's, in percent, or ``None`` before the first.

@@ -102,7 +102,7 @@ class RunLog(Logger):
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the whole rows of a run's table; none where there is no file, or a damaged one.
 
-    A row that a power cut left half-written is passed over.
+    A row that a power cut left incomplete is skipped.
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -159,7 +159,7 @@ class LineLog(RunLog):
 
     Args:
         write: takes a line.
-        steps: steps in all.
+        steps: total number of steps.
         describe_validation: puts a validation's measures into words.
         training: whether losses are written too, not only validations.
     """
@@ -195,7 +195,7 @@ def build_wandb_log(experiment: AnyExperiment, folder: Path, name_file: Path) ->
 
     Args:
         experiment: its ``log.wandb`` names the project.
-        folder: of the run.
+        folder: folder of the run.
         name_file: holds the run's name there.
 
     Raises:

@@ -38,12 +38,12 @@ class TrainingReport:
     """Result of a run.
 
     Attributes:
-        folder: where its files are.
+        folder: folder of its files.
         steps: optimizer steps done, those before a resume included.
-        seconds: what this call took.
-        score_name: what networks are compared by: mIOU, or top-1 accuracy.
-        score: of the latest validation, in percent; ``None`` if this call made none.
-        best_score: of the best validation, in percent.
+        seconds: duration of this call.
+        score_name: name of the score by which networks are compared, such as mIOU.
+        score: score of the latest validation, in percent; ``None`` if this call made none.
+        best_score: score of the best validation, in percent.
         best_step: its step.
     """
 
@@ -73,7 +73,7 @@ def train(
     a run can be resumed. With a moving average the networks are the average.
 
     Args:
-        experiment: what to do.
+        experiment: the experiment.
         out: folder of the results, in place of the experiment's.
         resume: ``last`` resumes the run in the folder, from its latest state; ``auto`` does so where there is a
             state, and otherwise starts, in a folder that holds a run without one too; ``no`` starts. On CPUs the

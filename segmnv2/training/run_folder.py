@@ -109,7 +109,7 @@ class RunFolder:
         What a run left that stopped before its first entry or state is deleted.
 
         Args:
-            experiment: of the run.
+            experiment: experiment of the run.
             overwrite: delete the results of a run that is there.
             unfinished: do so only if it is a run of this experiment that never came to a state.
 
@@ -186,7 +186,7 @@ class RunFolder:
         return ConfigError(f"{self.path}: cannot be written ({error}); choose another folder with --out DIR")
 
     def check_present(self) -> None:
-        """Make sure that nobody removed the folder while a run writes into it.
+        """Make sure that the folder of a run was not removed during the run.
 
         Raises:
             SegmnError: the folder, or the run in it, is gone.
@@ -227,8 +227,8 @@ class RunFolder:
         """Compare what the results of a run depend on.
 
         Args:
-            before: of the run in the folder, nested or flat.
-            now: of the run that is to be resumed.
+            before: values of the run in the folder, nested or flat.
+            now: values of the run to resume.
 
         Raises:
             ConfigError: something differs that may not; each such key is named.
@@ -265,9 +265,9 @@ class State:
     """State from which a run is resumed.
 
     Attributes:
-        file: where it was read.
+        file: the file that it was read from.
         step: optimizer steps done.
-        record: what the run's results depend on.
+        record: everything that the run's results depend on.
     """
 
     file: Path

@@ -27,7 +27,7 @@ LOST_PROCESS = (
     "NCCL communicator was aborted",
     "Timed out waiting",
 )
-"""Words by which PyTorch's gloo and NCCL report that another process is gone."""
+"""Words with which PyTorch's gloo and NCCL report that another process was lost."""
 
 
 @contextmanager
@@ -56,10 +56,11 @@ def claimed(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
-    """Turn what PyTorch raises when the run is cut off into one message that says what is saved.
+    """Turn PyTorch's errors that end a run into one message, which also says what was saved.
 
     Raises:
-        SegmnError: a reading process, another training process, memory, the folder or room to write is gone.
+        SegmnError: a reading process or another training process was lost, the memory or the disk is full, or the
+            folder was removed.
     """
     try:
         yield
@@ -89,7 +90,7 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
 
 
 def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
-    """Say from which step the run can be resumed, and how."""
+    """Return a sentence on how the run can be resumed, and from which step."""
     again = "the same `segmnv2 train` command with --resume last continues from"
     if checkpoints.saved_step is not None:
         return f"{folder.state} is of step {checkpoints.saved_step}: {again} it"
@@ -99,7 +100,7 @@ def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
 
 
 def _describe_loss(text: str) -> str | None:
-    """Say what was lost, if that is what an error's text is about."""
+    """Return a message about the lost process if an error's text reports one, else ``None``."""
     if text.startswith(ONE_VALUE):
         return (
             "a batch norm gets one value a channel, which has no variance: raise data.batch_size or the images' size, "

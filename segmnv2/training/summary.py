@@ -10,13 +10,13 @@ from segmnv2.tasks.processes import Processes
 
 
 def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, place: str) -> list[str]:
-    """Return in a few lines what is trained on what.
+    """Return a few lines that describe the model, the data and the schedule.
 
     Args:
         job: the task and its data.
-        experiment: which it was built from.
-        processes: which take part.
-        place: what is computed on.
+        experiment: the experiment of the job.
+        processes: the processes of the run.
+        place: description of the device.
     """
     section, data, steps = experiment.model, experiment.data, job.task.timing.steps
     origin = "from scratch"

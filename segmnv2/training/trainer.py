@@ -99,7 +99,7 @@ def build_trainer(
 
     Args:
         experiment: precision, and how a step is made.
-        folder: where Lightning may write.
+        folder: folder in which Lightning may write.
         accelerator: ``"cpu"`` or ``"gpu"``.
         timing: steps, and the interval of validation.
         processes: with several, gradients are averaged over them (DDP); each normalizes its own part of a batch.

@@ -1,4 +1,4 @@
-"""Foreign names of our networks' tensors: one table for each code base, readable in both directions."""
+"""Names of our networks' tensors in other code bases: one table for each, usable in both directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True)
 class KeyTable:
-    """Names of tensors, ours to theirs: a module's prefix and a leaf below it, each translated by a table.
+    """Names of tensors, ours -> theirs; a name is a prefix (a module) and a leaf, and each has its own table.
 
     Attributes:
         prefixes: our module's path -> theirs.
@@ -44,7 +44,7 @@ def _leaves(conv: str, norm: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def _torch_table(layers: Mapping[str, tuple[str, str]]) -> KeyTable:
-    """Return the table of a backbone's layers, ours -> the names of their convolution and of their batch norm."""
+    """Return the table of a backbone, for our layers -> (their convolution, their batch norm)."""
     prefixes = {
         f"backbone.{ours}.{part}": name
         for ours, names in layers.items()
@@ -54,7 +54,7 @@ def _torch_table(layers: Mapping[str, tuple[str, str]]) -> KeyTable:
 
 
 def _places(counts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return stage and number within it of each block of a network, in order."""
+    """Return (stage, index in the stage) of each block of a network, in order."""
     return [(stage, block) for stage, count in enumerate(counts) for block in range(count)]
 
 
@@ -230,7 +230,7 @@ def _resnet(units: Sequence[int], stem: Mapping[str, tuple[str, str]]) -> KeyTab
 
 
 def torchvision_resnet(units: Sequence[int]) -> KeyTable:
-    """Return the table of torchvision's bottleneck ResNet with so many units a stage, which is timm's too.
+    """Return the table of torchvision's bottleneck ResNet with these numbers of units per stage; timm's is the same.
 
     Source: parameter names of ``torchvision.models.resnet101``.
     """

@@ -1,4 +1,4 @@
-"""Strict loading: every tensor of a checkpoint is used once and every one of the network is filled, or nothing is."""
+"""Strict loading: each tensor of a checkpoint is used once and each one of the network is filled, or none changes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Match of a checkpoint's tensors and a network's.
+    """Comparison of a checkpoint's tensors with a network's.
 
     Attributes:
-        matched: names that fit, as the network calls them.
+        matched: the network's names of tensors that match.
         missing: names of the network that the checkpoint lacks.
-        unexpected: names of the checkpoint that the network has no place for.
+        unexpected: names of the checkpoint that the network does not have.
         mismatched: (name, shape in the checkpoint, shape in the network) where the shapes differ.
     """
 
@@ -70,9 +70,9 @@ def compare(network: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor]) -> 
 
 
 def load_strict(network: nn.Module, checkpoint: Mapping[str, Tensor], source: str, remedy: str = "") -> LoadReport:
-    """Copy a checkpoint's tensors, under the network's names, into a network, all or none, and return the report.
+    """Copy all tensors of a checkpoint, which have the network's names, into the network; return the report.
 
-    Error messages name ``source``, and ``remedy`` if the checkpoint does not fit.
+    Nothing is copied if the checkpoint does not fit. Error messages name ``source``, and the ``remedy`` in that case.
 
     Raises:
         WeightsError: a tensor is missing, unexpected, of another shape, or holds values that are not finite.
@@ -95,11 +95,11 @@ def build_filled(
 ) -> Network:
     """Build a network and copy a checkpoint's tensors into it.
 
-    The network is first built without memory where that is possible, so that a description that does not belong to the
-    tensors is refused before gigabytes are allocated for it.
+    Where possible, the network is first built on the meta device. So a description that does not match the tensors is
+    refused before gigabytes of memory are allocated.
 
-    With ``all_stored`` the network has no tensors but those of its state dict. It is then built once, without initial
-    values, if the checkpoint has all of them.
+    ``all_stored`` says that the network has no tensors except those of its state dict. If the checkpoint has all of
+    them, the network is built only once, without initial values.
 
     Raises:
         WeightsError: as for :func:`load_strict`.

@@ -1,6 +1,6 @@
 """Files of tensors: safetensors with JSON metadata, written whole or not at all, and PyTorch's state dicts.
 
-Reading runs no code that is in a file. Files of other kinds are refused with what to do with them.
+Reading never runs code from a file. Files of other kinds are refused with a message that says how to use them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECKPOINTS = (".ckpt", ".pth", ".pt", ".index", ".meta", ".data-00000-of-00001"
 
 
 def describe_foreign(path: str | Path) -> str | None:
-    """Return what a file of another program is and what to do with it, or ``None`` for other suffixes."""
+    """Return what a file of another program is and how to use it; ``None`` if its suffix is not one of these."""
     suffix = Path(path).suffix.lower()
     if suffix in EXPORTS:
         return (
@@ -46,11 +46,11 @@ def describe_foreign(path: str | Path) -> str | None:
 
 
 HEADER, METADATA = 8, "__metadata__"
-"""Bytes of the number of bytes of a file's header, and the header's key of the metadata."""
+"""Bytes of the number at the beginning of a file (the length of its header), and the header's key of the metadata."""
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Write tensors and metadata; a file of that name is replaced only once the new one is complete on disk.
+    """Write tensors and metadata; an existing file is replaced only when the new one is complete on disk.
 
     Tensors may be on any device. Each value of the metadata is stored under its key as JSON text.
 
@@ -71,7 +71,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
 
 
 def _sort_metadata(path: Path) -> None:
-    """Order the metadata of a file by its keys: it is written in another order each time."""
+    """Sort the metadata of a file by its keys, because the library writes them in a random order."""
     with path.open("rb+") as file:
         length = int.from_bytes(file.read(HEADER), "little")
         header = json.loads(file.read(length))
@@ -85,7 +85,7 @@ def _sort_metadata(path: Path) -> None:
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors (on the CPU) and metadata, as :func:`write_safetensors` wrote them.
 
-    Metadata values of other programs that are not JSON stay text.
+    Metadata values that are not JSON, such as those of other programs, are returned as text.
 
     Raises:
         WeightsError: the file is missing, truncated or not in safetensors format.
@@ -146,7 +146,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path)[0]
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch meets damaged bytes with errors of every kind
+    except Exception as error:  # torch raises errors of every kind for damaged bytes
         raise WeightsError(
             f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save its state dict alone, "
             "as torch.save(checkpoint['model'], 'weights.pth'), or fetch it again"
@@ -163,7 +163,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(tensor: Tensor, size: int) -> bool:
-    """Return whether a tensor has all of its values in a file of that many bytes."""
+    """Return whether a tensor is dense and small enough to be stored in a file of ``size`` bytes."""
     dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     return dense and tensor.numel() * tensor.element_size() <= size
 
@@ -174,7 +174,7 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the state dict that a checkpoint is, or holds alone under a key, without the prefixes of wrappers."""
+    """Return the only state dict of a checkpoint, at its top or under a key, without the prefixes of wrappers."""
     if not _is_state_dict(content):
         items = content.items() if isinstance(content, dict) else ()
         inside = {key: value for key, value in items if _is_state_dict(value)}

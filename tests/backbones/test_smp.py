@@ -117,10 +117,10 @@ def test_weights_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -
         raise OSError("no network")
 
     monkeypatch.setattr(theirs, "get_encoder", unavailable)
-    with pytest.raises(WeightsError, match="weights 'imagenet' of smp's 'resnet18' could not be had"):
+    with pytest.raises(WeightsError, match="weights 'imagenet' of smp's 'resnet18' cannot be loaded"):
         SmpBackbone(encoder="resnet18", pretrained="imagenet")
     monkeypatch.setattr(theirs, "get_preprocessing_params", unavailable)
-    with pytest.raises(WeightsError, match="could not be had"):
+    with pytest.raises(WeightsError, match="cannot be loaded"):
         smp_normalization("resnet18", "imagenet")
 
 

@@ -232,7 +232,7 @@ Form = tuple[Break, str, str, str, str]
 BROKEN: list[Form] = [
     (empty_images, "empty", "images", "holds no images", "images/NAME.jpg"),
     (write("splits/val.txt", "\n"), "empty", "splits/val.txt", "names no images", "one file name"),
-    (append("splits/val.txt", "zz\n"), "unknown-name", "splits/val.txt", "'zz' is not in images", "files that are"),
+    (append("splits/val.txt", "zz\n"), "unknown-name", "splits/val.txt", "'zz' is not in images", "existing files"),
     (append("splits/val.txt", "9\n"), "repeated-name", "splits/val.txt", "names '9' 2 times", "once"),
     (remove("masks/0.png"), "missing-mask", "images/0.png", r"no .*masks/0\.png", "rename, add"),
     (remove("images/0.png"), "missing-image", "masks/0.png", r"no image .*images/0\.\*", "rename, add"),
@@ -250,7 +250,7 @@ BROKEN: list[Form] = [
     (turn_by_half, "exif-ambiguous", "masks/0.png", "orientation 3", "look at an overlay"),
     (store_8_bits_in_16, "low-values", "images/0.png", "8 bits only: 255 is read as white", "with 8 bits"),
     (damage_inside, "unreadable-image", "images/0.jpg", "Corrupt JPEG data", "replace the file"),
-    (animate_mask, "animated", "masks/0.png", "several frames", "save the one"),
+    (animate_mask, "animated", "masks/0.png", "several frames", "save only the frame"),
     (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is compressed as JPEG", "export it again"),
     (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is compressed as JPEG", "export it again"),
     (
@@ -262,7 +262,7 @@ BROKEN: list[Form] = [
     ),
     (change_mask(lambda mask: mask.astype(np.uint16)), "deep-mask", "masks/0.png", "a mask has 8 bits", "8-bit"),
     (change_mask(transparent), "transparent-mask", "masks/0.png", "transparent", "without alpha"),
-    (without_palette, "rgb-mask", "masks/0.png", "nothing says which class", r"labels\.yaml a palette"),
+    (without_palette, "rgb-mask", "masks/0.png", "have no palette", r"labels\.yaml a palette"),
     (
         change_mask(lambda mask: np.dstack([mask] * 3)),
         "rgb-mask",
@@ -293,7 +293,7 @@ BROKEN: list[Form] = [
         "value 0 is the id of .* has the color of",
         "save it as RGB",
     ),
-    (save_palette(shade=40), "palette-differs", "masks/0.png", r"training takes the ids", "their palette"),
+    (save_palette(shade=40), "palette-differs", "masks/0.png", r"training reads the ids", "their palette"),
     (change_mask(lambda mask: mask + np.uint8(3)), "ids-out-of-range", "masks/0.png", "no class", "correct"),
     (change_all(white), "binary-masks", "masks/0.png", "0 and 255", r"1\.\.4"),
     (
@@ -304,7 +304,7 @@ BROKEN: list[Form] = [
         "subtract 1",
     ),
     (change_mask(lambda mask: np.full_like(mask, 255)), "all-ignored", "masks/0.png", "all 3072", "draw"),
-    (change_all(lambda mask: np.full_like(mask, 255)), "nothing-to-learn", "", "none of its 8", "look"),
+    (change_all(lambda mask: np.full_like(mask, 255)), "nothing-to-learn", "", "none of its 8", "check that"),
     (leave_only_background_in_train, "untrained-class", "", "'star'", "move some"),
     (
         change_all(lambda mask: np.where(mask == 4, 0, mask)),
@@ -316,7 +316,7 @@ BROKEN: list[Form] = [
     (leak, "leak", "images/9.bmp", r"'train', too.*2\.png", "one split only"),
     (append("splits/val.txt", "0\n"), "leak", "images/0.png", "the same file", "one split only"),
     (recode_jpeg, "leak-copy", "images/9.jpg", r"0\.png of 'train'.*thumbnails", "one split only"),
-    (duplicate(True), "duplicate", "images/3.png", r"2\.png", "take one"),
+    (duplicate(True), "duplicate", "images/3.png", r"2\.png", "remove one"),
     (duplicate(False), "duplicate-masks", "images/3.png", "another mask", "right"),
 ]
 """How to break it; then kind, file, reason and remedy of what is found."""

@@ -49,7 +49,7 @@ def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFi
     assert main(["evaluate", "shapes.safetensors", "--dataset", "voc", "--root", "devkit", "--size", "49"]) == 0
     printed = capsys.readouterr()
     assert "3 images" in printed.out
-    assert "note: the ids of the masks are taken for the network's 5 classes" in printed.err
+    assert "note: the ids of the masks are read as the network's 5 classes" in printed.err
 
 
 @pytest.mark.parametrize(

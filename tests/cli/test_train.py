@@ -117,7 +117,7 @@ def test_a_resumed_run_takes_its_own_values_and_names_those_that_the_file_has_ot
     assert "note" not in capsys.readouterr().out
     assert main(["train", config, "--resume", "auto"]) == 0
     out = capsys.readouterr().out
-    assert "note: runs/tiny/config.yaml counts; tiny.yaml differs in optimizer.lr (change a value with -o)" in out
+    assert "note: runs/tiny/config.yaml is used; tiny.yaml differs in optimizer.lr (change a value with -o)" in out
     assert "resumed at step 3" in out
     assert main(["train", config, "--resume", "last", "-o", "steps=4"]) == 0
     assert "step 4/4" in capsys.readouterr().out

@@ -78,7 +78,7 @@ def annotation_file(root: Path) -> Path:
         ("annotations", {"bbox": [float("nan"), 1.0, 2.0, 3.0]}, r"annotations\[0\]\.bbox\[0\]: .*, found 'nan'"),
         ("annotations", {"bbox": [9.0, 9.0, -5.0, 4.0]}, r"annotations\[0\]\.bbox: .*height is negative"),
         ("annotations", {"category_id": "car"}, r"annotations\[0\]\.category_id: .*integer, found 'car'"),
-        ("annotations", {"image_id": 5}, "annotations are of image 5, which 'images' lacks"),
+        ("annotations", {"image_id": 5}, "annotations belong to image 5, which 'images' lacks"),
         ("annotations", {"id": 2}, "annotations have the id 2 twice"),
         ("images", {"id": 7}, "images have the id 7 twice"),
         ("images", {"height": 0}, r"images\[0\]\.height: .*greater than 0, found '0'"),

@@ -277,7 +277,7 @@ def test_pixels_are_what_their_processor_makes_of_them(values: dict[str, Any], t
 @pytest.mark.parametrize("key", ["do_reduce_labels", "do_flip_channel_order"])
 def test_a_processor_that_does_what_this_library_does_not_is_refused(key: str, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({key: True}))
-    with pytest.raises(WeightsError, match=rf"{key} is True, which this library does not do; .*set it to false"):
+    with pytest.raises(WeightsError, match=rf"{key} is True, which this library does not support; .*set it to false"):
         _read_normalization(tmp_path)
 
 

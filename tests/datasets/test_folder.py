@@ -175,7 +175,7 @@ def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -
     ("text", "message"),
     [
         (b"\n", "names no images"),
-        (b"a\nb.BMP\nz\n", r"'b\.BMP' is not in images/; write names without folder and ending.*\(the first of 2"),
+        (b"a\nb.BMP\nz\n", r"'b\.BMP' is not in images/; write names of existing files.*\(the first of 2"),
         (b"a\nb\na\n", "names 'a' 2 times; name each image once"),
         (b"\xff\xfe\x00", "is no text file"),
     ],

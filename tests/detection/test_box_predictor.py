@@ -112,7 +112,8 @@ def test_values_that_are_not_possible_are_named(predictor: BoxPredictor, tmp_pat
     with pytest.raises(ConfigError, match=r"threshold: 2 is not in 0\.\.1"):
         BoxPredictor(predictor.model, threshold=2)
     with pytest.raises(
-        ConfigError, match=r"threshold: the detector itself drops boxes with scores below 0\.05, so 0\.01 would"
+        ConfigError,
+        match=r"threshold: 0\.01 is too low, because the detector itself drops boxes with scores below 0\.05",
     ):
         BoxPredictor(predictor.model, threshold=0.01)
     predictor.model.network.roi_heads = SimpleNamespace(score_thresh=0.5)  # where Faster R-CNN has it

@@ -55,7 +55,7 @@ def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": None}, "says nothing of segmnv2"),
+        ({"format_version": None}, "has no metadata of segmnv2"),
         ({"format_version": 9}, "have version 9, this segmnv2 reads 1"),
         ({"output": "boxes"}, "damaged .*boxes"),
         ({"size": [1]}, "damaged"),

@@ -144,5 +144,5 @@ def test_a_model_of_another_program_is_refused(model, tmp_path):
     path = tmp_path / "a.tflite"
     write_litert(model, path, describe_export(model, "litert", size=(33, 33)))
     path.write_bytes(path.read_bytes().replace(b"\x07\x00\x00\x00segmnv2\x00", b"\x07\x00\x00\x00another\x00"))
-    with pytest.raises(WeightsError, match="says nothing of segmnv2"):
+    with pytest.raises(WeightsError, match="has no metadata of segmnv2"):
         open_litert(path, threads=1)

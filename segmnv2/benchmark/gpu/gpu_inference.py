@@ -32,11 +32,11 @@ MEANING = (
 
 
 class LabelMaps(nn.Module):
-    """The network as engines run it, then logits of the image's size and the best class.
+    """The network as engines run it, then logits at the image's size and the best class.
 
     Args:
         model: the network.
-        dtype: that its layers compute in.
+        dtype: number format in which its layers compute.
     """
 
     def __init__(self, model: Segmenter, dtype: torch.dtype) -> None:
@@ -53,13 +53,13 @@ def compare_gpu_maps(setting: GpuSetting, batch: int, images: Images, limits: Li
     """Measure label maps of several images at once.
 
     Args:
-        setting: what is measured.
-        batch: how many at once.
-        images: of one size.
-        limits: of the table.
+        setting: network, device and sizes of the measurement.
+        batch: number of images per call.
+        images: images of the same size.
+        limits: limits of the table.
     """
     notes = [*MEANING, *(f"{name}: {PEERS[name].note}." for name in INFERENCE_PEERS)]
-    torch._dynamo.reset()  # of one function only a few compiled forms are kept
+    torch._dynamo.reset()  # torch keeps only a few compiled forms of one function
     return take_turns(
         map_contenders(setting, batch, images),
         limits,
@@ -71,7 +71,7 @@ def compare_gpu_maps(setting: GpuSetting, batch: int, images: Images, limits: Li
 
 
 def map_contenders(setting: GpuSetting, batch: int, images: Images) -> dict[str, Contender]:
-    """Return who labels, in the order of what a reader asks first: what comes late may find no time."""
+    """Return the contenders, the most interesting first, because the time may not suffice for the last ones."""
     pixels = _pixels(setting, batch, images)
     first, *others = (_peer(setting, pixels, images, batch, name) for name in INFERENCE_PEERS)
     eager, compiled = _ours(setting, pixels, compiled=False), _ours(setting, pixels, compiled=True)
@@ -123,7 +123,7 @@ def _ours(setting: GpuSetting, pixels: Tensor, *, compiled: bool) -> dict[str, C
 
 
 class _Maps:
-    """The same function for its step and its graph, built and compiled once."""
+    """A labeling function for the eager step and the CUDA graph, built and compiled once."""
 
     def __init__(self, setting: GpuSetting, dtype: torch.dtype, compiled: bool) -> None:
         self.setting, self.dtype, self.compiled = setting, dtype, compiled
@@ -137,26 +137,26 @@ class _Maps:
         return self._built
 
     def step(self, pixels: Tensor) -> Step:
-        """Return a turn of it."""
+        """Return a step that calls the function."""
         return _repeated(self.setting, self.build(), pixels)
 
     def graph(self, pixels: Tensor) -> Step:
-        """Return a turn of its CUDA graph."""
+        """Return a step that calls the function's CUDA graph."""
         return _repeated(self.setting, captured(self.build(), pixels), pixels)
 
 
 def captured(function: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function as a CUDA graph, whose answer the next call replaces.
+    """Return a function as a CUDA graph; each call overwrites the result of the last one.
 
     Args:
-        function: that does not wait for the device.
+        function: a function that does not wait for the device.
         example: pixels of the only shape that it takes.
     """
     pixels, stream, graph = example.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
     with torch.inference_mode():
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(3):  # libraries take their memory before
+            for _ in range(3):  # libraries allocate their memory before the capture
                 function(pixels)
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(graph):

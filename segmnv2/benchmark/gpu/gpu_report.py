@@ -24,7 +24,7 @@ def benchmark_gpu(setting: GpuSetting) -> Iterator[tuple[str, Table]]:
     Each table may take its share of the time that is left, a training step twice that of label maps.
 
     Args:
-        setting: what is measured.
+        setting: network, device and sizes of the measurement.
 
     Raises:
         ConfigError: a number is not possible, or the device is not there.
@@ -34,7 +34,7 @@ def benchmark_gpu(setting: GpuSetting) -> Iterator[tuple[str, Table]]:
         check_count(f"--{name}", getattr(setting, name))
     if setting.seconds <= 0:
         raise ConfigError(f"--seconds {setting.seconds:g}: give a positive number, 420 for all tables")
-    setting.place  # noqa: B018  # which is reported before images are read
+    setting.place  # noqa: B018  # a missing GPU is reported before images are read
     folder = None if setting.root is None else VocSegmentation(setting.root, "train").folder / "JPEGImages"
     end = time.monotonic() + setting.seconds
     shares = [2] * len(setting.strides) + [1] * len(setting.batches)

@@ -24,10 +24,10 @@ def compare_gpu_steps(setting: GpuSetting, output_stride: int, batches: list[Bat
     """Measure training steps: pixels and masks from pinned memory to updated weights.
 
     Args:
-        setting: what is measured.
-        output_stride: of the networks.
-        batches: by :func:`read_batches`.
-        limits: of the table.
+        setting: network, device and sizes of the measurement.
+        output_stride: output stride of the networks.
+        batches: batches from :func:`read_batches`.
+        limits: limits of the table.
     """
     notes = [TF32, *(f"{name}: {PEERS[name].note}." for name in TRAINED_PEERS)]
     described = {**setting.describe(), "output stride": output_stride, "batch": setting.batch, "steps": setting.burst}
@@ -51,7 +51,7 @@ def read_batches(setting: GpuSetting) -> list[Batch]:
 
 
 def step_contenders(setting: GpuSetting, output_stride: int, batches: list[Batch]) -> dict[str, Contender]:
-    """Return who trains, in the order of what a reader asks first: what comes late may find no time."""
+    """Return the contenders, the most interesting first, because the time may not suffice for the last ones."""
     gpu = None if setting.on_gpu else NEEDS_GPU
     ours = partial(_our_step, setting, batches, output_stride)
     compiled = partial(ours, bf16=True, compiled=True)
@@ -86,11 +86,11 @@ def _peer(setting: GpuSetting, batches: list[Batch], name: str, output_stride: i
 
 
 def measure_gpu_run(setting: GpuSetting, steps: int) -> Table:
-    """Measure step, loader, and both together in a run, in mixed precision on a GPU.
+    """Measure the step, the loader, and both together in a run, in mixed precision on a GPU.
 
     Args:
-        setting: what is measured.
-        steps: that are measured each time.
+        setting: network, device and sizes of the measurement.
+        steps: number of steps per measurement.
     """
     images = 4 * setting.batch
     shapes = {"kind": "shapes", "length": images, "size": max(setting.crop, 16)}

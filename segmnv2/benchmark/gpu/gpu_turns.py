@@ -1,4 +1,4 @@
-"""Contenders on one device in one process: built, then taking turns, within a given time."""
+"""Measurement of contenders in turns, on one device, in one process and within a given time."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from segmnv2.errors import SegmnError
 Step = Callable[[int], object]
 
 BUILD_SHARE = 0.75
-"""Share of the time that may be over when another contender is built."""
+"""Share of the time after which no further contender is built."""
 
 WARM_UP = 3
-"""Turns before the clock runs: code is compiled, cuDNN tries its algorithms."""
+"""Turns before the measurement, in which code is compiled and cuDNN tries its algorithms."""
 
 FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared.
+    """An implementation that is compared with others.
 
     Attributes:
-        build: returns the step, called with the number of its turn; everything that it needs is in memory then.
-        peer: whether of another library, and so what others are compared with.
-        refusal: why it cannot be measured here, if it cannot.
-        convolutions: how float32 ones are computed; PyTorch's own setting by default.
+        build: loads everything into memory and returns the step, which is called with the number of its turn.
+        peer: whether it is from another library, with which ours is compared.
+        refusal: the reason why it cannot be measured here; ``None`` if it can.
+        convolutions: setting for float32 convolutions; PyTorch's own by default.
     """
 
     build: Callable[[], Step]
@@ -47,8 +47,8 @@ class Limits:
     """Limits of one table.
 
     Attributes:
-        rounds: turns of each contender, at most.
-        seconds: for all of them, with what is built and compiled.
+        rounds: largest number of turns of each contender.
+        seconds: time for all of them, including building and compilation.
     """
 
     rounds: int
@@ -64,15 +64,15 @@ def take_turns(
     notes: Sequence[str] = (),
     environment: Mapping[str, Any],
 ) -> Table:
-    """Measure contenders; one that cannot be built, or for which no time is left, is named with the reason.
+    """Measure contenders; the table lists those that could not be built, or had no time left, with the reason.
 
     Args:
-        contenders: by name; the first that is a peer is what the others are compared with.
-        limits: of the table.
-        device: waited for before the clock is read.
-        images: that a turn computes.
+        contenders: contenders by name; the others are compared with the first peer.
+        limits: limits of the table.
+        device: the device, for which each measurement waits.
+        images: number of images per turn.
         notes: sentences below the table.
-        environment: what was measured.
+        environment: description of what was measured.
     """
     began = time.monotonic()
     steps: dict[str, Step] = {}
@@ -99,7 +99,7 @@ def take_turns(
 
 
 def _prepare(contender: Contender, device: torch.device) -> tuple[Step, float]:
-    """Return a contender's step after its warm-up, and the megabytes of the GPU that it took at most."""
+    """Return a contender's step after its warm-up, and the largest GPU memory that it took, in megabytes."""
     before = 0.0
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Core ML's ``.mlpackage``, for iOS 16, macOS 13 and later. It is written anywhere, and runs on Apple's systems only.
+"""Core ML's ``.mlpackage``, for iOS 16, macOS 13 and later; written on every system, run only on Apple's.
 
-The input is an image in Core ML's sense, which apps fill from a camera's buffer, and labels are 32-bit integers, since
-Core ML gives out no smaller ones.
+The input has Core ML's image type, which apps fill from a camera's buffer. Labels are 32-bit integers, because Core ML
+returns no smaller type.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Whole(nn.Module):
 
 
 def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
-    """Write a network as a Core ML package, a folder, for one size; in float16 the layers compute in it."""
+    """Write a network as a Core ML package, a folder, for one size; in float16 the layers compute in float16 too."""
     package = convert(model, metadata)
     package.user_defined_metadata.update(metadata.to_entries())
     package.short_description = f"segmnv2: {', '.join(metadata.labels.names)}"
@@ -70,7 +70,7 @@ def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibr
 
 
 def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram") -> Any:
-    """Return a network as coremltools' model; as ``"milinternal"``, its program before it is serialized."""
+    """Return a network as coremltools' model; the target ``"milinternal"`` gives the program before serialization."""
     with _quiet():
         import coremltools
 
@@ -92,9 +92,9 @@ def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram
 
 
 def open_coreml(path: Path, _threads: int) -> OpenedExport:
-    """Open a package in Core ML on a Mac, which chooses processor and threads itself.
+    """Open a package in Core ML on a Mac; Core ML chooses processor and threads.
 
-    No machine of this project's tests can run it; they check what it says.
+    The project's tests have no Mac to run it; they check the package's content.
 
     Raises:
         ConfigError: this is no Mac.
@@ -113,7 +113,7 @@ def open_coreml(path: Path, _threads: int) -> OpenedExport:
 
 
 def load_package(path: Path, *, run: bool) -> MLModel:
-    """Load a package, to run it or, on any system, to look at it."""
+    """Load a package, to run it or, on any system, to read its content."""
     with _quiet():
         from coremltools.models import MLModel
 
@@ -123,6 +123,6 @@ def load_package(path: Path, *, run: bool) -> MLModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what coremltools says of versions that it has not been tested with, and its progress bars."""
+    """Hide coremltools' progress bars and its warnings about versions that it was not tested with."""
     with quiet(logging.ERROR), redirect_stderr(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""A network's graph of torch operations, operator by operator, in LiteRT's terms."""
+"""Translation of a network's torch operations into LiteRT's operators."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from segmnv2.export.mobile.litert_tensors import (
 
 SAME, VALID = 0, 1  # the schema's numbers of paddings
 KERNEL_ORDER = {False: (0, 2, 3, 1), True: (1, 2, 3, 0)}
-"""Depthwise or not -> how the axes of torch's kernels (out, in, rows, columns) are ordered in LiteRT."""
+"""Depthwise or not -> order of the axes of torch's kernels (out, in, rows, columns) in LiteRT."""
 
 
 def write_network(program: torch.export.ExportedProgram, model: LiteRtModel, pixels: int, *, half: bool = False) -> int:
@@ -34,12 +34,12 @@ def write_network(program: torch.export.ExportedProgram, model: LiteRtModel, pix
 
     Args:
         program: the network, with one input, (1, 3, h, w).
-        model: to add to.
+        model: the model that is extended.
         pixels: tensor of the input, (1, h, w, 3).
-        half: keep large constants in 16 bits, to be computed with in 32 all the same.
+        half: store large constants in 16 bits; layers still compute in 32 bits.
 
     Raises:
-        ConfigError: the network has an operation that is not known here.
+        ConfigError: the network has an operation that is not supported.
     """
     tensors = GraphTensors(program, model, half=half)
     for node in program.graph.nodes:
@@ -102,7 +102,7 @@ def _float_weights(
 def _level_weights(
     tensors: GraphTensors, source: int, weight: fx.Node, bias: fx.Node | None, depthwise: bool
 ) -> tuple[int, int]:
-    """Return kernel and bias in levels; those of the bias are products of the image's and the kernel's."""
+    """Return kernel and bias in levels; the step of the bias is the product of the image's and the kernel's steps."""
     values, scales, zeros = (tensors.values(each) for each in _args(weight)[:3])
     steps = tensors.model.scale(source) * scales.astype(np.float64)
     offsets = np.zeros(len(values)) if bias is None else tensors.values(bias)
@@ -119,7 +119,7 @@ def _level_weights(
 def _padding(
     sides: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], pads: Sequence[int]
 ) -> tuple[int, tuple[int, int] | None]:
-    """Return LiteRT's rule that pads as torch does, with the rows and columns to be padded before if none does."""
+    """Return LiteRT's padding rule that equals torch's; if none does, also the rows and columns to pad before."""
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sides, stride, reach, strict=True)]
     if all(each == 2 * pad for each, pad in zip(total, pads, strict=True)):
@@ -195,7 +195,7 @@ def _clamp(tensors: GraphTensors, node: fx.Node) -> None:
 
 
 def _pass_on(tensors: GraphTensors, node: fx.Node) -> None:
-    """Let an operation that changes no value have the tensor that it reads."""
+    """Give the result of an operation that changes no value the tensor that it reads."""
     if node.users:
         tensors.set(node, tensors.float_of(_args(node)[0]))
 
