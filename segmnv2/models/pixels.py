@@ -66,8 +66,9 @@ def check_range(network: nn.Module, pixels: Tensor, highest: int) -> None:
         fractions = bool((pixels != pixels.round()).any())
     except RuntimeError:  # tensors without values: fake ones, those of vmap
         return
-    # Black images have whole numbers; 3 lies above what ImageNet's mean and deviation make of white.
-    wrong = high <= 3 and fractions if highest > 1 else high > 3 or low < -0.5
+    # Black images have whole numbers; 3 lies above what ImageNet's mean and deviation make of white. Resampling and
+    # changes of brightness leave the range by less than the bounds, pixels minus their mean or of 12 bits by more.
+    wrong = low < -highest / 3 or high > 3 * highest or (highest > 1 and high <= 3 and fractions)
     if wrong:
         warnings.warn(
             f"pixels: their values lie in {low:.3g}..{high:.3g}; this network takes RGB in 0..{highest} and normalizes "

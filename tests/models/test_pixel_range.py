@@ -13,7 +13,13 @@ from segmnv2.models.pixels import CHECKS, LEFT, check_range
 from segmnv2.models.zoo import create_model
 
 RIGHT = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(0)) * 255
-WRONG = {"0..1": RIGHT / 255, "-1..1": RIGHT / 127.5 - 1, "standardized": (RIGHT - 120) / 58}
+WRONG = {
+    "0..1": RIGHT / 255,
+    "-1..1": RIGHT / 127.5 - 1,
+    "standardized": (RIGHT - 120) / 58,
+    "without mean": RIGHT - 120,
+    "12 bits": RIGHT * 16,
+}
 
 
 def small(train: bool = False) -> nn.Module:
@@ -37,8 +43,8 @@ def test_pixels_of_another_range_are_told_of_once(build: Callable[[], nn.Module]
 
 @pytest.mark.parametrize(
     "pixels",
-    [RIGHT, RIGHT.byte(), RIGHT.round(), torch.zeros(1, 3, 17, 17), torch.ones(1, 3, 17, 17)],
-    ids=["floats", "bytes", "whole", "black", "nearly black"],
+    [RIGHT, RIGHT.byte(), RIGHT.round(), torch.zeros(1, 3, 17, 17), torch.ones(1, 3, 17, 17), 1.5 * RIGHT - 64],
+    ids=["floats", "bytes", "whole", "black", "nearly black", "resampled"],
 )
 def test_pixels_of_the_right_range_are_passed_in_silence(pixels: Tensor) -> None:
     network = small()
