@@ -44,7 +44,7 @@ Made = TypeVar("Made")
 
 DIGITS = 6
 
-EVEN_RATES = (10.0, 15.0, 25.0, 30.0, 50.0, 60.0, 120.0)
+EVEN_RATES = (10.0, 15.0, 25.0, 30.0, 50.0, 60.0, 120.0, 144.0, 240.0)
 """Frame rates that are tried where a file's own rate loses frames."""
 
 NEARLY_ALL, LOOKED_AT = 0.95, 10_000

@@ -13,7 +13,7 @@ from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.files import ResultFolder
 from segmnv2.inference.predictor import Predictor, VideoPredictor
 from segmnv2.inference.scores import Prediction
-from segmnv2.inference.video_files import Smoother, frame_files, infer_video, overlay_video
+from segmnv2.inference.video_files import Smoother, even_rate, frame_files, infer_video, overlay_video, place_in_time
 from segmnv2.media import video_reader as video_module
 from segmnv2.media.video_reader import VideoReader
 from tests.media.clips import Camera, decode, pictures, write_clip, write_recording
@@ -92,6 +92,15 @@ def test_a_recording_of_varying_times_keeps_its_pace(predictor, tmp_path):
     assert len(shown) == round(4.0 * rate) + 1
     for number, time in enumerate(times):
         assert shown[round(time / 1000 * rate)] == number
+
+
+@pytest.mark.parametrize("rate", [60, 90, 144, 165, 240])
+def test_recordings_of_fast_screens_show_all_their_frames(rate, tmp_path):
+    times = [round(1000 * number / rate) for number in range(12)]
+    clip = write_recording(tmp_path / "clip.mkv", times, times[-1] + 5)
+    with VideoReader(clip) as video:
+        shown = {place_in_time(time / 1000, even_rate(video)) for time in times}
+    assert len(shown) == len(times)
 
 
 @pytest.mark.parametrize(("every", "rate"), [(1, 25.0), (2, 10.0)])
