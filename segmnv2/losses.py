@@ -1,7 +1,8 @@
 """Losses that can be added to the cross-entropy, by name: a new one is a function and a line here.
 
-Those of segmentation-models-pytorch pick the pixels that count, whose number a GPU has to be asked for, once for each
-class. On a GPU other pixels weigh nothing instead: the same losses without a wait (tests/tasks/test_dense_losses.py).
+Those of segmentation-models-pytorch pick the pixels that count, which makes the CPU wait for a GPU, once for each
+class. On a GPU other pixels have a weight of zero instead: the same losses without a wait
+(tests/tasks/test_dense_losses.py).
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def apart(
 
     Args:
         builds: name -> the arguments of :class:`Apart`.
-        on_skip: called with the reason for each contender that cannot be built and is left out; by default that is an
+        on_skip: called with the reason for each contender that cannot be built and is skipped; by default that is an
             error.
 
     Raises:

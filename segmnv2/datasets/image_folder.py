@@ -18,8 +18,8 @@ class ImageFolder:
     """``ROOT/CLASS/**/*.jpg`` and other images, as torchvision's ``ImageFolder`` has them.
 
     Classes are the folders' names, sorted. Images are read as every image here: upright, RGB, or one clear error.
-    Hidden files and folders are ignored; a file that is no image by its name is an error, so that nothing is left
-    out in silence.
+    Hidden files and folders are ignored; a file that is no image by its name is an error, so that none
+    is skipped silently.
 
     Attributes:
         folder: the root.

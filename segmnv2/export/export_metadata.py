@@ -191,6 +191,6 @@ def describe_export(
 
 def _provenance(weights: Path) -> dict[str, Any]:
     origin = read_model_file(weights)[1].get("provenance") or {}
-    # The experiment is left out: it is in the weights' file, and longer than everything else.
+    # The experiment is omitted: it is in the weights' file, and longer than everything else.
     origin = {key: value for key, value in origin.items() if key != "experiment"}
     return {"weights": weights.name, "sha256": file_sha256(weights), "origin": origin}

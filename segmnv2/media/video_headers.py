@@ -25,9 +25,11 @@ def time_stamps(path: Path) -> Iterator[float]:
     """Yield the time stamps of a file's frames, in seconds and in the order of the file, without decoding them."""
     with quiet():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
-    while capture.grab():
-        yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    capture.release()
+    try:  # callers may stop early
+        while capture.grab():
+            yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    finally:
+        capture.release()
 
 
 def has_stated_size(path: Path) -> bool:

@@ -84,8 +84,8 @@ class VideoReader:
         self._rate = stated if 0 < stated < HIGHEST_RATE else USUAL_RATE
         self.frame_rate = self._rate / self.every
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)  # none of streams, and nonsense of unfinished files
-        self._told = int(count) if 0 < count < 2**31 and not self.source.live else None
-        self._length = self._told / (stated if stated > 0 else USUAL_RATE) if self._told else None
+        self._stated_count = int(count) if 0 < count < 2**31 and not self.source.live else None
+        self._length = self._stated_count / (stated if stated > 0 else USUAL_RATE) if self._stated_count else None
         self._place = -1  # of the last frame that was passed, from 0
         self._start: float | None = None  # time stamp of the first frame, in seconds
         self._seconds = 0.0  # from the first frame to the last one that was passed
@@ -114,7 +114,7 @@ class VideoReader:
     def total(self) -> int | None:
         """Expected number of frames, as far as header and limits say."""
         timed = None if self._until is None or self.source.live else self._until * self._rate
-        counts = [math.ceil(count / self.every) for count in (self._told, timed) if count is not None]
+        counts = [math.ceil(count / self.every) for count in (self._stated_count, timed) if count is not None]
         return min(counts if self._most is None else [*counts, self._most], default=None)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -167,10 +167,10 @@ class VideoReader:
             return (
                 f"{self.source}: gives no more frames after {count}; check that it is plugged in and not in other use"
             )
-        if self._told is None or self._length is None or self.source.path is None:
+        if self._stated_count is None or self._length is None or self.source.path is None:
             return None
         step = self._seconds / (count - 1) if count > 1 else 1 / self._rate
-        missing = min((self._told - count) * step, self._length - self._seconds - step)
+        missing = min((self._stated_count - count) * step, self._length - self._seconds - step)
         if missing < max(0.05 * self._length, 2.5 * step) or has_stated_size(self.source.path):
             return None  # headers of files with sound are off by a few frames, too
         return (

@@ -20,7 +20,7 @@ class DepthwiseSeparable(nn.Module):
     ) -> None:
         """Build the block at its nominal stride, 1 or 2, of the depthwise layer.
 
-        With ``linear`` the last activation is left out: the output is a linear bottleneck (MobileNetV2, Figure 2c).
+        With ``linear`` the last activation is omitted: the output is a linear bottleneck (MobileNetV2, Figure 2c).
         """
         super().__init__()
         self.depthwise = layers.conv(in_channels, in_channels, 3, groups=in_channels)

@@ -10,7 +10,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.inference import scores
 from segmnv2.models.cost import count_parameters, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
-from segmnv2.paper import footprint as stopwatch
+from segmnv2.paper import footprint
 from segmnv2.paper.choice import SCALE_SETS, Choice, list_choices
 from segmnv2.paper.footprint import MOST_RUNS, Latencies, Stopwatch, cost, pass_sides, thread_count
 
@@ -62,7 +62,7 @@ def test_it_times_the_inference_of_the_choice(monkeypatch: pytest.MonkeyPatch) -
         now[0] += 5.0 if len(calls) == 1 else 0.02  # the first call is slow, as where libraries choose algorithms
         return scores.predict_labels(model, image, **arguments)
 
-    monkeypatch.setattr(stopwatch, "predict_labels", predict)
+    monkeypatch.setattr(footprint, "predict_labels", predict)
     assert Stopwatch(clock=lambda: now[0])(CHOICE) == pytest.approx(20.0)
     used = {"size": 65, "scales": CHOICE.scales, "flip": True}
     assert calls == [(32, False, (65, 65, 3), used)] * (1 + MOST_RUNS)
@@ -75,7 +75,7 @@ def test_long_runs_are_few_and_the_median_counts(monkeypatch: pytest.MonkeyPatch
     def predict(*_: Any, **__: Any) -> None:
         now[0] += next(lengths)
 
-    monkeypatch.setattr(stopwatch, "predict_labels", predict)
+    monkeypatch.setattr(footprint, "predict_labels", predict)
     assert Stopwatch(clock=lambda: now[0])(CHOICE) == pytest.approx(500.0)
 
 
@@ -85,7 +85,7 @@ def test_a_network_is_built_once_for_all_its_strides(monkeypatch: pytest.MonkeyP
     def predict(model: Any, *_: Any, **__: Any) -> None:
         strides.append((id(model), model.output_stride))
 
-    monkeypatch.setattr(stopwatch, "predict_labels", predict)
+    monkeypatch.setattr(footprint, "predict_labels", predict)
     measure = Stopwatch(clock=_ticking(1.0))
     for stride in (32, 8):
         measure(Choice("mobilenet_v2", 0.35, stride, False, 65))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from segmnv2.benchmark.compare import Table, check_count
 from segmnv2.benchmark.data import square_images
@@ -12,6 +13,7 @@ from segmnv2.benchmark.gpu.gpu_setting import GpuSetting
 from segmnv2.benchmark.gpu.gpu_training import compare_gpu_steps, measure_gpu_run, read_batches
 from segmnv2.benchmark.gpu.gpu_turns import Limits
 from segmnv2.datasets.voc import VocSegmentation
+from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 
 STEPS = 24
@@ -21,7 +23,7 @@ STEPS = 24
 def benchmark_gpu(setting: GpuSetting) -> Iterator[tuple[str, Table]]:
     """Measure training with its loader, training steps and label maps, and yield each table with its title.
 
-    Each table may take its share of the time that is left, a training step twice that of label maps.
+    Each table gets its share of the remaining time, a training step twice that of label maps.
 
     Args:
         setting: network, device and sizes of the measurement.
@@ -34,20 +36,20 @@ def benchmark_gpu(setting: GpuSetting) -> Iterator[tuple[str, Table]]:
         check_count(f"--{name}", getattr(setting, name))
     if setting.seconds <= 0:
         raise ConfigError(f"--seconds {setting.seconds:g}: give a positive number, 420 for all tables")
-    setting.place  # noqa: B018  # a missing GPU is reported before images are read
+    choose_device(setting.device)  # a missing GPU is reported before images are read
     folder = None if setting.root is None else VocSegmentation(setting.root, "train").folder / "JPEGImages"
     end = time.monotonic() + setting.seconds
-    shares = [2] * len(setting.strides) + [1] * len(setting.batches)
-
-    def limits() -> Limits:
-        left = max(0.0, end - time.monotonic())
-        return Limits(setting.rounds, left * shares[0] / sum(shares))
-
     batches, images = read_batches(setting), square_images(folder, setting.crop)
     yield "A training run, output stride 16", measure_gpu_run(setting, STEPS if setting.on_gpu else 2)
-    for stride in setting.strides:
-        yield f"Training step, output stride {stride}", compare_gpu_steps(setting, stride, batches, limits())
-        del shares[0]
-    for batch in setting.batches:
-        yield f"Label maps, {batch} at once", compare_gpu_maps(setting, batch, images, limits())
-        del shares[0]
+    steps = [
+        (2, f"Training step, output stride {stride}", partial(compare_gpu_steps, setting, stride, batches))
+        for stride in setting.strides
+    ]
+    maps = [
+        (1, f"Label maps, {batch} at once", partial(compare_gpu_maps, setting, batch, images))
+        for batch in setting.batches
+    ]
+    tables = steps + maps
+    for place, (share, title, measure) in enumerate(tables):
+        remaining = max(0.0, end - time.monotonic()) / sum(later for later, _, _ in tables[place:])
+        yield title, measure(Limits(setting.rounds, share * remaining))

@@ -44,10 +44,7 @@ def compare_gpu_steps(setting: GpuSetting, output_stride: int, batches: list[Bat
 def read_batches(setting: GpuSetting) -> list[Batch]:
     """Return batches as `segmnv2 train` makes them, in pinned memory where there is a GPU."""
     count = min(setting.burst, 4)
-    found = StepSetting(setting.root, setting.crop, setting.batch, count, warm_up=0).batches()
-    if not setting.on_gpu:
-        return found
-    return [_pinned(batch) for batch in found]
+    return _pinned(setting, StepSetting(setting.root, setting.crop, setting.batch, count, warm_up=0).batches())
 
 
 def step_contenders(setting: GpuSetting, output_stride: int, batches: list[Batch]) -> dict[str, Contender]:
@@ -127,11 +124,15 @@ def _our_step(
 def _peer_step(setting: GpuSetting, batches: list[Batch], name: str, output_stride: int, bf16: bool) -> Step:
     torch.manual_seed(0)
     peer = PeerStep(name, setting.place, output_stride, bf16=bf16)
-    prepared = [peer.prepare(batch) for batch in batches]
-    if setting.on_gpu:
-        prepared = [_pinned(batch) for batch in prepared]
+    prepared = _pinned(setting, [peer.prepare(batch) for batch in batches])
     return lambda _: [peer(prepared[place % len(prepared)]) for place in range(setting.burst)]
 
 
-def _pinned(batch: Batch) -> Batch:
-    return {"pixels": batch["pixels"].pin_memory(), "mask": batch["mask"].pin_memory(), "name": batch["name"]}
+def _pinned(setting: GpuSetting, batches: list[Batch]) -> list[Batch]:
+    """Return batches in pinned memory where there is a GPU, which copies from it without a wait."""
+    if not setting.on_gpu:
+        return batches
+    return [
+        {"pixels": each["pixels"].pin_memory(), "mask": each["mask"].pin_memory(), "name": each["name"]}
+        for each in batches
+    ]
