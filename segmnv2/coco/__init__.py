@@ -1,1 +1,1 @@
-"""Annotations in COCO's format: checked, indexed, and as boxes for detectors."""
+"""Annotations in COCO's format: checks, an index, and boxes for detectors."""

@@ -24,7 +24,7 @@ Area = Annotated[float, Field(ge=0, le=REACH**2, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 
 
-def _with_sides(box: list[float]) -> list[float]:
+def _check_sides(box: list[float]) -> list[float]:
     if min(box[2:]) < 0:
         raise ValueError("the width or height is negative: give [left, top, width, height]")
     return box
@@ -57,7 +57,7 @@ class CocoBox(CocoRecord):
 
     image_id: Id
     category_id: Id
-    bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4), AfterValidator(_with_sides)]
+    bbox: Annotated[list[Coordinate], Field(min_length=4, max_length=4), AfterValidator(_check_sides)]
     area: Area | None = None
     iscrowd: Annotated[int, Field(ge=0, le=1, strict=False)] = 0
 
@@ -80,8 +80,8 @@ def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> I
     All records of ``train2017`` at once would take three gigabytes of memory.
 
     Raises:
-        DatasetError: the file cannot be read, a part is missing, a field is missing or of another type, an id occurs
-            twice, or an annotation belongs to no image.
+        DatasetError: the file cannot be read; a part is missing; a field is missing or of another type; an id occurs
+            twice; or an annotation belongs to no image.
     """
     kinds: dict[str, type[CocoRecord]]
     kinds = {"images": CocoImage, "categories": CocoCategory, "annotations": annotation}
@@ -96,7 +96,7 @@ def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> I
                 continue
             record = _record(kinds[part], value, f"{path}: {part}[{len(known)}]")
             if record.id in known:
-                raise DatasetError(f"{path}: {part} have the id {record.id} twice; number them without repetition")
+                raise DatasetError(f"{path}: the id {record.id} occurs twice in {part!r}; give each record its own id")
             known.add(record.id)
             if isinstance(record, CocoBox | CocoOutline):
                 owners.add(record.image_id)
@@ -111,7 +111,7 @@ def iterate_coco(path: Path, annotation: type[CocoBox] | type[CocoOutline]) -> I
         raise DatasetError(f"{path}: has no {' and no '.join(map(repr, absent))}; {REMEDY}")
     unknown = owners - ids["images"]
     if unknown:
-        raise DatasetError(f"{path}: annotations belong to image {min(unknown)}, which 'images' lacks; {REMEDY}")
+        raise DatasetError(f"{path}: annotations belong to image {min(unknown)}, which is not in 'images'; {REMEDY}")
 
 
 def _record(kind: type[CocoRecord], value: Any, source: str) -> CocoRecord:
@@ -119,14 +119,14 @@ def _record(kind: type[CocoRecord], value: Any, source: str) -> CocoRecord:
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"])
+        field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"])
         found = "" if first["type"] == "missing" else f", found {str(first['input'])[:60]!a}"
-        raise DatasetError(f"{source}{place}: {first['msg'].lower()}{found}; {REMEDY}") from error
+        raise DatasetError(f"{source}{field}: {first['msg'].lower()}{found}; {REMEDY}") from error
 
 
 def missing_files(folder: Path, files: Iterable[str]) -> list[str]:
     """Return the files, given as paths relative to a folder, that do not exist."""
-    # Each folder is listed once, because one call per file is slow over a network for a hundred thousand files.
+    # List each folder once, because one call per file is slow for 100,000 files on a network drive.
     present: dict[str, set[str]] = {}
     missing = []
     for file in files:
@@ -142,7 +142,7 @@ def missing_files(folder: Path, files: Iterable[str]) -> list[str]:
 
 
 def check_files(folder: Path, files: list[str], annotations: Path, remedy: str) -> None:
-    """Make sure that all image files exist, and that each belongs to one image of the annotations.
+    """Check that all image files exist, and that each belongs to one image of the annotations.
 
     Raises:
         DatasetError: files are missing, or several images of the annotations have the same file.
@@ -150,28 +150,28 @@ def check_files(folder: Path, files: list[str], annotations: Path, remedy: str) 
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
         raise DatasetError(
-            f"{annotations}: 'images' names {len(twice)} files more than once, the first is {twice[0]!r}, and divides "
-            "their annotations; keep one image per file, and give all annotations of the file the id of this image"
+            f"{annotations}: 'images' has several entries for {len(twice)} files, the first is {twice[0]!r}; keep one "
+            "entry per file, and give all annotations of the file the id of this entry"
         )
     missing = missing_files(folder, files)
     if missing:
         raise DatasetError(
-            f"{folder}: {len(missing)} of the {len(files)} images that {annotations} names are not there, the first "
-            f"is {missing[0]!r}; {remedy}"
+            f"{folder}: {len(missing)} of the {len(files)} images in {annotations} are missing, the first is "
+            f"{missing[0]!r}; {remedy}"
         )
 
 
 def check_size(path: Path, image: Image, height: int, width: int, annotations: Path) -> None:
-    """Make sure that an image has the size in its annotations, so that they fit its pixels.
+    """Check that an image has the size in its annotations, so that they fit its pixels.
 
     Raises:
         DatasetError: the sizes differ.
     """
     if image.shape[:2] == (height, width):
         return
-    turned = ", as if it were stored on its side" if image.shape[1::-1] == (height, width) else ""
+    turned = ", as if it were turned" if image.shape[1::-1] == (height, width) else ""
     raise DatasetError(
         f"{path}: the image has {image.shape[0]} rows and {image.shape[1]} columns (EXIF rotation applied), "
-        f"{annotations} says {height} and {width}{turned}; give the images that were annotated, unchanged, or correct "
-        "height, width and annotations"
+        f"{annotations} states {height} and {width}{turned}; give the images that were annotated, unchanged, or "
+        "correct height, width and annotations"
     )

@@ -21,50 +21,48 @@ from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.sample import Target
 from segmnv2.errors import DatasetError
 
-Picture = Float[Tensor, "3 h w"]
-
 MOST_CLASSES = 4096
-"""Category ids are the detectors' class numbers, so a large id means as many logits for every box."""
+"""Limit of category ids. A detector computes a logit for each number up to its largest id."""
 
-_FEWEST, _LOOKED_AT = 10, 1000
-"""Number of first boxes of a file from which their form is recognized; fewer may be unusual by chance."""
+_FEWEST_BOXES, _MOST_BOXES = 10, 1000
+"""Smallest and largest number of boxes, the first ones of a file, by which their form is checked."""
 
 
 class CocoBoxes:
     """Images with the boxes of their objects, without crowds and without boxes that have no area in their image.
 
-    Average precision counts neither: it ignores crowds, and ``coco`` does not have the other boxes.
+    Average precision counts neither: it ignores crowds, and ``coco`` does not hold the other boxes.
 
     Args:
         images: folder of the images; ``file_name`` in the annotations is relative to it.
-        annotations: JSON file of instances in COCO's format, COCO's own or another data set's.
+        annotations: JSON file of instances in COCO's format, of COCO or another data set.
 
     Attributes:
         coco: the annotations as pycocotools' object; boxes are numbered from 1.
         annotations: the file of the annotations.
-        ids: ids of the images, in rising order.
+        ids: ids of the images, in ascending order.
 
     Raises:
         DatasetError: a file is missing or damaged; a field has another type; an id, an image's file or a category's
             name occurs twice; there is no image or no category; a category's id is not in 1..4095 (0 is the detectors'
             background); or boxes are corners or shares of the image instead of pixels.
 
-    Source: the rules for left out boxes are those of ``convert_coco_poly_to_mask`` and
+    Source: rules for omitted boxes: ``convert_coco_poly_to_mask`` and
     ``_coco_remove_images_without_annotations`` in torchvision's references/detection/coco_utils.py (images without a
     box are kept here).
     """
 
     def __init__(self, images: str | Path, annotations: str | Path) -> None:
         self.folder = Path(images)
-        for place in (self.folder, Path(annotations)):
-            if not place.exists():
-                raise DatasetError(f"{place}: does not exist; give the folder of the images and their annotations")
+        for path in (self.folder, Path(annotations)):
+            if not path.exists():
+                raise DatasetError(f"{path}: does not exist; give the folder of the images and their annotations")
         self.coco = _read(Path(annotations))
         self.annotations = Path(annotations)
         self.ids: list[int] = sorted(self.coco.imgs)
         self._check(str(annotations))
         files = [self.coco.imgs[number]["file_name"] for number in self.ids]
-        check_files(self.folder, files, self.annotations, "put them there, or leave them out of 'images'")
+        check_files(self.folder, files, self.annotations, "add them, or remove them from 'images'")
 
     @classmethod
     def of_split(cls, root: str | Path, split: str) -> CocoBoxes:
@@ -74,20 +72,20 @@ class CocoBoxes:
     @property
     def class_names(self) -> dict[int, str]:
         """Categories: id -> name; without id 0, which some tools write as the parent of all categories."""
-        return {number: each["name"] for number, each in sorted(self.coco.cats.items()) if number}
+        return {number: category["name"] for number, category in sorted(self.coco.cats.items()) if number}
 
     def leave_out_empty(self) -> None:
-        """Leave out the images without a box that counts, from which nothing can be learned."""
+        """Remove the images without a box that counts, which training cannot use."""
         sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
         self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
 
     def check_boxes_to_find(self) -> None:
-        """Make sure that detections can be measured.
+        """Check that detections can be measured.
 
         Raises:
             DatasetError: no box counts.
         """
-        if all(each.get("iscrowd") for each in self.coco.anns.values()):
+        if all(box.get("iscrowd") for box in self.coco.anns.values()):
             raise DatasetError(
                 f"{self.annotations}: has no box within its images except crowds, so nothing can be measured; give "
                 "annotations with other boxes"
@@ -99,12 +97,10 @@ class CocoBoxes:
     def identity(self) -> Iterator[str]:
         """Return a line for each image: its file, and its boxes."""
         for number in self.ids:
-            found = [
-                (each["category_id"], each["bbox"], each.get("iscrowd", 0)) for each in self.coco.imgToAnns[number]
-            ]
-            yield f"{self.coco.imgs[number]['file_name']} {found}"
+            boxes = [(box["category_id"], box["bbox"], box.get("iscrowd", 0)) for box in self.coco.imgToAnns[number]]
+            yield f"{self.coco.imgs[number]['file_name']} {boxes}"
 
-    def __getitem__(self, index: int, /) -> tuple[Picture, Target]:
+    def __getitem__(self, index: int, /) -> tuple[Float[Tensor, "3 h w"], Target]:
         """Return an image, float RGB (3, H, W) in 0..1, and its boxes.
 
         Raises:
@@ -125,9 +121,11 @@ class CocoBoxes:
         return torch.from_numpy(image).permute(2, 0, 1), self._target(number, image.shape[:2])
 
     def _target(self, number: int, size: Sequence[int]) -> Target:
-        kept: list[dict[str, Any]] = [each for each in self.coco.imgToAnns[number] if not each.get("iscrowd")]
-        boxes = np.array([each["bbox"] for each in kept], np.float32).reshape(-1, 4)
-        labels = np.array([each["category_id"] for each in kept], np.int64)
+        kept: list[dict[str, Any]] = [
+            annotation for annotation in self.coco.imgToAnns[number] if not annotation.get("iscrowd")
+        ]
+        boxes = np.array([annotation["bbox"] for annotation in kept], np.float32).reshape(-1, 4)
+        labels = np.array([annotation["category_id"] for annotation in kept], np.int64)
         boxes[:, 2:] += boxes[:, :2]  # COCO has width and height
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, size[1])
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, size[0])
@@ -140,10 +138,12 @@ class CocoBoxes:
         }
 
     def _check(self, source: str) -> None:
-        used = {each["category_id"] for each in self.coco.anns.values()}
+        used = {box["category_id"] for box in self.coco.anns.values()}
         names = self.class_names
         if not self.ids or not names:
-            raise DatasetError(f"{source}: has {len(self.ids)} images and {len(names)} categories; each needs some")
+            raise DatasetError(
+                f"{source}: has {len(self.ids)} images and {len(names)} categories; it needs at least one of each"
+            )
         odd = sorted(number for number in {*names, *used} if not 1 <= number < MOST_CLASSES and number in used)
         if odd:
             raise DatasetError(
@@ -153,8 +153,8 @@ class CocoBoxes:
         unknown = sorted(used - names.keys())
         if unknown:
             raise DatasetError(
-                f"{source}: boxes have the category ids {', '.join(map(str, unknown[:5]))}, which its categories "
-                "lack; add them there"
+                f"{source}: boxes have the category ids {', '.join(map(str, unknown[:5]))}, which are not in "
+                "'categories'; add them there"
             )
         twice = [name for name, count in Counter(names.values()).items() if count > 1]
         if twice:
@@ -165,19 +165,19 @@ class CocoBoxes:
         self._check_boxes(source)
 
     def _check_boxes(self, source: str) -> None:
-        """Refuse boxes that are not in COCO's form, recognized by the first ones of the file together."""
-        first = list(islice(self.coco.anns.values(), _LOOKED_AT))
-        boxes = np.array([each["bbox"] for each in first], float).reshape(-1, 4)
-        images = [self.coco.imgs[each["image_id"]] for each in first]
+        """Raise an error if the first boxes of the file show that boxes are not in COCO's form."""
+        first = list(islice(self.coco.anns.values(), _MOST_BOXES))
+        boxes = np.array([box["bbox"] for box in first], float).reshape(-1, 4)
+        images = [self.coco.imgs[box["image_id"]] for box in first]
         sizes = np.array([(image["width"], image["height"]) for image in images]).reshape(-1, 2)
         outside = (boxes[:, :2] + boxes[:, 2:] > sizes + 2).any(1)
         form = None
-        if len(boxes) < _FEWEST:
+        if len(boxes) < _FEWEST_BOXES:
             return
         if boxes.max() <= 1:
-            form = "have no value above 1, as shares of the image's sides have"
+            form = "have no value above 1, like shares of the image's sides"
         elif outside.mean() > 0.25 and (boxes[:, 2:] > boxes[:, :2]).all():
-            form = f"lie outside of their images ({outside.mean():.0%}), as corners taken for sizes do"
+            form = f"exceed their images ({outside.mean():.0%} of them), like corners in place of sizes"
         if form:
             raise DatasetError(
                 f"{source}: boxes {form}, the first is {first[0]['bbox']}; give each bbox as [left, top, width, "
@@ -206,19 +206,19 @@ def _is_visible(box: Sequence[float], width: float, height: float) -> bool:
 
 
 def _read(path: Path) -> COCO:
-    found: dict[str, list[Any]] = {"images": [], "categories": [], "annotations": []}
+    parts: dict[str, list[Any]] = {"images": [], "categories": [], "annotations": []}
     for part, record in iterate_coco(path, CocoBox):
         fields = vars(record)
         if isinstance(record, CocoBox):
             # COCO's evaluation ignores a box with id 0, and needs areas and crowds. Some tools write areas of 0.
             area = record.area or record.bbox[2] * record.bbox[3]
-            fields = {**fields, "id": len(found[part]) + 1, "area": area}
-        found[part].append(fields)
-    sizes = {each["id"]: (each["width"], each["height"]) for each in found["images"]}
-    boxes = found["annotations"]
-    found["annotations"] = [each for each in boxes if _is_visible(each["bbox"], *sizes[each["image_id"]])]
+            fields = {**fields, "id": len(parts[part]) + 1, "area": area}
+        parts[part].append(fields)
+    sizes = {image["id"]: (image["width"], image["height"]) for image in parts["images"]}
+    boxes = parts["annotations"]
+    parts["annotations"] = [box for box in boxes if _is_visible(box["bbox"], *sizes[box["image_id"]])]
     coco = COCO()
-    coco.dataset = found
+    coco.dataset = parts
     with redirect_stdout(StringIO()):  # pycocotools prints its progress
         coco.createIndex()
     return coco

@@ -1,7 +1,7 @@
-"""COCO's annotations in a form that opens at once and is read image by image.
+"""Index of COCO's annotations, which opens immediately and is read image by image.
 
-The 450 megabytes of JSON of ``train2017`` would be three gigabytes of Python objects. Here they are taken up one
-annotation at a time, and what is kept, the outlines of VOC's classes, can be written to a file beside the annotations.
+The 450 MB of JSON of ``train2017`` would be 3 GB of Python objects. So annotations are read one at a time, and only the
+outlines of VOC's classes are kept. They can be written to a file beside the annotations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from segmnv2.files.ownership import claim
 from segmnv2.labels import VOC_LABELS
 
 REACH = 10
-"""Times the longest side that a coordinate may be from the origin: COCO's polygons leave images by a pixel or so."""
+"""Largest coordinate, as a multiple of the image's longer side; COCO's polygons exceed images by about a pixel."""
 
 
 class Instance(NamedTuple):
@@ -36,7 +36,7 @@ class Instance(NamedTuple):
     Attributes:
         number: id of the annotation, for messages.
         class_id: 1..20.
-        outline: as in COCO's files: polygons ``[[x, y, x, y, ...], ...]``, or runs ``{"size": [h, w], "counts": ...}``.
+        outline: in COCO's format: polygons ``[[x, y, x, y, ...], ...]``, or runs ``{"size": [h, w], "counts": ...}``.
     """
 
     number: int
@@ -45,10 +45,10 @@ class Instance(NamedTuple):
 
 
 def class_mask(instances: Sequence[Instance], height: int, width: int, source: str) -> Mask:
-    """Draw instances, in any order, into one mask, uint8 (height, width).
+    """Draw instances into one mask, uint8 (height, width); their order does not matter.
 
-    It is the union of those of a class, 0 where there is none, and ignored where instances of different classes claim a
-    pixel. Messages name ``source``, file and image.
+    A pixel has the class of the instances that cover it. It is 0 if there are none, and ignored if their classes
+    differ. ``source`` is the file and image in messages.
 
     Raises:
         DatasetError: an outline is damaged.
@@ -57,7 +57,7 @@ def class_mask(instances: Sequence[Instance], height: int, width: int, source: s
     for instance in instances:
         try:
             inside = _decode(instance.outline, height, width) > 0
-        except Exception as error:  # pycocotools meets damaged outlines with errors of every kind
+        except Exception as error:  # pycocotools raises errors of every kind for damaged outlines
             raise DatasetError(
                 f"{source}: the outline of annotation {instance.number} cannot be decoded ({error}); allowed are "
                 f"polygons and runs (RLE) of a {height} x {width} image; unpack the annotations again"
@@ -69,7 +69,7 @@ def class_mask(instances: Sequence[Instance], height: int, width: int, source: s
 
 
 def _decode(outline: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
-    """Return 1 inside, 0 outside. Checked first is what pycocotools' C code takes on trust."""
+    """Return 1 inside, 0 outside; check the outline first, because pycocotools' C code does not."""
     if isinstance(outline, dict):
         if list(outline["size"]) != [height, width]:
             raise ValueError(f"it is of size {outline['size']}")
@@ -79,7 +79,7 @@ def _decode(outline: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
             raise ValueError(f"its runs cover {sum(counts)} pixels, not {height * width}")
         runs = {"size": outline["size"], "counts": counts}
         return np.asarray(rle.decode(rle.frPyObjects(runs, height, width)), np.uint8)
-    # Two points enclose nothing, and pycocotools would take their four numbers for a box.
+    # Two points enclose nothing, but pycocotools would read their four numbers as a box.
     polygons = [polygon for polygon in outline if len(polygon) >= 6]
     if not polygons:
         return np.zeros((height, width), np.uint8)
@@ -91,10 +91,10 @@ def _decode(outline: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
 
 
 def _runs(text: str) -> list[int]:
-    """Unpack compressed runs. The lengths must be known: of short ones pycocotools leaves the rest uninitialized.
+    """Decode compressed runs, to check their total; pycocotools does not initialize pixels without a run.
 
-    Each character holds five bits, lowest first, and whether the number continues; from the fourth number on, what is
-    stored is the difference to the number two before.
+    Each character holds five bits of a number, lowest first, and a bit that is set if the number continues. From the
+    fourth number on, the difference to the number two before is stored.
 
     Source: the format of ``rleToString`` in cocoapi's ``maskApi.c``.
     """
@@ -118,20 +118,20 @@ def _runs(text: str) -> list[int]:
 
 
 FORMAT = "segmnv2-coco-index-1"
-"""Changes whenever the meaning of what is written does, so that older files are not used."""
+"""Version of the file format, so that files of other versions are not used."""
 
 
 @dataclass(frozen=True)
 class CocoIndex:
-    """All images of an annotation file, by rising image id, and their instances of VOC's classes.
+    """All images of an annotation file, in ascending order of image ids, with their instances of VOC's classes.
 
     Attributes:
         files: names of the image files.
         sizes: (N, 2) rows and columns.
-        areas: (N,) pixels of VOC's classes that the annotations state; overlaps count twice.
-        bounds: (N + 1,) where each image's instances begin in ``content``.
-        content: the instances as JSON texts, one after the other; or the file that holds them. In one piece: millions
-            of small objects would be copied, page by page, into each loader process that touches their counts.
+        areas: (N,) pixels of VOC's classes, as stated in the annotations; overlaps count twice.
+        bounds: (N + 1,) start of each image's instances in ``content``, and its end.
+        content: the instances as concatenated JSON texts, or the file that holds them. It is one object, because each
+            worker process would copy the memory of millions of small objects.
     """
 
     files: tuple[str, ...]
@@ -144,38 +144,40 @@ class CocoIndex:
         """Return the instances of one image.
 
         Raises:
-            DatasetError: the file that holds them is damaged or gone.
+            DatasetError: the file that holds them is damaged or missing.
         """
         first, last = (int(bound) for bound in self.bounds[index : index + 2])
         if isinstance(self.content, bytes):
             return _instances(self.content[first:last])
         try:
-            # Opened for each image, a tenth of a millisecond: nothing then needs to survive a fork or be pickled.
+            # Opening it for each image takes 0.1 ms, and no open file must survive a fork or be pickled.
             with safe_open(self.content, framework="numpy") as file:
                 return _instances(file.get_slice("content")[first:last].tobytes())
         except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
             reason = str(error)[:200]
             raise DatasetError(
-                f"{self.content}: cannot be read any more ({reason}); delete it, or make it again by segmnv2 "
-                "prepare-coco"
+                f"{self.content}: cannot be read any more ({reason}); delete it, or write it again with "
+                "segmnv2 prepare-coco"
             ) from error
 
 
 def _instances(text: bytes) -> list[Instance]:
     instances = [Instance(*fields) for fields in json.loads(text)]
-    if not all(isinstance(each.class_id, int) and 0 < each.class_id < VOC_LABELS.num_classes for each in instances):
+    if not all(
+        isinstance(instance.class_id, int) and 0 < instance.class_id < VOC_LABELS.num_classes for instance in instances
+    ):
         raise ValueError("an instance is of no class of VOC")
     return instances
 
 
 def index_path(annotations: Path) -> Path:
-    """Return where the index of an annotation file is: beside it, with the ending ``.index.safetensors``."""
+    """Return the path of an annotation file's index: beside it, with the ending ``.index.safetensors``."""
     return annotations.with_suffix(".index.safetensors")
 
 
 def write_index(index: CocoIndex, annotations: Path) -> Path:
-    """Write an index beside the annotation file that it was made of, whole or not at all."""
-    assert isinstance(index.content, bytes), "what is in a file is written already"
+    """Write an index atomically beside its annotation file."""
+    assert isinstance(index.content, bytes), "the index is in a file already"
     tensors = {
         "files": np.frombuffer(json.dumps(index.files).encode(), np.uint8),
         "sizes": index.sizes,
@@ -187,21 +189,21 @@ def write_index(index: CocoIndex, annotations: Path) -> Path:
     claim(path)
     remove_stale(path)
     with atomic_path(path) as temporary:
-        note = {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)}
-        temporary.write_bytes(save(tensors, note))
+        metadata = {"format": FORMAT, "sha256": file_sha256(annotations), **_stamp(annotations)}
+        temporary.write_bytes(save(tensors, metadata))
     return path
 
 
 def open_index(annotations: Path) -> CocoIndex | None:
-    """Open the index of an annotation file; None if there is none, or none that is of this file and whole.
+    """Open the index of an annotation file; return ``None`` if it is missing, damaged or of another file.
 
-    It is of this file if size and time of change are those noted, or else, as after copying, the checksum is.
+    An index states the size, time of change and checksum of its file. After copying, size and checksum must match.
     """
     path = index_path(annotations)
     try:
         with safe_open(path, framework="numpy") as file:
-            note = file.metadata() or {}
-            if note.get("format") != FORMAT or not _is_of(note, annotations):
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT or not _is_index_of(metadata, annotations):
                 return None
             files = tuple(json.loads(file.get_tensor("files").tobytes()))
             sizes, areas, bounds = (file.get_tensor(name) for name in ("sizes", "areas", "bounds"))
@@ -213,7 +215,7 @@ def open_index(annotations: Path) -> CocoIndex | None:
 
 
 def _is_whole(index: CocoIndex, length: list[int]) -> bool:
-    """Return whether the parts of an index fit each other, as those do that were written together."""
+    """Return whether the parts of an index have matching shapes and types."""
     count, parts = len(index.files), (index.sizes, index.areas, index.bounds)
     return (
         all(isinstance(file, str) for file in index.files)
@@ -224,11 +226,11 @@ def _is_whole(index: CocoIndex, length: list[int]) -> bool:
     )
 
 
-def _is_of(note: Mapping[str, str], annotations: Path) -> bool:
+def _is_index_of(metadata: Mapping[str, str], annotations: Path) -> bool:
     stamp = _stamp(annotations)
-    if all(note.get(key) == value for key, value in stamp.items()):
+    if all(metadata.get(key) == value for key, value in stamp.items()):
         return True
-    return note.get("size") == stamp["size"] and note.get("sha256") == file_sha256(annotations)
+    return metadata.get("size") == stamp["size"] and metadata.get("sha256") == file_sha256(annotations)
 
 
 def _stamp(annotations: Path) -> dict[str, str]:
@@ -237,7 +239,7 @@ def _stamp(annotations: Path) -> dict[str, str]:
 
 
 def pack_instances(images: list[CocoImage], pieces: Mapping[int, list[bytes]], areas: Mapping[int, float]) -> CocoIndex:
-    """Make an index of COCO's records of images, and by image id JSON of [annotation id, class, outline], and areas."""
+    """Return an index of images; by image id, ``pieces`` is JSON of [annotation id, class, outline]."""
     images = sorted(images, key=lambda image: image.id)
     texts = [b"[" + b",".join(pieces.get(image.id, ())) + b"]" for image in images]
     return CocoIndex(

@@ -1,1 +1,1 @@
-"""Data sets, the files they are read from, augmentation, and the order in which samples reach the network."""
+"""Samples of data sets, image and mask files, augmentation, and the order of samples."""

@@ -1,4 +1,4 @@
-"""Images whose pixels are annotated, by a mask, outlines or boxes."""
+"""Images with annotations: a mask, outlines or boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segmnv2.errors import DatasetError
 
 
 class OrientationError(DatasetError):
-    """An image that EXIF turns, whose annotations may be turned or not.
+    """An EXIF orientation that may or may not apply to the annotations of the image.
 
     Attributes:
         kind: one of :data:`segmnv2.datasets.listing.ERROR_KINDS`.
@@ -20,7 +20,7 @@ class OrientationError(DatasetError):
 
 
 def read_annotated_image(path: str | Path, annotations: str | Path) -> Image:
-    """Read an image as :func:`segmnv2.data.image_file.read_image` does; refuse one whose annotations may be turned.
+    """Read an image as :func:`segmnv2.data.image_file.read_image` does; reject it if its annotations may be turned.
 
     Args:
         path: the image.
@@ -28,8 +28,8 @@ def read_annotated_image(path: str | Path, annotations: str | Path) -> Image:
 
     Raises:
         MediaError: the image cannot be read.
-        OrientationError: EXIF turns or mirrors it without a change of its sides. Some programs for annotation show such
-            an image turned, others do not.
+        OrientationError: EXIF turns or mirrors the image and keeps its width and height. Some annotation tools show
+            such an image turned, others do not.
     """
     decoded = decode_image(path)
     if decoded.is_turned_in_place:
@@ -38,10 +38,10 @@ def read_annotated_image(path: str | Path, annotations: str | Path) -> Image:
 
 
 TURN_REMEDY = (
-    "save the image as it was annotated and without the EXIF entry: Pillow's ImageOps.exif_transpose turns its pixels"
+    "save the image as it was annotated, without the EXIF entry: Pillow's ImageOps.exif_transpose turns its pixels"
 )
 
 
 def describe_turn(decoded: DecodedImage) -> str:
-    """Return the beginning of a message about an image that EXIF turns; the name of its annotations must follow."""
-    return f"is turned by EXIF orientation {decoded.orientation}, and its sides do not show whether"
+    """Return the start of a message about an image that EXIF turns; the file of its annotations must follow."""
+    return f"is turned by EXIF orientation {decoded.orientation}, and its size does not show whether"

@@ -6,37 +6,34 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from segmnv2.data.image_transforms import color_steps
 from segmnv2.data.sample import Target
 from segmnv2.data.transforms import ColorJitter
 
-BoxedPicture = tuple[UInt8[Tensor, "3 h w"], Target]
+BoxedImage = tuple[UInt8[Tensor, "3 h w"], Target]
 
 
 class BoxTransform:
-    """A random mirror image, and on request a random part of the image and changes of color.
+    """Random mirroring, and on request a random crop and color changes, for an image with boxes.
 
     Args:
-        flip: chance of mirroring left and right.
-        iou_crop: whether to take a random crop with a random smallest overlap with a box, SSD's augmentation.
-        colors: changes of color, or ``None``.
+        flip: probability of mirroring left and right.
+        iou_crop: whether to take a random crop with a random minimum overlap with a box, as in SSD.
+        colors: color changes, or ``None``.
 
     Source: SSD (Liu et al. 2016, arXiv 1512.02325), section 2.2; ``ssd_random_crop`` of TensorFlow's
     ssdlite_mobilenet_v2_coco.config.
     """
 
     def __init__(self, flip: float = 0.5, *, iou_crop: bool = False, colors: ColorJitter | None = None) -> None:
-        always: list[nn.Module] = [v2.RandomHorizontalFlip(flip)]
-        if colors:
-            jitter = v2.ColorJitter(colors.brightness, colors.contrast, colors.saturation, colors.hue)
-            always.append(v2.RandomApply([jitter], p=colors.chance))
-        self._always = v2.Compose(always)
+        self._always = v2.Compose([v2.RandomHorizontalFlip(flip), *color_steps(colors)])
         self._crop = v2.Compose([v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes(min_size=1)]) if iou_crop else None
 
-    def __call__(self, sample: BoxedPicture, seed: int) -> BoxedPicture:
+    def __call__(self, sample: BoxedImage, seed: int) -> BoxedImage:
         """Augment an image and its boxes; the result is a pure function of both and the seed.
 
         Args:
@@ -53,7 +50,7 @@ class BoxTransform:
             ),
             "labels": target["labels"],
         }
-        # torchvision uses torch's global generator, whose state must not change for others.
+        # torchvision uses torch's global generator; its state outside must not change.
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             if self._crop is not None and len(target["boxes"]):
@@ -63,8 +60,8 @@ class BoxTransform:
         return plain["image"], {**target, "boxes": plain["boxes"], "labels": plain["labels"]}
 
 
-def collate_boxes(samples: Sequence[BoxedPicture]) -> dict[str, object]:
-    """Collect images of any sizes into a batch.
+def collate_boxes(samples: Sequence[BoxedImage]) -> dict[str, object]:
+    """Return a batch of images of any sizes.
 
     Returns:
         ``images``: a list of uint8 (3, h, w), RGB 0..255; ``targets``: their boxes; ``name``: their files.

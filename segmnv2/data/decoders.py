@@ -1,8 +1,8 @@
-"""Image decoders: the messages that libjpeg prints, and how Pillow and OpenCV read PNG files.
+"""Messages of libjpeg, and the properties of PNG files that Pillow and OpenCV do not report.
 
-libjpeg reports corrupt data only as text on C's ``stderr``, without the file's name, and OpenCV has no other way to
-report it. So while any thread listens, that variable of the C library points to a stream of this module. The stream
-keeps the text of threads that listen, and writes all other text to file descriptor 2 as before. It needs glibc
+libjpeg reports corrupt data only as text on C's ``stderr``, without the file's name, and OpenCV does not report it in
+another way. So while any thread is in :func:`listen`, C's variable ``stderr`` points to a stream of this module. The
+stream keeps the text of these threads, and writes all other text to file descriptor 2. This needs glibc
 (``fopencookie``); on other systems the messages are not read.
 """
 
@@ -42,16 +42,16 @@ def listen(decode: Callable[[], T]) -> tuple[T, str]:
     """Call a decoder; return its result and the text that it printed on C's ``stderr``, which may be empty."""
     heard: list[bytes] = []
     _thread.heard = heard
-    _count(1)
+    _add_listeners(1)
     try:
         result = decode()
     finally:
-        _count(-1)
+        _add_listeners(-1)
         _thread.heard = None
     return result, b"".join(heard).decode(errors="replace").strip()
 
 
-def _count(change: int) -> None:
+def _add_listeners(change: int) -> None:
     """Point C's ``stderr`` to :func:`_write` while any thread listens."""
     global _listening
     with _lock:
@@ -93,8 +93,8 @@ def _streams() -> tuple[ctypes.c_void_p, int | None, int] | None:
 
 
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
-_STEPS = {"L;2": 85, "L;4": 17}
-"""Pillow's names of 2- and 4-bit gray -> the factor by which decoding multiplies a level."""
+_GRAY_FACTORS = {"L;2": 85, "L;4": 17}
+"""Pillow's name of 2- or 4-bit gray -> factor by which decoding multiplies a level."""
 
 
 def check_png(content: bytes) -> None:
@@ -113,10 +113,9 @@ def check_png(content: bytes) -> None:
 
 
 def default_image(content: bytes) -> bytes:
-    """Return an animated PNG file without its animation; any other file unchanged.
+    """Return an animated PNG file without its animation, and any other file unchanged.
 
-    The remaining chunks are the image that programs without animation show. It may differ from all frames, and OpenCV
-    would return the first frame.
+    Programs without animation show this image. It may differ from all frames; OpenCV would return the first frame.
     """
     if b"acTL" not in content:
         return content
@@ -124,30 +123,30 @@ def default_image(content: bytes) -> bytes:
     return content[:8] + b"".join(view[at:end] for kind, at, end in _chunks(content) if kind not in _ANIMATION)
 
 
-def transparent_gray(picture: PIL.Image.Image) -> int | None:
-    """Return the gray level that a PNG file declares transparent, as it is after decoding; ``None`` if there is none.
+def transparent_gray(pil: PIL.Image.Image) -> int | None:
+    """Return the transparent gray level of a PNG file after decoding; ``None`` if the file declares none.
 
     Pillow returns the stored level, although decoding multiplies the levels of 2- and 4-bit files. It ignores a
     transparent level of 16 bits.
 
     Args:
-        picture: an image that is not decoded yet; after decoding, the level of 2- and 4-bit files is not multiplied.
+        pil: an image that is not decoded yet, because decoding removes its stored form.
     """
-    level = picture.info.get("transparency")
-    if picture.format != "PNG" or not picture.mode.startswith(("L", "I")) or not isinstance(level, int):
+    level = pil.info.get("transparency")
+    if pil.format != "PNG" or not pil.mode.startswith(("L", "I")) or not isinstance(level, int):
         return None
-    return level * _STEPS.get(stored_form(picture), 1)
+    return level * _GRAY_FACTORS.get(stored_form(pil), 1)
 
 
-def stored_form(picture: PIL.Image.Image) -> str:
-    """Return the decoder's name of the pixel format, such as ``L;4``; an empty text if the image is already decoded."""
-    tiles = getattr(picture, "tile", None)
+def stored_form(pil: PIL.Image.Image) -> str:
+    """Return the decoder's name of the pixel format, such as ``L;4``; empty if the image is already decoded."""
+    tiles = getattr(pil, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return str(arguments if isinstance(arguments, str) else arguments[0] if arguments else "")
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, begin and end of the chunks; those that are cut off are left out."""
+    """Yield kind, start and end of each complete chunk."""
     at = 8
     while at + 12 <= len(content):
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")

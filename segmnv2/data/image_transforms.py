@@ -1,4 +1,4 @@
-"""Transforms of images for classifiers, by torchvision."""
+"""Image transforms for classifiers, built on torchvision."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from segmnv2.data.transforms import ColorJitter
 
 
 class CropTransform:
-    """The training crop: a random part of the image scaled to a square, a random flip, and changes of color.
+    """Training transform: a random part of the image scaled to a square, random mirroring, and color changes.
 
     Args:
         crop_size: side of the result, in pixels.
-        area: smallest and largest share of the image's area.
+        area: smallest and largest area of the part, as shares of the image's area.
         aspect: smallest and largest ratio of width to height of the part.
-        flip: chance of mirroring left and right.
-        colors: changes of color, or ``None``.
+        flip: probability of mirroring left and right.
+        colors: color changes, or ``None``.
 
-    Source: slim/preprocessing/inception_preprocessing.py (area, aspect and mirror image).
+    Source: slim/preprocessing/inception_preprocessing.py (area, aspect and mirroring).
     """
 
     def __init__(
@@ -35,14 +35,8 @@ class CropTransform:
         flip: float = 0.5,
         colors: ColorJitter | None = None,
     ) -> None:
-        steps: list[torch.nn.Module] = [
-            v2.RandomResizedCrop(crop_size, scale=area, ratio=aspect, antialias=True),
-            v2.RandomHorizontalFlip(flip),
-        ]
-        if colors:
-            jitter = v2.ColorJitter(colors.brightness, colors.contrast, colors.saturation, colors.hue)
-            steps.append(v2.RandomApply([jitter], p=colors.chance))
-        self._pipeline = v2.Compose(steps)
+        crop = v2.RandomResizedCrop(crop_size, scale=area, ratio=aspect, antialias=True)
+        self._pipeline = v2.Compose([crop, v2.RandomHorizontalFlip(flip), *color_steps(colors)])
 
     def __call__(self, sample: LabeledImage, seed: int) -> LabeledImage:
         """Augment an image; the result is a pure function of the image and the seed.
@@ -54,7 +48,7 @@ class CropTransform:
         Returns:
             Image uint8 (crop, crop, 3), and its class.
         """
-        # torchvision uses torch's global generator, whose state must not change for others.
+        # torchvision uses torch's global generator; its state outside must not change.
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             pixels = self._pipeline(_to_tensor(sample.image))
@@ -62,11 +56,11 @@ class CropTransform:
 
 
 class CentralTransform:
-    """The evaluation crop: the image is scaled so that the crop is a share of its shorter side, then cut at the center.
+    """Evaluation transform: the image is scaled, and its center is cropped.
 
     Args:
         crop_size: side of the result, in pixels.
-        central: that share; 0.875 scales the shorter side to 256 for crops of 224.
+        central: side of the crop as a share of the scaled image's shorter side; 0.875 crops 224 of 256 pixels.
 
     Source: torchvision's reference evaluation (antialiased bilinear resize).
     """
@@ -95,6 +89,14 @@ def collate_images(samples: Sequence[LabeledImage]) -> dict[str, object]:
         "label": torch.tensor([sample.label for sample in samples]),
         "name": [sample.name for sample in samples],
     }
+
+
+def color_steps(colors: ColorJitter | None) -> list[torch.nn.Module]:
+    """Return torchvision's steps for color changes."""
+    if colors is None:
+        return []
+    jitter = v2.ColorJitter(colors.brightness, colors.contrast, colors.saturation, colors.hue)
+    return [v2.RandomApply([jitter], p=colors.chance)]
 
 
 def _to_tensor(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 h w"]:

@@ -1,7 +1,7 @@
-"""Batches for training and validation, read by worker processes, with errors that stay readable.
+"""Batches for training and validation, read by worker processes, with readable errors.
 
-PyTorch hands an error of a worker on as an error whose message is a traceback. Here a ``SegmnError`` travels to the
-main process as an item, through :func:`collate`, and :class:`BatchLoader` raises it there: same class, same message.
+PyTorch replaces an error of a worker by an error whose message is a traceback. Here, a worker returns a ``SegmnError``
+as an item, :func:`collate` passes it on, and :class:`BatchLoader` raises it unchanged in the main process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from segmnv2.data.sampler import StepSampler, StridedSampler, augmentation_seed
 from segmnv2.errors import DatasetError, SegmnError
 
 WORKER_PATIENCE = 30
-"""Seconds that a worker lives on after SIGTERM."""
+"""Seconds until a worker exits after SIGTERM."""
 
 
 class Batch(TypedDict):
     """Samples of one size.
 
-    ``pixels``: RGB 0..255, channels last in memory, as convolutions like it. ``mask``: class ids or the ignore index;
-    losses need it as int64, which is left to the device because uint8 travels eight times lighter.
+    ``pixels``: RGB 0..255, channels last in memory, the fast order for convolutions. ``mask``: class ids or the
+    ignore index. Losses need int64; the device converts the mask, because uint8 takes an eighth of the transfer.
     """
 
     pixels: UInt8[Tensor, "b 3 h w"]
@@ -43,7 +43,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Indexed(Protocol[T_co]):
-    """Samples by index, of any kind; what cannot be read raises a ``SegmnError``."""
+    """Samples by index, of any kind; an unreadable sample raises a ``SegmnError``."""
 
     def __len__(self) -> int: ...
 
@@ -53,7 +53,7 @@ class Indexed(Protocol[T_co]):
 class TrainingSet(Dataset["T | SegmnError"], Generic[T]):
     """Augmented samples, addressed by (position, index) as ``StepSampler`` yields them.
 
-    Augmentation is drawn from (seed, position) alone: neither the number of workers nor a restart changes it.
+    Augmentation depends on (seed, position) only: neither the number of workers nor a restart changes it.
 
     Args:
         dataset: the data set.
@@ -103,18 +103,18 @@ class ValidationSet(Dataset["T | SegmnError"], Generic[T]):
 
 
 class BatchLoader(DataLoader[Any]):
-    """A ``DataLoader`` that yields batches and raises in the main process what a worker could not read."""
+    """A ``DataLoader`` of batches that raises the errors of workers in the main process."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yield batches: :class:`Batch` of segmentation, or what else its samples are stacked to.
+        """Yield batches: :class:`Batch` for segmentation, otherwise the result of ``stack``.
 
         Raises:
-            SegmnError: as the data set raised it.
+            SegmnError: a sample cannot be read, or the samples of a batch cannot be stacked.
         """
         for batch in super().__iter__():
             if isinstance(batch, SegmnError):
-                # Ends the workers now. Whoever keeps the error keeps its frames and this loader, and would leave them
-                # to the garbage collector, which waits 5 seconds for each.
+                # Stop the workers now. The error's traceback refers to this loader, so the garbage collector would stop
+                # them late, and would wait 5 seconds for each.
                 self._iterator = None
                 raise batch
             yield batch
@@ -124,7 +124,7 @@ def stack_samples(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one size.
 
     Raises:
-        DatasetError: they are of different sizes.
+        DatasetError: their sizes differ.
     """
     sizes = {sample.name: sample.mask.shape for sample in samples}
     if len(set(sizes.values())) > 1:
@@ -138,7 +138,7 @@ def stack_samples(samples: Sequence[Sample]) -> Batch:
 
 
 def collate(items: Sequence[Any], stack: Callable[[Any], Any] = stack_samples) -> Any:
-    """Stack samples to a batch, or return the first error among them, or the one that stacking raises."""
+    """Return a batch of samples, or the first error among them, or the error of stacking."""
     errors = [item for item in items if isinstance(item, SegmnError)]
     if errors:
         return errors[0]
@@ -161,25 +161,25 @@ def training_loader(
     pin_memory: bool = False,
     stack: Callable[[Any], Any] = stack_samples,
 ) -> BatchLoader:
-    """Return an endless loader of full training batches, bit-identical for any number of workers and after a resume.
+    """Return an endless loader of full training batches; the number of workers and resuming do not change them.
 
     Args:
         dataset: the training set.
-        transform: augmentation, as ``TrainTransform``.
-        batch_size: samples a batch, on this rank.
+        transform: augmentation, such as ``TrainTransform``.
+        batch_size: samples per batch on this rank.
         seed: seed of the order and of the augmentation.
-        start: global position to begin at: steps done, times ``batch_size * num_replicas``.
-        num_workers: reading processes; 0 reads in the calling one.
+        start: first global position: finished steps times ``batch_size * num_replicas``.
+        num_workers: worker processes; 0 reads in the calling process.
         num_replicas: number of ranks.
         rank: this rank.
-        pin_memory: for copying to a GPU.
-        stack: makes a batch of augmented samples; of segmentation's by default.
+        pin_memory: whether to pin memory for copies to a GPU.
+        stack: makes a batch of augmented samples.
     """
     return BatchLoader(
         TrainingSet(dataset, transform, seed),
         batch_size=batch_size,
         sampler=StepSampler(len(dataset), seed, start, num_replicas, rank),
-        **_reading(stack, num_workers, pin_memory),
+        **_loader_options(stack, num_workers, pin_memory),
     )
 
 
@@ -193,43 +193,42 @@ def validation_loader(
     rank: int = 0,
     stack: Callable[[Any], Any] = stack_samples,
 ) -> BatchLoader:
-    """Return a loader of each sample of this rank once, in order; by default one at a time, unchanged.
+    """Return a loader that yields each sample of this rank once, in order; by default one by one and unchanged.
 
     Args:
         dataset: the validation set.
         transform: called as ``transform(sample, 0)``; by default samples stay unchanged.
-        batch_size: samples a batch, on this rank; the last one may hold fewer.
-        num_workers: reading processes; 0 reads in the calling one.
+        batch_size: samples per batch on this rank; the last batch may hold fewer.
+        num_workers: worker processes; 0 reads in the calling process.
         num_replicas: number of ranks.
         rank: this rank; ranks may differ by one sample.
-        stack: makes a batch of samples; of segmentation's by default.
+        stack: makes a batch of samples.
     """
     return BatchLoader(
         ValidationSet(dataset, transform),
         batch_size=batch_size,
         sampler=StridedSampler(len(dataset), num_replicas, rank),
-        **_reading(stack, num_workers, pin_memory=False),
+        **_loader_options(stack, num_workers, pin_memory=False),
     )
 
 
-def _reading(stack: Callable[[Any], Any], num_workers: int, pin_memory: bool) -> dict[str, Any]:
+def _loader_options(stack: Callable[[Any], Any], num_workers: int, pin_memory: bool) -> dict[str, Any]:
     return {
         "collate_fn": partial(collate, stack=stack),
         "num_workers": num_workers,
         "pin_memory": pin_memory,
         "persistent_workers": num_workers > 0,
         "worker_init_fn": _prepare_worker,
-        # Its own, because a loader otherwise draws a seed for its workers from the global generator, and dropout
-        # after a resume would then differ.
+        # Without its own generator, a loader draws a seed from the global one, and dropout after a resume differs.
         "generator": torch.Generator().manual_seed(0),
     }
 
 
 def _prepare_worker(_worker: int) -> None:
-    """Keep OpenCV from starting a thread per core in every worker; PyTorch sees to its own.
+    """Limit OpenCV to one thread, as PyTorch limits itself, and delay the effect of signals.
 
-    A signal to the whole group of processes is answered by the one that reads from the workers: it may need their next
-    batches to end its step, and ends them itself. SIGTERM is therefore obeyed late.
+    A signal to the process group also reaches the workers. But the main process may need their next batches to finish
+    its step, and it stops them itself. So workers ignore SIGHUP and exit late after SIGTERM.
     """
     cv2.setNumThreads(0)
     if hasattr(signal, "SIGHUP"):

@@ -1,7 +1,7 @@
-"""Mask files: images whose values or colors are classes. Training, evaluation and ``check-data`` use this reader.
+"""Mask files, whose values or colors are classes, for training, evaluation and ``check-data``.
 
-The rule: values of palette and 8-bit gray files are ids, and RGB colors are those of the palette in the labels. A file
-that could be read in two ways is refused.
+The rule: values of palette and 8-bit gray files are class ids; RGB colors are looked up in the palette of the labels.
+An ambiguous file is rejected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from segmnv2.labels import Color, LabelSet
 READ_FORMATS = ("PNG", "BMP", "TIFF")
 
 BINARY_PALETTE = "palette: [[0, 0, 0], [255, 255, 255]]"
-"""Line of ``labels.yaml`` by which black and white masks are read."""
+"""Line of ``labels.yaml`` that makes black class 0 and white class 1."""
 
 _WHITE = 255
 _SAVE_IDS = "save it as palette or 8-bit gray PNG of ids"
@@ -32,8 +32,8 @@ class MaskError(DatasetError):
 
     Attributes:
         kind: one of :data:`segmnv2.datasets.listing.ERROR_KINDS`.
-        reason: what was found.
-        remedy: what to do.
+        reason: the fault.
+        remedy: advice to correct it.
     """
 
     def __init__(self, kind: str, reason: str, remedy: str) -> None:
@@ -64,11 +64,11 @@ def read_mask(path: str | Path, labels: LabelSet) -> Mask:
 def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
     """Return the ids of a mask file.
 
-    - Palette, 1-bit and 8-bit gray files hold ids. If some values are no ids, but all have the color of a class in the
-      palette of ``labels`` (a gray value v is the color (v, v, v)), the colors are used.
+    - Palette, 1-bit and 8-bit gray files hold ids. If some values are not ids, but each value has the color of a class,
+      the colors are used. A gray value v has the color (v, v, v).
     - RGB files hold the colors of the palette, which ``labels`` must have.
-    - Refused are files whose values are ids but have the colors of other classes, files of only 0 and 255 if ``labels``
-      do not say that 255 is ignored, and files that EXIF turns.
+    - Three kinds of files are rejected: files whose values are ids but have the colors of other classes; files of only
+      0 and 255, unless ``labels`` state that 255 is ignored; and files that EXIF turns.
 
     Args:
         raw: the file's content.
@@ -87,22 +87,22 @@ def mask_ids(raw: RawMask, labels: LabelSet) -> Mask:
         raise MaskError("mask-format", f"is a {raw.format} file", _SAVE_IDS)
     if raw.is_turned:
         reason = f"has the EXIF orientation {raw.orientation}, which some programs apply to masks and others do not"
-        raise MaskError("exif-rotation", reason, "save it as its image is shown, without EXIF")
+        raise MaskError("exif-rotation", reason, "save it in the orientation of its image, without EXIF")
     if raw.changed:
         reason = "holds 2- or 4-bit gray, inverted gray or 16-bit colors, whose values change in decoding"
         raise MaskError("deep-mask", reason, _SAVE_IDS)
     if raw.values.ndim == 3:
         return _ids_of_colors(raw.values, labels)
     if raw.values.dtype != np.uint8:
-        span = f"has {raw.values.dtype} pixels from {raw.values.min()} to {raw.values.max()}, a mask has 8 bits"
-        raise MaskError("deep-mask", span, f"save it as 8-bit gray PNG of ids {labels.allowed}")
+        reason = f"has {raw.values.dtype} pixels from {raw.values.min()} to {raw.values.max()}, a mask has 8 bits"
+        raise MaskError("deep-mask", reason, f"save it as 8-bit gray PNG of ids {labels.allowed}")
     return _ids_of_values(raw.values, raw.palette, labels)
 
 
 def write_mask(path: str | Path, mask: Mask, labels: LabelSet) -> None:
-    """Write a mask as palette PNG in the colors of ``labels``; pixel values stay the ids.
+    """Write a mask as palette PNG in the colors of ``labels``; pixel values are the ids.
 
-    The file appears whole or not at all. ``read_mask(path, labels)`` gives the mask back.
+    The file is written atomically. ``read_mask(path, labels)`` returns the same mask.
 
     Args:
         path: the PNG to write.
@@ -110,15 +110,15 @@ def write_mask(path: str | Path, mask: Mask, labels: LabelSet) -> None:
         labels: classes and colors.
 
     Raises:
-        DatasetError: an id that is no class of ``labels``.
+        DatasetError: an id is not a class of ``labels``.
     """
     check_ids(mask, labels, source=str(path))
     palette = np.zeros((256, 3), np.uint8)
     palette[: labels.num_classes] = labels.palette
     palette[labels.ignore_index] = labels.void_color or (0, 0, 0)
-    picture = PIL.Image.fromarray(mask)
-    picture.putpalette(palette.tobytes())
-    write_image(path, picture, "PNG", optimize=False)
+    image = PIL.Image.fromarray(mask)
+    image.putpalette(palette.tobytes())
+    write_image(path, image, "PNG", optimize=False)
 
 
 def check_ids(mask: Mask, labels: LabelSet, source: str) -> None:
@@ -127,28 +127,28 @@ def check_ids(mask: Mask, labels: LabelSet, source: str) -> None:
     Args:
         mask: uint8 (H, W).
         labels: the classes and the ignore index.
-        source: file that the message names.
+        source: name of the file in the message.
 
     Raises:
         DatasetError: other ids; the message lists them with their pixel counts.
     """
-    present = _present(mask)
+    present = _values_in(mask)
     if (_id_table(labels)[present] < 0).any():
-        raise DatasetError(f"{source}: {_not_ids(mask, present, labels)}")
+        raise DatasetError(f"{source}: {_unknown_ids_error(mask, present, labels)}")
 
 
 def _ids_of_colors(values: np.ndarray, labels: LabelSet) -> Mask:
-    clear = int((values[..., 3] != 255).sum())
-    if clear:
-        reason = f"{clear} of {values[..., 3].size} pixels are transparent"
-        remedy = "save it without alpha channel, in the background's color where nothing is drawn"
+    transparent = int((values[..., 3] != 255).sum())
+    if transparent:
+        reason = f"{transparent} of {values[..., 3].size} pixels are transparent"
+        remedy = "save it without alpha channel, with the background's color in place of transparency"
         raise MaskError("transparent-mask", reason, remedy)
     if "palette" in labels.label_defaults:
         raise MaskError(
             "rgb-mask",
             "holds RGB colors, and the labels have no palette of the classes' colors",
-            "give labels.yaml a palette with one [red, green, blue] a class, or save the mask as palette or 8-bit gray "
-            "PNG of ids",
+            "give labels.yaml a palette with one [red, green, blue] per class, or save the mask as palette or 8-bit "
+            "gray PNG of ids",
         )
     try:
         return colors_to_ids(values[..., :3], labels)
@@ -157,7 +157,7 @@ def _ids_of_colors(values: np.ndarray, labels: LabelSet) -> Mask:
         if error.count > LISTED:
             remedy += " (many colors come from smoothed borders: draw and scale masks without antialiasing)"
         else:
-            remedy += "; a color that does not count is ignore_color in labels.yaml"
+            remedy += "; for a color of ignored pixels, set ignore_color in labels.yaml"
         raise MaskError("unknown-colors", str(error), remedy) from None
     except ValueError as error:
         remedy = "give each class its own color in the palette and in the masks"
@@ -165,43 +165,43 @@ def _ids_of_colors(values: np.ndarray, labels: LabelSet) -> Mask:
 
 
 def _ids_of_values(values: Mask, palette: np.ndarray | None, labels: LabelSet) -> Mask:
-    present = _present(values)
-    numbered = _id_table(labels)[present]
-    named = _named(present, palette, labels)
+    present = _values_in(values)
+    by_value = _id_table(labels)[present]
+    by_color = _ids_by_color(present, palette, labels)
     ignored = present == labels.ignore_index
     # A value clashes if it is the id of one class and has the color of another. In gray files where not all values are
     # both ids and colors of classes, only the ignored value can clash.
-    clash = (named >= 0) & (numbered >= 0) & (named != numbered)
-    if palette is None and (np.minimum(named, numbered) < 0).any():
+    clash = (by_color >= 0) & (by_value >= 0) & (by_color != by_value)
+    if palette is None and (np.minimum(by_color, by_value) < 0).any():
         clash &= ignored
-    bare = _is_bare(present, palette, labels)
-    if not (clash.any() or bare or (numbered < 0).any()):
+    black_white = _is_black_and_white(present, palette, labels)
+    if not (clash.any() or black_white or (by_value < 0).any()):
         return values
-    if (named >= 0).all() and (bare or (numbered < 0).any()):
+    if (by_color >= 0).all() and (black_white or (by_value < 0).any()):
         table = np.zeros(256, np.uint8)
-        table[present] = named
+        table[present] = by_color
         return np.asarray(table[values])
     if clash.any():
-        raise _clash(int(present[clash][0]), int(named[clash][0]), palette, labels)
-    if bare:
-        raise _bare(labels)
-    raise _not_ids(values, present, labels)
+        raise _clash_error(int(present[clash][0]), int(by_color[clash][0]), palette, labels)
+    if black_white:
+        raise _black_and_white_error(labels)
+    raise _unknown_ids_error(values, present, labels)
 
 
-def _present(mask: Mask) -> np.ndarray:
+def _values_in(mask: Mask) -> np.ndarray:
     """Return the values that occur in a mask."""
     return np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel())  # four times as fast as bincount
 
 
 def _id_table(labels: LabelSet) -> np.ndarray:
-    """Return value -> id, with -1 for values that are no ids."""
+    """Return value -> id, with -1 for values that are not ids."""
     table = np.full(256, -1)
     table[: labels.num_classes] = np.arange(labels.num_classes)
     table[labels.ignore_index] = labels.ignore_index
     return table
 
 
-def _named(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> np.ndarray:
+def _ids_by_color(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> np.ndarray:
     """Return value -> id of the class with the value's color, with -1 if there is no such class or no palette."""
     if "palette" in labels.label_defaults:
         return np.full(len(present), -1)
@@ -210,17 +210,17 @@ def _named(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) ->
         table = color_ids(labels)
     except ValueError:
         table = {}
-    named = []
+    by_color = []
     for value in present.tolist():
         color: Color = tuple(colors[value].tolist())
         own = value < labels.num_classes and labels.palette[value] == color
         # Writers fill unused entries with black.
         filled = palette is not None and value == labels.ignore_index and color == (0, 0, 0)
-        named.append(value if own or filled else table.get(color, -1))
-    return np.array(named, int)
+        by_color.append(value if own or filled else table.get(color, -1))
+    return np.array(by_color, int)
 
 
-def _is_bare(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> bool:
+def _is_black_and_white(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) -> bool:
     """Return whether a mask holds only 0 and 255, and the labels do not say that 255 is ignored."""
     if _WHITE not in present or not set(present.tolist()) <= {0, _WHITE}:
         return False
@@ -230,7 +230,7 @@ def _is_bare(present: np.ndarray, palette: np.ndarray | None, labels: LabelSet) 
     return "ignore_index" in labels.label_defaults and not drawn_as_void
 
 
-def _bare(labels: LabelSet) -> MaskError:
+def _black_and_white_error(labels: LabelSet) -> MaskError:
     meaning = "is ignored" if labels.ignore_index == _WHITE else "is no class"
     reason = f"is black and white (0 and 255), and 255 {meaning}, so nothing but '{labels.names[0]}' would be learned"
     if labels.num_classes == 2:
@@ -238,12 +238,12 @@ def _bare(labels: LabelSet) -> MaskError:
     else:
         remedy = f"save the id of the class that white means, 1..{labels.num_classes - 1}"
     if labels.ignore_index == _WHITE:
-        remedy += "; add `ignore_index: 255` to labels.yaml if 255 is meant to be ignored"
+        remedy += "; add `ignore_index: 255` to labels.yaml if 255 means ignored"
     return MaskError("binary-masks", reason, remedy)
 
 
-def _clash(value: int, named: int, palette: np.ndarray | None, labels: LabelSet) -> MaskError:
-    meant = "ignored pixels" if named == labels.ignore_index else f"'{labels.names[named]}'"
+def _clash_error(value: int, by_color: int, palette: np.ndarray | None, labels: LabelSet) -> MaskError:
+    meant = "ignored pixels" if by_color == labels.ignore_index else f"'{labels.names[by_color]}'"
     is_ignored = value == labels.ignore_index
     own = "is ignored" if is_ignored else f"is the id of '{labels.names[value]}'"
     reason = f"value {value} {own} and has the color of {meant}"
@@ -253,7 +253,7 @@ def _clash(value: int, named: int, palette: np.ndarray | None, labels: LabelSet)
     return MaskError("palette-order", reason, remedy)
 
 
-def _not_ids(values: Mask, present: np.ndarray, labels: LabelSet) -> MaskError:
+def _unknown_ids_error(values: Mask, present: np.ndarray, labels: LabelSet) -> MaskError:
     counts = np.bincount(values.ravel(), minlength=256)
     wrong = present[_id_table(labels)[present] < 0]
     listed = ", ".join(f"{value} ({counts[value]} pixels)" for value in wrong[:LISTED])
@@ -265,7 +265,7 @@ def _not_ids(values: Mask, present: np.ndarray, labels: LabelSet) -> MaskError:
 def _remedy(present: list[int], wrong: list[int], labels: LabelSet) -> str:
     if len(wrong) > 1:
         return "correct the mask, or give the labels that it was drawn with"
-    remedy = f"correct the mask, or write `ignore_index: {wrong[0]}` into labels.yaml if {wrong[0]} does not count"
+    remedy = f"correct the mask, or write `ignore_index: {wrong[0]}` into labels.yaml if {wrong[0]} means ignored"
     if wrong == [labels.num_classes]:
         remedy += ", or name one more class"
         if 0 not in present:

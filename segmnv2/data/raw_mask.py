@@ -1,4 +1,4 @@
-"""Mask files as stored, and their colors as class ids."""
+"""Content of mask files as stored, and conversion of colors to class ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOSSY = ("JPEG", LOSSY_WEBP)
 """Formats with lossy compression, which changes values along borders."""
 
 NO_COLOR = -1
-"""Color in a palette of entries that do not exist or are transparent."""
+"""Color of palette entries that are missing or transparent."""
 
 _GRAY_MODES = ("1", "L", "P")
 
@@ -38,13 +38,13 @@ class RawMask:
     Attributes:
         values: (H, W) uint8 gray values or palette indices; (H, W) of another type if they have more than 8 bits; or
             (H, W, 4) uint8 RGBA.
-        format: the format of the content, such as ``PNG``, whatever the ending is; one of :data:`LOSSY` if the
+        format: the format of the content, such as ``PNG``, with any file name ending; one of :data:`LOSSY` if the
             compression is lossy.
         palette: int (256, 3), RGB colors of a palette file, or black and white for a 1-bit file; :data:`NO_COLOR` for
             entries without an opaque color.
         animated: whether the file has more than one frame or page.
-        changed: whether decoding changes the stored values: gray values of 2 and 4 bits are scaled to 8 (of 2 bits, 1
-            becomes 85), colors and gray with alpha of 16 bits are cut to 8, and some TIFF files are inverted.
+        changed: whether decoding changes the stored values. Pillow scales gray of 2 and 4 bits to 8 (of 2 bits, 1
+            becomes 85). It cuts 16-bit colors and 16-bit gray with alpha to 8 bits, and inverts some TIFF files.
         orientation: EXIF orientation, which is not applied to the values; 1 if they are upright.
     """
 
@@ -73,17 +73,17 @@ def read_raw_mask(path: str | Path) -> RawMask:
         content = path.read_bytes()
         if not content:
             raise ValueError("it is empty, 0 bytes")
-        with PIL.Image.open(BytesIO(content), formats=FORMATS) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(f"{picture.width} x {picture.height} pixels, at most {MOST_PIXELS}")
-            if picture.format == "PNG":
+        with PIL.Image.open(BytesIO(content), formats=FORMATS) as pil:
+            if pil.width * pil.height > MOST_PIXELS:
+                raise ValueError(f"{pil.width} x {pil.height} pixels, at most {MOST_PIXELS}")
+            if pil.format == "PNG":
                 check_png(content)
-            animated = bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
-            changed = _is_changed(picture)
-            picture.load()
-            orientation = int(picture.getexif().get(ExifTag.Orientation, 1))  # 1 for TIFF, which Pillow turns itself
-            form = _format(picture, content)
-            return RawMask(_values(picture), form, _palette(picture), animated, changed, orientation)
+            animated = bool(getattr(pil, "is_animated", False)) and pil.format != "MPO"
+            changed = _is_changed(pil)
+            pil.load()
+            orientation = int(pil.getexif().get(ExifTag.Orientation, 1))  # 1 for TIFF, which Pillow turns itself
+            form = _format(pil, content)
+            return RawMask(_values(pil), form, _palette(pil), animated, changed, orientation)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such mask; check the path") from None
     except PIL.UnidentifiedImageError:
@@ -93,42 +93,42 @@ def read_raw_mask(path: str | Path) -> RawMask:
         raise DatasetError(f"{path}: cannot be read as a mask ({error}); {remedy}") from error
 
 
-def _is_changed(picture: PIL.Image.Image) -> bool:
+def _is_changed(pil: PIL.Image.Image) -> bool:
     """Return whether decoding changes the values, which depends on the stored pixel format."""
-    form = stored_form(picture)
-    return picture.mode != "1" and (
-        form.startswith(("L;2", "L;4", "L;I")) or (";16" in form and not picture.mode.startswith("I"))
+    form = stored_form(pil)
+    return pil.mode != "1" and (
+        form.startswith(("L;2", "L;4", "L;I")) or (";16" in form and not pil.mode.startswith("I"))
     )
 
 
-def _values(picture: PIL.Image.Image) -> np.ndarray:
-    if picture.mode in _GRAY_MODES:
-        return np.array(picture, np.uint8)
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        return np.array(picture)
-    return np.array(picture.convert("RGBA"))
+def _values(pil: PIL.Image.Image) -> np.ndarray:
+    if pil.mode in _GRAY_MODES:
+        return np.array(pil, np.uint8)
+    if pil.mode == "F" or pil.mode.startswith("I"):
+        return np.array(pil)
+    return np.array(pil.convert("RGBA"))
 
 
-def _format(picture: PIL.Image.Image, content: bytes) -> str:
-    if picture.format == "MPO" or "jpeg" in str(picture.info.get("compression")):  # TIFF files may hold JPEGs
+def _format(pil: PIL.Image.Image, content: bytes) -> str:
+    if pil.format == "MPO" or "jpeg" in str(pil.info.get("compression")):  # TIFF files may hold JPEGs
         return "JPEG"
-    if picture.format == "WEBP" and content[12:16] != b"VP8L":
+    if pil.format == "WEBP" and content[12:16] != b"VP8L":
         return LOSSY_WEBP
-    return str(picture.format)
+    return str(pil.format)
 
 
-def _palette(picture: PIL.Image.Image) -> np.ndarray | None:
-    if picture.mode not in ("1", "P"):
+def _palette(pil: PIL.Image.Image) -> np.ndarray | None:
+    if pil.mode not in ("1", "P"):
         return None
-    colors = [0, 0, 0, 255, 255, 255] if picture.mode == "1" else picture.getpalette("RGB") or []
+    colors = [0, 0, 0, 255, 255, 255] if pil.mode == "1" else pil.getpalette("RGB") or []
     entries = np.array(colors, np.int16).reshape(-1, 3)[:256]
     palette = np.full((256, 3), NO_COLOR, np.int16)
     palette[: len(entries)] = entries
-    clear = picture.info.get("transparency")  # one index, or the opacity of each entry
-    if isinstance(clear, int) and 0 <= clear < 256:
-        palette[clear] = NO_COLOR
-    elif isinstance(clear, bytes):
-        palette[: len(clear)][np.frombuffer(clear[:256], np.uint8) < 255] = NO_COLOR
+    transparent = pil.info.get("transparency")  # one index, or the opacity of each entry
+    if isinstance(transparent, int) and 0 <= transparent < 256:
+        palette[transparent] = NO_COLOR
+    elif isinstance(transparent, bytes):
+        palette[: len(transparent)][np.frombuffer(transparent[:256], np.uint8) < 255] = NO_COLOR
     return palette
 
 
@@ -159,8 +159,7 @@ def color_ids(labels: LabelSet) -> dict[Color, int]:
         first = table.setdefault(color, index)
         if first != index:
             raise ValueError(
-                f"colors do not distinguish the classes '{labels.names[first]}' and '{labels.names[index]}', both are "
-                f"{list(color)}"
+                f"the classes '{labels.names[first]}' and '{labels.names[index]}' have the same color {list(color)}"
             )
     if labels.void_color is not None:
         table[labels.void_color] = labels.ignore_index
@@ -168,7 +167,7 @@ def color_ids(labels: LabelSet) -> dict[Color, int]:
 
 
 def colors_to_ids(colors: UInt8[np.ndarray, "h w 3"], labels: LabelSet) -> Mask:
-    """Replace each color by the id of its class.
+    """Convert each color to the id of its class.
 
     Args:
         colors: uint8 (H, W, 3), RGB.
@@ -178,31 +177,33 @@ def colors_to_ids(colors: UInt8[np.ndarray, "h w 3"], labels: LabelSet) -> Mask:
         uint8 (H, W): class ids, and the ignore index for the color of ignored pixels.
 
     Raises:
-        UnknownColorError: there are colors of no class.
+        UnknownColorError: a color is not that of a class.
         ValueError: two classes share a color.
     """
-    ids = {_pack(color): index for color, index in color_ids(labels).items()}
+    ids = {int(pack_colors(np.array(color))): index for color, index in color_ids(labels).items()}
     keys = np.array(sorted(ids), np.uint32)
     table = np.array([ids[int(key)] for key in keys], np.uint8)
     mask = np.empty(colors.shape[:2], np.uint8)
-    strange = [np.empty(0, np.uint32)]
+    unmatched = [np.empty(0, np.uint32)]
     for rows in strips(*colors.shape[:2]):
         packed = pack_colors(colors[rows])
-        place = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
-        mask[rows] = table[place]
-        strange.append(packed[keys[place] != packed])
-    unknown = np.concatenate(strange)
+        position = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
+        mask[rows] = table[position]
+        unmatched.append(packed[keys[position] != packed])
+    unknown = np.concatenate(unmatched)
     if unknown.size:
         numbers, counts = np.unique(unknown, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:LISTED]
         listed = ", ".join(f"{unpack_colors(numbers[i]).tolist()} ({counts[i]} pixels)" for i in order)
         more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
-        raise UnknownColorError(f"colors {listed}{more} are no class's; allowed are {_allowed(labels)}", len(numbers))
+        raise UnknownColorError(
+            f"colors {listed}{more} are not those of a class; allowed are {_allowed(labels)}", len(numbers)
+        )
     return mask
 
 
 def pack_colors(colors: np.ndarray) -> np.ndarray:
-    """Return uint32 (H, W) numbers of RGB colors, uint8 (H, W, 3 or 4)."""
+    """Return uint32 (...) numbers of RGB colors (..., 3 or 4), 0..255."""
     wide = colors[..., :3].astype(np.uint32)
     return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
 
@@ -210,10 +211,6 @@ def pack_colors(colors: np.ndarray) -> np.ndarray:
 def unpack_colors(numbers: np.ndarray) -> np.ndarray:
     """Return uint8 (..., 3): the inverse of :func:`pack_colors`."""
     return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1).astype(np.uint8)
-
-
-def _pack(color: Color) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def _allowed(labels: LabelSet) -> str:

@@ -27,7 +27,7 @@ class Sample:
     Attributes:
         image: uint8 (H, W, 3), RGB, 0..255.
         mask: uint8 (H, W), class ids or the ignore index.
-        name: name, without suffix, of files that are made from the sample.
+        name: name of result files of the sample, without ending.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -51,10 +51,10 @@ class LabeledImage:
 
 
 class Target(TypedDict):
-    """Boxes and classes of an image, in torchvision's form.
+    """Boxes and classes of an image, in torchvision's format.
 
-    ``boxes``: x1, y1, x2, y2 in pixels. ``labels``: category ids, COCO's 1 to 90 with gaps. ``image_id``: the file's.
-    ``name``: the image's file.
+    ``boxes``: x1, y1, x2, y2 in pixels. ``labels``: category ids, COCO's 1 to 90 with gaps. ``image_id``: id of
+    the image. ``name``: file of the image.
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -64,7 +64,7 @@ class Target(TypedDict):
 
 
 class SegmentationDataset(Protocol):
-    """Samples by index, whose masks hold ids of ``labels`` only; what cannot be read raises a ``SegmnError``."""
+    """Samples by index, with ids of ``labels`` in their masks; an unreadable sample raises a ``SegmnError``."""
 
     @property
     def labels(self) -> LabelSet:

@@ -1,4 +1,4 @@
-"""Orders of samples that resume exactly and that no rank pads."""
+"""Sample orders that resume exactly and repeat no sample to pad a rank."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class StepSampler(Sampler[tuple[int, int]]):
     """Endless order of training samples, as pairs (position, index).
 
     The sample at global position p is a pure function of (seed, p): epoch ``p // length`` is a permutation of all
-    indices drawn from (seed, epoch). A run that resumes at position p therefore sees what the unbroken run would have
-    seen. Ranks take turns: rank r gets positions ``start + r``, ``start + r + num_replicas``, ..., so that a global
-    batch holds the same samples on any number of ranks.
+    indices drawn from (seed, epoch). A run that resumes at position p therefore reads the same samples as an
+    uninterrupted run. Ranks take turns: rank r gets positions ``start + r``, ``start + r + num_replicas``, .... So a
+    global batch holds the same samples on any number of ranks.
 
-    The position goes along because augmentation is drawn from it (see ``TrainingSet``).
+    Pairs include the position, because augmentation depends on it (see ``TrainingSet``).
 
     Args:
         length: size of the data set.
         seed: at least 0.
-        start: global position to begin at: optimizer steps done, times the global batch size.
+        start: first global position: finished optimizer steps times the global batch size.
         num_replicas: number of ranks.
         rank: this rank.
 
@@ -55,10 +55,10 @@ class StepSampler(Sampler[tuple[int, int]]):
 
 
 class StridedSampler(Sampler[int]):
-    """Every ``num_replicas``-th index from ``rank`` on: each sample on exactly one rank, none twice.
+    """Every ``num_replicas``-th index from ``rank`` on, so that each sample is on exactly one rank.
 
-    The usual distributed sampler repeats samples until ranks are equally long, which falsifies a mean IoU. Here ranks
-    may differ by one sample, so nothing may be exchanged between them before all have finished.
+    PyTorch's distributed sampler repeats samples until all ranks have equally many, which changes a mean IoU. Here,
+    ranks may differ by one sample, so they must not exchange data before all have finished.
 
     Args:
         length: size of the data set.
@@ -81,13 +81,13 @@ class StridedSampler(Sampler[int]):
 
 
 def epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of ``range(length)`` that is epoch ``epoch`` (0, 1, ...) of a seed."""
+    """Return the order of samples in an epoch (0, 1, ...): a permutation of ``range(length)``."""
     stream = np.random.SeedSequence(seed, spawn_key=(0, epoch))
     return np.random.default_rng(stream).permutation(length)
 
 
 def augmentation_seed(seed: int, position: int) -> int:
-    """Return the 32-bit seed of the augmentation at a global position, independent of the order's own stream."""
+    """Return the 32-bit seed of the augmentation at a global position, independent of the order of samples."""
     return int(np.random.SeedSequence(seed, spawn_key=(1, position)).generate_state(1)[0])
 
 

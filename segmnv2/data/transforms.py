@@ -19,18 +19,18 @@ from segmnv2.labels import IGNORE_INDEX
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 PAD_VALUE = 128
-"""The mean pixel 127.5 rounded to uint8: 0.004 after normalization to -1..1, where TensorFlow pads with exactly 0."""
+"""The mean pixel 127.5 rounded to uint8: 0.004 after normalization to -1..1; TensorFlow pads with exactly 0."""
 
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Random changes of color, in random order, each drawn evenly from its range.
+    """Random changes of color, in random order, each drawn uniformly from its range.
 
     Attributes:
-        brightness: greatest change, as a share of the brightness.
-        contrast: greatest change, as a share of the distance to the mean gray.
-        saturation: greatest change, as a share of the distance to gray.
-        hue: greatest turn of the hue, as a share 0..0.5 of the circle.
+        brightness: largest change, as a share of the brightness.
+        contrast: largest change, as a share of the distance to the mean gray.
+        saturation: largest change, as a share of the distance to gray.
+        hue: largest rotation of the hue, as a share 0..0.5 of the circle.
         chance: probability that an image is changed, 0..1.
     """
 
@@ -42,22 +42,21 @@ class ColorJitter:
 
 
 class TrainTransform:
-    """The paper's augmentation: a random scale, padding to the crop, a random crop, a random mirror image.
+    """The paper's augmentation: a random scale, padding to the crop, a random crop, random mirroring.
 
-    The scale is one of ``scales``; sides become ``int(side * scale)``; the image is resized bilinearly, the mask to the
-    nearest pixel, both with aligned corners. Padding goes right and below only, with the mean pixel (``PAD_VALUE``, or
-    that of :meth:`pad_with`) and the ignore index. No change of colors unless requested; no normalization: the model
-    does that itself.
+    Sides become ``int(side * scale)``. The image is resized bilinearly, the mask to the nearest pixel, both with
+    aligned corners. Padding is added right and below only: the mean pixel (``PAD_VALUE``, or that of :meth:`pad_with`)
+    and the ignore index. Colors change only on request. The model normalizes its input itself.
 
     Args:
         crop_size: side of the square result, in pixels.
-        scales: factors, drawn with equal chance.
-        flip: chance of mirroring left and right.
+        scales: scale factors, drawn with equal probability.
+        flip: probability of mirroring left and right.
         ignore_index: mask value of the padding.
-        colors: changes of color, which the paper has none of; the padding keeps the mean pixel.
+        colors: color changes, which the paper does not use; the padding keeps the mean pixel.
 
     Raises:
-        ConfigError: a crop size below 1, no scales or one that is not positive, a chance outside 0..1.
+        ConfigError: a crop size below 1, no scales or one that is not positive, a probability outside 0..1.
 
     Source: tensorflow/models research/deeplab, ``input_preprocess.py`` and ``core/preprocess_utils.py``.
     """
@@ -89,7 +88,7 @@ class TrainTransform:
         )
 
     def pad_with(self, mean_pixel: Sequence[float]) -> None:
-        """Pad with a network's mean pixel, RGB 0..255, rounded to whole numbers, in place of ``PAD_VALUE``."""
+        """Pad with the mean pixel of a model, RGB 0..255, rounded to integers, instead of ``PAD_VALUE``."""
         self._padding.fill = [int(value + 0.5) for value in mean_pixel]
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
@@ -102,8 +101,8 @@ class TrainTransform:
         Returns:
             Image uint8 (crop, crop, 3) and mask uint8 (crop, crop).
         """
-        # One generator for all steps. Compose.set_random_seed would give each step its own with the same seed, and
-        # then scale, crop position and mirroring would not be independent.
+        # One generator for all steps. Compose.set_random_seed would give each step a generator with the same
+        # seed, so that scale, crop position and mirroring would not be independent.
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._pipeline(image=sample.image, mask=sample.mask)
         return Sample(result["image"], result["mask"], sample.name)
@@ -120,10 +119,10 @@ def _jitter(colors: ColorJitter) -> A.ColorJitter:
 
 
 class RandomScale(A.DualTransform):  # type: ignore[misc]
-    """Resize by a factor drawn from a discrete set, corners aligned, which OpenCV's and albumentations' resize cannot.
+    """Resize by a random factor of a discrete set, with aligned corners, which OpenCV and albumentations lack.
 
     Args:
-        scales: factors, drawn with equal chance.
+        scales: scale factors, drawn with equal probability.
     """
 
     def __init__(self, scales: Sequence[float]) -> None:
@@ -131,7 +130,7 @@ class RandomScale(A.DualTransform):  # type: ignore[misc]
         self.scales = tuple(scales)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the factor and fix the new size."""
+        """Draw the factor and return the new size."""
         scale = self.py_random.choice(self.scales)
         height, width = params["shape"][:2]
         return {"size": (max(1, int(height * scale)), max(1, int(width * scale)))}
@@ -154,13 +153,13 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
     """
     if image.shape[:2] == size:
         return image
-    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # in this order its strides say "channels last"
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # channels last in memory
     resized = F.interpolate(pixels, size=size, mode="bilinear", align_corners=True)[0]
     return np.asarray(resized.permute(1, 2, 0))
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Resize to the nearest pixel with aligned corners; halves round up, as TensorFlow's do.
+    """Resize to the nearest pixel with aligned corners; halves round up, as in TensorFlow.
 
     Args:
         mask: uint8 (H, W).
@@ -172,7 +171,7 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """Return for each of ``new`` positions the nearest of ``old``, in integers so that halves are exact."""
+    """Return the nearest of ``old`` positions for each of ``new`` ones, in integers so that halves are exact."""
     if new == 1:
         return np.zeros(1, np.intp)
     positions: np.ndarray = (2 * np.arange(new) * (old - 1) + (new - 1)) // (2 * (new - 1))

@@ -1,1 +1,1 @@
-"""Data sets by name: how each is laid out, opened, listed and evaluated."""
+"""Data sets by name: their layouts, readers, file lists and evaluation settings."""

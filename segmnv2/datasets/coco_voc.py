@@ -1,4 +1,4 @@
-"""COCO's instances as masks of VOC's 21 classes, on which the paper's network is trained before VOC."""
+"""COCO's instances as masks of VOC's 21 classes, the paper's pre-training data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CocoVocSource(DataSource):
         min_pixels: images with more pixels of VOC's classes than this are used; 0 uses all images.
     """
 
-    evaluation: ClassVar = {"split": "val2017", "min_pixels": 0}  # as the first stage of training validates
+    evaluation: ClassVar = {"split": "val2017", "min_pixels": 0}  # as in the validation of the first training stage
     root_is: ClassVar = "COCO's folder"
 
     kind: Literal["coco_voc"] = "coco_voc"
@@ -53,7 +53,7 @@ class CocoVocSource(DataSource):
         return CocoAsVoc(self.root, self.split, min_pixels=self.min_pixels)
 
     def listing(self, split: str) -> Listing:
-        """List the images, also missing ones, which reading reports."""
+        """List the images, including missing files, which are reported when they are read."""
         dataset = CocoAsVoc(self.root, self.split, min_pixels=self.min_pixels, check=False)
         pairs = tuple(Pair(file.stem, file, None) for file in dataset.image_files)
         empty = Finding("empty", str(self.root), "holds no images", "give another split", split)
@@ -63,29 +63,29 @@ class CocoVocSource(DataSource):
 class CocoAsVoc:
     """Images of COCO with masks of VOC's 21 classes.
 
-    These rules differ between code bases:
+    Code bases differ in these rules:
 
     * The 60 categories that VOC does not have are background.
-    * Pixels that instances of different classes claim are ignored (255): COCO does not say which lies in front.
-      Torchvision ignores the overlaps of instances of one class as well (two in a thousand labeled pixels of
-      ``val2017``); here they keep their class, which is certain.
+    * Pixels in instances of different classes are ignored (255), because COCO does not state which is in front.
+      Torchvision also ignores overlaps within one class (0.2 % of the labeled pixels of ``val2017``). Here they keep
+      their class, which is certain.
     * Crowd regions (``iscrowd``) count as their class, as in torchvision: most of their pixels belong to it.
-    * Images with more than ``min_pixels`` pixels of VOC's classes are used. As in torchvision, the areas in the
-      annotations are counted and not decoded masks. So overlaps count twice, but no image is decoded for the choice.
-      Torchvision does this only for training; pass 0 to validate on all images.
+    * Images with more than ``min_pixels`` pixels of VOC's classes are used. As in torchvision, areas in the annotations
+      are counted. So overlaps count twice, but no mask is decoded. Torchvision does this only for training; pass 0 to
+      validate on all images.
 
     Args:
         root: folder that holds ``annotations/instances_<split>.json`` and the folder ``<split>`` of images.
-        split: ``train2017`` or ``val2017``; any other existing one in the same form.
+        split: ``train2017`` or ``val2017``; or another split in the same form.
         min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
-        check: whether to make sure that there are images and that all their files exist.
+        check: whether to check that there are images and that all their files exist.
 
     Raises:
-        DatasetError: the folder or annotations are missing, damaged or of another form, categories are not those of
-            COCO, image files are missing, or no image is left.
+        DatasetError: the folder or annotations are missing, damaged or of another form; categories are not those of
+            COCO; image files are missing; or no image exceeds ``min_pixels``.
 
-    Source: category ids, crowd and area rule as torchvision's ``references/segmentation/coco_utils.py``; 1000 pixels as
-        said by DeepLab's authors in tensorflow/models' issues.
+    Source: category ids, crowd and area rule from torchvision's ``references/segmentation/coco_utils.py``; 1000 pixels
+        from DeepLab's authors in the issues of tensorflow/models.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class CocoAsVoc:
 
         Raises:
             MediaError: the image cannot be read.
-            DatasetError: the image's size differs from the annotations', EXIF turns it without a change of its sides,
+            DatasetError: the image's size differs from the annotations', EXIF turns it and keeps its width and height,
                 or one of its outlines is damaged.
         """
         number = self._kept[index]
@@ -140,7 +140,7 @@ class CocoAsVoc:
 
 
 def _name(file: str) -> str:
-    """Return the name of an image's results: the image's path, but never one outside the folder of results."""
+    """Return the name of an image's results: its path without ending, but never one outside of the results folder."""
     path = PurePosixPath(file)
     return path.stem if path.is_absolute() or ".." in path.parts else str(path.parent / path.stem)
 
@@ -151,9 +151,9 @@ def _find_annotations(root: Path, split: str) -> Path:
     if path.is_file():
         return path
     if not folder.is_dir():
-        found = "has" if root.exists() else "does not exist, so there is"
+        phrase = "has" if root.exists() else "does not exist, so there is"
         raise DatasetError(
-            f"{root}: {found} no folder 'annotations'; give the folder that holds COCO's annotations and images"
+            f"{root}: {phrase} no folder 'annotations'; give the folder that holds COCO's annotations and images"
         )
     present = ", ".join(sorted(file.stem.removeprefix("instances_") for file in folder.glob("instances_*.json")))
     raise DatasetError(
@@ -164,8 +164,8 @@ def _find_annotations(root: Path, split: str) -> Path:
 def read_annotations(path: Path) -> CocoIndex:
     """Read an annotation file of COCO.
 
-    For ``train2017`` this takes half a minute and about a gigabyte of memory; the file that
-    :func:`~segmnv2.coco.index.write_index` writes opens at once.
+    For ``train2017`` this takes half a minute and about a gigabyte of memory. The file of
+    :func:`~segmnv2.coco.index.write_index` opens immediately.
 
     Raises:
         DatasetError: the file is damaged or of another form, or its categories are not those of COCO.
@@ -188,12 +188,12 @@ def read_annotations(path: Path) -> CocoIndex:
     return pack_instances(images, pieces, areas)
 
 
-def _check_categories(path: Path, found: Mapping[int, str]) -> None:
-    """Refuse files with the ids of another data set, which would train without complaint on wrong classes."""
-    wrong = [(number, name, found.get(number)) for number, name in COCO_CATEGORIES if found.get(number) != name]
+def _check_categories(path: Path, present: Mapping[int, str]) -> None:
+    """Raise an error for the ids of another data set, because training would silently use wrong classes."""
+    wrong = [(number, name, present.get(number)) for number, name in COCO_CATEGORIES if present.get(number) != name]
     if wrong:
         number, name, other = wrong[0]
         raise DatasetError(
-            f"{path}: {len(wrong)} of the {len(COCO_CATEGORIES)} categories needed differ from COCO's, as id {number}, "
-            f"which is {other!r} in place of {name!r}; give COCO's own annotations, with ids 1 to 90"
+            f"{path}: {len(wrong)} of the {len(COCO_CATEGORIES)} categories needed differ from COCO's, such as id "
+            f"{number}: {other!r} instead of {name!r}; give COCO's own annotations, with ids 1 to 90"
         )

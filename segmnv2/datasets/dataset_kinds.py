@@ -1,4 +1,4 @@
-"""Data sets by name, their base classes, and the comparison of two data sets for common images."""
+"""Data sets by name, their base classes, and the number of images that two data sets share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DataSource(Section):
         evaluation: values of the section in ``segmnv2 evaluate --dataset KIND``, besides ``root`` and ``split``.
         root_is: description of ``--root`` for messages; ``None`` if the kind has no root.
         canvas: default of ``--size`` in ``segmnv2 evaluate``.
-        own_classes: whether ``segmnv2 evaluate`` may read the ids of masks as the network's classes.
+        own_classes: whether ``segmnv2 evaluate`` may read the ids of masks as the model's classes.
     """
 
     evaluation: ClassVar[Mapping[str, Any]] = {}
@@ -58,7 +58,7 @@ class DataSource(Section):
     def found_in(cls, root: Path, splits: Sequence[str], labels: Path | None) -> Sequence[DataSource]:
         """Return the sources that ``check-data`` reads in a folder; none if the folder has another layout.
 
-        ``splits`` are names of lists; if empty, the usual ones. ``labels`` is a YAML file with the classes.
+        ``splits`` are names of lists; if empty, the default ones. ``labels`` is a YAML file with the classes.
         """
         return ()
 
@@ -74,7 +74,7 @@ def open_dataset(source: DataSource, key: str = "data") -> SegmentationDataset:
 
 
 class FileSource(DataSource):
-    """Pairs of files.
+    """A data set of image and mask files.
 
     Attributes:
         root: the data set's folder.
@@ -158,10 +158,10 @@ DATASETS: Registry[type[DataSource]] = Registry(
         "shapes": "shapes:ShapesSource",
     },
 )
-"""What ``kind`` in an experiment's ``data.train`` and ``data.val`` may be; `check-data` tries layouts in this order."""
+"""Values of ``kind`` in an experiment's ``data.train`` and ``data.val``; `check-data` tries layouts in this order."""
 
 BOXES, CLASSES = "coco", "image-folder"
-"""What ``segmnv2 evaluate --dataset`` takes for detectors and for classifiers."""
+"""Values of ``segmnv2 evaluate --dataset`` for detectors and for classifiers."""
 
 
 def evaluation_source(name: str, root: Path | None, split: str | None) -> DataSource:
@@ -222,8 +222,8 @@ def count_shared(train: Any, val: Any) -> int:
     if hasattr(train, "list_images") and hasattr(val, "list_images"):
         return len(set(_resolve(train.list_images())) & set(_resolve(val.list_images())))
     first, second = (
-        each.folder.resolve() if hasattr(each, "folder") else (type(each), getattr(each, "size", None))
-        for each in (train, val)
+        dataset.folder.resolve() if hasattr(dataset, "folder") else (type(dataset), getattr(dataset, "size", None))
+        for dataset in (train, val)
     )
     return len(set(identify(train)) & set(identify(val))) if first == second else 0
 
@@ -239,6 +239,6 @@ def _resolve(files: Iterable[Path]) -> Iterator[Path]:
 
 def digest(lines: Iterable[str]) -> str:
     """Return the number of lines and a checksum, such as ``1464 (sha256 0123456789abcdef)``."""
-    held = list(lines)
-    checksum = hashlib.sha256("\n".join(held).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{len(held)} (sha256 {checksum[:16]})"
+    entries = list(lines)
+    checksum = hashlib.sha256("\n".join(entries).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{len(entries)} (sha256 {checksum[:16]})"

@@ -1,4 +1,4 @@
-"""Your own data set: a folder of images beside a folder of masks."""
+"""Your own data set: a folder of images and a folder of masks."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class FolderSource(FileSource):
 def list_folder(
     root: Path, list_name: str | None, split: str, label_file: Path | None = None, labels: LabelSet | None = None
 ) -> Listing:
-    """List a plain folder: the pairs of ``splits/LIST_NAME.txt``, or all; ``split`` is what findings call them.
+    """List the pairs of a folder, those in ``splits/LIST_NAME.txt`` or all; ``split`` is their name in findings.
 
-    ``label_file`` takes the place of ``labels.yaml``, and ``labels`` that of both.
+    ``label_file`` replaces ``labels.yaml``, and ``labels`` replaces both.
 
     Raises:
         DatasetError: there is no such folder, or its classes cannot be read.
@@ -64,8 +64,8 @@ def list_folder(
     label_file = label_file or root / LABELS
     labels = labels or read_labels(label_file)
     images, findings = _scan(root / IMAGES, ENDINGS, ENDINGS)
-    masks, more = _scan(root / MASKS, MASK_ENDINGS, ENDINGS)  # other images are looked into all the same
-    findings += more + _lonely(root, images, masks)
+    masks, more = _scan(root / MASKS, MASK_ENDINGS, ENDINGS)  # masks in other formats are listed too
+    findings += more + _find_unpaired(root, images, masks)
     names, list_file = sorted(images.keys() & masks.keys()), None
     if list_name is not None:
         list_file = Path(SPLITS, f"{list_name}.txt")
@@ -78,13 +78,13 @@ def list_folder(
 
 
 def _scan(
-    folder: Path, endings: tuple[str, ...], looked_into: tuple[str, ...]
+    folder: Path, endings: tuple[str, ...], convertible: tuple[str, ...]
 ) -> tuple[dict[str, Path], list[Finding]]:
-    """List ``images`` or ``masks`` by stems; files with an ending that is only ``looked_into`` are listed as faults."""
+    """Return the files of a folder by stem, and its faults; a ``convertible`` ending is a fault with a repair."""
     form = f"a data set has {IMAGES}/NAME.jpg and {MASKS}/NAME.png, one mask for each image"
     if not folder.is_dir():
         return {}, [Finding("empty", str(folder), "there is no such folder", form)]
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     findings = []
     entries = sorted(list_entries(folder), key=lambda entry: (entry[0].suffix.lower() not in endings, entry[0].name))
     for path, is_folder in entries:
@@ -92,25 +92,25 @@ def _scan(
             continue
         ending = path.suffix.lower()
         if ending not in endings or is_folder:
-            known = ending in looked_into and not is_folder and path.stem not in found
+            known = ending in convertible and not is_folder and path.stem not in files
             reason = "is a folder" if is_folder else f"has the ending '{path.suffix}'"
             remedy = f"{folder.name}/ holds files ending in {', '.join(endings)} only: convert it, or move it elsewhere"
             findings.append(Finding("wrong-ending", str(path), reason, remedy, repair="resave" if known else None))
             if not known:
                 continue
-        if path.stem in found:
-            reason = f"has the same name but for its ending as {found[path.stem].name}"
-            remedy = "the name pairs image and mask, so each may occur once: rename one of the two, and its partner"
+        if path.stem in files:
+            reason = f"has the same name as {files[path.stem].name} except for the ending"
+            remedy = "names pair images and masks, so each may occur once: rename one of the two files, and its partner"
             findings.append(Finding("twin-name", str(path), reason, remedy))
             continue
-        found[path.stem] = path
-    if not found:
+        files[path.stem] = path
+    if not files:
         findings.append(Finding("empty", str(folder), "holds no images", form))
-    return found, findings
+    return files, findings
 
 
-def _lonely(root: Path, images: dict[str, Path], masks: dict[str, Path]) -> list[Finding]:
-    remedy = "image and mask have the same name but for the ending, capitals included: rename, add or move away"
+def _find_unpaired(root: Path, images: dict[str, Path], masks: dict[str, Path]) -> list[Finding]:
+    remedy = "image and mask need the same name except for the ending, capitals included: rename, add or move a file"
     without_mask = [
         Finding("missing-mask", str(images[name]), f"there is no {root / MASKS / name}.png", remedy)
         for name in sorted(images.keys() - masks.keys())
@@ -131,7 +131,7 @@ def read_labels(path: Path) -> LabelSet:
     if not path.is_file():
         raise DatasetError(
             f"{path}: there is no such file; it names the classes in the order of their ids, background first, "
-            "as in `names: [background, cat, dog]`"
+            "such as `names: [background, cat, dog]`"
         )
     try:
         labels = LabelSet.from_yaml(path)
@@ -139,8 +139,8 @@ def read_labels(path: Path) -> LabelSet:
         raise DatasetError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     if labels.num_classes == 1:
         raise DatasetError(
-            f"{path}: names one class, '{labels.names[0]}', and a model needs two; name what is not "
-            f"'{labels.names[0]}', too: `names: [background, {labels.names[0]}]`, and for black and white masks (0 and "
+            f"{path}: names one class, '{labels.names[0]}', but a model needs two; name the other "
+            f"pixels too: `names: [background, {labels.names[0]}]`, and for black and white masks (0 and "
             f"255) add `{BINARY_PALETTE}`"
         )
     return labels

@@ -1,4 +1,4 @@
-"""Images to classify: a folder for each class."""
+"""Data sets for classification: a folder of images for each class."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ _LISTED = 5
 
 
 class ImageFolder:
-    """``ROOT/CLASS/**/*.jpg`` and other images, as torchvision's ``ImageFolder`` has them.
+    """Images ``ROOT/CLASS/**/*.jpg`` or with other endings, the layout of torchvision's ``ImageFolder``.
 
-    Classes are the folders' names, sorted. Images are read as every image here: upright, RGB, or one clear error.
-    Hidden files and folders are ignored; a file that is no image by its name is an error, so that none
-    is skipped silently.
+    Classes are the sorted names of folders. Images are read by :func:`segmnv2.data.image_file.read_image`. Hidden files
+    and folders are ignored. Any other file without an image's ending is an error, so that no image is skipped silently.
 
     Attributes:
         folder: the root.
-        class_names: one a class.
+        class_names: names of the classes.
         files: files of all images, class by class, sorted.
-        targets: their classes.
+        targets: index of the class of each image.
 
     Raises:
-        DatasetError: there is no such folder, it holds no class, a class holds no image, an image is in no class, or a
-            file is no image.
+        DatasetError: there is no such folder; it holds no class; a class holds no image; an image is outside of the
+            classes; or a file is not an image.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -44,21 +43,21 @@ class ImageFolder:
             raise DatasetError(f"{root}: holds no folders; each class needs one with its images in it")
         if loose:
             raise DatasetError(
-                f"{root}: {len(loose)} images are in no class's folder ({_some(loose)}); move or remove them"
+                f"{root}: {len(loose)} images are not in the folder of a class ({_some(loose)}); move or remove them"
             )
         self.class_names: tuple[str, ...] = tuple(names)
         self.files: list[str] = []
         self.targets: list[int] = []
-        strange: list[str] = []
+        others: list[str] = []
         for target, name in enumerate(names):
-            images = _images(self.folder / name, strange)
+            images = _images(self.folder / name, others)
             self.files += images
             self.targets += [target] * len(images)
-        if strange:
-            strange = [str(Path(file).relative_to(self.folder)) for file in strange]
+        if others:
+            others = [str(Path(file).relative_to(self.folder)) for file in others]
             raise DatasetError(
-                f"{self.folder}: {len(strange)} files are no images by their names ({_some(strange)}); images end in "
-                f"{', '.join(ENDINGS)}: rename or remove them"
+                f"{self.folder}: {len(others)} files do not end in {', '.join(ENDINGS)} ({_some(others)}); "
+                "rename or remove them"
             )
         filled = set(self.targets)
         empty = [name for index, name in enumerate(self.class_names) if index not in filled]
@@ -86,21 +85,21 @@ class ImageFolder:
         return LabeledImage(read_image(path), self.targets[index], str(Path(path).relative_to(self.folder)))
 
 
-def _images(folder: Path, strange: list[str]) -> list[str]:
-    """List the images below a folder, sorted as torchvision's; files that are no images are added to ``strange``."""
-    found: list[str] = []
-    for parent, _, files in sorted(os.walk(folder, onerror=_refuse, followlinks=True)):
+def _images(folder: Path, others: list[str]) -> list[str]:
+    """List the images below a folder, sorted as in torchvision; other files are added to ``others``."""
+    images: list[str] = []
+    for parent, _, files in sorted(os.walk(folder, onerror=_raise_unlisted, followlinks=True)):
         if f"{os.sep}." in parent[len(str(folder)) :]:  # in a hidden folder
             continue
         for name in sorted(files):
             if is_passed_over(Path(name)):
                 continue
             is_image = name.lower().endswith(ENDINGS)
-            (found if is_image else strange).append(f"{parent}{os.sep}{name}")
-    return found
+            (images if is_image else others).append(f"{parent}{os.sep}{name}")
+    return images
 
 
-def _refuse(error: OSError) -> None:
+def _raise_unlisted(error: OSError) -> None:
     raise DatasetError(
         f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or remove it"
     ) from error

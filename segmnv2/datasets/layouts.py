@@ -1,4 +1,4 @@
-"""Published data sets in folders: Cityscapes' streets in 19 classes, and ADE20K's scenes in 150."""
+"""Published data sets with fixed folders: Cityscapes with 19 classes, ADE20K with 150."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class LayoutSource(FileSource):
     """A published data set with a fixed layout and fixed classes, in which each split is a folder.
 
     Attributes:
-        splits: names of the splits, that of the training set first.
-        images_in: folder of the splits of images; ``masks_in`` is that of masks.
-        image_end: end of images' names; masks' names end in ``mask_end`` and begin as the image's.
+        splits: names of the splits, training set first.
+        images_in: folder of the splits' images; ``masks_in`` is that of their masks.
+        image_end: end of an image's file name; the name of its mask ends in ``mask_end`` instead.
         classes: the classes; the ids in mask files are those of ``file_classes``.
         table: uint8 (256,), maps ids of ``file_classes`` to ids of ``classes``.
     """
@@ -37,8 +37,8 @@ class LayoutSource(FileSource):
     split: str
 
     def listing(self, split: str) -> Listing:
-        """Pair the files of two folders whose names differ only in their ends; other files are ignored."""
-        found: list[dict[str, Path]] = []
+        """Pair images and masks whose names differ only in their ends; other files are ignored."""
+        by_name: list[dict[str, Path]] = []
         images, masks = self.root / self.images_in / self.split, self.root / self.masks_in / self.split
         for folder, end in ((images, self.image_end), (masks, self.mask_end)):
             files = sorted(folder.rglob(f"*{end}"))
@@ -46,23 +46,23 @@ class LayoutSource(FileSource):
                 remedy = f"unpack the data set there: {images} holds NAME{self.image_end}, {masks} NAME{self.mask_end}"
                 missing = Finding("empty", str(folder), f"holds no file NAME{end}", remedy, split)
                 return self._listing(split, [], [missing])
-            found.append({str(file.relative_to(folder))[: -len(end)]: file for file in files})
-        first, second = found
-        remedy = "unpack it there, or move the other one away"
+            by_name.append({str(file.relative_to(folder))[: -len(end)]: file for file in files})
+        of_images, of_masks = by_name
+        remedy = "unpack it there, or move the other file away"
         findings = [
-            Finding("missing-mask", str(first[key]), f"there is no {masks / key}{self.mask_end}", remedy, split)
-            for key in sorted(first.keys() - second.keys())
+            Finding("missing-mask", str(of_images[key]), f"there is no {masks / key}{self.mask_end}", remedy, split)
+            for key in sorted(of_images.keys() - of_masks.keys())
         ]
         findings += [
-            Finding("missing-image", str(second[key]), f"there is no {images / key}{self.image_end}", remedy, split)
-            for key in sorted(second.keys() - first.keys())
+            Finding("missing-image", str(of_masks[key]), f"there is no {images / key}{self.image_end}", remedy, split)
+            for key in sorted(of_masks.keys() - of_images.keys())
         ]
-        pairs = [Pair(Path(key).name, first[key], second[key]) for key in first if key in second]
+        pairs = [Pair(Path(key).name, of_images[key], of_masks[key]) for key in of_images if key in of_masks]
         return self._listing(split, pairs, findings)
 
     def _listing(self, split: str, pairs: list[Pair], findings: list[Finding]) -> Listing:
-        found = tuple(pairs), tuple(findings)
-        return Listing(split, self.root, self.classes, *found, file_labels=self.file_classes, table=self.table)
+        common = split, self.root, self.classes, tuple(pairs), tuple(findings)
+        return Listing(*common, file_labels=self.file_classes, table=self.table)
 
     @classmethod
     def found_in(cls, root: Path, splits: Sequence[str], labels: Path | None) -> Sequence[LayoutSource]:
@@ -98,7 +98,7 @@ CITYSCAPES = {
     32: ("motorcycle", (0, 0, 230)),
     33: ("bicycle", (119, 11, 32)),
 }
-"""For each evaluated class its id in Cityscapes' files, its name and its color; all other ids are ignored.
+"""Id in Cityscapes' files -> name and color of each evaluated class; all other ids are ignored.
 
 Source: the table of labels in Cityscapes' own scripts (``helpers/labels.py``).
 """
@@ -109,7 +109,7 @@ CITYSCAPES_LABELS = LabelSet(
 
 
 class CityscapesSource(LayoutSource):
-    """Cityscapes with its fine masks, ``gtFine``, as unpacked; ``segmnv2 evaluate`` takes whole images.
+    """Unpacked Cityscapes with its fine masks, ``gtFine``; ``segmnv2 evaluate`` does not scale its images.
 
     Attributes:
         root: folder with ``leftImg8bit/`` and ``gtFine/``.
@@ -148,7 +148,7 @@ ADE20K_NAMES = """
     bicycle, lake, dishwasher, screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan,
     pier, crt screen, plate, monitor, bulletin board, shower, radiator, glass, clock, flag
 """
-"""The classes in the order of their ids in masks, which begin at 1; 0 are pixels of no class.
+"""Names of the classes in the order of their ids in masks, 1 to 150; id 0 means no class.
 
 Source: ``objectInfo150.txt`` of the benchmark, the first name of each class.
 """
@@ -179,7 +179,7 @@ ADE20K_LABELS = LabelSet(
 
 
 class Ade20kSource(LayoutSource):
-    """ADE20K's scene parsing benchmark, ``ADEChallengeData2016``, as unpacked.
+    """ADE20K's unpacked scene parsing benchmark, ``ADEChallengeData2016``.
 
     Attributes:
         root: folder with ``images/`` and ``annotations/``.

@@ -1,4 +1,4 @@
-"""Pairs of a split, the list of their names, and findings: faults of files, each with reason and remedy."""
+"""Pairs of image and mask, lists of names, and findings: faults of files, each with reason and remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segmnv2.labels import LabelSet
 
 
 def is_image_id(name: str) -> bool:
-    """Return whether a list's entry is an image id: one word, and no path."""
+    """Return whether an entry of a list is an image id: one word without slashes."""
     return name.split() == [name] and "/" not in name and "\\" not in name
 
 
@@ -29,20 +29,22 @@ def read_ids(path: Path) -> list[str]:
     """Return the image ids in a list, in its order; blank lines are ignored.
 
     Raises:
-        DatasetError: the list cannot be read as UTF-8, is empty, has an id twice, or an entry is no id.
+        DatasetError: the list cannot be read as UTF-8, is empty, has an id twice, or an entry is not an id.
     """
     remedy = "give one image id per line"
     try:
         counts = _count_names(path)
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: is no text file ({error}); {remedy}") from error
+        raise DatasetError(f"{path}: is not a text file ({error}); {remedy}") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error}); {remedy}") from error
     if not counts:
         raise DatasetError(f"{path}: names no images; {remedy}")
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise DatasetError(f"{path}: {len(twice)} of its entries occur more than once, as {twice[0]!r}; {remedy}, once")
+        raise DatasetError(
+            f"{path}: {len(twice)} of its entries occur more than once, such as {twice[0]!r}; {remedy}, once"
+        )
     for number, name in enumerate(counts, start=1):
         if not is_image_id(name):
             raise DatasetError(f"{path}: entry {number} is {name!r}; give one image id per line, such as 2007_000033")
@@ -53,19 +55,19 @@ Severity = Literal["error", "warning"]
 
 ERROR_KINDS: dict[str, str] = {
     "empty": "nothing to train on",
-    "missing-list": "a list of a split is not there or cannot be used",
-    "unknown-name": "a list names what is not there",
+    "missing-list": "the list of a split is missing or cannot be used",
+    "unknown-name": "a list names a file that does not exist",
     "repeated-name": "a list names an image twice",
     "missing-mask": "an image without a mask",
     "missing-image": "a mask without an image",
     "wrong-ending": "a file that does not belong in its folder",
-    "twin-name": "two files of one name",
+    "twin-name": "two files with the same name",
     "unreadable-image": "an image that cannot be read",
     "unreadable-mask": "a mask that cannot be read",
     "size-mismatch": "image and mask differ in size",
     "exif-rotation": "the image or the mask is turned by its EXIF entry, the other is not",
-    "exif-ambiguous": "an EXIF entry that turns the image, and sizes that do not show whether the mask is turned too",
-    "jpeg-mask": "a mask that went through lossy compression",
+    "exif-ambiguous": "EXIF turns the image, and sizes do not show whether the mask is turned too",
+    "jpeg-mask": "a mask with lossy compression",
     "mask-format": "a mask in a file format that is not read",
     "deep-mask": "a mask of more or fewer than 8 bits",
     "transparent-mask": "a mask with transparent pixels",
@@ -75,7 +77,7 @@ ERROR_KINDS: dict[str, str] = {
     "palette-order": "values and colors of different classes",
     "ids-out-of-range": "ids of no class",
     "binary-masks": "black and white masks, whose white is ignored",
-    "shifted-ids": "ids counted from 1",
+    "shifted-ids": "ids that start at 1",
     "nothing-to-learn": "every pixel of every mask is ignored",
     "leak": "an image in two splits",
     "leak-copy": "a changed copy of an image in another split",
@@ -86,13 +88,13 @@ WARNING_KINDS: dict[str, str] = {
     "smoothed-ids": "ids between those of their neighbors along borders",
     "palette-differs": "a palette in other colors than the classes'",
     "low-values": "a 16-bit image whose values use fewer bits",
-    "animated": "several frames or pages, of which the first is taken",
+    "animated": "several frames or pages, of which only the first is used",
     "all-ignored": "a mask of ignored pixels only",
     "absent-class": "a class that never occurs in a split",
     "untrained-class": "a class to validate on that is never trained",
-    "duplicate": "an image twice in a split",
-    "duplicate-masks": "an image twice in a split, with different masks",
-    "shared-names": "names that two splits share, of different images",
+    "duplicate": "the same image twice in a split",
+    "duplicate-masks": "the same image twice in a split, with different masks",
+    "shared-names": "the same name in two splits, for different images",
 }
 """Kinds of faults that may be intended -> description."""
 
@@ -101,14 +103,14 @@ KINDS = ERROR_KINDS | WARNING_KINDS
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault.
+    """A fault in a data set.
 
     Attributes:
         kind: one of :data:`KINDS`; it decides the severity.
         file: the faulty file, or the folder, list or class if it is not a single file.
-        reason: what was found.
-        remedy: what to do.
-        split: the split in which it was found; ``None`` for the whole folder.
+        reason: the fault.
+        remedy: advice to correct it.
+        split: the split of the file; ``None`` for the whole folder.
         repair: names of the repairs of ``--fix``, joined by ``+``; ``None`` if it cannot be repaired.
     """
 
@@ -130,7 +132,7 @@ class Finding:
 
 
 SPLITS = ("train", "val")
-"""Names of the lists that `check-data` reads by default, that of the training set first."""
+"""Lists that `check-data` reads by default, training set first."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Listing:
     """A split to examine.
 
     Attributes:
-        split: its name in findings; the listings of an examination have different names.
+        split: its name in findings, unique in one examination.
         root: the data set's folder.
         labels: the classes that its masks may hold.
         pairs: all pairs that can be opened.
@@ -199,9 +201,9 @@ class Listing:
 
 
 def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Finding]]:
-    """Return the names in a list, which has one name per line, without repetition; and the faults of the file.
+    """Return the unique names in a list with one name per line, and the faults of the list.
 
-    ``hint`` says what to do instead of writing a list if there is none.
+    ``hint`` is a remedy for a missing list, besides writing one.
     """
 
     def fault(kind: str, reason: str, remedy: str) -> Finding:
@@ -210,12 +212,12 @@ def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Findi
     if not path.is_file():
         others = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         reason = f"there is no such list; the splits present are: {others}"
-        return [], [fault("missing-list", reason, f"write one file name without ending a line; {hint}")]
-    remedy = "give one file name without ending a line"
+        return [], [fault("missing-list", reason, f"write one file name per line, without ending; {hint}")]
+    remedy = "give one file name per line, without ending"
     try:
         counts = _count_names(path)
     except (OSError, UnicodeDecodeError) as error:
-        return [], [fault("missing-list", f"is no text file that can be read ({error})", remedy)]
+        return [], [fault("missing-list", f"is not a readable text file ({error})", remedy)]
     if not counts:
         return [], [fault("empty", "names no images", remedy)]
     twice = [(name, count) for name, count in counts.items() if count > 1]
@@ -223,7 +225,7 @@ def read_names(path: Path, split: str, hint: str) -> tuple[list[str], list[Findi
 
 
 def unknown_names(path: Path, names: Iterable[str], folder: str, split: str) -> list[Finding]:
-    """Return a finding for each name in a list for which there is no file."""
+    """Return a finding for each name in a list that has no file."""
     remedy = "write names of existing files, without folder and ending"
     return [Finding("unknown-name", str(path), f"'{name}' is not in {folder}/", remedy, split) for name in names]
 

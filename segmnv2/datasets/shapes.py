@@ -1,4 +1,4 @@
-"""A data set that needs no download: colored shapes on cloudy grounds, drawn on request."""
+"""Generated data set of colored shapes on cloudy backgrounds, which needs no download."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SHAPES_LABELS = LabelSet(
 
 MAX_SHAPES = 4
 HUE_BOUND = 0.75
-"""Share of shapes in their class's own hue; the others have any hue, so color helps but is not enough."""
+"""Share of shapes with the hue of their class; the others have a random hue, so color helps but is not enough."""
 
-_HUES = {1: 0.0, 2: 0.6, 3: 0.35, 4: 0.13}  # red, blue, green, yellow, in turns of the color wheel
+_HUES = {1: 0.0, 2: 0.6, 3: 0.35, 4: 0.13}  # red, blue, green, yellow, as shares of the color circle
 _SUBPIXEL_BITS = 4
 
 
@@ -40,7 +40,7 @@ class ShapesSource(DataSource):
         seed: number that selects the images; training and validation need different seeds.
     """
 
-    evaluation: ClassVar = {"length": 100, "size": 129, "seed": 2}  # what configs/shapes.yaml validates on
+    evaluation: ClassVar = {"length": 100, "size": 129, "seed": 2}  # the validation set of configs/shapes.yaml
 
     kind: Literal["shapes"] = "shapes"
     length: PositiveInt
@@ -62,9 +62,9 @@ class Shapes:
     """Circles, squares, triangles and stars with exact masks, and an ignored ring along their borders as in VOC.
 
     An image has one to four shapes with any rotation, drawn antialiased, later ones over earlier ones. Their area is
-    that of a circle whose radius is 0.12 to 0.25 of the shorter side. Three quarters have a hue near their class's own,
-    so that a few hundred steps from scratch give a useful network. The others have any hue, so that only the form shows
-    the class.
+    that of a circle whose radius is 0.12 to 0.25 of the shorter side. Three quarters have a hue near that of their
+    class, so that a few hundred steps from scratch give a useful model. The others have a random hue, so that only the
+    form shows the class.
 
     Sample ``i`` is a pure function of ``(seed, i)`` and the size; data sets of different seeds share no image.
 

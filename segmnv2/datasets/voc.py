@@ -57,7 +57,9 @@ class VocSource(FileSource):
         names = check_lists(lists, splits)
         if not names:
             others = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
-            raise DatasetError(f"{lists}: has no list train or val; name others by --split; there are: {others}")
+            raise DatasetError(
+                f"{lists}: has no list train or val; name another list with --split; there are: {others}"
+            )
         return [cls(root=root, split=name, labels=labels) for name in names]
 
 
@@ -102,7 +104,7 @@ def list_voc(
     """
     folder = find_folder(root, year)
     labels = labels or (read_labels(label_file) if label_file else VOC_LABELS)
-    labels = VOC_LABELS if labels == VOC_LABELS else labels  # whose palette and ignore index are known
+    labels = VOC_LABELS if labels == VOC_LABELS else labels  # a constant that states its palette and ignore index
     path = folder / LISTS / f"{list_name}.txt"
     names, findings = read_names(path, split, "train_aug comes with the Semantic Boundaries Dataset")
     odd = [name for name in names if not is_image_id(name)]
@@ -110,9 +112,9 @@ def list_voc(
     images, own, sbd = (file_names(folder / part) for part in (IMAGES, MASKS, SBD_MASKS))
     pairs = []
     for name in [name for name in names if name not in odd]:
-        place = MASKS if f"{name}.png" in own else SBD_MASKS
-        image, mask = folder / IMAGES / f"{name}.jpg", folder / place / f"{name}.png"
-        has_image, has_mask = image.name in images, place is MASKS or mask.name in sbd
+        mask_folder = MASKS if f"{name}.png" in own else SBD_MASKS
+        image, mask = folder / IMAGES / f"{name}.jpg", folder / mask_folder / f"{name}.png"
+        has_image, has_mask = image.name in images, mask_folder is MASKS or mask.name in sbd
         if has_image and has_mask:
             pairs.append(Pair(name, image, mask))
         else:
@@ -126,7 +128,7 @@ def _missing(path: Path, name: str, has_image: bool, has_mask: bool, split: str)
     kind, file, where = ("missing-image", f"{IMAGES}/{name}.jpg", "not there")
     if has_image:
         kind, file, where = ("missing-mask", f"{MASKS}/{name}.png", f"neither there nor in {SBD_MASKS}/")
-    reason, remedy = f"{path.name} names it, and it is {where}", f"unpack it there, or take '{name}' off {path}"
+    reason, remedy = f"{path.name} names it, and it is {where}", f"unpack it there, or remove '{name}' from {path}"
     return [Finding(kind, str(path.parents[2] / file), reason, remedy, split)]
 
 
@@ -136,11 +138,18 @@ def find_folder(root: Path, year: int = 2012) -> Path:
     Raises:
         DatasetError: neither holds lists of splits.
     """
-    for folder in (root / f"VOC{year}", root):
-        if (folder / LISTS).is_dir():
+    remedy = f"give the VOCdevkit folder that holds VOC{year}, as unpacked from the PASCAL VOC archive"
+    return folder_with(LISTS, root, f"VOC{year}", remedy)
+
+
+def folder_with(part: str | Path, root: Path, inner: str, remedy: str) -> Path:
+    """Return ``root / inner`` or ``root``, the first one that holds the folder ``part``.
+
+    Raises:
+        DatasetError: neither does.
+    """
+    for folder in (root / inner, root):
+        if (folder / part).is_dir():
             return folder
-    found = "has" if root.exists() else "does not exist, so there is"
-    raise DatasetError(
-        f"{root}: {found} no {LISTS}, neither in itself nor in VOC{year}; "
-        f"give the VOCdevkit folder that holds VOC{year}, as unpacked from the PASCAL VOC archive"
-    )
+    phrase = "has" if root.exists() else "does not exist, so there is"
+    raise DatasetError(f"{root}: {phrase} no folder '{part}' in it or in '{inner}'; {remedy}")

@@ -1,4 +1,4 @@
-"""Fetching an archive over HTTP so that neither a dropped line nor a changed file spoils it."""
+"""Downloads of archives over HTTP, resumed after lost connections and checked for changed files."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import claim
 from segmnv2.preparation.published_archives import Archive, gigabytes
 
-# torchvision's download_url and torch.hub's download_url_to_file begin again from the first byte, know no time-out and
-# do not compare sizes; the client in huggingface_hub that resumes is private. Hence the standard library's.
+# torchvision's download_url and torch.hub's download_url_to_file restart from the first byte, have no time-out and do
+# not compare sizes. The client of huggingface_hub that resumes is private. So the standard library's is used.
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as lost."""
 
 ATTEMPTS = 5
-"""Tries in a row that bring no byte before giving up."""
+"""Attempts in a row without a new byte after which a download fails."""
 
 FIRST_WAIT = 1.0
-"""Seconds before the second try, twice as many before each further one."""
+"""Seconds before the second attempt; each further wait is twice as long."""
 
 CHUNK = 1 << 20
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP codes after which another try may succeed."""
+TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP codes after which another attempt may succeed."""
 
 OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 200, 206, 416
 
 
 class Partial:
-    """The downloaded part of a file, with the server's mark of the whole."""
+    """The downloaded part of a file, with the server's identifier of the whole file."""
 
     def __init__(self, folder: Path, archive: Archive) -> None:
         self.path = folder / f"{archive.name}.partial"
@@ -50,11 +50,11 @@ class Partial:
 
     @property
     def size(self) -> int:
-        """Bytes that have arrived."""
+        """Number of downloaded bytes."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def version(self) -> str | None:
-        """Return the server's mark of the file that the bytes are of; None if it gave none, or the note is damaged."""
+        """Return the server's identifier of the file; ``None`` if it gave none, or the note is damaged."""
         try:
             version: Any = read_json(self._note, "fetch it again")["version"]
         except (ValueError, KeyError, TypeError):
@@ -62,27 +62,27 @@ class Partial:
         return version if isinstance(version, str) else None
 
     def begin(self, version: str | None) -> None:
-        """Drop what has arrived and note of which file the next bytes are."""
+        """Delete the downloaded bytes, and note the identifier of the file to download."""
         self.path.unlink(missing_ok=True)
         with atomic_path(self._note) as temporary:
             temporary.write_text(dump_json({"version": version}), encoding="utf-8")
 
     def forget(self) -> None:
-        """Drop the note."""
+        """Delete the note."""
         self._note.unlink(missing_ok=True)
 
 
 def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, track: Track = untracked) -> Path:
-    """Return an archive that is in ``folder``, downloaded if it is not there.
+    """Return the path of an archive in ``folder``; download it if it is missing.
 
-    A download grows in ``NAME.partial`` and resumes there when repeated, provided that the server's file is still the
-    same (``ETag`` or ``Last-Modified``, noted beside it). It gets its name once its size and checksum are right.
+    The download is written to ``NAME.partial``. A repeated call resumes it if the server's file is unchanged (``ETag``
+    or ``Last-Modified``, noted beside it). The file gets its name once its size and checksum are right.
 
-    ``mirror`` is the address of a folder that offers the same files in the publisher's place.
+    ``mirror`` is the address of a folder with the same files, which is used instead of the publisher's.
 
     Raises:
         DatasetError: the server has no such file or one of another size, cannot be reached, the disk is full, or the
-            checksum is wrong; a present file with a wrong checksum is left unchanged.
+            checksum is wrong; an existing file with a wrong checksum stays unchanged.
     """
     target = folder / archive.name
     if target.exists():
@@ -96,9 +96,9 @@ def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, 
         with track(f"download {archive.name}", archive.size) as advance:
             _download(url, archive, partial, advance)
     except OSError as error:
-        remedy = "make room" if error.errno == errno.ENOSPC else "choose a folder with write access"
+        remedy = "free space" if error.errno == errno.ENOSPC else "choose a folder with write access"
         raise DatasetError(
-            f"{partial.path}: cannot be written ({error}); {remedy} and repeat, what is there is kept"
+            f"{partial.path}: cannot be written ({error}); {remedy} and repeat; the downloaded part is kept"
         ) from error
     same_size = partial.size == archive.size
     if not same_size or file_checksum(partial.path, archive.algorithm, track, name=archive.name) != archive.checksum:
@@ -112,36 +112,36 @@ def fetch_archive(archive: Archive, folder: Path, *, mirror: str | None = None, 
 
 
 def check_archive(archive: Archive, path: Path, track: Track = untracked, *, source: str | None = None) -> None:
-    """Refuse a file that is not the archive; ``source`` is the address it was downloaded from, if it was.
+    """Raise an error if a file is not the archive; ``source`` is its address if it was downloaded.
 
     Raises:
-        DatasetError: it is no file, or has another size or checksum; both are named.
+        DatasetError: it is not a file, or has another size or checksum, which the message shows.
     """
     if not path.is_file():
-        raise DatasetError(f"{path}: is no file; move it away, the archive {archive.name} belongs there")
+        raise DatasetError(f"{path}: is not a file; move it away, because the archive {archive.name} belongs there")
     size = path.stat().st_size
     remedy = (
         "delete or move it and repeat"
         if source is None
-        else f"it is what {source} sent, kept: delete it and repeat, or name another folder by --mirror URL"
+        else f"it was downloaded from {source}: delete it and repeat, or give another folder with --mirror URL"
     )
     if size != archive.size:
         part = "truncated" if size < archive.size else "another file"
         raise DatasetError(f"{path}: has {size} bytes, {archive.name} has {archive.size}: it is {part}; {remedy}")
-    found = file_checksum(path, archive.algorithm, track)
-    if found != archive.checksum:
+    checksum = file_checksum(path, archive.algorithm, track)
+    if checksum != archive.checksum:
         title = archive.algorithm.upper().replace("SHA", "SHA-")
         raise DatasetError(
-            f"{path}: its {title} is {found}, that of {archive.name} is {archive.checksum}: it is damaged or another "
-            f"file; {remedy}"
+            f"{path}: its {title} is {checksum}, that of {archive.name} is {archive.checksum}: it is damaged or "
+            f"another file; {remedy}"
         )
 
 
 def check_room(archives: Sequence[Archive], folder: Path) -> None:
-    """Refuse to begin downloads for which the disk has no room, less what has arrived of them.
+    """Raise an error if the disk has no space for the rest of the downloads.
 
     Raises:
-        DatasetError: it has not; both numbers are named.
+        DatasetError: the space is too small; the message shows both sizes.
     """
     needed = sum(archive.size - Partial(folder, archive).size for archive in archives)
     disk = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -149,13 +149,13 @@ def check_room(archives: Sequence[Archive], folder: Path) -> None:
     if free < needed:
         names = ", ".join(archive.name for archive in archives)
         raise DatasetError(
-            f"{folder}: has {gigabytes(free)} of free space, {names} take {gigabytes(needed)} more, and unpacked about "
-            "as much again; make room, or name a folder on another disk by --archives DIR"
+            f"{folder}: has {gigabytes(free)} of free space, {names} need {gigabytes(needed)} more, and about as "
+            "much again when unpacked; free space, or give a folder on another disk with --archives DIR"
         )
 
 
 def _download(url: str, archive: Archive, partial: Partial, advance: Callable[[int], None]) -> None:
-    """Try until all bytes are there, or nothing has come :data:`ATTEMPTS` times in a row."""
+    """Download until all bytes are there, or until :data:`ATTEMPTS` attempts in a row bring none."""
     failures = 0
     if partial.size > archive.size:
         partial.begin(None)
@@ -170,7 +170,7 @@ def _download(url: str, archive: Archive, partial: Partial, advance: Callable[[i
                 if error.code == RANGE_NOT_SATISFIABLE and before:
                     advance(-before)
                     partial.begin(None)
-                elif error.code not in PASSING:
+                elif error.code not in TEMPORARY:
                     raise DatasetError(_refusal(url, archive, f"{error.code} {error.reason}")) from error
                 reason = f"{error.code} {error.reason}"
         except urllib.error.URLError as error:
@@ -180,9 +180,9 @@ def _download(url: str, archive: Archive, partial: Partial, advance: Callable[[i
         failures = 0 if partial.size > before else failures + 1
         if failures == ATTEMPTS:
             raise DatasetError(
-                f"{url}: cannot be downloaded, {ATTEMPTS} tries brought nothing ({reason}); check the network and "
-                f"repeat, the {partial.size} bytes that have arrived are kept; or fetch {archive.name} on another "
-                f"machine and put it into {partial.path.parent}"
+                f"{url}: cannot be downloaded, {ATTEMPTS} attempts brought nothing ({reason}); check the network and "
+                f"repeat (the {partial.size} downloaded bytes are kept), or download {archive.name} on another machine "
+                f"and put it into {partial.path.parent}"
             )
         if failures:
             time.sleep(FIRST_WAIT * 2 ** (failures - 1))
@@ -190,13 +190,13 @@ def _download(url: str, archive: Archive, partial: Partial, advance: Callable[[i
 
 def _refusal(url: str, archive: Archive, answer: str) -> str:
     return (
-        f"{url}: the server answers {answer}; if the file has moved, name a folder that has {archive.name} by "
-        "--mirror URL, or fetch it by other means and put it among the archives"
+        f"{url}: the server answers {answer}; if the file has moved, give a folder that has {archive.name} with "
+        "--mirror URL, or download it by other means and put it among the archives"
     )
 
 
 def _receive(url: str, archive: Archive, partial: Partial, advance: Callable[[int], None]) -> None:
-    """Make one request and write what comes, after what is there if it is of the same file."""
+    """Make one request and write its bytes; append them if the server's file is unchanged."""
     have, version = partial.size, partial.version()
     headers = {"User-Agent": "segmnv2", "Accept-Encoding": "identity"}
     if have and version is not None:
@@ -204,12 +204,12 @@ def _receive(url: str, archive: Archive, partial: Partial, advance: Callable[[in
     try:
         request = urllib.request.Request(url, headers=headers)
     except ValueError as error:
-        raise DatasetError(f"{url}: is no address ({error}); give one as https://HOST/FOLDER") from error
+        raise DatasetError(f"{url}: is not an address ({error}); give one such as https://HOST/FOLDER") from error
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         same = _version(response.headers) == version
-        goes_on = response.status == PARTIAL_CONTENT and same and _span(response.headers) == (have, archive.size)
-        if response.status == PARTIAL_CONTENT and not goes_on:
-            # Of another file, or another part than requested: the next request is for the whole.
+        resumes = response.status == PARTIAL_CONTENT and same and _span(response.headers) == (have, archive.size)
+        if response.status == PARTIAL_CONTENT and not resumes:
+            # It is of another file, or not the requested part: request the whole file next.
             advance(-have)
             partial.begin(None)
             return
@@ -217,7 +217,7 @@ def _receive(url: str, archive: Archive, partial: Partial, advance: Callable[[in
             _check_size(url, archive, response.headers)
             advance(-have)
             partial.begin(_version(response.headers))
-        elif not goes_on:
+        elif not resumes:
             raise DatasetError(_refusal(url, archive, str(response.status)))
         _write(response, partial, archive.size, advance)
 
@@ -225,7 +225,7 @@ def _receive(url: str, archive: Archive, partial: Partial, advance: Callable[[in
 def _write(response: IO[bytes], partial: Partial, size: int, advance: Callable[[int], None]) -> None:
     room = size - partial.size
     with partial.path.open("ab") as file:
-        # A server that sends without end fills no disk.
+        # The limit protects the disk from a server that sends without end.
         while room and (chunk := response.read(min(CHUNK, room))):
             file.write(chunk)
             room -= len(chunk)
@@ -233,16 +233,16 @@ def _write(response: IO[bytes], partial: Partial, size: int, advance: Callable[[
 
 
 def _version(headers: Message) -> str | None:
-    """Return what identifies the server's file, in the form that ``If-Range`` takes."""
+    """Return the identifier of the server's file, in the form for ``If-Range``."""
     etag = headers.get("ETag")
-    if etag and not etag.startswith("W/"):  # weak marks do not promise the same bytes
+    if etag and not etag.startswith("W/"):  # weak tags do not promise the same bytes
         return str(etag)
     modified = headers.get("Last-Modified")
     return str(modified) if modified else None
 
 
 def _span(headers: Message) -> tuple[int, int] | None:
-    """Return first byte and size of the whole from ``Content-Range: bytes 5-9/10``."""
+    """Return first byte and size of the whole file from ``Content-Range: bytes 5-9/10``."""
     unit, _, rest = (headers.get("Content-Range") or "").partition(" ")
     span, _, total = rest.partition("/")
     first = span.partition("-")[0]
@@ -254,5 +254,5 @@ def _check_size(url: str, archive: Archive, headers: Message) -> None:
     if stated is not None and stated.isdecimal() and int(stated) != archive.size:
         raise DatasetError(
             f"{url}: the server offers {stated} bytes, {archive.name} has {archive.size}; it is another file, or a "
-            "page that requires a login: name another folder by --mirror URL"
+            "page that requires a login: give another folder with --mirror URL"
         )

@@ -1,4 +1,4 @@
-"""VOC 2012 with ``train_aug``, and COCO 2017: from the official archives to lists whose every file is there."""
+"""Preparation of VOC 2012 with ``train_aug`` and of COCO 2017 from the official archives."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ SBD_FOLDER = "benchmark_RELEASE"
 SPLITS = ("train", "val", "trainval")
 
 MIN_PIXELS = 1000
-"""Labeled pixels that an image must exceed in the paper's recipe; COCO's index serves any other number too."""
+"""Labeled pixels that an image must exceed in the paper's recipe; COCO's index does not depend on it."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """A part of a data set that is not there.
+    """A missing part of a data set.
 
     Attributes:
-        target: folder that it becomes.
+        target: its folder.
         archive: the archive that contains it.
         reason: the fault, for the message; by default, that it is missing.
-        inside: its path in the archive; the folder's name by default.
-        wanted: the files to unpack from it.
+        inside: its path in the archive; by default, the folder's name.
+        wanted: whether to unpack a file, by its path below ``inside``.
     """
 
     target: Path
@@ -52,28 +52,26 @@ class Need:
 def obtain(
     needs: Sequence[Need], folder: Path, *, download: bool, mirror: str | None = None, track: Track = untracked
 ) -> list[Path]:
-    """Return the archives of what is needed, present ones of a folder without touching the network.
+    """Return the archives of missing parts; download those that are not in ``folder``.
 
     Raises:
         ConfigError: a folder cannot be written.
-        DatasetError: some are not there and ``download`` is false, or there is no room for them, before anything is
-            done; or as :func:`fetch_archive`.
+        DatasetError: archives are missing and ``download`` is false, or the disk has no space for them; both are
+            checked first. For other reasons see :func:`fetch_archive`.
     """
-    for place in (folder, *(need.target for need in needs)) if needs else ():
-        check_folder(place)
+    for path in (folder, *(need.target for need in needs)) if needs else ():
+        check_folder(path)
     absent = [need for need in needs if not (folder / need.archive.name).exists()]
     if absent and not download:
         lines = "\n  ".join(map(str, absent))
-        raise DatasetError(
-            f"data is missing:\n  {lines}\n--download fetches it; or put the archives themselves into {folder}"
-        )
+        raise DatasetError(f"data is missing:\n  {lines}\nuse --download, or put the archives into {folder}")
     if absent:
         check_room([need.archive for need in absent], folder)
     return [fetch_archive(need.archive, folder, mirror=mirror, track=track) for need in needs]
 
 
-def _fill(needs: Sequence[Need], folder: Path, download: bool, mirror: str | None, track: Track) -> list[str]:
-    """Unpack what is needed, and return a line for each archive."""
+def _unpack_needs(needs: Sequence[Need], folder: Path, download: bool, mirror: str | None, track: Track) -> list[str]:
+    """Unpack missing parts, and return a line for each archive."""
     for need, path in zip(needs, obtain(needs, folder, download=download, mirror=mirror, track=track), strict=True):
         unpack(path, need.target, inside=need.inside or need.target.name, wanted=need.wanted, track=track)
     return [f"unpacked {need.archive.name}" for need in needs]
@@ -89,36 +87,36 @@ def prepare_voc(
     track: Track = untracked,
     track_names: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> str:
-    """Make VOC 2012 and ``train_aug`` complete, check that they are, and return what was done, in lines.
+    """Complete VOC 2012 and ``train_aug``, check them, and return a report in lines.
 
-    What is there is used unchanged; what is not comes from the archives, and these from the network if allowed. A
-    second call finds everything done and reads the lists and the folders' listings only.
+    Existing files are used unchanged. Missing ones come from the archives, which are downloaded on request. A second
+    call only reads the lists and lists the folders.
 
     Args:
         root: folder ``VOCdevkit``, or ``VOC2012`` in it.
-        sbd: SBD's folder ``benchmark_RELEASE``, from which masks are then compared or written in any case;
-            ``root/benchmark_RELEASE`` by default, and only if ``train_aug`` is not complete.
+        sbd: SBD's folder ``benchmark_RELEASE``, whose masks are then always compared or written. By default,
+            ``root/benchmark_RELEASE``, which is used only if ``train_aug`` is not complete.
         archives: folder of existing and downloaded archives; ``root/archives`` by default.
-        download: fetch archives that are needed and not there.
-        mirror: address of a folder with the same archives, in place of the publishers'.
+        download: whether to download missing archives.
+        mirror: address of a folder with the same archives, instead of the publishers'.
         track: called with bytes, for a progress bar.
         track_names: wrapper of the iterator over the masks to make, for a progress bar.
 
     Raises:
-        DatasetError: something is missing and may not be fetched, an archive cannot be fetched or unpacked, or what is
-            there is damaged or incomplete.
+        DatasetError: archives are missing and ``download`` is false, an archive cannot be downloaded or unpacked, or
+            existing files are damaged or incomplete.
     """
     build = sbd is not None or _fault(root, TRAIN_AUG) is not None
-    own_sbd, needs = root / SBD_FOLDER, []
+    default_sbd, needs = root / SBD_FOLDER, []
     fault = _fault(root, "train", "val")
     if fault is not None:
         folder = _voc_folder(root)
         reason = fault if folder.is_dir() else ""
         needs.append(Need(folder, sources.VOC_2012, reason, inside=f"VOCdevkit/{VOC_FOLDER}"))
-    if build and sbd is None and not (own_sbd / "dataset" / "cls").is_dir():
-        needs.append(Need(own_sbd, sources.SBD, wanted=_is_sbd_mask_or_list))
-    lines = _fill(needs, archives or root / "archives", download, mirror, track)
-    lines += [str(build_train_aug(root, sbd or own_sbd, track=track_names))] if build else []
+    if build and sbd is None and not (default_sbd / "dataset" / "cls").is_dir():
+        needs.append(Need(default_sbd, sources.SBD, wanted=_is_sbd_mask_or_list))
+    lines = _unpack_needs(needs, archives or root / "archives", download, mirror, track)
+    lines += [str(build_train_aug(root, sbd or default_sbd, track=track_names))] if build else []
     folder = _voc_folder(root)
     lines = lines or [f"{folder}: nothing to do"]
     for split in (*SPLITS, TRAIN_AUG):
@@ -134,7 +132,7 @@ def _voc_folder(root: Path) -> Path:
 
 
 def _fault(root: Path, *splits: str) -> str | None:
-    """Say what keeps lists from being used; None if every file of them is there."""
+    """Return the first fault of lists; ``None`` if they and all their files exist."""
     try:
         for split in splits:
             VocSegmentation(root, split)
@@ -144,7 +142,7 @@ def _fault(root: Path, *splits: str) -> str | None:
 
 
 def _is_sbd_mask_or_list(name: str) -> bool:
-    """Choose what is used of SBD: its images are VOC's own, and its instances are not used."""
+    """Return whether a file of SBD is needed: its images are VOC's, and its instances are not used."""
     return name in ("dataset/train.txt", "dataset/val.txt") or (
         name.startswith("dataset/cls/") and name.endswith(".mat")
     )
@@ -159,12 +157,12 @@ def prepare_coco(
     mirror: str | None = None,
     track: Track = untracked,
 ) -> str:
-    """Make splits of COCO complete, write their indexes, check that every image is there, and return what was done.
+    """Complete splits of COCO, write their indexes, check that all images exist, and return a report.
 
-    The root has the folder ``annotations`` and those of images. The rest is as for :func:`prepare_voc`.
+    ``root`` holds ``annotations`` and the folders of images. The other arguments are those of :func:`prepare_voc`.
 
     Raises:
-        DatasetError: a split is unknown, or as for :func:`prepare_voc`.
+        DatasetError: a split is unknown. For other reasons see :func:`prepare_voc`.
     """
     unknown = [split for split in splits if split not in sources.COCO_IMAGES]
     if unknown or not splits:
@@ -177,7 +175,7 @@ def prepare_coco(
             root / "annotations", sources.COCO_ANNOTATIONS, f"{absent[0]}: missing", wanted=_is_of_instances
         )
         needs.insert(0, annotations)
-    lines = _fill(needs, archives or root / "archives", download, mirror, track)
+    lines = _unpack_needs(needs, archives or root / "archives", download, mirror, track)
     return "\n".join([*lines, *(_finish(root, split) for split in splits)])
 
 
@@ -190,7 +188,7 @@ def _is_of_instances(name: str) -> bool:
 
 
 def _images_needed(root: Path, split: str) -> Need | None:
-    """Return whether images are missing; a folder is believed while there are no annotations to check it by."""
+    """Return a need if images are missing; without annotations, an existing folder counts as complete."""
     folder, annotations = root / split, _annotations(root, split)
     reason = ""
     if folder.is_dir():
@@ -203,7 +201,7 @@ def _images_needed(root: Path, split: str) -> Need | None:
 
 
 def _index(annotations: Path) -> CocoIndex:
-    """Open the index, or make and write it."""
+    """Open the index, or write it first."""
     index = open_index(annotations)
     if index is None:
         index = read_annotations(annotations)
@@ -212,11 +210,11 @@ def _index(annotations: Path) -> CocoIndex:
 
 
 def _finish(root: Path, split: str) -> str:
-    """Make the index, make sure that all images are there, and describe the split."""
+    """Write the index if needed, check that all images exist, and describe the split."""
     annotations = _annotations(root, split)
     index = _index(annotations)
     count, official = len(index.files), sources.COCO_COUNTS[split]
-    remedy = "repeat with the publisher's archive, or with --download, to have them added"
+    remedy = "repeat with the publisher's archive, or with --download to add them"
     check_files(root / split, list(index.files), annotations, remedy)
     return (
         f"{split}: {count} images ({'as published' if count == official else f'{official} are published: a part'}), "

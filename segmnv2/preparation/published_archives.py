@@ -1,4 +1,4 @@
-"""Published archives: where they are, how large, and the checksum that they must have; those of the data sets."""
+"""Published archives of data sets, with address, size and checksum."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Archive:
     """A file that a publisher offers.
 
     Attributes:
-        name: name of the file, by which it is looked for on disk and on a mirror.
+        name: name of the file, on disk and on a mirror.
         url: the publisher's address.
         size: bytes.
-        checksum: SHA-256 or SHA-384, hexadecimal; the length says which.
+        checksum: SHA-256 or SHA-384, hexadecimal; the length shows which.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Archive:
 
     @property
     def algorithm(self) -> str:
-        """Name of the checksum's algorithm, as hashlib has it."""
+        """Name of the checksum's algorithm in hashlib."""
         return {64: "sha256", 96: "sha384"}[len(self.checksum)]
 
     def __str__(self) -> str:
@@ -31,13 +31,13 @@ class Archive:
 
 
 def gigabytes(size: int) -> str:
-    """Say a number of bytes as people compare them with a disk: ``2.00 GB``."""
+    """Return a number of bytes in gigabytes, such as ``2.00 GB``."""
     return f"{size / 1e9:.2f} GB"
 
 
-# Publishers give no SHA-256, and COCO's no checksum at all. These are torchvision's (its prototype data sets; the
-# released ones have MD5 of the same VOC and SBD files), which users of the archives have noted alike. Sizes are those
-# that the servers state.
+# The publishers of VOC and SBD state no SHA-256, and COCO's states no checksum. These are from torchvision's prototype
+# data sets (its released ones have MD5 of the same VOC and SBD files), and users of the archives report the same. Sizes
+# are those that the servers state.
 VOC_2012 = Archive(
     "VOCtrainval_11-May-2012.tar",
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
@@ -52,7 +52,7 @@ SBD = Archive(
     "6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53",
 )
 
-# Plain http is COCO's own way: the host's certificate is that of its storage, not of its name. The checksum guards.
+# COCO uses plain http: the host's certificate is that of its storage provider. The checksum protects the download.
 COCO_ANNOTATIONS = Archive(
     "annotations_trainval2017.zip",
     "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",

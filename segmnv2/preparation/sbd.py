@@ -1,7 +1,7 @@
-"""The Semantic Boundaries Dataset: its masks make VOC's ``train`` (1464 images) into ``train_aug`` (10582).
+"""Semantic Boundaries Dataset (SBD), whose masks extend VOC's ``train`` (1464 images) to ``train_aug`` (10582).
 
-They are in MATLAB files of version 5. scipy's reader trusts sizes in the file, so damaged bytes can end the process.
-Here every size is checked first.
+The masks are MATLAB files of version 5. scipy's reader trusts the sizes in a file, so damaged bytes can crash the
+process. Here, each size is checked first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from segmnv2.data.mask_file import check_ids, read_mask, write_mask
 from segmnv2.data.sample import Mask
 from segmnv2.datasets.listing import read_ids
-from segmnv2.datasets.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation
+from segmnv2.datasets.voc import IMAGES, LISTS, SBD_MASKS, VocSegmentation, folder_with
 from segmnv2.errors import DatasetError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.ownership import claim
@@ -44,11 +44,11 @@ Element = tuple[int, memoryview]
 
 
 def read_field(content: bytes, variable: str, field: str) -> np.ndarray[Any, Any]:
-    """Return an array of numbers that is a field of a structure of size 1 x 1, from the bytes of a file.
+    """Return the numbers in a field of a 1 x 1 structure, from the bytes of a MATLAB file.
 
     Raises:
-        KeyError: there is no such variable or field, or it is no array of numbers.
-        ValueError: the bytes are no such file, or damaged.
+        KeyError: there is no such variable or field, or it is not an array of numbers.
+        ValueError: the bytes are not such a file, or are damaged.
 
     Source: MathWorks, "MAT-File Format", level 5.
     """
@@ -70,7 +70,7 @@ def read_field(content: bytes, variable: str, field: str) -> np.ndarray[Any, Any
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
-    """Yield type and content of one element after the other."""
+    """Yield the type and content of each element."""
     at = 0
     while at + 8 <= len(data):
         kind, size = struct.unpack_from(f"{order}II", data, at)
@@ -125,9 +125,9 @@ class TrainAugReport:
     Attributes:
         path: the list ``train_aug.txt``.
         written: masks written.
-        kept: masks that were there already, with the same ids.
-        excluded: ids of SBD left out because VOC validates on them.
-        already_train: ids of SBD that VOC's ``train`` has with better masks.
+        kept: existing masks with the same ids.
+        excluded: ids of SBD that are in VOC's ``val``.
+        already_train: ids of SBD in VOC's ``train``, which has better masks.
         listed: images in the list.
     """
 
@@ -140,23 +140,23 @@ class TrainAugReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.listed} images; {self.written} masks written, {self.kept} kept as they were, "
-            f"{self.excluded} left out as VOC's val, {self.already_train} already in VOC's train"
+            f"{self.path}: {self.listed} images; {self.written} masks written, {self.kept} unchanged, "
+            f"{self.excluded} excluded as VOC's val, {self.already_train} already in VOC's train"
         )
 
 
 def read_sbd_mask(path: str | Path) -> Mask:
     """Read the class mask, uint8 (H, W), ids 0..20, of a MATLAB file in SBD's folder ``cls``.
 
-    SBD marks no void pixels: one class borders on the next.
+    SBD has no ignored pixels along borders.
 
     Raises:
-        DatasetError: the file is missing, damaged, of another structure, or holds ids that are no class.
+        DatasetError: the file is missing, damaged, of another structure, or holds other ids.
     """
     try:
         mask = np.ascontiguousarray(read_field(Path(path).read_bytes(), "GTcls", "Segmentation"))
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such mask; unpack SBD's folder 'cls' whole") from None
+        raise DatasetError(f"{path}: no such mask; unpack all of SBD's folder 'cls'") from None
     except KeyError as error:
         raise DatasetError(
             f"{path}: has no GTcls.Segmentation ({error}); give a file of SBD's folder 'cls', not of 'inst'"
@@ -179,10 +179,10 @@ def build_train_aug(
 ) -> TrainAugReport:
     """Add SBD's masks and the list ``train_aug`` to VOC 2012.
 
-    ``SegmentationClassAug/ID.png`` is written for each id of SBD's train and val that VOC neither trains nor validates
-    on; ``train_aug.txt`` lists VOC's train, then those. No id of ``ImageSets/Segmentation/val.txt`` gets in, nor of a
-    ``val.txt`` in a folder beside it whose name begins alike, where those keep the full list who work on a part.
-    Nothing that exists is changed, and the list is written last, so an interrupted call can be repeated.
+    ``SegmentationClassAug/ID.png`` is written for each id of SBD's train and val that is in neither VOC's train nor
+    val. ``train_aug.txt`` lists VOC's train, then these ids. Ids in ``ImageSets/Segmentation*/val.txt`` count as VOC's
+    val, so that a part of VOC can keep the full list in such a folder. Existing files are not changed, and the list is
+    written last, so an interrupted call can be repeated.
 
     Args:
         voc_root: folder ``VOCdevkit``, or ``VOC2012`` in it.
@@ -193,20 +193,20 @@ def build_train_aug(
         DatasetError: a folder, list or image is missing, a mask is damaged, or a mask or list exists and differs.
     """
     voc = VocSegmentation(voc_root, "train")
-    source = _find_folder(Path(sbd_root))
+    source = folder_with("cls", Path(sbd_root), "dataset", "give benchmark_RELEASE as unpacked from SBD's archive")
     train, val = set(voc.names), _val_ids(voc.folder)
     leaks = sorted(train & val)
     if leaks:
         raise DatasetError(
             f"{voc.folder / LISTS / 'train.txt'}: {len(leaks)} of its ids are in val too, the first is {leaks[0]}; "
-            "take them off one of the lists"
+            "remove them from one of the lists"
         )
     sbd = sorted({name for split in ("train", "val") for name in read_ids(source / f"{split}.txt")})
     added = [name for name in sbd if name not in train and name not in val]
     path = voc.folder / LISTS / f"{TRAIN_AUG}.txt"
     _check_list(path, train | set(added))
-    for place in (path, voc.folder / SBD_MASKS):
-        claim(place)  # existing files are kept below
+    for output in (path, voc.folder / SBD_MASKS):
+        claim(output)  # existing files stay unchanged
     _check_images(voc.folder / IMAGES, added)
     written = sum(_keep_or_write(voc.folder / SBD_MASKS, source / "cls", name) for name in track(added))
     if not path.is_file():
@@ -222,17 +222,6 @@ def build_train_aug(
     )
 
 
-def _find_folder(root: Path) -> Path:
-    for folder in (root / "dataset", root):
-        if (folder / "cls").is_dir():
-            return folder
-    found = "has" if root.exists() else "does not exist, so there is"
-    raise DatasetError(
-        f"{root}: {found} no folder 'cls', neither in itself nor in 'dataset'; give benchmark_RELEASE as unpacked from "
-        "SBD's archive"
-    )
-
-
 def _val_ids(folder: Path) -> set[str]:
     own = folder / LISTS / "val.txt"
     others = (folder / LISTS).parent.glob(f"{LISTS.name}*/val.txt")
@@ -242,8 +231,8 @@ def _val_ids(folder: Path) -> set[str]:
 def _check_list(path: Path, expected: set[str]) -> None:
     if path.is_file() and (found := set(read_ids(path))) != expected:
         raise DatasetError(
-            f"{path}: exists with {len(found)} ids, {len(found ^ expected)} of which or of the {len(expected)} to "
-            "be listed are not in both; move it away to have it written again"
+            f"{path}: exists with {len(found)} ids; {len(found ^ expected)} ids are in it or among the {len(expected)} "
+            "to be listed, but not in both; move it away to write it again"
         )
 
 
@@ -252,17 +241,17 @@ def _check_images(folder: Path, names: list[str]) -> None:
     missing = [name for name in names if name not in present]
     if missing:
         raise DatasetError(
-            f"{folder}: {len(missing)} of the {len(names)} images that SBD adds are not there, the first is "
-            f"{missing[0]}.jpg; unpack VOC 2012's trainval archive whole, or copy them from SBD's folder 'img'"
+            f"{folder}: {len(missing)} of the {len(names)} images that SBD adds are missing, the first is "
+            f"{missing[0]}.jpg; unpack all of VOC 2012's trainval archive, or copy them from SBD's folder 'img'"
         )
 
 
 def _keep_or_write(target: Path, source: Path, name: str) -> bool:
-    """Return whether the mask had to be written."""
+    """Write a mask if it does not exist; return whether it was written."""
     path, mask = target / f"{name}.png", read_sbd_mask(source / f"{name}.mat")
     if not path.exists():
         write_mask(path, mask, VOC_LABELS)
         return True
     if not np.array_equal(read_mask(path, VOC_LABELS), mask):
-        raise DatasetError(f"{path}: exists and differs from SBD's mask; move it away to have it written again")
+        raise DatasetError(f"{path}: exists and differs from SBD's mask; move it away to write it again")
     return False

@@ -78,14 +78,14 @@ def annotation_file(root: Path) -> Path:
         ("annotations", {"bbox": [float("nan"), 1.0, 2.0, 3.0]}, r"annotations\[0\]\.bbox\[0\]: .*, found 'nan'"),
         ("annotations", {"bbox": [9.0, 9.0, -5.0, 4.0]}, r"annotations\[0\]\.bbox: .*height is negative"),
         ("annotations", {"category_id": "car"}, r"annotations\[0\]\.category_id: .*integer, found 'car'"),
-        ("annotations", {"image_id": 5}, "annotations belong to image 5, which 'images' lacks"),
-        ("annotations", {"id": 2}, "annotations have the id 2 twice"),
-        ("images", {"id": 7}, "images have the id 7 twice"),
+        ("annotations", {"image_id": 5}, "annotations belong to image 5, which is not in 'images'"),
+        ("annotations", {"id": 2}, "the id 2 occurs twice in 'annotations'"),
+        ("images", {"id": 7}, "the id 7 occurs twice in 'images'"),
         ("images", {"height": 0}, r"images\[0\]\.height: .*greater than 0, found '0'"),
         ("images", {"file_name": 5}, r"images\[0\]\.file_name: .*string, found '5'"),
         ("images", {"file_name": "\0"}, r"images\[0\]\.file_name"),
-        ("images", {"file_name": "a.png"}, "names 1 files more than once, the first is 'a.png'"),
-        ("images", {"file_name": "sub/c.png"}, "1 of the 2 images .* are not there, the first is 'sub/c.png'"),
+        ("images", {"file_name": "a.png"}, "several entries for 1 files, the first is 'a.png'"),
+        ("images", {"file_name": "sub/c.png"}, "1 of the 2 images .* are missing, the first is 'sub/c.png'"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_named(tmp_path: Path, part: str, changes: dict[str, Any], message: str) -> None:
@@ -101,7 +101,7 @@ def test_boxes_of_another_form_are_refused(tmp_path: Path) -> None:
     pixels = [[6.0 + i, 3.0 + i, 30.0, 25.0] for i in range(16)]
     CocoBoxes.of_split(write(tmp_path / "right", [thing(i, box) for i, box in enumerate(pixels)]), "val2017")
     corners = [[x, y, x + w, y + h] for x, y, w, h in pixels]
-    with pytest.raises(DatasetError, match=r"corners taken for sizes.*\[left, top, width, height\] in pixels"):
+    with pytest.raises(DatasetError, match=r"corners in place of sizes.*\[left, top, width, height\] in pixels"):
         CocoBoxes.of_split(write(tmp_path / "corners", [thing(i, box) for i, box in enumerate(corners)]), "val2017")
     shares = [[x / 60, y / 40, w / 60, h / 40] for x, y, w, h in pixels]
     with pytest.raises(DatasetError, match="no value above 1"):
@@ -124,7 +124,7 @@ def test_images_of_another_size_than_their_annotations_are_refused(tmp_path: Pat
     exif = PIL.Image.Exif()
     exif[0x0112] = 6 if change == "turned" else 1
     image.save(tmp_path / "val2017" / "a.png", exif=exif)
-    with pytest.raises(DatasetError, match=r"a.png: the image has .* rows .*_val2017.json says 40 and 60"):
+    with pytest.raises(DatasetError, match=r"a.png: the image has .* rows .*_val2017.json states 40 and 60"):
         dataset[0]
 
 

@@ -134,7 +134,7 @@ def test_other_processes_get_no_copy_of_the_outlines(coco: Coco) -> None:
 
 def test_instances_of_no_image_are_refused(coco: Coco) -> None:
     coco.content["annotations"][0]["image_id"] = 77
-    with pytest.raises(DatasetError, match="annotations belong to image 77, which 'images' lacks"):
+    with pytest.raises(DatasetError, match="annotations belong to image 77, which is not in 'images'"):
         coco.open()
 
 

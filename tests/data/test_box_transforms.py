@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmnv2.data.box_transforms import BoxedPicture, BoxTransform, collate_boxes
+from segmnv2.data.box_transforms import BoxedImage, BoxTransform, collate_boxes
 from segmnv2.data.sample import Target
 from segmnv2.data.transforms import ColorJitter
 
 
-def marked(boxes: list[list[float]], size: tuple[int, int] = (40, 60)) -> BoxedPicture:
+def marked(boxes: list[list[float]], size: tuple[int, int] = (40, 60)) -> BoxedImage:
     """A black image whose boxes are white."""
     pixels = torch.zeros(3, *size, dtype=torch.uint8)
     for x1, y1, x2, y2 in boxes:
@@ -27,7 +27,7 @@ BOX = [12.0, 8.0, 30.0, 20.0]
 
 @given(seed=st.integers(0, 2**32 - 1), crop=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_a_box_stays_on_what_it_bounds(seed: int, crop: bool) -> None:
+def test_boxes_stay_on_their_objects(seed: int, crop: bool) -> None:
     pixels, target = BoxTransform(0.5, iou_crop=crop)(marked([BOX]), seed)
     white = pixels[0].nonzero()
     assert type(pixels) is type(target["boxes"]) is torch.Tensor
@@ -39,7 +39,7 @@ def test_a_box_stays_on_what_it_bounds(seed: int, crop: bool) -> None:
     assert (target["labels"].tolist(), target["image_id"], target["name"]) == ([1], 7, "a.jpg")
 
 
-def test_the_seed_alone_decides() -> None:
+def test_the_result_depends_on_the_seed_alone() -> None:
     transform = BoxTransform(0.5, iou_crop=True, colors=ColorJitter(chance=1.0))
     sample = marked([BOX, [0.0, 0.0, 60.0, 40.0]])
     results = []
@@ -52,7 +52,7 @@ def test_the_seed_alone_decides() -> None:
     assert len({pixels.shape for pixels, _ in results[0]}) > 1
 
 
-def test_two_mirror_images_are_the_original() -> None:
+def test_mirroring_twice_gives_the_original() -> None:
     mirror = BoxTransform(1.0)
     pixels, target = marked([BOX])
     once = mirror((pixels, target), 0)
@@ -63,13 +63,13 @@ def test_two_mirror_images_are_the_original() -> None:
 
 
 @pytest.mark.parametrize("crop", [False, True])
-def test_an_image_without_boxes_stays_whole(crop: bool) -> None:
+def test_an_image_without_boxes_is_not_cropped(crop: bool) -> None:
     pixels, target = BoxTransform(0.0, iou_crop=crop)(marked([]), 3)
     assert pixels.shape == (3, 40, 60)
     assert (target["boxes"].shape, target["labels"].shape) == ((0, 4), (0,))
 
 
-def test_a_batch_keeps_every_size() -> None:
+def test_a_batch_keeps_the_size_of_each_image() -> None:
     batch = collate_boxes([marked([BOX]), marked([], (8, 9))])
     images: Any = batch["images"]
     assert [tuple(image.shape) for image in images] == [(3, 40, 60), (3, 8, 9)]

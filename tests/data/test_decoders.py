@@ -28,7 +28,7 @@ def stream() -> int | None:
 
 
 def say(text: str) -> Callable[[], int | None]:
-    """Return a decoder that prints as C does, and returns the stream that it printed to."""
+    """Return a decoder that prints by C's stderr and returns the stream that it printed to."""
 
     def decode() -> int | None:
         LIBRARY.fputs(text.encode(), ctypes.c_void_p(stream()))
@@ -37,7 +37,7 @@ def say(text: str) -> Callable[[], int | None]:
     return decode
 
 
-def test_the_stream_of_c_is_the_usual_one_but_while_something_is_decoded() -> None:
+def test_stderr_of_c_is_replaced_only_while_decoding() -> None:
     usual = stream()
     during, heard = listen(say("corrupt\n"))
     assert heard == "corrupt"
@@ -47,7 +47,7 @@ def test_the_stream_of_c_is_the_usual_one_but_while_something_is_decoded() -> No
     assert stream() == usual
 
 
-def test_each_thread_hears_its_own_decoder() -> None:
+def test_each_thread_gets_the_messages_of_its_own_decoder() -> None:
     usual, together, heard = stream(), threading.Barrier(3, timeout=PATIENCE), {}
 
     def work(name: str) -> None:
@@ -68,7 +68,7 @@ def test_each_thread_hears_its_own_decoder() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
-def test_a_forked_process_listens_whatever_other_threads_did() -> None:
+def test_a_forked_process_gets_messages_whatever_other_threads_did() -> None:
     def fork() -> int:
         if (child := os.fork()) == 0:
             os._exit(7 if listen(say("own"))[1] == "own" else 1)
@@ -95,14 +95,14 @@ def check_all_readers(path: Path, expected: np.ndarray) -> None:
 
 
 def spread(color: int, bits: int) -> np.ndarray:
-    """Rows of pixels: levels from black to white, each sample in another order, and alpha the last."""
+    """Return rows of pixels: levels from black to white, another order for each sample, alpha last."""
     steps = np.linspace(0, (1 << bits) - 1, min(1 << bits, 16)).round().astype(int)
     return np.stack([np.roll(steps, 3 * each) for each in range(SAMPLES[color])], 1)[None]
 
 
 @pytest.mark.parametrize("place", [0, 1, -1])
 @pytest.mark.parametrize(("color", "bits"), WITH_LEVEL)
-def test_the_level_that_a_png_calls_transparent_is_white(tmp_path: Path, color: int, bits: int, place: int) -> None:
+def test_the_transparent_gray_level_of_a_png_becomes_white(tmp_path: Path, color: int, bits: int, place: int) -> None:
     values = spread(color, bits)
     clear = values[0, place]
     levels = struct.pack(f">{len(clear)}H", *clear.tolist())
@@ -112,14 +112,14 @@ def test_the_level_that_a_png_calls_transparent_is_white(tmp_path: Path, color: 
     check_all_readers(path, expected)
 
 
-def test_only_the_very_level_of_16_bits_is_transparent(tmp_path: Path) -> None:
+def test_only_the_exact_16_bit_level_is_transparent(tmp_path: Path) -> None:
     path = written(tmp_path / "a.png", png(0, 16, [[[[256], [257], [65535]]]], transparency=struct.pack(">H", 256)))
     check_all_readers(path, np.array([[[255] * 3, [1] * 3, [255] * 3]]))
 
 
 @pytest.mark.parametrize("bits", DEPTHS[3])
 @pytest.mark.parametrize("opacity", [b"\0", b"\xff\0", b"\x80", b"\x40\x80"])
-def test_transparent_entries_of_palettes_lie_over_white(tmp_path: Path, bits: int, opacity: bytes) -> None:
+def test_transparent_palette_entries_are_blended_with_white(tmp_path: Path, bits: int, opacity: bytes) -> None:
     colors = bytes([10, 20, 30, 200, 100, 50])
     path = written(tmp_path / "a.png", png(3, bits, [[[[0], [1]]]], palette=colors, transparency=opacity))
     alpha = np.frombuffer(opacity.ljust(2, b"\xff"), np.uint8)[:, None] / 255
@@ -128,7 +128,7 @@ def test_transparent_entries_of_palettes_lie_over_white(tmp_path: Path, bits: in
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("color", [4, 6])
-def test_alpha_lies_over_white(tmp_path: Path, color: int, bits: int) -> None:
+def test_alpha_is_blended_with_white(tmp_path: Path, color: int, bits: int) -> None:
     values = spread(color, bits)
     path = written(tmp_path / "a.png", png(color, bits, [values.tolist()]))
     *colors, alpha = np.moveaxis(values / ((1 << bits) - 1), -1, 0)
@@ -139,7 +139,7 @@ def test_alpha_lies_over_white(tmp_path: Path, color: int, bits: int) -> None:
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize(("color", "bits"), FORMS)
-def test_of_an_animated_png_every_reader_takes_the_default_image(
+def test_all_readers_use_the_default_image_of_an_animated_png(
     tmp_path: Path, color: int, bits: int, count: int, apart: bool
 ) -> None:
     most = (1 << bits) - 1
@@ -156,7 +156,7 @@ def test_of_an_animated_png_every_reader_takes_the_default_image(
     assert np.array_equal(read_raw_mask(path).values, read_raw_mask(still).values)
 
 
-def test_values_of_masks_are_ids_whichever_is_transparent(tmp_path: Path) -> None:
+def test_values_of_masks_are_ids_even_if_transparent(tmp_path: Path) -> None:
     labels = LabelSet.from_dict({"names": ["ground", "thing"]})
     gray = png(0, 8, [[[[0], [1]]]], transparency=b"\0\1")
     palette = png(3, 8, [[[[0], [1]]]], palette=bytes([0, 0, 0, 9, 9, 9]), transparency=b"\0")

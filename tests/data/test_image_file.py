@@ -21,7 +21,7 @@ ORIENTATION = 0x0112
 
 @pytest.fixture
 def photo() -> np.ndarray:
-    """A smooth image with different corners, so that JPEG hardly changes it and turns show."""
+    """Return a smooth image with different corners, which JPEG hardly changes and rotation does."""
     rows, columns = np.mgrid[0:40, 0:60]
     return np.stack([rows * 5, columns * 4, 128 + 0 * rows], axis=2).astype(np.uint8)
 
@@ -32,7 +32,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "jpg", "gif", "ppm"])
-def test_every_format_gives_writable_rgb(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+def test_every_format_becomes_writable_rgb(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"photo.{suffix}"
     options = {"lossless": True} if suffix == "webp" else {"quality": 95} if suffix == "jpg" else {}
     PIL.Image.fromarray(photo).save(path, **options)
@@ -42,7 +42,7 @@ def test_every_format_gives_writable_rgb(tmp_path: Path, photo: np.ndarray, suff
     assert difference(image, photo) <= {"jpg": 6, "gif": 40}.get(suffix, 0)
 
 
-def test_the_fast_way_decodes_as_pil_does(tmp_path: Path) -> None:
+def test_opencv_and_pillow_decode_alike(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
     PIL.Image.fromarray(noise).save(tmp_path / "noise.jpg", quality=90)
     with PIL.Image.open(tmp_path / "noise.jpg") as picture:
@@ -71,13 +71,13 @@ def test_gray_has_three_equal_channels(tmp_path: Path, photo: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_sixteen_bit_grays_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 257, 257 * 128, 65535]], np.uint16)
     PIL.Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
     assert read_image(tmp_path / f"deep.{suffix}")[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
-def test_deep_grays_in_which_0_is_white_are_refused(tmp_path: Path) -> None:
+def test_deep_gray_with_0_as_white_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "deep.tif"
     PIL.Image.fromarray(np.array([[0, 65535]], np.uint16)).save(path)
     assert read_image(path)[0, :, 0].tolist() == [0, 255]
@@ -89,7 +89,7 @@ def test_deep_grays_in_which_0_is_white_are_refused(tmp_path: Path) -> None:
 
 
 def _deep_tiff(values: np.ndarray, **tags: int) -> bytes:
-    """Return a TIFF file of 16-bit colors (H, W, C) in one strip, with tags as ``t274=6``."""
+    """Return a TIFF file of 16-bit colors (H, W, C) in one strip, with tags such as ``t274=6``."""
     height, width, bands = values.shape
     pixels = values.astype("<u2").tobytes()
     entries = {256: width, 257: height, 258: 16, 259: 1, 262: 2, 273: 8, 277: bands, 278: height, 279: len(pixels)}
@@ -103,7 +103,7 @@ def _deep_tiff(values: np.ndarray, **tags: int) -> bytes:
 
 
 @pytest.mark.parametrize(("orientation", "upright"), [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1))])
-def test_deep_tiff_colors_are_turned_once(tmp_path: Path, photo: np.ndarray, orientation: int, upright) -> None:
+def test_exif_turns_deep_tiff_colors_once(tmp_path: Path, photo: np.ndarray, orientation: int, upright) -> None:
     path = tmp_path / "deep.tif"
     path.write_bytes(_deep_tiff(photo * np.uint16(257), t274=orientation))
     assert difference(read_image(path), upright(photo)) == 0
@@ -111,9 +111,7 @@ def test_deep_tiff_colors_are_turned_once(tmp_path: Path, photo: np.ndarray, ori
         assert difference(rgb_array(picture), upright(photo)) == 0
 
 
-def test_a_fourth_sample_of_deep_tiff_colors_is_alpha_only_where_the_file_says_so(
-    tmp_path: Path, photo: np.ndarray
-) -> None:
+def test_a_fourth_sample_of_deep_tiff_colors_is_alpha_only_if_stated(tmp_path: Path, photo: np.ndarray) -> None:
     path = tmp_path / "infrared.tif"
     values = np.dstack([photo * np.uint16(257), np.zeros(photo.shape[:2], np.uint16)])
     path.write_bytes(_deep_tiff(values, t338=0))
@@ -123,7 +121,7 @@ def test_a_fourth_sample_of_deep_tiff_colors_is_alpha_only_where_the_file_says_s
 
 
 @pytest.mark.parametrize(("tag", "value"), [("t284", 2), ("t338", 1)])
-def test_deep_tiff_colors_in_other_forms_are_refused(tmp_path: Path, tag: str, value: int) -> None:
+def test_deep_tiff_colors_in_other_forms_are_rejected(tmp_path: Path, tag: str, value: int) -> None:
     path = tmp_path / "deep.tif"
     path.write_bytes(_deep_tiff(np.zeros((4, 5, 4), np.uint16), **{"t338": 2, tag: value}))
     with pytest.raises(MediaError, match="separate planes or multiplied by alpha"):
@@ -131,7 +129,7 @@ def test_deep_tiff_colors_in_other_forms_are_refused(tmp_path: Path, tag: str, v
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_pixels_lie_over_white(tmp_path: Path, mode: str) -> None:
+def test_transparent_pixels_are_blended_with_white(tmp_path: Path, mode: str) -> None:
     picture = PIL.Image.new(mode, (3, 2), (0,) * len(mode))
     picture.putpixel((0, 0), (9,) * (len(mode) - 1) + (255,))
     picture.save(tmp_path / "clear.png")
@@ -154,12 +152,12 @@ def test_cmyk_keeps_its_colors(tmp_path: Path, suffix: str) -> None:
     assert difference(read_image(tmp_path / f"print.{suffix}")[:1, :1], np.array([[[200, 40, 90]]])) <= 4
 
 
-def test_one_pixel_is_an_image(tmp_path: Path) -> None:
+def test_an_image_may_have_one_pixel(tmp_path: Path) -> None:
     PIL.Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "dot.png")
     assert read_image(tmp_path / "dot.png").tolist() == [[[1, 2, 3]]]
 
 
-def test_floats_have_no_defined_range() -> None:
+def test_float_pixels_are_rejected() -> None:
     with pytest.raises(MediaError, match=r"scan.tif: has float32 pixels.*8 or 16 bits"):
         rgb_array(PIL.Image.fromarray(np.ones((2, 2), np.float32)), source="scan.tif")
 
@@ -168,7 +166,7 @@ def test_floats_have_no_defined_range() -> None:
     ("content", "message"),
     [(b"", "is empty"), (b"Dear diary,\n", "is not an image that can be read"), (None, "no such file")],
 )
-def test_what_is_no_image_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_the_message_names_a_file_that_is_not_an_image(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "letter.jpg"
     if content is not None:
         path.write_bytes(content)
@@ -176,13 +174,13 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes | None, messag
         read_image(path)
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_a_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="cannot be read"):
         read_image(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "bmp", "webp"])
-def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = tmp_path / f"half.{suffix}"
     PIL.Image.fromarray(noise).save(path)
@@ -191,7 +189,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
-def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     PIL.Image.new("1", (300, 300)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(image_file, "MOST_PIXELS", 1000)
     with pytest.raises(MediaError, match=r"bomb.png: too large.*300 x 300.*scale it down"):
@@ -217,10 +215,10 @@ def test_pillows_warning_about_large_images_is_not_raised(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"exif": True}])
-def test_a_jpeg_damaged_inside_is_refused(
+def test_a_jpeg_damaged_inside_is_rejected(
     tmp_path: Path, options: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its header and its end are whole, so only the decoder's warning shows it."""
+    """Header and end are undamaged, so only the decoder's warning shows the damage."""
     path = tmp_path / "damaged.jpg"
     if options.get("exif"):
         options = {"exif": PIL.Image.Exif()}
@@ -243,7 +241,7 @@ def test_equal_bytes_before_the_end_marker_are_padding(tmp_path: Path, photo: np
     np.testing.assert_array_equal(read_image(path), whole)
 
 
-def test_a_png_with_a_changed_pixel_is_refused(tmp_path: Path) -> None:
+def test_a_png_with_a_changed_pixel_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "flipped.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     PIL.Image.fromarray(noise).save(path, compress_level=0)
@@ -271,7 +269,7 @@ def test_samples_of_sixteen_bits_are_scaled_by_their_significant_bits(
     assert difference(decoded.image[0, :, 2], expected) <= 0  # blue, OpenCV's first channel
 
 
-def test_a_stated_range_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_stated_range_is_used_unchanged(tmp_path: Path) -> None:
     (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([1, 0, 4, 0]))
     assert read_image(tmp_path / "dark.pgm")[0, :, 0].tolist() == [1, 4]
 
@@ -313,7 +311,7 @@ SEEDS = _seeds()
     changes=st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), max_size=4),
     keep=st.integers(0, 4000),
 )
-def test_damaged_bytes_are_an_image_or_one_error(
+def test_damaged_bytes_give_an_image_or_one_error(
     tmp_path: Path, seed: str, changes: list[tuple[int, bytes]], keep: int
 ) -> None:
     content = bytearray(SEEDS[seed])
@@ -361,7 +359,7 @@ def test_transparent_pixels_do_not_count_for_the_depth(tmp_path: Path, clear: in
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["L", "I;16"])
-def test_an_opened_tiff_that_exif_turns_is_the_file(tmp_path: Path, mode: str, orientation: int) -> None:
+def test_an_opened_tiff_that_exif_turns_equals_its_file(tmp_path: Path, mode: str, orientation: int) -> None:
     values = np.random.default_rng(0).integers(0, 256, (6, 9)).astype(np.uint8 if mode == "L" else np.uint16)
     exif = PIL.Image.Exif()
     exif[0x112] = orientation

@@ -15,7 +15,7 @@ def sample() -> LabeledImage:
     return LabeledImage(image, 3, "a/b.png")
 
 
-def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample: LabeledImage) -> None:
+def test_a_crop_depends_on_its_seed_and_not_on_the_global_generator(sample: LabeledImage) -> None:
     transform = CropTransform(32, colors=ColorJitter(chance=1.0))
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -29,8 +29,8 @@ def test_a_crop_is_a_function_of_its_seed_and_leaves_the_generator_alone(sample:
     assert (first.label, first.name) == (3, "a/b.png")
 
 
-def test_the_whole_area_without_chance_is_a_resize(sample: LabeledImage) -> None:
-    """Of an image of the crop's own size nothing changes."""
+def test_the_whole_area_without_randomness_is_a_resize(sample: LabeledImage) -> None:
+    """An image with the size of the crop does not change."""
     square = LabeledImage(sample.image[:60, :60], 0, "x")
     same = CropTransform(60, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)(square, 5)
     assert np.array_equal(same.image, square.image)
@@ -38,8 +38,8 @@ def test_the_whole_area_without_chance_is_a_resize(sample: LabeledImage) -> None
     assert np.array_equal(mirrored.image, square.image[:, ::-1])
 
 
-def test_small_areas_come_from_small_parts() -> None:
-    """A crop of a twentieth of a ramp spans less of it than the whole does."""
+def test_a_small_area_shows_a_small_part() -> None:
+    """A crop of a twentieth of a ramp has a smaller range of values than the ramp."""
     ramp = np.repeat(np.arange(250, dtype=np.uint8)[None, :, None], 250, axis=0).repeat(3, axis=2)
     sample = LabeledImage(ramp, 0, "ramp")
     spans = [int(np.ptp(CropTransform(64, area=(0.05, 0.05))(sample, seed).image)) for seed in range(8)]
@@ -47,14 +47,14 @@ def test_small_areas_come_from_small_parts() -> None:
     assert np.ptp(CropTransform(64, area=(1.0, 1.0), aspect=(1.0, 1.0))(sample, 0).image) > 200
 
 
-def test_the_center_keeps_the_aspect_and_sees_its_share() -> None:
+def test_the_center_crop_keeps_the_aspect_and_its_share() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[:, 50:150] = 200  # the central square
     seen = CentralTransform(32, 1.0)(LabeledImage(image, 0, "x")).image
     assert seen.shape == (32, 32, 3)
     assert seen[:, 2:-2].min() == 200
     border = np.full((80, 80, 3), 255, np.uint8)
-    border[5:-5, 5:-5] = 0  # what 0.875 of the side leaves out
+    border[5:-5, 5:-5] = 0  # outside of 0.875 of the side
     assert CentralTransform(70, 0.875)(LabeledImage(border, 0, "x")).image.max() == 0
     assert CentralTransform(70, 1.0)(LabeledImage(border, 0, "x")).image.max() == 255
 

@@ -62,11 +62,11 @@ def test_pixels_are_rgb_of_the_image() -> None:
     assert (batch["mask"][0].numpy() == dataset[0].mask).all()
 
 
-def test_workers_change_nothing() -> None:
+def test_workers_do_not_change_batches() -> None:
     assert equal(train(5, num_workers=2), train(5))
 
 
-def test_a_resumed_run_sees_the_same_batches() -> None:
+def test_a_resumed_run_reads_the_same_batches() -> None:
     assert equal(train(3, start=4 * 4), train(7)[4:])
 
 
@@ -78,20 +78,20 @@ def test_a_global_batch_is_the_same_on_any_number_of_ranks() -> None:
         assert torch.equal(ranks[1][step]["pixels"], whole[step]["pixels"][1::2])
 
 
-def test_the_same_image_is_augmented_anew_each_epoch() -> None:
+def test_an_image_is_augmented_differently_in_each_epoch() -> None:
     batches = train(2, batch_size=10)
     first, second = (dict(zip(b["name"], b["pixels"].numpy(), strict=True)) for b in batches)
     assert not all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_loading_draws_nothing_from_the_global_generator() -> None:
+def test_loading_does_not_use_the_global_generator() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     train(2)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_validation_sees_each_sample_once_in_order() -> None:
+def test_validation_reads_each_sample_once_in_order() -> None:
     dataset = Shapes(7, (20, 24))
     loader = validation_loader(dataset)
     assert [name for batch in loader for name in batch["name"]] == [sample.name for sample in iterate(dataset)]
@@ -99,7 +99,7 @@ def test_validation_sees_each_sample_once_in_order() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_data_error_reaches_the_user_as_it_was_raised(num_workers: int) -> None:
+def test_a_data_error_reaches_the_user_unchanged(num_workers: int) -> None:
     loaders = (
         training_loader(Faulty(8, (24, 24)), TrainTransform(17), batch_size=2, seed=0, num_workers=num_workers),
         validation_loader(Faulty(8, (24, 24)), num_workers=num_workers),
@@ -112,18 +112,18 @@ def test_a_data_error_reaches_the_user_as_it_was_raised(num_workers: int) -> Non
 
 
 class Buggy(Shapes):
-    """A data set with an error of its own."""
+    """A data set that raises another error."""
 
     def __getitem__(self, index: int, /) -> Sample:
         raise KeyError(index)
 
 
-def test_errors_of_the_library_itself_are_not_swallowed() -> None:
+def test_other_errors_are_raised_too() -> None:
     with pytest.raises(KeyError):
         list(validation_loader(Buggy(1, (24, 24))))
 
 
-def test_different_sizes_are_validated_one_by_one_and_refused_in_a_batch() -> None:
+def test_different_sizes_are_validated_one_by_one_and_rejected_in_a_batch() -> None:
     dataset = Uneven(3, (24, 24))
     assert [batch["mask"].shape[1] for batch in validation_loader(dataset)] == [24, 23, 22]
     refusal = collate([dataset[0], dataset[1]])

@@ -50,13 +50,13 @@ def with_palette(values: object, *colors: tuple[int, int, int]) -> PIL.Image.Ima
 
 
 def few_bits(bits: int, stored: list[int]) -> bytes:
-    """Return a gray PNG of one row, with 2 or 4 bits a pixel."""
+    """Return a gray PNG of one row, with 2 or 4 bits per pixel."""
     number = sum(value << 8 - bits * (1 + i) for i, value in enumerate(stored))
     return png_row(len(stored), bits, 0, bytes([number]))
 
 
 def png_row(width: int, bits: int, color_type: int, row: bytes) -> bytes:
-    """Return a PNG of one row, as Pillow does not write them."""
+    """Return a PNG of one row, in forms that Pillow does not write."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -66,7 +66,7 @@ def png_row(width: int, bits: int, color_type: int, row: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_a_written_mask_reads_back(tmp_path: Path) -> None:
+def test_a_written_mask_is_read_unchanged(tmp_path: Path) -> None:
     mask = np.random.default_rng(0).choice([0, 1, 2, 250], (7, 9)).astype(np.uint8)
     write_mask(tmp_path / "new" / "mask.png", mask, THREE)
     assert (read_mask(tmp_path / "new" / "mask.png", THREE) == mask).all()
@@ -78,7 +78,7 @@ def test_a_written_mask_shows_the_colors_of_its_labels(tmp_path: Path) -> None:
         assert np.array(picture.convert("RGB")).tolist() == [[[10, 20, 30], list(VOID_COLOR)]]
 
 
-def test_gray_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
+def test_gray_and_palette_files_have_the_same_ids(tmp_path: Path) -> None:
     mask = np.arange(3, dtype=np.uint8)[None]
     PIL.Image.fromarray(mask).save(tmp_path / "gray.png")
     assert (read_mask(tmp_path / "gray.png", THREE) == mask).all()
@@ -90,16 +90,16 @@ def test_gray_and_palette_files_hold_the_same_ids(tmp_path: Path) -> None:
         ([0, 7, 7, 9], r"ids 7 \(2 pixels\), 9 \(1 pixels\) are no class; allowed are 0..2 and 250.*correct the mask"),
         ([0, 255, 255, 0], r"black and white \(0 and 255\), and 255 is no class"),
         ([1, 2, 3, 3], r"3 \(2 pixels\).*`ignore_index: 3`.*name one more.*subtract 1 from all"),
-        ([0, 2, 9], r"`ignore_index: 9` into labels\.yaml if 9 does not count$"),
+        ([0, 2, 9], r"`ignore_index: 9` into labels\.yaml if 9 means ignored$"),
         (list(range(100, 120)), "and 12 more"),
     ],
 )
-def test_ids_that_are_no_class_are_listed(tmp_path: Path, ids: list[int], message: str) -> None:
+def test_unknown_ids_are_listed(tmp_path: Path, ids: list[int], message: str) -> None:
     with pytest.raises(DatasetError, match=rf"own.png: .*{message}"):
         ids_of(gray([ids]), tmp_path / "own.png", THREE)
 
 
-def test_nobody_is_told_to_subtract_where_0_occurs(tmp_path: Path) -> None:
+def test_renumbering_is_not_advised_if_0_occurs(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="`ignore_index: 3`") as caught:
         ids_of(gray([[0, 1, 3]]), tmp_path / "own.png", THREE)
     assert "subtract" not in str(caught.value)
@@ -113,7 +113,7 @@ def test_the_ignored_id_is_that_of_the_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["L", "RGB", "RGBA", "P"])
-def test_black_and_white_are_two_classes_where_the_palette_says_so(tmp_path: Path, form: str) -> None:
+def test_black_and_white_are_two_classes_with_such_a_palette(tmp_path: Path, form: str) -> None:
     got = ids_of(gray(BINARY).convert(form), tmp_path / "m.png", BLACK_WHITE)
     assert got.dtype == np.uint8
     assert (got == BINARY // 255).all()
@@ -122,9 +122,7 @@ def test_black_and_white_are_two_classes_where_the_palette_says_so(tmp_path: Pat
 
 @pytest.mark.parametrize("values", [BINARY, BINARY | 255], ids=["0 and 255", "255"])
 @pytest.mark.parametrize("form", ["L", "P"])
-def test_black_and_white_are_refused_where_nobody_says_what_white_is(
-    tmp_path: Path, values: np.ndarray, form: str
-) -> None:
+def test_black_and_white_are_rejected_if_white_is_not_defined(tmp_path: Path, values: np.ndarray, form: str) -> None:
     for labels in (PLAIN, LabelSet.numbered(2)):
         with pytest.raises(DatasetError, match=r"black and white.*`ignore_index: 255`"):
             ids_of(gray(values).convert(form), tmp_path / "m.png", labels)
@@ -132,7 +130,7 @@ def test_black_and_white_are_refused_where_nobody_says_what_white_is(
     assert ids_of(gray([[0, 1, 255]]), tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 255]]
 
 
-def test_voids_color_says_that_255_is_ignored(tmp_path: Path) -> None:
+def test_255_in_the_void_color_is_ignored(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", BINARY, PLAIN)
     assert (read_mask(tmp_path / "m.png", PLAIN) == BINARY).all()
 
@@ -151,7 +149,7 @@ def test_one_bit_masks_hold_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("bits", "stored"), [(2, [0, 1, 3, 1]), (4, [0, 15]), (2, [0, 3, 0, 3])])
-def test_gray_of_few_bits_is_refused(tmp_path: Path, bits: int, stored: list[int]) -> None:
+def test_gray_of_few_bits_is_rejected(tmp_path: Path, bits: int, stored: list[int]) -> None:
     (tmp_path / "m.png").write_bytes(few_bits(bits, stored))
     scale = 255 // (2**bits - 1)
     assert np.array(PIL.Image.open(tmp_path / "m.png")).tolist() == [[value * scale for value in stored]]
@@ -172,29 +170,29 @@ def test_palette_files_hold_indices_in_any_number_of_bits(tmp_path: Path, bits: 
     assert (read_mask(tmp_path / "m.png", RGB) == values).all()
 
 
-def test_a_palette_in_another_order_is_refused(tmp_path: Path) -> None:
+def test_a_palette_in_another_order_is_rejected(tmp_path: Path) -> None:
     picture = with_palette([[0, 1, 2]], *[RGB.palette[i] for i in (0, 2, 1)])
     with pytest.raises(DatasetError, match=r"value 1 is the id of 'road' and has the color of 'car'; save it as RGB"):
         ids_of(picture, tmp_path / "m.png", RGB)
-    assert ids_of(picture, tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 2]]  # nobody gave colors
+    assert ids_of(picture, tmp_path / "m.png", PLAIN).tolist() == [[0, 1, 2]]  # without given colors
     assert ids_of(picture.convert("RGB"), tmp_path / "m.png", RGB).tolist() == [[0, 2, 1]]
 
 
-def test_colors_decide_where_values_are_no_ids(tmp_path: Path) -> None:
+def test_colors_are_used_if_values_are_not_ids(tmp_path: Path) -> None:
     colors = [(9, 9, 9)] * 201
     colors[7], colors[200] = RGB.palette[2], RGB.palette[0]
     assert ids_of(with_palette([[7, 200]], *colors), tmp_path / "m.png", RGB).tolist() == [[2, 0]]
 
 
-def test_values_decide_where_colors_are_of_no_class(tmp_path: Path) -> None:
+def test_values_are_used_if_colors_are_of_no_class(tmp_path: Path) -> None:
     picture = with_palette([[0, 1, 2]], (0, 0, 0), (9, 9, 9), (8, 8, 8))
     assert ids_of(picture, tmp_path / "m.png", RGB).tolist() == [[0, 1, 2]]
-    whole = np.zeros((256, 3), np.uint8)  # unused entries are black, and so is the ignored one
+    whole = np.zeros((256, 3), np.uint8)  # unused entries and the ignored one are black
     whole[:3] = RGB.palette
     assert ids_of(with_palette([[1, 255]], *whole), tmp_path / "m.png", RGB).tolist() == [[1, 255]]
 
 
-def test_vocs_own_masks_are_ids(tmp_path: Path) -> None:
+def test_masks_of_voc_are_ids(tmp_path: Path) -> None:
     values = np.array([[0, 15, 20, 255]], np.uint8)
     write_mask(tmp_path / "m.png", values, VOC_LABELS)
     assert (read_mask(tmp_path / "m.png", VOC_LABELS) == values).all()
@@ -202,7 +200,7 @@ def test_vocs_own_masks_are_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
-def test_colors_are_read_by_the_palette(tmp_path: Path, form: str) -> None:
+def test_colors_are_looked_up_in_the_palette(tmp_path: Path, form: str) -> None:
     colors = np.array([RGB.palette[0], RGB.palette[2], VOID_COLOR], np.uint8)[None]
     assert ids_of(PIL.Image.fromarray(colors), tmp_path / "m", RGB, form).tolist() == [[0, 2, 255]]
     with pytest.raises(DatasetError, match=r"m: holds RGB colors.*labels\.yaml a palette"):
@@ -219,7 +217,7 @@ def test_colors_are_read_by_the_palette(tmp_path: Path, form: str) -> None:
         (PIL.Image.new("L", (2, 2), 9), "ids-out-of-range"),
     ],
 )
-def test_what_means_no_ids_is_named(tmp_path: Path, picture: PIL.Image.Image, kind: str) -> None:
+def test_a_mask_without_ids_is_rejected_with_its_reason(tmp_path: Path, picture: PIL.Image.Image, kind: str) -> None:
     picture.save(tmp_path / "m.png")
     assert kind_of(tmp_path / "m.png", RGB) == kind
 
@@ -235,7 +233,7 @@ def test_what_means_no_ids_is_named(tmp_path: Path, picture: PIL.Image.Image, ki
         ("PPM", {}, "mask-format"),
     ],
 )
-def test_formats_that_change_ids_are_refused_by_content(
+def test_formats_that_change_ids_are_rejected_by_content(
     tmp_path: Path, form: str, options: dict[str, object], kind: str
 ) -> None:
     PIL.Image.new("L", (8, 8)).save(tmp_path / "mask.png", form, **options)
@@ -254,7 +252,7 @@ def test_transparent_palette_entries_have_no_color(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"), [(None, "no such mask"), (b"text", "not an image"), (b"", "empty, 0 bytes")]
 )
-def test_unreadable_masks_are_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_the_message_names_an_unreadable_mask(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "mask.png"
     if content is not None:
         path.write_bytes(content)
@@ -264,7 +262,7 @@ def test_unreadable_masks_are_named(tmp_path: Path, content: bytes | None, reaso
 
 @many
 @given(randoms)
-def test_reading_masks_is_lawful(tmp_path: Path, random: Random) -> None:
+def test_any_mask_gives_its_ids_or_one_error(tmp_path: Path, random: Random) -> None:
     values = np.arange(600, dtype=np.uint8).reshape(20, 30) % 3
     form = random.choice(("PNG", "PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM"))
     mode = random.choice(("P", "L", "RGB", "RGBA", "1", "I;16"))
@@ -282,7 +280,7 @@ def test_reading_masks_is_lawful(tmp_path: Path, random: Random) -> None:
     check_lawful(lambda: diagnose_mask(read_raw_mask(path), labels))
 
 
-def test_pixels_that_were_damaged_are_not_read(tmp_path: Path) -> None:
+def test_damaged_pixels_are_rejected(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 3, (64, 64))
     path = tmp_path / "m.png"
     with_palette(values, *RGB.palette).save(path)
@@ -293,17 +291,17 @@ def test_pixels_that_were_damaged_are_not_read(tmp_path: Path) -> None:
             read_mask(path, RGB)
 
 
-def test_a_black_mask_is_refused_where_black_is_another_class_than_0(tmp_path: Path) -> None:
+def test_a_black_mask_is_rejected_if_black_is_not_class_0(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     water = LabelSet.from_dict({"names": ["land", "water"], "palette": [[255, 255, 255], [0, 0, 0]]})
     assert ids_of(gray([[0, 255]]), path, water).tolist() == [[1, 0]]
-    gray([[0, 0]]).save(path)  # all water, as the mask above has it, or the id of land
+    gray([[0, 0]]).save(path)  # all water as in the mask above, or the id of land
     assert kind_of(path, water) == "palette-order"
     assert ids_of(gray([[0, 1]]), path, water).tolist() == [[0, 1]]
     assert ids_of(gray([[0, 0]]).convert("RGB"), path, water).tolist() == [[1, 1]]
 
 
-def test_a_mask_that_exif_turns_is_refused(tmp_path: Path) -> None:
+def test_a_mask_that_exif_turns_is_rejected(tmp_path: Path) -> None:
     path, exif = tmp_path / "m.png", PIL.Image.Exif()
     for orientation in (0, 1, 3, 6):
         exif[0x0112] = orientation
@@ -315,15 +313,13 @@ def test_a_mask_that_exif_turns_is_refused(tmp_path: Path) -> None:
             assert diagnose_mask(read_raw_mask(path), PLAIN).ids is None
 
 
-def test_masks_of_too_many_pixels_are_refused_before_they_are_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masks_of_too_many_pixels_are_rejected_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_mask, "MOST_PIXELS", 5)
     with pytest.raises(DatasetError, match="2 x 3 pixels, at most 5"):
         ids_of(gray(np.zeros((3, 2))), tmp_path / "m.png", RGB)
 
 
-def test_ids_that_are_no_class_are_not_written(tmp_path: Path) -> None:
+def test_unknown_ids_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="99"):
         write_mask(tmp_path / "mask.png", np.array([[99]], np.uint8), THREE)
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ def draw(count: int, **options: int) -> list[tuple[int, int]]:
     return list(islice(StepSampler(**({"length": 7, "seed": 3} | options)), count))
 
 
-def test_every_epoch_is_a_permutation_and_they_differ() -> None:
+def test_epochs_are_different_permutations() -> None:
     indices = [index for _, index in draw(35)]
     epochs = [indices[i : i + 7] for i in range(0, 35, 7)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
@@ -20,7 +20,7 @@ def test_every_epoch_is_a_permutation_and_they_differ() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 6, 7, 23])
-def test_starting_anywhere_continues_the_same_order(start: int) -> None:
+def test_any_start_continues_the_same_order(start: int) -> None:
     assert draw(20, start=start) == draw(20 + start)[start:]
 
 
@@ -48,6 +48,6 @@ def test_strided_ranks_cover_every_sample_once(length: int, replicas: int) -> No
 
 
 @pytest.mark.parametrize("wrong", [{"length": 0}, {"seed": -1}, {"start": -1}, {"rank": 1}, {"num_replicas": 0}])
-def test_wrong_arguments_are_named(wrong: dict[str, int]) -> None:
+def test_wrong_arguments_are_rejected(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="sampler: "):
         StepSampler(**({"length": 7, "seed": 3} | wrong))

@@ -37,7 +37,7 @@ def test_images_are_resized_with_aligned_corners(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(21, 33), (41, 66), (10, 16), (1, 1), (1, 40), (63, 50)])
-def test_masks_take_the_nearest_pixel_with_halves_up(size: tuple[int, int]) -> None:
+def test_masks_use_the_nearest_pixel_with_halves_up(size: tuple[int, int]) -> None:
     mask = noise(21, 33).mask
     resized = resize_mask(mask, size)
     steps = [(old - 1) / (new - 1) if new > 1 else 0.0 for old, new in zip(mask.shape, size, strict=True)]
@@ -61,7 +61,7 @@ def test_corners_stay_corners() -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_scaled_image_lies_top_left_and_the_rest_is_padding(scale: float) -> None:
+def test_the_scaled_image_is_top_left_and_the_rest_is_padding(scale: float) -> None:
     sample = noise(21, 30)
     result = TrainTransform(80, scales=(scale,), flip=0)(sample, seed=0)
     size = int(21 * scale), int(30 * scale)
@@ -74,7 +74,7 @@ def test_the_scaled_image_lies_top_left_and_the_rest_is_padding(scale: float) ->
     assert (result.mask[~inside] == 255).all()
 
 
-def test_padding_is_the_networks_mean_pixel_in_whole_numbers() -> None:
+def test_padding_is_the_models_mean_pixel_rounded() -> None:
     transform = TrainTransform(40, scales=(1.0,), flip=0)
     transform.pad_with((123.675, 116.28, 103.53))
     result = transform(noise(21, 30), seed=0)
@@ -84,7 +84,7 @@ def test_padding_is_the_networks_mean_pixel_in_whole_numbers() -> None:
     assert (transform(noise(21, 30), seed=0).image[21:] == PAD_VALUE).all()
 
 
-def test_image_and_mask_move_together() -> None:
+def test_image_and_mask_are_transformed_alike() -> None:
     blocks = np.kron(RNG.integers(0, 21, (5, 8), dtype=np.uint8), np.ones((12, 12), np.uint8))
     coded = Sample(np.repeat(blocks[..., None], 3, axis=2), blocks, "blocks")
     kernel = np.ones((3, 3), np.uint8)
@@ -92,14 +92,14 @@ def test_image_and_mask_move_together() -> None:
     for seed in range(40):
         result = transform(coded, seed)
         flat = cv2.erode(result.mask, kernel) == cv2.dilate(result.mask, kernel)
-        flat[[0, -1]] = flat[:, [0, -1]] = False  # what lies beyond the crop cannot be seen
+        flat[[0, -1]] = flat[:, [0, -1]] = False  # pixels outside of the crop are unknown
         padding = result.mask == 255
         assert (flat & ~padding).mean() > 0.1
         assert (result.image[flat & ~padding] == result.mask[flat & ~padding, None]).all()
         assert (result.image[padding] == PAD_VALUE).all()
 
 
-def test_flip_is_a_mirror_image_of_the_padded_crop() -> None:
+def test_flip_mirrors_the_padded_crop() -> None:
     sample = noise(20, 25)
     kept = TrainTransform(32, scales=(1.0,), flip=0)(sample, 1)
     flipped = TrainTransform(32, scales=(1.0,), flip=1)(sample, 1)
@@ -118,7 +118,7 @@ def test_the_result_depends_on_the_seed_alone() -> None:
     assert (first.mask == elsewhere.mask).all()
 
 
-def test_scale_position_and_flip_are_drawn_evenly_and_independently() -> None:
+def test_scale_position_and_flip_are_uniform_and_independent() -> None:
     width = 64
     ramp = np.broadcast_to((3 * np.arange(width, dtype=np.uint8))[None, :, None], (width, width, 3)).copy()
     sample = Sample(ramp, np.zeros((width, width), np.uint8), "ramp")
@@ -151,7 +151,7 @@ def test_images_of_any_size_become_a_crop(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"crop_size": 0}, {"scales": ()}, {"scales": (0.0,)}, {"flip": 1.5}])
-def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
+def test_wrong_arguments_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be at least 1, scales positive"):
         TrainTransform(**{"crop_size": 8, **wrong})
 
@@ -161,7 +161,7 @@ NONE_OF = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 
 
 def still(size: int, colors: ColorJitter | None) -> TrainTransform:
-    """A transform that moves nothing in images of at most this size."""
+    """Return a transform that moves no pixel in images of at most this size."""
     return TrainTransform(size, scales=(1.0,), flip=0, colors=colors)
 
 
@@ -176,8 +176,8 @@ def test_colors_depend_on_the_seed_alone() -> None:
     assert (first.image != other.image).any()
 
 
-def test_the_amounts_of_color_move_nothing() -> None:
-    """Whether colors are drawn at all changes which crop a seed gives, as any further step would; the amounts do not.
+def test_color_changes_do_not_move_pixels() -> None:
+    """A further step such as colors changes the crop of a seed; the amounts of color do not.
 
     With all amounts 0 the image is that of the crop itself, so it tells where the crop was.
     """
@@ -192,7 +192,7 @@ def test_the_amounts_of_color_move_nothing() -> None:
             assert result.image.dtype == result.mask.dtype == np.uint8
 
 
-def test_amounts_of_0_and_a_chance_of_0_change_nothing() -> None:
+def test_zero_amounts_and_zero_chance_change_nothing() -> None:
     sample = noise(32, 32)
     never = ColorJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5, chance=0.0)
     for colors in (ColorJitter(**NONE_OF, chance=1.0), never):
@@ -202,7 +202,7 @@ def test_amounts_of_0_and_a_chance_of_0_change_nothing() -> None:
             assert (result.mask == sample.mask).all()
 
 
-def test_the_mask_and_the_padding_keep_their_values() -> None:
+def test_color_changes_keep_the_mask_and_the_padding() -> None:
     sample = noise(20, 30)
     for seed in range(10):
         result = still(40, STRONG)(sample, seed)
@@ -213,14 +213,14 @@ def test_the_mask_and_the_padding_keep_their_values() -> None:
         assert (result.image[:20, :30] != sample.image).any()
 
 
-def test_colors_change_as_often_as_their_chance_says() -> None:
+def test_colors_change_with_the_given_probability() -> None:
     sample = noise(8, 8)
     transform = still(8, ColorJitter(chance=0.3))
     changed = [(transform(sample, seed).image != sample.image).any() for seed in range(400)]
     assert np.mean(changed) == pytest.approx(0.3, abs=0.08)
 
 
-def test_brightness_is_drawn_evenly_within_its_share() -> None:
+def test_brightness_is_uniform_within_its_range() -> None:
     gray = Sample(np.full((4, 4, 3), 100, np.uint8), np.zeros((4, 4), np.uint8), "gray")
     transform = still(4, ColorJitter(**NONE_OF | {"brightness": 0.2}, chance=1.0))
     images = [transform(gray, seed).image for seed in range(300)]
@@ -232,7 +232,7 @@ def test_brightness_is_drawn_evenly_within_its_share() -> None:
 
 
 @pytest.mark.parametrize("amount", [{"contrast": 0.8}, {"saturation": 0.8}, {"hue": 0.5}])
-def test_contrast_saturation_and_hue_leave_an_even_gray_alone(amount: dict[str, float]) -> None:
+def test_contrast_saturation_and_hue_keep_a_uniform_gray(amount: dict[str, float]) -> None:
     gray = Sample(np.full((6, 6, 3), 90, np.uint8), np.zeros((6, 6), np.uint8), "gray")
     colorful = noise(6, 6)
     transform = still(6, ColorJitter(**NONE_OF | amount, chance=1.0))
@@ -241,8 +241,8 @@ def test_contrast_saturation_and_hue_leave_an_even_gray_alone(amount: dict[str, 
         assert (transform(colorful, seed).image != colorful.image).any()
 
 
-def test_colors_stop_at_black_and_white() -> None:
-    """In uint8 a sum that wraps around would turn white into black."""
+def test_colors_are_clipped_at_black_and_white() -> None:
+    """A uint8 sum that wraps around would turn white into black."""
     steps = np.repeat(np.array([[0, 1, 254, 255]], np.uint8)[..., None], 3, axis=2)
     sample = Sample(steps, np.zeros((1, 4), np.uint8), "ends")
     transform = still(4, ColorJitter(**NONE_OF | {"brightness": 1.0, "contrast": 1.0}, chance=1.0))

@@ -22,19 +22,19 @@ VOC_CAT, VOC_DOG, VOC_PERSON = (VOC_LABELS.names.index(name) for name in ("cat",
 
 
 def box(left: int, top: int, right: int, bottom: int) -> list[list[float]]:
-    """A rectangle as polygon; pycocotools fills rows top..bottom-1 and columns left..right-1 of it."""
+    """Return a rectangle as polygon; pycocotools fills rows top..bottom-1 and columns left..right-1 of it."""
     return [[left, top, right, top, right, bottom, left, bottom]]
 
 
 def runs(inside: np.ndarray) -> dict[str, Any]:
-    """Uncompressed runs of a mask, down the columns, as COCO's crowds have them."""
+    """Return uncompressed runs of a mask, down the columns, as in COCO's crowds."""
     values = inside.ravel(order="F")
     edges = np.flatnonzero(np.diff(values, prepend=0))
     return {"size": list(inside.shape), "counts": np.diff([0, *edges, values.size]).tolist()}
 
 
 class Coco:
-    """A COCO folder in the making: one list of annotations an image."""
+    """A COCO folder to write, with one list of annotations per image."""
 
     def __init__(self, root: Path, *images: list[dict[str, Any]]) -> None:
         self.root, self.path = root, root / "annotations/instances_val2017.json"
@@ -75,7 +75,7 @@ def test_every_voc_class_has_cocos_id() -> None:
 def test_a_mask_is_the_union_of_each_class(tmp_path: Path) -> None:
     annotations = [
         instance(CAT, [*box(2, 3, 10, 9), *box(20, 3, 30, 9)]),  # one object in two parts
-        instance(CAT, box(5, 5, 15, 20)),  # overlaps the first: the same class, so certain
+        instance(CAT, box(5, 5, 15, 20)),  # overlaps the first one, with the same class
         instance(DOG, box(40, 0, 50, 40)),
         instance(PIZZA, box(0, 0, 60, 40)),  # no class of VOC
     ]
@@ -122,7 +122,7 @@ def test_crowds_and_runs_count_as_their_class(tmp_path: Path) -> None:
     assert (dataset[2].mask == np.where(crowd, 255, VOC_CAT)).all()
 
 
-def test_outlines_that_enclose_nothing_label_nothing(tmp_path: Path) -> None:
+def test_outlines_without_area_label_nothing(tmp_path: Path) -> None:
     dataset = Coco(tmp_path, [instance(CAT, []), instance(CAT, [[1, 1, 20, 20]])], []).open()
     assert not dataset[0].mask.any()
     assert not dataset[1].mask.any()
@@ -150,7 +150,7 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_wrong_root_or_split_is_named(tmp_path: Path) -> None:
+def test_the_message_names_a_wrong_root_or_split(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"nowhere: does not exist.*'annotations'"):
         CocoAsVoc(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match=r"has no folder 'annotations'"):
@@ -168,7 +168,7 @@ def test_a_wrong_root_or_split_is_named(tmp_path: Path) -> None:
         ('{"images": []}', "has no 'categories' and no 'annotations'"),
     ],
 )
-def test_damaged_annotations_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_the_message_names_damaged_annotations(tmp_path: Path, text: str, message: str) -> None:
     coco = Coco(tmp_path, [])
     coco.path.write_text(text)
     with pytest.raises(DatasetError, match=rf"instances_val2017.json: .*{message}"):
@@ -176,22 +176,22 @@ def test_damaged_annotations_are_named(tmp_path: Path, text: str, message: str) 
 
 
 @pytest.mark.parametrize("field", ["image_id", "area", "segmentation"])
-def test_annotations_without_a_field_are_refused(tmp_path: Path, field: str) -> None:
+def test_annotations_without_a_field_are_rejected(tmp_path: Path, field: str) -> None:
     coco = Coco(tmp_path, [instance(CAT, box(0, 0, 9, 9))])
     del coco.content["annotations"][0][field]
     with pytest.raises(DatasetError, match=rf"annotations\[0\]\.{field}: field required"):
         coco.open()
 
 
-def test_other_categories_are_refused(tmp_path: Path) -> None:
+def test_other_categories_are_rejected(tmp_path: Path) -> None:
     coco = Coco(tmp_path, [])
     for category in coco.content["categories"]:
-        category["id"] -= 1  # numbered from 0, as some converters do
-    with pytest.raises(DatasetError, match=r"20 of the 20 categories needed differ .*id 5, which is 'bus' in place of"):
+        category["id"] -= 1  # numbered from 0, as by some converters
+    with pytest.raises(DatasetError, match=r"20 of the 20 categories needed differ .*id 5: 'bus' instead of"):
         coco.open()
 
 
-def test_missing_images_are_counted_at_once(tmp_path: Path) -> None:
+def test_one_message_counts_all_missing_images(tmp_path: Path) -> None:
     coco = Coco(tmp_path, [], [], [])
     (coco.folder / "000000000002.jpg").unlink()
     with pytest.raises(DatasetError, match=r"1 of the 3 images .* the first is '000000000002.jpg'"):
@@ -201,7 +201,7 @@ def test_missing_images_are_counted_at_once(tmp_path: Path) -> None:
         coco.open()
 
 
-def test_samples_are_named_by_their_folders_too(tmp_path: Path) -> None:
+def test_names_of_samples_include_their_folders(tmp_path: Path) -> None:
     coco = Coco(tmp_path, [], [], [], [])
     files = ("a/x.jpg", "b/x.y.jpg", f"../{tmp_path.name}.jpg", str(tmp_path / "z.jpg"))
     for entry, file in zip(coco.content["images"], files, strict=True):
@@ -216,7 +216,7 @@ def test_samples_are_named_by_their_folders_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "orientation", "said"),
     [
-        ((WIDTH, HEIGHT), 3, "orientation 3, and its sides do not show whether .*val2017.json is turned as well"),
+        ((WIDTH, HEIGHT), 3, "orientation 3, and its size does not show whether .*val2017.json is turned as well"),
         ((WIDTH, HEIGHT), 2, "orientation 2, and"),
         ((WIDTH, WIDTH), 6, "orientation 6, and"),
         ((HEIGHT, WIDTH), 6, ""),
@@ -225,7 +225,7 @@ def test_samples_are_named_by_their_folders_too(tmp_path: Path) -> None:
         ((WIDTH, HEIGHT), 9, ""),
     ],
 )
-def test_images_that_may_be_turned_or_not_are_refused(tmp_path: Path, size, orientation: int, said: str) -> None:
+def test_images_that_may_be_turned_are_rejected(tmp_path: Path, size, orientation: int, said: str) -> None:
     coco = Coco(tmp_path, [instance(CAT, box(0, 0, 20, 20))])
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -242,12 +242,12 @@ def test_images_that_may_be_turned_or_not_are_refused(tmp_path: Path, size, orie
     assert finding.severity == "error"
 
 
-def test_images_must_be_whole_and_of_the_stated_size(tmp_path: Path) -> None:
+def test_images_must_be_undamaged_and_of_the_stated_size(tmp_path: Path) -> None:
     coco = Coco(tmp_path, [], [])
     PIL.Image.new("RGB", (HEIGHT, WIDTH)).save(coco.folder / "000000000001.jpg")
     (coco.folder / "000000000002.jpg").write_bytes(b"no image")
     dataset = coco.open()
-    with pytest.raises(DatasetError, match=r"0001.jpg: the image has 60 rows and 40 columns .* says 40 and 60"):
+    with pytest.raises(DatasetError, match=r"0001.jpg: the image has 60 rows and 40 columns .* states 40 and 60"):
         dataset[0]
     with pytest.raises(MediaError, match=r"0002.jpg: is not an image"):
         dataset[1]
@@ -271,7 +271,7 @@ def test_images_must_be_whole_and_of_the_stated_size(tmp_path: Path) -> None:
         {"size": [HEIGHT + 1, WIDTH], "counts": [(HEIGHT + 1) * WIDTH]},
     ],
 )
-def test_damaged_outlines_are_named(tmp_path: Path, outline: Any) -> None:
+def test_the_message_names_a_damaged_outline(tmp_path: Path, outline: Any) -> None:
     dataset = Coco(tmp_path, [instance(CAT, outline)]).open()
     with pytest.raises(DatasetError, match=r"0001.jpg: the outline of annotation 100 cannot be decoded"):
         dataset[0]

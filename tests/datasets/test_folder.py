@@ -43,12 +43,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def paint(root: Path, name: str) -> None:
-    """Replace a mask by the same one in colors."""
+    """Replace a mask by the same mask in colors."""
     path = root / "masks" / f"{name}.png"
     PIL.Image.open(path).convert("RGB").save(path)
 
 
-def test_every_pair_reads_back(root: Path) -> None:
+def test_written_pairs_are_read_unchanged(root: Path) -> None:
     dataset = open_folder(root)
     assert dataset.names == NAMES
     assert dataset.labels == SHAPES_LABELS
@@ -59,22 +59,22 @@ def test_every_pair_reads_back(root: Path) -> None:
         assert (sample.mask == expected.mask).all()
 
 
-def test_a_list_chooses_and_orders(root: Path) -> None:
+def test_a_list_selects_and_orders_pairs(root: Path) -> None:
     assert open_folder(root, "few").names == ["my photo", "a"]
 
 
-def test_masks_of_colors_are_the_masks_of_ids(root: Path) -> None:
+def test_color_masks_equal_id_masks(root: Path) -> None:
     paint(root, "b")
     assert (open_folder(root)[1].mask == SHAPES[1].mask).all()
 
 
-def test_hidden_and_system_files_are_passed_over(root: Path) -> None:
+def test_hidden_and_system_files_are_ignored(root: Path) -> None:
     for name in ("images/.DS_Store", "masks/._a.png", "images/Thumbs.db"):
         (root / name).write_text("x")
     assert open_folder(root).names == NAMES
 
 
-def test_labels_given_replace_the_file(root: Path) -> None:
+def test_given_labels_replace_the_file(root: Path) -> None:
     (root / "labels.yaml").unlink()
     assert open_folder(root, labels=SHAPES_LABELS)[0].mask.shape == (20, 30)
     assert open_folder(root, labels=LabelSet.numbered(9)).labels.num_classes == 9
@@ -88,7 +88,7 @@ def test_colors_need_a_palette(root: Path) -> None:
     assert (open_folder(root, labels=SHAPES_LABELS)[1].mask == SHAPES[1].mask).all()
 
 
-def test_a_single_class_is_refused_with_what_to_write(root: Path) -> None:
+def test_a_single_class_is_rejected_with_a_remedy(root: Path) -> None:
     (root / "labels.yaml").write_text("names: [road]")
     with pytest.raises(DatasetError, match=r"one class, 'road'.*`names: \[background, road\]`.*255\]\]`"):
         open_folder(root)
@@ -142,8 +142,8 @@ def empty(path: str) -> Callable[[Path], None]:
         (empty("masks"), r"masks: holds no images; .*masks/NAME\.png"),
         (remove("masks/b.png"), r"images/b\.BMP: there is no .*masks/b\.png; .*rename, add or move"),
         (remove("images/b.BMP"), r"masks/b\.png: there is no image .*images/b\.\*; "),
-        (copy("images/a.png", "images/a.jpg"), r"a\.png: has the same name .* as a\.jpg; .*rename"),
-        (copy("masks/a.png", "masks/a.PNG"), r"a\.png: has the same name .* as a\.PNG"),
+        (copy("images/a.png", "images/a.jpg"), r"a\.png: has the same name as a\.jpg .*; .*rename"),
+        (copy("masks/a.png", "masks/a.PNG"), r"a\.png: has the same name as a\.PNG"),
         (write("images/a.heic"), r"a\.heic: has the ending '\.heic'; .*\.webp only: convert"),
         (write("masks/a.jpg"), r"a\.jpg: has the ending '\.jpg'; masks/ holds files ending in \.png only"),
         (lambda root: (root / "images" / "more").mkdir(), r"more: is a folder; .*move it"),
@@ -152,18 +152,18 @@ def empty(path: str) -> Callable[[Path], None]:
         (write("labels.yaml", "- a"), r"labels\.yaml: .* is no mapping; give one"),
     ],
 )
-def test_what_is_wrong_with_the_folder_is_named(root: Path, change: Callable[[Path], None], message: str) -> None:
+def test_each_fault_of_the_folder_is_reported(root: Path, change: Callable[[Path], None], message: str) -> None:
     change(root)
     with pytest.raises(DatasetError, match=message):
         open_folder(root)
 
 
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
+def test_a_missing_root_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none: there is no such folder; give the one that holds images and masks"):
         open_folder(tmp_path / "none")
 
 
-def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -> None:
+def test_the_message_describes_the_first_fault_and_counts_all(root: Path) -> None:
     for number in range(8):
         write(f"images/lonely_{number}.jpg")(root)
     write("masks/other.png")(root)
@@ -177,16 +177,16 @@ def test_of_many_faults_the_first_is_described_and_all_are_counted(root: Path) -
         (b"\n", "names no images"),
         (b"a\nb.BMP\nz\n", r"'b\.BMP' is not in images/; write names of existing files.*\(the first of 2"),
         (b"a\nb\na\n", "names 'a' 2 times; name each image once"),
-        (b"\xff\xfe\x00", "is no text file"),
+        (b"\xff\xfe\x00", "is not a readable text file"),
     ],
 )
-def test_what_is_wrong_with_a_list_is_named(root: Path, text: bytes, message: str) -> None:
+def test_each_fault_of_a_list_is_reported(root: Path, text: bytes, message: str) -> None:
     (root / "splits" / "odd.txt").write_bytes(text)
     with pytest.raises(DatasetError, match=rf"odd\.txt: {message}"):
         open_folder(root, "odd")
 
 
-def test_a_missing_list_names_those_present(root: Path) -> None:
+def test_the_message_for_a_missing_list_names_the_existing_ones(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"train\.txt: there is no such list; the splits present are: few;"):
         open_folder(root, "train")
     shutil.rmtree(root / "splits")
@@ -215,7 +215,7 @@ def test_sizes_must_match(root: Path) -> None:
         ("png", 20, 7, False),
     ],
 )
-def test_an_image_whose_mask_may_be_turned_or_not_is_refused(
+def test_an_image_whose_mask_may_be_turned_is_rejected(
     root: Path, ending: str, side: int, orientation: int, ambiguous: bool
 ) -> None:
     exif = PIL.Image.Exif()
@@ -234,17 +234,17 @@ def test_an_image_whose_mask_may_be_turned_or_not_is_refused(
         dataset[0]
 
 
-def test_pixels_that_are_no_class_are_refused(root: Path) -> None:
+def test_pixels_of_no_class_are_rejected(root: Path) -> None:
     for name, pixels in (("a", np.full((20, 30), 77)), ("b", np.full((20, 30, 3), 77))):
         PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / "masks" / f"{name}.png")
     dataset = open_folder(root)
     with pytest.raises(DatasetError, match=r"a\.png: ids 77 \(600 pixels\) are no class"):
         dataset[0]
-    with pytest.raises(DatasetError, match=r"b\.png: colors \[77, 77, 77\] \(600 pixels\) are no class's"):
+    with pytest.raises(DatasetError, match=r"b\.png: colors \[77, 77, 77\] \(600 pixels\) are not those of a class"):
         dataset[1]
 
 
-def test_files_that_are_no_pictures_are_refused(root: Path) -> None:
+def test_files_that_are_not_images_are_rejected(root: Path) -> None:
     write("masks/a.png")(root)
     write("images/b.BMP")(root)
     dataset = open_folder(root)

@@ -16,7 +16,7 @@ from segmnv2.errors import DatasetError, MediaError
 from tests.image_folders import COLORS, write_image_folder
 
 
-def test_it_holds_what_torchvisions_holds(tmp_path: Path) -> None:
+def test_it_equals_torchvisions_image_folder(tmp_path: Path) -> None:
     write_image_folder(tmp_path, images=2)
     (tmp_path / "red" / "deeper").mkdir()
     shutil.copy(tmp_path / "red" / "0.png", tmp_path / "red" / "deeper" / "again.PNG")
@@ -30,7 +30,7 @@ def test_it_holds_what_torchvisions_holds(tmp_path: Path) -> None:
     assert ours[len(ours) - 1].name == "red/deeper/again.PNG"
 
 
-def test_sets_are_not_built_for_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_does_not_build_a_set_for_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image_folder(tmp_path, images=1)
     built: list[set[int]] = []
 
@@ -43,7 +43,7 @@ def test_sets_are_not_built_for_each_class(tmp_path: Path, monkeypatch: pytest.M
     assert len(built) <= 1
 
 
-def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
     write_image_folder(tmp_path, images=1)
     (tmp_path / ".cache").mkdir()
     (tmp_path / "red" / ".DS_Store").write_bytes(b"")
@@ -55,16 +55,16 @@ def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
     assert dataset.class_names == tuple(sorted(COLORS))
 
 
-def test_an_image_beside_the_classes_is_refused(tmp_path: Path) -> None:
+def test_an_image_outside_of_the_classes_is_rejected(tmp_path: Path) -> None:
     write_image_folder(tmp_path, images=1)
     (tmp_path / "README.md").touch()
     assert len(ImageFolder(tmp_path)) == len(COLORS)
     shutil.copy(tmp_path / "red" / "0.png", tmp_path / "loose.PNG")
-    with pytest.raises(DatasetError, match=r"1 images are in no class's folder \(loose\.PNG\)"):
+    with pytest.raises(DatasetError, match=r"1 images are not in the folder of a class \(loose\.PNG\)"):
         ImageFolder(tmp_path)
 
 
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image_folder(tmp_path, images=1)
     locked = tmp_path / "red" / "more"
     locked.mkdir()
@@ -80,14 +80,14 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
         ImageFolder(tmp_path)
 
 
-def test_each_fault_is_named_with_its_remedy(tmp_path: Path) -> None:
+def test_each_fault_is_reported_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         ImageFolder(tmp_path / "absent")
     with pytest.raises(DatasetError, match="holds no folders; each class needs one"):
         ImageFolder(tmp_path)
     write_image_folder(tmp_path, images=1)
     (tmp_path / "red" / "notes.txt").write_text("x")
-    with pytest.raises(DatasetError, match=r"1 files are no images .*red/notes\.txt.*rename or remove"):
+    with pytest.raises(DatasetError, match=r"1 files do not end in .*red/notes\.txt.*rename or remove"):
         ImageFolder(tmp_path)
     (tmp_path / "red" / "notes.txt").unlink()
     (tmp_path / "yellow").mkdir()

@@ -11,7 +11,7 @@ from tests.damage import check_lawful, damage, many, randoms
 
 @many
 @given(randoms)
-def test_reading_lists_is_lawful(tmp_path: Path, random: Random) -> None:
+def test_any_list_gives_names_or_one_error(tmp_path: Path, random: Random) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(damage(b"2007_000001\n2007_000002\r\n\n2007_000003", random))
     if check_lawful(lambda: read_ids(path)):

@@ -18,7 +18,7 @@ def test_a_sample_is_a_function_of_seed_and_index() -> None:
     assert one[4].name == again[4].name
 
 
-def test_seeds_and_indices_give_different_pictures() -> None:
+def test_seeds_and_indices_give_different_images() -> None:
     pictures = [Shapes(10, (40, 50), seed=seed)[i] for seed in (0, 1) for i in range(10)]
     assert len({sample.image.tobytes() for sample in pictures}) == 20
     assert len({sample.name for sample in pictures}) == 20
@@ -41,19 +41,19 @@ def test_every_class_occurs_and_is_ringed_by_void() -> None:
     assert not ((left != right) & (left != 255) & (right != 255)).any(), "classes touch only across void"
 
 
-def test_color_hints_at_the_class_without_deciding_it() -> None:
+def test_color_alone_does_not_show_the_class() -> None:
     samples = list(iterate(Shapes(150, (65, 65))))
     pixels = np.concatenate([s.image[s.mask == 1] for s in samples]).astype(int)  # circles are mostly red
     red = (pixels[:, 0] > pixels[:, 1]) & (pixels[:, 0] > pixels[:, 2])
     assert 0.6 < red.mean() < 0.95
 
 
-def test_indices_end_at_the_length() -> None:
+def test_indices_beyond_the_length_are_rejected() -> None:
     with pytest.raises(IndexError):
         Shapes(2)[2]
 
 
 @pytest.mark.parametrize("wrong", [{"length": 0}, {"size": (8, 64)}, {"seed": -1}])
-def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
+def test_wrong_arguments_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="at least"):
         Shapes(**{"length": 1, **wrong})

@@ -27,7 +27,7 @@ def open_train(root: Path, split: str = "train") -> VocSegmentation:
     return VocSegmentation(root, split, labels=SHAPES_LABELS)
 
 
-def test_what_was_written_reads_back(root: Path) -> None:
+def test_written_samples_are_read_unchanged(root: Path) -> None:
     written, read = Shapes(3, (20, 30), seed=1), open_train(root)
     assert len(read) == 3
     for expected, sample in zip(iterate(written), iterate(read), strict=True):
@@ -40,7 +40,7 @@ def test_the_root_may_be_the_devkit_or_the_year(root: Path) -> None:
     assert open_train(root).folder == open_train(root / "VOC2012").folder
 
 
-def test_sbd_masks_fill_in_where_voc_has_none(root: Path) -> None:
+def test_sbd_masks_are_used_if_voc_has_none(root: Path) -> None:
     folder = root / "VOC2012"
     first, second, _ = open_train(root).names
     (folder / "SegmentationClassAug").mkdir()
@@ -53,14 +53,14 @@ def test_sbd_masks_fill_in_where_voc_has_none(root: Path) -> None:
     assert (dataset[1].mask == expected[1].mask).all(), "in both: SegmentationClass, which marks void pixels"
 
 
-def test_a_wrong_root_is_named(tmp_path: Path) -> None:
+def test_a_wrong_root_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"nowhere: does not exist.*give the VOCdevkit folder"):
         VocSegmentation(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match=r"has no ImageSets.*VOC2007"):
+    with pytest.raises(DatasetError, match=r"has no folder .ImageSets.*VOC2007"):
         VocSegmentation(tmp_path, year=2007)
 
 
-def test_a_wrong_split_lists_those_present(root: Path) -> None:
+def test_the_message_for_a_wrong_split_lists_the_existing_ones(root: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"train_aug.txt: there is no such list; the splits present are: train, val; .*Semantic"
     ):
@@ -79,14 +79,14 @@ def test_a_wrong_split_lists_those_present(root: Path) -> None:
         ("a\nb\na\n", "names 'a' 2 times"),
     ],
 )
-def test_a_wrong_list_is_named(root: Path, text: str, message: str) -> None:
+def test_a_wrong_list_is_rejected(root: Path, text: str, message: str) -> None:
     (root / "VOC2012/ImageSets/Segmentation/odd.txt").write_text(text)
     with pytest.raises(DatasetError, match=rf"odd.txt: {message}"):
         open_train(root, "odd")
 
 
 @pytest.mark.parametrize(("folder", "suffix"), [("JPEGImages", "jpg"), ("SegmentationClass", "png")])
-def test_missing_files_are_counted_at_once(root: Path, folder: str, suffix: str) -> None:
+def test_one_message_counts_all_missing_files(root: Path, folder: str, suffix: str) -> None:
     name = open_train(root).names[1]
     (root / "VOC2012" / folder / f"{name}.{suffix}").unlink()
     with pytest.raises(DatasetError, match=rf"{folder}/{name}.{suffix}: train.txt names it"):
@@ -100,7 +100,7 @@ def test_sizes_must_match(root: Path) -> None:
         dataset[0]
 
 
-def test_a_broken_image_is_the_users_error(root: Path) -> None:
+def test_a_damaged_image_raises_a_media_error(root: Path) -> None:
     dataset = open_train(root)
     path = root / f"VOC2012/JPEGImages/{dataset.names[0]}.jpg"
     path.write_bytes(path.read_bytes()[:300])
@@ -108,7 +108,7 @@ def test_a_broken_image_is_the_users_error(root: Path) -> None:
         dataset[0]
 
 
-def test_ids_beyond_the_labels_are_refused(root: Path) -> None:
+def test_ids_beyond_the_labels_are_rejected(root: Path) -> None:
     dataset = open_train(root)
     PIL.Image.fromarray(np.full((20, 30), 77, np.uint8)).save(
         root / f"VOC2012/SegmentationClass/{dataset.names[0]}.png"

@@ -9,7 +9,7 @@ from segmnv2.datasets.shapes import Shapes
 from tests.voc_layout import write_voc_layout
 
 
-def test_the_layout_is_vocs(tmp_path: Path) -> None:
+def test_the_layout_is_that_of_voc(tmp_path: Path) -> None:
     folder = write_voc_layout(Shapes(1, (16, 16)), tmp_path, "train")
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert folder == tmp_path / "VOC2012"
@@ -20,7 +20,7 @@ def test_the_layout_is_vocs(tmp_path: Path) -> None:
     ]
 
 
-def test_an_interrupted_writing_leaves_no_list(tmp_path: Path) -> None:
+def test_interrupted_writing_leaves_no_list(tmp_path: Path) -> None:
     class Interrupted(Shapes):
         def __getitem__(self, index: int, /) -> Sample:
             if index == 1:

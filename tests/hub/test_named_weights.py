@@ -141,7 +141,7 @@ def test_a_download_that_was_killed_goes_on_in_the_next_run(
 ) -> None:
     publish()
     server.script = [-1000, *[503] * 5]
-    with pytest.raises(WeightsError, match="bytes that have arrived are kept"):
+    with pytest.raises(WeightsError, match="downloaded bytes are kept"):
         resolve_weights(NAME)
     assert (cache / "downloads" / f"{ARCHIVE}.partial").stat().st_size == 1000
     assert same(resolve_weights(NAME), model)

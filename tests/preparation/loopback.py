@@ -1,4 +1,4 @@
-"""A server of archives on this machine, with the faults that servers have."""
+"""A local server of archives, with faults of real servers."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refused(path: Path, target: Path, match: str) -> None:
-    """Nothing of a refused archive stays, inside the target or elsewhere."""
+    """Check that a rejected archive leaves no file, inside the target or elsewhere."""
     before = contents(target.parent)
     with pytest.raises(DatasetError, match=match):
         unpack(path, target, inside="top/in")
@@ -65,20 +65,20 @@ def write(request: pytest.FixtureRequest) -> Writer:
     return request.param
 
 
-def test_the_folder_asked_for_is_unpacked_and_no_other(write: Writer, tmp_path: Path) -> None:
+def test_only_the_requested_folder_is_unpacked(write: Writer, tmp_path: Path) -> None:
     path = write(tmp_path / "archive", FILES)
     assert unpack(path, tmp_path / "new" / "target", inside="top/in") == 2
     assert contents(tmp_path / "new") == {f"target/{name}": content for name, content in EXPECTED.items()}
 
 
-def test_the_current_folder_is_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "new").mkdir()
     monkeypatch.chdir(tmp_path / "new")
     assert unpack(write_tar(tmp_path / "a.tar", FILES), Path(), inside="top/in") == 2
     assert contents(tmp_path / "new") == EXPECTED
 
 
-def test_leading_dots_and_folders_change_nothing(tmp_path: Path) -> None:
+def test_leading_dots_and_folder_entries_change_nothing(tmp_path: Path) -> None:
     folder = tarfile.TarInfo("./top/in/empty")
     folder.type = tarfile.DIRTYPE
     path = write_tar(tmp_path / "a.tar", {f"./{name}": content for name, content in FILES.items()}, folder)
@@ -92,7 +92,7 @@ def test_only_wanted_files_are_unpacked(write: Writer, tmp_path: Path) -> None:
     assert contents(tmp_path / "target") == {"deep/b.txt": EXPECTED["deep/b.txt"]}
 
 
-def test_a_folder_is_filled_up_and_keeps_what_it_has(write: Writer, tmp_path: Path) -> None:
+def test_a_folder_is_completed_and_keeps_its_files(write: Writer, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "a.txt").write_bytes(b"mine")
@@ -105,22 +105,22 @@ def test_a_folder_is_filled_up_and_keeps_what_it_has(write: Writer, tmp_path: Pa
 @pytest.mark.parametrize(
     "name", ["../evil", "top/in/../../../evil", "/evil", "top/in/..", "C:/evil", "top\\in\\evil", "top/in//evil"]
 )
-def test_names_that_lead_elsewhere_are_refused(write: Writer, tmp_path: Path, name: str) -> None:
+def test_paths_outside_of_the_folder_are_rejected(write: Writer, tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "archive", {**FILES, name: b"x"})
-    refused(path, tmp_path / "target", r"leads out of the folder .* do not trust it")
+    refused(path, tmp_path / "target", r"is outside of the folder .* do not trust it")
 
 
 @pytest.mark.parametrize(
     ("kind", "word"),
     [(tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.CHRTYPE, "device"), (tarfile.FIFOTYPE, "device")],
 )
-def test_links_and_devices_are_refused_in_tar(tmp_path: Path, kind: bytes, word: str) -> None:
+def test_links_and_devices_are_rejected_in_tar(tmp_path: Path, kind: bytes, word: str) -> None:
     info = tarfile.TarInfo("top/in/odd")
     info.type, info.linkname = kind, "/etc/passwd"
     refused(write_tar(tmp_path / "a.tar", FILES, info), tmp_path / "target", rf"'top/in/odd' is a {word}")
 
 
-def test_links_and_devices_are_refused_in_zip(tmp_path: Path) -> None:
+def test_links_and_devices_are_rejected_in_zip(tmp_path: Path) -> None:
     for kind, word in ((stat.S_IFLNK, "link"), (stat.S_IFIFO, "device")):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as content:
             info = zipfile.ZipInfo("top/in/odd")
@@ -130,12 +130,12 @@ def test_links_and_devices_are_refused_in_zip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_tgz, write_zip])
-def test_bombs_are_refused(tmp_path: Path, write: Writer) -> None:
+def test_archive_bombs_are_rejected(tmp_path: Path, write: Writer) -> None:
     path = write(tmp_path / "archive", {**FILES, "top/in/bomb": bytes(20 << 20)})
     refused(path, tmp_path / "target", r"holds more than 10 times its own \d+ bytes.*'top/in/bomb'")
 
 
-def test_a_zip_that_understates_a_size_is_refused(tmp_path: Path) -> None:
+def test_a_zip_that_understates_a_size_is_rejected(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"top/in/bomb": bytes(3 << 20)})
     data = path.read_bytes()
     true, stated = (3 << 20).to_bytes(4, "little"), (100).to_bytes(4, "little")
@@ -144,7 +144,7 @@ def test_a_zip_that_understates_a_size_is_refused(tmp_path: Path) -> None:
     refused(path, tmp_path / "target", "damaged or truncated")
 
 
-def test_names_that_come_twice_are_refused(tmp_path: Path) -> None:
+def test_repeated_names_are_rejected(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", FILES, tarfile.TarInfo("top/in/a.txt"))
     refused(tar, tmp_path / "target", r"holds 'top/in/a.txt' twice")
     clash = write_tar(tmp_path / "b.tar", {"top/in/a": b"", "top/in/a/b": b""})
@@ -154,12 +154,12 @@ def test_names_that_come_twice_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_truncated_archives_leave_nothing(write: Writer, tmp_path: Path, part: float) -> None:
     data = write(tmp_path / "archive", {"top/in/a": bytes(range(256)) * 400, **FILES}).read_bytes()
-    end = data.rstrip(b"\0")  # a tar ends in zeros that nobody needs
+    end = data.rstrip(b"\0")  # a tar ends in unused zeros
     (tmp_path / "archive").write_bytes(data[: int(part * len(end))])
     refused(tmp_path / "archive", tmp_path / "target", "damaged or truncated")
 
 
-def test_damaged_bytes_in_a_zip_are_found_by_its_checksums(tmp_path: Path) -> None:
+def test_checksums_find_damaged_bytes_in_a_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as content:
         content.writestr("top/in/a", b"good" * 100)
     data = (tmp_path / "a.zip").read_bytes()
@@ -168,12 +168,12 @@ def test_damaged_bytes_in_a_zip_are_found_by_its_checksums(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\3\4", b"\x1f\x8b"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "archive").write_bytes(content)
     refused(tmp_path / "archive", tmp_path / "target", "damaged or truncated")
 
 
-def test_an_archive_of_something_else_is_refused(write: Writer, tmp_path: Path) -> None:
+def test_an_archive_without_the_folder_is_rejected(write: Writer, tmp_path: Path) -> None:
     path = write(tmp_path / "archive", {"other/a": b""})
     refused(path, tmp_path / "target", "has no top/in with the files needed")
 
@@ -183,10 +183,10 @@ def test_a_full_disk_leaves_nothing(write: Writer, tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfileobj", full)
-    refused(write(tmp_path / "archive", FILES), tmp_path / "target", "no room to unpack archive; make room")
+    refused(write(tmp_path / "archive", FILES), tmp_path / "target", "no space to unpack archive; free about")
 
 
-def test_what_a_killed_run_left_is_not_taken_for_content(write: Writer, tmp_path: Path) -> None:
+def test_files_of_a_killed_run_are_not_used(write: Writer, tmp_path: Path) -> None:
     remains = tmp_path / ".target.unpacking"
     (remains / "deep").mkdir(parents=True)
     (remains / "half.txt").write_bytes(b"ha")
@@ -197,7 +197,7 @@ def test_what_a_killed_run_left_is_not_taken_for_content(write: Writer, tmp_path
 
 @many
 @given(randoms)
-def test_unpacking_is_lawful(tmp_path_factory: pytest.TempPathFactory, random: Random) -> None:
+def test_any_archive_is_unpacked_inside_or_rejected(tmp_path_factory: pytest.TempPathFactory, random: Random) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     writer = random.choice((write_tar, write_tgz, write_zip))
     path = writer(folder / "a", FILES)
@@ -211,7 +211,7 @@ def test_unpacking_is_lawful(tmp_path_factory: pytest.TempPathFactory, random: R
     assert not list(folder.glob(".*"))
 
 
-def test_names_that_no_file_system_takes_are_refused(tmp_path: Path) -> None:
+def test_names_that_no_file_system_allows_are_rejected(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a", {**FILES, "top/in/" + "x" * 5000: b"1"})
     refused(path, tmp_path / "target", "is damaged or truncated .*File name too long")
 

@@ -37,14 +37,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_download_is_whole_and_leaves_nothing_beside_it(server: Server, tmp_path: Path) -> None:
+def test_a_download_is_complete_and_leaves_no_other_file(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.tar", CONTENT)
     path = fetch_archive(archive, tmp_path / "new" / "folder")
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == ["a.tar"]
 
 
-def test_what_is_there_is_not_asked_for(server: Server, tmp_path: Path) -> None:
+def test_an_existing_archive_is_not_requested(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.tar", CONTENT)
     (tmp_path / "a.tar").write_bytes(CONTENT)
     assert fetch_archive(archive, tmp_path) == tmp_path / "a.tar"
@@ -52,14 +52,14 @@ def test_what_is_there_is_not_asked_for(server: Server, tmp_path: Path) -> None:
     assert server.requests == 0
 
 
-def test_dropped_connections_are_taken_up_where_they_were(server: Server, tmp_path: Path) -> None:
+def test_dropped_connections_are_resumed(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.tar", CONTENT)
     server.script = [-100_000, -50_000, 503, 429]
     assert fetch_archive(archive, tmp_path).read_bytes() == CONTENT
     assert server.ranges_asked == [None, "bytes=100000-", *["bytes=150000-"] * 3]
 
 
-def test_silence_counts_as_a_lost_connection(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_connection_counts_as_lost(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     archive = server.archive("a.tar", CONTENT)
     server.script, server.stalls = [-(1 << 14)], 1
@@ -67,10 +67,10 @@ def test_silence_counts_as_a_lost_connection(server: Server, tmp_path: Path, mon
     assert server.requests == 2
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_ended(server: Server, tmp_path: Path) -> None:
+def test_a_later_call_resumes_an_earlier_one(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.tar", CONTENT)
     server.script = [-100_000, *[500] * ATTEMPTS]
-    with pytest.raises(DatasetError, match=r"a.tar: cannot be downloaded, 5 tries .*500 .*100000 bytes .* are kept"):
+    with pytest.raises(DatasetError, match=r"a.tar: cannot be downloaded, 5 attempts .*500 .*100000 bytes .* are kept"):
         fetch_archive(archive, tmp_path)
     assert names(tmp_path) == ["a.tar.partial", "a.tar.partial.json"]
     assert fetch_archive(archive, tmp_path).read_bytes() == CONTENT
@@ -79,7 +79,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_ended(server: Server, tmp_pat
 
 
 @pytest.mark.parametrize(("ranges", "marks"), [(False, True), (True, False), (False, False)])
-def test_servers_without_ranges_or_marks_are_asked_for_the_whole(
+def test_servers_without_ranges_or_identifiers_are_asked_for_the_whole(
     server: Server, tmp_path: Path, ranges: bool, marks: bool
 ) -> None:
     archive = server.archive("a.tar", CONTENT)
@@ -108,13 +108,13 @@ def test_bytes_of_unknown_origin_are_dropped(server: Server, tmp_path: Path, not
     assert fetch_archive(archive, tmp_path).read_bytes() == CONTENT
 
 
-def test_more_bytes_than_there_are_begin_anew(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_that_is_too_large_restarts(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.tar", CONTENT)
     (tmp_path / "a.tar.partial").write_bytes(CONTENT + b"x")
     assert fetch_archive(archive, tmp_path).read_bytes() == CONTENT
 
 
-def test_progress_ends_at_the_whole(server: Server, tmp_path: Path) -> None:
+def test_progress_ends_at_the_total(server: Server, tmp_path: Path) -> None:
     counts: dict[str, int] = {}
 
     @contextmanager
@@ -131,7 +131,7 @@ def test_progress_ends_at_the_whole(server: Server, tmp_path: Path) -> None:
     assert counts == {"download a.tar": len(CONTENT), "check a.tar": len(CONTENT)}
 
 
-def test_a_wrong_checksum_names_both_and_keeps_the_file_apart(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_and_the_file_kept_apart(server: Server, tmp_path: Path) -> None:
     wrong, right = server.archive("a.tar", OTHER), server.archive("a.tar", CONTENT)
     server.archive("a.tar", OTHER)
     with pytest.raises(DatasetError) as caught:
@@ -144,7 +144,7 @@ def test_a_wrong_checksum_names_both_and_keeps_the_file_apart(server: Server, tm
 
 
 @pytest.mark.parametrize(("content", "reason"), [(OTHER, "SHA-256 is"), (CONTENT[:9], "truncated"), (b"", "truncated")])
-def test_a_damaged_archive_of_the_users_is_named_and_left_alone(
+def test_a_damaged_archive_of_the_user_is_reported_and_kept(
     server: Server, tmp_path: Path, content: bytes, reason: str
 ) -> None:
     archive = server.archive("a.tar", CONTENT)
@@ -156,7 +156,7 @@ def test_a_damaged_archive_of_the_users_is_named_and_left_alone(
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_a_refusal_is_not_asked_for_twice(server: Server, tmp_path: Path, code: int) -> None:
+def test_a_refused_request_is_not_repeated(server: Server, tmp_path: Path, code: int) -> None:
     archive = server.archive("a.tar", CONTENT)
     server.script = [code]
     with pytest.raises(DatasetError, match=rf"a.tar: the server answers {code} .*--mirror URL"):
@@ -164,7 +164,7 @@ def test_a_refusal_is_not_asked_for_twice(server: Server, tmp_path: Path, code: 
     assert server.requests == 1
 
 
-def test_a_file_of_another_size_is_refused_before_it_is_fetched(server: Server, tmp_path: Path) -> None:
+def test_a_file_of_another_size_is_rejected_before_the_download(server: Server, tmp_path: Path) -> None:
     archive = server.archive("a.tar", CONTENT)
     server.files["a.tar"] = b"<html>please log in"
     with pytest.raises(DatasetError, match=r"the server offers 19 bytes, a.tar has 300000"):
@@ -172,7 +172,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_fetched(server: Server, 
     assert not (tmp_path / "a.tar.partial").exists()
 
 
-def test_a_mirror_takes_the_publishers_place(server: Server, tmp_path: Path) -> None:
+def test_a_mirror_replaces_the_publisher(server: Server, tmp_path: Path) -> None:
     archive = replace(server.archive("a.tar", CONTENT), url="http://127.0.0.1:1/nothing/b")
     assert fetch_archive(archive, tmp_path, mirror=f"{server.url}/").read_bytes() == CONTENT
     for mirror in ("no address", "ftp-ish://x"):
@@ -180,21 +180,21 @@ def test_a_mirror_takes_the_publishers_place(server: Server, tmp_path: Path) -> 
             fetch_archive(archive, tmp_path / "other", mirror=mirror)
 
 
-def test_no_network_is_one_message(server: Server, tmp_path: Path) -> None:
+def test_a_missing_network_is_one_message(server: Server, tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         mirror = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(DatasetError, match=r"cannot be downloaded, 5 tries .*refused.*check the network"):
+        with pytest.raises(DatasetError, match=r"cannot be downloaded, 5 attempts .*refused.*check the network"):
             fetch_archive(server.archive("a.tar", CONTENT), tmp_path, mirror=mirror)
 
 
-def test_too_little_room_is_said_before_the_first_byte(
+def test_too_little_space_is_reported_before_the_first_byte(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(400_000))
     one, two = server.archive("a.tar", CONTENT), server.archive("b.tar", OTHER)
-    with pytest.raises(DatasetError, match=r"a.tar, b.tar take .* GB more.*make room"):
+    with pytest.raises(DatasetError, match=r"a.tar, b.tar need .* GB more.*free space"):
         obtain([Need(tmp_path / "x", one), Need(tmp_path / "y", two)], tmp_path / "new", download=True)
     assert server.requests == 0
     assert not (tmp_path / "new").exists()
@@ -202,9 +202,7 @@ def test_too_little_room_is_said_before_the_first_byte(
     obtain([Need(tmp_path / "x", one), Need(tmp_path / "y", two)], tmp_path, download=True)
 
 
-def test_a_disk_that_fills_up_keeps_what_is_there(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_downloaded_part(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = server.archive("a.tar", CONTENT)
     write = download._write
 
@@ -214,19 +212,19 @@ def test_a_disk_that_fills_up_keeps_what_is_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(download, "_write", fills)
-        with pytest.raises(DatasetError, match=r"a.tar.partial: cannot be written .*No space.*make room and repeat"):
+        with pytest.raises(DatasetError, match=r"a.tar.partial: cannot be written .*No space.*free space and repeat"):
             fetch_archive(archive, tmp_path)
     assert fetch_archive(archive, tmp_path).read_bytes() == CONTENT
     assert server.ranges_asked[-1] == "bytes=100000-"
 
 
-def test_a_place_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match=r"cannot be written .*choose a folder with write access"):
         fetch_archive(server.archive("a.tar", CONTENT), tmp_path / "file" / "folder")
 
 
-def test_without_leave_all_that_is_missing_is_named(server: Server, tmp_path: Path) -> None:
+def test_without_permission_all_missing_archives_are_named(server: Server, tmp_path: Path) -> None:
     one, two = server.archive("a.tar", CONTENT), server.archive("b.tar", OTHER)
     with pytest.raises(DatasetError) as caught:
         obtain(

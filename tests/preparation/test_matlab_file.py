@@ -17,7 +17,7 @@ MASK = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
 def matlab_bytes(value: object, *, compressed: bool) -> bytes:
-    """A file with the fields that SBD's have, after another variable."""
+    """Return a file with the fields of SBD, after another variable."""
     boundaries = np.empty((2, 1), object)
     boundaries.fill(scipy.sparse.csc_matrix((3, 4), dtype=np.float64))
     file = io.BytesIO()
@@ -28,7 +28,7 @@ def matlab_bytes(value: object, *, compressed: bool) -> bytes:
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
-def test_arrays_are_read_as_scipy_reads_them(dtype: str, compressed: bool) -> None:
+def test_arrays_equal_those_of_scipy(dtype: str, compressed: bool) -> None:
     for shape in ((3, 4), (1, 1), (2, 3, 2), (0, 0)):
         value = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
         content = matlab_bytes(value, compressed=compressed)
@@ -38,7 +38,7 @@ def test_arrays_are_read_as_scipy_reads_them(dtype: str, compressed: bool) -> No
         assert (found == expected).all()
 
 
-def test_what_is_missing_is_no_damage() -> None:
+def test_a_missing_variable_is_not_damage() -> None:
     content = matlab_bytes("text", compressed=False)
     for variable, field in (("GTinst", "Segmentation"), ("GTcls", "other"), ("GTcls", "Segmentation"), ("odd", "x")):
         with pytest.raises(KeyError):
@@ -47,9 +47,9 @@ def test_what_is_missing_is_no_damage() -> None:
 
 @many
 @given(randoms)
-def test_reading_masks_of_sbd_is_lawful(tmp_path: Path, random: Random) -> None:
+def test_any_sbd_file_gives_a_mask_or_one_error(tmp_path: Path, random: Random) -> None:
     content = matlab_bytes(MASK, compressed=random.random() < 0.2)
-    # Mostly behind the header, and not compressed: scipy dies of such bytes.
+    # Mostly after the header, and not compressed: scipy crashes on such bytes.
     path = tmp_path / "a.mat"
     path.write_bytes(content[:HEADER] + damage(content[HEADER:], random))
     check_lawful(lambda: read_sbd_mask(path))

@@ -26,7 +26,7 @@ def draw(name: str) -> np.ndarray:
 
 
 def write_mat(path: Path, mask: object) -> None:
-    """An annotation with the fields that SBD's own have."""
+    """Write an annotation with the fields of SBD."""
     path.parent.mkdir(parents=True, exist_ok=True)
     boundaries = np.empty((20, 1), object)
     boundaries.fill(scipy.sparse.csc_matrix(SIZE, dtype=np.float64))
@@ -41,7 +41,7 @@ def write_list(path: Path, names: list[str]) -> None:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """The folder VOC2012, with one image more than its lists name and SBD has."""
+    """Write the folder VOC2012, with one image that is in neither its lists nor SBD."""
     folder = tmp_path / "VOCdevkit/VOC2012"
     (folder / "JPEGImages").mkdir(parents=True)
     for name in [*TRAIN, *VAL, *OTHERS, "2008_000099"]:
@@ -55,7 +55,7 @@ def voc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sbd(tmp_path: Path) -> Path:
-    """The folder ``dataset``: SBD splits otherwise than VOC does."""
+    """Write the folder ``dataset``, with other splits than VOC's."""
     folder = tmp_path / "benchmark_RELEASE/dataset"
     splits = {"train": [OTHERS[2], VAL[0], OTHERS[0]], "val": [TRAIN[0], OTHERS[1]]}
     for split, names in splits.items():
@@ -65,7 +65,7 @@ def sbd(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_mask_reads_as_it_was_written(tmp_path: Path) -> None:
+def test_a_mask_is_read_unchanged(tmp_path: Path) -> None:
     write_mat(tmp_path / "a.mat", draw("2008_000007"))
     mask = read_sbd_mask(tmp_path / "a.mat")
     assert (mask == draw("2008_000007")).all()
@@ -92,7 +92,7 @@ def test_a_second_run_changes_nothing(voc: Path, sbd: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in voc.rglob("*") if path.is_file()} == before
 
 
-def test_an_interrupted_run_leaves_no_list_and_is_taken_up(voc: Path, sbd: Path) -> None:
+def test_an_interrupted_run_leaves_no_list_and_can_be_repeated(voc: Path, sbd: Path) -> None:
     good = (sbd / f"cls/{OTHERS[1]}.mat").read_bytes()
     (sbd / f"cls/{OTHERS[1]}.mat").write_bytes(good[:200])
     with pytest.raises(DatasetError, match=rf"{OTHERS[1]}.mat: cannot be read"):
@@ -111,18 +111,18 @@ def test_the_full_val_list_beside_a_part_counts(voc: Path, sbd: Path) -> None:
     assert VocSegmentation(voc, "train_aug").names == [*TRAIN, OTHERS[0], OTHERS[2]]
 
 
-def test_what_exists_and_differs_is_refused(voc: Path, sbd: Path) -> None:
+def test_existing_files_that_differ_are_rejected(voc: Path, sbd: Path) -> None:
     path = voc / f"SegmentationClassAug/{OTHERS[0]}.png"
     write_mask(path, np.zeros(SIZE, np.uint8), VOC_LABELS)
     with pytest.raises(DatasetError, match=rf"{OTHERS[0]}.png: exists and differs .* move it away"):
         build_train_aug(voc, sbd)
     assert not read_mask(path, VOC_LABELS).any()
     write_list(voc / "ImageSets/Segmentation/train_aug.txt", TRAIN)
-    with pytest.raises(DatasetError, match=r"train_aug.txt: exists with 2 ids, 3 .* move it away"):
+    with pytest.raises(DatasetError, match=r"train_aug.txt: exists with 2 ids; 3 .* move it away"):
         build_train_aug(voc, sbd)
 
 
-def test_missing_parts_are_named(voc: Path, sbd: Path, tmp_path: Path) -> None:
+def test_missing_parts_are_reported(voc: Path, sbd: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"nowhere: does not exist.*benchmark_RELEASE"):
         build_train_aug(voc, tmp_path / "nowhere")
     (voc / f"JPEGImages/{OTHERS[1]}.jpg").unlink()
@@ -136,7 +136,7 @@ def test_missing_parts_are_named(voc: Path, sbd: Path, tmp_path: Path) -> None:
         build_train_aug(voc, sbd)
 
 
-def test_ids_in_both_train_and_val_are_refused(voc: Path, sbd: Path) -> None:
+def test_ids_in_both_train_and_val_are_rejected(voc: Path, sbd: Path) -> None:
     write_list(voc / "ImageSets/Segmentation/val.txt", TRAIN)
     with pytest.raises(DatasetError, match=r"train.txt: 2 of its ids are in val too"):
         build_train_aug(voc, sbd)
@@ -151,13 +151,13 @@ def test_ids_in_both_train_and_val_are_refused(voc: Path, sbd: Path) -> None:
         (np.zeros((0, 0), np.uint8), "is uint8 of shape"),
     ],
 )
-def test_other_contents_are_refused(tmp_path: Path, mask: np.ndarray, message: str) -> None:
+def test_other_contents_are_rejected(tmp_path: Path, mask: np.ndarray, message: str) -> None:
     write_mat(tmp_path / "a.mat", mask)
     with pytest.raises(DatasetError, match=rf"a.mat: .*{message}"):
         read_sbd_mask(tmp_path / "a.mat")
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"a.mat: no such mask"):
         read_sbd_mask(tmp_path / "a.mat")
     for content in (b"", b"\x80\x04N.", b"x" * 500):
