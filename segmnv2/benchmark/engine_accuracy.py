@@ -26,7 +26,7 @@ from segmnv2.inference.canvas import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import VOC_LABELS
-from segmnv2.media.inputs import spread_evenly
+from segmnv2.media.inputs import pick_evenly
 from segmnv2.metrics.confusion import confusion_matrix
 from segmnv2.models.segmenter import Segmenter
 
@@ -159,7 +159,7 @@ def compare_accuracy(
 
 def choose_rows(count: int, limit: int | None = None, part: str | None = None) -> list[int]:
     """Return the indices of the images of a part, out of ``count`` images."""
-    rows = spread_evenly(range(count), limit)
+    rows = pick_evenly(range(count), limit)
     parts = {"chosen": rows[::EVERY], "judged": [row for place, row in enumerate(rows) if place % EVERY]}
     return rows if part is None else parts[part]
 
@@ -167,7 +167,7 @@ def choose_rows(count: int, limit: int | None = None, part: str | None = None) -
 def _calibration_images(root: Path, count: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """Return ``count`` images of the train split, evenly distributed over its list."""
     train = VocSegmentation(root, "train")
-    return [train[row].image for row in spread_evenly(range(len(train)), count)]
+    return [train[row].image for row in pick_evenly(range(len(train)), count)]
 
 
 def label(predictor: Predictor, dataset: VocSegmentation, rows: Sequence[int]) -> Labeled:

@@ -121,11 +121,9 @@ class CocoBoxes:
         return torch.from_numpy(image).permute(2, 0, 1), self._target(number, image.shape[:2])
 
     def _target(self, number: int, size: Sequence[int]) -> Target:
-        kept: list[dict[str, Any]] = [
-            annotation for annotation in self.coco.imgToAnns[number] if not annotation.get("iscrowd")
-        ]
-        boxes = np.array([annotation["bbox"] for annotation in kept], np.float32).reshape(-1, 4)
-        labels = np.array([annotation["category_id"] for annotation in kept], np.int64)
+        kept: list[dict[str, Any]] = [box for box in self.coco.imgToAnns[number] if not box.get("iscrowd")]
+        boxes = np.array([box["bbox"] for box in kept], np.float32).reshape(-1, 4)
+        labels = np.array([box["category_id"] for box in kept], np.int64)
         boxes[:, 2:] += boxes[:, :2]  # COCO has width and height
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, size[1])
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, size[0])

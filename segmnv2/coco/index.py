@@ -163,9 +163,7 @@ class CocoIndex:
 
 def _instances(text: bytes) -> list[Instance]:
     instances = [Instance(*fields) for fields in json.loads(text)]
-    if not all(
-        isinstance(instance.class_id, int) and 0 < instance.class_id < VOC_LABELS.num_classes for instance in instances
-    ):
+    if not all(isinstance(item.class_id, int) and 0 < item.class_id < VOC_LABELS.num_classes for item in instances):
         raise ValueError("an instance is of no class of VOC")
     return instances
 

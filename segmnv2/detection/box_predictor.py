@@ -21,7 +21,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path
 from segmnv2.files.documents import dump_json
 from segmnv2.hub.resolve import resolve_weights
-from segmnv2.inference.files import BOXES, OVERLAYS, naming_folder, overlay_ending, save_picture
+from segmnv2.inference.files import BOXES, OVERLAYS, naming_folder, overlay_ending, save_image
 from segmnv2.inference.overlay import find_font, writable_names
 from segmnv2.inference.predictor import load_pixels
 from segmnv2.labels import Color, voc_palette
@@ -186,7 +186,7 @@ class BoxFolder:
                 partial.write_text(dump_json(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
             if self.overlay:
                 picture = prediction.overlay()
-                paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
+                paths.append(save_image(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
         return paths
 
 

@@ -14,7 +14,7 @@ from segmnv2.data.loader import validation_loader
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, WeightsError, counted
-from segmnv2.evaluation.result import Result, spread_samples
+from segmnv2.evaluation.result import Result, pick_samples
 from segmnv2.labels import describe_difference, table_cell
 from segmnv2.metrics.confusion import TOP, TopAccuracy
 from segmnv2.models.classifier import Classifier
@@ -29,11 +29,11 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class ClassifierEvaluation(Result):
-    """Accuracies, with how they came about.
+    """Accuracies, with the protocol and the model.
 
     Attributes:
         accuracy: accuracy over all images.
-        by_class: for each class, of its images.
+        by_class: accuracy over the images of each class.
     """
 
     accuracy: TopAccuracy
@@ -47,16 +47,16 @@ class ClassifierEvaluation(Result):
             "loss": self.accuracy.loss,
             "images": self.accuracy.images,
             "classes": {
-                name: {"top1": each.top1 if each.images else None, "images": each.images}
-                for name, each in self.by_class.items()
+                name: {"top1": accuracy.top1 if accuracy.images else None, "images": accuracy.images}
+                for name, accuracy in self.by_class.items()
             },
             "protocol": self.protocol,
             "network": self.network,
         }
 
     def to_markdown(self, worst: int = 10) -> str:
-        """Return the accuracies, and the classes with the lowest, at most ``worst`` of them."""
-        known = [(each.top1, name, each.images) for name, each in self.by_class.items() if each.images]
+        """Return the accuracies, and a table of at most ``worst`` classes with the lowest."""
+        known = [(accuracy.top1, name, accuracy.images) for name, accuracy in self.by_class.items() if accuracy.images]
         title = "class" if len(known) <= worst else f"class (the worst {worst} of {len(known)})"
         lines = [f"| {title} | top-1 % | images |", "|---|---:|---:|"]
         lines += [f"| {table_cell(name)} | {top1:.2f} | {images} |" for top1, name, images in sorted(known)[:worst]]
@@ -78,33 +78,33 @@ def evaluate_classifier(
     num_workers: int = 0,
     progress: Callable[[], None] | None = None,
 ) -> ClassifierEvaluation:
-    """Classify the center of every image and count the right guesses.
+    """Classify the center of every image and count the correct predictions.
 
     Args:
-        model: the network, on the device to compute on; in evaluation mode meanwhile.
-        dataset: images of the network's classes, in their order.
-        crop_size: side of the network's input, a crop of the center, in pixels.
-        central: share of the scaled image's shorter side that it is.
-        limit: number of images, evenly over the set; ``None`` for all.
-        batch_size: images at once.
-        num_workers: reading processes.
+        model: the classifier, on the device to use; it is in evaluation mode during the call.
+        dataset: images of the model's classes, in their order.
+        crop_size: side of the model's input, a crop of the center, in pixels.
+        central: side of the crop, as a share of the scaled image's shorter side.
+        limit: number of images, evenly distributed over the set; ``None`` for all.
+        batch_size: images per batch.
+        num_workers: worker processes.
         progress: called after each image.
 
     Raises:
-        ConfigError: other classes than the network's, or a limit or size that is not possible.
+        ConfigError: the data set has other classes than the model, or a limit or size is not possible.
         MediaError: an image cannot be read.
     """
     _check(model, dataset, crop_size, central)
     by_class = [TopAccuracy() for _ in model.class_names]
     loader = validation_loader(
-        spread_samples(dataset, limit),
+        pick_samples(dataset, limit),
         transform=CentralTransform(crop_size, central),
         batch_size=batch_size,
         num_workers=num_workers,
         stack=collate_images,
     )
     device = model.pixel_mean.device
-    model.to(memory_format=torch.channels_last)  # the CPU's fast layout
+    model.to(memory_format=torch.channels_last)  # faster on a CPU
     with evaluating(model), convolutions("ieee", tuned=False), torch.inference_mode():
         for batch in loader:
             logits, labels = model(batch["pixels"].to(device)).cpu(), batch["label"]
@@ -113,7 +113,7 @@ def evaluate_classifier(
             if progress is not None:
                 for _ in labels:
                     progress()
-    total = TopAccuracy.from_counts(torch.stack([each.to_counts() for each in by_class]).sum(0))
+    total = TopAccuracy.from_counts(torch.stack([accuracy.to_counts() for accuracy in by_class]).sum(0))
     protocol = {"crop_size": crop_size, "central": central, "torch": torch.__version__}
     network = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}
     return ClassifierEvaluation(
@@ -125,7 +125,7 @@ def evaluate_classifier(
 
 
 def trained_crop(path: str | Path) -> tuple[int, float]:
-    """Return the crop size and the central share that a classifier's file was validated with, or the usual ones.
+    """Return the crop size and the central share of a classifier's validation, from its file, or the default ones.
 
     Raises:
         WeightsError: the file is missing or damaged.
@@ -140,11 +140,11 @@ def trained_crop(path: str | Path) -> tuple[int, float]:
 
 def _check(model: Classifier, dataset: ImageFolder, crop_size: int, central: float) -> None:
     if dataset.class_names != model.class_names:
-        differing = describe_difference(model.class_names, dataset.class_names, "the data set", "the network")
+        differing = describe_difference(model.class_names, dataset.class_names, "the data set", "the model")
         raise ConfigError(
             f"{dataset.folder}: {differing}; evaluate on the classes that were trained, in folders of their names"
         )
     if crop_size < 1 or not 0 < central <= 1:
         raise ConfigError(
-            f"crop_size {crop_size} and central {central} are not possible; give pixels, as 224, and a share, as 0.875"
+            f"crop_size {crop_size} and central {central} are not possible; give, for example, 224 pixels and 0.875"
         )

@@ -17,7 +17,7 @@ from segmnv2.data.loader import validation_loader
 from segmnv2.detection.detector import Detections, Detector
 from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, counted
-from segmnv2.evaluation.result import Result, spread_samples
+from segmnv2.evaluation.result import Result, pick_samples
 from segmnv2.files.atomic import atomic_path
 from segmnv2.labels import table_cell
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, check_library, coco_ap
@@ -29,12 +29,12 @@ TITLES = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
 @dataclass(frozen=True)
 class DetectorEvaluation(Result):
-    """Average precisions, and the detections that they were computed from.
+    """Average precisions, with the detections that they are computed from.
 
     Attributes:
         precision: average precision of all categories and of each one.
         class_names: category id -> name.
-        detections: image id -> boxes found in the image.
+        detections: image id -> boxes detected in the image.
     """
 
     precision: AveragePrecision
@@ -42,7 +42,7 @@ class DetectorEvaluation(Result):
     detections: Mapping[int, Detections]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values: precisions in percent, ``None`` where there is no box to find."""
+        """Return JSON values: precisions in percent, ``None`` if there is no true box."""
         values = {name: getattr(self.precision, name) for name in NAMES}
         return {
             **{name: None if math.isnan(value) else value for name, value in values.items()},
@@ -55,13 +55,13 @@ class DetectorEvaluation(Result):
     def write_detections(self, path: str | Path) -> None:
         """Write the detections as COCO's result file: a list of image, category, box (x, y, width, height), score.
 
-        Boxes with an id that no category has are left out, as in average precision.
+        Boxes with an id of no category are left out, as in average precision.
         """
         rows = [
             {"image_id": number, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
-            for number, found in self.detections.items()
+            for number, boxes in self.detections.items()
             for (x1, y1, x2, y2), label, score in zip(
-                *(found[key].cpu().double().tolist() for key in ("boxes", "labels", "scores")), strict=True
+                *(boxes[key].cpu().double().tolist() for key in ("boxes", "labels", "scores")), strict=True
             )
             if label in self.class_names
         ]
@@ -69,7 +69,7 @@ class DetectorEvaluation(Result):
             partial.write_text(json.dumps(rows), encoding="utf-8")
 
     def to_markdown(self, worst: int = 10) -> str:
-        """Return the precisions, and the categories with the lowest, at most ``worst`` of them."""
+        """Return the precisions, and a table of at most ``worst`` categories with the lowest."""
         known = sorted((value, self.class_names[number]) for number, value in self.precision.by_class.items())
         title = "class" if len(known) <= worst else f"class (the worst {worst} of {len(known)})"
         lines = [f"| {title} | AP % |", "|---|---:|"]
@@ -91,34 +91,34 @@ def evaluate_detector(
     """Detect in every image, one at a time, and compare with its annotations.
 
     Args:
-        model: the detector, on the device to compute on; in evaluation mode meanwhile.
+        model: the detector, on the device to use; it is in evaluation mode during the call.
         dataset: images of the detector's categories.
-        limit: number of images, evenly over the set; ``None`` for all.
-        num_workers: reading processes.
+        limit: number of images, evenly distributed over the set; ``None`` for all.
+        num_workers: worker processes.
         library: as for :func:`segmnv2.metrics.coco_ap.coco_ap`.
         progress: called after each image.
 
     Raises:
-        ConfigError: other categories than the detector's, or a limit that is not possible.
+        ConfigError: the data set has other categories than the detector, or the limit is not possible.
         DatasetError: no box counts.
         MediaError: an image cannot be read.
     """
     _check(model, dataset)
     library = check_library(library)
     device = next(model.parameters()).device
-    found: dict[int, Detections] = {}
-    loader = validation_loader(spread_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
+    detections: dict[int, Detections] = {}
+    loader = validation_loader(pick_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
     with evaluating(model), convolutions("ieee", tuned=False), torch.inference_mode():
         for batch in loader:
-            (each,) = model([image.to(device).float() / 255 for image in batch["images"]])
-            found[batch["targets"][0]["image_id"]] = {key: value.cpu() for key, value in each.items()}
+            (boxes,) = model([image.to(device).float() / 255 for image in batch["images"]])
+            detections[batch["targets"][0]["image_id"]] = {key: value.cpu() for key, value in boxes.items()}
             if progress is not None:
                 progress()
     network = {**model.architecture.to_dict(), "parameters": count_parameters(model)}
-    del network["class_names"]  # the figures of each category have its name
+    del network["class_names"]  # the results state them
     protocol = {"iou": "0.50:0.95", "boxes_per_image": 100, "library": library, "torch": torch.__version__}
-    precision = coco_ap(dataset.coco, found, library=library)
-    return DetectorEvaluation(precision, dict(model.class_names), found, protocol=protocol, network=network)
+    precision = coco_ap(dataset.coco, detections, library=library)
+    return DetectorEvaluation(precision, dict(model.class_names), detections, protocol=protocol, network=network)
 
 
 def _check(model: Detector, dataset: CocoBoxes) -> None:

@@ -18,7 +18,7 @@ from segmnv2.data.sample import SegmentationDataset
 from segmnv2.engines.backend import Backend
 from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, DatasetError, counted
-from segmnv2.evaluation.result import Result, spread_samples
+from segmnv2.evaluation.result import Result, pick_samples
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet, describe_difference, table_cell
@@ -35,7 +35,7 @@ ABSENT_RULE = (
 
 @dataclass(frozen=True)
 class Evaluation(Result):
-    """A confusion matrix, with how it came about.
+    """A confusion matrix, with the protocol and the model.
 
     Attributes:
         confusion: int64 (K, K), [truth, prediction], in pixels.
@@ -64,7 +64,7 @@ class Evaluation(Result):
         return 100 * pixel_accuracy(self.confusion)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values: figures in percent, ``None`` where there is none, and how they came about."""
+        """Return JSON values: figures in percent (``None`` if undefined), protocol and model."""
         return {
             "miou": None if math.isnan(self.miou) else self.miou,
             "iou": self.iou,
@@ -76,12 +76,12 @@ class Evaluation(Result):
         }
 
     def to_markdown(self) -> str:
-        """Return the table of classes, in percent: IoU, accuracy (share found), share of the true pixels."""
+        """Return the table of classes, in percent: IoU, accuracy (recall), share of the true pixels."""
         truth = self.confusion.sum(1)
         total = max(int(truth.sum()), 1)
-        found = class_accuracy(self.confusion).tolist()
+        recalls = class_accuracy(self.confusion).tolist()
         lines = ["| class | IoU % | accuracy % | true pixels % |", "|---|---:|---:|---:|"]
-        for (name, iou), share, pixels in zip(self.iou.items(), found, truth.tolist(), strict=True):
+        for (name, iou), share, pixels in zip(self.iou.items(), recalls, truth.tolist(), strict=True):
             value = "absent" if iou is None else f"{iou:.2f}"
             accuracy = "" if math.isnan(share) else f"{100 * share:.2f}"
             lines.append(f"| {table_cell(name)} | {value} | {accuracy} | {100 * pixels / total:.2f} |")
@@ -90,7 +90,7 @@ class Evaluation(Result):
         notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {images}. {ABSENT_RULE}."]
         if unseen:
             notes.append(
-                f"Without a true pixel here: {', '.join(unseen)}; this mIOU does not compare with a full set's."
+                f"Without a true pixel here: {', '.join(unseen)}; do not compare this mIOU with that of a full set."
             )
         return "\n".join([*lines, "", *notes])
 
@@ -108,23 +108,23 @@ def evaluate(
     """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
 
     Args:
-        model: the network, which is in evaluation mode meanwhile; see :meth:`segmnv2.inference.predictor.Predictor.of`.
-            Or a predictor, which has its options already.
-        dataset: images and masks, with the network's classes.
-        options: how the network is run.
-        limit: number of images, evenly over the set; ``None`` for all.
-        masks_out: folder for the predicted masks as palette PNG, or none.
+        model: a segmenter, see :meth:`segmnv2.inference.predictor.Predictor.of`; it is in evaluation mode during the
+            call. Or a predictor, which has its own options.
+        dataset: images and masks, with the model's classes.
+        options: options of inference.
+        limit: number of images, evenly distributed over the set; ``None`` for all.
+        masks_out: folder for the predicted masks as palette PNG; ``None`` for no masks.
         progress: called after each image.
-        values: options by name, as ``size="native"`` or ``backend="auto"``; see
+        values: options by name, such as ``size="native"`` or ``backend="auto"``; see
             :class:`segmnv2.inference.options.InferenceOptions`.
 
     Returns:
-        The confusion matrix and how it came about.
+        The confusion matrix, with the protocol and the model.
 
     Raises:
-        ConfigError: data set and network have other classes, or the same in another order (numbered labels fit all of
-            their number), an option or the limit is not possible, or two masks would be one file.
-        DatasetError: a mask cannot be used (the image's and mask's file are named), or no pixel has a class.
+        ConfigError: data set and model have different classes or orders of classes (numbered labels fit any names); an
+            option or the limit is not possible; or two masks would be the same file.
+        DatasetError: a mask cannot be used (the message names it), or no pixel has a class.
 
     Source: tensorflow/models research/deeplab/eval.py.
     """
@@ -134,12 +134,12 @@ def evaluate(
     if network.num_classes == 1:
         raise ConfigError(
             f"the model has one class, '{network.labels.names[0]}', so that each of its labels is right by definition; "
-            "train a model of two classes or more, the background being one"
+            "train a model of two classes or more, such as the background"
         )
     check_same_labels(network.labels, dataset.labels)
     if masks_out is not None:
         check_mask_names(getattr(dataset, "names", ()))
-    chosen = spread_samples(dataset, limit)
+    chosen = pick_samples(dataset, limit)
     confusion = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index)
     with evaluating(network), convolutions("ieee", tuned=False):
         predictor = model if isinstance(model, Predictor) else Predictor.of(model, options, **values)
@@ -165,22 +165,22 @@ def evaluate(
 
 
 def check_same_labels(trained: LabelSet, measured: LabelSet) -> None:
-    """Refuse a data set whose classes are not the network's; numbered labels fit all of their number.
+    """Raise an error unless a data set has the model's classes; numbered labels fit any names.
 
     Raises:
         ConfigError: they have other classes, or the same in another order.
     """
     names, theirs = trained.names, measured.names
     if len(names) != len(theirs) or (names != theirs and not (trained.unnamed or measured.unnamed)):
-        differing = describe_difference(names, theirs, "the data set", "the network")
+        differing = describe_difference(names, theirs, "the data set", "the model")
         raise ConfigError(f"{differing}; evaluate on the classes that were trained, in their order")
 
 
 def check_mask_names(names: Sequence[str]) -> None:
-    """Make sure that masks that are written under the names of a data set's images do not replace each other.
+    """Check that masks with the names of a data set's images do not overwrite each other.
 
     Raises:
-        ConfigError: two images have one name.
+        ConfigError: two images have the same name.
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -191,7 +191,7 @@ def check_mask_names(names: Sequence[str]) -> None:
 
 
 def describe_protocol(predictor: Predictor) -> dict[str, Any]:
-    """Return how images are predicted, as JSON values."""
+    """Return the settings of prediction, as JSON values."""
     engine = predictor.backend
     return {
         "output_stride": engine.output_stride,
@@ -206,6 +206,6 @@ def describe_protocol(predictor: Predictor) -> dict[str, Any]:
 
 
 def describe_network(model: Segmenter) -> dict[str, Any]:
-    """Return which network it is, as JSON values; the report finds its row by it."""
+    """Return a description of a model, as JSON values; the table of results finds its row by it."""
     architecture = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}
     return {**architecture, "output_stride": model.output_stride, "parameters": count_parameters(model)}

@@ -21,7 +21,7 @@ from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
-from segmnv2.media.inputs import list_images, spread_evenly
+from segmnv2.media.inputs import list_images, pick_evenly
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import resize_bilinear
 
@@ -101,7 +101,7 @@ def list_pictures(
         pairs = [(path, mask) for path, mask in pairs if mask is not None and mask.is_file()]
         if not pairs:
             raise DatasetError(f"{masks}: holds no NAME.png for any image of {folder}; give the masks' folder")
-    return spread_evenly(pairs, limit)
+    return pick_evenly(pairs, limit)
 
 
 def read_picture(path: Path, mask: Path | None, metadata: ExportMetadata, labels: LabelSet) -> Picture:

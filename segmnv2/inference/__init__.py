@@ -1,1 +1,1 @@
-
+"""Inference: canvas, scales and mirroring, predictor, overlays, and result files of images and videos."""

@@ -1,18 +1,18 @@
-"""The canvas, which lays an image of any size out for the network, and the network's passes over it.
+"""Canvas, which is the model's input made from an image of any size, and the passes of the model over it.
 
 The rule of the canvas, with ``size`` an integer (513 by default):
 
-- An image whose sides are both at most ``size`` keeps its pixels and is padded to the right and below, with the mean
+- An image whose sides are both at most ``size`` keeps its pixels. It is padded to the right and below with the mean
   pixel, to ``size`` by ``size``. At 513 this is TensorFlow's protocol.
-- A larger one is first scaled down, antialiased, so that its longest side is ``size``.
+- A larger image is first scaled down, antialiased, so that its longest side is ``size``.
 
-With ``size="native"`` nothing is scaled and only as much is padded as the network's grid needs. In both cases the
-canvas' sides are rounded up to k * output_stride + 1 with k >= 1, for which the cells of the logits lie exactly on
-every ``output_stride``-th pixel. (513 has that form at every output stride.)
+With ``size="native"`` the image is not scaled, and padded only as far as the model's grid needs. In both cases the
+sides of the canvas are rounded up to k * output_stride + 1 with k >= 1. Then the points of the logits lie exactly on
+every ``output_stride``-th pixel. (513 has this form at every output stride.)
 
-A pass, at one scale, unchanged or mirrored ("MF" in the paper's Table 7), keeps the logits at output stride and the
-geometry that leads from the image's pixels to them. They are a small fraction of a label map at full size, so all
-passes of one image are held while bands of rows are read out.
+A pass runs the model at one scale, unchanged or mirrored ("MF" in the paper's Table 7). It holds the logits at output
+stride, and the positions of the image's pixels on them. These logits are small, so all passes of an image are held
+while bands of its rows are computed at full size.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ Size = int | Literal["native"]
 DEFAULT_SIZE = 513
 SMALLEST_SIZE = 17
 
-MEAN_PIXEL = (127.5, 127.5, 127.5)  # RGB of the padding for networks that normalize to -1..1: the pixel that becomes 0
+MEAN_PIXEL = (127.5, 127.5, 127.5)  # RGB of the padding for models that normalize to -1..1: it becomes 0
 Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image laid out for the network, and where it lies on it."""
+    """The model's input made from an image, and the sizes of the image."""
 
     # (1, 3, h, w) float RGB, 0..255, channels last in memory; the image fills the upper left corner
     pixels: Float[Tensor, "1 3 h w"]
@@ -65,15 +65,15 @@ def check_size(size: object) -> Size:
         return size
     raise ConfigError(
         f"size: {size!r} is not an integer of at least {SMALLEST_SIZE} nor 'native'; give the longest side in pixels "
-        f"of the network's input ({DEFAULT_SIZE} is the paper's), or 'native' for no scaling"
+        f"of the model's input ({DEFAULT_SIZE} is the paper's), or 'native' for no scaling"
     )
 
 
 def check_image(image: object, source: str = "image") -> UInt8[np.ndarray, "h w 3"]:
-    """Return uint8 RGB as a (H, W, 3) array; a (H, W) gray one has its channel repeated.
+    """Return an image as uint8 RGB (H, W, 3); a gray (H, W) image has its channel repeated.
 
     Raises:
-        MediaError: not an array, another data type, another shape, or no pixels; ``source`` names it.
+        MediaError: it is not an array, has another data type or shape, or no pixels; the message names ``source``.
     """
     if not isinstance(image, np.ndarray):
         raise MediaError(f"{source}: is a {type(image).__name__}; give a uint8 (H, W, 3) RGB NumPy array")
@@ -87,17 +87,19 @@ def check_image(image: object, source: str = "image") -> UInt8[np.ndarray, "h w 
         raise MediaError(f"{source}: has shape {image.shape}; {_shape_remedy(image)}")
     if image.size == 0:
         raise MediaError(f"{source}: has shape {image.shape}, that is, no pixels; give an image of at least 1x1")
-    image = np.asarray(image)  # of a subclass, as np.matrix, the plain array
+    image = np.asarray(image)  # a plain array in place of a subclass, such as np.matrix
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
 def check_several(images: Iterable[T]) -> Iterable[T]:
-    """Refuse one path, one PIL image, or one array, whose rows would pass for gray images; return several images."""
+    """Return several images; reject a single path, PIL image or array, whose rows would count as gray images."""
     is_array = isinstance(images, np.ndarray) and (
         images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
     )
     if is_array or isinstance(images, str | Path | PIL.Image.Image):
-        raise MediaError(f"images: is a single {type(images).__name__}, not several images; give a list, as [image]")
+        raise MediaError(
+            f"images: is a single {type(images).__name__}, not several images; give a list, such as [image]"
+        )
     return images
 
 
@@ -119,7 +121,7 @@ def grid_side(side: int, output_stride: int) -> int:
 def make_canvas(
     image: UInt8[np.ndarray, "h w 3"], size: Size, output_stride: int, mean_pixel: Sequence[float] = MEAN_PIXEL
 ) -> Canvas:
-    """Lay a uint8 RGB image out for the network by the rule at the top of this file, padded with ``mean_pixel``."""
+    """Return the canvas of a uint8 RGB image by the rule at the top of this file, padded with ``mean_pixel``."""
     image_size = (image.shape[0], image.shape[1])
     if size == "native":
         height, width = image_size
@@ -134,7 +136,7 @@ def make_canvas(
 
 
 def _shrink(image: Array, size: int) -> Array:
-    """Scale down, each pixel the mean of the area it covers, so that no side is longer than ``size``."""
+    """Scale an image down by area averaging, so that no side is longer than ``size``."""
     height, width = image.shape[:2]
     longest = max(height, width)
     if longest <= size:
@@ -148,16 +150,16 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Scales of multi-scale inference. Source: tensorflow/models research/deeplab, the paper's evaluation."""
 
 
-LARGEST_SCALE = 8.0  # larger ones are meant in percent, and an image of 75 times the sides fits in no memory
+LARGEST_SCALE = 8.0  # a larger number, such as 75, is probably a percentage, and does not fit in memory
 
 
 @dataclass(frozen=True)
 class ModelPass:
-    """Logits of one pass, and where the image's rows and columns lie on them."""
+    """Logits of one pass, and the positions of the image's rows and columns on them."""
 
     grid: Float[Tensor, "h w k"]  # (h, w, num_classes) logits at output stride
     rows: Axis  # positions of the image's rows on the grid
-    columns: Axis  # positions of the image's columns; they run backwards for a mirrored pass
+    columns: Axis  # positions of the image's columns, in descending order for a mirrored pass
 
     def logits(self, rows: slice) -> Float[Tensor, "i j k"]:
         """Return the logits of a band of the image's rows, at full size."""
@@ -169,14 +171,14 @@ class ModelPass:
 
 
 def choose_scales(multi_scale: bool | Sequence[float]) -> tuple[float, ...]:
-    """Return the scales that an argument ``multi_scale`` stands for: the paper's six, one, or those given."""
+    """Return the scales of an argument ``multi_scale``: the paper's six for ``True``, 1.0 for ``False``, or its own."""
     if isinstance(multi_scale, bool):
         return SCALES if multi_scale else (1.0,)
     return check_scales(multi_scale)
 
 
 def check_flip(flip: object) -> bool:
-    """Return ``flip`` if it is true or false, and no word as "false", else raise a ConfigError."""
+    """Return ``flip`` if it is a boolean, not a word such as "false"; else raise a ConfigError."""
     if isinstance(flip, bool | np.bool_):
         return bool(flip)
     raise ConfigError(f"flip: {flip!r} is not possible; give True or False")
@@ -186,7 +188,7 @@ def check_scales(scales: object) -> tuple[float, ...]:
     """Return ``scales`` as a tuple.
 
     Raises:
-        ConfigError: it is no list, tuple or array of numbers above 0 and at most :data:`LARGEST_SCALE`.
+        ConfigError: it is not a list, tuple or array of numbers above 0 and at most :data:`LARGEST_SCALE`.
     """
     numbers: tuple[float, ...] = ()
     if isinstance(scales, list | tuple | np.ndarray):
@@ -215,9 +217,9 @@ def scale_pixels(pixels: Float[Tensor, "b 3 h w"], scale: float) -> Float[Tensor
 def run_passes(
     model: DenseModel, canvases: Sequence[Canvas], scales: Sequence[float], flip: bool
 ) -> list[list[ModelPass]]:
-    """Run the model on canvases of one size, at each scale, and mirrored too with ``flip``; return the passes of each.
+    """Run the model on canvases of one size, at each scale; return the passes of each canvas.
 
-    As in TensorFlow it is the padded canvas that is scaled and mirrored.
+    With ``flip``, it is also run on the mirrored canvases. As in TensorFlow, the padding is scaled and mirrored too.
 
     Raises:
         ConfigError: the model or a part of it is in training mode.
@@ -226,7 +228,7 @@ def run_passes(
     """
     if is_training(model):
         raise ConfigError(
-            "the model, or a part of it, is in training mode, where dropout and batch statistics change its answer; "
+            "the model, or a part of it, is in training mode, where dropout and batch statistics change its output; "
             "call model.eval()"
         )
     pixels = torch.cat([canvas.pixels for canvas in canvases]) if len(canvases) > 1 else canvases[0].pixels
@@ -237,15 +239,15 @@ def run_passes(
         sides = (scaled.shape[-2], scaled.shape[-1])
         for mirrored in (False, True) if flip else (False,):
             logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
-            for canvas, own, found in zip(canvases, logits, passes, strict=True):
-                found.append(_locate_logits(own, canvas, model.logits_stride, sides, mirrored=mirrored))
+            for canvas, own, of_canvas in zip(canvases, logits, passes, strict=True):
+                of_canvas.append(_locate_logits(own, canvas, model.logits_stride, sides, mirrored=mirrored))
     return passes
 
 
 def _locate_logits(
     logits: Float[Tensor, "k i j"], canvas: Canvas, stride: int, sides: tuple[int, int], *, mirrored: bool
 ) -> ModelPass:
-    """Return the pass that gave some logits of a canvas, whose sides were ``sides`` when it was scaled."""
+    """Return the pass of a canvas with its logits; ``sides`` are those of the scaled canvas."""
     grid = logits.float().permute(1, 2, 0).contiguous()
     rows, columns = (
         _positions(canvas.image_size[axis], canvas.content[axis], canvas.pixels.shape[2 + axis], sides[axis])
@@ -253,16 +255,18 @@ def _locate_logits(
     )
     if mirrored:
         columns = sides[1] - 1 - columns
-    axes = (Axis.at(each / stride, grid.shape[axis], grid.device) for axis, each in enumerate((rows, columns)))
+    axes = (
+        Axis.at(positions / stride, grid.shape[axis], grid.device) for axis, positions in enumerate((rows, columns))
+    )
     return ModelPass(grid, *axes)
 
 
 def _positions(image_side: int, content: int, canvas_side: int, scaled: int) -> Float64[Tensor, " n"]:
-    """Return where the image's pixels lie, in pixels of the scaled canvas.
+    """Return the positions of the image's pixels, in pixels of the scaled canvas.
 
-    Scaling the image down took means of areas, so the way back keeps the areas' centers: aligned corners would shift
-    labels at the borders by half a pixel of the small image. From canvas to scaled canvas corners are aligned, as in
-    TensorFlow.
+    The image was scaled down by area averaging, so pixels are located by the centers of areas. Aligned corners would
+    shift labels at the borders by half a pixel of the small image. Between canvas and scaled canvas, corners are
+    aligned, as in TensorFlow.
     """
     pixels = torch.arange(image_side, dtype=torch.float64)
     if image_side != content:

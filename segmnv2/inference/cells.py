@@ -1,17 +1,17 @@
-"""The best class at each pixel from the logits at output stride, computed only where there is something to compute.
+"""Best class of each pixel from logits at output stride, interpolated only where neighboring points differ.
 
-A cell is the square between four neighboring points of the grid. Bilinear mixing keeps order: a class that is at
-least as good as another at all four corners is so in between, the weights being the same for both. So
+A cell is the square between four neighboring points of the grid. Bilinear interpolation uses the same weights for all
+classes. So a class that is at least as good as another at all four corners is also at least as good inside:
 
-- where the corners have the same best class, all pixels of the cell have it, which holds for most cells of an image;
-- elsewhere only the classes that no corner's best one beats at all four corners are candidates, most often two.
+- If the corners have the same best class, all pixels of the cell have it. Most cells of an image are of this kind.
+- Otherwise, a class is a candidate unless a corner's best class beats it at all four corners. Most often two are left.
 
-The rows and columns of pixels that lie in one cell are neighbors, so pixels are computed cell by cell, in blocks.
+The pixels of a cell are neighbors in rows and columns, so pixels are computed cell by cell, in blocks.
 
-``F.interpolate`` knows one mapping, a whole grid onto a whole image. Here each axis has a list of positions, so that
-a band of rows, a crop, or a mirrored and rescaled grid are all read the same way, and a row comes out the same whatever
-band it is read in. Classes lie innermost in memory, which makes this, with the argmax after it, as fast as
-``F.interpolate`` on channels-last logits and four times as fast as on contiguous ones.
+``F.interpolate`` only maps a whole grid to a whole image. Here, each axis has a list of positions. So a band of rows, a
+crop, and a mirrored or rescaled grid are read in the same way. A row has the same values in any band. Classes are the
+last dimension in memory. So interpolation and argmax together are as fast as ``F.interpolate`` on channels-last
+logits, and four times as fast as on contiguous ones.
 """
 
 from __future__ import annotations
@@ -25,22 +25,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axis:
-    """Positions along one axis of a grid: each lies between two neighboring cells."""
+    """Positions along one axis of a grid, each between two neighboring points."""
 
-    lower: Int64[Tensor, " n"]  # index of the cell before
-    upper: Int64[Tensor, " n"]  # index of the cell after; that of the cell before, at the end of the grid
-    weight: Float[Tensor, " n"]  # share of the cell after, 0..1
+    lower: Int64[Tensor, " n"]  # index of the point before
+    upper: Int64[Tensor, " n"]  # index of the point after; at the end of the grid, of the point before
+    weight: Float[Tensor, " n"]  # share of the point after, 0..1
 
     @classmethod
-    def at(cls, positions: Float64[Tensor, " n"], cells: int, device: torch.device | str = "cpu") -> Axis:
-        """Return the axis through ``positions``, in cells, of a grid that has ``cells`` of them.
-
-        Positions before the first cell or after the last one read that cell.
-        """
-        positions = positions.clamp(0, cells - 1)
+    def at(cls, positions: Float64[Tensor, " n"], points: int, device: torch.device | str = "cpu") -> Axis:
+        """Return the axis of ``positions`` on a grid of ``points``; positions outside of it read the nearest point."""
+        positions = positions.clamp(0, points - 1)
         lower = positions.floor().long()
         weight = (positions - lower).float()
-        return cls(lower.to(device), (lower + 1).clamp(max=cells - 1).to(device), weight.to(device))
+        return cls(lower.to(device), (lower + 1).clamp(max=points - 1).to(device), weight.to(device))
 
     def __getitem__(self, part: slice | Int64[Tensor, " m"]) -> Axis:
         return Axis(self.lower[part], self.upper[part], self.weight[part])
@@ -50,10 +47,8 @@ class Axis:
 
 
 def sample_bilinear(grid: Float[Tensor, "h w k"], rows: Axis, columns: Axis) -> Float[Tensor, "i j k"]:
-    """Read ``grid`` at every crossing of ``rows`` and ``columns``.
-
-    Rows first: they leave the small side small until the end.
-    """
+    """Interpolate ``grid`` at every crossing of ``rows`` and ``columns``."""
+    # Rows first, so that the intermediate result has only as many columns as the grid.
     weight = rows.weight[:, None, None]
     lines = torch.lerp(grid.index_select(0, rows.lower), grid.index_select(0, rows.upper), weight)
     weight = columns.weight[:, None]
@@ -61,37 +56,38 @@ def sample_bilinear(grid: Float[Tensor, "h w k"], rows: Axis, columns: Axis) -> 
 
 
 BLOCK_ELEMENTS = 2**20
-"""Pixels computed at a time, which bounds the memory for large images (4 MB for each number held)."""
+"""Pixels computed at a time, which limits the memory for large images (4 MB per float32 value of a pixel)."""
 
 
 class Cells:
     """A grid of logits, with the best class at each of its points and the cells whose corners agree."""
 
     def __init__(self, grid: Float[Tensor, "h w k"]) -> None:
-        """Compare the corners of every cell; of at most 256 equally good classes the lowest id counts."""
+        """Compare the corners of every cell, with at most 256 classes; of equally good ones the lowest id counts."""
         self.grid = grid
         self.best: UInt8[Tensor, "h w"] = grid.argmax(-1).to(torch.uint8)
-        below, right = _next(self.best, 0), _next(self.best, 1)
-        self.agree: Bool[Tensor, "h w"] = (self.best == below) & (self.best == right) & (self.best == _next(below, 1))
+        below, right = _neighbors(self.best, 0), _neighbors(self.best, 1)
+        self.agree: Bool[Tensor, "h w"] = (
+            (self.best == below) & (self.best == right) & (self.best == _neighbors(below, 1))
+        )
 
     def labels(self, rows: Axis, columns: Axis) -> UInt8[Tensor, "i j"]:
-        """Return the best class at every crossing of ``rows`` and ``columns``, whose positions rise or fall.
+        """Return the best class at every crossing of ``rows`` and ``columns``, each in ascending or descending order.
 
-        The same as the argmax of :func:`segmnv2.inference.cells.sample_bilinear`, but for the rounding of classes
-        that are equally good.
+        This is the argmax of :func:`segmnv2.inference.cells.sample_bilinear`, except where rounding decides between
+        equally good classes.
         """
         height, width = self.best.shape
         down, across = Runs.of(rows, height), Runs.of(columns, width)
         blocks = self.best[:, None, :, None].expand(-1, down.longest, -1, across.longest).contiguous()
-        wanted = ~self.agree & (down.counts > 0)[:, None] & (across.counts > 0)
-        cells = wanted.nonzero()
+        cells = (~self.agree & (down.counts > 0)[:, None] & (across.counts > 0)).nonzero()
         at_once = max(1, BLOCK_ELEMENTS // (down.longest * across.longest))
         for start in range(0, len(cells), at_once):
             row, column = cells[start : start + at_once].unbind(1)
             corners = self._corners(row, column)
             blocks[row, :, column, :] = _best_inside(corners, down.weights[row], across.weights[column])
-        found = blocks.view(height * down.longest, width * across.longest)
-        return across.pick(down.pick(found, 0), 1).contiguous()
+        padded = blocks.view(height * down.longest, width * across.longest)
+        return across.pick(down.pick(padded, 0), 1).contiguous()
 
     def _corners(self, row: Int64[Tensor, " n"], column: Int64[Tensor, " n"]) -> Float[Tensor, "n 4 k"]:
         """Return the logits at the upper left, lower left, upper right and lower right corners of cells."""
@@ -103,15 +99,15 @@ class Cells:
 
 @dataclass(frozen=True)
 class Runs:
-    """The positions of an axis by the cell that they lie in; all runs are stretched to the longest."""
+    """Runs of positions of an axis, one run per cell; all runs are padded to the length of the longest."""
 
     counts: Int64[Tensor, " cells"]  # positions in each cell
-    weights: Float[Tensor, "cells longest"]  # of each position, as in :class:`Axis`
-    places: Int64[Tensor, " n"]  # of each position among the stretched runs, one after another
+    weights: Float[Tensor, "cells longest"]  # weight of each position, see :class:`Axis`
+    places: Int64[Tensor, " n"]  # index of each position in the concatenated padded runs
 
     @classmethod
     def of(cls, axis: Axis, cells: int) -> Runs:
-        """Return the runs of an axis whose positions, one or more, rise or fall along ``cells`` points of the grid."""
+        """Return the runs of an axis, in ascending or descending order, along a grid of ``cells`` points."""
         counts = torch.bincount(axis.lower, minlength=cells)
         longest = int(counts.max())
         index = torch.arange(len(axis), device=axis.lower.device)
@@ -123,13 +119,13 @@ class Runs:
 
     @property
     def longest(self) -> int:
-        """Positions of the longest run."""
+        """Length of the longest run."""
         return self.weights.shape[1]
 
     def pick(self, values: Tensor, dim: int) -> Tensor:
-        """Return each position's value from those of the stretched runs."""
+        """Return each position's value from the values of the padded runs."""
         places = self.places
-        if int(places[-1]) - int(places[0]) == len(places) - 1:  # rising, with no gaps: nothing was stretched
+        if int(places[-1]) - int(places[0]) == len(places) - 1:  # ascending without gaps: nothing was padded
             return values.narrow(dim, int(places[0]), len(places))
         return values.index_select(dim, places)
 
@@ -157,23 +153,23 @@ def _best_inside(
         ends = corners[:n].gather(2, chosen[:, None, None].expand(-1, 4, 1))
         left, right = (torch.lerp(ends[:, [side]], ends[:, [side + 1]], rows[:n]) for side in (0, 2))
         values = torch.lerp(left, right, columns[:n])
-        names = chosen.to(torch.uint8)[:, None, None]
+        chosen_ids = chosen.to(torch.uint8)[:, None, None]
         if rank == 0:
             best.copy_(values)
-            ids.copy_(names.expand_as(ids))
+            ids.copy_(chosen_ids.expand_as(ids))
         else:
             better = values > best[:n]
-            ids[:n] = torch.where(better, names, ids[:n])
+            ids[:n] = torch.where(better, chosen_ids, ids[:n])
             torch.maximum(best[:n], values, out=best[:n])
-    found = torch.empty_like(ids)
-    found[order] = ids
-    return found
+    result = torch.empty_like(ids)
+    result[order] = ids
+    return result
 
 
 def _candidates(corners: Float[Tensor, "n 4 k"]) -> Bool[Tensor, "n k"]:
-    """Return which classes can be the best somewhere in each cell.
+    """Return the classes that can be the best somewhere in each cell.
 
-    A class cannot if the best one of some corner is better at all corners, or as good and has the lower id.
+    A class cannot be the best if that of a corner is better at all corners, or at least as good with a lower id.
     """
     number = torch.arange(corners.shape[2], device=corners.device)
     beaten = torch.zeros_like(corners[:, 0], dtype=torch.bool)
@@ -183,7 +179,7 @@ def _candidates(corners: Float[Tensor, "n 4 k"]) -> Bool[Tensor, "n k"]:
     return ~beaten
 
 
-def _next(values: Tensor, dim: int) -> Tensor:
-    """Return each point's neighbor along an axis; the last one is its own."""
+def _neighbors(values: Tensor, dim: int) -> Tensor:
+    """Return the values of each point's next neighbor along an axis; the last point is its own neighbor."""
     last = values.shape[dim] - 1
     return torch.cat([values.narrow(dim, 1, last), values.narrow(dim, last, 1)], dim)

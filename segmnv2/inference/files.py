@@ -1,13 +1,12 @@
-"""Labels for many image files, written to a folder.
+"""Label maps of many image files, written to a folder.
 
 ``masks/NAME.png``: class ids as palette PNG.
 ``overlays/NAME.jpg``: the image under its classes' colors, with a legend.
 ``confidence/NAME.png``: 8-bit gray, 0..255 for a probability of 0..1.
 
-NAME is the image's file name without ending. Where several images of one run share it, they become NAME_ENDING
-(``cat_jpg``, ``cat_png``), and where that is shared too, the names of their folders go before it, as many as it takes
-(``monday_cat_jpg``, ``tuesday_cat_jpg``); a number follows in the rare case that even these are equal. Upper and lower
-case count as the same.
+NAME is the image's file name without ending. If several images of a run share it, the ending is added: ``cat_jpg``,
+``cat_png``. If they still share a name, their folders are put before it, as many as needed: ``monday_cat_jpg``,
+``tuesday_cat_jpg``. If even these are equal, a number is added. Upper and lower case count as the same.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from PIL import Image
 from segmnv2.engines.backend import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
-from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_picture
+from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_image
 from segmnv2.inference.scores import Prediction
 from segmnv2.media.pipeline import ManyPredictor, check_batch, run_pipeline, run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 BOXES = "boxes"
-"""Folder of detectors' boxes, beside overlays; here, since to import detectors takes as long as torch does."""
+"""Folder of detectors' boxes. It is defined here because importing detectors is slow."""
 
 JPEG_LONGEST_SIDE = 65500
 
@@ -51,7 +50,7 @@ class InferenceReport:
 class ResultFolder:
     """Folder of results, and the kinds of files to write."""
 
-    path: Path  # the folder; it and its subfolders are made when needed
+    path: Path  # the folder; it and its subfolders are created when needed
     overlay: bool = True  # write overlays
     confidence: bool = False  # write confidence maps
     opacity: float = DEFAULT_OPACITY  # of the overlays' colors, 0..1
@@ -65,41 +64,41 @@ class ResultFolder:
         return [self.path / name for name in (MASKS, OVERLAYS, CONFIDENCE)]
 
     def write(self, prediction: Prediction, name: str) -> list[Path]:
-        """Write the wanted files of one image and return their paths; each appears whole or not at all."""
+        """Write the requested files of one image, each atomically, and return their paths."""
         paths = [self.path / MASKS / f"{name}.png"]
         with naming_folder(self.path):
             prediction.save_mask(paths[0])
             if self.overlay:
-                picture = prediction.overlay(self.opacity)
-                paths.append(save_picture(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
+                overlay = prediction.overlay(self.opacity)
+                paths.append(save_image(overlay, self.path / OVERLAYS / f"{name}{overlay_ending(overlay)}"))
             if self.confidence:
-                gray = Image.fromarray(confidence_picture(prediction.confidence))
-                paths.append(save_picture(gray, self.path / CONFIDENCE / f"{name}.png"))
+                gray = Image.fromarray(confidence_image(prediction.confidence))
+                paths.append(save_image(gray, self.path / CONFIDENCE / f"{name}.png"))
         return paths
 
 
 @contextmanager
 def naming_folder(folder: Path) -> Iterator[None]:
-    """Raise a ConfigError that names the folder of results where they cannot be written."""
+    """Convert an OSError to a ConfigError that names the folder of results."""
     try:
         yield
     except OSError as error:
         raise ConfigError(
             f"{folder}: results cannot be written ({error.strerror or error}); free space there, or choose another "
-            "output folder that you may write to"
+            "output folder with write access"
         ) from error
 
 
-def overlay_ending(picture: Image.Image) -> str:
+def overlay_ending(image: Image.Image) -> str:
     """Return ``.jpg``, or ``.png`` for an image that is too long for JPEG."""
-    return ".jpg" if max(picture.size) <= JPEG_LONGEST_SIDE else ".png"
+    return ".jpg" if max(image.size) <= JPEG_LONGEST_SIDE else ".png"
 
 
-def save_picture(picture: Image.Image, path: Path) -> Path:
-    """Write an image, whole or not at all, JPEG at quality 95; return its path."""
+def save_image(image: Image.Image, path: Path) -> Path:
+    """Write an image atomically, JPEG at quality 95; return its path."""
     if path.suffix == ".jpg":
-        return write_image(path, picture, "JPEG", quality=95, subsampling=0)
-    return write_image(path, picture, "PNG")
+        return write_image(path, image, "JPEG", quality=95, subsampling=0)
+    return write_image(path, image, "PNG")
 
 
 def infer_files(
@@ -111,10 +110,10 @@ def infer_files(
     batch: int = 1,
     streams: int = 1,
 ) -> InferenceReport:
-    """Predict for every image, reading the next ones and writing the last ones meanwhile.
+    """Predict every image; images are read, predicted and written at the same time.
 
-    Files and reports are those of one image after another, in the order of ``paths``. An image that cannot be read
-    is reported and the others are done. At most ``streams * batch`` images are in memory, with one stream
+    Files and reports are the same as for one image after another, in the order of ``paths``. An unreadable image is
+    reported, and the others are predicted. At most ``streams * batch`` images are in memory; with one stream,
     :func:`segmnv2.media.pipeline.most_held`.
 
     Args:
@@ -123,11 +122,11 @@ def infer_files(
         write: writes a prediction's files under a name and returns their paths; called in other threads.
         on_done: called after each image with its path and the reason if it failed.
         batch: images to run at once.
-        streams: threads that each take images from their files to their results; those of a predictor with as many.
+        streams: threads, each of which reads, predicts and writes images; as many as the predictor has.
 
     Raises:
         ConfigError: the results cannot be written or are removed meanwhile, or ``batch`` or ``streams`` is not a
-            positive integer. What was written before stays.
+            positive integer. Files that are written before stay.
     """
     report = InferenceReport()
     run = run_pipeline if check_streams(streams) == 1 else partial(run_streams, streams=streams)
@@ -149,14 +148,14 @@ def infer_files(
     gone = [str(file) for files in report.written.values() for file in files if not file.exists()]
     if gone:
         raise ConfigError(
-            f"{gone[0]}: was written and is gone, as are {len(gone) - 1} other files; the output folder was removed or "
-            "changed meanwhile: run the command again and leave it in its place"
+            f"{gone[0]}: was written but does not exist any more, like {len(gone) - 1} other files; the output folder "
+            "was removed or changed during the run: run the command again and leave the folder in its place"
         )
     return report
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each path's results, no two alike, by the rule at the top of this file."""
+    """Return a unique name for each path's results, by the rule at the top of this file."""
     levels = [0] * len(paths)
     while True:
         names = [_name(path, level) for path, level in zip(paths, levels, strict=True)]
@@ -171,7 +170,7 @@ def output_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Put a number to names that are taken: joining with "_" made one of different paths."""
+    """Add a number to repeated names: joined with "_", different paths can become equal."""
     taken: set[str] = set()
     result = []
     for name in names:
@@ -182,7 +181,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _name(path: Path, level: int) -> str:
-    """Return the file's name: without ending at level 0, with it at 1, each further level with one folder more."""
+    """Return the file's name: without ending at level 0, with it at 1, with one more folder at each further level."""
     if level == 0:
         return path.stem
     folders = path.absolute().parent.parts[1:]

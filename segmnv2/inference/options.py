@@ -1,4 +1,4 @@
-"""Options of inference: one object for the predictor and for every command, and the calibration of int8."""
+"""Options of inference for the predictor and the commands, and images for the calibration of int8."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from segmnv2.inference.canvas import (
     make_canvas,
     scale_pixels,
 )
-from segmnv2.media.inputs import list_images, spread_evenly
+from segmnv2.media.inputs import list_images, pick_evenly
 from segmnv2.media.pipeline import check_batch
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import check_output_stride
 
-MOST = 100  # images of a folder that are used; more change little and take longer
-LARGEST_SIDE = 1025  # pixels of the canvases that go in streams by default: each stream needs the memory of one
+MOST = 100  # images of a folder that are used; more take longer and change little
+LARGEST_SIDE = 1025  # pixels; larger canvases run in one stream by default, because each stream needs memory for one
 
 
 def calibration_pixels(
@@ -46,64 +46,64 @@ def calibration_pixels(
     scales: Sequence[float] = (1.0,),
     mean_pixel: Sequence[float] = MEAN_PIXEL,
 ) -> list[Float[Tensor, "1 3 _ _"]]:
-    """Return what the network will see of some images, RGB (1, 3, height, width), 0..255, sides k * output_stride + 1.
+    """Return the model's inputs of images: RGB (1, 3, height, width), 0..255, with sides k * output_stride + 1.
 
     Args:
-        images: a folder, of which every n-th image is taken if it has more than :data:`MOST`, or uint8 RGB arrays.
-        output_stride: output stride of the network.
-        size: the canvas that will be used.
-        scales: that will be used; one image after another is shown at one of them after another.
-        mean_pixel: RGB, 0..255, of the padding: the network's.
+        images: a folder, or uint8 RGB arrays. Every n-th image of a folder is used if it has more than :data:`MOST`.
+        output_stride: output stride of the model.
+        size: size of the canvas in inference.
+        scales: scales in inference; each image has one of them, in turn.
+        mean_pixel: RGB, 0..255, of the padding: that of the model.
 
     Raises:
-        ConfigError: it is no folder, or there are no images.
-        MediaError: a file or an array is no image, the folder has none, or ``images`` is a single array.
+        ConfigError: ``images`` is not a folder, or is empty.
+        MediaError: a file or an array is not an image, the folder has none, or ``images`` is a single array.
     """
     if isinstance(images, str | Path):
-        pictures = [read_image(path) for path in sample_folder(Path(images))]
+        arrays = [read_image(path) for path in sample_folder(Path(images))]
     else:
-        pictures = [check_image(image, "calibration") for image in check_several(images)]
-    if not pictures:
-        raise ConfigError("calibration: no images given; give 50 or more, like those that will be seen")
-    found = []
+        arrays = [check_image(image, "calibration") for image in check_several(images)]
+    if not arrays:
+        raise ConfigError("calibration: no images given; give 50 or more, like the images to predict")
+    inputs = []
     with torch.inference_mode():
-        for number, picture in enumerate(pictures):
-            pixels = make_canvas(picture, size, output_stride, mean_pixel).pixels
-            found.append(scale_pixels(pixels, scales[number % len(scales)]))
-    return found
+        for number, array in enumerate(arrays):
+            pixels = make_canvas(array, size, output_stride, mean_pixel).pixels
+            inputs.append(scale_pixels(pixels, scales[number % len(scales)]))
+    return inputs
 
 
 def sample_folder(folder: Path) -> list[Path]:
-    """Return at most :data:`MOST` of a folder's images, evenly over their order."""
+    """Return at most :data:`MOST` of a folder's images, evenly distributed over their order."""
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: is no folder; give one with 50 or more images like those to come")
-    return spread_evenly(list_images([folder]), MOST)
+        raise ConfigError(f"{folder}: is not a folder; give one with 50 or more images like the images to predict")
+    return pick_evenly(list_images([folder]), MOST)
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """Options of inference; everything is checked when the object is made.
+    """Options of inference; values are checked when the object is created.
 
     Attributes:
-        size: longest side of the network's input in pixels, larger images being scaled down, or ``"native"``.
+        size: longest side of the model's input in pixels, to which larger images are scaled; or ``"native"``.
         multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
-            over your own scales, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
+            over your own scales, such as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
         flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
         output_stride: 8, 16 or 32 in place of the file's own; smaller is finer and slower.
-        backend: ``"torch"``, ready at once; ``"onnxruntime"`` or ``"openvino"``, faster after seconds of conversion;
-            ``"torch-compile"``; or ``"auto"`` for the fastest that is installed and has the precision.
-        precision: ``"float32"``; ``"bfloat16"``, where a few labels differ; ``"float16"`` on GPUs; ``"int8"``, where a
-            few more differ, with ``calibration``, and after some 30 s.
+        backend: ``"torch"``, which starts at once; ``"onnxruntime"`` or ``"openvino"``, faster after seconds of
+            conversion; ``"torch-compile"``; or ``"auto"`` for the fastest that is installed and has the precision.
+        precision: ``"float32"``; ``"bfloat16"``, which changes a few labels; ``"float16"`` on GPUs; ``"int8"``, which
+            changes a few more, needs ``calibration`` and takes about 30 s to prepare.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"mps"``, or ``"auto"`` for a GPU if there is one that the backend
             computes on, else the CPU.
-        threads: on the CPU; PyTorch's number by default, which ``"torch"`` sets for the process.
-        streams: images computed at once on the CPU, each with its share of the threads: as many as threads label a
-            folder fastest, 1 labels a single image fastest.
+        threads: number of CPU threads, by default PyTorch's; ``"torch"`` sets it for the process.
+        streams: images computed at once on the CPU, each with its share of the threads. As many as threads are fastest
+            for a folder, 1 is fastest for a single image.
         batch: images that a GPU runs at once; 1 is fastest on a CPU.
-        calibration: for int8, a folder with 50 or more images like those to come, or uint8 RGB arrays, 0..255.
-        scales: the scales that ``multi_scale`` means.
-        engine: name of the engine that ``backend`` stands for.
-        place: the device, threads and streams that the engine gets.
+        calibration: for int8, a folder with 50 or more images like the images to predict, or uint8 RGB arrays, 0..255.
+        scales: the scales that ``multi_scale`` selects.
+        engine: name of the engine that ``backend`` selects.
+        place: device, threads and streams of the engine.
 
     Raises:
         ConfigError: a value is not possible, the engine is not installed, the device is missing, or int8 has no
@@ -146,13 +146,13 @@ class InferenceOptions:
         """Return options with some values replaced by name; those of ``None`` are the defaults.
 
         Raises:
-            ConfigError: a value is not possible, there is no option of a name, or ``options`` are of another type.
+            ConfigError: a value is not possible, there is no option of a name, or ``options`` is of another type.
         """
         if not isinstance(options, InferenceOptions | None):
             raise ConfigError(f"options: {options!r} is not possible; give InferenceOptions, or options by name")
-        names = [each.name for each in fields(cls) if each.init]
+        names = [option.name for option in fields(cls) if option.init]
         if unknown := [name for name in values if name not in names]:
-            raise ConfigError(f"{', '.join(unknown)}: is no option; they are {', '.join(names)}")
+            raise ConfigError(f"{', '.join(unknown)}: is not an option; options are {', '.join(names)}")
         return cls(**values) if options is None else replace(options, **values)
 
     def for_images(self, count: int) -> InferenceOptions:
@@ -163,7 +163,7 @@ class InferenceOptions:
         return replace(self, streams=choose_streams(count, self.place.threads, side, self.engine, self.place.device))
 
     def prepare(self, model: Segmenter) -> Backend:
-        """Return the engine, running a network, which is moved to its device."""
+        """Return an engine that runs a model; the model is moved to the engine's device."""
         pixels = None
         if self.calibration is not None:
             stride, padding = model.output_stride, model.mean_pixel
@@ -176,10 +176,10 @@ class InferenceOptions:
 
 
 def choose_streams(images: int, threads: int, side: float, backend: str, device: torch.device) -> int:
-    """Return how many images to compute at once where the user has not said.
+    """Return the default number of images to compute at once.
 
-    As many as threads, one thread each, and no more than images. One, with all threads, where the side of the largest
-    canvas is above :data:`LARGEST_SIDE`, on GPUs, and for engines that compute one call at a time.
+    It is the number of threads, but at most that of images. It is 1, with all threads, in three cases: on GPUs, for
+    engines that compute one call at a time, and for canvases with a longer side than :data:`LARGEST_SIDE`.
     """
     if side > LARGEST_SIDE or refuse_streams(backend, 2, device):
         return 1

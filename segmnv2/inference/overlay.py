@@ -1,6 +1,6 @@
-"""Images of a label map: class colors, the image under them, outlines, a legend, and the confidence as gray.
+"""Overlays: an image under the colors of its classes, with outlines and a legend; and the confidence as gray.
 
-The legend has names and shares of the classes, in a font that has their letters.
+The legend shows names and shares of the classes, in a font that has their letters.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_opacity(opacity: float) -> float:
 
 
 def is_background(labels: LabelSet, index: int) -> bool:
-    """Return whether a class is what is left when nothing is found: it is named "background"."""
+    """Return whether a class is the background, by its name."""
     return index < labels.num_classes and labels.names[index].lower() == "background"
 
 
@@ -54,7 +54,7 @@ def blend(
     labels: LabelSet,
     opacity: float = DEFAULT_OPACITY,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay the classes' colors over an RGB image, with a thin outline in the full color around each region.
+    """Draw the classes' colors over an RGB image, with a thin outline in the full color around each region.
 
     A class named "background" leaves the image unchanged; ids without a class are drawn in the color of void. Opacity
     0 shows outlines only, 1 plain colors.
@@ -79,20 +79,20 @@ def blend(
 
 
 def _tint_table(color: UInt8[np.ndarray, "3"], opacity: float) -> UInt8[np.ndarray, "256 1 3"]:
-    """Return what each value 0..255 of each channel becomes under a color."""
+    """Return the blend of a color with each value 0..255 of each channel."""
     strength = np.float32(opacity)
     values = np.arange(256, dtype=np.float32)[:, None, None]
     return np.rint(values * (1 - strength) + color * strength).astype(np.uint8)
 
 
 def outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Return the pixels next to another class: one pixel deep, and one more for each 500 pixels of mean side."""
+    """Return the pixels near another class: 1 pixel wide, plus 1 for each 500 pixels of the mean side."""
     depth = 1 + int((mask.shape[0] * mask.shape[1]) ** 0.5 // 500)
     kernel = np.ones((2 * depth + 1, 2 * depth + 1), dtype=np.uint8)
     return np.asarray(cv2.dilate(mask, kernel) != cv2.erode(mask, kernel), dtype=bool)
 
 
-def overlay_picture(
+def overlay_image(
     image: UInt8[np.ndarray, "h w 3"],
     mask: UInt8[np.ndarray, "h w"],
     labels: LabelSet,
@@ -100,12 +100,12 @@ def overlay_picture(
     legend: bool = True,
 ) -> Image.Image:
     """Return the blended image as RGB, with a legend beside it (never on it) if requested."""
-    picture = Image.fromarray(blend(image, mask, labels, opacity))
-    return add_legend(picture, legend_entries(mask, labels)) if legend else picture
+    overlay = Image.fromarray(blend(image, mask, labels, opacity))
+    return add_legend(overlay, legend_entries(mask, labels)) if legend else overlay
 
 
 def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tuple[str, Color | None, float]]:
-    """Return (name, color, share 0..1 of the pixels) of what occurs in the mask, the largest share first.
+    """Return (name, color, share 0..1 of the pixels) of the classes in the mask, largest share first.
 
     A name that no font can write is ``class ID (no font)``. A background has no color, as it has none in the overlay;
     all ids without a class are one entry, "void".
@@ -122,8 +122,8 @@ def legend_entries(mask: UInt8[np.ndarray, "h w"], labels: LabelSet) -> list[tup
     return sorted(entries, key=lambda entry: -entry[2])
 
 
-def confidence_picture(confidence: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Return confidence 0..1 as gray 0..255, to the nearest."""
+def confidence_image(confidence: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Return confidence 0..1 as gray 0..255, rounded."""
     return np.asarray(np.rint(confidence * 255), dtype=np.uint8)
 
 
@@ -136,29 +136,29 @@ FOLDERS = (
     "/System/Library/Fonts",
     "C:/Windows/Fonts",
 )
-"""Folders of installed fonts, if matplotlib's DejaVu Sans lacks a letter (it has no Chinese, for example)."""
+"""Folders of installed fonts, for letters that matplotlib's DejaVu Sans lacks, such as Chinese."""
 
 _ENDINGS = (".ttf", ".ttc", ".otf")
 
 
 def find_font(texts: Iterable[str]) -> str:
     """Return the file of the font that can write the most of the texts: DejaVu Sans, or an installed one."""
-    return _choose(tuple(texts))[0]
+    return _choose_font(tuple(texts))[0]
 
 
 def writable_names(names: Sequence[str]) -> list[str]:
-    """Return class names, those replaced by ``class ID (no font)`` that :func:`find_font`'s font has no letters for."""
-    missing = _choose(tuple(names))[1]
+    """Return class names; one that the font of :func:`find_font` cannot write becomes ``class ID (no font)``."""
+    missing = _choose_font(tuple(names))[1]
     return [f"class {index} (no font)" if name in missing else name for index, name in enumerate(names)]
 
 
 @lru_cache(maxsize=256)
-def _choose(texts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
+def _choose_font(texts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
     best, missing = "", frozenset(texts)
     for path in _fonts():
-        unwritten = _unwritten(path, texts)
-        if not best or len(unwritten) < len(missing):
-            best, missing = path, unwritten
+        unwritable = _unwritable(path, texts)
+        if not best or len(unwritable) < len(missing):
+            best, missing = path, unwritable
         if not missing:
             break
     return best, missing
@@ -166,7 +166,7 @@ def _choose(texts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
 
 def _fonts() -> Iterator[str]:
     matplotlib = find_spec("matplotlib")
-    assert matplotlib is not None, "a dependency"
+    assert matplotlib is not None, "matplotlib is a dependency"
     assert matplotlib.origin is not None
     yield str(Path(matplotlib.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf")
     for folder in FOLDERS:
@@ -175,7 +175,7 @@ def _fonts() -> Iterator[str]:
                 yield str(path)
 
 
-def _unwritten(path: str, texts: tuple[str, ...]) -> frozenset[str]:
+def _unwritable(path: str, texts: tuple[str, ...]) -> frozenset[str]:
     """Return the texts with letters that a font lacks; all of them if it cannot be read."""
     others = {text: {ord(letter) for letter in text if not letter.isascii()} for text in texts}
     if not any(others.values()):
@@ -213,7 +213,7 @@ class Strip:
     cell_width: int  # width of an entry with its spacing
     columns: int  # number of columns
     rows: int  # number of rows
-    below: bool  # whether the strip lies below the image and is filled row by row, rather than right and by columns
+    below: bool  # whether the strip is below the image and filled by rows; otherwise right and by columns
 
     @property
     def margin(self) -> int:
@@ -234,22 +234,22 @@ class Strip:
         return self.margin + column * self.cell_width, self.margin + row * cell_height(self.letter)
 
 
-def add_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
+def add_legend(image: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     """Return an RGB image with a legend strip; the image itself stays in the upper left corner, pixel for pixel.
 
     Args:
-        picture: RGB.
+        image: RGB.
         entries: (name, color or None for an empty box, share 0..1), in the order to be shown.
     """
     texts = [f"{_short(name)}  {share_text(share)}" for name, _, share in entries]
-    strip = _lay_out(picture.size, texts)
-    (width, height), (strip_width, strip_height) = picture.size, strip.size
+    strip = _lay_out(image.size, texts)
+    (width, height), (strip_width, strip_height) = image.size, strip.size
     if strip.below:
         whole, corner = (max(width, strip_width), height + strip_height), (0, height)
     else:
         whole, corner = (width + strip_width, max(height, strip_height)), (width, 0)
     result = Image.new("RGB", whole, PAPER)
-    result.paste(picture, (0, 0))
+    result.paste(image, (0, 0))
     draw = ImageDraw.Draw(result)
     for number, (text, (_, color, _)) in enumerate(zip(texts, entries, strict=True)):
         left, top = strip.place(number)
@@ -258,7 +258,7 @@ def add_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
 
 
 def share_text(share: float) -> str:
-    """Return a share 0..1 in percent, short; what is present never reads 0."""
+    """Return a share 0..1 in percent, short; a share above 0 is never shown as 0."""
     if share < 0.001:
         return "<0.1%"
     return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
@@ -274,7 +274,7 @@ def _short(name: str) -> str:
 
 
 def _lay_out(size: tuple[int, int], texts: Sequence[str]) -> Strip:
-    """Choose the side, a font that grows with the image, and as many columns or rows as the image's side holds."""
+    """Choose the side of the image, a font that grows with it, and as many columns or rows as fit along the side."""
     width, height = size
     letter = round(min(max((width * height) ** 0.5 / 28, SMALLEST_FONT), LARGEST_FONT))
     font = ImageFont.truetype(find_font(texts), letter)

@@ -1,4 +1,4 @@
-"""A model prepared for use: an image in, a label map with its confidence and overlay out."""
+"""Predictor: a model with options, which returns the label map, confidence and overlay of an image."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 
 Smoothing: TypeAlias = Callable[[UInt8[np.ndarray, "h w 3"], Scores], Scores]
-"""A frame and its scores -> scores that those of the frames before are in."""
+"""A frame and its scores -> scores averaged with those of earlier frames."""
 
 
 class Predictor:
-    """Calls a model on images of any kind and size."""
+    """Runs a model on images of any kind and size."""
 
     def __init__(
         self,
@@ -52,39 +52,39 @@ class Predictor:
         backend: DenseModel | None = None,
         batch: int = 1,
     ) -> None:
-        """Make a model ready; it is put in evaluation mode and its weights in channels-last order, in place.
+        """Prepare a model in place: it is put in evaluation mode, and its weights in channels-last order.
 
         Args:
-            model: the network; predictions are made on its device, in its precision.
-            size: longest side of the network's input in pixels, larger images being scaled down, or ``"native"``.
+            model: the segmenter; its device and precision are used.
+            size: longest side of the model's input in pixels, to which larger images are scaled; or ``"native"``.
             multi_scale: average over six scales, 0.5 to 1.75, for about one point of mIOU and nine times the work; or
-                over scales of your own, as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
+                over your own scales, such as ``(0.75, 1.0, 1.25)``; see ``docs/multi_scale.md``.
             flip: average over the mirrored image too. With ``multi_scale`` this is the paper's "MF".
-            backend: what runs the network in its place, made by :func:`segmnv2.engines.selection.create_backend`. It
-                keeps the weights and the output stride of that moment, so a change of ``model`` afterwards is an error.
-            batch: number of images per call, if there are many.
+            backend: engine that runs the model, created by :func:`segmnv2.engines.selection.create_backend`. It keeps
+                the weights and the output stride of its creation, so a later change of ``model`` is an error.
+            batch: images to run at once, if there are several.
 
         Raises:
-            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``, a scale is not above 0, ``batch`` is
-                not a positive integer, or the engine has another output stride.
+            ConfigError: ``size`` is not an integer of at least 17 or ``"native"``; a scale is not above 0; ``batch`` is
+                not a positive integer; or the engine has another output stride.
         """
         self.size = check_size(size)
         self.scales = choose_scales(multi_scale)
         self.flip = check_flip(flip)
         self.batch = check_batch(batch)
-        self.model = model.eval().to(memory_format=torch.channels_last)  # the CPU's fast layout, nearly twice as fast
+        self.model = model.eval().to(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
         self.backend: DenseModel = self.model if backend is None else backend
         self._watch = ModelWatch(self.model, self.backend)
 
     @classmethod
     def load(cls, path: str | Path, options: InferenceOptions | None = None, **values: Any) -> Predictor:
-        """Build the predictor of a model file.
+        """Return the predictor of a model file.
 
         Args:
-            path: safetensors file of ``segmnv2 import`` or of training, a short name as ``voc_mobilenet_v2``, or
+            path: safetensors file of ``segmnv2 import`` or of training, a short name such as ``voc_mobilenet_v2``, or
                 ``owner/name`` on the Hugging Face Hub; see :func:`segmnv2.hub.resolve.resolve_weights`.
-            options: how the network is run.
-            values: the same by name, as ``backend="auto"``; see
+            options: options of inference.
+            values: options by name, such as ``backend="auto"``; see
                 :class:`segmnv2.inference.options.InferenceOptions`.
 
         Raises:
@@ -99,9 +99,9 @@ class Predictor:
         """Return a predictor that runs a model by options.
 
         Args:
-            model: the network; it is moved to the options' device, and has their output stride from then on.
-            options: how the network is run.
-            values: the same by name, as for :meth:`load`.
+            model: the segmenter; it is moved to the options' device, and gets their output stride.
+            options: options of inference.
+            values: options by name, as for :meth:`load`.
 
         Raises:
             ConfigError: a value is not possible, or the device is missing.
@@ -120,7 +120,7 @@ class Predictor:
 
     @property
     def streams(self) -> int:
-        """Number of images computed at once where there are many."""
+        """Number of images computed at once, if there are several."""
         return self.backend.streams if isinstance(self.backend, Backend) else 1
 
     def __call__(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> Prediction:
@@ -131,7 +131,7 @@ class Predictor:
                 arrays are BGR: reverse their last axis first.
 
         Raises:
-            MediaError: the file cannot be read, the array is of another type or shape, or memory does not suffice.
+            MediaError: the file cannot be read, the array is of another type or shape, or there is not enough memory.
         """
         (prediction,) = self.predict([self.prepare(image)])
         return prediction
@@ -139,24 +139,24 @@ class Predictor:
     def predict_many(
         self, images: Iterable[str | Path | PIL.Image.Image | npt.NDArray[Any]], *, batch: int | None = None
     ) -> Iterator[Prediction]:
-        """Label images, reading the next ones meanwhile, as many at once as the predictor has ``streams``.
+        """Label images, ``streams`` of them at once; the next images are read at the same time.
 
         Args:
-            images: any kinds, as for a single one; drawn a few ahead, so they may be endless. Arrays and PIL images
-                are copied when they are drawn, so that a generator may refill one.
-            batch: how many to run at once, the predictor's by default; see
-                :func:`segmnv2.inference.scores.predict_batch` on rounding. 1 is fastest on a CPU, whose caches hold
-                one image's features better than several; try 8 on a GPU.
+            images: any kinds, as for a single image. Only a few are read ahead, so they may be endless. Arrays and PIL
+                images are copied, so a generator may change one and yield it again.
+            batch: images to run at once, by default as for the predictor; see
+                :func:`segmnv2.inference.scores.predict_batch` on rounding. 1 is fastest on a CPU, because its caches
+                hold the features of one image only; try 8 on a GPU.
 
         Yields:
-            One prediction each, in order.
+            One prediction per image, in order.
 
         Raises:
             ConfigError: ``batch`` is not a positive integer.
-            MediaError: ``images`` is a single one; or as for a single image, at its turn; none follows it.
+            MediaError: ``images`` is a single image. Other reasons are those of a call, at the turn of the image.
         """
         size = self.batch if batch is None else check_batch(batch)
-        images = map(own_image, check_several(images))
+        images = map(copy_image, check_several(images))
         run = predict_in_order if self.streams == 1 else partial(predict_streams, streams=self.streams)
         return run(images, self.prepare, self.predict, batch=size)
 
@@ -170,22 +170,22 @@ class Predictor:
         smooth: float = 0.0,
         batch: int | None = None,
     ) -> Iterator[Prediction]:
-        """Label the frames of a video file or a camera, reading the next ones meanwhile.
+        """Label the frames of a video file or a camera; the next frames are read at the same time.
 
         Args:
             source: a file, ``"camera:N"``, or the number of a camera.
             every: label each n-th frame, from the first on.
-            frames: end after so many.
-            seconds: end after that time.
-            smooth: how much of the frames before is in a frame's labels, 0 to 1, excluded; the rule is in
+            frames: stop after this number of labeled frames.
+            seconds: stop after this time.
+            smooth: weight of earlier frames in a frame's labels, 0 to 1, 1 excluded; the rule is in
                 :mod:`segmnv2.inference.video_files`.
-            batch: how many to run at once, the predictor's by default.
+            batch: frames to run at once, by default as for the predictor.
 
         Yields:
-            One prediction a frame, in order.
+            One prediction per frame, in order.
 
         Raises:
-            ConfigError: a number is not possible.
+            ConfigError: a number is out of range.
             MediaError: there is no such file or camera, or no frame; or, after the last frame, the video is truncated
                 or the camera lost.
         """
@@ -197,13 +197,13 @@ class Predictor:
         return predict_frames(predictor, VideoReader(source, every=every, frames=frames, seconds=seconds), batch=size)
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
-        """Read an image and lay it out for the network, which several threads may do at once.
+        """Read an image and make the model's input; several threads may do this at once.
 
         Args:
             image: as for a call.
 
         Raises:
-            MediaError: the file cannot be read, the array is of another type or shape, or memory does not suffice.
+            MediaError: the file cannot be read, the array is of another type or shape, or there is not enough memory.
         """
         source = str(image) if isinstance(image, str | Path) else "image"
         pixels = load_pixels(image)
@@ -214,28 +214,28 @@ class Predictor:
         return PreparedImage(pixels, canvas, source)
 
     def predict(self, prepared: Sequence[PreparedImage], smoother: Smoothing | None = None) -> list[Prediction]:
-        """Label prepared images, those with canvases of one size at once.
+        """Label prepared images; those with canvases of one size run together.
 
         Args:
             prepared: results of :meth:`prepare`.
             smoother: smoother for the frames of a video, which must come in order.
 
         Raises:
-            ConfigError: the model was changed after the engine was made of it.
-            MediaError: memory does not suffice.
+            ConfigError: the model was changed after its engine was created.
+            MediaError: there is not enough memory.
             SegmnError: the logits are not finite.
         """
         self._watch.check()
         try:
-            canvases = [each.canvas for each in prepared]
-            found = predict_batch(self.backend, canvases, scales=self.scales, flip=self.flip)
-            for each, scores in zip(prepared, found, strict=True):
-                scores.check_finite(each.source)
+            canvases = [item.canvas for item in prepared]
+            results = predict_batch(self.backend, canvases, scales=self.scales, flip=self.flip)
+            for item, scores in zip(prepared, results, strict=True):
+                scores.check_finite(item.source)
             if smoother is not None:
-                found = [smoother(each.image, scores) for each, scores in zip(prepared, found, strict=True)]
+                results = [smoother(item.image, scores) for item, scores in zip(prepared, results, strict=True)]
             return [
-                Prediction(each.image, scores.labels(), self.model.labels, scores)
-                for each, scores in zip(prepared, found, strict=True)
+                Prediction(item.image, scores.labels(), self.model.labels, scores)
+                for item, scores in zip(prepared, results, strict=True)
             ]
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -244,21 +244,21 @@ class Predictor:
 
     def _too_large(self, image: UInt8[np.ndarray, "h w 3"], source: str, count: int = 1) -> str:
         height, width = image.shape[:2]
-        what, remedy = source, f"give a smaller size, as {DEFAULT_SIZE}"
+        names, remedy = source, f"give a smaller size, such as {DEFAULT_SIZE}"
         if count > 1:
-            what, remedy = f"{source} and {count - 1} more at once", "give a smaller batch"
-        return f"{what}: {width}x{height} pixels at size {self.size!r} do not fit in memory; {remedy}"
+            names, remedy = f"{source} and {count - 1} more at once", "give a smaller batch"
+        return f"{names}: {width}x{height} pixels at size {self.size!r} do not fit in memory; {remedy}"
 
 
 @dataclass(frozen=True)
 class VideoPredictor:
-    """A predictor for the frames of one video, in order; ``smoother`` has seen the frames before."""
+    """Predictor for the frames of one video, in order; ``smoother`` holds the average of earlier frames."""
 
     predictor: Predictor
     smoother: Smoothing
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> PreparedImage:
-        """Read a frame and lay it out; see :meth:`Predictor.prepare`."""
+        """Read a frame and make the model's input; see :meth:`Predictor.prepare`."""
         return self.predictor.prepare(image)
 
     def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
@@ -266,27 +266,27 @@ class VideoPredictor:
         return self.predictor.predict(prepared, self.smoother)
 
 
-def own_image(image: Any) -> Any:
+def copy_image(image: Any) -> Any:
     """Return a copy of an image, so that the caller may change it; paths are returned unchanged."""
     if isinstance(image, PIL.Image.Image):
-        with suppress(MediaError):  # which is raised at the image's turn
+        with suppress(MediaError):  # the error is raised at the image's turn
             return load_pixels(image)
     return image.copy() if isinstance(image, np.ndarray) else image
 
 
 def load_pixels(image: object) -> UInt8[np.ndarray, "h w 3"]:
-    """Return RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array, in memory of their own."""
+    """Return the RGB pixels (H, W, 3), 0..255, of a file, a PIL image or an array, as a new array."""
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, PIL.Image.Image):
         try:
             return rgb_array(image)
         except (OSError, ValueError) as error:  # PIL decodes a file when its pixels are first needed
-            raise MediaError(f"image: the PIL image cannot be decoded ({error}); open a whole file") from error
+            raise MediaError(f"image: the PIL image cannot be decoded ({error}); open an undamaged file") from error
     return check_image(image).copy()
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Distinguish a lack of memory, which torch's CPU allocator reports as a plain RuntimeError, from other errors."""
+    """Return whether memory ran out; torch's CPU allocator reports this as a plain RuntimeError."""
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or "not enough memory" in str(error) or "allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Predictions: logits of an image at output stride, and the labels, confidence and probabilities made of them."""
+"""Predictions: labels, confidence and probabilities, computed from the logits of an image at output stride."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from segmnv2.inference.canvas import (
     make_canvas,
     run_passes,
 )
-from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_picture
+from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_image
 from segmnv2.labels import LabelSet
 
 BAND_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
-"""Numbers held for one band of rows: what stays in a CPU's cache (4 MB), what keeps a GPU busy (256 MB)."""
+"""Numbers per band of rows: a band fits in a CPU's cache (4 MB), or keeps a GPU busy (256 MB)."""
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of one image, computed at the image's size on request.
 
-    Nothing of the size classes x height x width is held, except by :meth:`probabilities`.
+    Only :meth:`probabilities` holds an array of classes x height x width.
     """
 
     passes: Sequence[ModelPass]
     image_size: tuple[int, int]
 
     def check_finite(self, source: str) -> None:
-        """Refuse logits of broken weights, or that a narrow precision does not hold: any label would be a guess."""
-        if not all(bool(each.grid.isfinite().all()) for each in self.passes):
+        """Raise an error for logits that are not finite, because of broken weights or a precision of small range."""
+        if not all(bool(model_pass.grid.isfinite().all()) for model_pass in self.passes):
             raise SegmnError(
-                f"{source}: the model's logits are not finite numbers, so it has no labels; load sound weights, or use "
+                f"{source}: the model's logits are not finite numbers, so it has no labels; load other weights, or use "
                 "the precision float32"
             )
 
     def labels(self) -> UInt8[np.ndarray, "h w"]:
         """Return the class ids; of equally good classes the one with the lowest id."""
         if len(self.passes) == 1:
-            if self.passes[0].grid.is_cuda:  # choosing the cells would take longer than computing all, and wait
+            if self.passes[0].grid.is_cuda:  # interpolating all pixels is faster than selecting cells
                 return self._read(lambda band: self.passes[0].logits(band).argmax(-1), torch.uint8).numpy()
-            # More threads gain nothing here, and afterwards wait for work in the way of those of an engine.
+            # More threads gain nothing here, and would slow down the threads of an engine while they wait.
             with torch.inference_mode(), torch_threads(1):
                 return self.passes[0].labels().cpu().numpy()
         return self._read(lambda band: self._mean_probabilities(band).argmax(-1), torch.uint8).numpy()
@@ -108,7 +108,7 @@ def predict_scores(
     """Run a model on one image.
 
     Args:
-        model: the network, in evaluation mode; the work is done on its device.
+        model: the segmenter, in evaluation mode; its device is used.
         image: uint8 RGB, 0..255, any size.
         size: the canvas, see :mod:`segmnv2.inference.canvas`.
         scales: scales of the canvas to average over; :data:`segmnv2.inference.canvas.SCALES` for the paper's MF.
@@ -116,7 +116,7 @@ def predict_scores(
 
     Raises:
         ConfigError: ``size`` or ``scales`` is out of range, or the model is in training mode.
-        MediaError: ``image`` is not as above.
+        MediaError: ``image`` is not a uint8 RGB array.
     """
     checked = check_image(image)
     canvas = make_canvas(checked, check_size(size), model.output_stride, model.mean_pixel)
@@ -139,33 +139,33 @@ def predict_labels(
 def predict_batch(
     model: DenseModel, canvases: Sequence[Canvas], *, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> list[Scores]:
-    """Run a model on several canvases, those of equal size at once.
+    """Run a model on several canvases; those of equal size run together.
 
-    Labels are those of each canvas alone, but where two classes are as good as equal: engines add in another order for
-    another size of batch, so logits may differ in their last bits. Several passes are made image by image, since
-    each is a batch of its own already.
+    Labels are those of each canvas alone, except where two classes are almost equal: for another batch size, engines
+    may add in another order, which changes the last bits of logits. With several scales or ``flip``, canvases run one
+    by one.
     """
     together = tuple(scales) == (1.0,) and not flip
     groups: dict[object, list[int]] = {}
     for number, canvas in enumerate(canvases):
         groups.setdefault(tuple(canvas.pixels.shape) if together else number, []).append(number)
-    found: dict[int, Scores] = {}
+    by_number: dict[int, Scores] = {}
     with torch.inference_mode():
         for group in groups.values():
             passes = run_passes(model, [canvases[number] for number in group], scales, flip)
-            found |= {
+            by_number |= {
                 number: Scores(own, canvases[number].image_size) for number, own in zip(group, passes, strict=True)
             }
-    return [found[number] for number in range(len(canvases))]
+    return [by_number[number] for number in range(len(canvases))]
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image, read and laid out."""
+    """An image, and the model's input made from it."""
 
     image: UInt8[np.ndarray, "h w 3"]  # (H, W, 3) uint8 RGB, 0..255, upright
-    canvas: Canvas  # what the network will see of it
-    source: str  # what error messages call it
+    canvas: Canvas  # the model's input
+    source: str  # name of the image in error messages
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,10 +173,10 @@ class Prediction:
     """Prediction for one image.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255: the image that was looked at, upright.
+        image: (H, W, 3) uint8 RGB, 0..255: the image, upright.
         mask: (H, W) uint8 class ids.
         labels: names and colors of the classes.
-        scores: the model's passes, from which more is read out on request.
+        scores: the model's passes, from which confidence and probabilities are computed on request.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -198,12 +198,12 @@ class Prediction:
 
         Args:
             opacity: 0 for outlines only, 1 for plain colors.
-            legend: names, colors and shares of the classes present, in a strip that covers nothing of the image.
+            legend: names, colors and shares of the classes present, in a strip beside the image.
 
         Raises:
             ConfigError: ``opacity`` is not in 0..1.
         """
-        return overlay_picture(self.image, self.mask, self.labels, opacity, legend)
+        return overlay_image(self.image, self.mask, self.labels, opacity, legend)
 
     def save_mask(self, path: str | Path) -> None:
         """Write the class ids as a palette PNG in the classes' colors."""

@@ -2,10 +2,10 @@
 
 To reduce flicker, the logits of the frames are averaged over time. The rule, with ``share`` in 0..1 (1 excluded):
 
-    average = (1 - share) * logits of this frame + share * average before
+    average = (1 - share) * logits of this frame + share * previous average
 
 It is an exponential moving average, in which a frame counts ``share`` times as much as the next one. Each pass of the
-network has its own average, at output stride. Logits are averaged rather than probabilities, so that labels, confidence
+model has its own average, at output stride. Logits are averaged rather than probabilities, so that labels, confidence
 and probabilities all come from the same numbers; the mean of logits is the geometric mean of probabilities. The average
 restarts with
 
@@ -45,10 +45,10 @@ Made = TypeVar("Made")
 DIGITS = 6
 
 EVEN_RATES = (10.0, 15.0, 25.0, 30.0, 50.0, 60.0, 120.0, 144.0, 240.0)
-"""Frame rates that are tried where a file's own rate loses frames."""
+"""Frame rates that are tried if a file's own rate loses frames."""
 
 NEARLY_ALL, LOOKED_AT = 0.95, 10_000
-"""Share of the frames that a rate must show, and frames at the beginning of a file by which it is chosen."""
+"""Share of the frames that a rate must show, and number of first frames of a file by which it is chosen."""
 
 ROUNDING = 1e-6
 """Tolerance of a time, in frames, so that half frames are all rounded in one direction."""
@@ -66,7 +66,7 @@ def infer_video(
 
     Args:
         predictor: the model.
-        video: the frames; after the last one its ``fault`` says whether the video ended too early.
+        video: the frames; after the last one, its ``fault`` shows whether the video ended too early.
         write: takes each frame and its prediction, in order; called in another thread.
         on_done: called after each frame.
         batch: frames to run at once.
@@ -125,7 +125,7 @@ def _computer(
 ) -> Callable[[Sequence[tuple[Frame, Read]]], list[tuple[Frame, Made]]]:
     def compute(pairs: Sequence[tuple[Frame, Read]]) -> list[tuple[Frame, Made]]:
         made = predictor.predict([prepared for _, prepared in pairs])
-        return [(frame, each) for (frame, _), each in zip(pairs, made, strict=True)]
+        return [(frame, prediction) for (frame, _), prediction in zip(pairs, made, strict=True)]
 
     return compute
 
@@ -135,7 +135,7 @@ class FrameSink(Generic[Made]):
     """Takes frames with their predictions, in order, and counts them."""
 
     write: Callable[[Frame, Made], object]
-    note: str | None = None  # a message for the user about how they are written, if there is one
+    note: str | None = None  # a message for the user, if there is one
     count: int = 0
 
     def __call__(self, frame: Frame, made: Made) -> None:
@@ -152,7 +152,7 @@ def frame_files(video: VideoReader, write: Callable[[Made, str], object]) -> Ite
 
 @contextmanager
 def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Image.Image]) -> Iterator[FrameSink[Made]]:
-    """Yield a sink that writes a video of overlays of the frames' size and speed; ``draw`` makes them of predictions.
+    """Yield a sink that writes a video of overlays with the frames' size and speed; ``draw`` makes an overlay.
 
     :func:`segmnv2.media.video_writer.video_file` says which files remain after errors. Frames are written by their
     times. A frame is repeated if the next one is late, so that the result plays at the speed of the original.
@@ -175,7 +175,7 @@ def overlay_video(path: Path, video: VideoReader, draw: Callable[[Made], PIL.Ima
 def even_rate(video: VideoReader) -> float:
     """Return the frame rate that shows nearly all frames of a video: its own rate, or a higher one.
 
-    For frames at varying intervals MP4 files state the mean rate, which loses frames where they follow fast.
+    For varying intervals, MP4 files state the mean rate, which loses frames where intervals are short.
     """
     if video.source.path is None:
         return video.frame_rate
@@ -186,7 +186,7 @@ def even_rate(video: VideoReader) -> float:
 
 
 def place_in_time(seconds: float, frame_rate: float) -> int:
-    """Return the number, from 0, of the frame that is shown at a time."""
+    """Return the number, from 0, of the frame at a time."""
     return math.floor(seconds * frame_rate + 0.5 + ROUNDING)
 
 
@@ -198,18 +198,18 @@ class Clock:
         self.show, self.frame_rate, self.count = show, frame_rate, 0
         self._last: UInt8[np.ndarray, "h w 3"] | None = None
 
-    def write(self, picture: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
+    def write(self, image: UInt8[np.ndarray, "h w 3"], seconds: float) -> None:
         """Show an image at its time; the previous one is repeated until then. An image too soon after it is dropped."""
         due = place_in_time(seconds, self.frame_rate)
         if self._last is not None:
             self._repeat(self._last, due)
-        self._repeat(picture, due + 1)
-        self._last = picture
+        self._repeat(image, due + 1)
+        self._last = image
 
-    def _repeat(self, picture: UInt8[np.ndarray, "h w 3"], count: int) -> None:
+    def _repeat(self, image: UInt8[np.ndarray, "h w 3"], count: int) -> None:
         """Show an image until there are ``count`` in all."""
         while self.count < count:
-            self.show(picture)
+            self.show(image)
             self.count += 1
 
 
@@ -231,13 +231,13 @@ class Smoother:
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], scores: Scores) -> Scores:
         """Return the scores of a frame, RGB 0..255, with its logits averaged."""
         thumbnail = shrink(image)
-        grids = [each.grid for each in scores.passes]
+        grids = [model_pass.grid for model_pass in scores.passes]
         same_sizes = [grid.shape for grid in grids] == [grid.shape for grid in self._average]
         if same_sizes and self._thumbnail is not None and not is_cut(self._thumbnail, thumbnail):
-            # Written this way, the scores of a still video do not change, to the bit.
+            # In this form, the scores of a still video do not change in any bit.
             grids = [torch.lerp(new, old, self.share) for new, old in zip(grids, self._average, strict=True)]
         self._average, self._thumbnail = grids, thumbnail
-        passes = [replace(each, grid=grid) for each, grid in zip(scores.passes, grids, strict=True)]
+        passes = [replace(model_pass, grid=grid) for model_pass, grid in zip(scores.passes, grids, strict=True)]
         return replace(scores, passes=passes)
 
 

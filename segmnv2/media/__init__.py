@@ -1,1 +1,1 @@
-"""Images and videos in and out: lists of files, readers and writers, and work on many of them at once."""
+"""Input and output of images and videos: lists of files, readers, writers, and pipelines for many items."""

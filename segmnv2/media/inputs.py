@@ -1,9 +1,8 @@
 """Images, videos and cameras among inputs: files, folders, glob patterns and words.
 
 - A file whose name ends in one of :data:`VIDEO_ENDINGS`, in any case, is a video.
-- ``camera:N`` is camera N of this machine, from 0.
-- A bare number ``N``, if no file has that name, is the same.
-- All else are images, see :func:`list_images`.
+- ``camera:N`` is camera N of this machine, from 0. A number ``N`` is the same, unless a file has that name.
+- All other inputs are images, see :func:`list_images`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ FFMPEG_QUIET = "-8"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep OpenCV silent in the block, and FFmpeg from then on unless its level is set in the environment."""
+    """Silence OpenCV in the block, and FFmpeg permanently, unless its level is set in the environment."""
     os.environ.setdefault(FFMPEG_LEVEL, FFMPEG_QUIET)  # OpenCV reads it once, when it first opens a video
     before = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -41,35 +40,22 @@ def quiet() -> Iterator[None]:
 
 
 VIDEO_ENDINGS = (
-    ".3gp",
-    ".avi",
-    ".flv",
-    ".m2ts",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".mts",
-    ".ogv",
-    ".ts",
-    ".webm",
-    ".wmv",
-)
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
+)  # fmt: skip
 CAMERA = "camera:"
 
 
 @dataclass(frozen=True)
 class VideoSource:
-    """A file, or without one a camera."""
+    """A video file, or a camera if ``path`` is ``None``."""
 
     path: Path | None
     camera: int = 0
 
     @property
     def live(self) -> bool:
-        """Whether the source is live."""
+        """Whether the source is a camera."""
         return self.path is None
 
     @property
@@ -83,7 +69,7 @@ class VideoSource:
 
 
 def find_video(word: str | Path | int) -> VideoSource | None:
-    """Return the video or camera that a word means by the rule at the top of this file, or None.
+    """Return the video or camera of a word by the rule at the top of this file; ``None`` for images.
 
     Raises:
         MediaError: it begins with ``camera:`` and no number follows.
@@ -93,7 +79,7 @@ def find_video(word: str | Path | int) -> VideoSource | None:
     text = str(word)
     number = text.removeprefix(CAMERA)
     if number != text and not number.isdecimal():
-        raise MediaError(f"{text}: is no camera; give camera:N with its number from 0, as {CAMERA}0")
+        raise MediaError(f"{text}: is not a camera; give camera:N with its number from 0, such as {CAMERA}0")
     if number.isdecimal() and (number != text or not Path(text).exists()):
         return VideoSource(None, int(number))
     return VideoSource(Path(text)) if Path(text).suffix.lower() in VIDEO_ENDINGS else None
@@ -107,18 +93,18 @@ _NAMED = 3
 def list_images(
     inputs: Sequence[str | Path], *, recursive: bool = False, exclude: Sequence[str | Path] = ()
 ) -> list[Path]:
-    """Return the image files that ``inputs`` stand for, each once, in the order of ``inputs``.
+    """Return the image files of ``inputs``, each once, in the order of ``inputs``.
 
-    - A file is taken whatever its name.
-    - A folder gives, sorted, its files that end in one of :data:`segmnv2.data.image_file.ENDINGS`, hidden ones apart;
-      with ``recursive`` those of its subfolders too.
-    - A pattern with ``*``, ``?`` or ``[]`` gives, sorted, what a shell would make of it (``**`` matches any depth), and
-      each match is treated as above. A file that exists under the very name comes first.
+    - A file is used with any ending.
+    - A folder gives its files that end in one of :data:`segmnv2.data.image_file.ENDINGS`, sorted and without hidden
+      ones; with ``recursive`` also those of its subfolders.
+    - A pattern with ``*``, ``?`` or ``[]`` gives its matches as in a shell, sorted (``**`` matches any depth); each
+      match is treated as above. If a file with exactly this name exists, only that file is used.
 
-    The contents of the folders ``exclude`` are skipped, such as those of results.
+    Files in the folders ``exclude``, such as folders of results, are skipped.
 
     Raises:
-        MediaError: no inputs, files or folders that do not exist, an input that no image matches, or a file given by
+        MediaError: no inputs, files or folders that do not exist, an input without an image, or a file given by
             name inside ``exclude``.
     """
     if not inputs:
@@ -128,20 +114,20 @@ def list_images(
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise MediaError(f"{', '.join(missing[:3])}{more}: there is no such file or folder; check the path")
     excluded = [Path(folder).resolve() for folder in exclude]
-    found: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
     for item in inputs:
         matches = [path for path in _expand(str(item), recursive) if not _is_inside(path, excluded)]
         if not matches:
             raise MediaError(_nothing_message(str(item), recursive))
         for path in matches:
-            found.setdefault(path.parent.resolve() / path.name, path)  # two links to one file are two images
-    return list(found.values())
+            files.setdefault(path.parent.resolve() / path.name, path)  # two links to one file are two images
+    return list(files.values())
 
 
 def list_others(
     inputs: Sequence[str | Path], *, recursive: bool = False, exclude: Sequence[str | Path] = ()
 ) -> list[Path]:
-    """Return the files of the folders among ``inputs`` that :func:`list_images` passes over by their endings, sorted.
+    """Return the files in folders of ``inputs`` that :func:`list_images` skips because of their endings, sorted.
 
     Hidden files and those of the operating system do not count.
     """
@@ -152,15 +138,15 @@ def list_others(
 
 
 def describe_others(others: Sequence[Path]) -> str:
-    """Return the count, endings and first names of files that are no images, as ``2 .heic, 1 .mp4 (a.heic, ...)``."""
+    """Return the count, endings and first names of other files, such as ``2 .heic, 1 .mp4 (a.heic, ...)``."""
     counts = Counter(path.suffix.lower() or "without ending" for path in others)
     kinds = ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
     more = ", ..." if len(others) > _NAMED else ""
     return f"{kinds} ({', '.join(str(path) for path in others[:_NAMED])}{more})"
 
 
-def spread_evenly(items: Sequence[T], most: int | None) -> list[T]:
-    """Return at most so many items, evenly over their order; all of them for ``None``."""
+def pick_evenly(items: Sequence[T], most: int | None) -> list[T]:
+    """Return at most ``most`` items, evenly distributed over their order; all items for ``None``."""
     if most is None or most >= len(items):
         return list(items)
     return [items[int(index)] for index in np.linspace(0, len(items) - 1, most).round()]
@@ -186,15 +172,15 @@ def _files(path: Path, recursive: bool) -> list[Path]:
 def _folder_files(folder: Path, recursive: bool) -> list[Path]:
     """Return a folder's files, sorted, without hidden ones.
 
-    Linked subfolders are searched too, each once. Links to nothing are files that cannot be read.
+    Linked subfolders are searched too, each once. Broken links are included; reading them fails.
     """
-    found, seen = [], {os.path.realpath(folder)}
+    files, seen = [], {os.path.realpath(folder)}
     for top, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
         inner = {os.path.realpath(Path(top, name)): name for name in sorted(folders) if name[0] != "."}
-        folders[:] = [name for place, name in inner.items() if recursive and place not in seen]
+        folders[:] = [name for real, name in inner.items() if recursive and real not in seen]
         seen.update(inner)
-        found += [Path(top, name) for name in names if name[0] != "."]
-    return sorted(path for path in found if path.is_file() or not path.exists())
+        files += [Path(top, name) for name in names if name[0] != "."]
+    return sorted(path for path in files if path.is_file() or not path.exists())
 
 
 def _fail(error: OSError) -> None:
@@ -217,8 +203,8 @@ def _nothing_message(item: str, recursive: bool) -> str:
         where = "it and its subfolders hold" if recursive else "it holds"
         remedy = "give the files by name" if recursive else "--recursive searches its subfolders too"
         others = list_others([item], recursive=recursive)
-        found = f" but {describe_others(others)}" if others else ""
-        return f"{item}: {where} no image ({endings}) besides results of segmnv2{found}; {remedy}"
+        listed = f" but {describe_others(others)}" if others else ""
+        return f"{item}: {where} no image ({endings}) besides results of segmnv2{listed}; {remedy}"
     if path.exists():
         return f"{item}: is where the results are written and would be replaced; choose another output folder"
     return f"{item}: no file or folder matches this pattern, besides results of segmnv2; check it"

@@ -1,12 +1,12 @@
-"""Reading, computing and writing of many items at the same time, in order, with a bounded number of them in memory.
+"""Pipelines and streams, which read, compute and write many items at the same time, with few of them in memory.
 
-In a pipeline readers and writers are threads: decoders, encoders and networks let other threads run while they work.
-The network runs in the thread that requests results, so that Ctrl-C reaches it. An item counts from the moment it is
-read until it is written, and no more than :func:`most_held` of them exist at once.
+In a pipeline, threads read and write, because decoders, encoders and models let other threads run at the same time. The
+model runs in the thread that requests results, so that Ctrl-C reaches it. At most :func:`most_held` items exist at
+once, from the start of reading to the end of writing.
 
-In streams each item is one thread's from its file to its results. A small network does not keep many cores busy with
-one image: its threads wait for each other at every layer, and any that reads or writes meanwhile keeps all of them
-waiting. With one image a thread, nothing waits.
+In streams, one thread reads, computes and writes an item. A small model does not keep many cores busy with one image:
+its threads wait for each other at every layer, and all wait for one that reads or writes. With one image per thread,
+none waits.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class ManyPredictor(Protocol[Read, Made_co]):
         """Predict for several images, in order."""
 
 
-END: Final = object()  # marker that a reader returns in place of an item's content at the end
-READERS = 2  # threads that read files: decoding a phone's image takes longer than the network
+END: Final = object()  # marker that a reader returns instead of an item's content, after the last item
+READERS = 2  # threads that read files: decoding a phone's image takes longer than the model
 WRITERS = 2  # threads that write files, for the same reason
 
 
@@ -63,7 +63,7 @@ def check_batch(batch: object) -> int:
 
 
 def most_held(batch: int, readers: int = READERS, writers: int = WRITERS) -> int:
-    """Return how many items exist at most: a batch that is computed, as much being read and as much being written."""
+    """Return the largest number of items at once: a batch in computation, and about as many in reading and writing."""
     return batch + max(batch, readers) + max(batch, writers)
 
 
@@ -77,34 +77,34 @@ def run_pipeline(
     readers: int = READERS,
     writers: int = WRITERS,
 ) -> Generator[Outcome[Item, Written]]:
-    """Read, compute and write items, and yield what became of each, in their order.
+    """Read, compute and write items, and yield the outcome of each, in their order.
 
-    However it ends, by an error, Ctrl-C or a caller who stops asking, what is not begun is dropped and what is being
-    read or written is finished before the threads end.
+    An error, Ctrl-C or a caller that stops iterating ends it early. Then items that have not begun are dropped, and
+    items being read or written are finished before the threads end.
 
     Args:
-        items: drawn one by one, as there is room; they may be endless if ``read`` says :data:`END`.
+        items: taken one by one when needed; they may be endless if ``read`` returns :data:`END`.
         read: called in a reader's thread.
         compute: called in this thread with up to ``batch`` items' contents, in order; one result for each.
         write: called in a writer's thread.
         batch: contents to compute at once.
-        readers: threads; 1 where items must be read in order.
-        writers: threads; 1 where items must be written in order.
+        readers: threads; 1 if items must be read in order.
+        writers: threads; 1 if items must be written in order.
 
     Raises:
-        Exception: what any of the three raises, but for a ``MediaError`` of ``read`` or ``compute``, which is the
+        Exception: any error of the three functions, except a ``MediaError`` of ``read`` or ``compute``, which is the
             item's failure.
     """
-    behind: deque[tuple[Item, Future[Written] | MediaError]] = deque()
+    pending: deque[tuple[Item, Future[Written] | MediaError]] = deque()
 
-    def pass_on(computed: list[tuple[Item, Made | MediaError]]) -> None:
+    def start_writing(computed: list[tuple[Item, Made | MediaError]]) -> None:
         while computed:
             item, made = computed.pop(0)
-            behind.append((item, made if isinstance(made, MediaError) else writing.submit(write, item, made)))
+            pending.append((item, made if isinstance(made, MediaError) else writing.submit(write, item, made)))
 
     def finished(most: int) -> Iterator[Outcome[Item, Written]]:
-        while behind and (len(behind) > most or isinstance(behind[0][1], MediaError) or behind[0][1].done()):
-            item, future = behind.popleft()
+        while pending and (len(pending) > most or isinstance(pending[0][1], MediaError) or pending[0][1].done()):
+            item, future = pending.popleft()
             if isinstance(future, MediaError):
                 yield Outcome(item, failure=future)
             else:
@@ -115,7 +115,7 @@ def run_pipeline(
         _threads(writers, "write") as writing,
     ):
         for computed in groups:
-            pass_on(computed)
+            start_writing(computed)
             yield from finished(max(batch, writers))
         yield from finished(0)
 
@@ -128,7 +128,7 @@ def predict_in_order(
     batch: int = 1,
     readers: int = READERS,
 ) -> Generator[Made]:
-    """Yield what is computed of each item, in order, as :func:`run_pipeline` does; errors are raised at its turn."""
+    """Yield the result of each item, in order, as :func:`run_pipeline` does; its error is raised at its turn."""
     with closing(_compute_in_order(items, read, compute, batch, readers)) as groups:
         for computed in groups:
             while computed:
@@ -145,7 +145,7 @@ def _compute_in_order(
     batch: int,
     readers: int,
 ) -> Generator[list[tuple[Item, Made | MediaError]]]:
-    """Yield batches of what is computed, or why not; whoever takes one empties it, so that it is not held."""
+    """Yield batches of results or errors; the caller empties a batch, so that it does not stay in memory."""
     source = iter(items)
     ahead: deque[tuple[Item, Future[Read]]] = deque()
 
@@ -169,7 +169,7 @@ def _compute_in_order(
 
 @contextmanager
 def _threads(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that end with the block, without what they have not begun."""
+    """Yield a pool of threads that ends with the block and drops tasks that have not begun."""
     pool = ThreadPoolExecutor(number, f"segmnv2-{name}")
     try:
         yield pool
@@ -178,7 +178,7 @@ def _threads(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
 
 
 def _take(ahead: deque[tuple[Item, Future[Read]]], batch: int) -> tuple[list[tuple[Item, Read | MediaError]], bool]:
-    """Wait for the next items; return what was read of them or why not, and whether :data:`END` was."""
+    """Wait for the next items; return their contents or errors, and whether :data:`END` was read."""
     group: list[tuple[Item, Read | MediaError]] = []
     while ahead and len(group) < batch:
         item, future = ahead.popleft()
@@ -196,7 +196,7 @@ def _take(ahead: deque[tuple[Item, Future[Read]]], batch: int) -> tuple[list[tup
 def compute_group(
     group: Sequence[tuple[Item, Read | MediaError]], compute: Callable[[Sequence[Read]], Sequence[Made]]
 ) -> list[tuple[Item, Made | MediaError]]:
-    """Compute what could be read; if the whole cannot be computed, each alone, so that one failure is one item's."""
+    """Compute the items that could be read; after an error, compute each alone, so that only faulty items fail."""
     contents = [content for _, content in group if not isinstance(content, MediaError)]
     made: Iterator[Made | MediaError] = iter(_compute_each(contents, compute) if contents else [])
     return [(item, content if isinstance(content, MediaError) else next(made)) for item, content in group]
@@ -214,7 +214,7 @@ def _compute_each(
 
 
 AHEAD = 2
-"""Batches for each stream that are begun, or done and waiting for an older one, so that no thread is idle meanwhile."""
+"""Batches per stream that are in work, or finished and waiting for an older one, so that no thread is idle."""
 
 
 def run_streams(
@@ -226,18 +226,18 @@ def run_streams(
     streams: int,
     batch: int = 1,
 ) -> Generator[Outcome[Item, Written]]:
-    """Read, compute and write items in several threads, and yield what became of each, in their order.
+    """Read, compute and write items in several threads, and yield the outcome of each, in their order.
 
-    At most ``streams * batch`` items are in memory between being read and being written, and what ``write`` returned of
-    :data:`AHEAD` times as many and a batch. However it ends, by an error, Ctrl-C or a caller who stops asking, what is
-    not begun is dropped, and each thread ends after the step that it is in, so that what is written is whole.
+    At most ``streams * batch`` items are in memory, from reading to writing, and the outcomes of :data:`AHEAD` times as
+    many plus a batch. An error, Ctrl-C or a caller that stops iterating ends it early. Then items that have not begun
+    are dropped, and each thread finishes its current step, so that written files are whole.
 
     Args:
-        items: drawn one by one, as there is room; they may be endless.
-        read: called in several threads at once, and so are the others.
+        items: taken one by one when needed; they may be endless.
+        read: called in several threads at once, like ``compute`` and ``write``.
         compute: called with up to ``batch`` items' contents, in order; one result for each.
         write: called for one item after another.
-        streams: threads. They share PyTorch's number of threads among them.
+        streams: threads, which share PyTorch's number of threads.
         batch: contents to compute at once.
 
     Raises:
@@ -245,41 +245,41 @@ def run_streams(
     """
     source = iter(items)
     stopping = threading.Event()
-    behind: deque[Future[list[Outcome[Item, Written]]]] = deque()
+    pending: deque[Future[list[Outcome[Item, Written]]]] = deque()
 
-    def go_on() -> None:
+    def check_stopping() -> None:
         if stopping.is_set():
             raise CancelledError
 
     def attempt(item: Item) -> Read | MediaError:
-        go_on()
+        check_stopping()
         try:
             return read(item)
         except MediaError as error:
             return error
 
     def conclude(item: Item, made: Made | MediaError) -> Outcome[Item, Written]:
-        go_on()
+        check_stopping()
         return Outcome(item, failure=made) if isinstance(made, MediaError) else Outcome(item, write(item, made))
 
     def work(group: Sequence[Item]) -> list[Outcome[Item, Written]]:
         contents = [(item, attempt(item)) for item in group]
-        go_on()
+        check_stopping()
         return [conclude(item, made) for item, made in compute_group(contents, compute)]
 
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(streams, "segmnv2-stream", torch.set_num_threads, (max(1, threads // streams),))
     try:
         while True:
-            while len(behind) < AHEAD * streams and (group := list(islice(source, batch))):
-                behind.append(pool.submit(work, group))
-            if not behind:
+            while len(pending) < AHEAD * streams and (group := list(islice(source, batch))):
+                pending.append(pool.submit(work, group))
+            if not pending:
                 return
-            yield from behind.popleft().result()
+            yield from pending.popleft().result()
     finally:
         stopping.set()
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)  # this thread kept its number; threads that begin later get it again
+        torch.set_num_threads(threads)  # for threads that start later; this thread kept its number
 
 
 def predict_streams(
@@ -290,7 +290,7 @@ def predict_streams(
     streams: int,
     batch: int = 1,
 ) -> Generator[Made]:
-    """Yield what is computed of each item, in order; arguments and errors as for :func:`predict_in_order`."""
+    """Yield the result of each item, in order; arguments and errors as for :func:`predict_in_order`."""
     outcomes = run_streams(items, read, compute, lambda _, made: (made,), streams=streams, batch=batch)
     with closing(outcomes):
         for outcome in outcomes:

@@ -1,6 +1,6 @@
-"""Statements of a video's file that OpenCV does not pass on: mirroring, length in bytes, and times of all frames.
+"""Properties of video files that OpenCV does not report: mirroring, size in bytes, and times of all frames.
 
-FFmpeg's rotation, which OpenCV applies, leaves out the mirroring that an MP4 or QuickTime file states.
+OpenCV applies FFmpeg's rotation, which ignores the mirroring in MP4 and QuickTime files.
 Source: the boxes ``mvhd``, ``tkhd`` and ``hdlr`` of ISO/IEC 14496-12.
 """
 
@@ -16,9 +16,9 @@ import cv2
 from segmnv2.media.inputs import quiet
 
 SEGMENT, HEADER = b"\x18\x53\x80\x67", 4096
-"""Matroska and WebM: what comes before the length of all the rest, and bytes in which it is found."""
+"""Matroska and WebM: bytes before the stated length of the rest, and number of bytes to search for them."""
 MATRIX_FROM_END = {b"mvhd": 64, b"tkhd": 44}
-"""Bytes from where the matrix begins to the end of its box, in every version of it."""
+"""Bytes from the start of the matrix to the end of its box, in every version of the box."""
 
 
 def time_stamps(path: Path) -> Iterator[float]:
@@ -33,24 +33,24 @@ def time_stamps(path: Path) -> Iterator[float]:
 
 
 def has_stated_size(path: Path) -> bool:
-    """Return whether a Matroska or WebM file is as long as it says, or does not say it.
+    """Return whether a Matroska or WebM file is as long as it states, or states no length; ``False`` for other files.
 
-    Its number of frames is none of the header's but a product of length and rate, and its last frame may stay on the
-    screen for long, so that only the length in bytes shows that it is cut off.
+    Its header states no number of frames; OpenCV multiplies duration and rate. Its last frame may have a long duration.
+    So only the length in bytes shows that the file is cut off.
     """
     with path.open("rb") as file:
         head = file.read(HEADER)
     at = head.find(SEGMENT) + len(SEGMENT)
     if at < len(SEGMENT) or not head[at : at + 1] or not head[at]:
         return False
-    width = 9 - head[at].bit_length()  # bytes of a number, whose first bit that is set says how many they are
+    width = 9 - head[at].bit_length()  # the first set bit of a number shows its length in bytes
     unknown = (1 << 7 * width) - 1
     size = int.from_bytes(head[at : at + width], "big") & unknown
     return size == unknown or at + width + size <= path.stat().st_size
 
 
 class Box(NamedTuple):
-    """A part of a file: its kind, and where its content is."""
+    """A part of a file: its kind, and the start and end of its content."""
 
     kind: bytes
     start: int
@@ -58,19 +58,19 @@ class Box(NamedTuple):
 
 
 def is_mirrored(path: Path) -> bool:
-    """Return whether the first video track of a file is to be mirrored, besides being turned.
+    """Return whether the first video track of a file must be mirrored, besides rotation.
 
-    Files of other formats and damaged ones are not: whoever decodes them reports what is wrong.
+    This is false for other formats and damaged files, whose faults the decoder reports.
     """
     try:
         with path.open("rb") as file:
             movie = next((box for box in _boxes(file, 0, path.stat().st_size) if box.kind == b"moov"), None)
-            return movie is not None and _turns_over(file, movie)
+            return movie is not None and _has_mirroring(file, movie)
     except (OSError, struct.error):
         return False
 
 
-def _turns_over(file: BinaryIO, movie: Box) -> bool:
+def _has_mirroring(file: BinaryIO, movie: Box) -> bool:
     parts = list(_boxes(file, movie.start, movie.end))
     tracks = [list(_boxes(file, box.start, box.end)) for box in parts if box.kind == b"trak"]
     video = next((track for track in tracks if _is_video(file, track)), [])
@@ -85,11 +85,11 @@ def _is_video(file: BinaryIO, track: list[Box]) -> bool:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between two places of a file."""
+    """Yield the boxes between two positions of a file."""
     while end - start >= 8:
         length, kind = struct.unpack(">I4s", _read(file, start, 8))
         header = 8
-        if length == 1:  # the length is a larger number that follows
+        if length == 1:  # the length follows as a larger number
             (length,), header = struct.unpack(">Q", _read(file, start + 8, 8)), 16
         elif length == 0:
             length = end - start
@@ -99,6 +99,6 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
         start += length
 
 
-def _read(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
+def _read(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
     return file.read(count)

@@ -1,6 +1,6 @@
-"""Images to a video file, which appears whole or not at all.
+"""Video files from images, written whole or not at all.
 
-OpenCV writes no sound, and says nothing when the disk is full; what was written is therefore counted at the end.
+OpenCV writes no sound, and does not report a full disk. So the frames in the file are counted at the end.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CODECS: dict[str, tuple[str, ...]] = {
     ".mov": ("mp4v", "avc1", "MJPG"),
     ".mp4": ("mp4v", "avc1", "MJPG"),
 }
-"""Ending -> codecs, the first that OpenCV has here is used."""
+"""Ending -> codecs; the first one that OpenCV can write is used."""
 
 LEAST_ROOM = 2**20  # bytes that must be free on the disk
-BETWEEN_CHECKS = 30  # frames after which the room is looked at again
+BETWEEN_CHECKS = 30  # frames between two checks of the free space
 
 
 def check_video_ending(path: Path) -> Path:
@@ -39,12 +39,12 @@ def check_video_ending(path: Path) -> Path:
         return path
     raise ConfigError(
         f"{path}: videos are not written with the ending '{path.suffix}'; give one of {', '.join(CODECS)}, or a folder "
-        "(a name without ending) for one mask a frame"
+        "(a name without ending) for one mask per frame"
     )
 
 
 class VideoWriter:
-    """Writes frames of one size at an even pace.
+    """Writes frames of one size at a constant frame rate.
 
     Attributes:
         codec: the codec.
@@ -53,13 +53,13 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], frame_rate: float) -> None:
-        """Open a file, whose ending decides on the container, or raise a ConfigError.
+        """Open a file for writing, or raise a ConfigError.
 
         Args:
-            path: where.
-            size: (width, height) of the frames. A side that is odd gets one more row or column, as the last one,
-                since codecs store colors for two by two pixels.
-            frame_rate: frames a second.
+            path: the video file; its ending selects the container.
+            size: (width, height) of the frames. An odd side gets a copy of its last row or column, because codecs store
+                colors of 2 x 2 pixels.
+            frame_rate: frames per second.
         """
         self.path, self.size, self.count = path, size, 0
         self._even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
@@ -85,25 +85,25 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """End the file; a second time does nothing."""
+        """Close the file; a second call does nothing."""
         self._writer.release()
 
     def verify(self) -> None:
-        """Raise an OSError unless the closed file holds what was written."""
+        """Raise an OSError unless the closed file holds all written frames."""
         with quiet():
             capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
-            found = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
+            count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
             capture.release()
-        if found != self.count:
-            raise OSError(f"of {self.count} frames not all arrived in the file; the disk may be full")
+        if count != self.count:
+            raise OSError(f"not all of {self.count} frames are in the file; the disk may be full")
 
 
 @contextmanager
 def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator[VideoWriter]:
-    """Yield a writer of a file that appears when the block ends.
+    """Yield a writer of a file that is complete when the block ends.
 
-    After an error nothing is written and an older file is untouched. After Ctrl-C the written frames appear as a
-    whole file, before the interruption continues.
+    After an error no file is written, and an older file stays unchanged. After Ctrl-C the frames written so far become
+    a whole file, and the interruption continues.
 
     Raises:
         ConfigError: the ending, the folder or the disk does not allow it.
@@ -118,7 +118,7 @@ def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator
                 writer.close()
                 if writer.count:
                     writer.verify()
-                    file.close()  # here, where no repeated signal breaks into it
+                    file.close()  # here, where a second signal cannot interrupt it
                 raise
             finally:
                 writer.close()
@@ -126,15 +126,14 @@ def video_file(path: Path, size: tuple[int, int], frame_rate: float) -> Iterator
     except OSError as error:
         raise ConfigError(
             f"{path}: the video cannot be written ({error.strerror or error}); free space there, or choose "
-            "another place that you may write to"
+            "another folder with write access"
         ) from error
 
 
 def _open(path: Path, size: tuple[int, int], frame_rate: float) -> tuple[str, cv2.VideoWriter]:
     """Return the first codec that can be used, with its writer.
 
-    MPEG-4 counts time in parts of at most 1/65535 second, which cannot express every rate, so rounded ones are
-    tried too.
+    MPEG-4 counts time in steps of 1/65535 s or longer, which cannot express every rate, so rounded rates are tried too.
     """
     rates = list(dict.fromkeys((frame_rate, round(frame_rate, 2), max(1.0, round(frame_rate)))))
     with quiet():
@@ -144,6 +143,6 @@ def _open(path: Path, size: tuple[int, int], frame_rate: float) -> tuple[str, cv
                 if writer.isOpened():
                     return codec, writer
     raise ConfigError(
-        f"*{path.suffix}: OpenCV here can write none of its codecs ({', '.join(CODECS[path.suffix.lower()])}) at "
-        f"{size[0]}x{size[1]}; give another ending ({', '.join(CODECS)}) or a folder for one mask a frame"
+        f"*{path.suffix}: OpenCV here cannot write any of its codecs ({', '.join(CODECS[path.suffix.lower()])}) at "
+        f"{size[0]}x{size[1]}; give another ending ({', '.join(CODECS)}) or a folder for one mask per frame"
     )

@@ -1,1 +1,1 @@
-"""Measures of segmentation quality, all of them functions of one global confusion matrix."""
+"""Confusion matrix, IoU, accuracy, and COCO's average precision."""

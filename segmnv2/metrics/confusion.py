@@ -1,8 +1,8 @@
-"""The global confusion matrix and what follows from it, and top-1 and top-5 accuracy, all counted over batches.
+"""Global confusion matrix with its IoUs and accuracies, and top-1 and top-5 accuracy, all counted over batches.
 
-Counts are summed over all images before anything is divided: the mean of per-image IoUs is another number. The rule
-for absent classes is TensorFlow's: a class that occurs neither in the truth nor in the predictions has no IoU (NaN) and
-does not enter the mean; one that is only predicted, or only missed, has IoU 0 and does.
+Counts are summed over all images before division; a mean of per-image IoUs is another number. The rule for absent
+classes is TensorFlow's. A class in neither truth nor predictions has no IoU (NaN) and does not count in the mean. A
+class in only one of them has IoU 0 and counts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def confusion_matrix(
         int64 (K, K), [truth, prediction], on the mask's device. Fastest for uint8 on the CPU.
 
     Raises:
-        ValueError: shapes differ, ids are out of range (the message lists them), or so are the classes themselves.
+        ValueError: shapes differ, ids are out of range (the message lists them), or the number of classes is.
     """
     if mask.shape != prediction.shape:
         raise ValueError(f"mask {tuple(mask.shape)} and prediction {tuple(prediction.shape)} differ in shape")
@@ -66,7 +66,7 @@ class ConfusionMatrix:
         ignore_index: mask value that does not count.
 
     Attributes:
-        counts: int64 (K, K), [truth, prediction]. Sum it over ranks before asking for IoUs.
+        counts: int64 (K, K), [truth, prediction]. Sum it over ranks before computing IoUs.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
@@ -83,7 +83,7 @@ class ConfusionMatrix:
         self.counts += confusion_matrix(mask, prediction, self.num_classes, self.ignore_index).cpu()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Set all counts to 0."""
         self.counts.zero_()
 
 
@@ -112,7 +112,7 @@ def pixel_accuracy(confusion: Int64[Tensor, "k k"]) -> float:
 
 
 def _to_bytes(ids: Ids, what: str) -> Tensor:
-    """Return ids as a flat uint8 tensor; whatever is uint8 already needs no look at its range."""
+    """Return ids as a flat uint8 tensor; check the range of other types."""
     flat = ids.reshape(-1)
     if flat.dtype not in (np.dtype(np.uint8), torch.uint8) and len(flat) > 0:
         lowest, highest = int(flat.min()), int(flat.max())
@@ -124,7 +124,7 @@ def _to_bytes(ids: Ids, what: str) -> Tensor:
 
 
 def _joint_histogram(rows: Tensor, columns: Tensor) -> Tensor:
-    """Count pairs of bytes: int64 (256, 256). Checks on ids are then made on 65536 counts rather than on all pixels."""
+    """Count pairs of bytes: int64 (256, 256). Ids are then checked on 65536 counts rather than on all pixels."""
     if rows.device.type != "cpu" or columns.device.type != "cpu":
         pairs = rows.int() * _BYTE + columns.to(rows.device).int()
         return torch.bincount(pairs, minlength=_BYTE**2).view(_BYTE, _BYTE)
@@ -137,7 +137,7 @@ def _joint_histogram(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _refuse(what: str, counts: Tensor, first: int, allowed: str) -> None:
-    """Raise when ids from ``first`` on occur; ``counts`` are their pixel counts."""
+    """Raise an error if ids from ``first`` on occur; ``counts`` are their pixel counts."""
     if not bool(counts.any()):
         return
     wrong = [f"{first + i} ({int(counts[i])} pixels)" for i in counts.nonzero().flatten().tolist()]
@@ -150,13 +150,13 @@ TOP = 5
 
 @dataclass
 class TopAccuracy:
-    """Counts of images whose class is the first guess, or among the first five.
+    """Counts of images whose class is the first prediction, or among the first five.
 
     Attributes:
-        images: counted.
-        first: those whose largest logit is that of their class.
-        among_five: those of whose logits at most four are larger than that of their class.
-        loss_sum: cross-entropies added up.
+        images: number of images.
+        first: images with the largest logit for their class.
+        among_five: images with one of the five largest logits for their class.
+        loss_sum: sum of cross-entropies.
     """
 
     images: int = 0
@@ -171,8 +171,8 @@ class TopAccuracy:
             logits: (b, k).
             labels: int64 (b), in 0..k-1.
         """
-        guesses = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
-        hits = guesses == labels[:, None]
+        ranking = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
+        hits = ranking == labels[:, None]
         self.images += len(labels)
         self.first += int(hits[:, 0].sum())
         self.among_five += int(hits.any(1).sum())
@@ -180,12 +180,12 @@ class TopAccuracy:
 
     @property
     def top1(self) -> float:
-        """Share of first guesses that are right, in percent; NaN when nothing was counted."""
+        """Share of first predictions that are right, in percent; NaN when nothing was counted."""
         return 100 * self.first / self.images if self.images else float("nan")
 
     @property
     def top5(self) -> float:
-        """Share of images whose class is among the first five guesses, in percent; NaN when nothing was counted."""
+        """Share of images whose class is among the first five predictions, in percent; NaN when nothing was counted."""
         return 100 * self.among_five / self.images if self.images else float("nan")
 
     @property
@@ -199,6 +199,6 @@ class TopAccuracy:
 
     @classmethod
     def from_counts(cls, counts: Float[Tensor, "4"]) -> TopAccuracy:
-        """Return the accuracy that :meth:`to_counts`, perhaps added up, is of."""
+        """Return the accuracy of counts from :meth:`to_counts`, or of sums of them."""
         images, first, among_five, loss_sum = counts.tolist()
         return cls(int(images), int(first), int(among_five), loss_sum)

@@ -17,7 +17,7 @@ from segmnv2.config.classification_schema import ClassificationExperiment, Class
 from segmnv2.data.image_transforms import CentralTransform, CropTransform, collate_images
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import ConfigError, naming_key
-from segmnv2.evaluation.result import spread_samples
+from segmnv2.evaluation.result import pick_samples
 from segmnv2.metrics.confusion import TopAccuracy
 from segmnv2.models.classifier import Classifier, create_classifier, save_classifier
 from segmnv2.models.cost import count_parameters
@@ -224,7 +224,7 @@ def build_classifier(
 def build_job(experiment: ClassificationExperiment, processes: Processes, *, initial_weights: bool) -> Job:
     """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
     train, val = build_image_folders(experiment)
-    chosen = spread_samples(val, experiment.validation.limit)
+    chosen = pick_samples(val, experiment.validation.limit)
     processes.check_validation(len(chosen))
     model = build_classifier(experiment.model, train.class_names, initial_weights=initial_weights)
     transform, val_transform = build_image_transforms(experiment)

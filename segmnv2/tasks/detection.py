@@ -25,7 +25,7 @@ from segmnv2.config.detection_schema import (
 from segmnv2.data.box_transforms import BoxTransform, collate_boxes
 from segmnv2.detection.detector import Detections, Detector, create_detector, load_detector_weights, save_detector
 from segmnv2.errors import ConfigError, DatasetError, naming_key
-from segmnv2.evaluation.result import spread_samples
+from segmnv2.evaluation.result import pick_samples
 from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, coco_ap
 from segmnv2.models.cost import count_parameters
 from segmnv2.tasks.job import (
@@ -248,7 +248,7 @@ def build_detector(
 def build_job(experiment: DetectionExperiment, processes: Processes, *, initial_weights: bool) -> Job:
     """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
     train, val = build_box_sets(experiment)
-    chosen = spread_samples(PixelBoxes(val), experiment.validation.limit)
+    chosen = pick_samples(PixelBoxes(val), experiment.validation.limit)
     processes.check_validation(len(chosen))
     model = build_detector(experiment.model, train.class_names, initial_weights=initial_weights)
     section, data = experiment.model, experiment.data

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from segmnv2.data.loader import Batch
 from segmnv2.inference.overlay import blend
 from segmnv2.labels import LabelSet
-from segmnv2.media.inputs import spread_evenly
+from segmnv2.media.inputs import pick_evenly
 from segmnv2.models.segmenter import Segmenter
 
 LONGEST_SIDE = 640
@@ -42,7 +42,7 @@ class Pictures(pl.Callback):
         """Draw the image if it is among them."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        if batch_idx not in spread_evenly(range(int(trainer.num_val_batches[0])), self.count):
+        if batch_idx not in pick_evenly(range(int(trainer.num_val_batches[0])), self.count):
             return
         model = pl_module.model
         assert isinstance(model, Segmenter)

@@ -18,7 +18,7 @@ from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.dataset_kinds import open_dataset
 from segmnv2.errors import ConfigError, DatasetError, SegmnError, counted, naming_key
-from segmnv2.evaluation.result import spread_samples
+from segmnv2.evaluation.result import pick_samples
 from segmnv2.inference.scores import predict_labels
 from segmnv2.labels import LabelSet
 from segmnv2.metrics.confusion import ConfusionMatrix, iou_per_class, mean_iou, pixel_accuracy
@@ -200,7 +200,7 @@ def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: boo
 def build_job(experiment: Experiment, processes: Processes, *, initial_weights: bool) -> Job:
     """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
     train, val = build_datasets(experiment)
-    chosen = spread_samples(val, experiment.validation.limit)
+    chosen = pick_samples(val, experiment.validation.limit)
     processes.check_validation(len(chosen))
     _check_labeled(chosen, val)
     model = build_model(experiment.model, train.labels, initial_weights=initial_weights)

@@ -92,4 +92,4 @@ def test_coco_is_evaluated_as_vocs_classes(home: Path, capsys: pytest.CaptureFix
     result = json.loads(Path("r.json").read_text())
     assert (result["protocol"]["dataset"], result["protocol"]["split"]) == ("coco-voc", "val2017")
     assert main(["evaluate", "own.safetensors", *words]) == 2
-    assert "the data set has other classes: 21 in the data set, 2 in the network" in capsys.readouterr().err
+    assert "the data set has other classes: 21 in the data set, 2 in the model" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_a_limit_is_spread_over_the_classes(folder: Path, tmp_path: Path) -> Non
         (
             ["--root", "IMAGES"],
             "other",
-            ["other classes: 3 in the data set", "class 0 is 'blue' in the data set, '0' in the network"],
+            ["other classes: 3 in the data set", "class 0 is 'blue' in the data set, '0' in the model"],
         ),
         (["--root", "IMAGES"], "voc", ["holds a model, not a classifier"]),
     ],

@@ -138,7 +138,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
         (["text.mp4"], "o.mp4", "text.mp4: is not a video that can be read"),
         (["empty.mov"], "o.mp4", "empty.mov: is empty (0 bytes)"),
         (["camera:77"], "o.mp4", "camera 77: is not there"),
-        (["camera:front"], "o.mp4", "camera:front: is no camera"),
+        (["camera:front"], "o.mp4", "camera:front: is not a camera"),
         (["clip.mp4", "clip.mp4"], "o.mp4", "clip.mp4: a video or camera must be the only input"),
         (["clip.mp4", "photo.jpg"], "o", "clip.mp4: a video or camera must be the only input"),
         (["clip.mp4"], "o.gif", "o.gif: videos are not written with the ending '.gif'; give one of .avi"),

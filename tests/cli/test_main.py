@@ -103,7 +103,7 @@ def test_evaluate_prints_a_table_and_writes_json(
     [
         (["--dataset", "voc"], ["--root"]),
         (["--dataset", "voc", "--root", "nowhere"], ["nowhere"]),
-        (["--dataset", "shapes"], ["5 in the data set", "21 in the network"]),
+        (["--dataset", "shapes"], ["5 in the data set", "21 in the model"]),
         (["--dataset", "shapes", "--size", "5"], ["size", "'native'"]),
         (["--dataset", "shapes", "--output-stride", "12"], ["12", "8, 16, 32"]),
         (["--dataset", "shapes", "--device", "abacus"], ["abacus"]),

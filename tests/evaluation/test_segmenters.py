@@ -31,7 +31,7 @@ def model() -> Segmenter:
 DATA = Shapes(4, (40, 33), seed=5)
 
 
-def test_it_counts_what_a_plain_loop_counts(model: Segmenter) -> None:
+def test_the_counts_equal_those_of_a_plain_loop(model: Segmenter) -> None:
     result = evaluate(model, DATA, size=65)
     expected = np.zeros((5, 5), np.int64)
     model.eval()
@@ -45,7 +45,7 @@ def test_it_counts_what_a_plain_loop_counts(model: Segmenter) -> None:
     assert result.images == 4
 
 
-def test_float32_is_not_rounded_on_a_gpu_meanwhile(model: Segmenter) -> None:
+def test_evaluation_does_not_round_float32_on_a_gpu(model: Segmenter) -> None:
     convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     seen, before = [], convolution.fp32_precision
     evaluate(model, DATA, size=65, limit=1, progress=lambda: seen.append(convolution.fp32_precision))
@@ -66,13 +66,13 @@ def test_the_protocol_states_the_ignored_value_of_the_data(model: Segmenter) -> 
     assert result.confusion.tolist() == evaluate(model, DATA, size=65, limit=1).confusion.tolist()
 
 
-def test_a_model_of_one_class_is_not_measured() -> None:
+def test_a_model_of_one_class_is_rejected() -> None:
     one = create_model("deeplabv3_mobilenet_v2", labels=LabelSet(("road",), ((0, 0, 0),)), width=0.35)
     with pytest.raises(ConfigError, match=r"one class, 'road'.*right by definition"):
         evaluate(one, DATA, size=65)
 
 
-def test_options_are_one_object_or_given_by_name_and_a_predictor_has_its_own(model: Segmenter) -> None:
+def test_options_are_an_object_or_names_and_a_predictor_has_its_own(model: Segmenter) -> None:
     options = InferenceOptions(size=65, output_stride=8, flip=True)
     result = evaluate(model, DATA, options)
     named = evaluate(model, DATA, size=65, output_stride=8, flip=True)
@@ -87,7 +87,7 @@ def test_options_are_one_object_or_given_by_name_and_a_predictor_has_its_own(mod
     model.set_output_stride(16)
 
 
-def test_the_models_mode_and_weights_stay(model: Segmenter) -> None:
+def test_evaluation_keeps_the_models_mode_and_weights(model: Segmenter) -> None:
     model.train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     evaluate(model, DATA, size=65, limit=1)
@@ -114,7 +114,7 @@ def test_masks_are_written_as_predicted(model: Segmenter, tmp_path: Path) -> Non
     assert np.array_equal(written, predict_labels(model, DATA[3].image, size=65))
 
 
-def test_masks_of_one_name_are_refused_before_the_work(model: Segmenter, tmp_path: Path) -> None:
+def test_masks_with_the_same_name_are_rejected_first(model: Segmenter, tmp_path: Path) -> None:
     class Twins(Shapes):
         @property
         def names(self) -> list[str]:
@@ -128,7 +128,7 @@ def test_masks_of_one_name_are_refused_before_the_work(model: Segmenter, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_json_has_the_stated_keys_and_comes_back(model: Segmenter, tmp_path: Path) -> None:
+def test_json_has_the_stated_keys_and_values(model: Segmenter, tmp_path: Path) -> None:
     result = evaluate(model, DATA, size=65, multi_scale=(0.5, 1.0), flip=True, limit=1)
     result.write_json(tmp_path / "r.json")
     values = json.loads((tmp_path / "r.json").read_text())
@@ -145,7 +145,7 @@ def test_a_name_with_a_bar_stays_in_its_cell() -> None:
     assert "| tree\\|shrub | 25.00 |" in table
 
 
-def test_masks_without_a_class_cannot_be_measured(model: Segmenter) -> None:
+def test_masks_without_a_class_are_rejected(model: Segmenter) -> None:
     class Ignored(Shapes):
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
@@ -169,7 +169,7 @@ def test_absent_classes_have_no_iou_and_only_predicted_ones_have_zero() -> None:
     assert empty.to_dict()["miou"] is None
 
 
-def test_the_same_classes_in_another_order_are_refused_and_numbers_fit(model: Segmenter) -> None:
+def test_another_order_of_classes_is_rejected_and_numbers_fit(model: Segmenter) -> None:
     names = SHAPES_LABELS.names
     swapped = LabelSet((*names[:3], names[4], names[3]), SHAPES_LABELS.palette)
     other = create_model("deeplabv3_mobilenet_v2", labels=swapped, width=0.35)
@@ -186,8 +186,8 @@ class Broken(Shapes):
         return sample
 
 
-def test_mistakes_are_named(model: Segmenter) -> None:
-    with pytest.raises(ConfigError, match="5 in the data set, 21 in the network"):
+def test_mistakes_are_reported(model: Segmenter) -> None:
+    with pytest.raises(ConfigError, match="5 in the data set, 21 in the model"):
         evaluate(create_model("deeplabv3_mobilenet_v2", width=0.35), DATA)
     with pytest.raises(ConfigError, match="limit 0"):
         evaluate(model, DATA, limit=0)

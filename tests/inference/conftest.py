@@ -15,7 +15,7 @@ from segmnv2.models.zoo import create_model
 
 
 class GridModel(nn.Module):
-    """Whole-number logits made from single pixels, so that results can be compared exactly."""
+    """Integer logits from single pixels, so that results can be compared exactly."""
 
     def __init__(self, output_stride: int = 16) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def grid_model() -> Callable[..., GridModel]:
 
 @pytest.fixture(scope="session")
 def small_model() -> Segmenter:
-    """A narrow network, its statistics those of one batch and its logits spread, so that labels vary.
+    """Return a narrow model with statistics of one batch and a wide range of logits, so that labels vary.
 
     In double precision: convolutions round differently for each layout in memory, and the laws are not about that.
     """
@@ -63,7 +63,7 @@ def photo() -> Callable[..., np.ndarray]:
 
 
 def smooth_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Return a coarse random pattern scaled up, (height, width, 3) RGB."""
+    """Return an enlarged coarse random pattern, (height, width, 3) RGB."""
     pattern = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 255
     smooth = F.interpolate(pattern, size=(height, width), mode="bilinear", align_corners=False)
     return smooth[0].permute(1, 2, 0).byte().numpy().copy()

@@ -17,7 +17,7 @@ SIZES = [(50, 61), (33, 40), (50, 61), (120, 70), (64, 64)]
 
 @pytest.mark.parametrize("size", [65, "native"])
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"scales": (0.5, 1.0)}], ids=str)
-def test_a_batch_labels_each_image_as_it_is_labeled_alone(size, options, small_model, photo):
+def test_a_batch_gives_the_labels_of_single_images(size, options, small_model, photo):
     images = [photo(*sides, seed) for seed, sides in enumerate(SIZES)]
     found = predict_batch(small_model, [make_canvas(image, size, 16) for image in images], **options)
     for image, scores in zip(images, found, strict=True):
@@ -35,20 +35,20 @@ def test_canvases_of_one_size_are_run_at_once(grid_model, photo):
     assert model.sizes == [(65, 65)]
 
 
-def test_a_model_in_training_mode_is_refused(grid_model, photo):
+def test_a_model_in_training_mode_is_rejected(grid_model, photo):
     canvases = [make_canvas(photo(20, 20), 65, 16)] * 2
     with pytest.raises(ConfigError, match="training mode"):
         predict_batch(grid_model().train(), canvases)
 
 
-def test_a_part_in_training_mode_is_refused(small_model, photo):
+def test_a_layer_in_training_mode_is_rejected(small_model, photo):
     model = copy.deepcopy(small_model)
     model.backbone.train()
     with pytest.raises(ConfigError, match="training mode"):
         predict_batch(model, [make_canvas(photo(20, 20), 65, 16)] * 2)
 
 
-def test_many_pictures_of_all_kinds_are_labeled_in_order(small_model, photo, tmp_path):
+def test_many_images_of_all_kinds_are_labeled_in_order(small_model, photo, tmp_path):
     images = [photo(*sides, seed) for seed, sides in enumerate(SIZES)]
     Image.fromarray(images[1]).save(tmp_path / "photo.png")
     kinds = [images[0], tmp_path / "photo.png", Image.fromarray(images[2]), str(tmp_path / "photo.png"), images[4]]
@@ -69,19 +69,19 @@ def test_an_engine_takes_batches(small_model, photo):
         assert (prediction.mask == predictor(image).mask).mean() > 0.999
 
 
-def test_an_unreadable_picture_is_an_error_at_its_turn(small_model, photo, tmp_path):
+def test_an_unreadable_image_is_an_error_at_its_turn(small_model, photo, tmp_path):
     found = Predictor(small_model, size=65).predict_many([photo(20, 20), tmp_path / "gone.jpg", photo(20, 20)])
     assert next(found).mask.shape == (20, 20)
     with pytest.raises(MediaError, match=r"gone\.jpg"):
         next(found)
 
 
-def test_a_batch_is_checked_when_it_is_asked_for(small_model):
+def test_a_batch_size_is_checked_at_once(small_model):
     with pytest.raises(ConfigError, match="batch: 0"):
         Predictor(small_model).predict_many([], batch=0)
 
 
-def test_a_batch_that_does_not_fit_in_memory_is_told_with_its_remedy(small_model, photo, monkeypatch):
+def test_a_batch_that_does_not_fit_in_memory_is_an_error_with_a_remedy(small_model, photo, monkeypatch):
     predictor = Predictor(small_model, size=65)
     prepared = [predictor.prepare(photo(50, 61))] * 3
 

@@ -9,7 +9,7 @@ from segmnv2.inference import options as calibration
 from segmnv2.inference.options import calibration_pixels
 
 
-def test_pictures_become_what_the_network_will_see():
+def test_images_become_the_models_inputs():
     pictures = [np.full((30, 50, 3), value, np.uint8) for value in (10, 200)]
     found = calibration_pixels(pictures, 16, size=65)
     assert all(side % 16 == 1 for each in found for side in each.shape[-2:])
@@ -22,7 +22,7 @@ def test_scales_take_turns():
     assert [each.shape[-1] for each in found] == [65, 33, 65]
 
 
-def test_of_a_large_folder_images_are_taken_evenly(tmp_path, monkeypatch):
+def test_images_of_a_large_folder_are_picked_evenly(tmp_path, monkeypatch):
     for index in range(9):
         Image.fromarray(np.full((20, 20, 3), index, np.uint8)).save(tmp_path / f"{index}.png")
     monkeypatch.setattr(calibration, "MOST", 3)
@@ -30,10 +30,10 @@ def test_of_a_large_folder_images_are_taken_evenly(tmp_path, monkeypatch):
     assert [float(each[0, 0, 0, 0]) for each in found] == [0, 4, 8]
 
 
-def test_what_holds_no_images_is_refused(tmp_path):
+def test_a_source_without_images_is_rejected(tmp_path):
     with pytest.raises(ConfigError, match="calibration: no images"):
         calibration_pixels([], 16)
-    with pytest.raises(ConfigError, match=r"gone: is no folder"):
+    with pytest.raises(ConfigError, match=r"gone: is not a folder"):
         calibration_pixels(tmp_path / "gone", 16)
     with pytest.raises(MediaError, match=r"no image"):
         calibration_pixels(tmp_path, 16)
@@ -51,6 +51,6 @@ def test_what_holds_no_images_is_refused(tmp_path):
     ],
     ids=["floats", "integers", "alpha", "paths", "a single one"],
 )
-def test_what_are_no_images_of_8_bits_is_refused(images):
+def test_arrays_that_are_not_8_bit_images_are_rejected(images):
     with pytest.raises(MediaError, match="give"):
         calibration_pixels(images, 16)

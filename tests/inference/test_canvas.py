@@ -44,7 +44,7 @@ def test_scaling_down_takes_the_mean_of_the_area():
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("size", [17, 64, 65, 100, "native"])
-def test_sides_have_the_form_that_the_grid_needs(size, output_stride, photo):
+def test_sides_have_the_form_for_the_grid(size, output_stride, photo):
     canvas = make_canvas(photo(40, 23), size, output_stride)
     assert all((side - 1) % output_stride == 0 and side > 1 for side in canvas.pixels.shape[-2:])
 
@@ -61,7 +61,7 @@ def test_grid_side_is_the_next_k_times_16_plus_1(side, expected):
 
 
 @pytest.mark.parametrize("size", [16, 0, -5, True, 513.0, "513", "big", None])
-def test_a_size_that_is_no_integer_of_at_least_17_is_refused_by_name(size):
+def test_a_size_that_is_not_an_integer_of_at_least_17_is_rejected(size):
     with pytest.raises(ConfigError, match=r"size: .*at least 17.*'native'") as error:
         check_size(size)
     assert repr(size) in str(error.value)
@@ -82,17 +82,17 @@ def test_a_size_that_is_no_integer_of_at_least_17_is_refused_by_name(size):
         (None, "NoneType"),
     ],
 )
-def test_what_is_no_image_is_refused_with_the_remedy(image, remedy):
+def test_other_objects_than_images_are_rejected_with_a_remedy(image, remedy):
     with pytest.raises(MediaError, match=remedy):
         check_image(image)
 
 
-def test_gray_is_rgb_with_three_equal_channels():
+def test_gray_becomes_rgb_with_equal_channels():
     gray = np.arange(20, dtype=np.uint8).reshape(4, 5)
     assert np.array_equal(check_image(gray), np.stack([gray] * 3, axis=-1))
 
 
-def test_read_only_and_mirrored_views_are_taken(photo):
+def test_read_only_and_mirrored_views_are_accepted(photo):
     image = photo(30, 20)[:, ::-1]
     image.setflags(write=False)
     assert np.array_equal(make_canvas(image, 33, 16).pixels[0, :, :30, :20].permute(1, 2, 0).numpy(), image)
@@ -101,7 +101,7 @@ def test_read_only_and_mirrored_views_are_taken(photo):
 
 @pytest.mark.parametrize("normalization", [IMAGENET_NORMALIZATION, TENSORFLOW_NORMALIZATION])
 @pytest.mark.parametrize("engine", [False, True])
-def test_padding_is_zero_to_the_network_whatever_its_normalization(normalization, engine, photo):
+def test_padding_is_zero_after_any_normalization(normalization, engine, photo):
     model = create_model("deeplabv3_mobilenet_v2", num_classes=2, width=0.35, normalization=normalization).eval()
     backend = create_backend(model, "torch", "float32", 1, torch.device("cpu"), None) if engine else None
     seen = []

@@ -10,7 +10,7 @@ from segmnv2.inference.cells import Axis, Cells, sample_bilinear
 
 
 def axis(generator: torch.Generator, cells: int, pixels: int, *, backwards: bool) -> Axis:
-    """Positions that rise, or fall as a mirrored pass has them, some of them on a point of the grid."""
+    """Return ascending positions, or descending ones as in a mirrored pass, some on points of the grid."""
     positions = torch.rand(pixels, generator=generator, dtype=torch.float64) * (cells - 1)
     positions[::3] = positions[::3].round()
     return Axis.at(positions.sort(descending=backwards).values, cells)
@@ -28,7 +28,7 @@ def axis(generator: torch.Generator, cells: int, pixels: int, *, backwards: bool
 def test_labels_are_the_argmax_of_all_logits(
     seed: int, height: int, width: int, classes: int, largest: int, backwards: bool
 ) -> None:
-    """Small whole numbers tie often, and their mixtures by eighths are exact."""
+    """Small integers are often equal, and their interpolation by eighths is exact."""
     generator = torch.Generator().manual_seed(seed)
     grid = torch.randint(0, largest + 1, (height, width, classes), generator=generator).float()
     rows = axis(generator, height, 23, backwards=False)
@@ -54,18 +54,18 @@ def test_only_cells_whose_corners_disagree_are_computed(monkeypatch: pytest.Monk
     pixels = Axis.at(torch.arange(33, dtype=torch.float64) / 8, 5)
     labels = Cells(grid).labels(pixels, pixels)
     assert asked == [5 * 8 * 8]  # one column of cells
-    assert labels[:, :17].max() == 0  # as good as the other up to the third column, and then worse
+    assert labels[:, :17].max() == 0  # equal up to the third column, then worse
     assert labels[:, 17:].min() == 1
 
 
-def test_few_classes_are_candidates_and_only_where_no_corners_best_one_beats_them() -> None:
+def test_only_classes_that_no_corners_best_one_beats_are_candidates() -> None:
     corners = torch.tensor([[[9.0, 0.0, 5.0, -1.0]] * 2 + [[0.0, 9.0, 5.0, -1.0]] * 2])  # in the middle 4.5, 4.5, 5, -1
     assert cells._candidates(corners).tolist() == [[True, True, True, False]]
     labels = Cells(corners.view(2, 2, 4)).labels(*[Axis.at(torch.tensor([0.0, 0.5, 1.0]).double(), 2)] * 2)
     assert labels.tolist() == [[0] * 3, [2] * 3, [1] * 3]
 
 
-def test_large_pictures_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = torch.randn(6, 7, 5, generator=torch.Generator().manual_seed(0))
     rows, columns = (Axis.at(torch.linspace(0, side - 1, 100).double(), side) for side in (6, 7))
     whole = Cells(grid).labels(rows, columns)

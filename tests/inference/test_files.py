@@ -48,7 +48,7 @@ def test_files_hold_the_prediction(predictor, photos, tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_files_are_to_the_byte_those_of_one_image_after_another(batch, predictor, photo, tmp_path):
+def test_files_equal_those_of_one_image_after_another(batch, predictor, photo, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(7)]
     for seed, path in enumerate(paths):
         Image.fromarray(photo(20 + 9 * (seed % 3), 30, seed)).save(path)
@@ -67,7 +67,7 @@ def test_an_image_given_twice_is_written_twice(predictor, photos, tmp_path):
     assert len(written(tmp_path / "out")) == 2
 
 
-def test_an_interrupt_leaves_whole_files_only(predictor, photos, tmp_path):
+def test_an_interrupt_leaves_only_whole_files(predictor, photos, tmp_path):
     def interrupt(path, failure):
         raise KeyboardInterrupt
 
@@ -80,7 +80,7 @@ def test_an_interrupt_leaves_whole_files_only(predictor, photos, tmp_path):
         Image.open(tmp_path / "out" / name).load()
 
 
-def test_a_broken_file_is_reported_and_the_rest_goes_on(predictor, photos, tmp_path):
+def test_a_damaged_file_is_reported_and_the_others_are_predicted(predictor, photos, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_text("not an image")
     done: list[tuple[Path, str | None]] = []
@@ -117,11 +117,11 @@ def test_inputs_of_the_same_name_do_not_overwrite_each_other(predictor, photos, 
         (["x/a.tar.jpg"], ["a.tar"]),
     ],
 )
-def test_names_are_the_shortest_that_differ(paths, expected):
+def test_names_are_the_shortest_unique_ones(paths, expected):
     assert output_names([Path("/data") / path for path in paths]) == expected
 
 
-def test_names_differ_even_where_the_rule_cannot_tell_them_apart():
+def test_numbers_make_equal_names_unique():
     paths = [
         Path(path) for path in ("/p/q_a.jpg", "/p/q/a.jpg", "/p_q/a.jpg", "/p/q/a_jpg", "/r/q_a.jpg", "/a_jpg.jpg")
     ]
@@ -129,15 +129,13 @@ def test_names_differ_even_where_the_rule_cannot_tell_them_apart():
     assert len({name.casefold() for name in names}) == len(paths)
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(predictor, photos, tmp_path):
+def test_an_unwritable_folder_is_one_clear_error(predictor, photos, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match=r"file: results cannot be written \(Not a directory\)"):
         infer_files(predictor, photos, ResultFolder(tmp_path / "file").write)
 
 
-def test_a_full_disk_stops_with_one_clear_error_and_leaves_nothing_half_written(
-    predictor, photos, tmp_path, monkeypatch
-):
+def test_a_full_disk_is_one_clear_error_and_leaves_only_whole_files(predictor, photos, tmp_path, monkeypatch):
     def write_bytes(path, content):
         path.write_text("half")
         raise OSError(28, "No space left on device")
@@ -153,12 +151,12 @@ def test_opacity_is_checked_before_any_work(tmp_path):
         ResultFolder(tmp_path, opacity=60)
 
 
-def test_an_output_folder_that_is_removed_meanwhile_is_an_error(predictor, photos, tmp_path):
+def test_an_output_folder_removed_during_the_run_is_an_error(predictor, photos, tmp_path):
     out = ResultFolder(tmp_path / "out", overlay=False)
 
     def remove(path, failure):
         if path == photos[0]:
             out.path.rename(tmp_path / "elsewhere")
 
-    with pytest.raises(ConfigError, match=r"was written and is gone|results cannot be written"):
+    with pytest.raises(ConfigError, match=r"was written but does not exist|results cannot be written"):
         infer_files(predictor, photos, out.write, remove)

@@ -19,7 +19,7 @@ def legend(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["Straße", "дорога", "δρόμος", "łąka", "naïve"])
-def test_each_letter_has_its_own_glyph(name: str) -> None:
+def test_each_letter_has_a_glyph(name: str) -> None:
     font = ImageFont.truetype(fonts.find_font([name]), 20)
     box = bytes(font.getmask(RARE))
     assert all(bytes(font.getmask(letter)) != box for letter in name)
@@ -29,14 +29,14 @@ def test_each_letter_has_its_own_glyph(name: str) -> None:
 
 @pytest.fixture
 def no_installed_fonts(monkeypatch: pytest.MonkeyPatch):
-    fonts._choose.cache_clear()
+    fonts._choose_font.cache_clear()
     monkeypatch.setattr(fonts, "FOLDERS", ())
     yield
-    fonts._choose.cache_clear()
+    fonts._choose_font.cache_clear()
 
 
 @pytest.mark.usefixtures("no_installed_fonts")
-def test_a_name_that_no_font_has_becomes_its_id() -> None:
+def test_a_name_that_no_font_can_write_becomes_its_id() -> None:
     labels = LabelSet.from_dict({"names": ["road", RARE, "sky"]})
     entries = legend_entries(np.array([[0, 1], [1, 1]], np.uint8), labels)
     assert [name for name, _, _ in entries] == ["class 1 (no font)", "road"]
@@ -44,14 +44,12 @@ def test_a_name_that_no_font_has_becomes_its_id() -> None:
 
 
 @pytest.mark.usefixtures("no_installed_fonts")
-def test_installed_fonts_are_searched_and_damaged_ones_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_installed_fonts_are_searched_and_damaged_ones_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.ttf").write_bytes(b"no font")
     (tmp_path / "b.ttf").write_bytes(b"another")
     monkeypatch.setattr(fonts, "FOLDERS", (str(tmp_path),))
     assert fonts.find_font([RARE]).endswith("DejaVuSans.ttf")
     letters = fonts._letters
     monkeypatch.setattr(fonts, "_letters", lambda path: {ord(RARE)} if path.endswith("b.ttf") else letters(path))
-    fonts._choose.cache_clear()
+    fonts._choose_font.cache_clear()
     assert fonts.find_font([RARE]) == str(tmp_path / "b.ttf")

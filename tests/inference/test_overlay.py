@@ -7,10 +7,10 @@ from segmnv2.errors import ConfigError
 from segmnv2.inference.overlay import (
     blend,
     colorize,
-    confidence_picture,
+    confidence_image,
     legend_entries,
     outlines,
-    overlay_picture,
+    overlay_image,
 )
 from segmnv2.labels import VOC_LABELS, VOID_COLOR, LabelSet
 
@@ -38,7 +38,7 @@ def test_each_id_has_its_color_and_other_ids_that_of_void(mask):
     assert tuple(colorize(np.full((1, 1), 77, np.uint8), VOC_LABELS)[0, 0]) == VOID_COLOR
 
 
-def test_inside_a_region_color_and_image_mix_by_opacity(image, mask):
+def test_a_region_blends_color_and_image_by_opacity(image, mask):
     mixed = blend(image, mask, LABELS, opacity=0.6)
     expected = np.rint(0.4 * image[20, 30].astype(float) + 0.6 * np.array((200, 0, 0)))
     assert np.abs(mixed[20, 30] - expected).max() <= 1
@@ -50,13 +50,13 @@ def test_the_background_keeps_the_image(image, mask):
     assert not np.array_equal(blend(image, mask, road)[5:, :18], image[5:, :18])
 
 
-def test_full_opacity_shows_colors_and_none_shows_the_image_apart_from_outlines(image, mask):
+def test_opacity_1_shows_colors_and_0_shows_the_image_with_outlines(image, mask):
     inside = ~outlines(mask) & (mask > 0)
     assert np.array_equal(blend(image, mask, LABELS, 1)[inside], colorize(mask, LABELS)[inside])
     assert np.array_equal(blend(image, mask, LABELS, 0)[inside], image[inside])
 
 
-def test_outlines_lie_on_borders_only_and_grow_with_the_picture():
+def test_outlines_are_on_borders_only_and_grow_with_the_image():
     small, large = np.zeros((100, 100), np.uint8), np.zeros((1000, 1000), np.uint8)
     small[:, 50:], large[:, 500:] = 1, 1
     assert np.array_equal(np.flatnonzero(outlines(small)[0]), [49, 50])
@@ -65,25 +65,25 @@ def test_outlines_lie_on_borders_only_and_grow_with_the_picture():
     assert not outlines(np.zeros((1, 1), np.uint8)).any()
 
 
-def test_strips_are_blended_as_the_whole(mask):
+def test_strips_are_blended_like_the_whole_image(mask):
     image = np.random.default_rng(0).integers(0, 256, (600, 5, 3), dtype=np.uint8)
     rows = np.repeat(np.arange(600) // 200, 5).reshape(600, 5).astype(np.uint8)
     assert np.array_equal(blend(image, rows, LABELS)[300:390], blend(image[290:395], rows[290:395], LABELS)[10:100])
 
 
-def test_the_image_itself_is_left_alone(image, mask):
+def test_the_image_itself_is_not_changed(image, mask):
     before = image.copy()
-    overlay_picture(image, mask, LABELS)
+    overlay_image(image, mask, LABELS)
     assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
-def test_opacity_out_of_range_is_refused(opacity, image, mask):
+def test_opacity_out_of_range_is_rejected(opacity, image, mask):
     with pytest.raises(ConfigError, match=r"opacity: .* 0\.\.1"):
         blend(image, mask, LABELS, opacity)
 
 
-def test_the_legend_lists_what_is_present_the_largest_first(mask):
+def test_the_legend_lists_the_classes_in_the_mask_largest_first(mask):
     mask[:, 40:] = 0
     entries = legend_entries(mask, LABELS)
     assert [(name, color) for name, color, _ in entries] == [
@@ -97,5 +97,5 @@ def test_the_legend_lists_what_is_present_the_largest_first(mask):
 
 def test_confidence_0_to_1_is_gray_0_to_255():
     confidence = np.array([[0, 0.5, 1, 1.0000001]], np.float32)
-    assert confidence_picture(confidence).tolist() == [[0, 128, 255, 255]]
-    assert confidence_picture(confidence).dtype == np.uint8
+    assert confidence_image(confidence).tolist() == [[0, 128, 255, 255]]
+    assert confidence_image(confidence).dtype == np.uint8

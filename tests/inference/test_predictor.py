@@ -33,7 +33,7 @@ def weights(tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("weights") / "small.safetensors", model)
 
 
-def test_a_file_a_picture_and_an_array_are_the_same_image(small_model, photo, tmp_path):
+def test_a_file_a_pil_image_and_an_array_are_the_same_image(small_model, photo, tmp_path):
     image = photo(50, 61)
     Image.fromarray(image).save(tmp_path / "photo.png")
     predictor = Predictor(small_model, size=65)
@@ -45,7 +45,7 @@ def test_a_file_a_picture_and_an_array_are_the_same_image(small_model, photo, tm
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, [2, 2, 1]), (3, [3, 2])])
-def test_the_batch_of_the_options_is_that_of_many_images(given, expected, weights, photo, monkeypatch):
+def test_many_images_use_the_batch_of_the_options(given, expected, weights, photo, monkeypatch):
     predictor = Predictor.load(weights, size=33, device="cpu", batch=2)
     sizes, predict = [], predictor.predict
 
@@ -60,7 +60,7 @@ def test_the_batch_of_the_options_is_that_of_many_images(given, expected, weight
 
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("kind", ["array", "picture"])
-def test_a_generator_may_refill_one_image(kind, streams, small_model, photo):
+def test_a_generator_may_reuse_one_array(kind, streams, small_model, photo):
     engine = PyTorchBackend(small_model, "float32", Place(torch.device("cpu"), 1, streams))
     predictor = Predictor(small_model, size=33, backend=engine)
     images = [photo(30, 33, seed) for seed in range(8)]
@@ -77,7 +77,7 @@ def test_a_generator_may_refill_one_image(kind, streams, small_model, photo):
         assert np.array_equal(prediction.mask, predictor(image).mask)
 
 
-def test_a_predictions_image_is_its_own(small_model, photo):
+def test_a_prediction_has_a_copy_of_its_image(small_model, photo):
     image = photo(30, 33)
     kept = image.copy()
     prediction = Predictor(small_model, size=33)(image)
@@ -94,14 +94,17 @@ def replace_weights(model: Segmenter) -> None:
     [
         (lambda model: model.set_output_stride(8), "output stride 16 to 8"),
         (lambda model: model.head.logits.bias.detach().add_(1), "other weights"),
-        (lambda model: model.head.logits.weight.data.mul_(2), "other weights"),  # which counts no version
+        (
+            lambda model: model.head.logits.weight.data.mul_(2),
+            "other weights",
+        ),  # no new version
         (replace_weights, "other weights"),
         (lambda model: setattr(model.head, "logits", torch.nn.Conv2d(256, 3, 1).eval()), "other weights"),
         (lambda model: model.set_normalization(IMAGENET_NORMALIZATION), "other weights"),
     ],
     ids=["stride", "weights", "data", "assigned", "layer", "normalization"],
 )
-def test_a_model_that_is_changed_under_its_engine_is_refused(change, what, weights, photo):
+def test_a_model_changed_after_its_engine_is_rejected(change, what, weights, photo):
     predictor, live = Predictor.load(weights, size=33), Predictor(load_model(weights), size=33)
     again = pickle.loads(pickle.dumps(predictor))
     image = photo(30, 33)
@@ -118,7 +121,7 @@ def test_a_model_that_is_changed_under_its_engine_is_refused(change, what, weigh
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 @pytest.mark.parametrize(("threads", "expected"), [(1, 0), (2, 7)])
-def test_a_forked_process_is_refused_where_pytorch_has_several_threads(threads, expected, small_model, photo):
+def test_a_forked_process_is_rejected_if_pytorch_has_several_threads(threads, expected, small_model, photo):
     predictor, image, before = Predictor(small_model, size=33), photo(20, 30), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -135,7 +138,7 @@ def test_a_forked_process_is_refused_where_pytorch_has_several_threads(threads, 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
 
 
-def test_prediction_is_that_of_the_functions_on_arrays(small_model, photo):
+def test_predictions_equal_those_of_the_functions_on_arrays(small_model, photo):
     image = photo(50, 61)
     prediction = Predictor(small_model, size=65, flip=True)(image)
     assert np.array_equal(prediction.mask, predict_labels(small_model, image, size=65, flip=True))
@@ -160,7 +163,7 @@ def test_the_overlay_covers_the_image_and_more_with_a_legend(small_model, photo)
     assert np.array_equal(np.asarray(whole)[:50, :61], np.asarray(plain))
 
 
-def test_loads_a_file_at_an_output_stride(weights):
+def test_a_file_is_loaded_at_an_output_stride(weights):
     assert Predictor.load(weights).model.output_stride == 16
     predictor = Predictor.load(weights, output_stride=8, multi_scale=True, flip=True)
     assert predictor.model.output_stride == 8
@@ -168,7 +171,7 @@ def test_loads_a_file_at_an_output_stride(weights):
     assert len(predictor.scales) == 6
 
 
-def test_refuses_bad_options_by_name(weights, tmp_path):
+def test_bad_options_are_rejected_by_name(weights, tmp_path):
     with pytest.raises(ConfigError, match="size: 5"):
         Predictor.load(weights, size=5)
     with pytest.raises(WeightsError, match=r"none\.safetensors"):
@@ -177,7 +180,7 @@ def test_refuses_bad_options_by_name(weights, tmp_path):
         Predictor.load(weights, output_stride=12)
 
 
-def test_a_lack_of_memory_is_one_clear_message(small_model, photo, monkeypatch):
+def test_a_lack_of_memory_is_one_clear_error(small_model, photo, monkeypatch):
     predictor = Predictor(small_model, size="native")
 
     def fail(pixels):
@@ -188,7 +191,7 @@ def test_a_lack_of_memory_is_one_clear_message(small_model, photo, monkeypatch):
         predictor(photo(50, 61))
 
 
-def test_other_errors_of_the_model_are_not_dressed_up(small_model, photo, monkeypatch):
+def test_other_errors_of_the_model_are_raised_unchanged(small_model, photo, monkeypatch):
     def fail(pixels):
         raise RuntimeError("broken invariant")
 
@@ -197,12 +200,12 @@ def test_other_errors_of_the_model_are_not_dressed_up(small_model, photo, monkey
         Predictor(small_model)(photo(50, 61))
 
 
-def test_an_array_that_is_no_image_is_refused(small_model):
+def test_an_array_that_is_not_an_image_is_rejected(small_model):
     with pytest.raises(MediaError, match=r"float64.*uint8"):
         Predictor(small_model)(np.zeros((3, 3, 3)))
 
 
-def test_a_picture_whose_file_is_cut_off_is_refused(small_model, photo, tmp_path):
+def test_a_pil_image_of_a_truncated_file_is_rejected(small_model, photo, tmp_path):
     Image.fromarray(photo(50, 61)).save(tmp_path / "photo.jpg")
     (tmp_path / "photo.jpg").write_bytes((tmp_path / "photo.jpg").read_bytes()[:-300])
     with Image.open(tmp_path / "photo.jpg") as picture, pytest.raises(MediaError, match="cannot be decoded"):
@@ -212,7 +215,7 @@ def test_a_picture_whose_file_is_cut_off_is_refused(small_model, photo, tmp_path
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_an_opened_file_of_deep_colors_is_the_image_of_its_path(suffix, small_model, photo, tmp_path):
+def test_an_opened_file_of_deep_colors_equals_its_path(suffix, small_model, photo, tmp_path):
     image = photo(20, 30)
     path = tmp_path / f"deep.{suffix}"
     cv2.imwrite(str(path), image[..., ::-1].astype(np.uint16) * 16)  # 12 bits, of which Pillow keeps the upper 4
@@ -239,18 +242,18 @@ def test_a_gray_array_is_an_image(small_model, photo):
         Image.new("RGB", (6, 5)),
     ],
 )
-def test_one_image_is_not_several(one, small_model):
+def test_a_single_image_is_rejected_where_several_are_expected(one, small_model):
     with pytest.raises(MediaError, match=f"is a single {type(one).__name__}"):
         Predictor(small_model, size=33).predict_many(one)
 
 
-def test_a_stack_of_images_is_several(small_model):
+def test_a_stack_of_images_is_accepted(small_model):
     predictor = Predictor(small_model, size=33)
     assert [each.mask.shape for each in predictor.predict_many(np.zeros((2, 5, 6, 3), np.uint8))] == [(5, 6)] * 2
 
 
 @pytest.mark.parametrize("change", ["logits", "labels"])
-def test_classes_without_names_are_refused(change, weights, photo, tmp_path):
+def test_classes_without_names_are_rejected(change, weights, photo, tmp_path):
     model = load_model(weights)
     predictor = Predictor(model, size=33)
     if change == "logits":
@@ -273,12 +276,12 @@ def test_a_new_last_layer_with_names_is_saved(weights, tmp_path):
     assert load_model(save_model(tmp_path / "m.safetensors", model)).num_classes == 5
 
 
-def test_calibration_without_int8_is_refused(weights):
+def test_calibration_without_int8_is_rejected(weights):
     with pytest.raises(ConfigError, match="calibration: is for int8, not for float32"):
         Predictor.load(weights, calibration=[np.zeros((9, 9, 3), np.uint8)])
 
 
-def test_a_size_beyond_memory_is_refused(small_model, photo):
+def test_a_size_beyond_memory_is_rejected(small_model, photo):
     for size in (10**6, 5 * 10**12):
         with pytest.raises(MediaError, match="do not fit in memory; give a smaller size"):
             Predictor(small_model, size=size)(photo(9, 9))
@@ -286,10 +289,10 @@ def test_a_size_beyond_memory_is_refused(small_model, photo):
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("values", [{"flip": "no"}, {"flip": 1}, {"flip": None}, {"multi_scale": "12"}, {"sizes": 33}])
-def test_options_of_other_types_and_names_are_refused(values, small_model):
-    with pytest.raises(ConfigError, match=r"flip|scales|sizes: is no option; they are size, multi_scale"):
+def test_options_of_other_types_and_names_are_rejected(values, small_model):
+    with pytest.raises(ConfigError, match=r"flip|scales|sizes: is not an option; options are size, multi_scale"):
         Predictor.of(small_model, **values)
-    with pytest.raises(ConfigError, match=r"flip|scales|sizes: is no option"):
+    with pytest.raises(ConfigError, match=r"flip|scales|sizes: is not an option"):
         Predictor.of(small_model, InferenceOptions(), **values)
 
 
@@ -308,7 +311,7 @@ def test_logits_that_are_not_finite_have_no_labels(batch, small_model, photo):
         list(Predictor(model, size=33).predict_many([photo(20, 30)] * 2, batch=batch))
 
 
-def test_arrays_of_a_subclass_are_plain_arrays(small_model, photo):
+def test_arrays_of_a_subclass_become_plain_arrays(small_model, photo):
     gray = photo(20, 30)[..., 0]
     predictor = Predictor(small_model, size=33)
     with pytest.warns(PendingDeprecationWarning):

@@ -12,7 +12,7 @@ def axis(*positions: float, cells: int) -> Axis:
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
-def test_is_exactly_the_aligned_bilinear_resize_where_numbers_are_exact(stride):
+def test_sampling_equals_the_aligned_bilinear_resize_in_exact_numbers(stride):
     grid = torch.randint(-50, 50, (5, 4, 3), generator=torch.Generator().manual_seed(stride)).float()
     height, width = 4 * stride + 1, 3 * stride + 1
     rows = Axis.at(torch.arange(height, dtype=torch.float64) / stride, 5)
@@ -21,19 +21,19 @@ def test_is_exactly_the_aligned_bilinear_resize_where_numbers_are_exact(stride):
     assert torch.equal(sample_bilinear(grid, rows, columns), resized[0].permute(1, 2, 0))
 
 
-def test_a_cell_is_read_at_its_own_position_and_the_mean_half_way():
+def test_a_point_has_its_own_value_and_the_mean_is_half_way():
     grid = torch.tensor([[0.0, 10.0], [20.0, 30.0]])[..., None]
     read = sample_bilinear(grid, axis(0, 0.5, 1, cells=2), axis(0, 0.5, 1, cells=2))
     assert torch.equal(read[..., 0], torch.tensor([[0.0, 5.0, 10.0], [10.0, 15.0, 20.0], [20.0, 25.0, 30.0]]))
 
 
-def test_positions_outside_read_the_nearest_cell():
+def test_positions_outside_read_the_nearest_point():
     grid = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1)
     read = sample_bilinear(grid, axis(-4, 2.5, 9, cells=3), axis(0, cells=1))
     assert read.flatten().tolist() == [1, 3, 3]
 
 
-def test_a_part_of_an_axis_reads_the_part():
+def test_a_part_of_an_axis_gives_that_part():
     grid = torch.randn(6, 5, 2, generator=torch.Generator().manual_seed(0))
     rows, columns = axis(*(i / 7 for i in range(36)), cells=6), axis(*(i / 3 for i in range(13)), cells=5)
     assert torch.equal(sample_bilinear(grid, rows[10:20], columns), sample_bilinear(grid, rows, columns)[10:20])

@@ -10,8 +10,8 @@ from segmnv2.nn.stride import resize_bilinear
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_labels_are_exactly_those_of_the_plain_form_ties_included(output_stride, grid_model, photo):
-    """Whole-number logits make every product exact, so not one pixel may differ and ties are common."""
+def test_labels_equal_the_argmax_of_all_logits_in_ties_too(output_stride, grid_model, photo):
+    """With integer logits, products are exact and ties common, so no pixel may differ."""
     model, image = grid_model(output_stride=output_stride), photo(90, 120)
     canvas = torch.full((1, 3, 129, 129), 127.5)
     canvas[0, :, :90, :120] = torch.from_numpy(image).permute(2, 0, 1)
@@ -24,7 +24,7 @@ def test_labels_are_exactly_those_of_the_plain_form_ties_included(output_stride,
 
 @pytest.mark.parametrize("passes", [{}, {"scales": (0.5, 1.0), "flip": True}], ids=["single", "several"])
 @pytest.mark.parametrize("shape", [(50, 61), (200, 90)], ids=["padded", "scaled"])
-def test_bands_give_what_the_whole_gives(passes, shape, small_model, photo, monkeypatch):
+def test_bands_equal_the_whole_image(passes, shape, small_model, photo, monkeypatch):
     result = predict_scores(small_model, photo(*shape), size=65, **passes)
     monkeypatch.setitem(scores.BAND_ELEMENTS, "cpu", 2**40)
     whole = result.labels(), result.confidence(), result.probabilities()
@@ -53,7 +53,7 @@ def test_any_size_gives_a_label_for_each_pixel(shape, size, grid_model, photo):
     assert labels.max() < 4
 
 
-def test_native_is_the_model_on_the_bare_image(small_model, photo):
+def test_native_size_runs_the_model_on_the_unscaled_image(small_model, photo):
     image = photo(70, 43)
     with torch.inference_mode():
         logits = small_model(torch.from_numpy(image).permute(2, 0, 1)[None])
@@ -62,8 +62,8 @@ def test_native_is_the_model_on_the_bare_image(small_model, photo):
     )
 
 
-def test_a_large_image_and_its_mirror_image_have_mirrored_borders(grid_model):
-    """Scaling down and back moves nothing: a border in the middle stays in the middle."""
+def test_a_large_mirrored_image_has_mirrored_borders(grid_model):
+    """Scaling down and back does not move pixels: a border in the middle stays there."""
     image = np.zeros((40, 650, 3), np.uint8)
     image[:, 325:] = 255
     row = predict_labels(grid_model(output_stride=8), image, size=65)[20]
@@ -74,6 +74,6 @@ def test_a_large_image_and_its_mirror_image_have_mirrored_borders(grid_model):
 
 def test_a_constant_image_has_one_label_up_to_its_borders(grid_model):
     image = np.full((300, 170, 3), 200, np.uint8)
-    cell = 300 * 8 / 65  # padding shines one cell into the image
+    cell = 300 * 8 / 65  # padding has an effect one cell into the image
     labels = predict_labels(grid_model(output_stride=8), image, size=65)
     assert np.unique(labels[:, : int(170 - cell)]).size == 1

@@ -18,13 +18,13 @@ def grids(scores: Scores) -> list[np.ndarray]:
 
 @pytest.fixture
 def frames(photo) -> list[np.ndarray]:
-    """A scene in front of which noise flickers."""
+    """Return frames of a scene with flickering noise."""
     generator = np.random.default_rng(0)
     scene = photo(50, 61).astype(float)
     return [(scene + generator.normal(0, 25, scene.shape)).clip(0, 255).astype(np.uint8) for _ in range(12)]
 
 
-def test_a_share_of_nothing_is_the_identity(small_model, frames):
+def test_a_share_of_0_changes_nothing(small_model, frames):
     smoother = Smoother(0)
     for frame in frames[:3]:
         scores = predict_scores(small_model, frame, size=65, flip=True)
@@ -33,7 +33,7 @@ def test_a_share_of_nothing_is_the_identity(small_model, frames):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_video_that_stands_still_stays_to_the_bit_what_it_is(share, small_model, photo):
+def test_a_still_video_does_not_change_in_any_bit(share, small_model, photo):
     smoother, frame = Smoother(share), photo(50, 61)
     scores = predict_scores(small_model, frame, size=65)
     for _ in range(5):
@@ -42,7 +42,7 @@ def test_a_video_that_stands_still_stays_to_the_bit_what_it_is(share, small_mode
         assert np.array_equal(scores.labels(), smoothed.labels())
 
 
-def test_it_is_the_exponential_moving_average_of_the_logits(small_model, frames):
+def test_smoothing_is_the_exponential_moving_average_of_logits(small_model, frames):
     smoother = Smoother(0.75)
     average: np.ndarray | None = None
     for frame in frames[:5]:
@@ -52,7 +52,7 @@ def test_it_is_the_exponential_moving_average_of_the_logits(small_model, frames)
         np.testing.assert_allclose(grids(smoother(frame, scores))[0], average, rtol=1e-5, atol=1e-5)
 
 
-def test_flicker_is_less_the_larger_the_share(small_model, frames):
+def test_a_larger_share_reduces_flicker_more(small_model, frames):
     predictor = Predictor(small_model, size=65)
 
     def flicker(share: float) -> float:
@@ -67,7 +67,7 @@ def test_flicker_is_less_the_larger_the_share(small_model, frames):
 
 
 @pytest.mark.parametrize("later", ["another size", "a scene cut"])
-def test_it_starts_anew_with(later, small_model, photo):
+def test_smoothing_restarts_with(later, small_model, photo):
     smoother = Smoother(0.9)
     dark, bright = np.full((50, 61, 3), 20, np.uint8), np.full((50, 61, 3), 220, np.uint8)
     other = np.full((90, 61, 3), 20, np.uint8) if later == "another size" else bright
@@ -76,7 +76,7 @@ def test_it_starts_anew_with(later, small_model, photo):
     assert np.array_equal(grids(smoother(other, scores))[0], grids(scores)[0])
 
 
-def test_a_new_scene_is_a_cut_and_a_moving_thing_is_none(photo):
+def test_a_new_scene_is_a_cut_and_a_moving_object_is_not(photo):
     scene = photo(240, 320)
     moved = scene.copy()
     moved[60:140, 100:180] = 255
@@ -91,8 +91,8 @@ def test_a_share_is_at_least_0_and_below_1(share):
         Smoother(share)
 
 
-def test_the_average_belongs_to_the_smoother_alone(small_model, photo):
-    """What was told of a frame does not change when the next one comes."""
+def test_the_scores_of_a_frame_do_not_change_later(small_model, photo):
+    """The scores of a frame stay unchanged after the next frame."""
     smoother, frame = Smoother(0.5), photo(50, 61)
     first = smoother(frame, predict_scores(small_model, frame, size=65))
     kept = first.passes[0].grid.clone()

@@ -52,7 +52,7 @@ def run(
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("streams", [1, 2, 5])
 @pytest.mark.parametrize("items", [0, 1, 4, 23])
-def test_outcomes_come_in_order_whoever_is_slow(batch: int, streams: int, items: int) -> None:
+def test_outcomes_come_in_order_with_any_slow_item(batch: int, streams: int, items: int) -> None:
     def read(item: int) -> int:
         wait_now_and_then(item, 0)
         return item
@@ -71,7 +71,7 @@ def test_outcomes_come_in_order_whoever_is_slow(batch: int, streams: int, items:
 
 
 @pytest.mark.parametrize(("streams", "batch"), [(1, 1), (3, 1), (2, 4)])
-def test_no_more_are_held_than_there_are_streams_whoever_is_slow(streams: int, batch: int) -> None:
+def test_no_more_items_are_held_than_streams(streams: int, batch: int) -> None:
     most = 0
     lock = threading.Lock()
 
@@ -94,7 +94,7 @@ def test_no_more_are_held_than_there_are_streams_whoever_is_slow(streams: int, b
     assert not Content.alive
 
 
-def test_predictions_wait_for_who_takes_them_and_only_so_many() -> None:
+def test_a_limited_number_of_predictions_waits_for_the_caller() -> None:
     gc.collect()
     found = predict_streams(count(), Content, list, streams=2)
     for number in range(20):
@@ -104,12 +104,12 @@ def test_predictions_wait_for_who_takes_them_and_only_so_many() -> None:
     found.close()
 
 
-def test_as_many_are_computed_at_once_as_there_are_streams() -> None:
+def test_each_stream_computes_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=PATIENCE)
     assert len(list(run(range(9), compute=lambda numbers: [together.wait() - number for number in numbers]))) == 9
 
 
-def test_streams_share_torchs_threads_and_leave_them_as_they_were() -> None:
+def test_streams_share_torchs_threads_and_restore_their_number() -> None:
     torch.set_num_threads(3)
     seen = {streams: set(predict_streams(range(8), int, see_threads, streams=streams)) for streams in (1, 2, 3, 5)}
     assert seen == {1: {3}, 2: {1}, 3: {1}, 5: {1}}
@@ -125,7 +125,7 @@ def see_threads(numbers: Sequence[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_what_fails_is_told_in_its_place_and_the_rest_goes_on(batch: int) -> None:
+def test_a_failure_is_reported_in_order_and_the_others_continue(batch: int) -> None:
     def compute(numbers: Sequence[int]) -> Sequence[int]:
         if 5 in numbers:
             raise MediaError("too large")
@@ -149,7 +149,7 @@ def test_predictions_come_in_order_and_an_error_at_its_turn() -> None:
     assert list(found) == []
 
 
-def test_an_error_in_writing_ends_everything_at_its_turn() -> None:
+def test_an_error_in_writing_stops_the_run_at_its_turn() -> None:
     begun: list[int] = []
 
     def read(item: int) -> int:
@@ -168,12 +168,12 @@ def test_an_error_in_writing_ends_everything_at_its_turn() -> None:
     assert max(begun) <= 3 + AHEAD * 3
 
 
-def test_an_error_that_is_no_fault_of_an_input_is_not_swallowed() -> None:
+def test_other_errors_are_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         list(run(range(3), read=lambda item: item // 0))
 
 
-def test_an_interrupt_does_not_wait_for_what_is_not_begun_and_leaves_everything_whole() -> None:
+def test_an_interrupt_drops_items_that_have_not_begun_and_leaves_whole_files() -> None:
     begun: list[int] = []
     ended: list[int] = []
     interrupted = threading.Event()
@@ -210,7 +210,7 @@ def photos(tmp_path: Path, photo) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", STREAMING)
-def test_files_are_to_the_byte_those_of_one_image_after_another(name, photos, tmp_path):
+def test_files_equal_those_of_one_image_after_another(name, photos, tmp_path):
     model = shallow_seeing_model()
     engines = build_engines(model, name, (1, 3))
     alone, streaming = (Predictor(model, size=33, backend=engine) for engine in engines)
@@ -232,14 +232,14 @@ def test_files_are_to_the_byte_those_of_one_image_after_another(name, photos, tm
         assert (mask == alone(path).mask).all()
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(small_model, photos, tmp_path):
+def test_an_unwritable_folder_is_one_clear_error(small_model, photos, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="results cannot be written"):
         infer_files(Predictor(small_model, size=33), photos, ResultFolder(tmp_path / "file").write, streams=3)
 
 
 @pytest.mark.parametrize("streams", [0, -1, True])
-def test_streams_are_a_positive_integer(streams, small_model, photos, tmp_path):
+def test_streams_must_be_a_positive_integer(streams, small_model, photos, tmp_path):
     with pytest.raises(ConfigError, match="streams"):
         infer_files(Predictor(small_model, size=33), photos, ResultFolder(tmp_path).write, streams=streams)
 
@@ -258,5 +258,5 @@ def test_streams_are_a_positive_integer(streams, small_model, photos, tmp_path):
         (100, 16, 513, "torch", GPU, 1),
     ],
 )
-def test_streams_are_chosen_by_what_there_is(images, threads, side, backend, device, expected):
+def test_the_number_of_streams_depends_on_images_threads_and_size(images, threads, side, backend, device, expected):
     assert choose_streams(images, threads, side, backend, device) == expected

@@ -43,7 +43,7 @@ def test_predictions_of_a_video_are_those_of_its_frames(batch, predictor, clip):
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_smoothing_goes_from_frame_to_frame_whatever_the_batch(batch, predictor, clip):
+def test_smoothing_does_not_depend_on_the_batch(batch, predictor, clip):
     smoother = Smoother(0.8)
     expected = [predictor.predict([predictor.prepare(frame)], smoother)[0].mask for frame in decode(clip)]
     found = list(predictor.predict_video(clip, smooth=0.8, batch=batch))
@@ -62,7 +62,7 @@ def test_each_frame_becomes_a_palette_mask_with_its_number(predictor, clip, tmp_
         assert np.array_equal(np.asarray(mask), predictor(frame).mask)
 
 
-def test_a_video_of_overlays_shows_each_frame_under_its_colors(predictor, clip, tmp_path):
+def test_a_video_of_overlays_shows_each_frame_with_its_colors(predictor, clip, tmp_path):
     out = tmp_path / "out.avi"
     done: list[None] = []
 
@@ -80,7 +80,7 @@ def test_a_video_of_overlays_shows_each_frame_under_its_colors(predictor, clip, 
         assert np.abs(picture - drawn).mean() < 16
 
 
-def test_a_recording_of_varying_times_keeps_its_pace(predictor, tmp_path):
+def test_a_recording_with_varying_intervals_keeps_its_speed(predictor, tmp_path):
     times = [0, 100, 250, 300, 700, 1200, 1300, 1350, 2000, 2600, 3300, 4000]
     clip = write_recording(tmp_path / "clip.mkv", times, 4100)
     numbers = iter(range(12))
@@ -104,7 +104,7 @@ def test_recordings_of_fast_screens_show_all_their_frames(rate, tmp_path):
 
 
 @pytest.mark.parametrize(("every", "rate"), [(1, 25.0), (2, 10.0)])
-def test_frames_that_come_faster_than_the_stated_mean_are_shown(every, rate, predictor, tmp_path):
+def test_frames_faster_than_the_stated_mean_are_shown(every, rate, predictor, tmp_path):
     times = [0, 40, 80, 580, 620, 660, 1660, 1700, 1780, 1820]
     clip = write_recording(tmp_path / "clip.mkv", times, 1900, rate=5.5)
     numbers = iter(range(10))
@@ -155,7 +155,7 @@ def label(predictor, clip, out, draw) -> None:
         infer_video(predictor, video, sink)
 
 
-def test_a_frame_that_does_not_fit_in_memory_ends_it(predictor, clip, tmp_path, monkeypatch):
+def test_a_frame_that_does_not_fit_in_memory_ends_the_run(predictor, clip, tmp_path, monkeypatch):
     def fail(pixels):
         raise MemoryError
 
@@ -165,7 +165,7 @@ def test_a_frame_that_does_not_fit_in_memory_ends_it(predictor, clip, tmp_path, 
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_options_are_checked_when_they_are_given(predictor, clip):
+def test_options_are_checked_at_once(predictor, clip):
     for options, message in (({"smooth": 1.0}, "smooth"), ({"batch": 0}, "batch"), ({"every": 0}, "every")):
         with pytest.raises(ConfigError, match=message):
             predictor.predict_video(clip, **options)

@@ -19,7 +19,7 @@ CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
 
 
 def pictures(count: int = 12, height: int = 32, width: int = 48) -> list[np.ndarray]:
-    """A bright square that walks over a colored ground, RGB; red, green and blue all differ."""
+    """Return RGB images of a bright square that moves over a colored background; red, green and blue differ."""
     found = []
     for number in range(count):
         picture = np.empty((height, width, 3), np.uint8)
@@ -42,7 +42,7 @@ def write_clip(path: Path, frames: Sequence[np.ndarray] | None = None, rate: flo
 
 
 def write_recording(path: Path, times: Sequence[int], length: int | None, rate: float | None = None) -> Path:
-    """A Matroska file as of a screen recorder or browser: any time stamps, in ms, and a rate and length or none."""
+    """Write a Matroska file like a screen recorder: any time stamps, in ms, with or without rate and length."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), RATE, (48, 32))
     for picture in pictures(len(times)):
         writer.write(np.ascontiguousarray(picture[..., ::-1]))
@@ -67,7 +67,7 @@ def write_recording(path: Path, times: Sequence[int], length: int | None, rate: 
 
 
 def decode(path: Path) -> list[np.ndarray]:
-    """All frames as OpenCV reads them, RGB."""
+    """Return all frames as RGB, read by OpenCV."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     found: list[np.ndarray] = []
     while True:
@@ -78,7 +78,7 @@ def decode(path: Path) -> list[np.ndarray]:
 
 
 class Camera:
-    """What OpenCV's capture is to a reader: it shows a clip, again and again if endless."""
+    """A substitute for OpenCV's capture, which shows a clip, repeatedly if endless."""
 
     def __init__(self, clip: Path, endless: bool = False) -> None:
         self.frames, self.place, self.endless = decode(clip), 0, endless

@@ -25,44 +25,44 @@ def test_a_folder_gives_its_images_sorted_without_hidden_and_other_files(photos)
     assert names(list_images([photos]), photos) == ["a.PNG", "b.jpg"]
 
 
-def test_recursive_takes_subfolders_too(photos):
+def test_recursive_includes_subfolders(photos):
     assert names(list_images([photos], recursive=True), photos) == ["a.PNG", "b.jpg", "sub/c.tiff", "sub/deep/d.webp"]
 
 
-def test_a_file_given_by_name_is_taken_whatever_it_is_called(photos):
+def test_a_file_given_by_name_is_used_with_any_ending(photos):
     given = [photos / "notes.txt", photos / ".hidden.jpg"]
     assert list_images(given) == given
 
 
-def test_all_missing_files_are_named_at_once(photos):
+def test_one_message_names_all_missing_files(photos):
     missing = [photos / f"missing{number}" for number in range(5)]
     with pytest.raises(MediaError, match=r"missing0, .*missing2 and 2 more: there is no such file or folder"):
         list_images([photos / "notes.txt", *missing])
 
 
-def test_a_pattern_gives_what_a_shell_would(photos):
+def test_a_pattern_matches_as_in_a_shell(photos):
     assert names(list_images([f"{photos}/*.jpg"]), photos) == ["b.jpg"]
     assert names(list_images([f"{photos}/*"]), photos) == ["a.PNG", "b.jpg", "notes.txt", "sub/c.tiff"]
     assert names(list_images([f"{photos}/**/*.webp"]), photos) == ["sub/deep/d.webp"]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos):
+def test_a_file_named_like_a_pattern_is_used(photos):
     (photos / "cat[1].jpg").write_bytes(b"x")
     (photos / "cat1.jpg").write_bytes(b"x")
     assert names(list_images([photos / "cat[1].jpg"]), photos) == ["cat[1].jpg"]
 
 
-def test_the_order_is_that_of_the_inputs_and_nothing_comes_twice(photos):
+def test_images_come_once_in_the_order_of_the_inputs(photos):
     given = list_images([photos / "sub", photos / "b.jpg", photos, f"{photos}/sub/../*.jpg"])
     assert names(given, photos) == ["sub/c.tiff", "b.jpg", "a.PNG"]
 
 
-def test_excluded_folders_are_passed_over(photos):
+def test_excluded_folders_are_skipped(photos):
     found = list_images([photos], recursive=True, exclude=[photos / "sub/deep"])
     assert names(found, photos) == ["a.PNG", "b.jpg", "sub/c.tiff"]
 
 
-def test_a_file_that_would_be_overwritten_is_refused(photos):
+def test_a_file_that_would_be_overwritten_is_rejected(photos):
     with pytest.raises(MediaError, match=r"c\.tiff: is where the results are written"):
         list_images([photos / "sub/c.tiff"], exclude=[photos / "sub"])
 
@@ -75,7 +75,7 @@ def test_a_file_that_would_be_overwritten_is_refused(photos):
         ("photos/*.gif", False, r"\*\.gif: no file or folder matches"),
     ],
 )
-def test_an_input_that_gives_nothing_is_an_error_that_names_it(photos, item, recursive, message, monkeypatch):
+def test_an_input_without_images_is_an_error_that_names_it(photos, item, recursive, message, monkeypatch):
     (photos / "empty").mkdir()
     monkeypatch.chdir(photos.parent)
     with pytest.raises(MediaError, match=message):
@@ -87,7 +87,7 @@ def test_no_inputs_are_an_error():
         list_images([])
 
 
-def test_what_is_passed_over_is_counted_and_named(photos):
+def test_skipped_files_are_counted_and_named(photos):
     for name in ("a.HEIC", "b.heic", "clip.mp4", "README", "Thumbs.db", "sub/x.heic"):
         (photos / name).write_bytes(b"x")
     assert names(list_others([photos], exclude=[photos / "sub"]), photos) == [
@@ -105,13 +105,13 @@ def test_endings_of_every_readable_format_are_images(tmp_path, name):
     assert list_images([tmp_path]) == [tmp_path / name]
 
 
-def test_a_folder_without_images_names_what_it_holds(tmp_path):
+def test_the_message_for_a_folder_without_images_names_its_files(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(MediaError, match=r"holds no image.*but 1 \.heic"):
         list_images([tmp_path])
 
 
-def test_links_are_images_by_their_own_names_also_where_nothing_is_behind_them(tmp_path):
+def test_links_are_images_by_their_own_names_even_if_broken(tmp_path):
     (tmp_path / "blob").write_bytes(b"x")
     folder = tmp_path / "images"
     folder.mkdir()

@@ -32,7 +32,7 @@ def note(item: int, made: int) -> tuple[int, int]:
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("items", [0, 1, 4, 23])
-def test_outcomes_come_in_order_whoever_is_slow(batch: int, threads: int, items: int) -> None:
+def test_outcomes_come_in_order_with_any_slow_item(batch: int, threads: int, items: int) -> None:
     def read(item: int) -> int:
         threading.Event().wait(0.003 * (item % 3 == 0))
         return item
@@ -47,7 +47,7 @@ def test_outcomes_come_in_order_whoever_is_slow(batch: int, threads: int, items:
 
 
 @pytest.mark.parametrize(("batch", "readers", "writers"), [(1, 1, 1), (1, 2, 2), (4, 2, 2), (2, 3, 1)])
-def test_no_more_are_held_than_promised_whoever_is_slow(batch: int, readers: int, writers: int) -> None:
+def test_no_more_items_are_held_than_promised(batch: int, readers: int, writers: int) -> None:
     most = 0
     lock = threading.Lock()
     slow = threading.Event()
@@ -74,7 +74,7 @@ def test_no_more_are_held_than_promised_whoever_is_slow(batch: int, readers: int
     assert not Content.alive
 
 
-def test_the_next_is_read_and_the_last_is_written_while_one_is_computed() -> None:
+def test_items_are_read_computed_and_written_at_the_same_time() -> None:
     read_events, computed = [threading.Event() for _ in range(3)], [threading.Event() for _ in range(3)]
 
     def read(item: int) -> int:
@@ -99,14 +99,14 @@ def test_the_next_is_read_and_the_last_is_written_while_one_is_computed() -> Non
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_what_cannot_be_read_is_told_in_its_place_and_the_rest_goes_on(batch: int) -> None:
+def test_an_unreadable_item_is_reported_in_order_and_the_others_continue(batch: int) -> None:
     outcomes = list(run_pipeline(range(8), refuse(0, 3, 4, 7), square, note, batch=batch))
     assert [outcome.item for outcome in outcomes if outcome.failure] == [0, 3, 4, 7]
     assert str(outcomes[3].failure) == "3 is broken"
     assert [outcome.result for outcome in outcomes if not outcome.failure] == [(1, 1), (2, 4), (5, 25), (6, 36)]
 
 
-def test_what_cannot_be_computed_fails_alone_though_it_came_with_others() -> None:
+def test_only_the_faulty_item_of_a_batch_fails() -> None:
     def compute(numbers: Sequence[int]) -> list[int]:
         if 2 in numbers:
             raise MediaError("too large")
@@ -117,7 +117,7 @@ def test_what_cannot_be_computed_fails_alone_though_it_came_with_others() -> Non
     assert [outcome.result for outcome in outcomes if outcome.result] == [(n, n) for n in (0, 1, 3, 4)]
 
 
-def test_an_error_in_writing_ends_everything_at_once() -> None:
+def test_an_error_in_writing_stops_the_run_at_once() -> None:
     begun: list[int] = []
 
     def read(item: int) -> int:
@@ -135,7 +135,7 @@ def test_an_error_in_writing_ends_everything_at_once() -> None:
     assert len(begun) <= 4 + most_held(1)
 
 
-def test_an_error_that_is_no_fault_of_an_input_is_not_swallowed() -> None:
+def test_other_errors_are_raised() -> None:
     def fail(item: int) -> int:
         raise ZeroDivisionError
 
@@ -143,7 +143,7 @@ def test_an_error_that_is_no_fault_of_an_input_is_not_swallowed() -> None:
         list(run_pipeline(range(3), fail, list, note))
 
 
-def test_whoever_asks_no_further_leaves_no_thread() -> None:
+def test_a_caller_that_stops_leaves_no_thread() -> None:
     written: list[int] = []
     outcomes = run_pipeline(count(), int, list, lambda item, made: written.append(item))
     assert next(outcomes).item == 0
@@ -151,7 +151,7 @@ def test_whoever_asks_no_further_leaves_no_thread() -> None:
     assert len(written) <= 1 + most_held(1)
 
 
-def test_an_interrupt_ends_it_with_everything_written_whole() -> None:
+def test_an_interrupt_leaves_only_whole_files() -> None:
     begun: list[int] = []
     ended: list[int] = []
 
@@ -172,7 +172,7 @@ def test_an_interrupt_ends_it_with_everything_written_whole() -> None:
     assert max(begun) < 4
 
 
-def test_items_may_be_endless_if_their_reader_knows_the_end() -> None:
+def test_items_may_be_endless_if_the_reader_returns_the_end() -> None:
     numbers = iter(range(5))
 
     def read(_: int) -> Any:
@@ -191,7 +191,7 @@ def test_predictions_come_in_order_and_an_error_at_its_turn() -> None:
     assert list(found) == []
 
 
-def test_a_prediction_is_there_before_the_next_one_is_asked_for() -> None:
+def test_a_prediction_is_yielded_before_the_next_one_is_requested() -> None:
     computed: list[int] = []
 
     def compute(numbers: Sequence[int]) -> Sequence[int]:
@@ -204,7 +204,7 @@ def test_a_prediction_is_there_before_the_next_one_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True, "2"])
-def test_a_batch_is_a_positive_integer(batch: object) -> None:
+def test_a_batch_must_be_a_positive_integer(batch: object) -> None:
     with pytest.raises(ConfigError, match="batch"):
         check_batch(batch)
     assert check_batch(3) == 3

@@ -20,7 +20,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", CODECS)
-def test_frames_are_those_that_opencv_decodes_in_rgb(ending, tmp_path):
+def test_frames_equal_opencvs_in_rgb(ending, tmp_path):
     clip = write_clip(tmp_path / f"clip{ending}")
     with VideoReader(clip) as video:
         frames = list(video)
@@ -50,7 +50,7 @@ def test_frames_are_those_that_opencv_decodes_in_rgb(ending, tmp_path):
     ],
     ids=str,
 )
-def test_frames_are_skipped_and_limited_and_the_total_is_known_before(options, numbers, rate, clip):
+def test_frames_are_skipped_and_limited_and_the_total_is_known(options, numbers, rate, clip):
     whole = decode(clip)
     with VideoReader(clip, **options) as video:
         total = video.total
@@ -64,7 +64,7 @@ def test_frames_are_skipped_and_limited_and_the_total_is_known_before(options, n
 
 
 @pytest.mark.parametrize("told", [0, 3, 11, 13])
-def test_a_count_in_the_header_that_is_missing_or_a_bit_wrong_changes_no_frame(told, clip):
+def test_a_missing_or_wrong_count_in_the_header_changes_no_frame(told, clip):
     tell(clip, told)
     with VideoReader(clip) as video:
         assert len(list(video)) == 12
@@ -72,18 +72,18 @@ def test_a_count_in_the_header_that_is_missing_or_a_bit_wrong_changes_no_frame(t
         assert video.total == (told or None)
 
 
-def test_a_file_that_ends_long_before_its_header_says_is_told_with_the_frames_it_has(clip):
+def test_a_file_that_ends_early_gives_its_frames_and_a_fault(clip):
     tell(clip, 40)
     with VideoReader(clip) as video:
         assert len(list(video)) == 12
-        assert "ends after 12 frames at 1.10 s, its header states 4.00 s" in (video.fault or "")
+        assert "ends after 12 frames at 1.10 s, but its header states 4.00 s" in (video.fault or "")
     with VideoReader(clip, frames=4) as video:
         assert len(list(video)) == 4
         assert video.fault is None
 
 
 def tell(clip: Path, count: int) -> None:
-    """Let an AVI file's header tell another number of frames."""
+    """Change the number of frames in the header of an AVI file."""
     content = bytearray(clip.read_bytes())
     for chunk, place in ((b"strh", 32), (b"avih", 16)):
         start = content.index(chunk) + 8 + place
@@ -91,7 +91,7 @@ def tell(clip: Path, count: int) -> None:
     clip.write_bytes(content)
 
 
-def test_a_truncated_file_gives_the_frames_it_has(tmp_path):
+def test_a_truncated_file_gives_its_frames(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", pictures(20))
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     with VideoReader(clip) as video:
@@ -102,11 +102,11 @@ def test_a_truncated_file_gives_the_frames_it_has(tmp_path):
 
 
 VARIABLE = [0, 100, 250, 300, 700, 1200, 1300, 1350, 2000, 2600, 3300, 4000]
-"""Milliseconds of the frames of a screen recording, which writes one when something moves."""
+"""Times in ms of a screen recording, which writes a frame when something moves."""
 
 
 @pytest.mark.parametrize("length", [None, 4100, 9000], ids=["unstated", "stated", "a still screen at the end"])
-def test_time_stamps_decide_where_frames_come_at_any_time(length, tmp_path):
+def test_times_are_those_of_time_stamps(length, tmp_path):
     clip = write_recording(tmp_path / "clip.mkv", VARIABLE, length)
     with VideoReader(clip) as video:
         frames = list(video)
@@ -119,7 +119,7 @@ def test_time_stamps_decide_where_frames_come_at_any_time(length, tmp_path):
         assert [round(1000 * frame.seconds) for frame in video] == [0, 1200, 3300]
 
 
-def test_a_recording_that_is_cut_off_is_told_whatever_its_rate(tmp_path):
+def test_a_truncated_recording_of_any_rate_is_reported(tmp_path):
     clip = write_recording(tmp_path / "clip.mkv", VARIABLE, 4100)
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     with VideoReader(clip) as video:
@@ -129,7 +129,7 @@ def test_a_recording_that_is_cut_off_is_told_whatever_its_rate(tmp_path):
 
 
 @pytest.mark.parametrize("stamp", [0.0, -1e6, 1e12, float("nan")])
-def test_frames_without_sound_time_stamps_come_at_the_stated_rate(stamp, clip, monkeypatch):
+def test_frames_without_valid_time_stamps_come_at_the_stated_rate(stamp, clip, monkeypatch):
     class Stampless:
         def __init__(self, capture):
             self.capture = capture
@@ -148,7 +148,7 @@ def test_frames_without_sound_time_stamps_come_at_the_stated_rate(stamp, clip, m
 
 
 @pytest.mark.parametrize("place", [150, 300, 350])
-def test_damaged_frames_are_passed_over_and_the_rest_keeps_its_numbers(place, tmp_path):
+def test_damaged_frames_are_skipped_and_the_others_keep_their_numbers(place, tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", pictures(20))
     whole = decode(clip)
     content = bytearray(clip.read_bytes())
@@ -179,7 +179,7 @@ def test_damaged_frames_are_passed_over_and_the_rest_keeps_its_numbers(place, tm
     ids=["quarter", "half", "three quarters", "left to right", "upside down", "transposed", "transverse"],
 )
 @pytest.mark.parametrize(("box", "ending"), [(b"tkhd", ".mp4"), (b"tkhd", ".mov"), (b"mvhd", ".mp4")])
-def test_turns_and_mirrors_that_a_file_states_are_applied(matrix, turned, box, ending, tmp_path):
+def test_rotation_and_mirroring_of_a_file_are_applied(matrix, turned, box, ending, tmp_path):
     clip = write_clip(tmp_path / f"clip{ending}")
     upright = decode(clip)
     content = bytearray(clip.read_bytes())
@@ -203,7 +203,7 @@ def test_turns_and_mirrors_that_a_file_states_are_applied(matrix, turned, box, e
         (b"plain text, no video", "is not a video that can be read.*b'plain text, '"),
     ],
 )
-def test_what_is_no_video_is_one_clear_message(content, message, tmp_path):
+def test_a_file_that_is_not_a_video_is_one_clear_error(content, message, tmp_path):
     path = tmp_path / "clip.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -211,7 +211,7 @@ def test_what_is_no_video_is_one_clear_message(content, message, tmp_path):
         VideoReader(path)
 
 
-def test_a_folder_and_a_recording_without_its_index_are_no_videos(tmp_path):
+def test_a_folder_and_a_recording_without_its_index_are_rejected(tmp_path):
     with pytest.raises(MediaError, match=r"cannot be read \(Is a directory\)"):
         VideoReader(tmp_path)
     clip = write_clip(tmp_path / "clip.mp4")
@@ -220,13 +220,13 @@ def test_a_folder_and_a_recording_without_its_index_are_no_videos(tmp_path):
         VideoReader(clip)
 
 
-def test_a_video_without_a_frame_is_refused(clip, monkeypatch):
+def test_a_video_without_a_frame_is_rejected(clip, monkeypatch):
     monkeypatch.setattr(VideoReader, "_read", lambda self, place: None)
     with pytest.raises(MediaError, match="has no frame that can be decoded"):
         VideoReader(clip)
 
 
-def test_opencv_is_silent_about_what_is_told_here(tmp_path, capfd):
+def test_opencv_prints_nothing_about_reported_faults(tmp_path, capfd):
     (tmp_path / "clip.mp4").write_bytes(b"plain text")
     level = cv2.utils.logging.getLogLevel()
     for source in (tmp_path / "clip.mp4", 77):
@@ -237,7 +237,7 @@ def test_opencv_is_silent_about_what_is_told_here(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), 90000.0])
-def test_without_a_frame_rate_the_usual_one_is_taken(rate, clip, monkeypatch):
+def test_the_default_frame_rate_replaces_a_missing_one(rate, clip, monkeypatch):
     capture = Camera(clip)
     monkeypatch.setattr(capture, "get", lambda prop: rate)
     monkeypatch.setattr(video_module, "_open", lambda source: capture)
@@ -258,7 +258,7 @@ def test_a_camera_is_read_to_a_limit_by_the_clock(clip, monkeypatch):
         assert video.fault is None
 
 
-def test_a_camera_that_is_lost_or_not_there_is_told(clip, monkeypatch):
+def test_a_lost_or_missing_camera_is_reported(clip, monkeypatch):
     with pytest.raises(MediaError, match="camera 77: is not there"):
         VideoReader(77)
     monkeypatch.setattr(video_module, "_open", lambda source: Camera(clip))
@@ -266,7 +266,7 @@ def test_a_camera_that_is_lost_or_not_there_is_told(clip, monkeypatch):
         assert len(list(video)) == 12
         assert "camera 0: gives no more frames after 12" in (video.fault or "")
     monkeypatch.setattr(VideoReader, "_read", lambda self, place: None)
-    with pytest.raises(MediaError, match="camera 0: is there but gives no image"):
+    with pytest.raises(MediaError, match="camera 0: is connected but gives no image"):
         VideoReader(0)
 
 
@@ -294,15 +294,15 @@ def test_numbers_must_be_positive(options, clip):
         ("clip.gif", None),
     ],
 )
-def test_words_mean_videos_cameras_or_images(word, source, tmp_path, monkeypatch):
+def test_words_select_videos_cameras_or_images(word, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_video(word) == source
 
 
-def test_a_number_that_is_a_file_is_no_camera(tmp_path, monkeypatch):
+def test_a_number_that_names_a_file_is_not_a_camera(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("0").touch()
     assert find_video("0") is None
     assert find_video("camera:0") == VideoSource(None, 0)
-    with pytest.raises(MediaError, match="camera:front: is no camera"):
+    with pytest.raises(MediaError, match="camera:front: is not a camera"):
         find_video("camera:front")

@@ -10,11 +10,11 @@ from weakref import WeakSet
 from segmnv2.errors import MediaError
 
 PATIENCE = 20.0
-"""Seconds after which something that never comes is given up."""
+"""Seconds after which waiting fails."""
 
 
 class Content:
-    """What is read of an item; all that exist are counted."""
+    """Content of an item; all existing contents are counted."""
 
     alive: ClassVar[WeakSet[Content]] = WeakSet()
 
@@ -24,7 +24,7 @@ class Content:
 
 
 def threads_since(before: Collection[threading.Thread]) -> list[threading.Thread]:
-    """Return this library's threads that were not there before."""
+    """Return this library's new threads."""
     left = [thread for thread in threading.enumerate() if thread not in before]
     return [thread for thread in left if thread.name.startswith("segmnv2")]
 

@@ -48,14 +48,14 @@ def found(*boxes: list[float], label: int = 5) -> dict[str, Tensor]:
 
 @pytest.fixture(params=["pycocotools", "faster_coco_eval"], autouse=True)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is true of one is true of the other."""
+    """Run each test with both libraries."""
     name: str = request.param
     monkeypatch.setattr(module, "find_spec", lambda asked: asked == name)
     assert check_library() == name
     return name
 
 
-def test_the_truth_has_a_hundred_and_nothing_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_true_boxes_score_100_and_no_boxes_score_0(capsys: pytest.CaptureFixture[str]) -> None:
     result = coco_ap(annotated(), {1: found(BOX), 2: found(BOX)})
     assert [result.ap, result.ap50, result.ap_large] == pytest.approx([100] * 3)
     assert math.isnan(result.ap_small)
@@ -64,13 +64,13 @@ def test_the_truth_has_a_hundred_and_nothing_has_none(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == ""
 
 
-def test_half_of_the_boxes_have_half_of_the_precision() -> None:
-    """Recall goes to a half, which pycocotools samples at 101 places, 51 of them up to it."""
+def test_half_of_the_boxes_score_half() -> None:
+    """Recall reaches 0.5; pycocotools samples it at 101 points, 51 of them up to 0.5."""
     result = coco_ap(annotated(), {1: found(BOX), 2: found()})
     assert result.ap50 == pytest.approx(100 * 51 / 101)
 
 
-def test_an_iou_of_six_tenths_counts_at_half_and_not_at_three_quarters() -> None:
+def test_an_iou_of_0_6_counts_at_0_5_and_not_at_0_75() -> None:
     low = [10.0, 10.0, 110.0, 82.0]  # 72 of the 120 rows
     result = coco_ap(annotated(), {1: found(low), 2: found(low)})
     assert result.ap50 == pytest.approx(100)
@@ -78,12 +78,12 @@ def test_an_iou_of_six_tenths_counts_at_half_and_not_at_three_quarters() -> None
     assert result.ap == pytest.approx(100 * 3 / 10)  # at 0.5, 0.55 and 0.6
 
 
-def test_images_that_were_not_looked_at_do_not_count_and_labels_matter() -> None:
+def test_images_without_detections_do_not_count_and_labels_matter() -> None:
     assert coco_ap(annotated(), {1: found(BOX)}).ap == pytest.approx(100)
     assert coco_ap(annotated(), {1: found(BOX, label=6)}).ap == 0
 
 
-def test_every_class_has_a_precision_of_its_own(library: str) -> None:
+def test_each_class_has_its_own_precision(library: str) -> None:
     coco = annotated()
     coco.dataset["categories"] += [{"id": 6, "name": "car"}, {"id": 7, "name": "cat"}]
     coco.dataset["annotations"][1]["category_id"] = 6
@@ -94,8 +94,8 @@ def test_every_class_has_a_precision_of_its_own(library: str) -> None:
     assert result.ap == pytest.approx(50)
 
 
-def test_a_library_that_is_not_there_is_named(library: str) -> None:
+def test_a_missing_library_is_rejected(library: str) -> None:
     other = {"pycocotools": "faster_coco_eval", "faster_coco_eval": "pycocotools"}[library]
     for name in (other, "torchmetrics"):
-        with pytest.raises(ConfigError, match=f"'{name}' is not there; give pycocotools or faster_coco_eval"):
+        with pytest.raises(ConfigError, match=f"'{name}' is not installed; give pycocotools or faster_coco_eval"):
             check_library(name)

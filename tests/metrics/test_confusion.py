@@ -27,7 +27,7 @@ def draw(seed: int = 0, shape: tuple[int, ...] = (13, 17)) -> tuple[np.ndarray, 
 
 
 def count(mask: np.ndarray, prediction: np.ndarray) -> list[list[int]]:
-    """The definition, pixel by pixel."""
+    """Count by the definition, pixel by pixel."""
     matrix = [[0] * K for _ in range(K)]
     for truth, guess in zip(mask.ravel().tolist(), prediction.ravel().tolist(), strict=True):
         if truth != 255:
@@ -45,7 +45,7 @@ def test_pixels_are_counted_by_truth_and_prediction(convert, dtype) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_the_gpu_counts_the_same() -> None:
+def test_the_gpu_gives_the_same_counts() -> None:
     mask, prediction = (torch.from_numpy(ids) for ids in draw())
     assert torch.equal(confusion_matrix(mask.cuda(), prediction.cuda(), K).cpu(), confusion_matrix(mask, prediction, K))
 
@@ -64,13 +64,13 @@ def test_large_images_are_counted_in_exact_parts(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(confusion_matrix(mask, prediction, K), whole)
 
 
-def test_predictions_on_ignored_pixels_do_not_matter() -> None:
+def test_predictions_on_ignored_pixels_do_not_count() -> None:
     mask, prediction = draw()
     other = np.where(mask == 255, 200, prediction).astype(np.uint8)
     assert torch.equal(confusion_matrix(mask, other, K), confusion_matrix(mask, prediction, K))
 
 
-def test_a_sum_over_parts_is_the_whole() -> None:
+def test_the_sum_over_parts_equals_the_whole() -> None:
     mask, prediction = draw(shape=(6, 8, 9))
     parts = ConfusionMatrix(K)
     for one, other in zip(mask, prediction, strict=True):
@@ -115,21 +115,21 @@ def test_a_failed_update_adds_nothing() -> None:
     assert running.counts.sum() == 0
 
 
-def test_the_right_prediction_has_iou_one() -> None:
+def test_a_correct_prediction_has_iou_1() -> None:
     mask, _ = draw()
     counts = confusion_matrix(mask, np.where(mask == 255, 0, mask).astype(np.uint8), K)
     assert iou_per_class(counts).tolist() == [1.0] * K
     assert mean_iou(counts) == pixel_accuracy(counts) == 1.0
 
 
-def test_iou_of_a_case_done_by_hand() -> None:
+def test_iou_equals_a_case_computed_by_hand() -> None:
     counts = torch.tensor([[3, 1], [2, 4]])
     assert iou_per_class(counts).tolist() == [3 / 6, 4 / 7]
     assert class_accuracy(counts).tolist() == [3 / 4, 4 / 6]
     assert pixel_accuracy(counts) == 7 / 10
 
 
-def test_absent_classes_have_no_iou_but_false_alarms_count_as_zero() -> None:
+def test_absent_classes_have_no_iou_and_false_alarms_have_iou_0() -> None:
     counts = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 0]])  # class 1 only predicted, class 2 nowhere
     ious = iou_per_class(counts)
     assert ious[:2].tolist() == [0.8, 0.0]
@@ -138,7 +138,7 @@ def test_absent_classes_have_no_iou_but_false_alarms_count_as_zero() -> None:
     assert class_accuracy(counts)[1:].isnan().all()
 
 
-def test_nothing_counted_has_no_value() -> None:
+def test_zero_counts_have_no_value() -> None:
     counts = torch.zeros(K, K, dtype=torch.int64)
     assert np.isnan([mean_iou(counts), pixel_accuracy(counts)]).all()
 
@@ -149,14 +149,14 @@ def test_renaming_classes_permutes_their_ious() -> None:
     assert torch.equal(iou_per_class(counts[order][:, order]), iou_per_class(counts)[order])
 
 
-def test_top_one_and_top_five_count_what_their_names_say() -> None:
-    logits = torch.arange(10.0).repeat(4, 1)  # the guesses are 9, 8, 7, 6, 5
+def test_top1_and_top5_count_the_largest_logits() -> None:
+    logits = torch.arange(10.0).repeat(4, 1)  # the ranking is 9, 8, 7, 6, 5
     accuracy = TopAccuracy()
     accuracy.update(logits, torch.tensor([9, 8, 5, 4]))
     assert (accuracy.top1, accuracy.top5, accuracy.images) == (25.0, 75.0, 4)
 
 
-def test_parts_add_up_to_the_whole() -> None:
+def test_counts_of_parts_add_up_to_the_whole() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(50, 8), torch.randint(0, 8, (50,))
     whole = TopAccuracy()
@@ -172,7 +172,7 @@ def test_parts_add_up_to_the_whole() -> None:
     assert math.isclose(total.loss, torch.nn.functional.cross_entropy(logits, labels).item(), rel_tol=1e-6)
 
 
-def test_few_classes_and_nothing_counted() -> None:
+def test_few_classes_and_zero_counts_are_accepted() -> None:
     accuracy = TopAccuracy()
     assert math.isnan(accuracy.top1)
     assert math.isnan(accuracy.top5)

@@ -22,7 +22,7 @@ from segmnv2.errors import SegmnError
 from segmnv2.export.create import staged_path
 from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import FORMATS
-from segmnv2.inference.files import save_picture
+from segmnv2.inference.files import save_image
 from segmnv2.labels import VOC_LABELS
 from segmnv2.media.video_writer import video_file
 from segmnv2.models.model_file import save_model
@@ -67,8 +67,8 @@ def figure(path: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "mask.png": lambda path: write_mask(path, NOISE[..., 0] % 21, VOC_LABELS),
-    "overlay.jpg": lambda path: save_picture(Image.fromarray(NOISE), path),
-    "confidence.png": lambda path: save_picture(Image.fromarray(NOISE[..., 0]), path),
+    "overlay.jpg": lambda path: save_image(Image.fromarray(NOISE), path),
+    "confidence.png": lambda path: save_image(Image.fromarray(NOISE[..., 0]), path),
     "boxes/a.json": lambda path: BoxFolder(path.parents[1], overlay=False).write(boxes(), "a"),
     "figure.png": figure,
     "figure.svg": figure,

@@ -20,7 +20,7 @@ from segmnv2.config.segmentation_schema import ModelSection
 from segmnv2.config.training_sections import OptimizerSection
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.errors import ConfigError
-from segmnv2.evaluation.result import spread_samples
+from segmnv2.evaluation.result import pick_samples
 from segmnv2.models.model_file import save_model
 from segmnv2.models.pixels import IMAGENET_NORMALIZATION
 from segmnv2.models.zoo import create_model
@@ -232,7 +232,7 @@ def test_tensorboard_shows_the_same_images_after_each_validation(tmp_path: Path)
 
 @pytest.mark.parametrize(("total", "limit"), [(10, 4), (3, 5), (5, 1), (5000, 3000), (5, None)])
 def test_as_many_samples_are_validated_as_the_limit_says_over_the_whole_set(total: int, limit: int | None) -> None:
-    chosen = spread_samples(Shapes(total), limit).indices
+    chosen = pick_samples(Shapes(total), limit).indices
     assert len(set(chosen)) == min(total, limit or total)
     assert list(chosen) == sorted(chosen)
     if len(chosen) > 1:

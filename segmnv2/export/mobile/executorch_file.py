@@ -32,7 +32,7 @@ from segmnv2.export.deployable import Deployable, PlaneLabels, RawLogits, build_
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.files.documents import dump_json
-from segmnv2.media.inputs import spread_evenly
+from segmnv2.media.inputs import pick_evenly
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.telemetry import quiet
 
@@ -191,7 +191,7 @@ def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
         ConfigError: there is no calibration.
     """
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
-    network = correct_biases(InferenceNetwork(model), spread_evenly(pixels, CORRECTED_ON))
+    network = correct_biases(InferenceNetwork(model), pick_evenly(pixels, CORRECTED_ON))
     prepared = network.to(memory_format=torch.contiguous_format)
     with quiet():  # imports have advice, too
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
