@@ -38,7 +38,7 @@ _JPEG_END = b"\xff\xd9"
 _STRIP = 1 << 22
 _IGNORE_EXIF = cv2.IMREAD_IGNORE_ORIENTATION
 _HARMLESS = ("Warning: unknown JFIF revision", "Unknown Adobe color transform")
-# Tags of TIFF files, and values of the last two.
+# TIFF tags, and the values of `_PLANES` and `_EXTRA` that are rejected.
 _WIDTH, _HEIGHT = 256, 257
 _BITS, _PLANES, _EXTRA = 258, 284, 338
 _SEPARATE, _PREMULTIPLIED = 2, (1,)
@@ -192,7 +192,7 @@ def _decode(pil: PIL.Image.Image, content: bytes, source: str) -> DecodedImage:
     elif (deep := _deep_color(pil, content)) is not None:
         image, depth = _from_deep(deep, source)
     transparent = transparent_gray(pil)
-    orientation = _orientation(pil)  # decodes PNG files; from TIFF files, decoding would remove it
+    orientation = _orientation(pil)  # read here, because decoding removes it from TIFF files
     if image is None:
         image, depth = _rgb(pil, source, transparent)
     return DecodedImage(_upright(image, pil), orientation, stored_size, animated, *depth)

@@ -78,7 +78,7 @@ class CocoAsVoc:
         root: folder that holds ``annotations/instances_<split>.json`` and the folder ``<split>`` of images.
         split: ``train2017`` or ``val2017``; or another split in the same form.
         min_pixels: labeled pixels that an image must exceed; 0 keeps every image, also those without VOC's classes.
-        check: whether to check that there are images and that all their files exist.
+        check: whether to raise an error if there are no images or if files are missing.
 
     Raises:
         DatasetError: the folder or annotations are missing, damaged or of another form; categories are not those of
@@ -114,7 +114,7 @@ class CocoAsVoc:
         return len(self.names)
 
     def changeable_files(self) -> list[Path]:
-        """Return the files that a user may repair, beside images."""
+        """Return the annotation file, which users may repair or replace while a run is stopped."""
         return [self.annotations]
 
     def __getitem__(self, index: int, /) -> Sample:

@@ -55,7 +55,7 @@ class ClassifierEvaluation(Result):
         }
 
     def to_markdown(self, worst: int = 10) -> str:
-        """Return the accuracies, and a table of at most ``worst`` classes with the lowest."""
+        """Return a table of the ``worst`` classes, those with the lowest accuracy, and the overall accuracies."""
         known = [(accuracy.top1, name, accuracy.images) for name, accuracy in self.by_class.items() if accuracy.images]
         title = "class" if len(known) <= worst else f"class (the worst {worst} of {len(known)})"
         lines = [f"| {title} | top-1 % | images |", "|---|---:|---:|"]

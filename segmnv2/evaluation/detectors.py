@@ -69,7 +69,7 @@ class DetectorEvaluation(Result):
             partial.write_text(json.dumps(rows), encoding="utf-8")
 
     def to_markdown(self, worst: int = 10) -> str:
-        """Return the precisions, and a table of at most ``worst`` categories with the lowest."""
+        """Return a table of the ``worst`` categories, those with the lowest precision, and the overall precisions."""
         known = sorted((value, self.class_names[number]) for number, value in self.precision.by_class.items())
         title = "class" if len(known) <= worst else f"class (the worst {worst} of {len(known)})"
         lines = [f"| {title} | AP % |", "|---|---:|"]
@@ -100,7 +100,7 @@ def evaluate_detector(
 
     Raises:
         ConfigError: the data set has other categories than the detector, or the limit is not possible.
-        DatasetError: no box counts.
+        DatasetError: the annotations have no box that counts.
         MediaError: an image cannot be read.
     """
     _check(model, dataset)

@@ -20,12 +20,12 @@ from segmnv2.files.checksum import Track, untracked
 # Here, only regular files are written, each by `open`, so the rules do not depend on the version.
 
 GROWTH, ALLOWANCE = 10, 1 << 20
-"""Files may hold ten times the archive's bytes plus 1 MiB; COCO's annotations hold two times."""
+"""Limit of the unpacked files: ten times the archive's bytes plus 1 MiB. COCO's annotations need two times."""
 
 ZIP_MAGIC = b"PK\3\4"
 
 OF_BYTES = (None, errno.EINVAL, errno.ENAMETOOLONG)
-"""Numbers of `OSError`s that damaged bytes cause, such as a seek to a negative position, but file systems do not."""
+"""Error numbers of `OSError`s for damaged bytes, such as a seek to a negative position; not those of a file system."""
 
 
 class Member(NamedTuple):
@@ -140,7 +140,7 @@ def _write_members(
     with track(f"unpack {archive.name}", size) as advance:
         for member in members:
             name = _name_below(archive, member, inside)
-            remaining -= member.size  # also of unwanted files, because tar reads over them
+            remaining -= member.size  # unwanted files count too, because tar reads them
             if member.size < 0:
                 raise EOFError(f"{member.name!r} has {member.size} bytes")
             if remaining < 0:
