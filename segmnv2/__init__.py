@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from segmnv2.hub.publish import push_to_hub, save_pretrained
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.options import InferenceOptions
+    from segmnv2.inference.prediction import Prediction
     from segmnv2.inference.predictor import Predictor
-    from segmnv2.inference.scores import Prediction
     from segmnv2.labels import VOC_LABELS, LabelSet
     from segmnv2.models.classifier import Classifier, save_classifier
     from segmnv2.models.model_file import save_model
@@ -47,7 +47,7 @@ _PUBLIC: Registry[Any] = Registry(
         "InferenceOptions": "inference.options:InferenceOptions",
         "LabelSet": "labels:LabelSet",
         "MediaError": "errors:MediaError",
-        "Prediction": "inference.scores:Prediction",
+        "Prediction": "inference.prediction:Prediction",
         "Predictor": "inference.predictor:Predictor",
         "SegmnError": "errors:SegmnError",
         "Segmenter": "models.segmenter:Segmenter",

@@ -25,7 +25,7 @@ from segmnv2.engines.backend import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_image
-from segmnv2.inference.scores import Prediction
+from segmnv2.inference.prediction import Prediction
 from segmnv2.media.pipeline import ManyPredictor, check_batch, run_pipeline, run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"

@@ -30,7 +30,8 @@ from segmnv2.inference.canvas import (
     make_canvas,
 )
 from segmnv2.inference.options import InferenceOptions
-from segmnv2.inference.scores import Prediction, PreparedImage, Scores, predict_batch
+from segmnv2.inference.prediction import Prediction
+from segmnv2.inference.scores import PreparedImage, Scores, predict_batch
 from segmnv2.media.pipeline import check_batch, predict_in_order, predict_streams
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter

@@ -1,19 +1,15 @@
-"""Predictions: labels, confidence and probabilities, computed from the logits of an image at output stride."""
+"""Logits of an image at output stride, and the labels, confidence and probabilities computed from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from segmnv2.data.mask_file import write_mask
 from segmnv2.engines.backend import DenseModel
 from segmnv2.engines.pytorch import torch_threads
 from segmnv2.errors import SegmnError
@@ -28,8 +24,6 @@ from segmnv2.inference.canvas import (
     make_canvas,
     run_passes,
 )
-from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_image
-from segmnv2.labels import LabelSet
 
 BAND_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Numbers per band of rows: a band fits in a CPU's cache (4 MB), or keeps a GPU busy (256 MB)."""
@@ -166,45 +160,3 @@ class PreparedImage:
     image: UInt8[np.ndarray, "h w 3"]  # (H, W, 3) uint8 RGB, 0..255, upright
     canvas: Canvas  # the model's input
     source: str  # name of the image in error messages
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Prediction for one image.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255: the image, upright.
-        mask: (H, W) uint8 class ids.
-        labels: names and colors of the classes.
-        scores: the model's passes, from which confidence and probabilities are computed on request.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    mask: UInt8[np.ndarray, "h w"]
-    labels: LabelSet
-    scores: Scores
-
-    @cached_property
-    def confidence(self) -> Float32[np.ndarray, "h w"]:
-        """(H, W) probability, 0..1, of each pixel's class; computed at first use."""
-        return self.scores.confidence()
-
-    def probabilities(self) -> Float32[np.ndarray, "k h w"]:
-        """Return (num_classes, H, W) probabilities, 0..1; large for large images, and computed on each call."""
-        return self.scores.probabilities()
-
-    def overlay(self, opacity: float = DEFAULT_OPACITY, legend: bool = True) -> PIL.Image.Image:
-        """Return the image under its classes' colors, with a legend beside it.
-
-        Args:
-            opacity: 0 for outlines only, 1 for plain colors.
-            legend: names, colors and shares of the classes present, in a strip beside the image.
-
-        Raises:
-            ConfigError: ``opacity`` is not in 0..1.
-        """
-        return overlay_image(self.image, self.mask, self.labels, opacity, legend)
-
-    def save_mask(self, path: str | Path) -> None:
-        """Write the class ids as a palette PNG in the classes' colors."""
-        write_mask(path, self.mask, self.labels)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.inference.files import ResultFolder
+from segmnv2.inference.prediction import Prediction
 from segmnv2.inference.predictor import Predictor, VideoPredictor
-from segmnv2.inference.scores import Prediction
 from segmnv2.inference.video_files import Smoother, even_rate, frame_files, infer_video, overlay_video, place_in_time
 from segmnv2.media import video_reader as video_module
 from segmnv2.media.video_reader import VideoReader
