@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from segmnv2.cli.infer_setup import (
+    Findings,
     Prepared,
     Results,
     check_image_folder,
+    default_output,
     infer_one_video,
     is_overlay_video,
     pick_video,
@@ -19,6 +21,7 @@ from segmnv2.cli.infer_setup import (
     prepare_segmenter,
     result_files,
     result_folders,
+    show_overlays,
 )
 from segmnv2.cli.inference_options import (
     ENGINES,
@@ -48,19 +51,18 @@ def infer(
         typer.Option(
             help="Model file (.safetensors) of `segmnv2 import` or of training, a name of `segmnv2 weights`, or "
             "owner/name on the Hugging Face Hub.",
-            show_default=False,
         ),
-    ],
+    ] = Path("voc_mobilenet_v2"),
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="Folder for masks/NAME.png, overlays/NAME.jpg and confidence/NAME.png; for detectors boxes/NAME.json "
             "and overlays/NAME.jpg. Earlier results of this command are replaced. Images of one run with the same NAME "
             "become NAME_ENDING, then FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi) for a video of "
             "overlays, or a folder for masks/NAME_000001.png and so on.",
-            show_default=False,
+            show_default="results, or results-2 and so on if that is not empty; for a video NAME.mp4 in it",
         ),
-    ],
+    ] = None,
     overlay: Annotated[
         bool | None,
         typer.Option(
@@ -90,6 +92,9 @@ def infer(
         int | None,
         typer.Option(metavar="N", help="Videos only: label every N-th frame and skip the others.", show_default="1"),
     ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show the overlay of each image in the terminal, the first ten only.")
+    ] = False,
     frames: Annotated[int | None, typer.Option(metavar="N", help="Videos only: stop after N labeled frames.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Videos only: stop after S seconds.")] = None,
     *,
@@ -105,11 +110,12 @@ def infer(
     from segmnv2.models.model_file import read_kind
 
     video = pick_video(inputs)
+    out = default_output(video) if out is None else out
     if video is None:
         of_video = {"smooth": smooth, "every": every, "frames": frames, "seconds": seconds}
         refuse_options("images", "leave it out, or give one video or camera", **of_video)
     else:
-        refuse_options("videos", "leave it out", recursive=recursive, streams=inference.streams)
+        refuse_options("videos", "leave it out", recursive=recursive, streams=inference.streams, show=show)
     check_inputs({"--calibration": inference.calibration})
     protect(path for path in inputs if Path(path).is_file())
     is_file = False
@@ -140,13 +146,15 @@ def infer(
     else:
         others = list_others(inputs, recursive=recursive, exclude=own)
         note = f"; {len(others)} passed over, no images by their endings: {describe_others(others)}" if others else ""
-        _infer_images(prepared, paths, out, note)
+        _infer_images(prepared, paths, out, note, show=show)
 
 
-def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str) -> None:
-    from segmnv2.inference.files import infer_files
+def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str, *, show: bool) -> None:
+    from segmnv2.inference.files import OVERLAYS, infer_files, output_names
 
     done = failed = 0
+    found = Findings(prepared, dict(zip(output_names(paths), paths, strict=True)))
+
     with image_progress(len(paths)) as advance:
 
         def on_done(path: Path, failure: str | None) -> None:
@@ -158,7 +166,7 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str) -
 
         try:
             report = infer_files(
-                prepared.predictor, paths, prepared.write, on_done, batch=prepared.batch, streams=prepared.streams
+                prepared.predictor, paths, found.write, on_done, batch=prepared.batch, streams=prepared.streams
             )
         except KeyboardInterrupt:
             typer.echo(f"{done - failed} written to {out}, {failed} failed, of {len(paths)} images{prepared.engine}")
@@ -168,5 +176,9 @@ def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str) -
     if older := [file for file in possible if file not in written and file.exists()]:
         print(f"note: {counted(len(older), 'file')} of an earlier run kept, such as {older[0]}", file=sys.stderr)
     typer.echo(f"{len(report.written)} written to {out}, {len(report.failed)} failed{prepared.engine}{note}")
+    for line in found.lines():
+        typer.echo(line)
+    if show:
+        show_overlays([file for files in report.written.values() for file in files if file.parent.name == OVERLAYS])
     if report.failed:
         raise typer.Exit(2)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,8 +21,13 @@ from segmnv2.files.atomic import check_folder, check_writable
 if TYPE_CHECKING:
     import PIL.Image
 
+    from segmnv2.detection.box_predictor import BoxPrediction
     from segmnv2.media.inputs import VideoSource
     from segmnv2.media.video_reader import VideoReader
+
+
+DESCRIBED = 10
+"""Largest number of images that are described or shown one by one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Prepared:
         predictor: prepares and predicts.
         write: writes a prediction's files under a name.
         draw: draws a prediction, of the image's size.
+        describe: returns class name -> share or number, of what a prediction has found.
         engine: description of the engine for messages; empty where the engine cannot be chosen.
         streams: number of images that are computed at the same time, each in its own thread.
         batch: number of images that are computed in one call.
@@ -38,6 +47,7 @@ class Prepared:
     predictor: Any
     write: Callable[[Any, str], list[Path]]
     draw: Callable[[Any], PIL.Image.Image]
+    describe: Callable[[Any], dict[str, str]]
     engine: str = ""
     streams: int = 1
     batch: int = 1
@@ -60,6 +70,13 @@ class Results:
     opacity: float | None
     confidence: bool
     smooth: float | None
+
+
+def default_output(video: VideoSource | None) -> Path:
+    """Return the first folder of results, results-2 and so on that is new or empty, or a video's file in it."""
+    names = ("results" if number == 1 else f"results-{number}" for number in count(1))
+    folder = next(path for path in map(Path, names) if not path.exists() or (path.is_dir() and not any(path.iterdir())))
+    return folder if video is None else folder / f"{video.stem}.mp4"
 
 
 def result_folders(out: Path) -> list[Path]:
@@ -109,7 +126,7 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
         WeightsError: the file is damaged.
     """
     from segmnv2.inference.files import ResultFolder
-    from segmnv2.inference.overlay import DEFAULT_OPACITY
+    from segmnv2.inference.overlay import DEFAULT_OPACITY, share_text
     from segmnv2.inference.predictor import Predictor, VideoPredictor
 
     smoother = None
@@ -127,6 +144,7 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
         predictor if smoother is None else VideoPredictor(predictor, smoother),
         folder.write,
         lambda prediction: prediction.overlay(opacity, legend=False),
+        lambda prediction: {name: share_text(share) for name, share in prediction.shares.items()},
         f" ({predictor.backend})",
         options.streams,
         options.batch,
@@ -155,7 +173,58 @@ def prepare_detector(
     folder = BoxFolder(results.out, results.overlay)
     score = THRESHOLD if threshold is None else threshold
     predictor = BoxPredictor.load(weights, threshold=score, device=inference.device)
-    return Prepared(predictor, folder.write, lambda prediction: prediction.overlay())
+    return Prepared(predictor, folder.write, lambda prediction: prediction.overlay(), _count_boxes)
+
+
+def _count_boxes(prediction: BoxPrediction) -> dict[str, str]:
+    counts = Counter(box["name"] for box in prediction.to_dict()["boxes"])
+    return {name: str(count) for name, count in counts.most_common()}
+
+
+class Findings:
+    """Classes that were found: of each image, or of many images only how many of them have each class."""
+
+    def __init__(self, prepared: Prepared, images: Mapping[str, Path]) -> None:
+        """Begin with nothing found.
+
+        Args:
+            prepared: writes and describes predictions.
+            images: name of the results -> image.
+        """
+        self._prepared = prepared
+        self._images = images
+        self._classes: dict[str, dict[str, str]] = {}
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def write(self, prediction: Any, name: str) -> list[Path]:
+        """Write a prediction's files and return them; several threads may do so at once."""
+        files, classes = self._prepared.write(prediction, name), self._prepared.describe(prediction)
+        with self._lock:
+            self._counts.update(classes.keys())
+            if len(self._images) <= DESCRIBED:
+                self._classes[name] = classes
+        return files
+
+    def lines(self) -> list[str]:
+        """Return the lines to print."""
+        if len(self._images) > DESCRIBED:
+            counts = [f"{name} {count}" for name, count in self._counts.most_common()]
+            return [f"images with {', '.join(counts)}"] if counts else []
+        found = {name: self._classes[name] for name in self._images if name in self._classes}
+        lines = {name: ", ".join(map(" ".join, classes.items())) for name, classes in found.items()}
+        return [f"{self._images[name]}: {line or 'nothing found'}" for name, line in lines.items()]
+
+
+def show_overlays(files: Sequence[Path]) -> None:
+    """Show images in the terminal, the first ten; without a terminal a note says where they are."""
+    from segmnv2.media.terminal_image import show_image
+
+    if not sys.stdout.isatty():
+        print("note: --show: standard output is no terminal; open the overlays with an image viewer", file=sys.stderr)
+        return
+    for file in files[:DESCRIBED]:
+        show_image(file)
 
 
 def pick_video(inputs: Sequence[str]) -> VideoSource | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from segmnv2.cli import main
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
 
@@ -141,3 +142,36 @@ def test_bad_options_give_one_message_and_write_nothing(arguments, message, infe
 def test_an_opacity_without_overlays_is_refused(infer, photos, tmp_path, capsys):
     assert infer(photos, "--no-overlay", "--opacity", "0.5", out=tmp_path / "out") == 2
     assert "--opacity: results without overlays" in capsys.readouterr().err
+
+
+def test_without_out_results_go_to_a_new_folder_each_time(photos, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results-2").mkdir()
+    (tmp_path / "results-2" / "mine.txt").write_text("kept")
+    for _ in range(2):
+        assert main(["infer", "photos/a.jpg", "--weights", str(weights), "--size", "33"]) == 0
+    assert written(tmp_path / "results") == written(tmp_path / "results-3") == ["masks/a.png", "overlays/a.jpg"]
+    assert written(tmp_path / "results-2") == ["mine.txt"]
+    assert " written to results-3, " in capsys.readouterr().out
+
+
+def test_a_few_images_are_described_each_and_many_by_class(infer, photos, tmp_path, capsys, monkeypatch):
+    assert infer(photos, out=tmp_path / "out") == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(": ")[0] for line in lines] == [str(photos / name) for name in ("a.jpg", "b.png")]
+    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png"))
+    counts = {f"class {index}": int((mask == index).sum()) for index in np.unique(mask)}
+    shares = dict(part.rsplit(" ", 1) for part in lines[0].partition(": ")[2].split(", "))
+    assert len(shares) == len(counts)
+    monkeypatch.setattr("segmnv2.cli.infer_setup.DESCRIBED", 1)
+    assert infer(photos, out=tmp_path / "out") == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.startswith("images with ")
+    assert all(word.rsplit(" ", 1)[1] in "12" for word in line.split(", "))
+
+
+def test_show_needs_a_terminal(infer, photos, tmp_path, capsys):
+    assert infer(photos / "a.jpg", "--show", out=tmp_path / "out") == 0
+    assert capsys.readouterr().err == (
+        "note: --show: standard output is no terminal; open the overlays with an image viewer\n"
+    )
