@@ -39,6 +39,7 @@ COMMANDS: Registry[Callable[..., None] | typer.Typer] = Registry(
         "import": "weights:import_checkpoint",
         "infer": "infer:infer",
         "evaluate": "evaluate:evaluate",
+        "compare": "evaluate:compare",
         "export": "export:export",
         "verify": "export:verify",
         "report": "report:report",
@@ -52,9 +53,30 @@ COMMANDS: Registry[Callable[..., None] | typer.Typer] = Registry(
         "prepare-coco": "data_sets:prepare_coco",
         "weights": "weights:weights",
         "push": "weights:push",
+        "info": "weights:info",
     },
 )
 """Name -> function, or group of commands, which ``segmnv2 --help`` lists after the others."""
+
+
+HABITS = {
+    "predict": "infer",
+    "detect": "infer",
+    "segment": "infer",
+    "label": "infer",
+    "val": "evaluate",
+    "validate": "evaluate",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "fit": "train",
+    "finetune": "train",
+    "convert": "import",
+    "download": "weights",
+    "check": "check-data",
+    "version": "info",
+    "doctor": "info",
+}
+"""Names of other programs' commands -> the command here that does the same."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,7 +102,6 @@ def make_app(first: str = "") -> typer.Typer:
     """
     app = typer.Typer(
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         help="Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.",
     )
@@ -159,6 +180,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
         _check_words(words)
+        if words and words[0] in HABITS:
+            raise ConfigError(f"{words[0]}: is no command of segmnv2; use: segmnv2 {HABITS[words[0]]}")
         make_app(*words[:1])(args=words, prog_name="segmnv2")
     except SegmnError as error:
         print(f"error: {error}", file=sys.stderr)

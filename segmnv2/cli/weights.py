@@ -1,4 +1,4 @@
-"""``segmnv2 import``, ``weights``, ``configs`` and ``push``."""
+"""``segmnv2 import``, ``weights``, ``configs``, ``push`` and ``info``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segmnv2.cli.inference_options import Mirror
-from segmnv2.cli.output import byte_progress
+from segmnv2.cli.output import JsonOption, byte_progress, check_json, text_stream, write_json
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.files.ownership import check_replaceable
@@ -75,11 +75,15 @@ def list_weights() -> None:
 
     for name, published in PUBLISHED.items():
         fault = Entry(cache_folder(), name).fault()
-        place = "in the cache" if fault is None else "damaged in the cache" if fault else "not here"
+        place = _place(fault)
         size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and fault is not None else ""
         typer.echo(f"{name}: {published.summary} ({published.license}); {place}{size}")
         typer.echo(f"    {published.origin}")
     typer.echo(f"cache: {cache_folder()}")
+
+
+def _place(fault: str | None) -> str:
+    return "in the cache" if fault is None else "damaged in the cache" if fault else "not here"
 
 
 @weights.command()
@@ -121,3 +125,53 @@ def push(
         typer.echo(save_pretrained(source, dry_run, name=name, license=license, evaluation=evaluation))
         return
     typer.echo(push_to_hub(source, name, license=license, evaluation=evaluation, private=private, revision=revision))
+
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "timm", "lightning", "openvino", "onnxruntime")
+
+
+def info(json_out: JsonOption = None) -> None:
+    """Print versions, engines, devices and weights in the cache, such as for a bug report."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    from segmnv2 import __version__
+    from segmnv2.benchmark.machine import core_count
+    from segmnv2.engines.selection import ENGINES, refuse_engine
+    from segmnv2.hub.cache import PUBLISHED, Entry, cache_folder
+
+    def find_version(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    check_json(json_out)
+    cpu = torch.device("cpu")
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    values = {
+        "segmnv2": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {package: find_version(package) for package in PACKAGES},
+        "engines": {
+            name: [each for each in engine.precisions if refuse_engine(name, each, cpu) is None]
+            for name, engine in ENGINES.items()
+        },
+        "devices": {
+            "cpu": f"{core_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+            **{f"cuda:{number}": name for number, name in enumerate(gpus)},
+            **({"mps": platform.processor()} if torch.backends.mps.is_available() else {}),
+        },
+        "cache": str(cache_folder()),
+        "weights": {name: _place(Entry(cache_folder(), name).fault()) for name in PUBLISHED},
+    }
+    for title, value in values.items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for number, (name, text) in enumerate(lines):
+            words = ", ".join(text) or "cannot run here" if isinstance(text, list) else text
+            line = f"{title if number == 0 else '':<10}{f'{name}: ' * bool(name)}{words}"
+            print(line, file=text_stream(json_out))
+    write_json(values, json_out)

@@ -11,11 +11,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.core import TyperGroup
 
 import segmnv2
-from segmnv2.cli import COMMANDS, main, make_app
+from segmnv2.cli import COMMANDS, HABITS, main, make_app
 from segmnv2.errors import SegmnWarning
 from segmnv2.models.model_file import load_model, save_model
 from segmnv2.models.zoo import create_model
@@ -220,3 +221,31 @@ def test_a_command_is_the_same_alone_and_among_all(name: str) -> None:
     assert whole.commands.keys() == COMMANDS.keys()
     options = ([each.opts for each in group.commands[name].params] for group in (alone, whole))
     assert next(options) == next(options)
+
+
+def test_commands_of_other_programs_are_answered_with_the_one_here(capsys):
+    assert main(["predict", "photo.jpg"]) == 2
+    assert capsys.readouterr().err == "error: predict: is no command of segmnv2; use: segmnv2 infer\n"
+    assert set(HABITS.values()) <= set(COMMANDS)
+    assert not set(HABITS) & set(COMMANDS)
+
+
+def test_info_lists_what_this_machine_has(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGMNV2_CACHE", str(tmp_path))
+    assert main(["info", "--json", "-"]) == 0
+    output = capsys.readouterr()
+    values = json.loads(output.out)
+    assert values["segmnv2"] == segmnv2.__version__
+    assert values["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert "float32" in values["engines"]["torch"]
+    assert values["cache"] == str(tmp_path)
+    assert set(values["weights"].values()) == {"not here"}
+    assert f"packages  torch: {values['packages']['torch']}\n" in output.err
+
+
+def test_the_shell_completes_commands(capfd, monkeypatch):
+    monkeypatch.setenv("_SEGMNV2_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "segmnv2 ev")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert main([]) == 0
+    assert capfd.readouterr().out.split() == ["evaluate"]
