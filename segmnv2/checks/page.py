@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
-from io import BytesIO
 
 import cv2
 import numpy as np
-import PIL.Image
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,6 +24,7 @@ from segmnv2.data.sample import Image
 from segmnv2.datasets.listing import ERROR_KINDS, KINDS, Finding, Listing, Pair
 from segmnv2.errors import SegmnError, counted
 from segmnv2.inference.overlay import blend, colorize
+from segmnv2.media.thumbnails import data_address, shrink
 
 LEAST_WIDTH = 100
 """Width in characters of output that does not go to a terminal."""
@@ -108,8 +106,6 @@ def _some(files: list[str], examples: int) -> str:
 LONGEST_SIDE = 220
 """Side in pixels."""
 
-_QUALITY = 80
-
 
 @dataclass(frozen=True)
 class Example:
@@ -145,13 +141,13 @@ def _pictures(place: tuple[Listing, int, Pair] | None) -> dict[str, str]:
     image, mask, ids = _read(*place)
     result = {}
     if image is not None:
-        result["image"] = _address(_shrink(image, cv2.INTER_AREA))
+        result["image"] = data_address(shrink(image, LONGEST_SIDE))
     if mask is not None:
-        result["mask"] = _address(_shrink(mask, cv2.INTER_NEAREST))
+        result["mask"] = data_address(shrink(mask, LONGEST_SIDE, smooth=False))
     if image is not None and ids is not None and image.shape[:2] == ids.shape:
         labels = place[0].labels
-        small, small_ids = _shrink(image, cv2.INTER_AREA), _shrink(ids, cv2.INTER_NEAREST)
-        result["overlay"] = _address(blend(small, small_ids, labels))
+        small, small_ids = shrink(image, LONGEST_SIDE), shrink(ids, LONGEST_SIDE, smooth=False)
+        result["overlay"] = data_address(blend(small, small_ids, labels))
     return result
 
 
@@ -183,19 +179,6 @@ def _as_drawn(raw: RawMask) -> Image:
     if values.dtype != np.uint8:
         values = cv2.normalize(values.astype(np.float32), np.empty(0), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     return np.repeat(values[..., None], 3, axis=2)
-
-
-def _shrink(values: np.ndarray, interpolation: int) -> np.ndarray:
-    height, width = values.shape[:2]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(values, size, interpolation=interpolation))
-
-
-def _address(picture: np.ndarray) -> str:
-    buffer = BytesIO()
-    PIL.Image.fromarray(picture).save(buffer, format="JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 EXAMPLES = 3

@@ -1,4 +1,4 @@
-"""``segmnv2 evaluate``."""
+"""``segmnv2 evaluate`` and ``segmnv2 compare``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from segmnv2.cli.inference_options import (
     refuse_options,
     takes_inference,
 )
-from segmnv2.cli.output import JsonOption, byte_progress, check_json, image_progress, show_result
+from segmnv2.cli.output import (
+    JsonOption,
+    byte_progress,
+    check_json,
+    image_progress,
+    show_result,
+    text_stream,
+    write_json,
+)
 from segmnv2.errors import ConfigError, SegmnError
-from segmnv2.files.atomic import check_folder, check_writable
+from segmnv2.files.atomic import atomic_path, check_folder, check_writable
 from segmnv2.files.ownership import check_replaceable, protect
 
 
@@ -55,6 +63,14 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Evaluate only this many images, evenly over the set.")] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: JsonOption = None,
+    html_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page too: figures by class, borders, calibration, confusion, best and worst images.",
+        ),
+    ] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="coco: JSON file of your own boxes; --root is then the images' folder.")
     ] = None,
@@ -67,18 +83,16 @@ def evaluate(
     For a classifier, measure top-1 and top-5 accuracy; for a detector, COCO's average precision.
     """
     from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, FileDataset, evaluation_source
+    from segmnv2.evaluation.close_look import CloseLook
+    from segmnv2.evaluation.report import html_report
     from segmnv2.evaluation.segmenters import check_mask_names
     from segmnv2.evaluation.segmenters import evaluate as run
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.inference.predictor import Predictor
     from segmnv2.models.model_file import load_model
 
-    check_json(json_out)
     check_inputs({"--root": root, "--annotations": annotations, "--calibration": inference.calibration})
-    if masks_out is not None:
-        check_folder(masks_out)
-    if detections_out is not None:
-        check_writable(detections_out)
+    _check_outputs(json_out, masks_out, html_out, detections_out)
     if root is None and dataset in (BOXES, CLASSES):
         raise ConfigError(f"--root is missing; --dataset {dataset} needs the data set's folder")
     boxes = {"annotations": annotations, "detections_out": detections_out}
@@ -86,14 +100,14 @@ def evaluate(
         assert root is not None
 
         remedy = f"leave it out with --dataset {CLASSES}"
-        inference.refuse("classifiers", remedy, but=["size"], split=split, masks_out=masks_out, **boxes)
+        inference.refuse("classifiers", remedy, but=["size"], split=split, masks_out=masks_out, html=html_out, **boxes)
         weights = resolve_weights(weights, track=byte_progress)
         evaluate_classifier(weights, root, inference.size, limit, json_out, inference.device)
         return
     if dataset == BOXES:
         assert root is not None
 
-        inference.refuse("detectors", f"leave it out with --dataset {BOXES}", masks_out=masks_out)
+        inference.refuse("detectors", f"leave it out with --dataset {BOXES}", masks_out=masks_out, html=html_out)
         weights = resolve_weights(weights, track=byte_progress)
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, inference.device)
         return
@@ -118,10 +132,25 @@ def evaluate(
     _note_trained(weights, data)
     predictor = Predictor.of(model, options)
     print(f"running {predictor.backend}", file=sys.stderr)
+    look = CloseLook(data.labels) if html_out is not None else None
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
-        result = run(predictor, data, limit=limit, masks_out=masks_out, progress=advance)
+        result = run(predictor, data, limit=limit, masks_out=masks_out, progress=advance, observe=look)
     values = source.model_dump(mode="json", include={"root", "split"})
-    show_result(result, weights, {"dataset": dataset, "root": None, "split": None, **values}, json_out)
+    place = {"dataset": dataset, "root": None, "split": None, **values}
+    show_result(result, weights, place, json_out)
+    if look is not None and html_out is not None:
+        with atomic_path(html_out) as partial:
+            partial.write_text(html_report(result.of(weights, place), look), encoding="utf-8")
+        print(f"{html_out} written", file=sys.stderr)
+
+
+def _check_outputs(json_out: Path | None, masks_out: Path | None, *files: Path | None) -> None:
+    check_json(json_out)
+    if masks_out is not None:
+        check_folder(masks_out)
+    for file in files:
+        if file is not None:
+            check_writable(file)
 
 
 def _note_trained(weights: Path, data: Any) -> None:
@@ -231,3 +260,20 @@ def evaluate_detector(
         result.write_detections(detections_out)
     part = {"split": split} if annotations is None else {"annotations": str(annotations)}
     show_result(result, weights, {"dataset": "coco", "root": str(root), **part}, json_out)
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="File of `segmnv2 evaluate --json`.")],
+    after: Annotated[Path, typer.Argument(help="Another one, measured on the same images.")],
+    images: Annotated[
+        int, typer.Option(metavar="N", help="Number of images to list that improved most, and that worsened most.")
+    ] = 5,
+    json_out: JsonOption = None,
+) -> None:
+    """Compare two evaluations: gains of IoU with 95 % intervals, and the images that changed most."""
+    from segmnv2.evaluation.paired_comparison import compare_evaluations
+
+    check_json(json_out)
+    result = compare_evaluations(before, after, images)
+    print(result.to_markdown(), file=text_stream(json_out))
+    write_json(result.to_dict(), json_out)

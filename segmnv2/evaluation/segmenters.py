@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from segmnv2.data.mask_file import write_mask
-from segmnv2.data.sample import SegmentationDataset
+from segmnv2.data.sample import Sample, SegmentationDataset
 from segmnv2.engines.backend import Backend
 from segmnv2.engines.pytorch import convolutions
 from segmnv2.errors import ConfigError, DatasetError, counted
 from segmnv2.evaluation.result import Result, pick_samples
 from segmnv2.inference.options import InferenceOptions
+from segmnv2.inference.prediction import Prediction
 from segmnv2.inference.predictor import Predictor
 from segmnv2.labels import LabelSet, describe_difference, table_cell
 from segmnv2.metrics.confusion import ConfusionMatrix, class_accuracy, iou_per_class, mean_iou, pixel_accuracy
+from segmnv2.metrics.image_counts import ImageCounts
 from segmnv2.models.cost import count_parameters
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.network import evaluating
@@ -41,11 +43,13 @@ class Evaluation(Result):
         confusion: int64 (K, K), [truth, prediction], in pixels.
         labels: the K classes.
         images: number of images counted.
+        per_image: counts of each image.
     """
 
     confusion: Int64[Tensor, "k k"]
     labels: LabelSet
     images: int
+    per_image: ImageCounts = field(default_factory=ImageCounts)
 
     @property
     def miou(self) -> float:
@@ -73,6 +77,7 @@ class Evaluation(Result):
             "images": self.images,
             "protocol": self.protocol,
             "network": self.network,
+            "per_image": self.per_image.to_list(self.labels.names),
         }
 
     def to_markdown(self) -> str:
@@ -103,6 +108,7 @@ def evaluate(
     limit: int | None = None,
     masks_out: str | Path | None = None,
     progress: Callable[[], None] | None = None,
+    observe: Callable[[Sample, Prediction], None] | None = None,
     **values: Any,
 ) -> Evaluation:
     """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
@@ -115,6 +121,7 @@ def evaluate(
         limit: number of images, evenly distributed over the set; ``None`` for all.
         masks_out: folder for the predicted masks as palette PNG; ``None`` for no masks.
         progress: called after each image.
+        observe: called with each image and its prediction.
         values: options by name, such as ``size="native"`` or ``backend="auto"``; see
             :class:`segmnv2.inference.options.InferenceOptions`.
 
@@ -140,18 +147,20 @@ def evaluate(
     if masks_out is not None:
         check_mask_names(getattr(dataset, "names", ()))
     chosen = pick_samples(dataset, limit)
-    confusion = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index)
+    confusion, per_image = ConfusionMatrix(network.num_classes, dataset.labels.ignore_index), ImageCounts()
     with evaluating(network), convolutions("ieee", tuned=False):
         predictor = model if isinstance(model, Predictor) else Predictor.of(model, options, **values)
         for index in range(len(chosen)):
             sample = chosen[index]
-            prediction = predictor(sample.image).mask
+            prediction = predictor(sample.image)
             try:
-                confusion.update(sample.mask, prediction)
+                per_image.add(sample.name, confusion.update(sample.mask, prediction.mask))
             except ValueError as error:
                 raise DatasetError(f"{sample.name}: {error}; correct the mask") from error
             if masks_out is not None:
-                write_mask(Path(masks_out) / f"{sample.name}.png", prediction, network.labels)
+                write_mask(Path(masks_out) / f"{sample.name}.png", prediction.mask, network.labels)
+            if observe is not None:
+                observe(sample, prediction)
             if progress is not None:
                 progress()
     if not confusion.counts.any():
@@ -161,7 +170,7 @@ def evaluate(
         )
     protocol = {**describe_protocol(predictor), "ignore_index": dataset.labels.ignore_index}
     described = describe_network(network)
-    return Evaluation(confusion.counts, network.labels, len(chosen), protocol=protocol, network=described)
+    return Evaluation(confusion.counts, network.labels, len(chosen), per_image, protocol=protocol, network=described)
 
 
 def check_same_labels(trained: LabelSet, measured: LabelSet) -> None:

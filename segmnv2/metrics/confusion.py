@@ -74,13 +74,15 @@ class ConfusionMatrix:
         self.ignore_index = ignore_index
         self.counts: Tensor = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
-    def update(self, mask: Ids, prediction: Ids) -> None:
-        """Add the pixels of an image or a batch; see :func:`confusion_matrix`.
+    def update(self, mask: Ids, prediction: Ids) -> Int64[Tensor, "k k"]:
+        """Add the pixels of an image or a batch, and return their counts; see :func:`confusion_matrix`.
 
         Raises:
             ValueError: as :func:`confusion_matrix`; nothing is added then.
         """
-        self.counts += confusion_matrix(mask, prediction, self.num_classes, self.ignore_index).cpu()
+        added = confusion_matrix(mask, prediction, self.num_classes, self.ignore_index).cpu()
+        self.counts += added
+        return added
 
     def reset(self) -> None:
         """Set all counts to 0."""
