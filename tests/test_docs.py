@@ -51,7 +51,7 @@ def backbone_page() -> dict[str, Any]:
     return {}
 
 
-def readme() -> dict[str, Any]:
+def tour_page() -> dict[str, Any]:
     segmnv2.save_model("voc.safetensors", segmnv2.create_model("deeplabv3_mobilenet_v2"))
     Image.new("RGB", (90, 60), (90, 120, 30)).save("image.jpg")
     pixels = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
@@ -132,7 +132,7 @@ def write_backbone() -> Path:
 
 
 PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
-    "README.md": (readme, 2),
+    "README.md": (tour_page, 1),
     "docs/backbone.md": (backbone_page, 8),
     "docs/classification.md": (classification_page, 1),
     "docs/deeplab_v3_plus.md": (dict, 1),
@@ -141,6 +141,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "docs/hub.md": (hub_page, 3),
     "docs/mobile.md": (mobile_page, 3),
     "docs/planning.md": (planning_page, 1),
+    "docs/tour.md": (tour_page, 3),
     "docs/video.md": (video_page, 2),
 }
 """What each page needs, and how many blocks it has at least."""
