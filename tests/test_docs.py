@@ -28,7 +28,7 @@ from segmnv2.hub.cache import Entry, cache_folder
 from segmnv2.models.model_file import save_backbone
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION
 from tests.coco_files import CATEGORIES, write_coco_boxes
-from tests.export.shallow import shallow_model, shallow_seeing_model
+from tests.export.shallow import shallow_balanced_model, shallow_model
 from tests.marks import slow_where
 from tests.media.clips import pictures, write_clip
 
@@ -102,7 +102,7 @@ def export_page() -> dict[str, Any]:
     Path("images").mkdir()
     for path in ("image.jpg", "images/a.jpg", "images/b.jpg"):
         Image.new("RGB", (90, 60), (90, 120, 30)).save(path)
-    model = shallow_seeing_model()
+    model = shallow_balanced_model()
     for form in ("onnx", "openvino", "torch"):
         FORMATS[form].write(model, Path(f"voc{FORMATS[form].suffix}"), describe_export(model, form), None)
     return {}

@@ -1,13 +1,8 @@
-"""Comparison of several implementations, measured in turns so that other load on the machine slows all equally.
-
-The module has rates, their ratios, and the table of a benchmark. Contenders can have processes of their own; one of
-them works while the others wait.
-"""
+"""Rates of several implementations, their ratios, the table of a benchmark, and contenders in their own processes."""
 
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segmnv2.benchmark.machine import forget_peak_memory, peak_memory, synchronize
+from segmnv2.benchmark.machine import forget_peak_memory, peak_memory
 from segmnv2.errors import ConfigError, SegmnError
 from segmnv2.signals import sheltered
 
@@ -26,8 +21,8 @@ from segmnv2.signals import sheltered
 class Rate:
     """Images per second, above 0, one value per measurement.
 
-    They are summarized by the median, because a short load on the machine changes a mean. The quartiles show how much
-    single measurements differ.
+    The median summarizes them, because a short load on the machine changes a mean. The quartiles show how much single
+    measurements differ.
     """
 
     values: tuple[float, ...]
@@ -39,12 +34,12 @@ class Rate:
 
     @property
     def median(self) -> float:
-        """Images a second."""
+        """Median of the images per second."""
         return float(np.median(self.values))
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The 25th and the 75th percentile of the measurements."""
+        """The 25th and the 75th percentile of the images per second."""
         low, high = np.quantile(self.values, (0.25, 0.75))
         return float(low), float(high)
 
@@ -55,71 +50,34 @@ class Rate:
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse a number of measurements below 1 with a `ConfigError`."""
+    """Raise a `ConfigError` for a number of measurements below 1."""
     if value < 1:
         raise ConfigError(f"{name} {value} measures nothing; give at least 1, better 10 or more")
 
 
 RESAMPLES = 10_000
-"""Of a bootstrap."""
+"""Number of samples of a bootstrap."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval, by bootstrap over the measurements."""
+    """A value and its 95 % interval, by bootstrap over the measurements."""
 
     value: float
     low: float
     high: float
 
     def __format__(self, form: str) -> str:
-        """Return the figure and the interval, each in a form as ".2f"."""
+        """Return the value and the interval, each number in a format such as ".2f"."""
         return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
 
     def __mul__(self, factor: float) -> Interval:
-        """Return the same in another unit."""
+        """Return the value and the interval, each times a factor."""
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
-def interleave(
-    contenders: Mapping[str, Callable[[int], object]],
-    *,
-    rounds: int,
-    warm_up: int = 2,
-    device: torch.device | None = None,
-    rest: float = 0.0,
-) -> dict[str, list[float]]:
-    """Run all contenders one after another in each round, and time every run.
-
-    The order changes from round to round, because the first contender finds other data in the caches than the last.
-
-    Args:
-        contenders: functions that are called with the number of the round, from 0, warm-up included.
-        rounds: number of measured rounds.
-        warm_up: number of rounds before them that are not measured.
-        device: the device; times include the work that a GPU has to finish.
-        rest: seconds before each turn, in which the threads of the last contender fall asleep.
-
-    Returns:
-        Seconds of each round, by name; equal indices belong to the same round.
-    """
-    device = device or torch.device("cpu")
-    names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(warm_up + rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            synchronize(device)
-            time.sleep(rest)
-            began = time.perf_counter()
-            contenders[name](number)
-            synchronize(device)
-            seconds[name].append(time.perf_counter() - began)
-    return {name: values[warm_up:] for name, values in seconds.items()}
-
-
 def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
-    """Return how many times as fast the second contender is: the median of the ratios of the rounds' seconds."""
+    """Return the median of the rounds' ratios of seconds: the second contender is so many times as fast."""
     ratios = np.asarray(slower) / np.asarray(faster)
     draws = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
@@ -128,7 +86,7 @@ def paired_ratio(slower: Sequence[float], faster: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Row:
-    """The rate of something that was measured, and a note, such as its share of the whole."""
+    """The rate of one measured item, and a note, such as its share of the whole."""
 
     name: str
     rate: Rate
@@ -137,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, a verdict on what limits the speed, and the environment (machine, versions, subject) as JSON values."""
+    """Rows, a verdict on the limits of the speed, and the environment (machine, versions, subject) as JSON values."""
 
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
@@ -160,7 +118,7 @@ class Table:
         return "\n".join([*lines, "", *self.verdict, "", f"Measured with: {machine}."])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, every single measurement included."""
+        """Return JSON values, which include every measurement."""
         rows = [{"name": row.name, **row.rate.to_dict(), "note": row.note} for row in self.rows]
         return {"rows": rows, "verdict": list(self.verdict), "environment": self.environment}
 
@@ -172,19 +130,19 @@ def describe_memory(peaks: Mapping[str, float | None]) -> dict[str, str | None]:
 
 
 LOST = (
-    "a contender's process was lost; if it printed nothing, most often the memory is full: give fewer contenders or "
-    "smaller batches"
+    "the process of a contender ended unexpectedly; if it printed nothing, the memory was probably full: give fewer "
+    "contenders or smaller batches"
 )
 
-PATIENCE = 30.0
-"""Seconds in which a process must end."""
+END_SECONDS = 30.0
+"""Time in which a process must end."""
 
 
 class Apart:
-    """A contender that works in a process of its own.
+    """A contender that runs in its own process.
 
-    ``build(*arguments)`` is called there and returns the step, which takes the number of the round and returns when its
-    work is done.
+    The process calls ``build(*arguments)``, which returns the step. A step takes the number of the round and returns
+    when its work is done.
     """
 
     def __init__(self, build: Callable[..., Callable[[int], object]], *arguments: Any) -> None:
@@ -196,19 +154,19 @@ class Apart:
         theirs.close()
 
     def wait(self) -> None:
-        """Wait until it is built; raise the `SegmnError` that building it raised."""
+        """Wait until the contender is built; raise its `SegmnError` if building failed."""
         self._receive()
 
     def __call__(self, number: int) -> None:
-        """Do a step and wait for its end."""
+        """Run a step and wait for its end."""
         self.pipe.send(number)
         self._receive()
 
     def finish(self) -> float | None:
-        """End the process, and return the most memory that it held since it was ready, in MB."""
+        """End the process, and return its peak memory since it was ready, in MB."""
         self.pipe.send(None)
         memory: float | None = self._receive()
-        self.process.join(PATIENCE)
+        self.process.join(END_SECONDS)
         return memory
 
     def _receive(self) -> Any:
@@ -228,9 +186,9 @@ def apart(
     """Start a process for each contender, and end the remaining ones at the end of the block.
 
     Args:
-        builds: name -> the arguments of :class:`Apart`.
-        on_skip: called with the reason for each contender that cannot be built and is skipped; by default that is an
-            error.
+        builds: name -> arguments of :class:`Apart`.
+        on_skip: called with the reason for each contender that cannot be built and is skipped. By default, such a
+            contender is an error.
 
     Raises:
         SegmnError: a contender cannot be built; with ``on_skip``, none can be built.
@@ -247,7 +205,7 @@ def apart(
             except SegmnError as error:
                 if on_skip is None or (place == len(started) and not ready):
                     raise
-                on_skip(f"{name} is left out: {error}")
+                on_skip(f"{name} is skipped: {error}")
         yield ready
     finally:
         for contender in started.values():

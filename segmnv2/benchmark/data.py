@@ -1,4 +1,4 @@
-"""Images a second that can be read and augmented, and the time of each stage from a file to a batch."""
+"""Speed of reading and augmenting images, and the time of each stage from a file to a batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAGES = ("decode image", "decode mask", "rest of the data set", "augment", "col
 IMAGE, MASK, REST, AUGMENT, COLLATE = STAGES
 
 WARM_UP = 2
-"""Batches, or turns of all workers, before the measurement, which load libraries and read folders."""
+"""Batches, or turns of all workers, before the measurement, in which libraries are loaded and folders are read."""
 
 _READERS: dict[str, tuple[Callable[..., object], ...]] = {
     IMAGE: (read_image, read_annotated_image),
@@ -53,9 +53,9 @@ def measure_stages(
 ) -> dict[str, Rate]:
     """Measure each stage separately on one core, on the images that training reads first.
 
-    Each batch gives one measurement. Stages are in the order of the work. ``rest of the data set`` is all work other
-    than reading images and masks from files, such as drawing and checking sizes. Stages that take no time are left
-    out, such as decoding of generated images. Errors are those of the data set.
+    Each batch gives one measurement. Stages are in the order of the work. ``rest of the data set`` is all work of the
+    data set apart from reading images and masks from files, such as drawing. Stages that take no time are omitted, such
+    as decoding of generated images. Errors are those of the data set.
     """
     order = iter(StepSampler(len(dataset), seed))
     measured: list[Seconds] = []
@@ -93,15 +93,15 @@ def _time_batch(
 
 
 def _read(dataset: SegmentationDataset, index: int) -> tuple[Sample, Seconds]:
-    """Return a sample and the seconds that its image, its mask and the rest took.
+    """Return a sample and the seconds for its image, its mask and the rest.
 
-    A profiler measures the readers, whichever data set calls them. It slows work that is done in C only a little.
+    A profiler measures the reading functions in any data set. It hardly slows work that is done in C.
     """
     profiler = cProfile.Profile()
     began = time.perf_counter()
     sample = profiler.runcall(dataset.__getitem__, index)
     whole = time.perf_counter() - began
-    # [3] of an entry is the time in a function and all that it calls.
+    # Item 3 of an entry is the time in a function and in the functions that it calls.
     times = {code: entry[3] for code, entry in pstats.Stats(profiler).stats.items()}  # type: ignore[attr-defined]
     seconds = dict.fromkeys(_READERS, 0.0)
     for name, readers in _READERS.items():
@@ -114,31 +114,31 @@ GENERATED = 16
 
 
 def square_images(folder: Path | None, side: int) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """Return RGB images, 0..255, all of one size (pixels, at least 16), so that every library does the same work.
+    """Return square RGB images, 0..255, all of one side (at least 16 pixels), so that all libraries do the same work.
 
-    At most 100 images of a folder, scaled to the size, or generated shapes where no folder is given.
+    They are up to 100 images of a folder, scaled to the size, or generated shapes if no folder is given.
 
     Raises:
-        ConfigError: there is no such folder, or the side is too small.
+        ConfigError: the folder does not exist, or the side is too small.
         MediaError: a file is no image, or the folder has none.
     """
     if folder is None:
-        drawn = Shapes(GENERATED, (side, side))
-        return [drawn[index].image for index in range(GENERATED)]
+        shapes = Shapes(GENERATED, (side, side))
+        return [shapes[index].image for index in range(GENERATED)]
     return [cv2.resize(read_image(path), (side, side), interpolation=cv2.INTER_AREA) for path in sample_folder(folder)]
 
 
 REMEDIES = {
     IMAGE: "store images no larger than data.crop_size and data.scales can use",
     MASK: "store masks as 8-bit palette PNG, no larger than their images need to be",
-    REST: "what is drawn or looked up for each sample could be prepared once, as files",
+    REST: "files that are prepared once, in place of work for each sample",
     AUGMENT: "a smaller data.crop_size, or data.scales without the largest",
     COLLATE: "a smaller data.crop_size",
 }
 
 
 def loader_name(num_workers: int) -> str:
-    """Return what the row of a loader is called."""
+    """Return the name of a loader's row."""
     return f"loader, {counted(num_workers, 'worker')}"
 
 
@@ -148,15 +148,15 @@ def benchmark_data(experiment: Experiment, *, batches: int = 20, workers: Sequen
     Args:
         experiment: data set, augmentation and batch size.
         batches: number of batches per measurement; slower first batches are not measured.
-        workers: numbers of reading processes to try; 0 reads in this process, with all of its threads.
+        workers: numbers of reading processes to measure; 0 reads in this process, with all of its threads.
 
     Raises:
-        ConfigError: no batches, or a negative number of workers.
+        ConfigError: there are no batches, or a number of workers is negative.
         SegmnError: the data set is missing or faulty.
     """
     check_count("batches", batches)
     if not workers or min(workers) < 0:
-        raise ConfigError(f"workers {tuple(workers)}: give one or more numbers of at least 0, as 0,1,2")
+        raise ConfigError(f"workers {tuple(workers)}: give one or more numbers of at least 0, such as 0,1,2")
     data = experiment.data
     pin_memory = choose_accelerator(experiment) == "gpu"
     dataset = open_dataset(data.train, "data.train")
@@ -179,8 +179,8 @@ def benchmark_data(experiment: Experiment, *, batches: int = 20, workers: Sequen
     slowest = max(shares, key=shares.__getitem__)
     best = max(rows[len(stages) :], key=lambda row: row.rate.median)
     verdict = (
-        f"Most of the work is '{slowest}' ({shares[slowest]:.0%}); it shrinks with: {REMEDIES[slowest]}.",
-        f"Fastest is the {best.name}: {best.rate.median:.4g} images/s on {counted(core_count(), 'core')}.",
+        f"The slowest stage is '{slowest}' ({shares[slowest]:.0%} of the work). To reduce it: {REMEDIES[slowest]}.",
+        f"The fastest is the {best.name}: {best.rate.median:.4g} images/s on {counted(core_count(), 'core')}.",
     )
     return Table(tuple(rows), verdict, {**describe_machine("cpu"), **describe_experiment(experiment)})
 
@@ -195,10 +195,10 @@ def measure_loader(
     batches: int,
     pin_memory: bool = False,
 ) -> Rate:
-    """Measure how fast the training loader yields batches, without training on them.
+    """Measure the speed of the training loader without training.
 
-    Workers deliver at about the same moment, so one measurement is one batch of each worker. The number of batches is
-    rounded up to a multiple of the workers. Arguments and errors are those of
+    Workers deliver batches at about the same moment, so one measurement is one batch of each worker. The number of
+    batches is rounded up to a multiple of the workers. Arguments and errors are those of
     :func:`segmnv2.data.loader.training_loader`.
     """
     loader = training_loader(

@@ -1,6 +1,6 @@
 """Accuracy and time of engines, precisions and sets of scales on VOC's images, beside PyTorch in float32.
 
-Every fourth val image is for choosing between methods, and the others measure the chosen one. Images to calibrate
+Every fourth val image is for choosing between methods, and the others measure the chosen method. Images that calibrate
 int8 are from the train split, so they are in neither part.
 """
 
@@ -31,13 +31,13 @@ from segmnv2.metrics.confusion import confusion_matrix
 from segmnv2.models.segmenter import Segmenter
 
 CLASSES = ("background", "person", "cat", "cow", "dog", "horse", "sheep")
-"""Ids of the classes whose IoU is averaged."""
+"""Names of the classes whose IoU is averaged."""
 
 EVERY = 4
 PARTS = ("chosen", "judged")
 
 Scales = Mapping[str, tuple[tuple[float, ...], bool]]
-"""Name -> scales, and whether mirror images are averaged too."""
+"""Name -> scales, and whether mirrored images are averaged too."""
 
 ONE: Scales = {"1": ((1.0,), False)}
 
@@ -60,10 +60,14 @@ TITLES = (
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An engine (backend and precision) with a set of scales.
+    """Accuracy and time of an engine (backend and precision) with a set of scales.
 
     Attributes:
-        mean_iou: mean over the seven classes, 0..1; ``change`` is its difference from the reference's.
+        engine: backend and precision.
+        scales: name of the set of scales.
+        images: number of images.
+        mean_iou: mean over the seven classes, 0..1.
+        change: difference of the mean IoU from the reference's.
         agreement: share of pixels with the reference's label, 0..1.
         seconds: median time of an image, from array to label map.
     """
@@ -86,7 +90,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Labeled:
-    """Label maps of a predictor: for each image the confusion matrix, the mask and the seconds."""
+    """Results of a predictor: for each image the confusion matrix, the label map and the seconds."""
 
     confusions: Int64[Tensor, "n k k"]
     masks: list[UInt8[np.ndarray, "_ _"]]
@@ -105,21 +109,21 @@ def compare_accuracy(
     calibration: int = 100,
     show: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Show a table that grows row by row, and return it as JSON values.
+    """Compare engines, show each row of the table when it is measured, and return the table as JSON values.
 
     Args:
-        model: the network, with VOC's classes.
+        model: the model, with VOC's classes.
         root: VOCdevkit.
-        engines: (backend, precision).
-        options: options that all engines have in common.
-        scales: names of the sets of scales for each engine; the reference runs at the last one.
+        engines: (backend, precision) of each engine.
+        options: options of all engines.
+        scales: sets of scales for each engine, by name; the reference has the last set.
         part: one of :data:`PARTS`; all val images by default.
         limit: number of val images, evenly over the list, before they are divided into parts; all by default.
         calibration: number of train images to calibrate int8.
         show: called with the titles, with each row and with the description of the machine.
 
     Raises:
-        SegmnError: an argument is not possible, or files are missing.
+        SegmnError: an argument is invalid, or files are missing.
     """
     for name, value in (("--calibration", calibration), ("--limit", limit)):
         if value is not None:
@@ -128,7 +132,7 @@ def compare_accuracy(
     check_same_labels(model.labels, val.labels)
     rows = choose_rows(len(val), limit, part)
     if not rows:
-        raise ConfigError(f"--limit {limit}: leaves no image in --part {part}; give more")
+        raise ConfigError(f"--limit {limit}: leaves no image in --part {part}; give a larger limit")
     if options.output_stride is not None:
         model.set_output_stride(options.output_stride)
     *_, (factors, flip) = scales.values()
@@ -171,8 +175,8 @@ def _calibration_images(root: Path, count: int) -> list[UInt8[np.ndarray, "_ _ 3
 
 
 def label(predictor: Predictor, dataset: VocSegmentation, rows: Sequence[int]) -> Labeled:
-    """Label images and compare them with the truth."""
-    predictor(dataset[rows[0]].image)  # engines compile for each size
+    """Label images and compare the labels with the masks."""
+    predictor(dataset[rows[0]].image)  # a warm-up, in which some engines compile
     confusions, masks, seconds = [], [], []
     for row in rows:
         sample = dataset[row]
@@ -185,7 +189,7 @@ def label(predictor: Predictor, dataset: VocSegmentation, rows: Sequence[int]) -
 
 
 def judge(engine: str, scales: str, reference: Labeled, found: Labeled) -> Accuracy:
-    """Compare label maps with the reference's for the same images."""
+    """Compare label maps with those of the reference for the same images."""
     ids = [VOC_LABELS.names.index(name) for name in CLASSES]
     same = [(one == other).ravel() for one, other in zip(reference.masks, found.masks, strict=True)]
     (mean,) = _mean_iou(np.ones((1, len(same)), dtype=np.int64), found.confusions, ids)
@@ -197,13 +201,16 @@ def judge(engine: str, scales: str, reference: Labeled, found: Labeled) -> Accur
 def mean_iou_change(
     before: Int64[Tensor, "n k k"], after: Int64[Tensor, "n k k"], classes: Sequence[int] | None = None
 ) -> Interval:
-    """Return the gain of the second predictions over the first, with a paired bootstrap interval over the images.
+    """Return the change of the mean IoU from one set of predictions to another, with its interval.
 
-    The same images are drawn, with replacement, for both. Counts are summed before they are divided, as for the mean
-    IoU of a data set. So errors that both make on the same images do not widen the interval.
+    The interval is by a paired bootstrap over the images. Each sample draws the same images, with replacement, for both
+    sets, so errors that both make on the same images do not widen the interval. Counts are summed before they are
+    divided, as for the mean IoU of a data set.
 
-    There is one matrix, [truth, prediction], per image. The IoUs of ``classes``, by default all, are averaged; a class
-    that is in neither truth nor prediction has no IoU.
+    Args:
+        before: one confusion matrix, [truth, prediction], per image.
+        after: the same of the other predictions.
+        classes: classes whose IoU is averaged, by default all; a class without pixels in both has no IoU.
     """
     assert before.shape == after.shape
     draws = np.random.default_rng(0).multinomial(len(before), np.full(len(before), 1 / len(before)), RESAMPLES)
@@ -216,7 +223,7 @@ def mean_iou_change(
 def _mean_iou(
     weights: Int64[np.ndarray, "r n"], confusions: Int64[Tensor, "n k k"], classes: Sequence[int] | None
 ) -> Float64[np.ndarray, " r"]:
-    """Return the mean IoU for each set of weights of the images."""
+    """Return the mean IoU for each row of image weights."""
     hits = confusions.diagonal(dim1=1, dim2=2)
     either = confusions.sum(1) + confusions.sum(2) - hits
     chosen = slice(None) if classes is None else list(classes)

@@ -1,4 +1,4 @@
-"""A folder of image files to a folder of masks: one by one, pipelined, in streams, and as transformers documents it."""
+"""Speed from a folder of images to a folder of masks: one by one, pipelined, in streams, and with transformers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 import PIL.Image
 import torch
 
-from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, paired_ratio
 from segmnv2.benchmark.inference_speed import Setting
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import copy_weights
 from segmnv2.datasets.shapes import Shapes
+from segmnv2.engines.timing import time_in_turns
 from segmnv2.errors import ConfigError
 from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.predictor import Predictor
@@ -39,40 +40,40 @@ def compare_folder(
     alone: bool = False,
     overlays: bool = False,
 ) -> Table:
-    """Measure all ways in one run, each in a process of its own on the same files. All write palette PNGs of class ids.
+    """Measure all methods in one run, each in its own process on the same files; all write palette PNGs of class ids.
 
     Args:
-        setting: network, engine and precision of this library.
-        images: folder of image files; generated ones by default.
-        count: images a round.
+        setting: model, engine and precision of this library.
+        images: folder of image files; generated images by default.
+        count: images per round.
         rounds: number of measured rounds, after one warm-up round.
-        batches: pipelined with these batches, too.
-        streams: in so many streams, too.
-        alone: leave transformers out.
-        overlays: this library writes overlays, too.
+        batches: further batch sizes to measure, pipelined.
+        streams: numbers of streams to measure.
+        alone: whether to omit transformers.
+        overlays: whether this library also writes overlays.
 
     Raises:
-        SegmnError: an argument is not possible, or there are no images.
+        SegmnError: an argument is invalid, or there are no images.
     """
     for name, value in (("--count", count), ("--rounds", rounds)):
         check_count(name, value)
-    ways: dict[str, tuple[int, int]] = {SINGLE: (1, 1), PIPELINED: (1, 1)}
-    ways |= {f"{PIPELINED}, batch {batch}": (batch, 1) for batch in batches}
-    ways |= {f"{number} streams": (1, number) for number in streams}
-    ways |= {} if alone else {TRANSFORMERS: (1, 1)}
+    methods: dict[str, tuple[int, int]] = {SINGLE: (1, 1), PIPELINED: (1, 1)}  # name -> batch, streams
+    methods |= {f"{PIPELINED}, batch {batch}": (batch, 1) for batch in batches}
+    methods |= {f"{number} streams": (1, number) for number in streams}
+    methods |= {} if alone else {TRANSFORMERS: (1, 1)}
     settings = {
         name: replace(setting, options=replace(setting.options, batch=batch, streams=number))
-        for name, (batch, number) in ways.items()
+        for name, (batch, number) in methods.items()
     }
     setting.model()  # missing files are reported before the measurement
     with TemporaryDirectory() as folder:
         paths = _choose_images(images, count, Path(folder))
         builds = {
-            name: (build_way, settings[name], name, paths, Path(folder) / f"results{number}", overlays)
-            for number, name in enumerate(ways)
+            name: (build_method, settings[name], name, paths, Path(folder) / f"results{number}", overlays)
+            for number, name in enumerate(methods)
         }
         with apart(builds) as contenders:
-            seconds = interleave(contenders, rounds=rounds, warm_up=1)
+            seconds = time_in_turns(contenders, rounds=rounds, warm_up=1)
             memory = {name: contender.finish() for name, contender in contenders.items()}
     environment = {
         **describe_machine("cpu"),
@@ -94,21 +95,23 @@ def _note(name: str, seconds: dict[str, list[float]]) -> str:
     return "" if name == SINGLE else f"{paired_ratio(seconds[other], seconds[name]):.2f} times as fast as {other}"
 
 
-def _choose_images(folder: Path | None, count: int, place: Path) -> list[Path]:
-    """Return the first files of a folder, or of generated ones in ``place``."""
+def _choose_images(folder: Path | None, count: int, temporary: Path) -> list[Path]:
+    """Return the first image files of a folder, or generated ones in a temporary folder."""
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder; give one with images, or leave it out")
     if folder is None:
-        folder = place / "images"
+        folder = temporary / "images"
         folder.mkdir()
-        drawn = Shapes(count, GENERATED)
+        shapes = Shapes(count, GENERATED)
         for number in range(count):
-            PIL.Image.fromarray(drawn[number].image).save(folder / f"{number}.jpg", quality=90)
+            PIL.Image.fromarray(shapes[number].image).save(folder / f"{number}.jpg", quality=90)
     return list_images([folder])[:count]
 
 
-def build_way(setting: Setting, name: str, paths: Sequence[Path], out: Path, overlays: bool) -> Callable[[int], object]:
-    """Return a way, to be called with the number of the round; the network is in memory then."""
+def build_method(
+    setting: Setting, name: str, paths: Sequence[Path], out: Path, overlays: bool
+) -> Callable[[int], object]:
+    """Load the model, and return a function that runs a method in the round of a given number."""
     options = setting.options
     torch.set_num_threads(options.place.threads)
     if name == TRANSFORMERS:
@@ -120,7 +123,7 @@ def build_way(setting: Setting, name: str, paths: Sequence[Path], out: Path, ove
 
 
 class Transformers:
-    """transformers' image segmentation, one image after another: processor, network with our weights, PIL."""
+    """transformers' image segmentation, one image after another: processor, model with this library's weights, PIL."""
 
     def __init__(self, model: Segmenter, paths: Sequence[Path], out: Path) -> None:
         from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation, MobileNetV2ImageProcessor
@@ -129,7 +132,7 @@ class Transformers:
         config = MobileNetV2Config(**settings, image_size=SIDE)
         self.network: Any = MobileNetV2ForSemanticSegmentation(config).eval()  # type: ignore[no-untyped-call]
         copy_weights(model, self.network)
-        # Google's own settings cut a square out of the middle; here all pixels are labeled, as ours are.
+        # Google's settings crop the center; here all pixels are labeled, as by this library.
         self.processor = MobileNetV2ImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
         self.palette = np.asarray(model.labels.palette, np.uint8).tobytes()
         self.paths, self.out = paths, out
@@ -138,11 +141,11 @@ class Transformers:
     def __call__(self, _number: int) -> None:
         """Label all images."""
         for path in self.paths:
-            picture = PIL.Image.open(path).convert("RGB")
-            inputs = self.processor(images=picture, return_tensors="pt")
+            image = PIL.Image.open(path).convert("RGB")
+            inputs = self.processor(images=image, return_tensors="pt")
             with torch.no_grad():
                 outputs = self.network(**inputs)
-            (labels,) = self.processor.post_process_semantic_segmentation(outputs, target_sizes=[picture.size[::-1]])
+            (labels,) = self.processor.post_process_semantic_segmentation(outputs, target_sizes=[image.size[::-1]])
             mask = PIL.Image.fromarray(labels.numpy().astype(np.uint8))
             mask.putpalette(self.palette)
             mask.save(self.out / f"{path.stem}.png")

@@ -1,4 +1,4 @@
-"""Speed of inference on this machine, by engine and precision, beside other libraries; each contender has a process."""
+"""Speed of inference by engine and precision, beside other libraries; each contender has its own process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
-from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import PEERS
 from segmnv2.engines.backend import check_precision
 from segmnv2.engines.selection import ENGINES, UNPICKED, check_backend, choose_engine, refuse_engine
+from segmnv2.engines.timing import time_in_turns
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import SCALES, make_canvas
 from segmnv2.inference.options import InferenceOptions
@@ -35,9 +36,9 @@ class Setting:
     """Settings of all contenders.
 
     Attributes:
-        options: how networks are run; the images have their size, and peers follow batch, threads, device and stride.
-        weights: model file; untrained weights of the paper's network without ASPP by default.
-        burst: batches that a contender does in its turn; the first finds others' numbers in the caches.
+        options: inference options; peers use their batch, threads, device and output stride.
+        weights: model file; by default the paper's network without ASPP, with untrained weights.
+        burst: batches per turn of a contender. Only the first batch finds data of another contender in the caches.
     """
 
     options: InferenceOptions
@@ -46,15 +47,15 @@ class Setting:
 
     @property
     def output_stride(self) -> int:
-        """Output stride of the networks that let one choose."""
+        """Output stride of the models whose stride can be set."""
         return self.options.output_stride or 16
 
     def repeat(self, step: Step) -> Step:
-        """Return what does a whole turn."""
+        """Return a function that runs a step for each batch of a turn."""
         return lambda number: [step(number * self.burst + place) for place in range(self.burst)]
 
     def model(self) -> Segmenter:
-        """Return the network."""
+        """Return the model."""
         if self.weights is not None:
             return load_model(self.weights, output_stride=self.options.output_stride).eval()
         torch.manual_seed(0)
@@ -67,7 +68,7 @@ class Setting:
 
 
 def build_ours(setting: Setting, images: Images, options: InferenceOptions) -> Step:
-    """Return a step of this library's predictor, by options of its own."""
+    """Return a step of this library's predictor with the given options."""
     predictor = Predictor.of(setting.model(), options)
 
     def step(number: int) -> object:
@@ -98,7 +99,7 @@ def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> S
 
 
 def build_eager_loop(setting: Setting, images: Images) -> Step:
-    """Return a step of the plain form: eager PyTorch, pass after pass, probabilities enlarged and added up."""
+    """Return a step of a plain loop: eager PyTorch, one pass after another, with summed probabilities."""
     place = setting.options.place
     torch.set_num_threads(place.threads)
     model = setting.model().to(place.device)
@@ -109,13 +110,13 @@ def build_eager_loop(setting: Setting, images: Images) -> Step:
             canvas = make_canvas(image, setting.options.size, setting.output_stride, model.mean_pixel)
             pixels = canvas.pixels.contiguous().to(place.device)
             with torch.inference_mode():
-                found.append(_add_up(model, pixels)[0].cpu().numpy())
+                found.append(_label_by_sum(model, pixels)[0].cpu().numpy())
         return found
 
     return setting.repeat(step)
 
 
-def _add_up(model: Segmenter, pixels: torch.Tensor) -> torch.Tensor:
+def _label_by_sum(model: Segmenter, pixels: torch.Tensor) -> torch.Tensor:
     height, width = pixels.shape[-2:]
     total: torch.Tensor | None = None
     for scale in SCALES:
@@ -123,8 +124,8 @@ def _add_up(model: Segmenter, pixels: torch.Tensor) -> torch.Tensor:
         for mirrored in (False, True):
             logits = model.raw_logits(scaled.flip(-1) if mirrored else scaled)
             logits = logits.flip(-1) if mirrored else logits
-            chances = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True).softmax(1)
-            total = chances if total is None else total + chances
+            scores = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True).softmax(1)
+            total = scores if total is None else total + scores
     assert total is not None
     return total.argmax(1).to(torch.uint8)
 
@@ -144,13 +145,16 @@ def parse_engines(
     compiled: bool = False,
     on_skip: Callable[[str], None] = lambda reason: None,
 ) -> Sequence[tuple[str, str]]:
-    """Read ``--engines``: BACKEND:PRECISION with commas between them.
+    """Parse ``--engines``: BACKEND:PRECISION, separated by commas.
 
-    ``None`` is everything that runs on the device, torch.compile, which takes long, only if ``compiled``. ``on_skip``
-    is called with the reason for each that is known and cannot be used here.
+    Args:
+        text: value of the option, or ``None`` for everything that runs on the device.
+        device: the device.
+        compiled: whether ``None`` includes torch.compile, which takes long.
+        on_skip: called with the reason for each known engine that cannot run here.
 
     Raises:
-        ConfigError: an engine or precision is unknown, or none of those given can be used here.
+        ConfigError: an engine or precision is unknown, or none of the given ones can run here.
     """
     if text is None:
         return [
@@ -168,7 +172,7 @@ def parse_engines(
         try:
             found.append((choose_engine(name, wanted, device), wanted))
         except ConfigError as error:
-            reasons.append(f"{word.strip()} is left out: {error}")
+            reasons.append(f"{word.strip()} is skipped: {error}")
     if reasons and not found:
         raise ConfigError("; ".join(reasons))
     for reason in reasons:
@@ -177,7 +181,7 @@ def parse_engines(
 
 
 def parse_peers(text: str | None) -> list[str]:
-    """Read ``--peers``: names with commas between them; ``None`` for all, an empty text for none.
+    """Parse ``--peers``: names separated by commas; ``None`` is all peers, and an empty text is none.
 
     Raises:
         ConfigError: a name is unknown.
@@ -194,9 +198,10 @@ class Choice:
     """The contenders to compare.
 
     Attributes:
-        engines: (backend, precision) of ours.
-        peers: names of :data:`segmnv2.benchmark.peers.PEERS`; those not installed, or without the stride, are left out.
-        compiled: the peers compiled with frozen weights too.
+        engines: (backend, precision) of this library's contenders.
+        peers: names of :data:`segmnv2.benchmark.peers.PEERS`; peers that are not installed, or lack the output stride,
+            are omitted.
+        compiled: whether to measure the peers also compiled with frozen weights.
     """
 
     engines: Sequence[tuple[str, str]]
@@ -213,27 +218,28 @@ def benchmark_inference(
     calibration: Images = (),
     on_skip: Callable[[str], None] | None = None,
 ) -> Table:
-    """Time all contenders in one run, each in a process of its own while the others wait.
+    """Time all contenders in one run, each in its own process while the others wait.
 
-    What is timed begins with uint8 RGB arrays in memory and ends with label maps of their size in memory.
+    A step starts with uint8 RGB arrays in memory and ends with label maps of their size in memory.
 
     Args:
-        images: all of one size; round after round takes the next ones.
+        images: images of one size; each round takes the next ones.
         setting: settings that all contenders have in common.
         choice: the contenders.
         rounds: number of measured rounds, after two warm-up rounds.
-        calibration: for int8; ``images`` themselves by default.
-        on_skip: as for :func:`segmnv2.benchmark.compare.apart`.
+        calibration: images to calibrate int8; ``images`` by default.
+        on_skip: see :func:`segmnv2.benchmark.compare.apart`.
 
     Raises:
-        ConfigError: an engine is not installed or lacks the precision, there are no rounds, or none can be built.
+        ConfigError: an engine is not installed or lacks the precision, there are no rounds, or no contender can be
+            built.
         WeightsError: the weights cannot be read.
     """
     check_count("rounds", rounds)
-    setting.model()  # so that weights at fault are reported before processes start
+    setting.model()  # faulty weights are reported before processes start
     builds = contenders(images, setting, choice, calibration or images)
     with apart(builds, on_skip) as steps:
-        seconds = interleave(steps, rounds=rounds, warm_up=2, rest=REST)
+        seconds = time_in_turns(steps, rounds=rounds, warm_up=2, rest=REST)
         memory = {name: step.finish() for name, step in steps.items()}
     options, place = setting.options, setting.options.place
     rows = [
@@ -256,7 +262,7 @@ def benchmark_inference(
 
 
 def contenders(images: Images, setting: Setting, choice: Choice, calibration: Images) -> Builds:
-    """Return who takes part, peers first, each with what builds it in its process."""
+    """Return the arguments of :class:`segmnv2.benchmark.compare.Apart` for each contender, peers first."""
     builds: Builds = {}
     if len(setting.options.scales) > 1:
         builds[EAGER_LOOP] = (build_eager_loop, setting, images)
@@ -276,7 +282,7 @@ def contenders(images: Images, setting: Setting, choice: Choice, calibration: Im
 
 
 def _note(name: str, seconds: Mapping[str, Sequence[float]], memory: float | None) -> str:
-    """Return how a contender stands to the first, unchanged and compiled, and the memory that it held."""
+    """Return a contender's speed relative to the first one, eager and compiled, and its peak memory."""
     first = next(iter(seconds))
     others = [each for each in (first, f"{first}, compiled") if each in seconds and name not in (first, each)]
     ratios = [f"{paired_ratio(seconds[other], seconds[name]):.2f} times as fast as {other}" for other in others]

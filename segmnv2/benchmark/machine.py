@@ -1,4 +1,4 @@
-"""The machine: its description, its peak memory, and computation on one core."""
+"""Description of the machine, peak memory, and computation on one core."""
 
 from __future__ import annotations
 
@@ -54,20 +54,14 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def core_count() -> int:
-    """Return how many cores this process may use; a container or ``taskset`` may allow fewer than the machine has."""
+    """Return the number of cores that this process may use; a container or ``taskset`` may restrict it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for a GPU to finish its work; otherwise only the launch of the work would be timed."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def forget_peak_memory(device: torch.device) -> None:
-    """Reset the peak of memory to the present use; for the memory of the process this works only on Linux."""
+    """Reset the memory peak to the current use; the peak of the whole process can be reset only on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -77,10 +71,10 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Return the peak of memory in megabytes (10^6 bytes); ``None`` if the system does not report it.
+    """Return the peak memory in megabytes (10^6 bytes); ``None`` if the system does not report it.
 
     On a GPU it is the memory of tensors since :func:`forget_peak_memory`. On a CPU it is the memory of the whole
-    process since then, or since its start where the peak cannot be reset.
+    process since then, or since its start if the peak cannot be reset.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
@@ -97,7 +91,7 @@ def peak_memory(device: torch.device) -> float | None:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Let PyTorch and OpenCV compute on one core while the block runs, as they do in a reading process."""
+    """Let PyTorch and OpenCV compute on one core while the block runs, as in a process that reads data."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:

@@ -1,4 +1,4 @@
-"""Other libraries' networks, from an image array to a label map as their documentation does it."""
+"""Models of other libraries, from an image array to a label map as in their documentation."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Batch = UInt8[np.ndarray, "b h w 3"]
 
 @dataclass(frozen=True)
 class Peer:
-    """A network of another library.
+    """A model of another library.
 
     Attributes:
         package: package that must be installed.
-        build: (classes, output stride, weights' file) -> the network and what it takes, see :class:`PeerNetwork`.
-        strides: output strides that it has.
-        note: how it differs from ours.
+        build: (classes, output stride, file of weights) -> the model.
+        strides: its output strides.
+        note: its name in that library, and differences from this library's model.
     """
 
     package: str
@@ -42,15 +42,21 @@ class Peer:
 
     @property
     def installed(self) -> bool:
-        """Whether it can be measured here."""
+        """Whether the package is installed."""
         return importlib.util.find_spec(self.package) is not None
 
 
 class PeerNetwork(nn.Module):
-    """Images in, label maps out: normalization, network, enlargement, argmax; NCHW, as all peers hold their tensors.
+    """A peer's model from images to label maps: normalization, model, resizing of the logits, argmax.
 
-    ``read`` takes the logits from what the network returns. Mean and deviation are of pixels in 0..1. Sides are cut to
-    multiples of ``multiple``, where the network refuses others.
+    Tensors are contiguous NCHW, as in all peers.
+
+    Args:
+        network: the model.
+        read: takes the logits from the model's result.
+        mean: mean of the normalization, for pixels in 0..1.
+        std: divisor of the normalization.
+        multiple: the model takes only sides that are multiples of this.
     """
 
     mean: Tensor
@@ -77,14 +83,18 @@ class PeerNetwork(nn.Module):
             logits = F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
         return logits.argmax(1)
 
+    def crop(self, tensor: Tensor) -> Tensor:
+        """Return pixels or masks, contiguous, with their last two axes cut to sides that the model takes."""
+        height, width = (side // self.multiple * self.multiple for side in tensor.shape[-2:])
+        return tensor[..., :height, :width].contiguous()
+
     def prepare(self, images: Batch) -> Tensor:
-        """Return images as the network takes them: uint8 (b, 3, h, w), contiguous."""
-        height, width = (side // self.multiple * self.multiple for side in images.shape[1:3])
-        return torch.from_numpy(images[:, :height, :width]).permute(0, 3, 1, 2).contiguous()
+        """Return images as the model takes them: uint8 (b, 3, h, w), contiguous."""
+        return self.crop(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
 def _transformers(classes: int, output_stride: int, weights: str | None) -> PeerNetwork:
-    with quiet():  # torchao, which it imports, warns of itself
+    with quiet():  # it imports torchao, which warns
         from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
 
     settings: dict[str, Any] = {"num_labels": classes, "output_stride": output_stride, "image_size": 513}
@@ -95,11 +105,11 @@ def _transformers(classes: int, output_stride: int, weights: str | None) -> Peer
 
 
 def copy_weights(model: Segmenter, network: nn.Module) -> None:
-    """Give transformers' network the weights of ours, in place.
+    """Copy the weights of a model to transformers' model, in place.
 
     Args:
-        model: ``deeplabv3_mobilenet_v2``, without ASPP, which transformers' has not.
-        network: ``MobileNetV2ForSemanticSegmentation``; its 1280-channel layer, which plays no part, stays.
+        model: ``deeplabv3_mobilenet_v2``, without ASPP, which transformers does not have.
+        network: ``MobileNetV2ForSemanticSegmentation``; its unused 1280-channel layer is unchanged.
     """
     tensors = model.state_dict()
     names = HUGGING_FACE.theirs(tensors)
@@ -128,10 +138,10 @@ _V3, _LRASPP = "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"
 
 PEERS: dict[str, Peer] = {
     "transformers": Peer(
-        "transformers", _transformers, (8, 16), "MobileNetV2ForSemanticSegmentation, this very network"
+        "transformers", _transformers, (8, 16), "MobileNetV2ForSemanticSegmentation, the same network"
     ),
     "smp": Peer("segmentation_models_pytorch", _smp, (8, 16), "DeepLabV3(mobilenet_v2), with ASPP, at 512"),
     "torchvision deeplabv3": Peer("torchvision", _torchvision(_V3), (16,), f"{_V3}, with ASPP"),
     "torchvision lraspp": Peer("torchvision", _torchvision(_LRASPP), (16,), _LRASPP),
 }
-"""Name -> peer. What is not installed is left out of a comparison."""
+"""Name -> peer. Peers that are not installed are omitted from comparisons."""

@@ -1,4 +1,4 @@
-"""Comparison of training steps of this library, transformers and smp, each in its own process, in turns."""
+"""Comparison of the training steps of this library, transformers and smp, in turns, each in its own process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
 from segmnv2.benchmark.peers import PEERS
+from segmnv2.benchmark.training_speed import change_tensors
 from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.loader import Batch, training_loader
 from segmnv2.data.sample import SegmentationDataset
@@ -21,6 +22,7 @@ from segmnv2.data.transforms import TrainTransform
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.datasets.voc import VocSegmentation
 from segmnv2.engines.selection import choose_device
+from segmnv2.engines.timing import time_in_turns
 from segmnv2.errors import ConfigError
 from segmnv2.labels import VOC_LABELS
 from segmnv2.models.zoo import create_model
@@ -30,11 +32,11 @@ from segmnv2.tasks.segmentation import SegmentationTask
 OURS, BF16, COMPILED = "segmnv2", "segmnv2, bf16", "segmnv2, compiled"
 TRANSFORMERS, SMP, SMP_16 = "transformers", "smp", "smp, stride 16"
 
-MARKS = {TRANSFORMERS: 1.8, SMP: 3.0}
-"""The project's targets: how many times as fast as a peer segmnv2 should be on a CPU."""
+TARGETS = {TRANSFORMERS: 1.8, SMP: 3.0}
+"""The project's targets on a CPU: segmnv2 should be this many times as fast as the peer."""
 
 DISTINCT = 8
-"""Number of batches in memory; further steps use them again."""
+"""Number of batches in memory; further steps reuse them."""
 
 LR, MOMENTUM = 0.007, 0.9
 
@@ -44,7 +46,7 @@ class StepSetting:
     """Settings that all contenders have in common.
 
     Attributes:
-        root: VOCdevkit with real images; generated ones by default, because speeds do not depend on the content.
+        root: VOCdevkit with real images; by default images are generated, because their content does not affect speed.
         crop: side of the crops; smp gets the next smaller multiple of 8.
         batch: crops per step.
         steps: number of measured steps.
@@ -62,7 +64,7 @@ class StepSetting:
     threads: int | None = None
 
     def batches(self) -> list[Batch]:
-        """Return batches as `segmnv2 train` makes them, in memory."""
+        """Return batches in memory, made as by `segmnv2 train`."""
         count, side = min(DISTINCT, self.warm_up + self.steps), max(self.crop, 16)
         dataset: SegmentationDataset = (
             Shapes(self.batch * count, (side, side)) if self.root is None else VocSegmentation(self.root, "train")
@@ -77,13 +79,13 @@ def compare_steps(
     """Measure all contenders in one run.
 
     Args:
-        setting: settings that all have in common.
-        bf16: measure this library with bfloat16 autocast too, on a GPU.
-        compiled: measure this library with torch.compile too.
-        smp_stride_16: measure smp at this library's output stride too.
+        setting: settings that all contenders have in common.
+        bf16: whether to measure this library with bfloat16 autocast too, on a GPU.
+        compiled: whether to measure this library with torch.compile too.
+        smp_stride_16: whether to measure smp at this library's output stride too.
 
     Raises:
-        SegmnError: an argument is not possible, or the data are missing.
+        SegmnError: an argument is invalid, or the data are missing.
     """
     for name in ("crop", "batch", "steps"):
         check_count(f"--{name}", getattr(setting, name))
@@ -95,7 +97,7 @@ def compare_steps(
     others = {BF16: bf16, COMPILED: compiled, TRANSFORMERS: True, SMP: True, SMP_16: smp_stride_16}
     names = [OURS, *(name for name, wanted in others.items() if wanted)]
     with apart({name: (build_step, setting, name) for name in names}) as steps:
-        seconds = interleave(steps, rounds=setting.steps, warm_up=setting.warm_up)
+        seconds = time_in_turns(steps, rounds=setting.steps, warm_up=setting.warm_up)
         memory = {name: step.finish() for name, step in steps.items()}
     rows, verdict = [], []
     for name, values in seconds.items():
@@ -105,9 +107,9 @@ def compare_steps(
         elif name != OURS:
             ratio = paired_ratio(values, seconds[OURS])
             note = f"{OURS} is {ratio:.2f} times as fast"
-            if name in MARKS and device.type == "cpu":
-                reached = "reached" if ratio.value >= MARKS[name] else "missed"
-                verdict.append(f"{OURS} to {name}: {ratio.value:.2f}, mark {MARKS[name]:g}: {reached}.")
+            if name in TARGETS and device.type == "cpu":
+                reached = "reached" if ratio.value >= TARGETS[name] else "missed"
+                verdict.append(f"{OURS} to {name}: {ratio.value:.2f}, target {TARGETS[name]:g}: {reached}.")
         rows.append(Row(name, Rate.of(setting.batch, values), note))
     environment = {
         **describe_machine(str(device)),
@@ -122,7 +124,7 @@ def compare_steps(
 
 
 def build_step(setting: StepSetting, name: str) -> Callable[[int], object]:
-    """Return a contender's step, to be called with its number; its data are in memory already."""
+    """Return a contender's step, with its data in memory; the step takes its number."""
     device = choose_device(setting.device)
     if setting.threads:
         torch.set_num_threads(setting.threads)
@@ -133,7 +135,7 @@ def build_step(setting: StepSetting, name: str) -> Callable[[int], object]:
             keep_freed_memory()  # as `segmnv2 train` does
         ours = OurStep(device, bf16=name == BF16, compiled=name == COMPILED)
         return lambda number: float(ours(batches[number % len(batches)]))
-    peer = PeerStep(SMP if name == SMP_16 else name, device, 8 if name == SMP else 16)  # smp's default, and ours
+    peer = PeerStep(SMP if name == SMP_16 else name, device, 8 if name == SMP else 16)  # 8 is smp's default
     prepared = [peer.prepare(batch) for batch in batches]
     return lambda number: float(peer(prepared[number % len(prepared)]))
 
@@ -145,7 +147,7 @@ class OurStep:
         device: the device.
         bf16: whether to train in mixed precision.
         compiled: whether to use `torch.compile`.
-        output_stride: output stride of the network.
+        output_stride: output stride of the model.
         channels_last: whether maps are channels last in memory.
     """
 
@@ -170,11 +172,7 @@ class OurStep:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Train on a batch and return the loss, without waiting for it."""
-        moved: Batch = {
-            "pixels": batch["pixels"].to(self.device, non_blocking=True),
-            "mask": batch["mask"].to(self.device, non_blocking=True),
-            "name": batch["name"],
-        }
+        moved = change_tensors(batch, lambda tensor: tensor.to(self.device, non_blocking=True))
         self.task.on_train_batch_start(moved, 0)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.task.training_step(moved, 0)
@@ -188,12 +186,12 @@ class OurStep:
 class PeerStep:
     """A peer's step as in its documentation: eager, NCHW in memory, float32, SGD with momentum.
 
-    For transformers the loss is its own, `forward(labels=...)`, for the others cross-entropy.
+    transformers computes its own loss, by `forward(labels=...)`; the loss of the others is cross-entropy.
 
     Args:
         name: name of the peer.
         device: the device.
-        output_stride: an output stride that the peer has.
+        output_stride: one of the peer's output strides.
         bf16: whether to train in mixed precision.
     """
 
@@ -204,10 +202,8 @@ class PeerStep:
         self.device, self.has_loss, self.bf16 = device, name == TRANSFORMERS, bf16
 
     def prepare(self, batch: Batch) -> Batch:
-        """Return the batch as the peer's own loader would: NCHW in memory, with possible sides. This is not timed."""
-        height, width = (side // self.peer.multiple * self.peer.multiple for side in batch["mask"].shape[-2:])
-        pixels = batch["pixels"][..., :height, :width].contiguous()
-        return {"pixels": pixels, "mask": batch["mask"][..., :height, :width].contiguous(), "name": batch["name"]}
+        """Return the batch in the form of the peer's own loader, NCHW with sides that the peer takes; not timed."""
+        return change_tensors(batch, self.peer.crop)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Train on a prepared batch and return the loss, without waiting for it."""

@@ -1,17 +1,18 @@
-"""Training steps as a run does them, timed, and the limit of training speed: the network, or reading the data."""
+"""Times of training steps as in a run, and the limit of training speed: the step or the loader."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from segmnv2.benchmark.compare import Rate, Row, Table, check_count
 from segmnv2.benchmark.data import loader_name, measure_loader
@@ -36,12 +37,12 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps that were timed.
+    """Timed training steps.
 
     Attributes:
-        rate: images a second, without the warm-up.
+        rate: images per second, without the warm-up.
         losses: mean loss of each turn of steps, the warm-up included.
-        memory: peak in megabytes, ``None`` where unknown; on a CPU the whole process's.
+        memory: peak memory in megabytes, on a CPU of the whole process; ``None`` if unknown.
     """
 
     rate: Rate
@@ -52,30 +53,31 @@ class Steps:
 def measure_steps(
     experiment: Experiment, train_set: SegmentationDataset, *, steps: int, batch: Batch | None = None
 ) -> Steps:
-    """Train for a few steps and time them, each from the wish for its batch to the updated weights.
+    """Train for a few steps and time them, each from the request for its batch to the updated weights.
 
-    The network starts from chance, whatever weights the experiment names: they change no speed.
+    The model starts from random weights, because the experiment's initial weights do not affect speed.
 
     Args:
-        experiment: network, optimizer, precision, device, batch size and workers.
+        experiment: model, optimizer, precision, device, batch size and workers.
         train_set: its training set.
         steps: number of measured steps, rounded up to a multiple of the workers, after ``WARM_UP`` turns.
-        batch: trained on again and again, so that the step is measured alone; without it batches come from the loader.
+        batch: the batch of every step, to measure the step alone; by default batches come from the loader.
 
     Raises:
-        ConfigError: the device is not there.
-        SegmnError: as the data set raised it, or the loss is not finite.
+        ConfigError: the device does not exist.
+        SegmnError: the data set is faulty, or the loss is not finite.
     """
     accelerator = choose_accelerator(experiment)
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    # Workers deliver at about the same moment; the mean over a turn of all of them is free of that rhythm.
+    # Workers deliver batches at about the same moment, so the mean over a turn of all workers is more stable.
     turn = max(1, experiment.data.num_workers) if batch is None else 1
     turns = WARM_UP + -(-steps // turn)
     experiment = experiment.model_copy(update={"steps": turns * turn})
     torch.manual_seed(experiment.seed)
     model = build_model(experiment.model, train_set.labels, initial_weights=False)
     transform = build_transform(experiment, train_set.labels)
-    data = TrainingBatches(train_set, transform, experiment, None if batch is None else _moved(batch, device))
+    batch = None if batch is None else change_tensors(batch, lambda tensor: tensor.to(device))
+    data = TrainingBatches(train_set, transform, experiment, batch)
     log = EntryLog()
     forget_peak_memory(device)
     quieted, tuned = quiet_lightning(), convolutions(tuned=True)
@@ -92,7 +94,7 @@ def measure_steps(
 
 
 def part_size(experiment: Experiment) -> int:
-    """Return how many crops are computed at once: a batch, or one of the parts that it is computed in.
+    """Return the number of crops that are computed at once: those of a batch, or of a part of it.
 
     Raises:
         ConfigError: the batch cannot be divided evenly.
@@ -101,7 +103,7 @@ def part_size(experiment: Experiment) -> int:
 
 
 def first_batch(experiment: Experiment, train_set: SegmentationDataset) -> Batch:
-    """Return the batch, or part of one, that training begins with."""
+    """Return the first batch of training, or its first part."""
     transform = build_transform(experiment, train_set.labels)
     loader = training_loader(train_set, transform, batch_size=part_size(experiment), seed=experiment.seed)
     batch: Batch = next(iter(loader))
@@ -109,7 +111,7 @@ def first_batch(experiment: Experiment, train_set: SegmentationDataset) -> Batch
 
 
 class TrainingBatches(RunData[Sample]):
-    """The data of a run without validation; a batch is yielded for ever in place of what the loader reads."""
+    """The data of a run without validation: the loader's batches, or one batch that is repeated forever."""
 
     def __init__(
         self, train: SegmentationDataset, transform: TrainTransform, experiment: Experiment, batch: Batch | None
@@ -118,52 +120,53 @@ class TrainingBatches(RunData[Sample]):
         self.batch = batch
 
     def train_dataloader(self) -> Any:
-        """Return the endless loader of the run, or the one batch without end."""
+        """Return the endless loader of the run, or the repeated batch."""
         return super().train_dataloader() if self.batch is None else repeat(self.batch)
 
     def val_dataloader(self) -> Any:
-        """Return nothing to validate on."""
+        """Return an empty list, because there is no validation."""
         return []
 
 
 class EntryLog(RunLog):
-    """Keeps what a run logs, by name of the measure."""
+    """Keeps the logged values of a run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.entries: list[dict[str, float]] = []
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep an entry."""
+        """Keep the values of a step."""
         self.entries.append(dict(metrics))
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return {"pixels": batch["pixels"].to(device), "mask": batch["mask"].to(device), "name": batch["name"]}
+def change_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """Return a batch whose pixels and masks are changed by a function."""
+    return {"pixels": change(batch["pixels"]), "mask": change(batch["mask"]), "name": batch["name"]}
 
 
 STEP, BOTH = "step alone", "step and loader together"
 
 TIE = 0.9
-"""From here on a ratio of two speeds counts as no difference; busy machines move by as much from run to run."""
+"""Two speeds with at least this ratio count as equal, because speeds on a busy machine vary as much."""
 
 
 def benchmark_training(experiment: Experiment, *, steps: int = 20) -> Table:
-    """Measure the training step alone, the loader alone and both together, and say which limits.
+    """Measure the training step alone, the loader alone and both together, and report which one limits the speed.
 
     Args:
         experiment: the experiment; nothing is written or validated, and its initial weights are not read.
-        steps: measured each time, after a warm-up.
+        steps: number of steps per measurement, after a warm-up.
 
     Raises:
-        ConfigError: no steps, or the device is not there.
+        ConfigError: there are no steps, or the device does not exist.
         SegmnError: the data set is missing or faulty, or the loss is not finite.
     """
     check_count("steps", steps)
     accelerator = choose_accelerator(experiment)
     data = experiment.data
     train_set = open_dataset(data.train, "data.train")
-    # The step comes first: the peak of the process's memory is then its own.
+    # The step is measured first, so that the memory peak of the process is that of the step.
     alone = measure_steps(experiment, train_set, steps=steps, batch=first_batch(experiment, train_set))
     loader = measure_loader(
         train_set,
@@ -186,35 +189,35 @@ def benchmark_training(experiment: Experiment, *, steps: int = 20) -> Table:
 
 
 def verdict(step: Rate, loader: Rate, both: Rate, num_workers: int, cores: int | None = None) -> tuple[str, ...]:
-    """Say in sentences what limits training and what to change, from the rates of step and loader alone and of both."""
+    """Describe in sentences the limit of training speed and the remedy, from the rates of step, loader and both."""
     cores = core_count() if cores is None else cores
     ratio = both.median / step.median
     if loader.median < TIE * step.median:
-        wanted = math.ceil(max(1, num_workers) * step.median / loader.median)
-        more = (
-            f"raise data.num_workers from {num_workers} to {wanted}"
-            if wanted <= cores
-            else f"{wanted} workers would be needed and there are {cores} cores, so make reading faster instead"
+        needed = math.ceil(max(1, num_workers) * step.median / loader.median)
+        remedy = (
+            f"raise data.num_workers from {num_workers} to {needed}"
+            if needed <= cores
+            else f"{needed} workers would be needed and there are {cores} cores, so make reading faster instead"
         )
         return (
             f"The loader limits: it reads {loader.median:.4g} images/s, and the step could take {step.median:.4g}.",
-            f"Change: {more}; `segmnv2 benchmark data` shows the slowest stage.",
+            f"Change: {remedy}; `segmnv2 benchmark data` shows the slowest stage.",
         )
     if ratio >= TIE:
         return (
             f"The step limits: together they reach {ratio:.0%} of its speed, and the loader alone is "
             f"{loader.median / step.median:.1f} times as fast.",
             "Change: a smaller data.crop_size or model.width, a larger model.output_stride, or on a GPU precision "
-            "bf16-mixed; more workers bring nothing.",
+            "bf16-mixed; more workers do not help.",
         )
-    together = f"together they make {both.median:.4g} images/s, {ratio:.0%} of the step's {step.median:.4g}"
+    together = f"together they reach {both.median:.4g} images/s, {ratio:.0%} of the step's {step.median:.4g}"
     if num_workers == 0:
         return (
             f"Step and loader take turns: {together}.",
             "Change: data.num_workers from 0 to 1, so that a batch is read while the step before it runs.",
         )
     return (
-        f"Step and loader hinder each other: {together}; the loader alone makes {loader.median:.4g}.",
+        f"Step and loader slow each other: {together}; the loader alone reaches {loader.median:.4g}.",
         f"Change: they share {cores} cores; try data.num_workers {num_workers - 1} and {num_workers + 1}, or make "
         "reading faster (`segmnv2 benchmark data` shows the slowest stage).",
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LeastOption = Annotated[
     float | None,
     typer.Option(
-        help="Share of pixels, 0 to 1, that must have the network's own label.",
+        help="Share of pixels, 0 to 1, that must have the model's label.",
         show_default="0.9999 in float32, 0.995 in float16, 0.97 in bfloat16, 0.95 in int8; for drawn images "
         "0.9999, 0.98, 0.7, 0.4",
     ),
@@ -157,7 +157,7 @@ def verify(
     """
     from segmnv2.engines.backend import check_threads
     from segmnv2.export.comparison import check_agreement, check_least, verify_export
-    from segmnv2.export.probes import list_pictures
+    from segmnv2.export.probes import list_image_pairs
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.models.model_file import load_model
 
@@ -166,7 +166,7 @@ def verify(
     check_inputs({"EXPORT": export, "--images": images, "--masks": masks})
     if images is None:
         refuse_options("comparisons on drawn images", "leave it out, or give --images", limit=limit)
-    count = None if images is None else len(list_pictures(images, masks, limit))
+    count = None if images is None else len(list_image_pairs(images, masks, limit))
     model = load_model(resolve_weights(against, track=byte_progress))
     with image_progress(count) as advance:
         found = verify_export(

@@ -197,13 +197,15 @@ def plan(
     from rich.console import Console
 
     from segmnv2.benchmark.machine import describe_machine
-    from segmnv2.paper.footprint import Stopwatch, thread_count
+    from segmnv2.engines.backend import check_threads
+    from segmnv2.engines.pytorch import torch_threads
+    from segmnv2.paper.footprint import Stopwatch
     from segmnv2.paper.planner import plan as make_plan
     from segmnv2.paper.planner import to_markdown
 
     console = Console(stderr=True)
     stopwatch = Stopwatch(device) if measure else None
-    with thread_count(threads), console.status("Planning", spinner="line"):
+    with torch_threads(check_threads(threads)), console.status("Planning", spinner="line"):
         result = make_plan(choices, budget, stopwatch, limit=limit, seconds=60.0 if seconds is None else seconds)
         machine = describe_machine(str(stopwatch.device)) if stopwatch else None
     text = to_markdown(result)

@@ -1,1 +1,1 @@
-"""Engines that run a network: PyTorch, ONNX Runtime or OpenVINO, in one of several precisions, behind one interface."""
+"""Engines that run a model: PyTorch, ONNX Runtime or OpenVINO, in one of several precisions, with one interface."""

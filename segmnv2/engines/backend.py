@@ -1,4 +1,4 @@
-"""The interface between inference and engines, and the check that a model did not change."""
+"""Interface between inference and engines, and the check that a model did not change."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Calibration: TypeAlias = Sequence[Float[Tensor, "1 3 _ _"]] | None
 
 
 NO_CALIBRATION = (
-    "precision: 'int8' needs images like those to label, to choose its ranges; give a folder with 50 or more as "
-    "calibration (--calibration DIR)"
+    "precision: 'int8' needs images to calibrate its ranges; give a folder with 50 or more images like those to label "
+    "(--calibration DIR)"
 )
 
 
@@ -40,24 +40,24 @@ class Place:
 
 @runtime_checkable  # for the checker of annotations in tests
 class DenseModel(Protocol):
-    """Model for inference, as :class:`segmnv2.models.segmenter.Segmenter` and each backend are."""
+    """Model for inference: a :class:`segmnv2.models.segmenter.Segmenter` or a backend."""
 
     training: bool
 
     @property
     def output_stride(self) -> int:
-        """Output stride of the network; sides of its input are k * output_stride + 1."""
+        """Output stride of the model; sides of its input are k * output_stride + 1."""
 
     @property
     def logits_stride(self) -> int:
         """Pixels between two logits."""
 
     def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * logits_stride."""
+        """Return logits for RGB pixels 0..255 of any size; logit (i, j) is at pixel (i, j) * logits_stride."""
 
     @property
     def mean_pixel(self) -> tuple[float, float, float]:
-        """The color that normalization maps to 0, RGB 0..255; images are padded with it."""
+        """Color that normalization maps to 0, RGB 0..255; images are padded with it."""
 
     @property
     def device(self) -> torch.device:
@@ -65,18 +65,18 @@ class DenseModel(Protocol):
 
 
 class Backend(ABC):
-    """A network prepared to run in one engine and precision, which several threads may call at once.
+    """A model that is prepared to run in one engine and precision; several threads may call it at once.
 
     For inference it replaces a :class:`segmnv2.models.segmenter.Segmenter`. It can be copied, pickled and sent to a
-    spawned process. A forked process cannot use it and gets an error: the threads of the engine do not exist there, and
-    the call would wait forever.
+    spawned process. A forked process gets an error, because the engine's threads do not exist there and the call would
+    wait forever.
 
     Attributes:
-        name: name of the engine, as ``--backend`` takes it.
+        name: name of the engine, a value of ``--backend``.
         precision: number format in which layers compute; logits are always float32.
         threads: number of threads that the engine uses on the CPU.
         streams: number of calls that run at the same time and share the threads; further calls wait.
-        output_stride: output stride of the network; sides of its input are k * output_stride + 1.
+        output_stride: output stride of the model; sides of its input are k * output_stride + 1.
         logits_stride: pixels between two logits.
         labels: names and colors of the classes.
         mean_pixel: color that images are padded with, RGB 0..255.
@@ -88,10 +88,10 @@ class Backend(ABC):
     training = False
 
     def __init__(self, model: Segmenter, precision: Precision, place: Place, calibration: Calibration = None) -> None:
-        """Prepare a network to run; the network itself is not changed.
+        """Prepare a model to run, without changing it.
 
         Raises:
-            ConfigError: int8 without calibration, or the engine cannot run the network.
+            ConfigError: int8 has no calibration, or the engine cannot run the model.
         """
         self.precision = precision
         self.device, self.threads, self.streams = place.device, place.threads, place.streams
@@ -101,7 +101,7 @@ class Backend(ABC):
         self.mean_pixel = model.mean_pixel
         self._mean = model.pixel_mean.to(self.device)
         self._process = os.getpid()
-        with converting(f"backend: '{self.name}'", "give another backend, as torch"):
+        with converting(f"backend: '{self.name}'", "give another backend, such as torch"):
             self.convert(model, calibration)
             self.open()
 
@@ -114,27 +114,27 @@ class Backend(ABC):
 
     @abstractmethod
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
-        """Convert a network, without changing it, into attributes that can be copied and pickled."""
+        """Convert a model, without changing it, into attributes that can be copied and pickled."""
 
     @abstractmethod
     def open(self) -> None:
-        """Create the engine from these attributes; called here and after unpickling."""
+        """Create the engine from these attributes, after conversion and after unpickling."""
 
     def check_process(self) -> None:
-        """Raise a ConfigError if this process was forked from the one that made the engine."""
+        """Raise a ConfigError if this process is a fork of the one that created the engine."""
         refuse_fork(self, self._process)
 
     def __str__(self) -> str:
-        """Return the engine, precision and place, as "openvino float32, 2 threads in 2 streams"."""
+        """Return engine, precision and place, for example "openvino float32, 2 threads in 2 streams"."""
         threads = counted(self.threads, "thread")
         shared = f" in {self.streams} streams" if self.streams > 1 else ""
         place = threads + shared if self.device.type == "cpu" else str(self.device)
         return f"{self.name} {self.precision}, {place}"
 
     def raw_logits(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Return logits for RGB pixels 0..255 of any size; logit (i, j) lies on pixel (i, j) * logits_stride.
+        """Return logits for RGB pixels 0..255 of any size; logit (i, j) is at pixel (i, j) * logits_stride.
 
-        Sides that are not k * output_stride + 1 are padded right and bottom with the mean pixel.
+        Sides that are not k * output_stride + 1 are padded at the right and bottom with the mean pixel.
         """
         self.check_process()
         bottom, right = (-(side - 1) % self.output_stride for side in pixels.shape[-2:])
@@ -144,61 +144,61 @@ class Backend(ABC):
 
     @abstractmethod
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Run the network on pixels whose sides are k * output_stride + 1."""
+        """Return the logits for pixels whose sides are k * output_stride + 1."""
 
 
 def refuse_fork(engine: object, process: int) -> None:
-    """Raise a ConfigError unless this process is the one that made an engine or model."""
+    """Raise a ConfigError if this process is not the one that created an engine or model."""
     if os.getpid() != process:
         raise ConfigError(
-            f"backend: {engine} was made in the parent of this forked process, and its threads do not exist here; "
+            f"backend: {engine} was created in the parent of this forked process, and its threads do not exist here; "
             "start processes with multiprocessing.get_context('spawn') and send the predictor, or load it here"
         )
 
 
 def check_precision(precision: str) -> Precision:
-    """Return ``precision`` if it is one of :data:`PRECISIONS`, else raise a ConfigError."""
+    """Return ``precision`` if it is in :data:`PRECISIONS`; otherwise raise a ConfigError."""
     for known in PRECISIONS:
         if precision == known:
             return known
     raise ConfigError(f"precision: {precision!r} is not known; give one of {', '.join(PRECISIONS)}")
 
 
-MOST_THREADS = 1024  # more than the cores of any machine, and few enough for the memory of their stacks
+MOST_THREADS = 1024  # enough for any machine, and their stacks still fit into memory
 
 
 def check_threads(threads: object) -> int:
     """Return ``threads``, or PyTorch's number for ``None``.
 
     Raises:
-        ConfigError: it is not an integer from 1 to :data:`MOST_THREADS`: some engines crash or hang with more.
+        ConfigError: it is not an integer from 1 to :data:`MOST_THREADS`. With more threads some engines crash or hang.
     """
-    usual = torch.get_num_threads()
+    default = torch.get_num_threads()
     if threads is None:
-        return usual
-    number = check_positive_integer("threads", threads, f"leave it out for {usual}")
+        return default
+    number = check_positive_integer("threads", threads, f"leave it out for {default}")
     if number > MOST_THREADS:
-        raise ConfigError(f"threads: {number} is more than {MOST_THREADS}; leave it out for {usual}")
+        raise ConfigError(f"threads: {number} is more than {MOST_THREADS}; leave it out for {default}")
     return number
 
 
 def check_streams(streams: object) -> int:
-    """Return ``streams`` if it is a positive integer, else raise a ConfigError."""
-    return check_positive_integer("streams", streams, "give 1, or as many as threads for many images")
+    """Return ``streams`` if it is a positive integer; otherwise raise a ConfigError."""
+    return check_positive_integer("streams", streams, "give 1, or for many images the number of threads")
 
 
 class ModelWatch:
-    """Compares a model with its earlier state; the only values that it reads are those of the last layer."""
+    """Compares a model with its earlier state; of the weights it reads only the values of the last layer."""
 
     def __init__(self, model: Segmenter, backend: DenseModel) -> None:
-        """Note the state of a model.
+        """Store the state of a model.
 
         Args:
             model: a model that may change later.
-            backend: the engine made from the model, or the model itself.
+            backend: the engine created from the model, or the model itself.
 
         Raises:
-            ConfigError: their output strides differ already.
+            ConfigError: their output strides already differ.
         """
         self._model, self._backend, self._process = model, backend, os.getpid()
         groups = ((module._parameters, module._buffers, module._modules) for module in model.modules())
@@ -211,11 +211,11 @@ class ModelWatch:
         return ModelWatch, (self._model, self._backend)
 
     def check(self) -> None:
-        """Make sure that the model is unchanged.
+        """Check that the model is unchanged.
 
         Raises:
-            ConfigError: its weights or its output stride differ from the engine's, or it runs without an engine in a
-                forked process, where PyTorch would wait for the parent's threads.
+            ConfigError: its weights or output stride differ from the engine's. Or it runs without an engine in a forked
+                process, where PyTorch would wait for the parent's threads.
         """
         self._model.check_classes()
         if self._backend is self._model:
@@ -225,8 +225,8 @@ class ModelWatch:
         now, before = self._model.output_stride, self._backend.output_stride
         if now != before or self._read() != self._state:
             raise ConfigError(
-                f"predictor: '{self._backend}' was made before its model was changed "
-                f"({f'output stride {before} to {now}' if now != before else 'other weights'}) and runs the old one; "
+                f"predictor: '{self._backend}' runs the model as it was before a change "
+                f"({f'output stride {before} to {now}' if now != before else 'other weights'}); "
                 "make a new predictor: Predictor(model, backend=create_backend(model, ...)), or Predictor.load(..., "
                 "output_stride=...)"
             )
@@ -234,8 +234,8 @@ class ModelWatch:
     def _read(self) -> list[tuple[int, int]]:
         """Return two numbers per tensor or layer; one of them changes if it is replaced or its values change.
 
-        PyTorch does not count changes through ``.data``, which moving averages make, as a new version. The sum of the
-        last layer's bits shows them; a sum of integers does not depend on the order.
+        Moving averages change values through ``.data``, which PyTorch does not count as a new version. The sum of the
+        last layer's bits shows such changes, because a sum of integers does not depend on the order.
         """
         last = self._model.get_parameter(f"{self._model.logits_name}.weight").detach().float()
         states = [

@@ -1,9 +1,9 @@
 """Post-training quantization to 8 bits with NNCF, for OpenVINO and ONNX Runtime.
 
-The image-level branch stays in float: it is a few numbers, whose rounding moves the labels of a whole image.
-Ranges are the smallest and largest values seen. NNCF's bias correction goes through the layers one after another
-and takes each channel's mean error, over the calibration images, out of its bias; the faster kind, which looks at each
-layer alone, leaves more pixels with another label.
+The image-level branch stays in float, because it has only a few numbers and their rounding changes labels in the whole
+image. Ranges are from the smallest to the largest value in the calibration images. NNCF's bias correction visits the
+layers in order and subtracts each channel's mean error from its bias. The faster kind treats each layer alone, and more
+labels change.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from segmnv2.errors import ConfigError, SegmnWarning
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.telemetry import quiet
 
-FEWEST = 20  # images for calibration below which there is a warning: with one, 45 to 99 % of labels stayed
+FEWEST = 20  # images for calibration without a warning; with a single one, 45 to 99 % of the labels stayed the same
 
 
 def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = (), **parameters: Any) -> Any:
     """Return a graph with 8-bit weights and activations.
 
     Args:
-        graph: OpenVINO's or ONNX's, with batch norms folded.
-        inputs: the calibration data, in the form that the graph takes.
+        graph: OpenVINO's or ONNX's graph, with folded batch norms.
+        inputs: the calibration data, as inputs of the graph.
         floats: names of convolutions that stay unchanged.
-        parameters: more for ``nncf.quantize``.
+        parameters: further arguments of ``nncf.quantize``.
     """
     nncf = import_nncf()
-    with quiet(), redirect_stdout(sys.stderr):  # where its progress belongs
+    with quiet(), redirect_stdout(sys.stderr):  # NNCF prints its progress on stdout
         return nncf.quantize(
             graph,
             nncf.Dataset(inputs),
@@ -47,19 +47,19 @@ def quantize_graph(graph: Any, inputs: Sequence[Any], floats: Sequence[str] = ()
 
 
 def import_nncf() -> Any:
-    """Return NNCF's module. Its import sets up its log, and torch's extensions with it report a missing GPU."""
+    """Return NNCF's module, without the log messages of its import, such as those about a missing GPU."""
     with quiet(), redirect_stdout(sys.stderr):
         import nncf
     return nncf
 
 
 def float_layers(model: Segmenter) -> tuple[str, ...]:
-    """Return the names of the layers that stay in float, as the network for inference has them."""
+    """Return the names of the layers that stay in float, as in the model's copy for inference."""
     return tuple(f"head.{name}" for name in model.head.float_layers)
 
 
 def calibration_arrays(pixels: Calibration) -> list[np.ndarray]:
-    """Return calibration pixels as arrays; warn where they are fewer than :data:`FEWEST`.
+    """Return calibration pixels as arrays; warn if there are fewer than :data:`FEWEST`.
 
     Raises:
         ConfigError: there are none.
@@ -68,9 +68,9 @@ def calibration_arrays(pixels: Calibration) -> list[np.ndarray]:
         raise ConfigError(NO_CALIBRATION)
     if len(pixels) < FEWEST:
         warnings.warn(
-            f"calibration: {len(pixels)} image(s) choose the ranges of int8, and labels may change much; give 50 or "
-            f"more like those that will be seen, {FEWEST} at least",
+            f"calibration: {len(pixels)} image(s) are few to choose the ranges of int8, and many labels may change; "
+            f"give 50 or more images like those to label, and at least {FEWEST}",
             SegmnWarning,
-            stacklevel=1,  # one place, so that it is shown once
+            stacklevel=1,  # the same line for all callers, so that Python shows the warning once
         )
     return [each.contiguous().cpu().numpy() for each in pixels]

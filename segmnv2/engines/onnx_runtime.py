@@ -1,4 +1,4 @@
-"""The engine ONNX Runtime, the network as an ONNX graph, and its int8 form for ONNX Runtime's fast kernels."""
+"""ONNX Runtime as the engine, the model as an ONNX graph, and its int8 form for ONNX Runtime's fast kernels."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ DYNAMIC_AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 class OnnxRuntimeBackend(Backend):
-    """Runs the folded network with ONNX Runtime on the CPU."""
+    """Runs the folded model with ONNX Runtime on the CPU."""
 
     name: ClassVar[str] = "onnxruntime"
     opened: ClassVar[tuple[str, ...]] = ("_session",)
 
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
-        """Make the ONNX file."""
+        """Create the ONNX graph."""
         self._graph = take_channels_last(build_graph(model, self.precision, calibration))
 
     def open(self) -> None:
@@ -43,22 +43,22 @@ class OnnxRuntimeBackend(Backend):
         self._session = open_session(self._graph, max(1, self.threads - self.streams + 1))
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Run the network."""
-        image = pixels.permute(0, 2, 3, 1).contiguous()  # as it lies in memory already
+        """Return the logits."""
+        image = pixels.permute(0, 2, 3, 1).contiguous()  # no copy if pixels are channels last in memory
         (logits,) = self._session.run([OUTPUT], {IMAGE: image.numpy()})
         return torch.from_numpy(logits)
 
 
 def grid_graph(model: Segmenter) -> bytes:
-    """Return the ONNX file of a network up to its logits at output stride, for images of any size.
+    """Return the ONNX file of a model up to its logits at output stride, for images of any size.
 
     Its input ``pixels`` is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
 
     Raises:
-        ConfigError: it would compute other logits than the network.
+        ConfigError: it would compute other logits than the model.
     """
     side = 8 * model.output_stride + 1
-    example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides, so that they are not taken for one
+    example = torch.zeros(2, 3, side, side + model.output_stride)  # unequal sides stay two different axes
     network = InferenceNetwork(model)
     graph = onnx_bytes(network, (example,), [INPUT], [OUTPUT], (DYNAMIC_AXES,))
     session = open_session(graph, threads=1)
@@ -71,7 +71,7 @@ def grid_graph(model: Segmenter) -> bytes:
 
 
 def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> bytes:
-    """Return :func:`grid_graph`, in int8 with 8-bit weights and activations."""
+    """Return :func:`grid_graph` of a model; in int8 its weights and activations have 8 bits."""
     if precision != "int8":
         return grid_graph(model)
     arrays = calibration_arrays(calibration)
@@ -79,7 +79,7 @@ def build_graph(model: Segmenter, precision: Precision, calibration: Calibration
 
 
 def take_channels_last(graph: bytes) -> bytes:
-    """Return a graph whose input is :data:`IMAGE` (batch, height, width, 3), reordered by the engine itself."""
+    """Return a graph whose input is :data:`IMAGE` (batch, height, width, 3), which the engine itself reorders."""
     import onnx
 
     model = onnx.load_from_string(graph)
@@ -92,18 +92,18 @@ def take_channels_last(graph: bytes) -> bytes:
 
 
 def open_session(graph: bytes, threads: int) -> InferenceSession:
-    """Return a session on the CPU whose threads sleep between calls, so that PyTorch's threads can work then.
+    """Return a session on the CPU whose threads sleep between calls, so that PyTorch's threads can work meanwhile.
 
     x86 CPUs without VNNI add pairs of 8-bit products in 16 bits, where large sums saturate. In int8 this changed 1.7 %
-    of the labels, and 0.6 % with the option ``session.x64quantprecision``. The option has no effect on CPUs with VNNI
-    and in other precisions.
+    of the labels, and only 0.6 % with the option ``session.x64quantprecision``. On CPUs with VNNI and in other
+    precisions the option has no effect.
     """
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # needed if it was imported before this library, and on Windows
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors; the exporter's redundant nodes are reported as warnings
+    options.log_severity_level = 3  # errors only: the exporter's redundant nodes cause warnings
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -119,11 +119,11 @@ def onnx_bytes(
     outputs: Sequence[str],
     dynamic: tuple[dict[int, str], ...] | None = None,
 ) -> bytes:
-    """Return the ONNX file of a network in evaluation mode.
+    """Return the ONNX file of a model in evaluation mode.
 
     Args:
-        network: the network, in evaluation mode.
-        example: example inputs, which have the types and shapes to export for.
+        network: the model.
+        example: example inputs, with the types and shapes of the exported inputs.
         inputs: names of the inputs.
         outputs: names of the outputs.
         dynamic: for each input the axes that may have any size, with their names; none by default.
@@ -145,20 +145,20 @@ def onnx_bytes(
         return path.read_bytes()
 
 
-ROUNDING = 1e-3  # share of its range by which a quantizer may exceed the bounds of the clamp before it
+ROUNDING = 1e-3  # a quantizer may exceed the bounds of the clamp before it by this share of its range
 
 
 def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats: Sequence[str] = ()) -> bytes:
-    """Return a graph, whose batch norms are folded, with 8-bit weights and activations.
+    """Return a graph with 8-bit weights and activations.
 
     ONNX Runtime fuses a convolution with its quantizers into one integer kernel under two conditions: there is no node
     between them, and all activations are unsigned with one scale for all channels. So clamps (ReLU, ReLU6) that a
-    quantizer repeats are removed, and signed levels are shifted by 128. Neither changes a result.
+    quantizer repeats are removed, and signed levels are shifted by 128. Both keep all results unchanged.
 
     Args:
-        graph: content of an ONNX file.
+        graph: content of an ONNX file with folded batch norms.
         name: name of the graph's input.
-        inputs: arrays to calibrate on.
+        inputs: calibration arrays.
         floats: names of layers whose convolutions stay in float.
     """
     import onnx
@@ -174,23 +174,23 @@ def quantize_onnx(graph: bytes, name: str, inputs: Sequence[np.ndarray], floats:
     )
     feeds = [{name: each} for each in inputs]
     prepared = _prepare(graph)
-    with _inputs_named_once():
+    with _extracting_inputs_once():
         quantized = quantize_graph(prepared, feeds, advanced_parameters=parameters)
-    _leave_in_float(quantized, prepared, tuple(floats))
+    _restore_float(quantized, prepared, tuple(floats))
     _drop_clamps(quantized)
     _shift_signed(quantized)
-    remove_unused_nodes(quantized)  # and the constants that only they read
+    remove_unused_nodes(quantized)  # also removes their constants
     onnx.checker.check_model(quantized)
     content: bytes = quantized.SerializeToString()
     return content
 
 
 @contextmanager
-def _inputs_named_once() -> Iterator[None]:
-    """Make NNCF name each input of an extracted part of a graph only once.
+def _extracting_inputs_once() -> Iterator[None]:
+    """Make NNCF name each input of an extracted subgraph only once.
 
-    NNCF 3.4 repeats the name for each branch that reads the input, and ONNX Runtime refuses such a part. Bias
-    correction extracts one where ASPP begins.
+    NNCF 3.4 repeats the name for each branch that reads the input, and ONNX Runtime refuses such a subgraph. Bias
+    correction extracts one at the start of ASPP.
     """
     from onnx.utils import Extractor
 
@@ -207,7 +207,7 @@ def _inputs_named_once() -> Iterator[None]:
 
 
 def _prepare(graph: bytes) -> ModelProto:
-    """Return the graph with constants folded and shapes inferred, as quantizers need it."""
+    """Return the graph with folded constants and inferred shapes, as quantizers need it."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -218,22 +218,22 @@ def _prepare(graph: bytes) -> ModelProto:
         return onnx.load(path)
 
 
-def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str, ...]) -> None:
-    """Undo the quantization of the convolutions whose weights' names begin with one of ``layers``.
+def _restore_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str, ...]) -> None:
+    """Undo the quantization of convolutions whose names of weights start with one of ``layers``.
 
-    NNCF 3.4 can leave layers out itself, but then its bias correction fails on this graph.
+    NNCF 3.4 can skip layers itself, but then its bias correction fails on this graph.
     """
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    chosen = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
+    convolutions = {node.name: node for node in graph.graph.node if node.op_type == "Conv"}
     writers = {name: node for node in quantized.graph.node for name in node.output}
     for node in quantized.graph.node:
-        own = chosen.get(node.name)
-        if own is None or not own.input[1].startswith(layers):
+        original = convolutions.get(node.name)
+        if original is None or not original.input[1].startswith(layers):
             continue
         levels = writers[node.input[0]]
         node.input[0] = writers[levels.input[0]].input[0]
         del node.input[1:]
-        for name in own.input[1:]:  # the weights, and a bias unless it is zero
+        for name in original.input[1:]:  # the weights, and a bias unless it is zero
             node.input.append(f"{name}/float")
             quantized.graph.initializer.add().CopyFrom(tensors[name])
             quantized.graph.initializer[-1].name = node.input[-1]
@@ -241,7 +241,9 @@ def _leave_in_float(quantized: ModelProto, graph: ModelProto, layers: tuple[str,
 
 def _drop_clamps(model: ModelProto) -> None:
     """Remove each ReLU and Clip whose only readers are quantizers that clamp to the same range."""
-    constants = _constants(model)
+    from onnx import numpy_helper
+
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in model.graph.node:
         for name in node.input:
@@ -260,7 +262,7 @@ def _drop_clamps(model: ModelProto) -> None:
 
 
 def _clamps(node: NodeProto, constants: dict[str, np.ndarray], low: float, high: float) -> bool:
-    """Return whether a node is a quantizer whose range lies in ``low`` to ``high``."""
+    """Return whether a node is a quantizer whose range is within ``low`` to ``high``."""
     if node.op_type != "QuantizeLinear":
         return False
     scale, zero = constants[node.input[1]], constants[node.input[2]]
@@ -283,10 +285,4 @@ def _shift_signed(model: ModelProto) -> None:
         zero = numpy_helper.to_array(tensor)
         if zero.dtype == np.int8:
             tensor.CopyFrom(numpy_helper.from_array((zero.astype(np.int16) + 128).astype(np.uint8), tensor.name))
-    del model.graph.value_info[:]  # which still describes signed numbers
-
-
-def _constants(model: ModelProto) -> dict[str, np.ndarray]:
-    from onnx import numpy_helper
-
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    del model.graph.value_info[:]  # it still describes signed numbers

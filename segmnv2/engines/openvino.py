@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # number format of layers that are not quantized
-KEPT_SHAPES = 8  # number of image sizes for which compiled networks are kept
+KEPT_SHAPES = 8  # number of image sizes whose compiled models are kept
 
 
 class OpenVinoBackend(Backend):
-    """Runs the folded network with OpenVINO on the CPU."""
+    """Runs the folded model with OpenVINO on the CPU."""
 
     name: ClassVar[str] = "openvino"
     opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
 
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
-        """Convert the network to OpenVINO's model, which is compiled for each image size at its first use."""
+        """Convert the model to OpenVINO's, which is compiled for each image size at its first use."""
         self._graph = take_channels_last(build_graph(model, self.precision, calibration))
 
     def open(self) -> None:
-        """Start without compiled networks."""
+        """Start without compiled models."""
         self._compiled: dict[tuple[int, ...], CompiledGraph] = {}
         self._lock = threading.Lock()
 
@@ -49,12 +49,12 @@ class OpenVinoBackend(Backend):
         super().__setstate__(state | {"_graph": openvino_core().read_model(*state["_graph"])})
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Run the network."""
-        image = pixels.permute(0, 2, 3, 1).contiguous()  # as it lies in memory already
+        """Return the logits."""
+        image = pixels.permute(0, 2, 3, 1).contiguous()  # no copy if pixels are channels last in memory
         return torch.from_numpy(self._compile(tuple(image.shape))(image.numpy()))
 
     def _compile(self, shape: tuple[int, ...]) -> CompiledGraph:
-        """Return the network compiled for one shape; the last few are kept, because folders often have a few sizes."""
+        """Return the model compiled for one shape; the last few are kept, because folders often have a few sizes."""
         with self._lock:
             if shape not in self._compiled:
                 if len(self._compiled) == KEPT_SHAPES:
@@ -64,7 +64,7 @@ class OpenVinoBackend(Backend):
 
 
 def _write_graph(graph: openvino.Model) -> tuple[bytes, bytes]:
-    """Return the contents of OpenVINO's two files of a model, its structure and its weights."""
+    """Return the contents of OpenVINO's two files of a model: its structure and its weights."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def _write_graph(graph: openvino.Model) -> tuple[bytes, bytes]:
 
 
 class CompiledGraph:
-    """A graph compiled for one input shape, which several threads may call at once."""
+    """A graph that is compiled for one input shape; several threads may call it at once."""
 
     def __init__(
         self, graph: openvino.Model, precision: Precision, threads: int, streams: int, shape: tuple[int, ...]
@@ -93,7 +93,7 @@ class CompiledGraph:
         self._idle: list[openvino.InferRequest] = []
 
     def __call__(self, pixels: Float32[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b k i j"]:
-        """Return the logits, computed by a request that no other thread uses meanwhile."""
+        """Return the logits, from a request that no other thread uses at the same time."""
         try:
             request = self._idle.pop()
         except IndexError:
@@ -108,8 +108,8 @@ class CompiledGraph:
 def openvino_core() -> openvino.Core:
     """Return the only OpenVINO core of this process.
 
-    Each core sets a stack for signal handlers in the calling thread, and at its end restores the stack from before it.
-    If that belongs to a core that has ended already, the next signal, such as Ctrl-C, is a segmentation fault.
+    Each core sets a stack for signal handlers in the calling thread, and at its end restores the previous stack. If
+    that stack belongs to a core that no longer exists, the next signal, such as Ctrl-C, is a segmentation fault.
     """
     import openvino
 
@@ -117,20 +117,20 @@ def openvino_core() -> openvino.Core:
 
 
 def grid_model(model: Segmenter) -> openvino.Model:
-    """Return a network up to its logits at output stride as OpenVINO's model, for images of any size.
+    """Return a model up to its logits at output stride as OpenVINO's model, for images of any size.
 
     Its input is RGB (batch, 3, height, width), float32 0..255, sides k * output_stride + 1.
 
     Raises:
-        ConfigError: it would compute other logits than the network.
+        ConfigError: it would compute other logits than the model.
     """
     import openvino
 
     side = 2 * model.output_stride + 1
     example, network = torch.zeros(1, 3, side, side), InferenceNetwork(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every size that becomes a constant
-        # OpenVINO's own tracing compares two traces. Their operations differ in order if a head reads two maps.
+        warnings.simplefilter("ignore")  # tracing warns about every size that becomes a constant
+        # OpenVINO's own tracing compares two traces, whose operations differ in order if a head reads two maps.
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         found: openvino.Model = openvino.convert_model(
             traced, example_input=example, input=[openvino.PartialShape([-1, 3, -1, -1])]
@@ -145,7 +145,7 @@ def grid_model(model: Segmenter) -> openvino.Model:
 
 
 def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> openvino.Model:
-    """Return :func:`grid_model`, in int8 with 8-bit weights and activations."""
+    """Return :func:`grid_model` of a model; in int8 its weights and activations have 8 bits."""
     if precision != "int8":
         return grid_model(model)
     arrays = calibration_arrays(calibration)
@@ -157,9 +157,9 @@ def build_graph(model: Segmenter, precision: Precision, calibration: Calibration
 
 
 def take_channels_last(graph: openvino.Model) -> openvino.Model:
-    """Return a copy of a model that takes (batch, height, width, 3), the order that its layers compute in.
+    """Return a copy of a model that takes (batch, height, width, 3), the order in which its layers compute.
 
-    Reordering pixels outside took a fifth of the time of an 8-bit network.
+    Reordering pixels outside the model took a fifth of the time of an 8-bit model.
     """
     from openvino import Layout
     from openvino.preprocess import PrePostProcessor

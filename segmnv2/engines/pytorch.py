@@ -1,4 +1,4 @@
-"""PyTorch as the engine: the network with batch norms folded into convolutions, channels last, compiled on request."""
+"""PyTorch as the engine: the model with batch norms folded into convolutions, channels last, compiled on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segmnv2.nn.conv import ConvNormAct
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 ROUNDING = 1e-3
-"""Mean difference of logits, in standard deviations, that another engine may have."""
+"""Largest mean difference of another engine's logits, in standard deviations."""
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -30,34 +30,33 @@ T = TypeVar("T", bound=nn.Module)
 def fold_norms(network: T) -> T:
     """Return a copy in evaluation mode whose batch norms are part of the convolutions before them.
 
-    Every :class:`segmnv2.nn.conv.ConvNormAct` is folded. Norms that stand elsewhere (NASNet's, and those of timm's and
-    smp's encoders) stay; they compute the same.
+    Every :class:`segmnv2.nn.conv.ConvNormAct` is folded. Other norms (in NASNet, and in encoders of timm and smp) are
+    kept, with the same results.
     """
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if isinstance(module, ConvNormAct) and isinstance(module.norm, _BatchNorm):
-            # torch types its result as the class that was given
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()  # type: ignore[assignment]
     return folded.requires_grad_(False)
 
 
 class InferenceNetwork(nn.Module):
-    """A segmenter's copy for inference: norms folded, nothing checked, nothing padded, nothing enlarged.
+    """A segmenter's copy for inference, with folded norms and without checks, padding and resizing of logits.
 
-    The head joins its layers with the backbone's where that is less work:
+    The head joins its layers with the backbone's if that is less work:
     :meth:`segmnv2.heads.head.Head.for_inference`.
 
     Attributes:
-        mean: (1, 3, 1, 1) of the normalization, 0..255; (1, 1, 1, 1) if it is the same for all channels.
-        std: the same for the divisor of the normalization.
+        mean: mean of the normalization, 0..255, (1, 3, 1, 1), or (1, 1, 1, 1) if it is the same for all channels.
+        std: divisor of the normalization, with the same shapes.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, model: Segmenter) -> None:
-        """Copy a network, which is not changed, at its output stride."""
+        """Copy a model, without changing it, at its output stride."""
         super().__init__()
         model.check_classes()
         self.register_buffer("mean", _one_if_equal(model.pixel_mean))
@@ -67,9 +66,9 @@ class InferenceNetwork(nn.Module):
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Return logits at every ``logits_stride``-th of RGB pixels, 0..255, sides k * output_stride + 1.
+        """Return logits at every ``logits_stride``-th pixel of RGB pixels, 0..255, sides k * output_stride + 1.
 
-        They are of the layers' type of number; normalization is in float32 always.
+        Logits have the number format of the layers; normalization is always in float32.
         """
         x = ((pixels - self.mean) / self.std).to(next(self.head.parameters()).dtype)
         out: Tensor = self.head(self.head.select(self.backbone(x)))
@@ -77,7 +76,7 @@ class InferenceNetwork(nn.Module):
 
 
 def _one_if_equal(channels: Float[Tensor, "1 3 1 1"]) -> Float[Tensor, "1 c 1 1"]:
-    """Return one number if all are the same: engines that compute channels last apply it several times as fast."""
+    """Return one number if all are equal, because engines that compute channels last apply it several times faster."""
     return (channels[:, :1] if bool((channels == channels[:, :1]).all()) else channels).clone()
 
 
@@ -87,19 +86,20 @@ def check_other_size(
     output_stride: int,
     name: str,
 ) -> None:
-    """Refuse an engine's copy of a network that gives other logits than it for a size that it was not recorded with.
+    """Check that an engine's copy of a model gives the model's logits for a size that it was not traced with.
 
-    Recordings take what a layer computes in Python from the size of its map for a constant, without an error, and
-    converters replace some operations by others, as OpenVINO does the resampling of positions in vision transformers.
+    Traces store values that a layer computes in Python from the size of its map as constants, without an error. And
+    converters replace some operations by others. An example is OpenVINO's resampling of positions in vision
+    transformers.
 
     Args:
         run: the copy, from pixels to logits.
-        network: the network that it was made from, on the CPU.
-        output_stride: output stride of the network.
-        name: of the engine and of the format that would have it.
+        network: the original, on the CPU.
+        output_stride: output stride of the model.
+        name: name of the engine or format, for the message.
 
     Raises:
-        ConfigError: its logits are others.
+        ConfigError: the copy gives other logits.
     """
     pixels = torch.rand(3, 3, 3 * output_stride + 1, 6 * output_stride + 1, generator=torch.Generator().manual_seed(0))
     pixels *= 255
@@ -108,45 +108,45 @@ def check_other_size(
     different = found.shape != expected.shape
     if different or float((found - expected).abs().mean()) > ROUNDING * float(expected.std()):
         raise ConfigError(
-            f"{name}: gives other logits than this network, at other sizes of image than one or at all, as with some "
-            "backbones that have attention; give the backend torch, or export another format"
+            f"{name}: gives other logits than this model at some or all image sizes, for example with some backbones "
+            "that have attention; give the backend torch, or export another format"
         )
 
 
 def convert_layers(network: InferenceNetwork, dtype: torch.dtype) -> InferenceNetwork:
-    """Convert the layers' numbers in place; the normalization's stay in float32, where pixels are exact."""
-    for child in network.children():  # mean and deviation are no children
+    """Convert the layers' numbers in place; normalization stays in float32, where pixels are exact."""
+    for child in network.children():  # without the buffers of the normalization
         child.to(dtype)
     return network
 
 
 class PyTorchBackend(Backend):
-    """Runs the folded network with PyTorch, on a CPU or a GPU."""
+    """Runs the folded model with PyTorch, on a CPU or a GPU."""
 
     name: ClassVar[str] = "torch"
 
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
-        """Copy the network for inference; there is no int8."""
+        """Copy the model for inference; there is no int8."""
         self.network = convert_layers(InferenceNetwork(model), DTYPES[self.precision]).to(self.device)
 
     def open(self) -> None:
-        """Set PyTorch's number of threads, which belongs to the process; a stream is a thread of the caller's."""
+        """Set PyTorch's number of threads, which belongs to the process; each stream is a thread of the caller."""
         torch.set_num_threads(self.threads)
 
     def check_process(self) -> None:
-        """Make sure that PyTorch has one thread, or was not forked."""
+        """Raise a ConfigError in a forked process unless PyTorch has only one thread."""
         if torch.get_num_threads() > 1:
             super().check_process()
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Run the network."""
+        """Return the logits."""
         with torch.inference_mode():
             out: Tensor = self.network(pixels.to(self.device, memory_format=torch.channels_last))
             return out.float()
 
 
 class CompiledBackend(PyTorchBackend):
-    """The same, compiled by torch.compile with frozen weights: tens of seconds for each new size of image."""
+    """Runs the folded model compiled by torch.compile, with frozen weights: tens of seconds for each new image size."""
 
     name: ClassVar[str] = "torch-compile"
     opened: ClassVar[tuple[str, ...]] = ("_compiled", "_lock")
@@ -155,10 +155,10 @@ class CompiledBackend(PyTorchBackend):
         """Prepare the compilation, which happens at the first call."""
         super().open()
         self._compiled = torch.compile(self.network, dynamic=False)
-        self._lock = threading.Lock()  # settings of the compiler are the process's
+        self._lock = threading.Lock()  # the compiler's settings belong to the process
 
     def run(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
-        """Run the network, compiling it first for a size not seen before."""
+        """Return the logits, after compilation for a new size."""
         import torch._inductor.config as inductor
 
         with self._lock, inductor.patch(freezing=True), torch.inference_mode():
@@ -168,7 +168,7 @@ class CompiledBackend(PyTorchBackend):
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch compute on so many threads while the block runs."""
+    """Let PyTorch compute on a number of threads while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -179,16 +179,16 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 @contextmanager
 def convolutions(precision: Literal["ieee", "tf32"] | None = None, *, tuned: bool) -> Iterator[None]:
-    """Set how GPUs compute float32 convolutions and products while the block runs.
+    """Set the computation of float32 convolutions and matrix products on GPUs while the block runs.
 
     Args:
-        precision: "ieee" for float32, "tf32" to round inputs to 10 bits, which is several times as fast; by default it
-            stays: PyTorch's own is TF32 for convolutions and float32 for products.
-        tuned: whether cuDNN tries its algorithms at each new size and keeps the fastest; never where PyTorch is to be
-            deterministic.
+        precision: "ieee" for float32, or "tf32" to round inputs to 10 bits, which is several times faster. By default
+            it is not changed; PyTorch's default is TF32 for convolutions and float32 for products.
+        tuned: whether cuDNN tries its algorithms at each new size and keeps the fastest one. Deterministic algorithms
+            of PyTorch turn this off.
     """
     cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
-    convolution = cudnn.conv  # type: ignore[attr-defined]  # which torch's own types leave out
+    convolution = cudnn.conv  # type: ignore[attr-defined]  # missing in torch's types
     before = cudnn.benchmark, convolution.fp32_precision, product.fp32_precision
     cudnn.benchmark = tuned and not torch.are_deterministic_algorithms_enabled()
     if precision is not None:

@@ -1,1 +1,1 @@
-"""A network as a file for another runtime, with all that comes before and after it inside, and the proof of it."""
+"""Exports: a model as a file for another runtime, with pre- and post-processing inside, and its verification."""

@@ -1,6 +1,6 @@
 """Creation of a verified export, with its description and card beside it.
 
-An export, whether it is a file, several files or a folder, is written only if it is complete and verified.
+An export is a file, several files or a folder. It is written only if it is complete and verified.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from segmnv2.errors import ConfigError, converting
 from segmnv2.export.comparison import check_agreement, check_least, verify_export
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.export.formats import FORMATS, Format, find_format
-from segmnv2.export.probes import Verification, fit_image, list_pictures
+from segmnv2.export.probes import Verification, fit_image, list_image_pairs
 from segmnv2.files import ownership
 from segmnv2.files.atomic import atomic_path, check_writable
 from segmnv2.files.checksum import Track, untracked
@@ -38,12 +38,12 @@ from segmnv2.models.model_file import load_model
 def staged_path(path: str | Path) -> Iterator[Path]:
     """Yield a path of the same name in an empty folder beside ``path``, which is a file or a folder.
 
-    When the block ends without an error, everything in that folder is moved beside ``path``, the file ``path`` last,
-    with the permissions of an existing one. After an error nothing is written and existing files are not changed.
+    When the block ends without an error, everything in that folder is moved beside ``path``, with ``path`` itself last.
+    It gets the permissions of an existing file. After an error nothing is written, and existing files are unchanged.
     Missing parent folders are created.
 
     Raises:
-        ConfigError: a command may not replace an existing file (:mod:`segmnv2.files.ownership`).
+        ConfigError: an existing file may not be replaced (:mod:`segmnv2.files.ownership`).
         OSError: something cannot be written or moved.
     """
     path = Path(path)
@@ -57,13 +57,13 @@ def staged_path(path: str | Path) -> Iterator[Path]:
         for part in parts:
             ownership.place(part, path.with_name(part.name))
         for part in parts:
-            _place(part, path.with_name(part.name))
+            _replace(part, path.with_name(part.name))
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _place(new: Path, target: Path) -> None:
-    """Move a file or folder over an existing one; a folder cannot replace another one in a single step."""
+def _replace(new: Path, target: Path) -> None:
+    """Move a file or folder over an existing one; replacing a folder takes two steps."""
     if target.is_dir() and not target.is_symlink():
         old = new.with_name(f"{new.name}.old")
         target.replace(old)
@@ -80,7 +80,7 @@ def _place(new: Path, target: Path) -> None:
 
 
 ExportSize = tuple[int, int] | None  # (height, width) of the only image size that a file takes, or ``None`` for any
-SHORT = 8  # number of images for the verification before an export is written
+VERIFIED_IMAGES = 8  # largest number of images for the verification before an export is written
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Exported:
 
     path: Path  # the file
     metadata: ExportMetadata  # the metadata in the file
-    verification: Verification | None  # result of the comparison with the network; ``None`` without one
-    unproven: str = ""  # reason why there is none although one was requested, else empty
+    verification: Verification | None  # result of the comparison with the model; ``None`` without one
+    unproven: str = ""  # reason for a requested verification that is missing, otherwise empty
 
 
 def export_weights(
@@ -110,42 +110,43 @@ def export_weights(
     on_step: Callable[[str], None] = lambda step: None,
     track: Track = untracked,
 ) -> Exported:
-    """Write a network for another runtime, after a comparison with the network.
+    """Write a model for another runtime, after a comparison with the model.
 
     Args:
         weights: a model file or a name; see :func:`segmnv2.hub.resolve.resolve_weights`.
-        path: file to write; its suffix is the format's.
+        path: file to write, with the suffix of the format.
         form: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
-        size: (height, width) of the only image size that the file takes, or ``None`` for any; ``"auto"`` for any where
-            the format can, else 513 by 513.
-        output_stride: 8, 16 or 32 in place of the weights' own.
+        size: (height, width) of the only image size that the file takes, or ``None`` for any. ``"auto"`` is any size if
+            the format supports that, otherwise 513 by 513.
+        output_stride: 8, 16 or 32; by default that of the weights.
         precision: a precision of the format.
         calibration: for int8, a folder with 50 or more images like those to label.
-        raw_logits: give out logits at output stride in place of labels.
-        verify: whether the file is compared with the network, and refused if it differs.
-        images: folder to compare on; by default that of the calibration, or else drawn images.
-        least_agreement: share of pixels that must have the network's label; by default
+        raw_logits: whether the file returns logits at output stride in place of labels.
+        verify: whether the file is compared with the model, and not written if it differs.
+        images: folder of images for the comparison; by default the calibration images, or drawn images without these.
+        least_agreement: share of pixels that must have the model's label; by default
             :data:`segmnv2.export.comparison.LEAST`.
         threads: number of threads for the comparison.
         on_step: called with a description of each step.
         track: called with numbers of fetched bytes.
 
     Raises:
-        ConfigError: an argument is not possible, packages are missing, or the format cannot take the network.
-        WeightsError: the weights cannot be read, or the file's labels are not the network's: nothing is written then.
+        ConfigError: an argument is invalid, packages are missing, or the format does not support the model.
+        WeightsError: the weights cannot be read, or the file's labels differ from the model's; nothing is written then.
         MediaError: an image cannot be read.
         OSError: the file cannot be written.
     """
     wanted = check_precision(precision)
     check_least(least_agreement)
-    kind = find_format(form, wanted)
-    path = _check_path(Path(path), kind)
+    kind, path = find_format(form, wanted), Path(path)
+    if path.suffix != kind.suffix:  # OpenVINO and Core ML recognize their files by a suffix in small letters
+        raise ConfigError(f"{path}: a file of {kind.title} ends in {kind.suffix}; give {path.with_suffix(kind.suffix)}")
     fixed = _choose_size(form, kind, size)
     check_calibration(calibration, wanted)
     check_writable(path)
     for folder in (images, calibration):
         if folder is not None:
-            list_pictures(folder)
+            list_image_pairs(folder)
     weights = resolve_weights(weights, track=track)
     model = load_model(weights, output_stride=output_stride)
     metadata = describe_export(model, form, weights=weights, precision=wanted, size=fixed, raw_logits=raw_logits)
@@ -156,9 +157,9 @@ def export_weights(
             kind.write(model, staged, metadata, pixels)
         found = None
         if verify and kind.runs_here:
-            on_step("comparing it with the network")
+            on_step("comparing it with the model")
             folder = images or calibration
-            found = verify_export(staged, model, folder, limit=SHORT, threads=threads, repeats=0)
+            found = verify_export(staged, model, folder, limit=VERIFIED_IMAGES, threads=threads, repeats=0)
             check_agreement(found, least_agreement)
         write_description(staged, metadata, found)
     return Exported(path, metadata, found, _unproven(path, kind) if verify else "")
@@ -168,13 +169,13 @@ def _unproven(path: Path, form: Format) -> str:
     if form.runs_here:
         return ""
     return (
-        f"{form.title} does not run on {sys.platform}; compare it with `segmnv2 verify {path.name} --against WEIGHTS` "
-        "where it does"
+        f"{form.title} does not run on {sys.platform}; compare the file with `segmnv2 verify {path.name} --against "
+        "WEIGHTS` on a system that runs it"
     )
 
 
 def write_description(path: Path, metadata: ExportMetadata, verification: Verification | None) -> None:
-    """Write the metadata and proof, ``NAME.json``, and the card, ``NAME.md``, beside an export, which must be there."""
+    """Write metadata and verification, ``NAME.json``, and the card, ``NAME.md``, beside an existing export."""
     values = metadata.to_dict()
     if verification is not None:
         values["verification"] = {k: v for k, v in verification.to_dict().items() if k != "metadata"}
@@ -185,12 +186,6 @@ def write_description(path: Path, metadata: ExportMetadata, verification: Verifi
     for suffix, text in texts.items():
         with atomic_path(path.with_name(path.name + suffix)) as partial:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _check_path(path: Path, form: Format) -> Path:
-    if path.suffix != form.suffix:  # OpenVINO and Core ML know their files by it, small letters only
-        raise ConfigError(f"{path}: a file of {form.title} ends in {form.suffix}; give {path.with_suffix(form.suffix)}")
-    return path
 
 
 def _choose_size(name: str, form: Format, size: ExportSize | Literal["auto"]) -> ExportSize:
@@ -204,37 +199,38 @@ def _choose_size(name: str, form: Format, size: ExportSize | Literal["auto"]) ->
 
 
 def _read_calibration(precision: Precision, folder: str | Path | None, metadata: ExportMetadata) -> Calibration:
-    """Return the images in the form of the network's input."""
+    """Return the calibration images in the form of the model's input."""
     if precision != "int8" or folder is None:
         return None
     if metadata.size is None:
         return calibration_pixels(folder, metadata.output_stride, mean_pixel=metadata.padding)
     size = metadata.size
-    pictures = [fit_image(read_image(path), size, metadata.padding)[0] for path, _ in list_pictures(folder, limit=MOST)]
-    return calibration_pixels(pictures, metadata.output_stride, size="native", mean_pixel=metadata.padding)
+    paths = [path for path, _ in list_image_pairs(folder, limit=MOST)]
+    images = [fit_image(read_image(path), size, metadata.padding)[0] for path in paths]
+    return calibration_pixels(images, metadata.output_stride, size="native", mean_pixel=metadata.padding)
 
 
 def build_export_card(path: Path, metadata: ExportMetadata, verification: Verification | None) -> str:
     """Return the text of an export's card, Markdown."""
-    network = str(metadata.architecture.get("name", "a network joined from parts"))
+    model = str(metadata.architecture.get("name", "a model joined from parts"))
     parts = [
         f"# {path.name}",
-        f"`{network}` at output stride {metadata.output_stride} as {FORMATS[metadata.format].title}, "
+        f"`{model}` at output stride {metadata.output_stride} as {FORMATS[metadata.format].title}, "
         f"{metadata.precision}, written by segmnv2 {metadata.version}. Pre- and post-processing are inside.",
         card_table(("", ""), _ports(metadata)),
         "## Classes",
-        f"{metadata.labels.num_classes} classes; {metadata.labels.ignore_index} in masks means that a pixel does not "
-        "count, and the file never gives it out.",
+        f"{metadata.labels.num_classes} classes; {metadata.labels.ignore_index} in masks marks pixels to ignore, and "
+        "the file never returns it.",
         _class_table(metadata),
-        "## Proof",
+        "## Verification",
     ]
     if verification is None:
-        parts.append("The file was not compared with its network.")
+        parts.append("The file was not compared with its model.")
     else:
-        parts.append(card_table(("compared with the network in PyTorch", ""), verification.rows()))
+        parts.append(card_table(("compared with the model in PyTorch", ""), verification.rows()))
     if metadata.provenance:
         rows = {key: shorten(value) for key, value in metadata.provenance.items() if value}
-        parts += ["## Where the weights come from", card_table(("", ""), rows)]
+        parts += ["## Origin of the weights", card_table(("", ""), rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -247,19 +243,19 @@ def _ports(metadata: ExportMetadata) -> dict[str, str]:
         rows["output `labels`"] = f"uint8 (1, {height}, {width}), class ids 0..{classes - 1}"
     else:
         rows["output `logits`"] = (
-            f"float32 (1, {classes}, rows, columns); logit (i, j) lies on pixel (i, j) * {metadata.logits_stride}"
+            f"float32 (1, {classes}, rows, columns); logit (i, j) is at pixel (i, j) * {metadata.logits_stride}"
         )
     if metadata.format == "coreml":
         rows["input `image`"] = f"an image, as CVPixelBuffer, {width} wide and {height} high"
         rows = {name: text.replace("uint8", "int32") for name, text in rows.items()}
     if metadata.size is None:
         rows["larger images"] = (
-            "are not scaled: labels are those of `segmnv2 infer --size native`. By default `infer` first scales them "
-            f"down to {DEFAULT_SIZE} pixels on their longer side; do so too for its labels"
+            "are not scaled, as with `segmnv2 infer --size native`. By default `infer` first scales them down to "
+            f"{DEFAULT_SIZE} pixels on their longer side; for the same labels, do so too"
         )
     else:
         color = ", ".join(f"{round(value)}" for value in metadata.padding)
-        rows["smaller images"] = f"pad them right and bottom with RGB ({color})"
+        rows["smaller images"] = f"pad them at the right and bottom with RGB ({color})"
     return rows
 
 

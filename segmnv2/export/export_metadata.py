@@ -1,4 +1,4 @@
-"""Metadata of exports, inside the file and in a JSON file beside it."""
+"""Metadata of exports, in the file and in a JSON file beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.models.model_file import read_model_file
 from segmnv2.models.segmenter import Segmenter
 
-FORMAT_VERSION = 1  # version of these entries; it is raised when earlier readers would misunderstand the new ones
+FORMAT_VERSION = 1  # version of these entries; it is raised when earlier readers cannot read the new entries
 Output = Literal["labels", "logits"]
 
 AGAIN = "export it again"
@@ -49,20 +49,20 @@ class _Entries(BaseModel):
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """Description of a file, from which it is also written.
+    """Description of an exported file, which also determines how the file is written.
 
     Attributes:
         format: name of the format, one of :data:`segmnv2.export.formats.FORMATS`.
-        architecture: the arguments that the network was built from, as in a model file.
-        output_stride: output stride of the network.
+        architecture: arguments that build the model, as in a model file.
+        output_stride: output stride of the model.
         logits_stride: pixels between two logits.
-        labels: names and colors of the classes, and the ignore index, which the file never gives out.
-        precision: precision of the weights, and of the layers if the runtime follows it.
+        labels: names and colors of the classes, and the ignore index, which the file never returns.
+        precision: precision of the weights, and of the layers if the runtime can compute in it.
         size: (height, width) of the only image size that the file takes, or ``None`` for any.
         output: ``"labels"``, uint8 (1, height, width), or ``"logits"``, float32 (1, classes, rows, columns).
-        padding: RGB color nearest to the network's padding, for users who pad images to a fixed size.
-        provenance: name and SHA-256 of the weights' file, and the origin that this file states.
-        version: version of segmnv2 that wrote it.
+        padding: RGB color nearest to the model's padding, for users who pad images to a fixed size.
+        provenance: name and SHA-256 of the file of weights, and the origin that this file states.
+        version: version of segmnv2 that wrote the file.
     """
 
     format: str
@@ -96,10 +96,10 @@ class ExportMetadata:
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> ExportMetadata:
-        """Read the result of :meth:`to_dict`, as JSON values; error messages name the file ``source``.
+        """Read the JSON values of :meth:`to_dict`; error messages name the file ``source``.
 
         Raises:
-            WeightsError: it is from another program or a newer version of this library, or damaged.
+            WeightsError: the values are damaged, or from another program or a newer version of this library.
         """
         if not isinstance(values, dict) or "format_version" not in values:
             raise WeightsError(f"{source}: has no metadata of segmnv2; give a file that `segmnv2 export` wrote")
@@ -118,7 +118,7 @@ class ExportMetadata:
             read.format,
             read.architecture,
             read.output_stride,
-            read.logits_stride or read.output_stride,  # the same before heads had a stride of their own
+            read.logits_stride or read.output_stride,  # missing in older files, where both were equal
             labels,
             read.precision,
             None if read.size is None else (read.size[0], read.size[1]),
@@ -130,7 +130,7 @@ class ExportMetadata:
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ExportMetadata:
-        """Read :meth:`to_dict` as one JSON text; errors as for :meth:`from_dict`."""
+        """Read the values of :meth:`to_dict` from one JSON text; errors are those of :meth:`from_dict`."""
         return cls.from_dict(parse_json(text, source, AGAIN, WeightsError), source)
 
     def to_entries(self) -> dict[str, str]:
@@ -139,7 +139,7 @@ class ExportMetadata:
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, str], source: str) -> ExportMetadata:
-        """Read the result of :meth:`to_entries` and ignore other entries; errors are as for :meth:`from_dict`."""
+        """Read the entries of :meth:`to_entries` and ignore others; errors are those of :meth:`from_dict`."""
         own = {*_Entries.model_fields, "format_version"}
         values = {key: parse_json(text, source, AGAIN, WeightsError) for key, text in entries.items() if key in own}
         return cls.from_dict(values, source)
@@ -162,15 +162,15 @@ def describe_export(
     size: tuple[int, int] | None = None,
     raw_logits: bool = False,
 ) -> ExportMetadata:
-    """Return the metadata from which a network is exported.
+    """Return the metadata of an export.
 
     Args:
-        model: the network, at the output stride of the file.
+        model: the model, at the output stride of the file.
         form: name of the format.
-        weights: the model file it was loaded from, for its checksum and origin.
+        weights: the model file that it was loaded from, for checksum and origin.
         precision: precision of the weights.
         size: (height, width) of the only image size, or ``None`` for any.
-        raw_logits: give out logits in place of labels.
+        raw_logits: whether the file returns logits in place of labels.
     """
     architecture = {} if model.architecture is None else model.architecture.to_dict()
     architecture |= {"num_classes": model.num_classes} if architecture else {}
@@ -191,6 +191,6 @@ def describe_export(
 
 def _provenance(weights: Path) -> dict[str, Any]:
     origin = read_model_file(weights)[1].get("provenance") or {}
-    # The experiment is omitted: it is in the weights' file, and longer than everything else.
+    # The experiment is omitted: the file of weights has it, and it is longer than everything else.
     origin = {key: value for key, value in origin.items() if key != "experiment"}
     return {"weights": weights.name, "sha256": file_sha256(weights), "origin": origin}

@@ -1,4 +1,4 @@
-"""The formats of exports, and exported files opened in their own runtimes."""
+"""Formats of exports, and exported files that are opened in their own runtimes."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class OpenedExport:
 
     source: Path  # the file, for messages
     metadata: ExportMetadata  # the metadata in the file
-    # runs the file on a batch of one image, uint8 (1, h, w, 3); the result has an axis for the batch too, and stays
-    # unchanged
+    # Runs the file on a batch of one image, uint8 (1, h, w, 3). The result also has a batch axis. Later calls do not
+    # change it.
     run: Callable[[UInt8[np.ndarray, "1 h w 3"]], np.ndarray[Any, Any]]
-    # returns the possible precisions of the weights in the file; none if the format does not show them
+    # Returns the possible precisions of the weights in the file; none if the format does not show them.
     stored_precisions: Callable[[], tuple[Precision, ...]] = lambda: ()
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray[Any, Any]:
-        """Return uint8 labels (h, w), or float32 logits (classes, rows, columns), of uint8 RGB, 0..255.
+        """Return uint8 labels (h, w) or float32 logits (classes, rows, columns) for a uint8 RGB image, 0..255.
 
         Raises:
-            MediaError: the image has another size than the file takes.
+            MediaError: the file takes another image size.
             WeightsError: the runtime fails, for example on a damaged file.
         """
         size = self.metadata.size
         if size is not None and image.shape[:2] != size:
             raise MediaError(
                 f"image: has {image.shape[1]}x{image.shape[0]} pixels, and this {self.metadata.format} file takes "
-                f"{size[1]}x{size[0]} only; fit the image, or export with --size dynamic"
+                f"{size[1]}x{size[0]} only; resize or pad the image, or export with --size dynamic"
             )
         with readable(self.source, f"its runtime cannot run it on {image.shape[1]}x{image.shape[0]} pixels"):
             found: np.ndarray[Any, Any] = self.run(np.ascontiguousarray(image)[None])[0]
@@ -52,9 +52,11 @@ class OpenedExport:
 
 @contextmanager
 def readable(path: Path, what: str) -> Iterator[None]:
-    """Name the file in the errors of a runtime that refuses it; runtimes have no common class of errors.
+    """Turn any error of the block into a WeightsError that names the file; runtimes have no common class of errors.
 
-    Any error of the block becomes a WeightsError that begins with ``what``, such as "ONNX Runtime cannot read it".
+    Args:
+        path: the file.
+        what: start of the message, such as "ONNX Runtime cannot read it".
     """
     try:
         yield
@@ -71,40 +73,40 @@ class Format:
 
     title: str  # name for people
     suffix: str  # suffix of its files
-    # (model, path, metadata, calibration) -> nothing; ``metadata`` says what to write. The path is in an empty folder,
-    # and all files and folders that are written there belong to the export.
+    # (model, path, metadata, calibration) -> nothing; writes what ``metadata`` describes. The path is in an empty
+    # folder, and all files and folders that are written there belong to the export.
     write: Callable[[Segmenter, Path, ExportMetadata, Calibration], None]
     open: Callable[[Path, int], OpenedExport]  # (path, threads) -> the file in its own runtime
     precisions: tuple[Precision, ...]  # possible precisions
     packages: tuple[str, ...] = ()  # packages that must be installed to write and open it
     extra: str = ""  # extra of this package that installs them
     dynamic: bool = True  # whether one file can take images of any size
-    companions: tuple[str, ...] = ()  # suffixes of the files without which the file cannot be opened
+    companions: tuple[str, ...] = ()  # suffixes of further files that are needed to open the file
     int8_packages: tuple[str, ...] = INT8_PACKAGES  # further packages that int8 needs
     system: str = ""  # ``sys.platform`` of the only system that can run the file; every system can write it
 
     @property
     def runs_here(self) -> bool:
-        """Whether this system can run the file, and so verify it."""
+        """Whether this system can run, and so verify, the file."""
         return self.system in ("", sys.platform)
 
     def missing(self, precision: Precision = "float32") -> list[str]:
-        """Return the packages that are not installed and that a precision needs."""
+        """Return the packages that a precision needs and that are not installed."""
         needed = (*self.packages, *(self.int8_packages if precision == "int8" else ()))
         return missing_packages(needed)
 
 
-def _late(place: str) -> Callable[..., Any]:
-    """Return a function of this folder that imports its module, with the packages, when it is called."""
-    return lambda *arguments: pkgutil.resolve_name(f"segmnv2.export.{place}")(*arguments)
+def _imported_later(name: str) -> Callable[..., Any]:
+    """Return a function of this package whose module, with the format's packages, is imported at the first call."""
+    return lambda *arguments: pkgutil.resolve_name(f"segmnv2.export.{name}")(*arguments)
 
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
         "ONNX",
         ".onnx",
-        _late("onnx_file:write_onnx"),
-        _late("onnx_file:open_onnx"),
+        _imported_later("onnx_file:write_onnx"),
+        _imported_later("onnx_file:open_onnx"),
         precisions=("float32", "float16", "int8"),
         packages=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
@@ -112,8 +114,8 @@ FORMATS: dict[str, Format] = {
     "openvino": Format(
         "OpenVINO IR",
         ".xml",
-        _late("openvino_file:write_openvino"),
-        _late("openvino_file:open_openvino"),
+        _imported_later("openvino_file:write_openvino"),
+        _imported_later("openvino_file:open_openvino"),
         precisions=("float32", "float16", "bfloat16", "int8"),
         packages=("openvino",),
         extra="openvino",
@@ -122,15 +124,15 @@ FORMATS: dict[str, Format] = {
     "torch": Format(
         "torch.export",
         ".pt2",
-        _late("torch_file:write_torch"),
-        _late("torch_file:open_torch"),
+        _imported_later("torch_file:write_torch"),
+        _imported_later("torch_file:open_torch"),
         precisions=("float32", "bfloat16"),
     ),
     "executorch": Format(
         "ExecuTorch",
         ".pte",
-        _late("mobile.executorch_file:write_executorch"),
-        _late("mobile.executorch_file:open_executorch"),
+        _imported_later("mobile.executorch_file:write_executorch"),
+        _imported_later("mobile.executorch_file:open_executorch"),
         precisions=("float32", "int8"),
         packages=("executorch",),
         extra="executorch",
@@ -140,8 +142,8 @@ FORMATS: dict[str, Format] = {
     "litert": Format(
         "LiteRT",
         ".tflite",
-        _late("mobile.litert_file:write_litert"),
-        _late("mobile.litert_file:open_litert"),
+        _imported_later("mobile.litert_file:write_litert"),
+        _imported_later("mobile.litert_file:open_litert"),
         precisions=("float32", "float16", "int8"),
         packages=("ai_edge_litert", "flatbuffers"),
         extra="litert",
@@ -151,8 +153,8 @@ FORMATS: dict[str, Format] = {
     "coreml": Format(
         "Core ML",
         ".mlpackage",
-        _late("mobile.coreml_file:write_coreml"),
-        _late("mobile.coreml_file:open_coreml"),
+        _imported_later("mobile.coreml_file:write_coreml"),
+        _imported_later("mobile.coreml_file:open_coreml"),
         precisions=("float32", "float16"),
         packages=("coremltools",),
         extra="coreml",
@@ -160,11 +162,11 @@ FORMATS: dict[str, Format] = {
         system="darwin",
     ),
 }
-"""Name, as ``--format`` takes it -> format."""
+"""Name, a value of ``--format`` -> format."""
 
 
 def find_format(name: str, precision: Precision = "float32") -> Format:
-    """Return the format of that name.
+    """Return the format with a name.
 
     Raises:
         ConfigError: it is unknown, lacks the precision, or its packages are not installed.
@@ -188,14 +190,14 @@ def recognize_format(path: str | Path) -> str:
         if form.suffix == suffix:
             return name
     endings = ", ".join(form.suffix for form in FORMATS.values())
-    raise ConfigError(f"{path}: the suffix {suffix!r} is no format's; give a file that ends in one of {endings}")
+    raise ConfigError(f"{path}: no format has the suffix {suffix!r}; give a file that ends in one of {endings}")
 
 
 def export_files(path: str | Path) -> list[Path]:
     """Return all files of an export, including those in its folder.
 
     Raises:
-        ConfigError: the suffix is no format's.
+        ConfigError: no format has the suffix.
         WeightsError: a file is missing.
     """
     path = Path(path)
@@ -203,6 +205,6 @@ def export_files(path: str | Path) -> list[Path]:
     parts = [path, *(path.with_suffix(suffix) for suffix in companions)]
     for part in parts:
         if not part.exists():
-            raise WeightsError(f"{part}: no such file; give what `segmnv2 export` wrote, with all files beside it")
+            raise WeightsError(f"{part}: no such file; give a file of `segmnv2 export`, with all files beside it")
     found = [file for part in parts for file in ([part] if part.is_file() else sorted(part.rglob("*")))]
     return [file for file in found if file.is_file()]

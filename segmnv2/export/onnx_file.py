@@ -1,4 +1,4 @@
-"""ONNX files: the network's graph, joined to the graphs of pre- and post-processing."""
+"""ONNX files: the graph of the model, joined to the graphs of pre- and post-processing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Calibration, Precision
 from segmnv2.engines.onnx_runtime import INPUT, OUTPUT, build_graph, onnx_bytes, open_session
-from segmnv2.export.deployable import CellLabels, build_preparation, grid_cells
+from segmnv2.export.deployable import EXAMPLE_SIZE, LEAST_HALVED, CellLabels, build_preparation, grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.models.segmenter import Segmenter
@@ -22,17 +22,13 @@ if TYPE_CHECKING:
 IMAGE, LABELS = "image", "labels"
 IMAGE_AXES = {1: "height", 2: "width"}
 GRID_AXES = {2: "rows", 3: "columns"}
-LEAST_HALVED = 1024  # smallest number of values of a tensor for which 16 bits save more than the added nodes take
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv")
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
-EXAMPLE = (97, 129)
-"""Height and width with which a graph for any size is traced; unequal, so that they stay two different axes."""
-
 
 def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as ONNX; in float16 the weights are kept in 16 bits and layers compute in 32."""
+    """Write a model as ONNX; in float16 the weights are stored in 16 bits, and layers compute in 32 bits."""
     import onnx
 
     network = build_graph(model, metadata.precision, calibration)
@@ -47,33 +43,33 @@ def write_onnx(model: Segmenter, path: Path, metadata: ExportMetadata, calibrati
 
 
 def join_ends(network: ModelProto, model: Segmenter, metadata: ExportMetadata) -> ModelProto:
-    """Return the network's graph, from pixels to logits, joined to the graphs of pre- and post-processing."""
-    height, width = metadata.size or EXAMPLE
+    """Return the model's graph, from pixels to logits, joined to the graphs of pre- and post-processing."""
+    height, width = metadata.size or EXAMPLE_SIZE
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     any_size = metadata.size is None
     before = onnx_bytes(build_preparation(model), (image,), [IMAGE], [INPUT], (IMAGE_AXES,) if any_size else None)
-    graph = _connect(_own_names(before, "preparation/"), network, INPUT)
+    graph = _connect(_add_prefix(before, "preparation/"), network, INPUT)
     if metadata.output == "labels":
         rows, columns = (grid_cells(side, model) for side in (height, width))
         logits = torch.zeros(1, model.num_classes, rows, columns)
         axes = (GRID_AXES, IMAGE_AXES) if any_size else None
         after = onnx_bytes(CellLabels(model.logits_stride), (logits, image), [OUTPUT, IMAGE], [LABELS], axes)
-        graph = _connect(graph, _own_names(after, "ending/"), OUTPUT)
-    _state_shapes(graph, model, metadata)
+        graph = _connect(graph, _add_prefix(after, "ending/"), OUTPUT)
+    _set_output_shape(graph, model, metadata)
     return graph
 
 
-def _own_names(content: bytes, prefix: str) -> ModelProto:
-    """Return a graph in which all names, except those of inputs and outputs, begin with a prefix."""
+def _add_prefix(content: bytes, prefix: str) -> ModelProto:
+    """Return a graph with a prefix before all names except those of inputs and outputs."""
     from onnx import compose, load_from_string
 
     return compose.add_prefix(load_from_string(content), prefix, rename_inputs=False, rename_outputs=False)
 
 
 def _connect(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
-    """Return both graphs as one; ``name`` is an output of the first and an input of the second, and becomes internal.
+    """Return two graphs as one; ``name`` is an output of the first and an input of the second.
 
-    Other inputs of the same name become one input.
+    Other inputs with equal names become one input.
     """
     import onnx
 
@@ -92,8 +88,8 @@ def _connect(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
     return joined
 
 
-def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata) -> None:
-    """Give the axes of the output the names of the image's axes, and remove the outdated shapes of internal tensors."""
+def _set_output_shape(graph: ModelProto, model: Segmenter, metadata: ExportMetadata) -> None:
+    """Set the shape of the output, with the names of the image's axes, and remove shapes of internal tensors."""
     from onnx import TensorProto, helper
 
     del graph.graph.value_info[:]
@@ -109,7 +105,7 @@ def _state_shapes(graph: ModelProto, model: Segmenter, metadata: ExportMetadata)
 
 
 def halve_weights(model: ModelProto) -> None:
-    """Store weights in 16 bits; runtimes convert them to 32 bits once, when they load the file."""
+    """Store weights in 16 bits; runtimes convert them to 32 bits once, at loading."""
     from onnx import helper, numpy_helper
 
     graph, casts = model.graph, []
@@ -139,7 +135,7 @@ def open_onnx(path: Path, threads: int) -> OpenedExport:
 
 
 def stored_precisions(path: Path) -> tuple[Precision, ...]:
-    """Return the precisions that match the operators and large constants of a file."""
+    """Return the precisions that agree with the operators and large constants of a file."""
     import onnx
 
     graph = onnx.load(path).graph

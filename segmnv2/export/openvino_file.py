@@ -1,4 +1,4 @@
-"""OpenVINO IR, ``.xml`` and ``.bin``: the network's model, joined to those of pre- and post-processing."""
+"""OpenVINO IR, ``.xml`` and ``.bin``: the graph of the model, joined to the graphs of pre- and post-processing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import openvino
 
 IMAGE = "image"
-SECTION = "segmnv2"  # key of the model's ``rt_info`` that holds the metadata
+SECTION = "segmnv2"  # key of the metadata in the model's ``rt_info``
 
 
 def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as OpenVINO IR, the ``.bin`` file beside the ``.xml``.
+    """Write a model as OpenVINO IR, with the ``.bin`` file beside the ``.xml``.
 
-    In float16 and bfloat16 the weights are stored in 16 bits. The precision in which OpenVINO computes is chosen when
-    the file is loaded; :func:`open_openvino` chooses that of the file.
+    In float16 and bfloat16 the weights are stored in 16 bits. The precision of computation is chosen at loading;
+    :func:`open_openvino` chooses that of the file.
     """
     import openvino
 
@@ -38,12 +38,12 @@ def write_openvino(model: Segmenter, path: Path, metadata: ExportMetadata, calib
         whole.set_rt_info(value, [SECTION, key])
     try:
         openvino.save_model(whole, path, compress_to_fp16=metadata.precision in ("float16", "bfloat16"))
-    except RuntimeError as error:  # from a C++ stream
+    except RuntimeError as error:  # of a C++ stream
         raise OSError(f"{path}: OpenVINO cannot write the file ({error})") from error
 
 
 def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadata) -> openvino.Model:
-    """Return the network's model, from pixels to logits, joined to those of pre- and post-processing."""
+    """Return the model's graph, from pixels to logits, joined to the graphs of pre- and post-processing."""
     import openvino
 
     stride = model.output_stride
@@ -54,12 +54,12 @@ def join_ends(network: openvino.Model, model: Segmenter, metadata: ExportMetadat
     parameter = before.inputs[0].get_node()
     parameter.set_friendly_name(IMAGE)
     before.inputs[0].get_tensor().set_names({IMAGE})
-    _feed(network.inputs[0], before.outputs[0])
+    _connect(before.outputs[0], network.inputs[0])
     result = network.outputs[0]
     if metadata.output == "labels":
         after = _convert(CellLabels(model.logits_stride), (logits, image), (any_grid, any_image))
-        _feed(after.inputs[0], result)
-        _feed(after.inputs[1], before.inputs[0])
+        _connect(result, after.inputs[0])
+        _connect(before.inputs[0], after.inputs[1])
         result = after.outputs[0]
     result.get_tensor().set_names({metadata.output})
     whole = openvino.Model([result.get_node()], [parameter], "segmnv2")
@@ -73,7 +73,7 @@ def _convert(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: tupl
     import openvino
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every size that becomes a constant
+        warnings.simplefilter("ignore")  # tracing warns about every size that becomes a constant
         found: openvino.Model = openvino.convert_model(
             module,
             example_input=examples if len(examples) > 1 else examples[0],
@@ -82,16 +82,16 @@ def _convert(module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: tupl
     return found
 
 
-def _feed(taken: openvino.Output, given: openvino.Output) -> None:
-    """Connect the readers of a model's input to another tensor; for an output, to the tensor that it returns."""
-    node = given.get_node()
-    source = node.input_value(0) if node.get_type_name() == "Result" else given
-    for reader in taken.get_target_inputs():
+def _connect(source: openvino.Output, target: openvino.Output) -> None:
+    """Connect an input or output of a graph to the readers of another graph's input."""
+    node = source.get_node()
+    source = node.input_value(0) if node.get_type_name() == "Result" else source
+    for reader in target.get_target_inputs():
         reader.replace_source_output(source)
 
 
 def open_openvino(path: Path, threads: int) -> OpenedExport:
-    """Open an IR file in OpenVINO, on the CPU, which computes in the file's precision."""
+    """Open an IR file in OpenVINO on the CPU, to compute in the precision of the file."""
     core = openvino_core()
     with readable(path, "OpenVINO cannot read it"):
         model = core.read_model(path)
@@ -114,7 +114,7 @@ def open_openvino(path: Path, threads: int) -> OpenedExport:
 
 
 def stored_precisions(path: Path) -> tuple[Precision, ...]:
-    """Return the precisions that match the operators and constants of a file; for weights in 16 bits, two match."""
+    """Return the precisions that agree with the operators and constants of a file; for 16-bit weights these are two."""
     operators = openvino_core().read_model(path).get_ops()
     if any(each.get_type_name() == "FakeQuantize" for each in operators):
         return ("int8",)

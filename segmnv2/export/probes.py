@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
+from segmnv2.engines.timing import time_in_turns
 from segmnv2.errors import ConfigError, DatasetError, counted
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport
@@ -26,68 +26,75 @@ from segmnv2.models.segmenter import Segmenter
 from segmnv2.nn.stride import resize_bilinear
 
 STEPS = 12
-RATE = 0.2
-CELL = 4  # pixels between two colors that are optimized; the others are interpolated, as real images are smooth
+LEARNING_RATE = 0.2
+CELL = 4  # pixels between optimized colors; the others are interpolated, because real images are smooth
 MOSAIC = (3, 3)  # rows and columns of the target classes
 
 
-def draw_probe(model: Segmenter, size: tuple[int, int], seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image, uint8 RGB, 0..255, in which a network on the CPU finds several classes.
+def draw_image(model: Segmenter, size: tuple[int, int], seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image, uint8 RGB, 0..255, in which a model on the CPU finds several classes.
 
-    The ``seed`` determines the pattern and the classes.
+    It is optimized from a random pattern towards random classes, which the ``seed`` determines.
     """
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     sides = [-(-side // CELL) + 1 for side in size]
-    pattern = torch.rand(1, 3, *sides, generator=chance).mul_(2).sub_(1).requires_grad_()
-    classes = torch.randint(model.num_classes, (1, 1, *MOSAIC), generator=chance)
-    optimizer = torch.optim.Adam([pattern], lr=RATE)
+    pattern = torch.rand(1, 3, *sides, generator=generator).mul_(2).sub_(1).requires_grad_()
+    classes = torch.randint(model.num_classes, (1, 1, *MOSAIC), generator=generator)
+    optimizer = torch.optim.Adam([pattern], lr=LEARNING_RATE)
     for _ in range(STEPS):
-        logits = model.raw_logits(_paint(pattern, size))
+        logits = model.raw_logits(_to_pixels(pattern, size))
         wanted = F.interpolate(classes.float(), logits.shape[-2:], mode="nearest")[:, 0].long()
         (pattern.grad,) = torch.autograd.grad(F.cross_entropy(logits, wanted), pattern)
         optimizer.step()
     with torch.no_grad():
-        pixels = _paint(pattern, size).round().to(torch.uint8)
+        pixels = _to_pixels(pattern, size).round().to(torch.uint8)
     return pixels[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def _paint(pattern: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return float RGB pixels (1, 3, h, w), 0..255, of a pattern of any range."""
+def _to_pixels(pattern: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return float RGB pixels (1, 3, h, w), 0..255, of a pattern with values of any range."""
     return 127.5 + 127.5 * torch.tanh(resize_bilinear(pattern, size))
 
 
 DRAWN_SIZES = ((193, 257), (150, 203), (257, 161), (129, 129))
-"""Heights and widths of drawn images for a file that takes any size: odd, even, and sizes that need no padding."""
+"""Heights and widths of drawn images for a file that takes any size: odd and even, with and without padding."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """An image to verify on."""
+class Probe:
+    """An image for the verification.
 
-    name: str  # of its file
-    image: UInt8[np.ndarray, "h w 3"]  # uint8 RGB, 0..255, as the export takes it
-    content: tuple[int, int]  # (height, width) of its upper left part that is not padding
-    mask: UInt8[np.ndarray, "_ _"] | None = None  # (H, W) class ids of the original image, or ``None``
+    Attributes:
+        name: name of its file.
+        image: uint8 RGB, 0..255, as the export takes it.
+        content: (height, width) of its upper left part without padding.
+        mask: (H, W) class ids of the original image, or ``None``.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    content: tuple[int, int]
+    mask: UInt8[np.ndarray, "_ _"] | None = None
 
 
-def draw_pictures(model: Segmenter, metadata: ExportMetadata) -> Iterator[Picture]:
-    """Yield drawn images of sizes that the file takes, in which the network finds many classes."""
+def draw_probes(model: Segmenter, metadata: ExportMetadata) -> Iterator[Probe]:
+    """Yield drawn images of sizes that the file takes, in which the model finds many classes."""
     for seed, size in enumerate(DRAWN_SIZES if metadata.size is None else (metadata.size,) * 2):
-        yield Picture(f"drawn {seed}", draw_probe(model, size, seed), size)
+        yield Probe(f"drawn {seed}", draw_image(model, size, seed), size)
 
 
-def list_pictures(
+def list_image_pairs(
     folder: str | Path, masks: str | Path | None = None, limit: int | None = None
 ) -> list[tuple[Path, Path | None]]:
-    """Return images of a folder, each with its mask, evenly distributed over the sorted names.
+    """Return the paths of images and their masks, evenly distributed over the sorted names.
 
     Args:
         folder: folder of images.
-        masks: folder of ``NAME.png`` for each image ``NAME``; images without a mask are left out.
+        masks: folder of ``NAME.png`` for each image ``NAME``; images without a mask are omitted.
         limit: largest number of images.
 
     Raises:
-        ConfigError: it is no folder, or the limit is below 1.
+        ConfigError: a folder does not exist, or the limit is below 1.
         MediaError: the folder has no image.
         DatasetError: no image has a mask.
     """
@@ -100,12 +107,12 @@ def list_pictures(
     if masks is not None:
         pairs = [(path, mask) for path, mask in pairs if mask is not None and mask.is_file()]
         if not pairs:
-            raise DatasetError(f"{masks}: holds no NAME.png for any image of {folder}; give the masks' folder")
+            raise DatasetError(f"{masks}: has no NAME.png for any image of {folder}; give the folder of their masks")
     return pick_evenly(pairs, limit)
 
 
-def read_picture(path: Path, mask: Path | None, metadata: ExportMetadata, labels: LabelSet) -> Picture:
-    """Read an image, and its mask, and fit it to the file's size.
+def read_probe(path: Path, mask: Path | None, metadata: ExportMetadata, labels: LabelSet) -> Probe:
+    """Read an image and its mask, and fit the image to the size that the export takes.
 
     Raises:
         MediaError: the image cannot be read.
@@ -116,20 +123,20 @@ def read_picture(path: Path, mask: Path | None, metadata: ExportMetadata, labels
     if truth is not None and truth.shape != image.shape[:2]:
         raise DatasetError(f"{mask}: has shape {truth.shape}, its image {image.shape[:2]}; give masks of these images")
     if metadata.size is None:
-        return Picture(path.name, image, image.shape[:2], truth)
+        return Probe(path.name, image, image.shape[:2], truth)
     fitted, content = fit_image(image, metadata.size, metadata.padding)
-    return Picture(path.name, fitted, content, truth)
+    return Probe(path.name, fitted, content, truth)
 
 
 def fit_image(
     image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], padding: Sequence[float]
 ) -> tuple[UInt8[np.ndarray, "i j 3"], tuple[int, int]]:
-    """Return an image at a fixed size, scaled down if necessary and padded right and bottom, and its content's size.
+    """Scale an image down if necessary and pad it at the right and bottom; return it and the size of its content.
 
     Args:
         image: uint8 RGB, 0..255.
         size: (height, width) of the result.
-        padding: RGB, 0..255, rounded to whole numbers.
+        padding: RGB color, 0..255; it is rounded to whole numbers.
     """
     scale = min(1.0, size[0] / image.shape[0], size[1] / image.shape[1])
     height, width = (max(1, min(most, round(side * scale))) for side, most in zip(image.shape, size, strict=False))
@@ -153,43 +160,58 @@ def restore_labels(
 
 @dataclass(frozen=True)
 class LogitError:
-    """Difference between the file's logits and the network's."""
+    """Difference between the file's logits and the model's, in standard deviations of the model's logits."""
 
-    mean: float  # absolute difference, in standard deviations of the network's logits
-    largest: float  # the same of the worst logit
+    mean: float  # mean absolute difference
+    largest: float  # largest absolute difference
 
     @classmethod
     def between(cls, found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> LogitError:
-        """Return the error over one image's logits, of equal shapes."""
+        """Return the difference of two arrays of logits for one image, of equal shapes."""
         difference = np.abs(found - expected) / expected.std()
         return cls(float(difference.mean()), float(difference.max()))
 
     @classmethod
     def mean_of(cls, errors: Sequence[LogitError]) -> LogitError:
-        """Return the mean over images, and the largest of all."""
+        """Return the mean and the largest difference over several images."""
         return cls(float(np.mean([each.mean for each in errors])), max(each.largest for each in errors))
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of a verification."""
+    """Result of a verification.
 
-    metadata: ExportMetadata  # the metadata in the file
-    images: str | None  # name of the folder that the images are from, or ``None`` if they were drawn for the network
-    count: int  # of images
-    classes: int  # number of classes that the network found in them; labels of few classes prove little
-    agreement: float  # share of pixels, over all images, with the same label as the network's
-    worst: float  # the same share on the image where it is smallest
-    logits: LogitError | None  # error of the logits, for a file that gives out logits; labels do not show it
-    miou_before: float | None  # of the network, in percent, if there were masks
-    miou_after: float | None  # of the file
-    size: int  # bytes of all the file's parts
-    latency: Latencies | None  # of both, if measured
-    threads: int  # of both
+    Attributes:
+        metadata: the metadata in the file.
+        images: name of the folder of the images, or ``None`` if they were drawn for the model.
+        count: number of images.
+        classes: number of classes that the model found in them; a comparison on few classes is weak.
+        agreement: share of pixels, over all images, with the model's label.
+        worst: the same share on the image where it is smallest.
+        logits: difference of the logits, or ``None`` if the file returns labels.
+        miou_before: mIOU of the model in percent, or ``None`` without masks.
+        miou_after: mIOU of the file in percent, or ``None`` without masks.
+        size: bytes of all parts of the file.
+        latency: times of file and model, or ``None`` if not measured.
+        threads: number of threads of both.
+    """
+
+    metadata: ExportMetadata
+    images: str | None
+    count: int
+    classes: int
+    agreement: float
+    worst: float
+    logits: LogitError | None
+    miou_before: float | None
+    miou_after: float | None
+    size: int
+    latency: Latencies | None
+    threads: int
 
     @property
     def source(self) -> str:
-        """Number and origin of the images, as "8 images in FOLDER"."""
+        """Number and origin of the images, for example "8 images in FOLDER"."""
         if self.images is None:
             return counted(self.count, "drawn image")
         return f"{counted(self.count, 'image')} in {self.images}"
@@ -204,12 +226,12 @@ class Verification:
         """Return a table of two columns."""
         rows = {
             "compared on": self.source,
-            "classes that the network finds in them": f"{self.classes} of {self.metadata.labels.num_classes}",
-            "pixels with the network's own label": f"{100 * self.agreement:.4f} %",
+            "classes that the model finds in them": f"{self.classes} of {self.metadata.labels.num_classes}",
+            "pixels with the model's label": f"{100 * self.agreement:.4f} %",
             "the same on the worst image": f"{100 * self.worst:.4f} %",
         }
         if self.logits is None:
-            rows["logit error"] = "not known: the file gives out labels"
+            rows["logit error"] = "not known: the file returns labels"
         else:
             rows["logit error, in standard deviations"] = (
                 f"mean {self.logits.mean:.2g}, largest {self.logits.largest:.2g}"
@@ -222,57 +244,46 @@ class Verification:
             height, width = self.latency.size
             threads = counted(self.threads, "thread")
             rows[f"latency at {width}x{height}, {threads}, median (quartiles)"] = str(self.latency.export)
-            rows["that of the network in PyTorch"] = str(self.latency.network)
+            rows["latency of the model in PyTorch"] = str(self.latency.network)
             rows["times as fast"] = f"{self.latency.network.median / self.latency.export.median:.2f}"
         return rows
 
 
-WARM_UP = 2
-
-
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one image."""
+    """Milliseconds for one image: the median of several runs, and the quartiles ``low`` and ``high``."""
 
-    median: float  # of all runs
-    low: float  # a quarter of the runs were faster
-    high: float  # a quarter were slower
+    median: float
+    low: float
+    high: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
-        """Return the quartiles of some runs."""
+        """Return the latency from the seconds of several runs."""
         low, median, high = np.percentile(seconds, (25, 50, 75)) * 1000
         return cls(float(median), float(low), float(high))
 
     def __str__(self) -> str:
-        """Return "12.3 ms (11.9..13.0)"."""
+        """Return the median and the quartiles, for example "12.3 ms (11.9..13.0)"."""
         return f"{self.median:.1f} ms ({self.low:.1f}..{self.high:.1f})"
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """Times of both on the same image, measured in turns, so that other load on the machine slows both."""
+    """Times of a file in its runtime and of its model in eager PyTorch, for an image of ``size`` (height, width)."""
 
-    export: Latency  # of the file in its runtime
-    network: Latency  # of the network in PyTorch, eager
-    size: tuple[int, int]  # (height, width) of the image
-    runs: int  # of each
+    export: Latency
+    network: Latency
+    size: tuple[int, int]
+    runs: int
 
 
 def measure_latencies(
     export: OpenedExport, model: Segmenter, image: UInt8[np.ndarray, "h w 3"], runs: int
 ) -> Latencies:
-    """Run a file and its network in turns, ``runs`` times each; the caller sets PyTorch's number of threads."""
-
-    def reference() -> object:
-        return predict_labels(model, image, size="native")
-
-    calls: list[Callable[[], object]] = [lambda: export(image), reference]
-    seconds: list[list[float]] = [[], []]
-    for run in range(WARM_UP + runs):
-        for call, times in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            if run >= WARM_UP:
-                times.append(time.perf_counter() - start)
-    return Latencies(Latency.of(seconds[0]), Latency.of(seconds[1]), (image.shape[0], image.shape[1]), runs)
+    """Run a file and its model in turns, ``runs`` times each; the caller sets PyTorch's number of threads."""
+    seconds = time_in_turns(
+        {"export": lambda _: export(image), "model": lambda _: predict_labels(model, image, size="native")}, rounds=runs
+    )
+    size = (image.shape[0], image.shape[1])
+    return Latencies(Latency.of(seconds["export"]), Latency.of(seconds["model"]), size, runs)

@@ -1,8 +1,8 @@
-"""torch.export's ``.pt2`` files: the network with pre- and post-processing as one PyTorch program.
+"""torch.export's ``.pt2`` files: the model with pre- and post-processing as one PyTorch program.
 
-``torch.export.load`` trusts its file: it evaluates formulas of sizes, guards and node names as Python, unpickles
-constants, imports the modules that a tree of arguments names, and loads compiled code. So an archive is checked before
-PyTorch reads it: every record and every text of the graph must be of a kind that an export of this library contains.
+``torch.export.load`` trusts its file. It evaluates formulas of sizes, guards and node names as Python. It unpickles
+constants, imports modules that are named in trees of arguments, and loads compiled code. So an archive is checked
+before PyTorch reads it: it may contain only kinds of records and texts that exports of this library contain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segmnv2.backbones.timm import never_unpickling
 from segmnv2.engines.backend import Calibration
 from segmnv2.engines.pytorch import DTYPES, InferenceNetwork, convert_layers
 from segmnv2.errors import WeightsError
-from segmnv2.export.deployable import CellLabels, Deployable, RawLogits, build_preparation
+from segmnv2.export.deployable import EXAMPLE_SIZE, CellLabels, Deployable, RawLogits, build_preparation
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.files.documents import dump_json
@@ -36,10 +36,10 @@ RECORD = re.compile(
     r"|data/(sample_inputs|weights|constants)/model\.pt|data/weights/(weight_\d+|model_weights_config\.json)"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
 )
-"""Records of an archive; the ``.pt`` files are read without unpickling."""
+"""Names of records in an archive; the ``.pt`` files are read without unpickling."""
 
 WORD = re.compile(r"(?!.*\d{7})[\w.+@]*", re.ASCII)
-"""Texts without their own rule, and keys. Numbers of symbols are bounded, because PyTorch counts up to them."""
+"""Keys, and texts without a rule. Numbers in names of symbols are bounded, because PyTorch counts up to them."""
 
 FORMULA = re.compile(
     r"(?:Symbol\('[a-z]+\d{1,6}'"
@@ -50,7 +50,7 @@ FORMULA = re.compile(
     r"|[a-z]\d{1,6}|\d{1,19}|true|false|[-+/%(), ]|\*(?!\*))*+",
     re.ASCII,
 )
-"""Formulas of sizes, as sympy writes them; without powers, whose values have no bound."""
+"""Formulas of sizes, as sympy writes them, without powers, because their values are unbounded."""
 
 RULES = {
     "target": re.compile(
@@ -61,7 +61,7 @@ RULES = {
     "name": re.compile(r"\w*", re.ASCII),
     "as_name": re.compile(r"\w*", re.ASCII),
     "expr_str": FORMULA,
-    **dict.fromkeys(("as_float", "as_floats"), re.compile("-?Infinity|NaN")),  # what poolings pad with
+    **dict.fromkeys(("as_float", "as_floats"), re.compile("-?Infinity|NaN")),  # padding values of poolings
     **dict.fromkeys(
         ("in_spec", "out_spec"),
         re.compile(r'(?:"(?:type|context|children_spec|builtins\.(?:tuple|list|dict)|null|\[\])"|null|[][{}:, 1])*+'),
@@ -69,24 +69,24 @@ RULES = {
     **dict.fromkeys(("as_string", "stack_trace", "nn_module_stack", "torch_fn", "from_node"), re.compile(r"(?s:.*)")),
     **dict.fromkeys(("guards_code", "as_operator", "source_fn_stack"), re.compile("")),
 }
-"""Key -> pattern of its text. Texts of the row before the last are never evaluated."""
+"""Key -> pattern of its text. The row before the last allows any text, because PyTorch never evaluates these."""
 
 
 def check_archive(path: Path) -> None:
-    """Make sure that PyTorch runs nothing but operators on tensors when it loads and runs an archive.
+    """Check that PyTorch will run only tensor operators when it loads and runs an archive.
 
     Raises:
-        WeightsError: it contains something that no export of this library contains.
-        Exception: an error of any class, if the file is no archive.
+        WeightsError: the archive contains something that no export of this library contains.
+        Exception: the file is no archive; the error can have any class.
     """
     reader = torch._C.PyTorchFileReader(str(path))
     with ZipFile(path) as archive:  # PyTorch reads archives of older versions with this class
         entries = archive.infolist()
     for name in (*reader.get_all_records(), *(entry.filename.partition("/")[2] for entry in entries)):
         if not RECORD.fullmatch(name):
-            raise _foreign(path, f"the record {name!a:.80}")
+            raise _unsafe(path, f"the record {name!a:.80}")
     if any(entry.compress_type != ZIP_STORED for entry in entries):
-        raise _foreign(path, "compressed records")
+        raise _unsafe(path, "compressed records")
     _check_texts(json.loads(reader.get_record(GRAPH)), "", path)
 
 
@@ -99,25 +99,23 @@ def _check_texts(value: Any, key: str, path: Path) -> None:
         for each in value:
             _check_texts(each, key, path)
     elif isinstance(value, str) and not RULES.get(key, WORD).fullmatch(value):
-        raise _foreign(path, f"the text {value!a:.80} ({key or 'a key'} in {GRAPH})")
+        raise _unsafe(path, f"the text {value!a:.80} ({key or 'a key'} in {GRAPH})")
 
 
-def _foreign(path: Path, what: str) -> WeightsError:
+def _unsafe(path: Path, what: str) -> WeightsError:
     return WeightsError(f"{path}: contains {what}, which no export of segmnv2 contains; do not trust this file")
 
 
-ENTRY = "segmnv2.json"  # name of the archive's extra file that holds the metadata
-EXAMPLE = (97, 129)
-"""Height and width with which a program for any size is traced; unequal, so that they stay two different axes."""
+ENTRY = "segmnv2.json"  # name of the extra file with the metadata
 
 
 def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
-    """Write a network as a program of torch.export; in bfloat16 the layers compute in bfloat16 too."""
+    """Write a model as a program of torch.export; in bfloat16 the layers also compute in bfloat16."""
     network = convert_layers(InferenceNetwork(model), DTYPES[metadata.precision])
     ending = RawLogits() if metadata.output == "logits" else CellLabels(model.logits_stride)
     whole = Deployable(build_preparation(model), network, ending)
-    height, width = metadata.size or EXAMPLE
-    # Named axes would be refused: the sizes of the ending's tensors are proven at run time only.
+    height, width = metadata.size or EXAMPLE_SIZE
+    # PyTorch would reject named axes, because tensor sizes of the ending are known only at run time.
     any_size = {1: torch.export.Dim.DYNAMIC(min=2), 2: torch.export.Dim.DYNAMIC(min=2)}
     example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     with quiet():
@@ -134,10 +132,10 @@ def write_torch(model: Segmenter, path: Path, metadata: ExportMetadata, _calibra
 
 
 def open_torch(path: Path, _threads: int = 1) -> OpenedExport:
-    """Open a program in PyTorch; it computes with PyTorch's own number of threads.
+    """Open a program in PyTorch; it computes with PyTorch's number of threads.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another program, or contains what no export contains.
+        WeightsError: the file is missing, damaged, unsafe, or from another program.
     """
     extra = {ENTRY: ""}
     with readable(path, "cannot be read as a program of torch.export"), quiet(), never_unpickling():

@@ -1,4 +1,4 @@
-"""A choice: which network looks at how large an image, how often; which are better, and what was published."""
+"""Choices of a model and its inference settings: their order, and published accuracies."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ WIDTHS = {
     "mobilenet_v1": (0.25, 0.5, 0.75, 1.0),
     "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
 }
-"""Widths for which there are ImageNet weights. Source: slim/nets/mobilenet_v1.md and slim/nets/mobilenet/README.md."""
+"""Widths with published ImageNet weights. Source: slim/nets/mobilenet_v1.md and slim/nets/mobilenet/README.md."""
 
 SIZES = (129, 193, 257, 321, 385, 513, 641, 769)
 SIDE_STEP = 32
-"""Sizes are a multiple of it and one, for which no output stride pads."""
+"""Sizes are a multiple of this plus 1, so that no output stride needs padding."""
 SMALLEST_SIZE = 65
 
 SCALE_SETS = ((1.0,), (0.75, 1.0, 1.25), (0.5, 0.75, 1.0, 1.25, 1.5), SCALES)
-"""Scales to average over; each set contains the one before."""
+"""Scales whose scores are averaged; each set contains the one before."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A network and how it is used.
+    """A model and its inference settings.
 
     Attributes:
         backbone: ``"mobilenet_v2"`` or ``"mobilenet_v1"``.
         width: multiplier of the backbone's channels.
         output_stride: 8, 16 or 32.
         aspp: whether the head has ASPP.
-        size: side of the canvas, the network's input, in pixels.
-        scales: scales of the canvas, over which is averaged.
+        size: side of the canvas, the model's input, in pixels.
+        scales: scales of the canvas; their scores are averaged.
         flip: whether each scale is also run mirrored.
     """
 
@@ -53,16 +53,16 @@ class Choice:
 
     @property
     def model(self) -> str:
-        """Name of the network for :func:`segmnv2.create_model`."""
+        """Name of the model for :func:`segmnv2.create_model`."""
         return f"deeplabv3_{self.backbone}{'_aspp' if self.aspp else ''}"
 
     @property
     def passes(self) -> int:
-        """Number of passes of the network for one image."""
+        """Number of passes of the model for one image."""
         return len(self.scales) * (1 + self.flip)
 
     def at_least(self, other: Choice) -> bool:
-        """Return whether this choice is as good as another in every axis; of mIOU it says nothing."""
+        """Return whether this choice is at least as good as another on every axis; mIOU is not compared."""
         return (
             self.backbone == other.backbone
             and self.width >= other.width
@@ -74,7 +74,7 @@ class Choice:
         )
 
     def differences(self, other: Choice) -> int:
-        """Return in how many axes two choices differ."""
+        """Return the number of axes on which two choices differ."""
         mine, others = asdict(self), asdict(other)
         return sum(mine[axis] != others[axis] for axis in mine)
 
@@ -95,13 +95,13 @@ class Choice:
 def list_choices(
     backbone: str = "mobilenet_v2", widths: Sequence[float] = (), sizes: Sequence[int] = ()
 ) -> list[Choice]:
-    """Return all choices of a backbone, of its usual widths and :data:`SIZES` unless others are given.
+    """Return all choices of a backbone, by default of its usual widths and :data:`SIZES`.
 
     Raises:
-        ConfigError: an unknown backbone, a width that no network has, or a size that is not 32 k + 1.
+        ConfigError: the backbone is unknown, a width is out of range, or a size is not 32 k + 1.
     """
     if backbone not in WIDTHS:
-        raise ConfigError(f"backbone {backbone!r} cannot be planned with; give {' or '.join(sorted(WIDTHS))}")
+        raise ConfigError(f"backbone {backbone!r} is not known to the planner; give {' or '.join(sorted(WIDTHS))}")
     for width in widths:
         if not 0.05 <= width <= 4.0:
             usual = ", ".join(f"{one:g}" for one in WIDTHS[backbone])
@@ -110,9 +110,8 @@ def list_choices(
         if size < SMALLEST_SIZE or size % SIDE_STEP != 1:
             below = max((size - 1) // SIDE_STEP * SIDE_STEP + 1, SMALLEST_SIZE)
             above = f" or {below + SIDE_STEP}" if size > SMALLEST_SIZE else ""
-            raise ConfigError(
-                f"size {size!r} is not {SIDE_STEP} k + 1 and at least {SMALLEST_SIZE}; give {below}{above}"
-            )
+            first = ", ".join(str(SMALLEST_SIZE + step * SIDE_STEP) for step in range(3))
+            raise ConfigError(f"size {size!r} is not one of {first}, ...; give {below}{above}")
     axes = (
         sorted(set(widths or WIDTHS[backbone])),
         OUTPUT_STRIDES,
@@ -125,20 +124,22 @@ def list_choices(
 
 
 def maximal(choices: Sequence[Choice]) -> list[Choice]:
-    """Return those of a backbone's choices than which no other is at least as good in every axis and better in one."""
+    """Return the maximal choices of one backbone, in their order.
+
+    A choice is maximal if no other one is at least as good on every axis.
+    """
     scales = sorted({scale for choice in choices for scale in choice.scales})
-    # A row for each choice, in which larger is better in every column.
+    # One row per choice; in every column larger is better.
     rows = [
         (c.width, -c.output_stride, c.aspp, c.size, c.flip, *(scale in c.scales for scale in scales)) for c in choices
     ]
     table = np.array(rows, dtype=np.float64)
-    alone = [(table >= row).all(axis=1).sum() == 1 for row in table]  # no row but itself is at least as good
-    return [choice for choice, is_maximal in zip(choices, alone, strict=True) if is_maximal]
+    return [choice for choice, row in zip(choices, table, strict=True) if (table >= row).all(axis=1).sum() == 1]
 
 
 @dataclass(frozen=True)
 class Published:
-    """A choice's mIOU in percent, on VOC 2012 val after pre-training on COCO, and where it was printed."""
+    """A published mIOU of a choice, in percent on VOC 2012 val after pre-training on COCO, and its source."""
 
     choice: Choice
     miou: float
@@ -152,17 +153,17 @@ def _published(row: PaperRow) -> Published:
 
 
 PUBLISHED = tuple(published for row in TABLE7 if (published := _published(row)).choice.backbone in WIDTHS)
-"""Source: MobileNetV2, Table 7; tensorflow/models research/deeplab/g3doc/model_zoo.md, which prints two of them too.
+"""Source: MobileNetV2, Table 7. tensorflow/models research/deeplab/g3doc/model_zoo.md prints two of them too.
 
-The zoo's network of width 0.5 is left out: it rounds channels to multiples of 1, those planned here to multiples of 8.
+The zoo's model of width 0.5 is omitted: its channels are multiples of 1, and here they are multiples of 8.
 """
 
 
 def find_published(choice: Choice) -> Published | None:
-    """Return what was published of exactly this choice."""
+    """Return the published accuracy of exactly this choice, or ``None``."""
     return next((one for one in PUBLISHED if one.choice == choice), None)
 
 
 def distance(choice: Choice) -> int:
-    """Return in how many axes a choice differs from the nearest published one."""
+    """Return the number of axes on which a choice differs from the nearest published one."""
     return min(choice.differences(one.choice) for one in PUBLISHED)

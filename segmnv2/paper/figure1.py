@@ -1,4 +1,4 @@
-"""The paper's Figure 1: a spiral embedded in n dimensions, sent through ReLU there, and projected back."""
+"""The paper's Figure 1: a spiral that is embedded in n dimensions, passed through ReLU, and projected back."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ Array = NDArray[np.float64]
 DIMENSIONS = (2, 3, 5, 15, 30)
 """Source: MobileNetV2, Figure 1."""
 SEED = 90
-"""Of 0 to 99, the seed whose losses lie nearest the medians."""
+"""The seed, of 0 to 99, whose losses are nearest to the medians."""
 POINTS = 500
 TURNS = 3
 DRAWS = 200
-"""Random matrices over which the medians are taken."""
+"""Number of random matrices for the medians."""
 PLANE = 2
-"""Dimensions of the spiral: a point with fewer active units than this cannot be distinguished from its neighbors."""
+"""Dimensions of the spiral. A point with fewer active units cannot be distinguished from its neighbors."""
 COLORS = "viridis"
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Shares of the spiral that one matrix, or the median of many, keeps or loses.
+    """Losses of the spiral with one matrix, or their medians over many.
 
     Attributes:
-        relative_error: norm of (output - input) over the norm of the input.
-        unrecovered_variance: of the input, after the best affine map from output to input. Unlike the error it does not
-            count a mere change of scale: ReLU halves the spiral where n is large.
-        collapsed: points with fewer than two positive units, around which the map sends areas onto a line or a point.
+        relative_error: norm of (output - input), divided by the norm of the input.
+        unrecovered_variance: share of the input's variance that the best affine map from output to input does not
+            recover. Unlike the error, it ignores a change of scale: for large n, ReLU halves the spiral.
+        collapsed: share of points with fewer than two positive units. Around these the map sends areas to a line or a
+            point.
     """
 
     relative_error: float
@@ -49,11 +50,11 @@ class Panel:
     """One panel of the figure.
 
     Attributes:
-        dimensions: n, of the space in which ReLU acts.
-        output: the spiral after the way there and back, [x, y] a point.
+        dimensions: n, the dimensions of the space in which ReLU acts.
+        output: the spiral after the round trip, [x, y] per point.
         drawn: losses with the matrix of the plot.
-        median: of each loss over ``Figure1.draws`` matrices; the error's mean has no meaning at n = 2, where some
-            matrices can hardly be inverted.
+        median: median of each loss over ``Figure1.draws`` matrices. At n = 2 some matrices are nearly singular, so the
+            mean error has no meaning.
     """
 
     dimensions: int
@@ -69,8 +70,8 @@ class Figure1:
     Attributes:
         seed: seed of the random matrices.
         draws: number of matrices behind each median.
-        spiral: the input, [x, y] a point, from the center outwards.
-        panels: one for each n, rising.
+        spiral: the input, [x, y] per point, from the center outwards.
+        panels: one for each n, in rising order.
     """
 
     seed: int
@@ -82,7 +83,7 @@ class Figure1:
 def figure1(seed: int = SEED) -> Figure1:
     """Compute Figure 1 with matrices of independent standard normal entries, in 64-bit floats.
 
-    The paper does not state its spiral nor the distribution of its matrices, so its plot cannot be had to the point.
+    The paper states neither its spiral nor the distribution of its matrices. So its plot cannot be repeated exactly.
 
     Args:
         seed: seed of the matrices; each n has its own random numbers.
@@ -93,13 +94,13 @@ def figure1(seed: int = SEED) -> Figure1:
 
 def spiral() -> Array:
     """Return an Archimedean spiral, (points, 2), from the center to radius 1."""
-    along = np.arange(1, POINTS + 1) / POINTS  # not the center itself: there no unit is positive, whatever the matrix
+    along = np.arange(1, POINTS + 1) / POINTS  # without the center, where no unit is positive for any matrix
     angle = 2 * np.pi * TURNS * along
     return np.stack([along * np.cos(angle), along * np.sin(angle)], axis=1)
 
 
 def relu(values: Array) -> Array:
-    """Return the values, negative ones as zeros."""
+    """Return the values, with zeros in place of negative ones."""
     return np.maximum(values, 0.0)
 
 
@@ -115,7 +116,7 @@ def round_trip(points: Array, matrix: Array, activation: Callable[[Array], Array
 
 
 def losses(points: Array, matrix: Array) -> Losses:
-    """Measure what the way through ReLU loses of points (points, 2) with the matrix (n, 2)."""
+    """Measure the losses of points (points, 2) on the round trip with a matrix (n, 2)."""
     output = round_trip(points, matrix)
     with_offset = np.column_stack([output, np.ones(len(output))])
     fit = with_offset @ np.linalg.lstsq(with_offset, points, rcond=None)[0]
@@ -139,7 +140,7 @@ def _panel(points: Array, dimensions: int, seed: int) -> Panel:
 
 
 def to_markdown(result: Figure1) -> str:
-    """Return the losses for each n, and how to read them."""
+    """Return a table of the losses for each n, with an explanation."""
     lines = [
         "| n | Collapsed points (median) | Variance not recovered (median) | Relative error (median) |",
         "|---:|---:|---:|---:|",
@@ -153,23 +154,23 @@ def to_markdown(result: Figure1) -> str:
         )
     lines += [
         "",
-        f"A spiral of {len(result.spiral)} points through pinv(T) ReLU(T x), T of n x 2 standard normal values, seed "
-        f"{result.seed}: with the matrix of the plot, and in brackets the median of {result.draws} matrices. A "
-        "point is collapsed where fewer than two units are positive. Variance is what the best affine map from output "
-        "to input does not recover. The relative error counts a change of scale, too: where n is large ReLU halves the "
+        f"A spiral of {len(result.spiral)} points through pinv(T) ReLU(T x); T has n x 2 standard normal values, seed "
+        f"{result.seed}. Each cell is of the plot's matrix, and in brackets is the median of {result.draws} matrices. "
+        "A point is collapsed if fewer than two units are positive. The best affine map from output to input does not "
+        "recover the variance shown. The relative error also counts a change of scale: for large n, ReLU halves the "
         "spiral, so the error tends to 50 %, not to 0. The paper prints no numbers for this figure.",
     ]
     return "\n".join(lines)
 
 
 def draw(result: Figure1) -> Figure:
-    """Draw the input and a panel for each n, colored along the spiral, the input in gray behind each output."""
+    """Draw the input and a panel for each n, colored along the spiral; the input is gray behind each output."""
     figure = new_figure(
         "A spiral through ReLU in n dimensions and back",
-        "After MobileNetV2, Figure 1. Output = pinv(T) ReLU(T x), T of n x 2 standard normal values "
+        "After MobileNetV2, Figure 1. Output = pinv(T) ReLU(T x); T has n x 2 standard normal values "
         f"(seed {result.seed}). Gray: the input.\n"
         "Collapsed: points with fewer than two positive units. "
-        "Variance lost: what no affine map recovers of the input.",
+        "Variance lost: variance of the input that no affine map recovers.",
         width=12,
         height=8.2,
     )

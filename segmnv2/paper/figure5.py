@@ -1,4 +1,4 @@
-"""The paper's Figure 5: accuracy against multiply-adds of classifiers, as published and as counted here."""
+"""The paper's Figure 5: published accuracies of classifiers against multiply-adds that are counted here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PAPER = "Table 4"
 
 @dataclass(frozen=True)
 class Published:
-    """A network at an image size as printed: top-1 in percent, params (slim's without batch norm) and MAdds in 10^6."""
+    """Printed values of a model at an image size: top-1 in percent, params and MAdds in millions.
+
+    Slim's params are without batch norm.
+    """
 
     network: str
     backbone: str
@@ -68,11 +71,11 @@ PUBLISHED = (
     Published("ShuffleNet", "shufflenet_v1", (("width", 1.5),), 1.5, 224, 71.5, 3.4, 292, PAPER),
     Published("NASNet-A", "nasnet_a_mobile", (), 1.0, 224, 74.0, 5.3, 564, PAPER),
 )
-"""The points of Figure 5: families in its order, widths and sizes falling."""
+"""The points of Figure 5: families in its order, each from the largest width and size to the smallest."""
 
 
 TOLERANCE = 0.01
-"""A computed value further from the published one than this, rounding apart, has a note."""
+"""Relative difference from the published value above which a computed value has a note; rounding is ignored."""
 PARAMS_DIGIT = {SLIM: 0.01, PAPER: 0.1}
 """The last printed digit of parameters, in millions."""
 TICKS = (10, 20, 50, 100, 200, 500)
@@ -84,26 +87,26 @@ LABEL_OFFSETS = {
     ("ShuffleNet", 2.0): (-7.0, -8.0),
     ("ShuffleNet", 1.5): (-4.0, -14.0),
 }
-"""Offset of a label from its point, in points of type, where another point or line is below and to the right."""
+"""Offsets of labels from their points, in typographic points, where the usual place is taken."""
 SIZES_SHOWN_ON = ("MobileNetV2", 0.35)
-"""One line is enough, and this one has room below it."""
+"""The only line with labels of image sizes; it has room below it."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network at an image size.
+    """A model at an image size.
 
     Attributes:
-        network: the family's name.
-        width: multiplier of its channels; the paper's ShuffleNet 1.5 and x2, and 1 for NASNet-A mobile.
+        network: name of the family.
+        width: multiplier of its channels: 1.5 and 2 for the paper's ShuffleNets, 1 for NASNet-A mobile.
         size: side of the image in pixels.
         params: trainable values, batch norm's scales and shifts included.
-        weights: those of convolutions and linear layers alone.
+        weights: trainable values of convolutions and linear layers alone.
         madds: multiply-adds for one image.
-        top1: on ImageNet's validation images, in percent; published, not measured here.
+        top1: accuracy on ImageNet's validation images, in percent; published, not measured here.
         published: ``params`` and ``madds`` in millions, as printed.
         source: source of ``top1`` and of the published costs.
-        note: where a computed cost differs from the published one by more than 1 %, rounding apart.
+        note: difference, if a computed cost is more than 1 % from the published one; rounding is ignored.
     """
 
     network: str
@@ -120,7 +123,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Figure5:
-    """The figure's content: points family by family, then by falling width, then by falling size."""
+    """The figure's content: points by family, each from the largest width and size to the smallest."""
 
     points: list[Point]
 
@@ -147,15 +150,15 @@ def _point(published: Published) -> Point:
 
 
 def agrees(computed: float, printed: float, digit: float) -> bool:
-    """Return whether a value is within 1 % of a printed one, whose last digit counts ``digit``.
+    """Return whether a value is within 1 % of a printed one; a step of the printed last digit is ``digit``.
 
-    Published tables round some values and cut off others, so less than one of the last digit is no difference.
+    Published tables round some values and truncate others. So a difference below one step is ignored.
     """
     return abs(computed - printed) < TOLERANCE * printed + digit
 
 
 def _note(published: Published, madds: int, counts: Iterable[int]) -> str:
-    """Say which published cost is not the computed one; of the two counts of parameters, either may be meant."""
+    """Name the published costs that differ from the computed ones; params may be either of the two counts."""
     off = []
     if not agrees(madds / 1e6, published.madds, digit=1):
         off.append(f"MAdds {madds / 1e6 / published.madds - 1:+.1%}")
@@ -165,7 +168,7 @@ def _note(published: Published, madds: int, counts: Iterable[int]) -> str:
 
 
 def to_markdown(result: Figure5) -> str:
-    """Return a row for each point, the published costs in brackets, and how to read it."""
+    """Return a table with a row for each point and the published costs in brackets, with an explanation."""
     lines = [
         "| Network | Width | Size | Top-1 % (published) | MAdds (published) | Params | without batch norm "
         "| (published) | Source | Note |",
@@ -179,9 +182,9 @@ def to_markdown(result: Figure5) -> str:
         )
     lines += [
         "",
-        "Params and MAdds are computed from this library's networks with a linear layer to 1000 classes; top-1 on "
-        "ImageNet is published, was not measured here, and comes from the source named. A published value in brackets "
-        "may be rounded or cut off. Combinations that the sources do not print are left out.",
+        "Params and MAdds are computed from this library's models with a linear layer to 1000 classes. Top-1 on "
+        "ImageNet is from the named source and was not measured here. A published value in brackets may be rounded or "
+        "truncated. Combinations that the sources do not print are omitted.",
     ]
     return "\n".join(lines)
 
@@ -190,9 +193,9 @@ def draw(result: Figure5) -> Figure:
     """Draw top-1 against multiply-adds on a logarithmic axis, a line for each width of a family."""
     figure = new_figure(
         "ImageNet accuracy against multiply-adds",
-        "After MobileNetV2, Figure 5. MAdds computed from the networks of this library; top-1 published, not measured "
-        "here (MobileNets: slim's README;\nShuffleNet, NASNet-A: MobileNetV2, Table 4). Numbers at the points are "
-        "widths; a line joins the image sizes of one width, up to 224 px.",
+        "After MobileNetV2, Figure 5. MAdds: computed from this library's models. Top-1: published, not measured here "
+        "(MobileNets: slim's README;\nShuffleNet, NASNet-A: MobileNetV2, Table 4). Numbers at the points are widths; a "
+        "line joins the image sizes of one width, up to 224 px.",
         width=12,
         height=7.4,
     )

@@ -1,4 +1,4 @@
-"""The paper's Figure 6 in small: what a linear bottleneck and its shortcut do, on generated images."""
+"""The paper's Figure 6 at a small scale: effects of linear bottlenecks and shortcuts, on generated images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shortcut between expansions": {"shortcut": "expansion"},
     "no shortcut": {"shortcut": "none"},
 }
-"""Networks by what is drawn beside their curve; the first is the paper's and belongs to both panels."""
+"""Label of a curve -> options of its model. The first is the paper's and belongs to both panels."""
 
 _PAPERS, _RELU6, _EXPANSION, _NONE = VARIANTS
 PANELS = {
@@ -37,10 +37,10 @@ SIDE = 33
 WIDTH = 0.35
 BATCH = 32
 LEARNING_RATE = 0.005
-"""Learning rate of AdamW, which learns this steadily; with momentum alone equal networks end tens of percent apart."""
+"""Learning rate of AdamW. With SGD and momentum, trainings of equal models end tens of percent apart."""
 
 NORM_MOMENTUM = 0.1
-"""Momentum of the running statistics: the networks' own 0.003 would need thousands of steps to forget its start."""
+"""Momentum of the running statistics. The models' own 0.003 would need thousands of steps."""
 
 HELD_OUT = 256
 HELD_OUT_SEED = 1_000_000
@@ -55,38 +55,38 @@ DATA = (
 
 @dataclass(frozen=True)
 class Curve:
-    """Training curves of one kind of network.
+    """Training curves of one kind of model.
 
     Attributes:
         variant: a key of :data:`VARIANTS`.
-        accuracy: for each seed, percent of the held-out images that are correct after each of the ``evaluated`` steps.
+        accuracy: for each seed, the percentage of correct held-out images after each of the ``evaluated`` steps.
     """
 
     variant: str
     accuracy: tuple[tuple[float, ...], ...]
 
     def mean(self) -> list[float]:
-        """Return the means over the seeds."""
+        """Return the mean over the seeds at each evaluated step."""
         return [sum(values) / len(values) for values in zip(*self.accuracy, strict=True)]
 
     def span(self) -> list[tuple[float, float]]:
-        """Return the smallest and the largest of the seeds."""
+        """Return the smallest and the largest value of the seeds at each evaluated step."""
         return [(min(values), max(values)) for values in zip(*self.accuracy, strict=True)]
 
 
 @dataclass(frozen=True)
 class Figure6:
-    """The curves, and all that is needed to read them.
+    """The figure's content and the settings of the training.
 
     Attributes:
-        data: what was learned.
-        steps: updates of each network.
-        batch: images an update.
-        seeds: number of times each network was trained; with the same ones all networks see the same images.
+        data: description of the images and the task.
+        steps: updates of each model.
+        batch: images per update.
+        seeds: number of trainings of each kind of model; a seed determines the images.
         width: multiplier of MobileNetV2's channels.
-        parameters: trainable values, as many in each network.
-        chance: percent that the most frequent class alone would reach on the held-out images.
-        evaluated: the steps after which accuracy was taken.
+        parameters: trainable values, the same number in each model.
+        chance: accuracy in percent if the most frequent class is always chosen.
+        evaluated: the steps after which accuracy was measured.
         curves: one for each of :data:`VARIANTS`.
     """
 
@@ -102,22 +102,22 @@ class Figure6:
 
 
 def figure6(*, steps: int = STEPS, seeds: int = SEEDS, progress: Callable[[int, int], None] | None = None) -> Figure6:
-    """Train small classifiers that differ by Figure 6's switches alone, from equal weights on equal images.
+    """Train small classifiers that differ only by the options of Figure 6, from equal weights on equal images.
 
-    A small replication: it says nothing of ImageNet, and differences that are not larger than the spread over the seeds
-    say nothing at all. Torch's generator is left unchanged.
+    This is a small replication, which allows no conclusions about ImageNet. Differences within the range over the seeds
+    are not significant. The state of torch's generator is unchanged afterwards.
 
     Args:
-        steps: updates of each network, at least 1.
-        seeds: how often each kind of network is trained, from other weights on other images, at least 1.
-        progress: called after every update with the updates made and those to make, of all networks together.
+        steps: updates of each model, at least 1.
+        seeds: number of trainings of each kind of model, each from other weights on other images, at least 1.
+        progress: called after every update with the number of updates so far and their total, over all models.
 
     Raises:
-        ConfigError: a number below 1.
+        ConfigError: a number is below 1.
     """
     if steps < 1 or seeds < 1:
         raise ConfigError(f"figure6: steps {steps}, seeds {seeds}; give at least 1 of each")
-    held_out = _pictures(HELD_OUT, HELD_OUT_SEED)
+    held_out = _read_images(HELD_OUT, HELD_OUT_SEED)
     evaluated = tuple(sorted({round(steps * (n + 1) / EVALUATIONS) for n in range(EVALUATIONS)} - {0}))
     total, done, parameters, curves = len(VARIANTS) * seeds * steps, 0, 0, []
     for variant, options in VARIANTS.items():
@@ -148,8 +148,8 @@ def _create(options: dict[str, Any]) -> Classifier:
     return model
 
 
-def _pictures(count: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
-    """Return uint8 pixels (n, 3, SIDE, SIDE) and for each image the class that covers most of it (n,)."""
+def _read_images(count: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
+    """Return uint8 pixels (n, 3, SIDE, SIDE) and the class that covers most of each image (n,)."""
     shapes = Shapes(start + count, (SIDE, SIDE), seed)
     pixels, targets = [], []
     for index in range(start, start + count):
@@ -162,11 +162,11 @@ def _pictures(count: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _train(model: Classifier, steps: int, seed: int) -> Iterator[int]:
-    """Update the network ``steps`` times, each on images never seen before, and yield the number made after each."""
+    """Update the model ``steps`` times, each time on new images, and yield the number of updates after each."""
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(1, steps + 1):
-        pixels, targets = _pictures(BATCH, seed, start=(step - 1) * BATCH)
+        pixels, targets = _read_images(BATCH, seed, start=(step - 1) * BATCH)
         model.train()
         optimizer.zero_grad()
         loss: Tensor = F.cross_entropy(model(pixels), targets)
@@ -177,15 +177,14 @@ def _train(model: Classifier, steps: int, seed: int) -> Iterator[int]:
 
 
 @torch.no_grad()
-def _accuracy(model: Classifier, pictures: tuple[Tensor, Tensor]) -> float:
-    """Return the percent of images classified correctly."""
-    pixels, targets = pictures
-    right = int((model.eval()(pixels).argmax(1) == targets).sum())
-    return 100 * right / len(targets)
+def _accuracy(model: Classifier, images: tuple[Tensor, Tensor]) -> float:
+    """Return the percentage of images that are classified correctly."""
+    pixels, targets = images
+    return 100 * int((model.eval()(pixels).argmax(1) == targets).sum()) / len(targets)
 
 
 def to_markdown(result: Figure6) -> str:
-    """Return the accuracies as a table, a row a network, and how to read it."""
+    """Return a table of the accuracies with one row per kind of model, with an explanation."""
     half = (len(result.evaluated) - 1) // 2
     middle, end = (f"% after {result.evaluated[index]} steps (span)" for index in (half, -1))
     lines = [
@@ -203,23 +202,23 @@ def to_markdown(result: Figure6) -> str:
 
 
 def describe(result: Figure6) -> str:
-    """Return what was trained on what, and how far it can be trusted."""
+    """Describe the training and the limits of its results."""
     return (
         f"A small-scale replication, not ImageNet: MobileNetV2 of width {result.width:g} ({result.parameters} "
-        f"parameters in every network) on {result.data}. {result.steps} steps of AdamW with {result.batch} images; "
-        f"means of {result.seeds} trainings from other weights on other images, and their span: a difference that is "
-        f"not larger says nothing. The most frequent class alone is {result.chance:.1f} %. The paper gives its curves "
-        "without numbers; which layers a switch changes is this library's reading of them."
+        f"parameters in every model) on {result.data}. {result.steps} steps of AdamW with {result.batch} images; "
+        f"means of {result.seeds} trainings from other weights on other images, and their span. A difference within "
+        f"the span is not significant. Always choosing the most frequent class gives {result.chance:.1f} %. The paper "
+        "prints its curves without numbers; the layers that each option changes are this library's interpretation."
     )
 
 
 def draw(result: Figure6) -> Figure:
-    """Return the plot: for 6a and for 6b a panel of accuracies over steps."""
+    """Draw accuracies over steps, with one panel for 6a and one for 6b."""
     figure = new_figure(
-        "Linear bottlenecks and shortcuts, in small",
+        "Linear bottlenecks and shortcuts at a small scale",
         f"After MobileNetV2, Figure 6; not ImageNet: MobileNetV2 of width {result.width:g} on generated images of "
-        f"shapes, {result.steps} steps of {result.batch}.\nMeans of {result.seeds} trainings and, shaded, their span. "
-        f"Dotted: the most frequent class alone, {result.chance:.0f} %.",
+        f"shapes, {result.steps} steps of {result.batch}.\nLines: means of {result.seeds} trainings. Shaded: their "
+        f"span. Dotted: always the most frequent class, {result.chance:.0f} %.",
         width=12,
         height=5.6,
     )

@@ -1,9 +1,9 @@
-"""Cost of a choice, from one trace a network, and its time: measured, or estimated from the times that were measured.
+"""Costs of choices, from one trace per model, and their times, measured or estimated.
 
-Only the layers' grids depend on the image's size. A layer at stride s of an image of side k * stride + 1 has
-((side - 1) / s + 1)**2 samples, each of which takes its weights once. So the multiply-adds of every size follow from
-how many weights there are at each stride, and thousands of choices are counted in the time of a few dozen traces. A
-test holds the result to :func:`segmnv2.models.cost.trace_madds`.
+Only the grids of the layers depend on the image size. Sides of images are k * output_stride + 1. A layer at stride s
+has ((side - 1) / s + 1)**2 samples, and each sample uses each weight once. So the number of weights at each stride
+determines the multiply-adds for every size. A few dozen traces give the costs of thousands of choices. A test compares
+the result with :func:`segmnv2.models.cost.trace_madds`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -22,8 +21,8 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from segmnv2.engines.pytorch import torch_threads
 from segmnv2.engines.selection import choose_device
+from segmnv2.engines.timing import time_in_turns
 from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import grid_side
 from segmnv2.inference.scores import predict_labels
@@ -36,15 +35,15 @@ from segmnv2.paper.choice import Choice
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper bounds; at least one is given.
+    """Upper bounds of the cost of a choice, at least one.
 
     Attributes:
         madds: multiply-adds for one image, each output sample counted once.
-        ms: milliseconds for one image, as measured on this machine.
+        ms: milliseconds for one image, measured on this machine.
         params: trainable values.
 
     Raises:
-        ConfigError: none is given, or one is not a finite number above 0.
+        ConfigError: no bound is given, or one is not a finite number above 0.
     """
 
     madds: float | None = None
@@ -54,13 +53,13 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         if not given:
-            raise ConfigError("no budget is given; give --madds (as 5e9), --ms (as 50), --params (as 3e6) or several")
+            raise ConfigError("no budget is given; give one or more of --madds 5e9, --ms 50 and --params 3e6")
         for name, value in given.items():
             if not 0 < value < math.inf:
-                raise ConfigError(f"--{name} {value:g}: is not a finite number above 0; give what may be spent")
+                raise ConfigError(f"--{name} {value:g}: is not a finite number above 0; give the upper bound")
 
     def admits(self, cost: Cost) -> bool:
-        """Return whether a cost is within the budget, time apart."""
+        """Return whether a cost is within the budget; the bound of time is not checked."""
         return (self.madds is None or cost.madds <= self.madds) and (self.params is None or cost.params <= self.params)
 
     def __str__(self) -> str:
@@ -74,22 +73,22 @@ class Budget:
 
 
 TRACE_SIDE = 65
-"""Smallest side, of 32 k + 1, whose maps distinguish a layer on the grid from one on the image-level feature."""
+"""Smallest side 32 k + 1 at which maps of layers on the grid are larger than the image-level feature."""
 
 
 class Layer(NamedTuple):
-    """Key of convolutions whose costs grow alike; ``stride`` 0 is the image-level feature's."""
+    """Kind of convolutions whose costs grow equally with the image; ``stride`` 0 is of the image-level feature."""
 
     stride: int
     dilation: int
     depthwise: bool
 
     def samples(self, side: int) -> int:
-        """Return how many output samples such a layer has for an image of that side."""
+        """Return the number of output samples of such a layer for an image of that side."""
         return ((side - 1) // self.stride + 1) ** 2 if self.stride else 1
 
     def executed(self, side: int) -> int:
-        """Return how many TensorFlow 1 computed: of a dilated layer those of the padding too."""
+        """Return the number of samples that TensorFlow 1 computed, which include the padding of dilated layers."""
         if self.dilation == 1:
             return self.samples(side)
         cells = (side - 1) // self.stride + 1
@@ -98,7 +97,7 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Footprint:
-    """A network at an output stride: its trainable values, and weights and output channels of each kind of layer."""
+    """A model at an output stride: its trainable values, and weights and output channels of each kind of layer."""
 
     output_stride: int
     params: int
@@ -106,12 +105,12 @@ class Footprint:
     channels: Counter[Layer]
 
     def samples(self, side: int) -> Iterator[tuple[Layer, int, int]]:
-        """Yield each kind of layer with its output samples for an image of that side, and those of TensorFlow 1."""
+        """Yield each kind of layer, its output samples for an image of that side, and those of TensorFlow 1."""
         padded = grid_side(side, self.output_stride)
         return ((layer, layer.samples(padded), layer.executed(padded)) for layer in self.weights)
 
     def effort(self, side: int) -> tuple[float, ...]:
-        """Return what a pass' time may grow with: multiply-adds of dense and depthwise layers, and outputs; in 10^9."""
+        """Return the work of one pass, in 10^9: multiply-adds of dense and of depthwise layers, and outputs."""
         dense, depthwise, outputs = 0, 0, 0
         for layer, samples, _ in self.samples(side):
             dense += self.weights[layer] * samples * (not layer.depthwise)
@@ -136,32 +135,32 @@ class Cost:
 
 
 def footprint(choice: Choice) -> Footprint:
-    """Return the footprint of a choice's network; the first call for a network traces it without arithmetic.
+    """Return the footprint of a choice's model; the first call for a model traces it without arithmetic.
 
     Raises:
-        ConfigError: a width that the network refuses.
+        ConfigError: the model does not exist at that width.
     """
-    # Size and passes are no part of the network, so choices that differ in them alone share one trace.
+    # Size and passes do not belong to the model, so choices that differ only in these share one trace.
     return _trace(replace(choice, size=TRACE_SIDE, scales=(1.0,), flip=False))
 
 
 def cost(choice: Choice) -> Cost:
-    """Return what a choice costs; errors as :func:`footprint`."""
-    network, plain, paper = footprint(choice), 0, 0
+    """Return the cost of a choice; errors are those of :func:`footprint`."""
+    model, plain, paper = footprint(choice), 0, 0
     for side in pass_sides(choice):
-        for layer, samples, executed in network.samples(side):
-            plain += network.weights[layer] * samples
-            paper += network.weights[layer] * executed
-    return Cost(network.params, plain, paper)
+        for layer, samples, executed in model.samples(side):
+            plain += model.weights[layer] * samples
+            paper += model.weights[layer] * executed
+    return Cost(model.params, plain, paper)
 
 
 def effort(choice: Choice) -> tuple[float, ...]:
-    """Return what a choice's time may grow with: :meth:`Footprint.effort` of all passes, their number, pixels labeled.
+    """Return the amounts of work of a choice: :meth:`Footprint.effort` of all passes, their number, and labeled pixels.
 
-    Each pass' logits are brought to the image's size, whatever its own scale.
+    The logits of each pass are resized to the image's size, so each pass counts all pixels.
     """
-    network = footprint(choice)
-    efforts = map(sum, zip(*map(network.effort, pass_sides(choice)), strict=True))
+    model = footprint(choice)
+    efforts = map(sum, zip(*map(model.effort, pass_sides(choice)), strict=True))
     return (*efforts, choice.passes, choice.passes * choice.size**2 / 1e9)
 
 
@@ -196,21 +195,23 @@ def _trace(choice: Choice) -> Footprint:
 class Latencies:
     """Measured and estimated times of choices.
 
-    The estimate is a sum over the passes of what each may take time for (its start, multiply-adds of dense and of
-    depthwise convolutions, outputs to write, pixels to label), each with a price that is never negative. The prices fit
-    the times measured so far, long and short ones alike. An estimate only says what is worth measuring next.
+    An estimate multiplies each amount of work (:func:`effort`) by a price that is never negative, and adds them up. The
+    prices minimize the relative errors of the measured times. An estimate only decides which choice to measure next.
+
+    Attributes:
+        measured: milliseconds of each measured choice.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
-        self.measured: dict[Choice, float] = {}  # in milliseconds
+        """Start without measurements."""
+        self.measured: dict[Choice, float] = {}
 
     def estimate(self, choices: Sequence[Choice]) -> list[float]:
-        """Return milliseconds for each choice: those measured, else estimated from at least one measurement."""
+        """Return the milliseconds of each choice, measured or estimated; there must be at least one measurement."""
         known = np.array([effort(choice) for choice in self.measured])
         ms = np.array(list(self.measured.values()))
         efforts = np.array([effort(choice) for choice in choices]).reshape(len(choices), known.shape[1])
-        if len(ms) < known.shape[1]:  # too few to distinguish prices: the first, of multiply-adds, stands for all
+        if len(ms) < known.shape[1]:  # too few to fit all prices: only that of multiply-adds is fitted
             known, efforts = known[:, :1], efforts[:, :1]
         prices, _ = nnls(known / ms[:, None], np.ones(len(ms)))
         estimates = efforts @ prices
@@ -219,57 +220,39 @@ class Latencies:
 
 MOST_RUNS = 7
 ENOUGH_SECONDS = 1.0
-"""After which no further run begins; the median of one long run is as good as that of many short ones."""
+"""Seconds of measured runs after which no further run starts."""
 
 SEED = 0
 
 
 class Stopwatch:
-    """Measures choices; networks have fresh weights, which change no speed, and are kept for the next choice."""
+    """Measures the time of choices, with untrained weights, which do not change it; models are kept in memory."""
 
     def __init__(self, device: str = "auto", clock: Callable[[], float] = time.perf_counter) -> None:
-        """Prepare to measure on a device, as ``auto``, with a clock in seconds."""
+        """Choose the device; ``clock`` returns the time in seconds."""
         self.device = choose_device(device)
         self._clock = clock
         self._models: dict[tuple[str, float], Segmenter] = {}
 
     def __call__(self, choice: Choice) -> float:
-        """Return the milliseconds for one image of size x size, the median of several runs after one to warm up.
+        """Return the milliseconds for one image of size x size: the median of several runs after one warm-up run.
 
-        The image is in memory already: decoding a file, and writing its label map, are not in it. Label maps end in
-        the computer's memory, so that a GPU's work is waited for.
+        A run starts with an image in memory and ends with a label map in the CPU's memory. Reading and writing of files
+        are not measured.
         """
         model = self._model(choice)
         image = np.random.default_rng(SEED).integers(0, 256, (choice.size, choice.size, 3), dtype=np.uint8)
 
-        def run() -> float:
-            began = self._clock()
+        def run(_number: int) -> None:
             predict_labels(model, image, size=choice.size, scales=choice.scales, flip=choice.flip)
-            return self._clock() - began
 
-        run()
-        seconds = [run()]
-        while len(seconds) < MOST_RUNS and sum(seconds) < ENOUGH_SECONDS:
-            seconds.append(run())
-        return 1000 * float(np.median(seconds))
+        seconds = time_in_turns({"run": run}, rounds=MOST_RUNS, warm_up=1, enough=ENOUGH_SECONDS, clock=self._clock)
+        return 1000 * float(np.median(seconds["run"]))
 
     def _model(self, choice: Choice) -> Segmenter:
         key = (choice.model, choice.width)
         if key not in self._models:
             model = create_model(choice.model, width=choice.width).eval().to(self.device)
-            self._models[key] = model.to(memory_format=torch.channels_last)  # as Predictor has it
+            self._models[key] = model.to(memory_format=torch.channels_last)  # as in Predictor
         self._models[key].set_output_stride(choice.output_stride)
         return self._models[key]
-
-
-@contextmanager
-def thread_count(threads: int | None) -> Iterator[None]:
-    """Let PyTorch compute on that many threads while the block runs; ``None`` leaves it unchanged.
-
-    Raises:
-        ConfigError: fewer than one.
-    """
-    if threads is not None and threads < 1:
-        raise ConfigError(f"--threads {threads}: is not at least 1; leave it out for PyTorch's own number")
-    with torch_threads(threads or torch.get_num_threads()):
-        yield

@@ -1,4 +1,4 @@
-"""The plan: the best choices within a budget, measured here, and their table."""
+"""Plans: the maximal choices within a budget, with times measured on this machine, and their table."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from segmnv2.errors import ConfigError
+from segmnv2.errors import ConfigError, counted
 from segmnv2.paper.choice import Choice, distance, find_published, maximal
 from segmnv2.paper.footprint import Budget, Cost, Latencies, cost
 
 Measure = Callable[[Choice], float]
 
 TOLERANCE = 1.3
-"""By how much an estimate may exceed the budget and still be measured.
+"""A choice is measured if its estimate is at most this many times the budget.
 
-On two cores most of the first estimates were 0.9 to 1.3 times what was then measured.
+On two cores most first estimates were 0.9 to 1.3 times the measured time.
 """
 
 CALIBRATION_SHARE = 0.3
-"""Share of the time for measurements that only serve the estimate."""
+"""Share of the time for measurements that only improve the estimate."""
 
 CALIBRATION_POINTS = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """A choice with its cost and milliseconds for one image, measured, estimated or, where nothing was, ``None``."""
+    """A choice with its cost and its milliseconds for one image, measured, estimated or ``None``."""
 
     choice: Choice
     cost: Cost
@@ -36,7 +36,7 @@ class Row:
     measured: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values; ``miou`` in percent is null where none was published."""
+        """Return JSON values; ``miou``, in percent, is null if none was published."""
         published = find_published(self.choice)
         return {
             **self.choice.to_dict(),
@@ -54,11 +54,11 @@ class Plan:
 
     Attributes:
         budget: the budget.
-        rows: those that are shown: nearest to published choices first, then dearest first.
+        rows: rows of the table: nearest to published choices first, then those with most multiply-adds.
         published: published choices within the budget that are not among the rows.
         considered: number of choices.
         within: number of choices within the budget, by measured and estimated times.
-        maximal: number of maximal choices among these.
+        maximal: number of maximal choices within the budget.
         measured: number of measured choices.
         hurried: whether time ran out before all rows were measured.
     """
@@ -91,36 +91,36 @@ def plan(
     seconds: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
-    """Find the maximal choices within a budget, see :func:`segmnv2.paper.choice.maximal`.
+    """Find the maximal choices (:func:`segmnv2.paper.choice.maximal`) within a budget.
 
-    Times are measured for the rows that are shown. Where one turns out too long, whatever is at least as good is
-    taken to be too slow as well, and the next choices take its place.
+    The times of all rows are measured. If one is above the budget, all choices that are at least as good are dropped
+    with it, and the next choices take their place.
 
     Args:
         choices: choices with one backbone, each once.
         budget: largest cost of a choice.
         measure: returns a choice's milliseconds for one image; ``None`` measures nothing.
-        limit: most rows to return.
-        seconds: no measurement begins that is expected to end later; at least one is made.
-        clock: seconds since any moment.
+        limit: largest number of rows.
+        seconds: time for all measurements; none starts that is expected to end later, except the first.
+        clock: returns the time in seconds.
 
     Raises:
-        ConfigError: nothing is within the budget, a time is budgeted but nothing measured, ``limit`` is below 1 or
-            ``seconds`` not above 0.
+        ConfigError: no choice is within the budget, the budget has a time without a measurement, ``limit`` is below 1,
+            or ``seconds`` is not above 0.
     """
     if limit < 1:
-        raise ConfigError(f"--limit {limit}: is not at least 1; give how many rows to show")
+        raise ConfigError(f"--limit {limit}: is not at least 1; give the number of rows to show")
     if not seconds > 0:
-        raise ConfigError(f"--seconds {seconds:g}: is not above 0; give how long may be measured, as 60")
+        raise ConfigError(f"--seconds {seconds:g}: is not above 0; give the time to measure, such as 60")
     if measure is None and budget.ms is not None:
-        raise ConfigError(f"--ms {budget.ms:g}: a budget of time is checked by measuring; leave out --no-measure")
+        raise ConfigError(f"--ms {budget.ms:g}: a budget of time needs measurements; leave out --no-measure")
     costs = {choice: cost(choice) for choice in choices}
     affordable = [choice for choice in choices if budget.admits(costs[choice])]
     if not affordable:
         cheapest = min(choices, key=lambda choice: costs[choice].madds)
         raise ConfigError(
-            f"no choice is within {budget}; the fastest, {cheapest}, takes {costs[cheapest].madds:.4g} multiply-adds "
-            f"and {costs[cheapest].params:.4g} parameters; give more, or smaller ones with --width and --size"
+            f"no choice is within {budget}; the smallest, {cheapest}, has {costs[cheapest].madds:.4g} multiply-adds "
+            f"and {costs[cheapest].params:.4g} parameters; raise the budget, or give smaller --width and --size"
         )
     search = _Search(affordable, costs, budget, limit)
     hurried = measure is not None and not search.run(measure, clock() + seconds, seconds, clock)
@@ -128,19 +128,19 @@ def plan(
 
 
 class _Search:
-    """Measures what would be shown until all that is shown was measured."""
+    """Measures the rows that would be shown, until all shown rows are measured."""
 
     def __init__(self, affordable: list[Choice], costs: dict[Choice, Cost], budget: Budget, limit: int) -> None:
         self.affordable, self.costs, self.budget, self.limit = affordable, costs, budget, limit
         self.latencies = Latencies()
 
     def run(self, measure: Measure, deadline: float, seconds: float, clock: Callable[[], float]) -> bool:
-        """Measure; return whether everything shown was."""
+        """Measure until the deadline, and return whether all shown rows were measured."""
         self._calibrate(measure, deadline - (1 - CALIBRATION_SHARE) * seconds, clock)
         while waiting := self._waiting():
             left = deadline - clock()
             times = dict(zip(waiting, self.latencies.estimate(waiting), strict=True))
-            # A run to warm up and one to measure are the least that a measurement takes.
+            # A measurement takes at least one warm-up run and one measured run.
             possible = [choice for choice in waiting if 2 * times[choice] / 1000 < left]
             if not possible:
                 return False
@@ -153,10 +153,10 @@ class _Search:
         ms = self.latencies.measured[cheapest]
         if self.budget.ms is not None and ms > self.budget.ms:
             raise ConfigError(
-                f"--ms {self.budget.ms:g}: no choice is that fast here; the one of fewest multiply-adds, {cheapest}, "
-                f"takes {ms:.4g} ms; give more, or smaller ones with --width and --size"
+                f"--ms {self.budget.ms:g}: no choice is that fast here; the one with the fewest multiply-adds, "
+                f"{cheapest}, takes {ms:.4g} ms; raise the budget, or give smaller --width and --size"
             )
-        for choice in _spread(self.affordable, self.costs):
+        for choice in _calibration_choices(self.affordable, self.costs):
             if clock() >= until:
                 break
             if choice not in self.latencies.measured:
@@ -169,7 +169,10 @@ class _Search:
             self.affordable = [one for one in self.affordable if one in known or not one.at_least(choice)]
 
     def _waiting(self) -> list[Choice]:
-        """Return what would be shown but was not measured, in that order, maybe too long ones included."""
+        """Return the choices that would be shown and are not measured yet, in that order.
+
+        They include choices whose estimate exceeds the budget by less than :data:`TOLERANCE`.
+        """
         shown = [*self._shown(self._within(TOLERANCE)), *self._shown(self._within())]
         return [choice for choice in dict.fromkeys(shown) if choice not in self.latencies.measured]
 
@@ -188,7 +191,7 @@ class _Search:
         return sorted(maximal(within), key=lambda choice: (distance(choice), -self.costs[choice].madds))
 
     def result(self, considered: int, hurried: bool) -> Plan:
-        """Return what was found."""
+        """Return the plan."""
         within = self._within()
         best = self._order(within)
         shown = best[: self.limit]
@@ -211,8 +214,8 @@ class _Search:
         )
 
 
-def _spread(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
-    """Return single passes at the corners of all axes, fastest first: from what differs most, most is learned."""
+def _calibration_choices(choices: list[Choice], costs: dict[Choice, Cost]) -> list[Choice]:
+    """Return choices of one pass with extreme values on each axis, fewest multiply-adds first."""
     single = [choice for choice in choices if choice.passes == 1]
     widths, strides, heads, sizes = (
         sorted({getattr(choice, axis) for choice in single}) for axis in ("width", "output_stride", "aspp", "size")
@@ -230,33 +233,32 @@ COLUMNS = (
 
 
 def to_markdown(plan: Plan) -> str:
-    """Return the table, the published choices that it leaves out, and how to read it."""
-    times = ", by times measured and estimated" if plan.budget.ms is not None else ""
+    """Return the table, further published choices, and an explanation."""
+    times = " by measured and estimated times" if plan.budget.ms is not None else ""
     found = (
-        f"{plan.within} of {plan.considered} choices are within {plan.budget}{times}, {plan.maximal} of them maximal: "
-        "nothing within the budget is at least as wide, fine and large, with as much ASPP, scales and flips, and more "
-        "in one."
+        f"{plan.within} of {plan.considered} choices are within {plan.budget}{times}, and {plan.maximal} of them are "
+        "maximal: no other choice within the budget is at least as good on every axis."
     )
     lines = [*COLUMNS, *_cells(plan.rows), "", found]
     if len(plan.rows) < plan.maximal:
         lines.append(
-            f"The {len(plan.rows)} nearest to published choices are shown; --limit shows more, --width and --size "
-            "narrow."
+            f"The table has the {len(plan.rows)} choices nearest to published ones; --limit shows more, and --width "
+            "and --size restrict the choices."
         )
     if plan.published:
-        lines += ["", "Published and within the budget, though not in the table:", "", *COLUMNS]
+        lines += ["", "Published choices within the budget that are not in the table:", "", *COLUMNS]
         lines += _cells(plan.published)
     if plan.hurried:
-        lines += ["", "Time ran out before all was measured; give more with --seconds, or fewer rows with --limit."]
+        lines += ["", "Not all rows were measured in the given time; raise --seconds, or lower --limit."]
     lines += [
         "",
-        "Of the other choices no mIOU is known: train and evaluate those you consider. Published: percent on VOC 2012 "
-        "val, pre-trained on COCO. MAdds count all passes.",
+        "Published mIOU: percent on VOC 2012 val, pre-trained on COCO. The mIOU of other choices is not known: train "
+        "and evaluate those that you consider. MAdds count all passes.",
     ]
     if any(row.ms is not None for row in (*plan.rows, *plan.published)):
         lines.append(
-            "ms: one image of the size, in memory, to its label map, median of several runs here; ~ is an estimate "
-            f"from the {plan.measured} choices that were measured."
+            "ms: time from an image of the size in memory to its label map, the median of several runs here; ~ marks "
+            f"estimates from {counted(plan.measured, 'measured choice')}."
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The paper's Table 4: what ImageNet classifiers cost, beside what the paper printed."""
+"""The paper's Table 4: computed costs of ImageNet classifiers beside the printed ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE = 224
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of Table 4 as printed: top-1 in percent, parameters and multiply-adds in millions, ms on a phone."""
+    """A printed row of Table 4: top-1 in percent, parameters and multiply-adds in millions, milliseconds on a phone."""
 
     network: str
     backbone: str
@@ -31,8 +31,8 @@ class PaperRow:
 
 
 _V1_NOTE = "MAdds: slim's README has 569 M for the same network; 575 is unexplained"
-_V2_NOTE = "params: slim's README counts 3.47 M in the same network, without batch norm; 3.4 is that, cut off"
-_WIDE_NOTE = "params: slim's README counts 6.06 M in the same network, without batch norm; 6.9 is unexplained"
+_V2_NOTE = "params: slim's README counts 3.47 M without batch norm; 3.4 is this value truncated"
+_WIDE_NOTE = "params: slim's README counts 6.06 M without batch norm; 6.9 is unexplained"
 
 TABLE4 = (
     PaperRow("MobileNetV1", "mobilenet_v1", (), 70.6, 4.2, 575, 113, _V1_NOTE),
@@ -50,13 +50,13 @@ class Row:
     """A row of the report.
 
     Attributes:
-        network: the paper's name of it.
+        network: name in the paper.
         params: trainable values, batch norm's scales and shifts included.
-        weights: those of convolutions and linear layers alone, which is what slim's tables count.
+        weights: trainable values of convolutions and linear layers alone, as slim's tables count them.
         madds: multiply-adds for one image of 224 x 224.
         paper: the printed values: ``top1`` in percent, ``params`` and ``madds`` in millions, ``milliseconds`` on a
-            Google Pixel 1; none of the first and last is measured here.
-        note: why a value differs from the printed one by more than 1 %, where it does.
+            Google Pixel 1. Accuracy and time are not measured here.
+        note: reason, if a value differs from the printed one by more than 1 %.
     """
 
     network: str
@@ -69,7 +69,7 @@ class Row:
 
 @lru_cache
 def count_costs(backbone: str, options: tuple[tuple[str, float], ...], size: int) -> tuple[int, int, int]:
-    """Return a classifier's trainable values, those apart from batch norm's, and multiply-adds at an image size."""
+    """Return a classifier's trainable values, the same without batch norm, and its multiply-adds at an image size."""
     with torch.device("meta"):  # counting needs shapes, not weights
         model = create_classifier(backbone, **dict[str, Any](options))
     norms = sum(count_parameters(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
@@ -88,7 +88,7 @@ def _row(paper: PaperRow) -> Row:
 
 
 def to_markdown(rows: Iterable[Row]) -> str:
-    """Return the table with the paper's values in brackets, and how to read it."""
+    """Return the table with the paper's values in brackets, and an explanation."""
     lines = [
         "| Network | Top-1 % (paper) | Params (paper) | without batch norm | MAdds (paper) | CPU ms (paper) | Note |",
         "|---|---:|---:|---:|---:|---:|---|",
@@ -103,8 +103,8 @@ def to_markdown(rows: Iterable[Row]) -> str:
         )
     lines += [
         "",
-        f"At {SIZE} x {SIZE}, with a linear layer to 1000 classes. Params are trainable values, MAdds those of "
-        "convolutions and the linear layer; both computed. Top-1 and milliseconds (Google Pixel 1) are the paper's and "
+        f"At {SIZE} x {SIZE}, with a linear layer to 1000 classes. Params (trainable values) and MAdds (of "
+        "convolutions and the linear layer) are computed. Top-1 and milliseconds (Google Pixel 1) are the paper's and "
         "were not measured here.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The paper's Table 7: what this library's networks cost and reach, beside what the paper printed."""
+"""The paper's Table 7: costs and mIOU of this library's models beside the printed ones."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ UNMEASURED = "not measured"
 FLOAT32 = "float32"
 VAL = "val"
 VAL_IMAGES = 1449
-"""Of VOC 2012 val, on which the paper's figures were measured."""
+"""Number of images in VOC 2012 val, on which the paper measured its mIOU."""
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of Table 7 as printed: mIOU in percent, parameters in millions, multiply-adds in billions."""
+    """A printed row of Table 7: mIOU in percent, parameters in millions, multiply-adds in billions."""
 
     network: str
     model: str
@@ -44,7 +44,7 @@ class PaperRow:
     note: str = ""
 
 
-V1_NOTE = "MAdds: the same count fits the seven other rows; the printed value is unexplained"
+V1_NOTE = "MAdds: the same count agrees with the seven other rows; the printed value is unexplained"
 
 TABLE7 = (
     PaperRow("MNet V1", "deeplabv3_mobilenet_v1_aspp", 16, True, False, 75.29, 11.15, 14.25),
@@ -64,17 +64,17 @@ class Row:
     """A row of the report.
 
     Attributes:
-        network: the paper's name of it.
+        network: name in the paper.
         output_stride: 16 or 8.
         aspp: whether the head has ASPP.
-        mf: multi-scale and flipped inference; the multiply-adds then count all twelve passes.
+        mf: whether inference is multi-scale and flipped; multiply-adds then count all twelve passes.
         params: trainable values.
         madds_plain: multiply-adds at 513 x 513, each output sample counted once.
         madds_paper_convention: the same with dilated convolutions counted as TensorFlow 1 executed them.
-        miou: in percent, or ``None`` where no evaluation was given.
-        miou_source: the evaluation file that it was read from, or ``"not measured"``.
+        miou: mIOU in percent, or ``None`` without an evaluation.
+        miou_source: the evaluation file with the mIOU, or ``"not measured"``.
         paper: the printed values: ``miou`` in percent, ``params`` in millions, ``madds`` in billions.
-        note: what the mIOU was measured on, where it was measured, and where a printed value is unexplained.
+        note: images and precision of a measured mIOU, and a mark of a printed value that is unexplained.
     """
 
     network: str
@@ -94,14 +94,14 @@ def table7(evaluations: Iterable[str | Path] = ()) -> list[Row]:
     """Compute Table 7.
 
     Args:
-        evaluations: files that ``segmnv2 evaluate --json`` wrote. A row takes the mIOU of the last one whose network
-            and protocol are its own, and names it; without one it has none.
+        evaluations: files that ``segmnv2 evaluate --json`` wrote. A row takes the mIOU of the last file with its model
+            and protocol, and names that file. Rows without a file have no mIOU.
 
     Returns:
         Eight rows in the paper's order.
 
     Raises:
-        ConfigError: a file that is missing, is no evaluation, or is of no row.
+        ConfigError: a file is missing, is no evaluation, or belongs to no row.
     """
     measured = {}
     for path in evaluations:
@@ -165,7 +165,7 @@ class _Protocol(_Strict):
     flip: bool
     size: int | str | list[int] | None
     output_stride: int
-    dataset: str | None = None  # not stated by evaluations in Python
+    dataset: str | None = None  # evaluations in Python do not state it
     split: str | None = None
     precision: str = FLOAT32
 
@@ -184,7 +184,7 @@ EVALUATION = "give a file that `segmnv2 evaluate --json` wrote"
 
 
 def _match(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return which row an evaluation file belongs to, and its content."""
+    """Return the index of the row that an evaluation file belongs to, and the file's content."""
     result = read_json(path, EVALUATION, ConfigError)
     try:
         found = _Evaluation.model_validate(result)
@@ -198,7 +198,7 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
         raise ConfigError(
             f"{path}: was measured on {len(found.iou)} classes ({', '.join(found.iou)[:60]}, ...) of the data set "
             f"{found.protocol.dataset or 'unknown'}; "
-            "Table 7 is of PASCAL VOC's 21 classes, which `segmnv2 evaluate --dataset voc` measures"
+            "Table 7 is of PASCAL VOC's 21 classes; measure these with `segmnv2 evaluate --dataset voc`"
         )
     protocol, name = found.protocol, found.network.name
     scales, size, stride = tuple(protocol.scales), protocol.size, protocol.output_stride
@@ -216,14 +216,14 @@ def _match(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def _has_papers_options(network: _Network) -> bool:
-    """Return whether a model of a row was built as the paper's: with the default of each option."""
+    """Return whether a model has the options of the paper's model, which are the defaults."""
     backbone = MODELS[network.name].backbone
     given, papers = (json.loads(dump_json(complete_options(backbone, options))) for options in (network.backbone, {}))
     return not network.head and all(given[key] == papers.get(key) for key in given if key != PRETRAINED)
 
 
 def to_markdown(rows: Iterable[Row]) -> str:
-    """Return the table with the paper's values in brackets, and how to read it."""
+    """Return the table with the paper's values in brackets, and an explanation."""
     lines = [
         "| Network | OS | ASPP | MF | mIOU % (paper) | from | Params (paper) | MAdds plain | "
         "MAdds by the paper's count (paper) |",
@@ -243,9 +243,9 @@ def to_markdown(rows: Iterable[Row]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"At {SIZE} x {SIZE}; MF sums the passes of 6 scales, each plain and mirrored. Params are trainable values. "
-        "Plain MAdds count each output sample of a convolution once; the paper's count takes dilated ones as "
-        "TensorFlow 1 executed them, padding to a multiple of the dilation included. `-`: not measured; "
-        "`segmnv2 report table7 --evaluation FILE` takes what `segmnv2 evaluate --json FILE` wrote.",
+        f"At {SIZE} x {SIZE}. MF: the sum of 12 passes, 6 scales each plain and mirrored. Params are trainable values. "
+        "Plain MAdds count each output sample of a convolution once. The paper's count includes the padding of dilated "
+        "convolutions to a multiple of the dilation, as TensorFlow 1 executed them. `-`: not measured; "
+        "`segmnv2 report table7 --evaluation FILE` reads a file of `segmnv2 evaluate --json FILE`.",
     ]
     return "\n".join(lines)

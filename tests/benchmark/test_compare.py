@@ -5,44 +5,35 @@ from types import SimpleNamespace
 import pytest
 
 from segmnv2.benchmark import compare
-from segmnv2.benchmark.compare import Rate, apart, check_count, interleave, paired_ratio
+from segmnv2.benchmark.compare import Rate, apart, check_count, paired_ratio
 from segmnv2.errors import ConfigError
 
 
-def test_a_rate_is_images_over_seconds() -> None:
+def test_rate_is_images_per_second() -> None:
     rate = Rate.of(4, [2.0, 1.0, 4.0])
     assert rate.values == (2.0, 4.0, 1.0)
     assert rate.median == 2.0
     assert rate.quartiles == (1.5, 3.0)
 
 
-def test_one_measurement_has_no_spread() -> None:
+def test_quartiles_of_one_measurement_equal_its_median() -> None:
     rate = Rate.of(3, [1.5])
     assert rate.quartiles == (rate.median, rate.median) == (2.0, 2.0)
 
 
 @pytest.mark.parametrize("count", [0, -3])
-def test_nothing_to_measure_is_refused(count: int) -> None:
+def test_a_count_below_1_is_refused(count: int) -> None:
     with pytest.raises(ConfigError, match=f"steps {count} .*at least 1"):
         check_count("steps", count)
 
 
-def test_all_contenders_work_in_every_round_and_take_turns_in_beginning() -> None:
-    calls: list[tuple[str, int]] = []
-    contenders = {name: (lambda number, name=name: calls.append((name, number))) for name in "abc"}
-    seconds = interleave(contenders, rounds=2, warm_up=1)
-    assert [name for name, _ in calls] == list("abcbcacab")
-    assert [number for _, number in calls] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2, "c": 2}
-
-
-def test_a_ratio_is_paired_by_round() -> None:
-    # The machine was ten times slower in the second round, for both alike.
+def test_a_ratio_compares_times_of_the_same_round() -> None:
+    # In the second round the machine was ten times slower, for both contenders.
     ratio = paired_ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
     assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
 
 
-def test_the_interval_holds_the_median_and_widens_with_the_spread() -> None:
+def test_the_interval_contains_the_median_and_grows_with_the_variation() -> None:
     narrow = paired_ratio([2.0, 2.1, 1.9, 2.0], [1.0] * 4)
     wide = paired_ratio([1.0, 3.0, 1.5, 2.5], [1.0] * 4)
     for ratio in (narrow, wide):
@@ -51,7 +42,7 @@ def test_the_interval_holds_the_median_and_widens_with_the_spread() -> None:
 
 
 class Contender:
-    """A process that is built, or is not for a reason."""
+    """A stand-in for a process that is built, or fails for a reason."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -67,17 +58,17 @@ def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "Apart", Contender)
 
 
-def test_who_cannot_be_built_is_left_out_with_the_reason() -> None:
+def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason() -> None:
     reasons: list[str] = []
     with apart({"a": ("no memory",), "b": (), "c": ("no disk",)}, reasons.append) as steps:
         assert list(steps) == ["b"]
-    assert reasons == ["a is left out: no memory", "c is left out: no disk"]
+    assert reasons == ["a is skipped: no memory", "c is skipped: no disk"]
 
 
-def test_none_to_compare_is_an_error_and_so_is_one_where_all_are_needed() -> None:
+def test_it_is_an_error_if_no_contender_or_not_every_required_one_is_built() -> None:
     reasons: list[str] = []
     with pytest.raises(ConfigError, match="no disk"), apart({"a": ("no memory",), "b": ("no disk",)}, reasons.append):
         pass
-    assert reasons == ["a is left out: no memory"]
+    assert reasons == ["a is skipped: no memory"]
     with pytest.raises(ConfigError, match="no memory"), apart({"a": ("no memory",), "b": ()}):
         pass

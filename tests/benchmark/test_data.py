@@ -46,7 +46,7 @@ def test_there_is_a_row_for_each_stage_and_each_loader() -> None:
     assert [len(row.rate.values) for row in table.rows] == [2] * 5
 
 
-def test_generated_pictures_are_not_decoded_and_files_are(folder: Path) -> None:
+def test_only_files_have_stages_of_decoding(folder: Path) -> None:
     transform = TrainTransform(33)
     generated = measure_stages(Shapes(4, (40, 40)), transform, batch_size=2, seed=0, batches=2)
     read = measure_stages(open_folder(folder), transform, batch_size=2, seed=0, batches=2)
@@ -54,7 +54,7 @@ def test_generated_pictures_are_not_decoded_and_files_are(folder: Path) -> None:
     assert list(read) == [IMAGE, MASK, REST, AUGMENT, COLLATE]
 
 
-def test_the_stages_together_read_what_training_reads() -> None:
+def test_stages_read_the_same_samples_as_the_loader() -> None:
     seen: list[tuple[str, int]] = []
 
     def transform(sample: Sample, seed: int) -> Sample:
@@ -69,12 +69,12 @@ def test_the_stages_together_read_what_training_reads() -> None:
     assert len(seen) == 2 * 3  # two batches to warm up
 
 
-def test_several_workers_are_measured_by_whole_turns() -> None:
+def test_one_measurement_is_a_batch_of_every_worker() -> None:
     rate = measure_loader(Shapes(4, (33, 33)), TrainTransform(33), batch_size=2, seed=0, num_workers=2, batches=3)
     assert len(rate.values) == 2
 
 
-def test_one_core_gives_the_threads_back() -> None:
+def test_one_core_restores_the_numbers_of_threads() -> None:
     before = torch.get_num_threads(), cv2.getNumThreads()
     with one_core():
         assert torch.get_num_threads() == 1

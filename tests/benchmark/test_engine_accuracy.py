@@ -17,14 +17,14 @@ K = 4
 
 
 def predictions(right: float, images: int = 40, seed: int = 0) -> torch.Tensor:
-    """One confusion matrix an image, of predictions of which about a share ``right`` is right."""
+    """Return one confusion matrix per image, of predictions of which about a share ``right`` is correct."""
     truth = np.random.default_rng(1).integers(0, K, (images, 200), dtype=np.uint8)
     rng = np.random.default_rng(seed)
     guess = np.where(rng.random(truth.shape) < right, truth, rng.integers(0, K, truth.shape)).astype(np.uint8)
     return torch.stack([confusion_matrix(*pair, K) for pair in zip(truth, guess, strict=True)])
 
 
-def test_the_change_is_that_of_the_summed_counts():
+def test_the_change_is_computed_from_summed_counts():
     before, after = predictions(0.6), predictions(0.8, seed=1)
     change = mean_iou_change(before, after)
     assert change.value == pytest.approx(mean_iou(after.sum(0)) - mean_iou(before.sum(0)))
@@ -33,12 +33,12 @@ def test_the_change_is_that_of_the_summed_counts():
     assert some == pytest.approx(float((iou_per_class(after.sum(0)) - iou_per_class(before.sum(0)))[[0, 2]].mean()))
 
 
-def test_the_same_predictions_have_not_changed_for_sure():
+def test_equal_predictions_have_a_change_and_an_interval_of_zero():
     change = mean_iou_change(predictions(0.6), predictions(0.6))
     assert (change.value, change.low, change.high) == (0, 0, 0)
 
 
-def test_turning_the_two_round_turns_the_change_round():
+def test_exchanged_predictions_have_the_negative_change():
     before, after = predictions(0.6), predictions(0.7, seed=1)
     one, other = mean_iou_change(before, after), mean_iou_change(after, before)
     assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
@@ -55,7 +55,7 @@ def test_other_classes_and_parts_without_images_are_refused(tmp_path):
         compare_accuracy(model, tmp_path, [], InferenceOptions(size=33))
 
 
-def test_a_class_that_never_occurs_does_not_count():
+def test_a_class_without_pixels_does_not_count():
     before, after = predictions(0.6), predictions(0.8, seed=1)
     wider = [torch.nn.functional.pad(each, (0, 1, 0, 1)) for each in (before, after)]
     assert mean_iou_change(wider[0], wider[1]).value == pytest.approx(mean_iou_change(before, after).value)

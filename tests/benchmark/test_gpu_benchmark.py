@@ -15,7 +15,7 @@ def refuse() -> Step:
     raise ConfigError("cannot be built")
 
 
-def test_what_is_not_measured_is_named_with_its_reason() -> None:
+def test_a_contender_that_is_not_measured_is_listed_with_the_reason() -> None:
     contenders = {
         "absent": Contender(refuse, peer=True, refusal="is not installed"),
         "peer": Contender(lambda: lambda number: None, peer=True),
@@ -29,11 +29,11 @@ def test_what_is_not_measured_is_named_with_its_reason() -> None:
     assert len(table["ours"].rate.values) == 3
 
 
-def test_without_time_only_the_first_is_measured() -> None:
+def test_only_the_first_contender_is_measured_without_time() -> None:
     contenders = {name: Contender(lambda: lambda number: None) for name in ("first", "second")}
     table = take_turns(contenders, Limits(9, 0.0), device=choose_device("cpu"), images=1, environment={})
     assert [row.name for row in table.rows] == ["first"]
-    assert table.verdict == ("Not measured: second: no time is left of 0 s.",)
+    assert table.verdict == ("Not measured: second: the time of 0 s is used up.",)
 
 
 @pytest.mark.slow
@@ -67,7 +67,9 @@ def test_the_command_runs_on_a_cpu_too(tmp_path: Path, capsys: pytest.CaptureFix
         (["--device", "tpu"], "device: 'tpu' is not known"),
     ],
 )
-def test_a_fault_is_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_option_gives_one_message(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["benchmark", "gpu", *words]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

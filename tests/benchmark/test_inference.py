@@ -46,7 +46,7 @@ def images():
 
 
 @torch.inference_mode()
-def test_transformers_network_with_our_weights_is_our_network():
+def test_transformers_model_with_copied_weights_gives_equal_logits():
     model = setting().model()
     with torch.no_grad():
         model.train()(torch.rand(4, 3, 65, 65) * 255)  # norms that are not those of a new network
@@ -66,7 +66,7 @@ def test_every_peer_labels_images(name, images, keep_threads):
 
 
 @pytest.mark.parametrize("multi_scale", [False, True])
-def test_ours_and_the_plain_loop_give_the_models_labels(images, keep_threads, multi_scale):
+def test_our_contender_and_the_eager_loop_give_the_models_labels(images, keep_threads, multi_scale):
     chosen = setting(batch=2, multi_scale=multi_scale, flip=multi_scale)
     model = chosen.model()
     scales = SCALES if multi_scale else (1.0,)
@@ -77,7 +77,7 @@ def test_ours_and_the_plain_loop_give_the_models_labels(images, keep_threads, mu
         assert np.mean([a == b for a, b in zip(turn[0], expected, strict=True)]) > 0.999
 
 
-def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, monkeypatch):
+def test_contenders_are_the_chosen_ones_that_are_installed(images, monkeypatch):
     choice = Choice([("torch", "float32"), ("openvino", "int8")], compiled=True)
     names = list(contenders(images, setting(output_stride=8), choice, images))
     assert names == [
@@ -94,7 +94,7 @@ def test_who_takes_part_follows_from_the_choice_and_what_is_installed(images, mo
     assert next(iter(contenders(images, setting(multi_scale=True), choice, images))) == "eager loop"
 
 
-def test_engines_and_peers_are_read_from_words():
+def test_options_of_engines_and_peers_are_parsed():
     assert parse_engines("torch, onnxruntime:float32", CPU) == [("torch", "float32"), ("onnxruntime", "float32")]
     everything = parse_engines(None, CPU)
     assert ("torch", "float32") in everything
@@ -109,18 +109,18 @@ def test_engines_and_peers_are_read_from_words():
             read()
 
 
-def test_engines_that_are_impossible_here_are_left_out_with_a_reason(monkeypatch):
+def test_engines_that_cannot_run_here_are_skipped_with_the_reason(monkeypatch):
     monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: False)
     reasons: list[str] = []
     found = parse_engines("torch:bfloat16, torch, onnxruntime:float16", CPU, on_skip=reasons.append)
     assert found == [("torch", "float32")]
-    assert [reason.split(" is left out: ")[0] for reason in reasons] == ["torch:bfloat16", "onnxruntime:float16"]
+    assert [reason.split(" is skipped: ")[0] for reason in reasons] == ["torch:bfloat16", "onnxruntime:float16"]
     assert "no bfloat16 instructions" in reasons[0]
-    with pytest.raises(ConfigError, match=r"torch:bfloat16 is left out: .*no bfloat16"):
+    with pytest.raises(ConfigError, match=r"torch:bfloat16 is skipped: .*no bfloat16"):
         parse_engines("torch:bfloat16", CPU)
 
 
-def test_a_contender_is_compared_with_the_first_as_it_is_and_compiled() -> None:
+def test_contenders_are_compared_with_the_first_one_eager_and_compiled() -> None:
     seconds = {"peer": [2.0, 2.0], "peer, compiled": [1.0, 1.0], "ours": [0.5, 0.5]}
     notes = {name: inference._note(name, seconds, 3.0) for name in seconds}
     assert notes["peer"] == "peak 3 MB"

@@ -16,7 +16,7 @@ from segmnv2.cli import main
 
 
 def run_alone(*words: str) -> str:
-    """Run a command as a user does, and return what it prints: its contenders are processes of this one no more."""
+    """Run a command in another process, as a user does, and return its output."""
     run = "from segmnv2.cli import main; raise SystemExit(main())"
     command = [sys.executable, "-c", run, "benchmark", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
@@ -26,7 +26,7 @@ def run_alone(*words: str) -> str:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Generated images in VOC's layout, 4 to train on and 9 others to validate on, and a network."""
+    """Generated images in VOC's layout, 4 to train on and 9 others to validate on, and a model."""
     write_generated(tmp_path)
     lists = tmp_path / "ImageSets" / "Segmentation"
     names = (lists / "train.txt").read_text().split()
@@ -52,7 +52,7 @@ def test_training_steps_are_compared_on_the_same_batches(tmp_path: Path, capsys:
     assert "--bf16: CPUs compute wrong gradients" in capsys.readouterr().err
 
 
-def test_the_peers_get_the_same_pixels_in_their_own_form_and_learn() -> None:
+def test_peers_train_on_the_same_pixels_in_their_own_layout() -> None:
     (batch,) = StepSetting(crop=65, batch=2, steps=1, warm_up=0).batches()
     cpu = torch.device("cpu")
     same, cut = PeerStep("transformers", cpu), PeerStep("smp", cpu)
@@ -77,25 +77,25 @@ def test_the_loader_is_compared_on_the_same_files(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_int8_is_judged_on_images_that_it_was_not_chosen_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_int8_is_measured_on_other_images_than_it_was_chosen_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = data / "table.json"
     words = [str(data / "model.safetensors"), "--root", str(data), "--engines", "openvino:int8", "--size", "65"]
     assert main(["benchmark", "accuracy", *words, "--part", "judged", "--calibration", "2", "--json", str(path)]) == 0
     (row,) = json.loads(path.read_text())["rows"]
     assert (row["engine"], row["images"]) == ("openvino int8", 6)
     assert row["change"]["low"] <= row["change"]["value"] <= row["change"]["high"]
-    assert 0 <= row["agreement"] <= 1  # of an untrained network anything may become
+    assert 0 <= row["agreement"] <= 1  # any share is possible with an untrained model
     assert row["seconds"] > 0
     assert "| openvino int8 | 1 | 6 |" in capsys.readouterr().out
 
 
-def test_a_part_and_the_other_are_all_images() -> None:
+def test_both_parts_together_are_all_images() -> None:
     chosen, judged = choose_rows(9, part="chosen"), choose_rows(9, part="judged")
     assert (len(chosen), sorted(chosen + judged)) == (3, choose_rows(9))
     assert len(choose_rows(9, limit=2)) == 2
 
 
-def test_every_set_of_scales_is_compared_with_all_of_them(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_set_of_scales_is_compared_with_the_largest_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = data / "table.json"
     words = [str(data / "model.safetensors"), "--root", str(data), "--size", "33", "--limit", "2", "--engines", "torch"]
     assert main(["benchmark", "accuracy", *words, "--all-scales", "--json", str(path)]) == 0
@@ -107,7 +107,7 @@ def test_every_set_of_scales_is_compared_with_all_of_them(data: Path, capsys: py
 
 
 @pytest.mark.slow
-def test_folders_are_labeled_in_all_ways_on_the_same_files(tmp_path: Path) -> None:
+def test_all_methods_label_the_same_folder(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     words = ["--count", "2", "--rounds", "1", "--overlays", "--threads", "1", "--streams", "2", "--device", "cpu"]
     out = run_alone("folder", *words, "--json", str(path))
@@ -136,7 +136,7 @@ def test_folders_are_labeled_in_all_ways_on_the_same_files(tmp_path: Path) -> No
         (["accuracy", "MODEL", "--root", "b", "--engines", "tpu"], "backend: 'tpu' is not known"),
     ],
 )
-def test_a_fault_is_one_message(
+def test_an_invalid_option_gives_one_message(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "MODEL" in words:

@@ -19,14 +19,14 @@ from segmnv2.training.run import train
 
 
 def tiny(*overrides: str) -> Experiment:
-    """An experiment whose every batch is the same: one image, as large as the crop, neither scaled nor mirrored."""
+    """Return an experiment with equal batches: one image of the crop's size, neither scaled nor mirrored."""
     shapes = {"kind": "shapes", "length": 1, "size": 33}
     data = {"train": shapes, "val": shapes, "crop_size": 33, "scales": [1.0], "flip": 0, "batch_size": 2}
     values = {"name": "tiny", "model": {"width": 0.35}, "steps": 5, "device": "cpu", "log": {"every": 1}}
     return parse_experiment({**values, "data": {**data, "num_workers": 0}}, overrides)
 
 
-def test_the_three_rows_are_positive_and_in_the_json() -> None:
+def test_table_and_json_have_three_positive_rows() -> None:
     table = benchmark_training(tiny(), steps=2)
     assert [row.name for row in table.rows] == ["step alone", "loader, 0 workers", "step and loader together"]
     written = json.loads(json.dumps(table.to_dict()))
@@ -50,7 +50,7 @@ def test_the_three_rows_are_positive_and_in_the_json() -> None:
     ],
 )
 @pytest.mark.parametrize("fixed", [True, False])
-def test_the_steps_are_those_of_a_run(tmp_path: Path, overrides: tuple[str, ...], fixed: bool) -> None:
+def test_measured_steps_have_the_losses_of_a_run(tmp_path: Path, overrides: tuple[str, ...], fixed: bool) -> None:
     experiment = tiny(f"steps={WARM_UP + 2}", *overrides)
     dataset = open_dataset(experiment.data.train)
     batch = first_batch(experiment, dataset) if fixed else None
@@ -62,7 +62,7 @@ def test_the_steps_are_those_of_a_run(tmp_path: Path, overrides: tuple[str, ...]
     assert len(set(losses)) == WARM_UP + 2
 
 
-def test_the_first_step_has_the_loss_of_the_task() -> None:
+def test_the_first_measured_step_has_the_loss_of_the_task() -> None:
     experiment = tiny()
     dataset = open_dataset(experiment.data.train)
     batch = first_batch(experiment, dataset)
@@ -73,18 +73,18 @@ def test_the_first_step_has_the_loss_of_the_task() -> None:
     assert measure_steps(experiment, dataset, steps=1, batch=batch).losses[0] == loss
 
 
-def test_steps_with_workers_are_measured_by_whole_turns() -> None:
+def test_one_measurement_has_a_step_for_every_worker() -> None:
     experiment = tiny("data.num_workers=2")
     steps = measure_steps(experiment, open_dataset(experiment.data.train), steps=3)
     assert len(steps.rate.values) == 2
 
 
-def test_initial_weights_are_not_needed() -> None:
+def test_initial_weights_are_not_read() -> None:
     experiment = tiny("model.weights=none.safetensors")
     assert measure_steps(experiment, open_dataset(experiment.data.train), steps=1).rate.median > 0
 
 
-def test_nothing_to_measure_is_refused() -> None:
+def test_zero_steps_are_refused() -> None:
     with pytest.raises(ConfigError, match="steps 0 "):
         benchmark_training(tiny(), steps=0)
 
@@ -97,10 +97,10 @@ def test_nothing_to_measure_is_refused() -> None:
         (10, 4, 3.9, 0, ("The loader limits", "raise data.num_workers from 0 to 3")),
         (100, 4, 3.9, 2, ("The loader limits", "50 workers would be needed and there are 4 cores")),
         (10, 20, 6.5, 0, ("take turns", "from 0 to 1")),
-        (10, 20, 6.5, 2, ("hinder each other", "data.num_workers 1 and 3")),
+        (10, 20, 6.5, 2, ("slow each other", "data.num_workers 1 and 3")),
     ],
 )
-def test_the_verdict_names_what_limits_and_what_to_change(
+def test_the_verdict_names_the_limit_and_the_remedy(
     step: float, loader: float, both: float, workers: int, said: tuple[str, ...]
 ) -> None:
     text = " ".join(verdict(Rate((step,)), Rate((loader,)), Rate((both,)), workers, cores=4))

@@ -44,7 +44,7 @@ def test_a_network_is_exported_and_verified(weights, folders, tmp_path, capsys):
     options = f"--against {weights} --images {photos} --masks {masks} --limit 1 --repeats 1 --json {figures}"
     assert main(["verify", str(out), *options.split()]) == 0
     told = capsys.readouterr().out
-    for part in ("pixels with the network's own label", "mIOU before, after", "latency at 56x40", "not known"):
+    for part in ("pixels with the model's label", "mIOU before, after", "latency at 56x40", "not known"):
         assert part in told
     assert json.loads(figures.read_text())["count"] == 1
 
@@ -61,7 +61,7 @@ def test_a_file_that_differs_leaves_one_message_and_nothing_else(weights, folder
     assert main([*order, "--images", str(folders[0])]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("...")]
     assert len(errors) == 1
-    assert errors[0].startswith("error: torch float32: 0.000 % of pixels have the network's own label")
+    assert errors[0].startswith("error: torch float32: 0.000 % of pixels have the model's label")
     assert not list(tmp_path.iterdir())
 
     assert main([*order, "--no-verify"]) == 0

@@ -1,4 +1,4 @@
-"""A backbone, head, data set, loss and export format, each added by one line, are found by suites and commands."""
+"""Suites and commands find a new backbone, head, data set, loss and export format, each added by one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUITES = {
     "tests/contracts/test_formats.py": 1,
     "tests/tasks/test_loss.py": 10,
 }
-"""Of each suite, how many tests it has of the toy at least."""
+"""Suite -> smallest number of its tests of the addition."""
 
 
 def run(*command: str, folder: Path = ROOT) -> str:
@@ -30,14 +30,14 @@ def run(*command: str, folder: Path = ROOT) -> str:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_its_suite_finds_it(suite: str) -> None:
+def test_the_suites_test_an_addition(suite: str) -> None:
     report = run("-m", "pytest", "-q", "-p", "tests.toys", "-p", "no:cacheprovider", "-k", "toy", suite)
     passed = re.search(r"(\d+) passed", report)
     assert passed, report
     assert int(passed[1]) >= SUITES[suite]
 
 
-def test_commands_know_it(tmp_path: Path) -> None:
+def test_the_commands_accept_an_addition(tmp_path: Path) -> None:
     options = {
         "model.name": "toy_toy",
         "data.train": "{kind: toy}",

@@ -1,4 +1,4 @@
-"""What every registered backbone must do, whatever it is."""
+"""Laws of all registered backbones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "smp": {"encoder": "resnet18"},
     "timm": {"model": "resnet18"},
 }
-"""Options that keep what costs time small; the whole networks are traced for channels and strides."""
+"""Options of small backbones for slow tests; channels and strides are tested on the complete ones."""
 
 NEEDED: dict[str, dict[str, Any]] = {"smp": {"encoder": "resnet50"}, "timm": {"model": "resnet50"}}
 
@@ -48,7 +48,7 @@ EACH_KIND: list[tuple[str, dict[str, Any]]] = [
     ("timm", {"model": "test_efficientnet"}),  # norms with an activation inside
     ("timm", {"model": "hrnet_w18_small"}),  # branches of which the last map needs none
 ]
-"""Also of the kinds of norms and of layers that no output depends on."""
+"""Backbones of every kind, with all kinds of norms, and some with layers that no output depends on."""
 
 
 def kind(case: object) -> str:
@@ -58,7 +58,7 @@ def kind(case: object) -> str:
 def small(name: str, output_stride: int) -> Backbone:
     torch.manual_seed(0)
     backbone = create_backbone(name, output_stride=output_stride, **SMALL.get(name, {}))
-    randomize_norms(backbone)  # timm begins residual branches with a scale of zero, which would hide them
+    randomize_norms(backbone)  # timm initializes residual branches with a scale of zero, which would hide them
     return backbone
 
 
@@ -75,7 +75,7 @@ def test_features_have_the_stated_channels_and_strides(name: str, output_stride:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_feature_info_answers_as_timms_does(name: str) -> None:
+def test_feature_info_agrees_with_timms(name: str) -> None:
     backbone = small(name, 16)
     info = backbone.feature_info
     theirs = TimmFeatureInfo(
@@ -87,7 +87,7 @@ def test_feature_info_answers_as_timms_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finer_features_contain_the_coarser_ones(name: str) -> None:
+def test_features_at_a_smaller_stride_contain_those_at_a_larger_one(name: str) -> None:
     backbone = small(name, 32).double().eval()
     x = torch.randn(1, 3, 97, 65, dtype=torch.float64)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_finer_features_contain_the_coarser_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_output_stride_goes_there_and_back(name: str) -> None:
+def test_restoring_the_output_stride_restores_the_features(name: str) -> None:
     backbone = small(name, 16).eval()
     x = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
@@ -120,7 +120,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", slow_where(lambda name: name == "nasnet_a_mobile", NAMES))
-def test_it_exports_with_dynamic_sides(name: str) -> None:
+def test_backbones_are_exported_with_dynamic_sides(name: str) -> None:
     backbone = small(name, 16).eval()
     side = torch.export.Dim("k", min=2, max=40)
     program = torch.export.export(backbone, (torch.randn(1, 3, 65, 65),), dynamic_shapes=({2: 16 * side + 1, 3: 65},))
@@ -130,29 +130,27 @@ def test_it_exports_with_dynamic_sides(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
-def test_synchronized_norms_compute_what_the_others_do(name: str, options: dict[str, Any]) -> None:
+def test_synchronized_norms_compute_the_same_as_ordinary_ones(name: str, options: dict[str, Any]) -> None:
     backbone = create_backbone(name, **options)
     randomize_norms(backbone)
     converted = SynchronizedNorms().apply(copy.deepcopy(backbone))
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in statistical_norms(converted))
     assert converted.state_dict().keys() == backbone.state_dict().keys()
     x = torch.randn(2, 3, 65, 65)
-    for mode in (True, False):  # without other processes there is nothing to share
+    for mode in (True, False):  # a single process has nothing to synchronize
         maps = []
         for network in (backbone, converted):
-            torch.manual_seed(0)  # of the blocks that some networks drop in training
+            torch.manual_seed(0)  # some backbones drop random blocks in training
             maps.append(network.train(mode)(x))
         for ours, theirs in zip(*maps, strict=True):
             torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
-def test_frozen_norms_keep_their_statistics_in_training_at_each_output_stride(
-    name: str, options: dict[str, Any]
-) -> None:
+def test_frozen_norms_keep_their_statistics_in_training(name: str, options: dict[str, Any]) -> None:
     model = create_model(f"deeplabv3_{name}", num_classes=2, output_stride=32, **options)
     freeze_batch_norm(model)
-    if options != {"model": "hrnet_w18_small"}:  # has 32 alone
+    if options != {"model": "hrnet_w18_small"}:  # it has only stride 32
         model.set_output_stride(16)
     before = {key: value.clone() for key, value in model.named_buffers() if "running" in key}
     model.train()(torch.rand(2, 3, 33, 33))
@@ -160,7 +158,7 @@ def test_frozen_norms_keep_their_statistics_in_training_at_each_output_stride(
 
 
 @pytest.mark.parametrize(("name", "options"), EACH_KIND, ids=kind)
-def test_a_networks_outputs_depend_on_each_parameter_that_is_not_frozen(name: str, options: dict[str, Any]) -> None:
+def test_outputs_depend_on_exactly_the_parameters_that_are_not_frozen(name: str, options: dict[str, Any]) -> None:
     model = create_model(f"deeplabv3_{name}", num_classes=2, output_stride=32, **options).train()
     model(torch.rand(2, 3, 65, 65)).square().mean().backward()
     assert [key for key, p in model.named_parameters() if p.requires_grad != (p.grad is not None)] == []
@@ -190,7 +188,7 @@ def _train_on_two_processes(rank: int, meeting: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_each_kind_of_backbone(tmp_path: Path) -> None:
+def test_each_kind_of_backbone_trains_on_two_processes(tmp_path: Path) -> None:
     workers = [SERVER.Process(target=_train_on_two_processes, args=(rank, tmp_path / "meeting")) for rank in range(2)]
     for worker in workers:
         worker.start()
@@ -199,7 +197,7 @@ def test_two_processes_train_each_kind_of_backbone(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
-def test_an_unknown_name_or_option_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_name_or_option_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(ConfigError, match=r"available are .*mobilenet_v2"):
         create_backbone("mobilenet_v9")
     with pytest.raises(ConfigError, match=r"no option depth; it has .*width"):

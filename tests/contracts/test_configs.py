@@ -57,8 +57,9 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a tiny devkit, COCO and folder of pairs."""
+    """Return a folder with a tiny VOCdevkit, COCO and folder of pairs."""
     folder = tmp_path_factory.mktemp("data")
+    assert SHAPES_LABELS.num_classes <= 21  # ids of shapes must also be ids of VOC
     for split in ("train", "train_aug", "trainval", "val"):
         write_voc_layout(Shapes(2, (64, 48)), folder / "VOCdevkit", split)
     for split in ("train2017", "val2017"):
@@ -68,7 +69,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_weights(folder: Path, section: ModelSection) -> None:
-    """Write what takes the place of a config's weights, once."""
+    """Write files in place of a config's weights, once."""
     whole, backbone = stand_in(folder, section.weights), stand_in(folder, section.backbone_weights)
     if whole and not whole.exists():
         save_model(whole, create_model(section.name, labels=VOC_LABELS))
@@ -77,7 +78,7 @@ def write_weights(folder: Path, section: ModelSection) -> None:
 
 
 def stand_in(folder: Path, weights: Path | None) -> Path | None:
-    """Return where the file lies that takes the place of a config's weights."""
+    """Return the path of the file that replaces a config's weights."""
     return folder / "-".join(weights.parts) if weights else None
 
 
@@ -129,7 +130,7 @@ def write_pairs(root: Path) -> None:
 
 
 def short(experiment: Experiment, stand_ins: Path) -> list[str]:
-    """Return overrides that make an experiment a matter of a second, on the stand-ins of its data."""
+    """Return overrides that shorten an experiment to about a second, on small data sets."""
     overrides = list(SHORT)
     for key, source in (("train", experiment.data.train), ("val", experiment.data.val)):
         for kind, folder in ((VocSource, "VOCdevkit"), (CocoVocSource, "coco"), (FolderSource, "own")):
@@ -138,7 +139,7 @@ def short(experiment: Experiment, stand_ins: Path) -> list[str]:
     return overrides
 
 
-def test_there_are_configs() -> None:
+def test_configs_are_found() -> None:
     assert NAMES.keys() >= {"shapes", "voc_mobilenet_v2_stride16"}
 
 
@@ -195,7 +196,7 @@ def test_a_detectors_config_loads_builds_and_runs_two_steps(path: Path, stand_in
     assert result.folder.best.is_file()
 
 
-def test_classifiers_are_trained_as_the_paper_says() -> None:
+def test_classifiers_have_the_training_settings_of_the_paper() -> None:
     (path,) = CLASSIFIERS
     experiment = load_any_experiment(path)
     assert isinstance(experiment, ClassificationExperiment)
@@ -217,7 +218,7 @@ def test_a_classifier_builds_at_every_width_of_the_paper(path: Path, width: floa
     assert count_parameters(model) == count_parameters(create_classifier("mobilenet_v2", width=width))
 
 
-def test_every_stage_of_the_paper_has_its_config() -> None:
+def test_every_training_stage_of_the_paper_has_a_config() -> None:
     experiments = [load_experiment(path) for path in RECIPES]
     found = {
         (each.data.train.kind, each.model.output_stride, each.model.name.endswith("_aspp")) for each in experiments
@@ -241,7 +242,7 @@ def test_every_stage_of_the_paper_has_its_config() -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_stage_starts_from_what_the_stage_before_writes(path: Path) -> None:
+def test_a_stage_starts_from_the_weights_of_the_stage_before(path: Path) -> None:
     experiment = load_experiment(path)
     if experiment.data.train.kind == "coco_voc":
         assert experiment.model.backbone_weights is not None
@@ -253,7 +254,7 @@ def test_a_stage_starts_from_what_the_stage_before_writes(path: Path) -> None:
     assert experiment.model.name == before.model.name
     usual = {"width": 1.0, "channel_divisor": 8}
     assert {**usual, **experiment.model.backbone_options} == {**usual, **before.model.backbone_options}
-    assert f"configs/{before.name}.yaml" in path.read_text(encoding="utf-8"), "the comment says how it is made"
+    assert f"configs/{before.name}.yaml" in path.read_text(encoding="utf-8"), "the comment names its config"
 
 
 @pytest.mark.parametrize(
@@ -263,20 +264,18 @@ def test_a_stage_starts_from_what_the_stage_before_writes(path: Path) -> None:
         ("coco_mobilenet_v2_aspp", "voc_coco_mobilenet_v2_aspp_stride16", "voc_coco_mobilenet_v2_aspp_stride8"),
     ],
 )
-def test_the_stages_are_run_one_after_the_other_at_another_width(
+def test_stages_can_be_run_in_order_at_another_width(
     stages: tuple[str, ...], stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the overrides that the comments in the files give."""
+    """Use the overrides from the comments in the configs."""
     monkeypatch.chdir(tmp_path)
     Path("weights").mkdir()
     write_backbone(Path("weights/mobilenet_v2_0.35_224.safetensors"), width=0.35)
     for number, stage in enumerate(stages):
         overrides = short(load_experiment(NAMES[stage]), stand_ins)
-        start = (
-            f"model.weights=runs/{stages[number - 1]}_0.35/last.safetensors"
-            if number
-            else "model.backbone_weights=weights/mobilenet_v2_0.35_224.safetensors"
-        )
+        start = "model.backbone_weights=weights/mobilenet_v2_0.35_224.safetensors"
+        if number:
+            start = f"model.weights=runs/{stages[number - 1]}_0.35/last.safetensors"
         overrides += [f"name={stage}_0.35", "model.width=0.35", start]
         train(load_experiment(NAMES[stage], overrides), report=lambda line: None)
     provenance = read_model_file(f"runs/{stages[-1]}_0.35/last.safetensors")[1]["provenance"]
@@ -294,13 +293,7 @@ def test_a_recipe_builds_at_every_width_of_the_paper(path: Path, width: float) -
     assert count_parameters(model) == count_parameters(expected)
 
 
-def test_shapes_have_fewer_classes_than_voc() -> None:
-    """The devkit above holds shapes, whose ids must be VOC's too."""
-    assert SHAPES_LABELS.num_classes <= 21
-
-
-def test_evaluate_counts_the_shapes_that_the_config_validates_on() -> None:
-    (path,) = [path for path in CONFIGS if path.stem == "shapes"]
-    val = load_experiment(path).data.val
+def test_evaluate_uses_the_shapes_of_the_configs_validation() -> None:
+    val = load_experiment(NAMES["shapes"]).data.val
     assert val.kind == "shapes"
     assert val.model_dump(exclude={"kind"}) == ShapesSource.evaluation

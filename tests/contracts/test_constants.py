@@ -1,4 +1,4 @@
-"""The constants of the paper and of TensorFlow's code, written down a second time, beside those that are used."""
+"""Constants of the paper and of TensorFlow's code, compared with the library's constants."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_batch_norms_of_backbones(name: str, epsilon: float, decay: float) -> No
     assert {round(1 - (momentum or 0), 6) for _, momentum in found} == {decay}
 
 
-def test_deeplabs_head() -> None:
+def test_head_of_deeplab() -> None:
     head = DeepLabV3Head(320, 21, aspp=True)
     assert norms(head) == {(1e-5, 0.0003)}
     assert (head.dropout.p, head.logits.in_channels, head.aspp.out_channels) == (0.1, 256, 5 * 256)
@@ -136,7 +136,7 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_papers_experiments(path: Path) -> None:
+def test_recipes_of_the_paper(path: Path) -> None:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     first_stage, frozen = path.stem.startswith("coco_"), values["model"]["norms"] == "frozen"
     optimizer = values["optimizer"]

@@ -1,4 +1,4 @@
-"""Laws that every kind of data set obeys, in training, evaluation and ``check-data``."""
+"""Laws of all kinds of data sets, in training, evaluation and ``check-data``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def source(kind: str, root: Path, labels: LabelSet) -> DataSource:
     return evaluation_source(kind, root if DATASETS[kind].root_is else None, None)
 
 
-def test_what_was_written_is_read(kind: str, source: DataSource, labels: LabelSet) -> None:
+def test_written_samples_are_read(kind: str, source: DataSource, labels: LabelSet) -> None:
     dataset = source.open()
     assert dataset.labels == labels
     if source.root_is is None:  # drawn, not written
@@ -52,13 +52,13 @@ def test_what_was_written_is_read(kind: str, source: DataSource, labels: LabelSe
     assert len(dataset) == COUNT
     for written, sample in zip(iterate(SAMPLES), iterate(dataset), strict=True):
         assert np.abs(sample.image.astype(int) - written.image).mean() < 8  # JPEG
-        if kind == "coco_voc":  # has no ignored ring
+        if kind == "coco_voc":  # it has no ignored pixels around objects
             assert (sample.mask[written.mask != 255] == written.mask[written.mask != 255]).all()
         else:
             assert (sample.mask == written.mask).all()
 
 
-def test_an_experiment_names_it(kind: str, source: DataSource) -> None:
+def test_an_experiment_can_name_a_data_set(kind: str, source: DataSource) -> None:
     part = source.model_dump(mode="json")
     experiment = parse_experiment({"name": "x", "steps": 1, "data": {"train": part, "val": part}})
     assert experiment.data.train == source
@@ -66,7 +66,7 @@ def test_an_experiment_names_it(kind: str, source: DataSource) -> None:
     assert again == experiment
 
 
-def test_the_listing_has_the_pairs_of_the_data_set_and_no_faults(source: DataSource) -> None:
+def test_the_listing_has_the_pairs_of_the_data_set_and_no_findings(source: DataSource) -> None:
     listing = source.listing("val")
     dataset = source.open()
     assert [pair.name for pair in listing.pairs] == [dataset[index].name for index in range(len(dataset))]
@@ -74,7 +74,7 @@ def test_the_listing_has_the_pairs_of_the_data_set_and_no_faults(source: DataSou
     assert listing.labels == dataset.labels
 
 
-def test_check_data_reads_what_training_reads(kind: str, source: DataSource) -> None:
+def test_check_data_counts_the_pixels_that_training_reads(kind: str, source: DataSource) -> None:
     if kind == "shapes":
         source = source.model_copy(update={"length": 3})
     examination = examine([source.listing("val")], workers=1)
@@ -85,7 +85,7 @@ def test_check_data_reads_what_training_reads(kind: str, source: DataSource) -> 
     assert [row["pixels"] for row in table.values()] == counts[: dataset.labels.num_classes].tolist()
 
 
-def test_check_data_knows_a_folder_of_it(kind: str, source: DataSource, root: Path) -> None:
+def test_check_data_recognizes_the_folder(kind: str, source: DataSource, root: Path) -> None:
     if not isinstance(source, FileSource):
         pytest.skip("its folder has no pairs of files")
     (listing,) = listings_of(root, splits=[source.split] if source.split else ())
@@ -93,7 +93,7 @@ def test_check_data_knows_a_folder_of_it(kind: str, source: DataSource, root: Pa
     assert listing.labels == source.open().labels
 
 
-def test_two_steps_train_on_it(kind: str, source: DataSource, tmp_path: Path) -> None:
+def test_a_model_trains_on_a_data_set(kind: str, source: DataSource, tmp_path: Path) -> None:
     part = json.dumps(source.model_dump(mode="json"))
     short = ["steps=2", "data.batch_size=2", "data.crop_size=49", "data.num_workers=0", "model.output_stride=16"]
     short += ["validation.size=65", "validation.limit=1", "device=cpu", f"data.train={part}", f"data.val={part}"]
@@ -101,7 +101,7 @@ def test_two_steps_train_on_it(kind: str, source: DataSource, tmp_path: Path) ->
     assert result.steps == 2
 
 
-def test_evaluate_counts_it(
+def test_a_model_is_evaluated_on_a_data_set(
     kind: str, source: DataSource, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
@@ -132,7 +132,7 @@ def test_missing_files_of_a_published_data_set_are_named(kind: str, source: Data
         listings_of(root, splits=["best"])
 
 
-def test_what_no_kind_has_is_refused() -> None:
+def test_unknown_kinds_options_and_splits_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"--dataset pascal: is not known; give one of voc, .*image-folder"):
         evaluation_source("pascal", None, None)
     with pytest.raises(ConfigError, match="--split: shapes has no such option"):

@@ -1,4 +1,4 @@
-"""What every registered head must do, whatever it is."""
+"""Laws of all registered heads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build(name: str, backbone: str = "mobilenet_v2", **options: Any) -> Segmente
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
-def test_logits_lie_at_the_stated_stride(name: str, output_stride: int) -> None:
+def test_logits_have_the_stated_stride(name: str, output_stride: int) -> None:
     model = build(name, output_stride=output_stride)
     pixels = torch.rand(1, 3, 70, 97) * 255
     rows, columns = (1 + -(-(side - 1) // output_stride) * output_stride // model.logits_stride for side in (70, 97))
@@ -42,7 +42,7 @@ def test_logits_lie_at_the_stated_stride(name: str, output_stride: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
-def test_the_output_stride_goes_there_and_back(name: str) -> None:
+def test_restoring_the_output_stride_restores_the_logits(name: str) -> None:
     model = build(name)
     pixels = torch.rand(1, 3, 65, 65) * 255
     before = model(pixels)
@@ -62,7 +62,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
-def test_the_copy_for_inference_computes_the_same(name: str, output_stride: int) -> None:
+def test_the_copy_for_inference_gives_equal_logits(name: str, output_stride: int) -> None:
     model = build(name, output_stride=output_stride).double()
     state = copy.deepcopy(model.state_dict())
     network = InferenceNetwork(model)
@@ -73,7 +73,7 @@ def test_the_copy_for_inference_computes_the_same(name: str, output_stride: int)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_bias_of_the_classes_learns_twice_as_fast(name: str) -> None:
+def test_the_last_bias_has_twice_the_learning_rate(name: str) -> None:
     model = build(name)
     groups = {group["name"]: group for group in parameter_groups(model, 1.0, 0.0)}
     assert [parameter.shape for parameter in groups["last bias"]["params"]] == [(3,)]
@@ -82,7 +82,7 @@ def test_the_bias_of_the_classes_learns_twice_as_fast(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
-def test_a_saved_model_computes_the_same(name: str, tmp_path: Path) -> None:
+def test_a_saved_model_gives_equal_logits(name: str, tmp_path: Path) -> None:
     model = build(name, output_stride=8)
     save_model(tmp_path / "model.safetensors", model)
     pixels = torch.rand(1, 3, 40, 50) * 255

@@ -12,13 +12,13 @@ from segmnv2.models.zoo import create_model
 
 
 def smooth_pixels(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    """Return coarse random patterns, 0..255, as real images have: a network distinguishes them, unlike noise."""
+    """Return coarse random patterns, 0..255, which a model distinguishes, unlike noise."""
     coarse = torch.rand(*shape[:2], 5, 5, generator=torch.Generator().manual_seed(seed)) * 255
     return F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=True)
 
 
-def lively_model(name: str = "deeplabv3_mobilenet_v2", **options: Any) -> Segmenter:
-    """Return a network whose norms and logits are those of a batch, as after training, so that all layers count."""
+def model_with_statistics(name: str = "deeplabv3_mobilenet_v2", **options: Any) -> Segmenter:
+    """Return a model whose norms and logits are scaled to a batch, as after training, so that all layers count."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=5, **options)
     pixels = smooth_pixels((4, 3, 65, 65))
@@ -32,14 +32,14 @@ def lively_model(name: str = "deeplabv3_mobilenet_v2", **options: Any) -> Segmen
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Segmenter]:
-    return lively_model
+    return model_with_statistics
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Callable[..., torch.Tensor]:
+def make_pixels() -> Callable[..., torch.Tensor]:
     return smooth_pixels
 
 
 @pytest.fixture(scope="session")
 def model() -> Segmenter:
-    return lively_model(width=0.35)
+    return model_with_statistics(width=0.35)

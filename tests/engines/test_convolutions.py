@@ -11,7 +11,7 @@ def settings() -> tuple[bool, str, str]:
     return cudnn.benchmark, cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision  # type: ignore[attr-defined]
 
 
-def test_settings_hold_in_the_block_and_are_restored_after_an_error() -> None:
+def test_settings_apply_in_the_block_and_are_restored_after_an_error() -> None:
     before = settings()
     seen = []
 
@@ -29,7 +29,7 @@ def test_settings_hold_in_the_block_and_are_restored_after_an_error() -> None:
     assert torch.backends.cudnn.allow_tf32 in (True, False)  # PyTorch's older names can still be read
 
 
-def test_nothing_is_tried_out_where_pytorch_is_deterministic() -> None:
+def test_cudnn_does_not_try_algorithms_if_pytorch_is_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         with convolutions(tuned=True):

@@ -16,7 +16,7 @@ from segmnv2.engines import openvino
 from segmnv2.engines.selection import ENGINES, create_backend
 from segmnv2.errors import ConfigError
 from segmnv2.inference.scores import predict_labels
-from tests.export.shallow import shallow_seeing_model
+from tests.export.shallow import shallow_balanced_model
 from tests.stream_engines import STREAMING, build_engines
 
 RUNNABLE = [
@@ -29,7 +29,7 @@ RUNNABLE = [
 
 @pytest.fixture(scope="module")
 def model():
-    return shallow_seeing_model()
+    return shallow_balanced_model()
 
 
 @pytest.fixture(scope="module")
@@ -51,36 +51,36 @@ def engines(model):
 
 @pytest.mark.parametrize(("name", "precision"), RUNNABLE)
 @torch.inference_mode()
-def test_any_size_and_batch_gives_the_networks_own_logits(engines, model, pictures, name, precision):
+def test_logits_are_the_models_at_any_size_and_batch(engines, model, make_pixels, name, precision):
     backend = engines(name, precision)
     for shape in [(1, 3, 65, 65), (2, 3, 50, 81), (1, 3, 17, 33), (1, 3, 65, 65)]:
-        pixels = pictures(shape, seed=1)
+        pixels = make_pixels(shape, seed=1)
         expected = model.raw_logits(pixels)
         found = backend.raw_logits(pixels)
         assert found.dtype == torch.float32
         assert found.shape == expected.shape
         if precision == "float32":
             assert float((found - expected).abs().mean() / expected.std()) < 1e-4
-        else:  # a narrow untrained network is hard on bfloat16; tests/real asks more of a trained one
+        else:  # a narrow untrained model changes much in bfloat16; tests/real requires more of a trained one
             assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.8
 
 
 class CountingRows(torch.nn.Module):
-    """A layer that computes with the size of its map in Python, as some with attention do."""
+    """A layer that computes with the size of its map in Python, such as some layers with attention."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return maps * int(maps.shape[2])
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_a_network_that_an_engine_would_record_for_one_size_only_is_refused(model, name):
+def test_a_model_that_an_engine_would_trace_for_one_size_only_is_refused(model, name):
     counting = copy.deepcopy(model)
     counting.backbone.stem = torch.nn.Sequential(counting.backbone.stem, CountingRows())
-    with pytest.raises(ConfigError, match="gives other logits than this network"):
+    with pytest.raises(ConfigError, match="gives other logits than this model"):
         create_backend(counting, name, threads=1)
 
 
-def test_the_error_of_a_converter_is_one_message(model, monkeypatch):
+def test_an_error_of_a_converter_gives_one_message(model, monkeypatch):
     def fail(_model):
         raise AssertionError("op ceil is not in _SYM_OPS")
 
@@ -90,8 +90,8 @@ def test_the_error_of_a_converter_is_one_message(model, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name, precision in RUNNABLE if precision == "float32"])
-def test_an_engine_can_be_copied_and_sent_to_another_process(engines, pictures, name):
-    backend, pixels = engines(name, "float32"), pictures((1, 3, 33, 49))
+def test_an_engine_can_be_copied_and_sent_to_another_process(engines, make_pixels, name):
+    backend, pixels = engines(name, "float32"), make_pixels((1, 3, 33, 49))
     expected = backend.raw_logits(pixels)
     for other in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
         assert str(other) == str(backend)
@@ -101,8 +101,8 @@ def test_an_engine_can_be_copied_and_sent_to_another_process(engines, pictures, 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 @pytest.mark.parametrize("name", [name for name, precision in RUNNABLE if precision == "float32"])
-def test_a_forked_process_is_refused_where_it_would_wait_forever(engines, pictures, name):
-    backend, pixels = engines(name, "float32"), pictures((1, 3, 33, 49))
+def test_a_forked_process_gets_an_error(engines, make_pixels, name):
+    backend, pixels = engines(name, "float32"), make_pixels((1, 3, 33, 49))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -118,7 +118,7 @@ def test_a_forked_process_is_refused_where_it_would_wait_forever(engines, pictur
 
 
 @pytest.mark.parametrize(("name", "precision"), RUNNABLE)
-def test_an_answer_stays_when_the_next_is_asked_for(engines, name, precision):
+def test_logits_are_unchanged_by_the_next_call(engines, name, precision):
     backend = engines(name, precision)
     first = backend.raw_logits(torch.zeros(1, 3, 33, 33))
     kept = first.clone()
@@ -134,10 +134,10 @@ def keep_threads():
 
 
 @pytest.mark.parametrize("name", STREAMING)
-def test_threads_that_call_at_once_get_the_logits_of_calls_in_turn(model, pictures, name, keep_threads):
+def test_simultaneous_calls_give_the_logits_of_single_calls(model, make_pixels, name, keep_threads):
     single, many = build_engines(model, name, (1, 4))
     torch.set_num_threads(1)
-    images = [pictures((1, 3, 17 + 16 * (seed % 3), 65), seed=seed) for seed in range(12)]
+    images = [make_pixels((1, 3, 17 + 16 * (seed % 3), 65), seed=seed) for seed in range(12)]
     expected = [single.raw_logits(image) for image in images]
     for backend in (single, many):
         with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -145,11 +145,11 @@ def test_threads_that_call_at_once_get_the_logits_of_calls_in_turn(model, pictur
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_a_size_that_is_thrown_out_while_it_is_used_does_no_harm(engines, pictures, monkeypatch):
+def test_a_compiled_size_can_be_dropped_while_it_is_used(engines, make_pixels, monkeypatch):
     backend = engines("openvino", "float32")
     monkeypatch.setattr(openvino, "KEPT_SHAPES", 1)
     backend._compiled.clear()
-    images = [pictures((1, 3, 17 + 16 * (seed % 2), 33), seed=seed) for seed in range(8)]
+    images = [make_pixels((1, 3, 17 + 16 * (seed % 2), 33), seed=seed) for seed in range(8)]
     expected = [backend.raw_logits(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(backend.raw_logits, images))
@@ -158,7 +158,7 @@ def test_a_size_that_is_thrown_out_while_it_is_used_does_no_harm(engines, pictur
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_labels_of_a_picture_are_the_networks(engines, model, name):
+def test_labels_of_an_image_are_the_models(engines, model, name):
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
     choices: list[dict[str, Any]] = [{}, {"scales": (0.5, 1.25), "flip": True}]
     for options in choices:
@@ -169,7 +169,7 @@ def test_labels_of_a_picture_are_the_networks(engines, model, name):
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_the_compiled_network_is_the_network(model):
+def test_the_compiled_model_gives_the_models_logits(model):
     backend = create_backend(model, "torch-compile", threads=1)
     pixels = torch.rand(1, 3, 50, 65) * 255
     expected = model.raw_logits(pixels)
@@ -195,7 +195,7 @@ signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow
-def test_signals_are_handled_when_engines_have_come_and_gone() -> None:
+def test_signals_are_handled_after_engines_were_deleted() -> None:
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -13,17 +13,17 @@ from segmnv2.engines import onnx_runtime, openvino
 from segmnv2.engines.int8 import FEWEST, calibration_arrays, quantize_graph
 from segmnv2.engines.onnx_runtime import open_session, quantize_onnx
 from segmnv2.engines.selection import create_backend
-from tests.export.shallow import shallow_seeing_model
+from tests.export.shallow import shallow_balanced_model
 
 
 @pytest.fixture(scope="module")
 def model():
-    return shallow_seeing_model()
+    return shallow_balanced_model()
 
 
 @pytest.fixture(scope="module")
-def calibration(pictures):
-    return [pictures((1, 3, 65, 65), seed=seed) for seed in range(6)]
+def calibration(make_pixels):
+    return [make_pixels((1, 3, 65, 65), seed=seed) for seed in range(6)]
 
 
 @pytest.mark.parametrize("count", [1, FEWEST - 1, FEWEST])
@@ -35,7 +35,7 @@ def test_few_images_for_calibration_are_used_with_a_warning(count):
     assert [str(each.message).split(" ")[1] for each in found] == [str(count)] * (count < FEWEST)
 
 
-def test_what_nncf_logs_is_not_shown(tmp_path, monkeypatch, caplog):
+def test_log_messages_of_nncf_are_not_shown(tmp_path, monkeypatch, caplog):
     (tmp_path / "nncf.py").write_text(
         'import logging\nlogging.getLogger("torch.utils.cpp_extension").warning("No CUDA runtime is found")\n'
         "class QuantizationPreset:\n    MIXED = 0\n"
@@ -59,32 +59,24 @@ def openvino_graph(model, calibration):
     return openvino.build_graph(model, "int8", calibration)
 
 
-# A narrow untrained network is hard on 8 bits; tests/real asks more of a trained one.
+# A narrow untrained model changes much in 8 bits; tests/real requires more of a trained one.
 def similarity(found, expected):
     return float(torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1])
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 @torch.inference_mode()
-def test_openvino_computes_nearly_the_same_at_any_size(model, openvino_graph, calibration, pictures, monkeypatch):
-    monkeypatch.setattr(openvino, "build_graph", lambda *_: openvino_graph)
-    backend = create_backend(model, "openvino", "int8", threads=1, calibration=calibration)
-    for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
-        pixels = pictures(shape, seed=9)
-        found = backend.raw_logits(pixels)
-        assert 0.3 < similarity(found, model.raw_logits(pixels)) < 1 - 1e-9
-
-
-@torch.inference_mode()
-def test_onnx_runtime_computes_nearly_the_same_at_any_size(model, graph, calibration, pictures, monkeypatch):
+def test_logits_are_similar_at_any_size(model, graph, openvino_graph, calibration, make_pixels, monkeypatch, name):
     monkeypatch.setattr(onnx_runtime, "build_graph", lambda *_: graph)
-    backend = create_backend(model, "onnxruntime", "int8", threads=1, calibration=calibration)
+    monkeypatch.setattr(openvino, "build_graph", lambda *_: openvino_graph)
+    backend = create_backend(model, name, "int8", threads=1, calibration=calibration)
     for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
-        pixels = pictures(shape, seed=9)
+        pixels = make_pixels(shape, seed=9)
         found = backend.raw_logits(pixels)
         assert 0.3 < similarity(found, model.raw_logits(pixels)) < 1 - 1e-9
 
 
-def test_onnx_runtime_finds_every_convolution_in_the_form_that_it_fuses(graph):
+def test_every_convolution_has_the_form_that_onnx_runtime_fuses(graph):
     import onnx
     from onnx import numpy_helper
 
@@ -92,7 +84,7 @@ def test_onnx_runtime_finds_every_convolution_in_the_form_that_it_fuses(graph):
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     kinds = Counter(node.op_type for node in model.graph.node)
     assert "Clip" not in kinds
-    assert kinds["Relu"] == 1  # of the image-level branch
+    assert kinds["Relu"] == 1  # in the image-level branch
     readers = {name: node.op_type for node in model.graph.node for name in node.input}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     assert len(convolutions) > 25
@@ -107,7 +99,7 @@ def test_onnx_runtime_finds_every_convolution_in_the_form_that_it_fuses(graph):
             assert constants[node.input[2]].dtype == np.uint8
 
 
-def test_openvino_rounds_every_convolution_but_the_image_level_branchs(openvino_graph):
+def test_openvino_quantizes_every_convolution_except_the_image_level_branch(openvino_graph):
     plain = [
         each.get_friendly_name()
         for each in openvino_graph.get_ops()
@@ -124,7 +116,7 @@ def test_every_constant_of_an_onnx_file_is_read(graph):
 
 
 def test_branches_that_read_one_tensor_are_quantized_for_onnx_runtime():
-    """As ASPP's do. Bias correction cuts the graph there, and NNCF names the cut once for each branch."""
+    """ASPP has such branches. Bias correction cuts the graph there, and NNCF names the cut once for each branch."""
     text = """<ir_version: 8, opset_import: ["" : 18]>
     g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
         stem = Conv(x, w0, b0)
@@ -150,7 +142,7 @@ def test_branches_that_read_one_tensor_are_quantized_for_onnx_runtime():
 
 
 def test_large_products_of_8_bits_do_not_saturate():
-    """255 * 127 + 255 * 127 is more than 16 bits hold, in which CPUs without VNNI add them up."""
+    """CPUs without VNNI add pairs of products in 16 bits, but 255 * 127 + 255 * 127 needs more."""
     text = """<ir_version: 8, opset_import: ["" : 18]>
     g (float[1,64,4,4] x) => (float[1,8,4,4] y)
     <float one = {1.0}, uint8 zero = {0}, float large = {10000.0}, int8 none = {0}> {

@@ -19,8 +19,8 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 @torch.inference_mode()
-def test_the_copy_computes_what_the_network_does_without_its_batch_norms(make_model, name, options):
-    model = make_model(name, **options).double()  # folding changes the rounding, and the law is not about that
+def test_the_copy_without_batch_norms_gives_equal_logits(make_model, name, options):
+    model = make_model(name, **options).double()  # folding changes the rounding, which is not tested here
     network = InferenceNetwork(model)
     pixels = torch.rand(2, 3, 65, 97, dtype=torch.float64) * 255
     expected = model.raw_logits(pixels)
@@ -28,7 +28,7 @@ def test_the_copy_computes_what_the_network_does_without_its_batch_norms(make_mo
     assert not [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def test_the_network_itself_is_left_as_it_is(model):
+def test_the_original_model_is_unchanged(model):
     before = copy.deepcopy(model.state_dict())
     InferenceNetwork(model)
     assert model.state_dict().keys() == before.keys()
@@ -36,7 +36,7 @@ def test_the_network_itself_is_left_as_it_is(model):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_norms_that_stand_elsewhere_stay_and_count():
+def test_norms_that_cannot_be_folded_are_kept():
     norm: Any = nn.BatchNorm2d(3)
     chain = nn.Sequential(norm, nn.Conv2d(3, 4, 1)).eval()
     nn.init.uniform_(norm.running_mean)

@@ -22,7 +22,7 @@ def without(monkeypatch, *names):
     monkeypatch.setattr(selection, "ENGINES", {**ENGINES, **absent})
 
 
-def test_auto_takes_the_first_engine_that_is_installed(monkeypatch):
+def test_auto_chooses_the_first_installed_engine(monkeypatch):
     assert choose_engine("auto", "float32", CPU) == "openvino"
     without(monkeypatch, "openvino")
     assert choose_engine("auto", "float32", CPU) == "onnxruntime"
@@ -30,7 +30,7 @@ def test_auto_takes_the_first_engine_that_is_installed(monkeypatch):
     assert choose_engine("auto", "float32", CPU) == "torch"
 
 
-def test_auto_takes_one_that_has_the_precision_and_the_device(monkeypatch):
+def test_auto_chooses_an_engine_with_the_precision_and_the_device(monkeypatch):
     assert choose_engine("auto", "float32", GPU) == "torch"
     assert choose_engine("auto", "float16", GPU) == "torch"
     assert choose_engine("auto", "bfloat16", GPU) == "torch"
@@ -39,27 +39,27 @@ def test_auto_takes_one_that_has_the_precision_and_the_device(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["auto", "openvino", "torch", "torch-compile"])
-def test_bfloat16_is_refused_on_cpus_that_have_no_such_numbers(name, monkeypatch):
+def test_bfloat16_is_refused_on_cpus_without_it(name, monkeypatch):
     monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: False)
     with pytest.raises(ConfigError, match=r"this CPU has no bfloat16 instructions.*give float32"):
         choose_engine(name, "bfloat16", CPU)
 
 
 @pytest.mark.parametrize(("has", "remedy"), [(True, "give bfloat16 or float32"), (False, "give float32")])
-def test_float16_on_a_cpu_names_only_what_the_cpu_has(has, remedy, monkeypatch):
+def test_the_message_about_float16_names_only_precisions_of_the_cpu(has, remedy, monkeypatch):
     monkeypatch.setattr(selection, "cpu_has_bfloat16", lambda: has)
     with pytest.raises(ConfigError, match=f"on this CPU {remedy}$"):
         choose_engine("torch", "float16", CPU)
 
 
-def test_bfloat16_is_refused_on_gpus_that_have_no_such_numbers(monkeypatch):
+def test_bfloat16_is_refused_on_gpus_without_it(monkeypatch):
     monkeypatch.setattr(selection, "gpu_has_bfloat16", lambda device: False)
     with pytest.raises(ConfigError, match=r"cuda has no bfloat16.*give float16 or float32"):
         choose_engine("auto", "bfloat16", GPU)
     assert choose_engine("auto", "float16", GPU) == "torch"
 
 
-def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
+def test_a_missing_engine_is_named_with_the_command_that_installs_it(monkeypatch):
     without(monkeypatch, "openvino")
     with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
         choose_engine("openvino", "float32", CPU)
@@ -76,7 +76,7 @@ def test_a_missing_engine_is_named_with_the_line_that_installs_it(monkeypatch):
         (("auto", "int8", GPU), r"runs on the CPU only, not on cuda"),
     ],
 )
-def test_what_an_engine_cannot_do_is_refused(arguments, message):
+def test_an_engine_without_the_precision_or_device_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         choose_engine(*arguments)
 
@@ -96,14 +96,14 @@ def test_bad_options_are_refused(model, options, message):
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_int8_asks_for_images_to_calibrate_on(model, name):
+def test_int8_needs_calibration_images(model, name):
     empty: tuple[Any, ...] = (None, [])
     for none in empty:
         with pytest.raises(ConfigError, match=r"precision: 'int8' needs images.*--calibration DIR"):
             create_backend(model, name, "int8", calibration=none)
 
 
-def test_int8_names_the_package_that_it_needs(monkeypatch):
+def test_int8_names_its_missing_package(monkeypatch):
     monkeypatch.setattr(selection, "INT8_PACKAGES", ("no_such_package",))
     with pytest.raises(ConfigError, match=r"'openvino' needs no_such_package.*pip install 'segmnv2\[openvino\]'"):
         choose_engine("openvino", "int8", CPU)
@@ -118,18 +118,18 @@ def test_int8_names_the_package_that_it_needs(monkeypatch):
         ("auto", torch.device("cuda:1"), "streams: 2 on cuda:1"),
     ],
 )
-def test_streams_are_refused_where_there_are_none(name, device, message):
+def test_streams_are_refused_on_gpus_and_by_engines_without_them(name, device, message):
     assert refuse_streams(name, 1, device) is None
     assert message in (refuse_streams(name, 2, device) or "")
     assert refuse_streams("auto", 2, CPU) is None
 
 
-def test_the_compiled_network_takes_no_streams(model):
+def test_torch_compile_refuses_streams(model):
     with pytest.raises(ConfigError, match="streams: 'torch-compile'"):
         create_backend(model, "torch-compile", streams=2)
 
 
-def test_an_engine_says_what_it_is(model):
+def test_an_engine_describes_itself(model):
     assert str(create_backend(model, "torch", threads=1)) == "torch float32, 1 thread"
     threads = torch.get_num_threads()
     assert str(create_backend(model, "torch", threads=3, streams=2)) == "torch float32, 3 threads in 2 streams"
@@ -158,7 +158,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Non
     indirect=["gpus"],
 )
 @pytest.mark.usefixtures("gpus")
-def test_auto_takes_the_first_gpu_that_can_run_what_is_chosen(backend: str, precision: str, device: str) -> None:
+def test_auto_chooses_the_first_gpu_that_can_run_the_engine(backend: str, precision: str, device: str) -> None:
     assert choose_device("auto", backend, precision) == torch.device(device)
     assert choose_device("cpu", backend, precision) == torch.device("cpu")
 
@@ -166,7 +166,7 @@ def test_auto_takes_the_first_gpu_that_can_run_what_is_chosen(backend: str, prec
 @pytest.mark.parametrize(("gpus", "streams", "device"), [(("cuda",), 1, "cuda"), (("cuda",), 4, "cpu")],
                          indirect=["gpus"])  # fmt: skip
 @pytest.mark.usefixtures("gpus")
-def test_auto_takes_the_cpu_for_several_streams(streams: int, device: str) -> None:
+def test_auto_chooses_the_cpu_for_several_streams(streams: int, device: str) -> None:
     assert choose_device("auto", streams=streams) == torch.device(device)
 
 
@@ -179,12 +179,12 @@ def test_an_unknown_device_is_refused(device: str) -> None:
 @pytest.mark.parametrize(("gpus", "found", "absent"), [(("cuda",), "cuda:0", "cuda:1"), (("mps",), "mps", "cuda"),
                                                        ((), "cpu", "mps")], indirect=["gpus"])  # fmt: skip
 @pytest.mark.usefixtures("gpus")
-def test_a_device_must_be_there(found: str, absent: str) -> None:
+def test_a_device_must_be_available(found: str, absent: str) -> None:
     assert choose_device(found) == torch.device(found)
-    with pytest.raises(ConfigError, match=f"'{absent}' is not there"):
+    with pytest.raises(ConfigError, match=f"'{absent}' is not available"):
         choose_device(absent)
 
 
 @pytest.mark.parametrize("entry", [choose_device, InferenceOptions, BoxPredictor, BoxPredictor.load, Stopwatch])
-def test_every_entry_chooses_by_itself(entry: object) -> None:
+def test_every_entry_point_chooses_the_device_by_default(entry: object) -> None:
     assert inspect.signature(entry).parameters["device"].default == "auto"  # type: ignore[arg-type]

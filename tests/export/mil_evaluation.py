@@ -1,6 +1,6 @@
-"""Core ML's intermediate program, computed in torch, since Core ML itself runs on Apple's systems only.
+"""Evaluation of Core ML's intermediate programs in torch, because Core ML runs only on Apple's systems.
 
-Each operation is written from its definition in coremltools' documentation.
+Each operation follows its definition in coremltools' documentation.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _constant(value: Any) -> Any:
 
 
 def _pairs(pads: torch.Tensor) -> list[int]:
-    """Return (before, after) of each axis, first axis first, as torch needs them: last axis first."""
+    """Return torch's padding, last axis first, for pairs (before, after) of the axes, first axis first."""
     rows = torch.as_tensor(pads).reshape(-1, 2).tolist()
     return [value for row in reversed(rows) for value in row]
 

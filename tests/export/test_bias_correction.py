@@ -13,7 +13,7 @@ from tests.engines.conftest import smooth_pixels
 from tests.export.shallow import shallow_model
 
 
-def test_a_layers_mean_is_as_before_once_its_weights_are_rounded():
+def test_corrected_biases_keep_a_layers_mean_with_rounded_weights():
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 8, 3, stride=2, padding=1).requires_grad_(False)
     images = [torch.rand(1, 3, 17, 23) + 1 for _ in range(4)]
@@ -29,7 +29,7 @@ def test_a_layers_mean_is_as_before_once_its_weights_are_rounded():
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
-def test_rounded_weights_have_255_levels_and_are_within_half_of_one(scale):
+def test_rounded_weights_have_255_levels_and_errors_of_at_most_half_a_level(scale):
     weight = torch.randn(4, 9, 3, 3, generator=torch.Generator().manual_seed(0)) * scale
     step = weight.abs().amax((1, 2, 3), keepdim=True) / 127
     levels = round_weights(weight) / step
@@ -38,11 +38,11 @@ def test_rounded_weights_have_255_levels_and_are_within_half_of_one(scale):
     assert ((round_weights(weight) - weight).abs() <= step * 0.5001).all()
 
 
-def test_a_layer_of_zeros_stays_one():
+def test_weights_of_zero_stay_zero():
     assert torch.equal(round_weights(torch.zeros(2, 1, 3, 3)), torch.zeros(2, 1, 3, 3))
 
 
-def test_only_the_biases_of_a_copy_change():
+def test_only_biases_change_and_only_in_a_copy():
     network = InferenceNetwork(shallow_model())
     before = {name: value.clone() for name, value in network.state_dict().items()}
     corrected = correct_biases(network, [smooth_pixels((1, 3, 65, 65))]).state_dict()

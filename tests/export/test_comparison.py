@@ -1,4 +1,4 @@
-"""The proof finds what is wrong, and a file that fails it is not left."""
+"""Verification finds errors, and a file that fails it is not written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segmnv2.export.create import Exported, export_weights
 from segmnv2.export.deployable import build_preparation
 from segmnv2.export.export_metadata import ExportMetadata, describe_export
 from segmnv2.export.formats import FORMATS, OpenedExport
-from segmnv2.export.probes import draw_probe, fit_image, restore_labels
+from segmnv2.export.probes import draw_image, fit_image, restore_labels
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
@@ -35,32 +35,32 @@ def model(weights):
 
 
 @pytest.fixture(scope="module")
-def photos(images, seeing_model, tmp_path_factory) -> tuple[Path, Path]:
-    """Images, and masks that are the network's own labels but for the last rows, which do not count."""
-    folders = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("masks")
+def folders(images, balanced_model, tmp_path_factory) -> tuple[Path, Path]:
+    """Return folders of images and of masks, which have the model's labels except in the last rows, to ignore."""
+    folders = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("masks")
     for index, image in enumerate(images):
         Image.fromarray(image).save(folders[0] / f"{index}.png")
-        mask = predict_labels(seeing_model, image, size="native")
+        mask = predict_labels(balanced_model, image, size="native")
         mask[-5:] = 255
-        write_mask(folders[1] / f"{index}.png", mask, seeing_model.labels)
+        write_mask(folders[1] / f"{index}.png", mask, balanced_model.labels)
     return folders
 
 
 @pytest.fixture(scope="module")
-def done(weights, photos, tmp_path_factory) -> Exported:
-    return export_weights(weights, tmp_path_factory.mktemp("export") / "a.pt2", "torch", images=photos[0])
+def done(weights, folders, tmp_path_factory) -> Exported:
+    return export_weights(weights, tmp_path_factory.mktemp("export") / "a.pt2", "torch", images=folders[0])
 
 
-def test_an_export_is_left_with_its_description_and_card(done):
+def test_an_export_is_written_with_its_description_and_card(done):
     folder = done.path.parent
     assert sorted(path.name for path in folder.iterdir()) == ["a.pt2", "a.pt2.json", "a.pt2.md"]
     described = json.loads((folder / "a.pt2.json").read_text())
     assert described["verification"]["agreement"] == done.verification.agreement >= 0.9999
     assert described["verification"]["classes"] >= 4
-    assert "3 images in photos" in (folder / "a.pt2.md").read_text()
+    assert "3 images in images" in (folder / "a.pt2.md").read_text()
 
 
-def test_a_file_that_is_not_the_network_is_not_left(weights, photos, tmp_path, monkeypatch):
+def test_a_file_that_differs_from_the_model_is_not_written(weights, folders, tmp_path, monkeypatch):
     def upside_down(model, **options):
         return torch.nn.Sequential(build_preparation(model, **options), Flip())
 
@@ -70,17 +70,17 @@ def test_a_file_that_is_not_the_network_is_not_left(weights, photos, tmp_path, m
 
     monkeypatch.setattr(torch_file, "build_preparation", upside_down)
     (tmp_path / "a.pt2").write_text("an older file")
-    for images in (photos[0], None):
-        with pytest.raises(WeightsError, match=r"torch float32: \d.* % of pixels have the network's own label"):
+    for images in (folders[0], None):
+        with pytest.raises(WeightsError, match=r"torch float32: \d.* % of pixels have the model's label"):
             export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, images=images)
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.pt2", "an older file")]
     export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, verify=False)
     assert "not compared" in (tmp_path / "a.pt2.md").read_text()
 
 
-def test_masks_tell_miou_before_and_after(done, model, photos):
+def test_masks_give_the_miou_of_model_and_file(done, model, folders):
     ticks: list[None] = []
-    found = verify_export(done.path, model, *photos, repeats=2, on_image=lambda: ticks.append(None))
+    found = verify_export(done.path, model, *folders, repeats=2, on_image=lambda: ticks.append(None))
     assert len(ticks) == found.count == 3
     assert found.miou_before == 100
     assert found.miou_after == pytest.approx(100, abs=0.1)
@@ -93,18 +93,18 @@ def test_masks_tell_miou_before_and_after(done, model, photos):
         check_agreement(found, 1.01)
 
 
-def test_raw_logits_tell_their_error_and_give_the_same_labels(weights, model, photos, tmp_path):
+def test_raw_logits_have_a_small_error_and_the_same_labels(weights, model, folders, tmp_path):
     path = export_weights(weights, tmp_path / "a.pt2", "torch", size=SIZE, raw_logits=True, verify=False).path
-    found = verify_export(path, model, *photos, repeats=0)
+    found = verify_export(path, model, *folders, repeats=0)
     assert found.logits is not None
     assert 0 < found.logits.mean < found.logits.largest < 1e-3
     assert found.agreement >= 0.9999
     assert found.miou_after == pytest.approx(found.miou_before, abs=0.1)
 
 
-def test_a_fixed_size_sees_images_scaled_and_padded(weights, model, photos, tmp_path):
+def test_images_are_scaled_and_padded_to_a_fixed_size(weights, model, folders, tmp_path):
     path = export_weights(weights, tmp_path / "a.pt2", "torch", size=(81, 70), output_stride=8, verify=False).path
-    found = verify_export(path, model, *photos, repeats=0)
+    found = verify_export(path, model, *folders, repeats=0)
     assert found.agreement >= 0.9999
     assert model.output_stride == 8
     assert found.miou_before is not None
@@ -117,7 +117,7 @@ def test_other_weights_are_refused(done):
         verify_export(done.path, other)
 
 
-def answers(path, metadata, *stored):
+def faulty_export(path, metadata, *stored):
     return OpenedExport(Path(path), metadata, lambda batch: np.full((1, 5, 6, 8), np.nan, np.float32), lambda: stored)
 
 
@@ -131,36 +131,38 @@ def answers(path, metadata, *stored):
         ({"padding": (123.7, 116.3, 103.5)}, r"its padding is \(123.7, 116.3, 103.5\), not \(127.5, 127.5, 127.5\)"),
         ({"labels": {"ignore_index": 254}}, "ignore_index is 254 in the file, 255 in the weights"),
         ({"labels": {"palette": ((9, 9, 9),) * 5}}, r"the color of 'class_0' is \(9, 9, 9\) in the file"),
-        ({"output": "logits"}, "its logits hold NaN or infinity"),
+        ({"output": "logits"}, "its logits contain NaN or infinity"),
     ],
 )
-def test_what_a_file_says_falsely_is_refused(model, monkeypatch, change, message):
+def test_wrong_metadata_is_refused(model, monkeypatch, change, message):
     change = {"labels": replace(model.labels, **change["labels"])} if "labels" in change else change
     own = describe_export(model, "torch", size=SIZE)
     change |= {"architecture": {**own.architecture, **change["architecture"]}} if "architecture" in change else {}
     metadata = replace(own, **change)
-    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, metadata))
+    monkeypatch.setattr(verify, "open_export", lambda path, threads: faulty_export(path, metadata))
     with pytest.raises(WeightsError, match=rf"a\.pt2: .*{message}"):
         verify_export("a.pt2", model)
 
 
 @pytest.mark.parametrize("stored", ["float32", ""])
-def test_a_file_of_floats_that_calls_itself_int8_is_refused(model, monkeypatch, tmp_path, stored):
+def test_a_file_of_floats_that_states_int8_is_refused(model, monkeypatch, tmp_path, stored):
     path = tmp_path / "a.pt2"
     path.write_bytes(bytes(4 * sum(each.numel() for each in model.parameters())))
     metadata = replace(describe_export(model, "torch", size=SIZE), precision="int8")
-    monkeypatch.setattr(verify, "open_export", lambda path, threads: answers(path, metadata, *filter(None, [stored])))
-    with pytest.raises(WeightsError, match=r"a\.pt2: its metadata says int8, its weights are float32"):
+    monkeypatch.setattr(
+        verify, "open_export", lambda path, threads: faulty_export(path, metadata, *filter(None, [stored]))
+    )
+    with pytest.raises(WeightsError, match=r"a\.pt2: its metadata states int8, but its weights are float32"):
         verify_export(path, model)
 
 
-def test_masks_without_images_are_refused(done, model, photos, tmp_path):
+def test_masks_without_images_are_refused(done, model, folders, tmp_path):
     with pytest.raises(ConfigError, match="masks: given without images"):
-        verify_export(done.path, model, None, photos[1])
-    with pytest.raises(DatasetError, match=r"holds no NAME\.png"):
-        verify_export(done.path, model, photos[0], tmp_path)
+        verify_export(done.path, model, None, folders[1])
+    with pytest.raises(DatasetError, match=r"has no NAME\.png"):
+        verify_export(done.path, model, folders[0], tmp_path)
     with pytest.raises(ConfigError, match="limit: 0"):
-        verify_export(done.path, model, photos[0], limit=0)
+        verify_export(done.path, model, folders[0], limit=0)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +176,14 @@ def test_masks_without_images_are_refused(done, model, photos, tmp_path):
         ({"form": "openvino", "path": "a.XML"}, r"a\.XML: a file of OpenVINO IR ends in \.xml; give .*a\.xml"),
     ],
 )
-def test_what_cannot_be_is_said_before_the_work(weights, tmp_path, monkeypatch, options, message):
+def test_invalid_options_are_refused_before_the_work(weights, tmp_path, monkeypatch, options, message):
     monkeypatch.setattr(create, "load_model", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(ConfigError, match=message):
         export_weights(weights, tmp_path / options.pop("path", "a.onnx"), **{"form": "onnx", **options})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_a_format_cannot_take_is_one_message(weights, tmp_path, monkeypatch):
+def test_a_model_that_a_format_does_not_support_gives_one_message(weights, tmp_path, monkeypatch):
     def fail(*_):
         raise AssertionError("op ceil is not in\n_SYM_OPS")  # as torch.export does for timm's mobilevit_s
 
@@ -191,7 +193,7 @@ def test_a_network_that_a_format_cannot_take_is_one_message(weights, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
-def test_a_format_of_one_size_takes_513_unless_told_otherwise(weights, tmp_path, monkeypatch):
+def test_a_format_of_one_size_has_513_by_default(weights, tmp_path, monkeypatch):
     orders: list[ExportMetadata] = []
 
     def write(model: Segmenter, path: Path, order: ExportMetadata, *_: object) -> None:
@@ -207,7 +209,7 @@ def test_a_format_of_one_size_takes_513_unless_told_otherwise(weights, tmp_path,
         export_weights(weights, tmp_path / "a.pt2", "torch", size=None)
 
 
-def test_fitting_scales_down_only_and_pads_with_the_mean(images):
+def test_fitting_only_scales_down_and_pads_with_the_mean(images):
     image = images[0]
     fitted, content = fit_image(image, (80, 120), (127.5, 1.2, 255.0))
     assert content == image.shape[:2]
@@ -220,9 +222,9 @@ def test_fitting_scales_down_only_and_pads_with_the_mean(images):
     assert np.array_equal(restore_labels(labels, (38, 50), (38, 50)), labels[:38])
 
 
-def test_drawn_images_show_a_network_many_classes_and_change_nothing_of_it(model):
+def test_a_model_finds_many_classes_in_drawn_images_and_is_unchanged(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    drawn = [draw_probe(model, (75, 90), seed) for seed in (0, 0, 1)]
+    drawn = [draw_image(model, (75, 90), seed) for seed in (0, 0, 1)]
     assert drawn[0].dtype == np.uint8
     assert drawn[0].shape == (75, 90, 3)
     assert np.array_equal(drawn[0], drawn[1])

@@ -1,4 +1,4 @@
-"""Core ML packages of a narrow network: what they say, and what their program computes by its definition."""
+"""Core ML packages of a narrow model: their content, and the results of their program by its definition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model():
 
 
 @torch.inference_mode()
-def test_the_program_computes_the_networks_labels_at_a_size_off_the_grid(model):
+def test_the_program_gives_the_models_labels_at_a_size_that_needs_padding(model):
     program = convert(model, describe_export(model, "coreml", size=OFF_THE_GRID), "milinternal")
     pixels = smooth_pixels((1, 3, *OFF_THE_GRID), seed=3).round()
     expected = predict_labels(model, pixels[0].permute(1, 2, 0).byte().numpy(), size="native")
@@ -40,14 +40,14 @@ def test_the_program_computes_the_networks_labels_at_a_size_off_the_grid(model):
 
 
 @torch.inference_mode()
-def test_the_program_computes_the_networks_logits():
+def test_the_program_gives_the_models_logits():
     model = shallow_model("deeplabv3_mobilenet_v2_aspp", output_stride=8)
     program = convert(model, describe_export(model, "coreml", size=(65, 65), raw_logits=True), "milinternal")
     pixels = smooth_pixels((1, 3, 65, 65), seed=3).round()
     torch.testing.assert_close(evaluate(program, pixels), model.raw_logits(pixels), rtol=0, atol=1e-3)
 
 
-def test_packages_take_an_image_give_labels_and_tell_of_themselves(model, tmp_path):
+def test_packages_have_an_image_input_labels_and_metadata(model, tmp_path):
     sizes = {}
     for precision in ("float32", "float16"):
         path = tmp_path / f"{precision}.mlpackage"
@@ -70,13 +70,13 @@ def test_packages_take_an_image_give_labels_and_tell_of_themselves(model, tmp_pa
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
-def test_elsewhere_than_on_a_mac_it_is_refused_to_run(tmp_path):
+def test_a_package_runs_only_on_a_mac(tmp_path):
     with pytest.raises(ConfigError, match="macOS and iOS only"):
         open_coreml(tmp_path / "a.mlpackage", 1)
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML runs on a Mac only")
-def test_on_a_mac_labels_are_the_networks(model, tmp_path):
+def test_labels_on_a_mac_are_the_models(model, tmp_path):
     path = tmp_path / "a.mlpackage"
     write_coreml(model, path, describe_export(model, "coreml", size=OFF_THE_GRID))
     image = smooth_pixels((1, 3, *OFF_THE_GRID), seed=3)[0].permute(1, 2, 0).round().byte().numpy()
@@ -85,7 +85,7 @@ def test_on_a_mac_labels_are_the_networks(model, tmp_path):
     assert (labels == predict_labels(model, image, size="native")).mean() > 0.999
 
 
-def test_a_folder_that_is_no_package_is_refused_by_name(tmp_path):
+def test_a_folder_that_is_no_package_is_named(tmp_path):
     path = tmp_path / "a.mlpackage"
     path.mkdir()
     with pytest.raises(WeightsError, match=r"a\.mlpackage: coremltools cannot read it"):

@@ -11,7 +11,7 @@ from segmnv2.nn.stride import upsample_logits
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
-def test_labels_are_the_argmax_of_the_enlarged_logits(stride):
+def test_labels_are_the_argmax_of_the_resized_logits(stride):
     chance = torch.Generator().manual_seed(stride)
     for height, width in [(65, 97), (50, 33), (2, 90), (64, 31)]:
         rows, columns = (-(-(side - 1) // stride) + 1 for side in (height, width))
@@ -22,7 +22,7 @@ def test_labels_are_the_argmax_of_the_enlarged_logits(stride):
         assert (found == expected).float().mean() >= 0.9999
 
 
-def test_of_equally_good_classes_the_lowest_counts():
+def test_the_lowest_of_equally_good_classes_is_chosen():
     logits = torch.tensor([[1.0, 3.0], [3.0, 3.0], [3.0, 2.0]])
     assert best_class(logits[None]).tolist() == [[1, 0]]
     same = torch.zeros(1, 4, 3, 3)
@@ -40,16 +40,16 @@ def test_padding_is_the_mean_pixel(mean):
 
 
 @torch.inference_mode()
-def test_the_whole_is_the_network_with_both_ends(seeing_model, images):
-    whole = Deployable(build_preparation(seeing_model), InferenceNetwork(seeing_model), CellLabels(16))
+def test_a_deployable_model_gives_the_models_labels(balanced_model, images):
+    whole = Deployable(build_preparation(balanced_model), InferenceNetwork(balanced_model), CellLabels(16))
     for image in images:
-        expected = predict_labels(seeing_model, image, size="native")
+        expected = predict_labels(balanced_model, image, size="native")
         assert (whole(torch.from_numpy(image)[None])[0].numpy() == expected).mean() >= 0.9999
 
 
 @torch.inference_mode()
-def test_raw_logits_leave_enlargement_to_the_caller(seeing_model, images):
+def test_raw_logits_are_not_resized(balanced_model, images):
     image = torch.from_numpy(images[0])[None]
-    found = Deployable(build_preparation(seeing_model), InferenceNetwork(seeing_model), RawLogits())(image)
-    expected = seeing_model.raw_logits(image.permute(0, 3, 1, 2))
+    found = Deployable(build_preparation(balanced_model), InferenceNetwork(balanced_model), RawLogits())(image)
+    expected = balanced_model.raw_logits(image.permute(0, 3, 1, 2))
     assert F.mse_loss(found, expected) < 1e-6 * expected.var()

@@ -1,4 +1,4 @@
-"""ExecuTorch programs of a narrow network, in ExecuTorch's own runtime."""
+"""ExecuTorch programs of a narrow model, in ExecuTorch's own runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.export.shallow import shallow_model
 pytest.importorskip("executorch")
 pytest.importorskip("torchao")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of its many dependencies
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of its many dependencies
 SIZE = (50, 71)
 
 
@@ -29,7 +29,7 @@ def image():
     return smooth_pixels((1, 3, *SIZE), seed=3)[0].permute(1, 2, 0).round().byte().numpy()
 
 
-def test_a_program_gives_the_networks_labels_at_a_size_off_the_grid_and_tells_of_itself(model, image, tmp_path):
+def test_a_program_has_metadata_and_gives_the_models_labels_with_padding(model, image, tmp_path):
     path = tmp_path / "a.pte"
     metadata = describe_export(model, "executorch", size=SIZE)
     write_executorch(model, path, metadata)
@@ -38,14 +38,14 @@ def test_a_program_gives_the_networks_labels_at_a_size_off_the_grid_and_tells_of
     labels = opened(image)
     assert labels.shape == SIZE
     assert (labels == predict_labels(model, image, size="native")).mean() > 0.999
-    # The runtime ends its process over such a name.
+    # Such a name ends the process of the runtime.
     path.write_bytes(path.read_bytes().replace(b"XnnpackBackend", b"XnnpackB\xffckend"))
     with pytest.raises(WeightsError, match=r"a\.pte: ExecuTorch cannot run it"):
         open_executorch(path, threads=1)
 
 
 @pytest.mark.slow
-def test_an_8_bit_program_gives_nearly_the_networks_logits(model, tmp_path):
+def test_an_8_bit_program_gives_similar_logits(model, tmp_path):
     path = tmp_path / "a.pte"
     calibration = [smooth_pixels((1, 3, 49, 81), seed=seed) for seed in range(4)]
     metadata = describe_export(model, "executorch", precision="int8", size=(65, 65), raw_logits=True)
@@ -64,7 +64,7 @@ def test_8_bits_need_calibration(model, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no program at all" * 9])
-def test_a_file_that_is_no_program_is_refused_by_name(tmp_path, content):
+def test_a_file_that_is_no_program_is_named(tmp_path, content):
     path = tmp_path / "a.pte"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"a\.pte: ExecuTorch cannot (read|run) it"):

@@ -18,17 +18,17 @@ from tests.damage import check_lawful, damage_json, many, randoms
 
 
 @pytest.fixture
-def metadata(seeing_model, weights) -> ExportMetadata:
-    return describe_export(seeing_model, "onnx", weights=weights, precision="int8", size=(75, 100), raw_logits=True)
+def metadata(balanced_model, weights) -> ExportMetadata:
+    return describe_export(balanced_model, "onnx", weights=weights, precision="int8", size=(75, 100), raw_logits=True)
 
 
-def test_metadata_comes_back_from_json_and_from_entries(metadata):
+def test_metadata_is_read_back_from_json_and_from_entries(metadata):
     assert ExportMetadata.from_dict(json.loads(json.dumps(metadata.to_dict())), "file") == metadata
     entries = {**metadata.to_entries(), "of another program": "kept out"}
     assert ExportMetadata.from_entries(entries, "file") == metadata
 
 
-def test_the_color_that_does_not_count_comes_back(metadata):
+def test_the_color_of_ignored_pixels_is_read_back(metadata):
     labels = dataclasses.replace(metadata.labels, ignore_color=(9, 9, 9), label_defaults=("ignore_index",))
     colored = dataclasses.replace(metadata, labels=labels)
     for read in (
@@ -39,8 +39,8 @@ def test_the_color_that_does_not_count_comes_back(metadata):
         assert read.labels.label_defaults == ("ignore_index",)
 
 
-def test_the_padding_of_a_mean_that_is_no_color_is_the_nearest_color(seeing_model):
-    model = copy.deepcopy(seeing_model)
+def test_padding_is_the_color_nearest_to_the_mean(balanced_model):
+    model = copy.deepcopy(balanced_model)
     model.set_normalization(Normalization((-1.0, 116.0, 300.0), (60.0, 60.0, 60.0)))
     metadata = describe_export(model, "onnx")
     assert metadata.padding == (0.0, 116.0, 255.0)
@@ -67,7 +67,7 @@ def test_provenance_names_the_weights_and_their_checksum(metadata, weights):
         ({"provenance": None}, "damaged"),
     ],
 )
-def test_what_cannot_be_is_refused(metadata, change, message):
+def test_invalid_metadata_is_refused(metadata, change, message):
     values = {**metadata.to_dict(), **change}
     if change.get("format_version", 1) is None:
         del values["format_version"]
@@ -75,23 +75,23 @@ def test_what_cannot_be_is_refused(metadata, change, message):
         ExportMetadata.from_dict(values, "file")
 
 
-def test_the_card_says_whose_labels_a_file_of_any_size_gives(metadata, tmp_path):
+def test_the_card_explains_larger_and_smaller_images(metadata, tmp_path):
     fixed, dynamic = (
         build_export_card(tmp_path / "small.onnx", dataclasses.replace(metadata, size=size), None)
         for size in ((75, 100), None)
     )
     assert "`segmnv2 infer --size native`" in dynamic
     assert "infer" not in fixed
-    assert "pad them right and bottom" in fixed
+    assert "pad them at the right and bottom" in fixed
 
 
-def test_the_card_keeps_a_name_with_a_bar_in_its_cell(metadata, tmp_path):
+def test_the_card_escapes_a_bar_in_a_name(metadata, tmp_path):
     labels = LabelSet(("bare", "tree|shrub"), ((0, 0, 0), (9, 9, 9)))
     text = build_export_card(tmp_path / "a.onnx", dataclasses.replace(metadata, labels=labels), None)
     assert "| 1 | tree\\|shrub | #090909 |" in text
 
 
-def test_the_card_tells_ports_classes_and_origin(metadata, tmp_path):
+def test_the_card_has_inputs_outputs_classes_and_origin(metadata, tmp_path):
     text = build_export_card(tmp_path / "small.onnx", metadata, None)
     for part in (
         "# small.onnx",

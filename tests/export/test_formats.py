@@ -1,4 +1,4 @@
-"""Each file, opened in its own runtime, gives the network's labels, on odd sizes where the format allows them."""
+"""Files in their own runtimes give the model's labels, also for odd sizes if the format allows them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OWN = ("onnx", "openvino", "torch")
 
 
 @pytest.fixture(scope="module")
-def model(shallow_seeing_model):
-    return shallow_seeing_model
+def model(shallow_balanced_model):
+    return shallow_balanced_model
 
 
 @pytest.fixture(scope="module")
 def write(model, tmp_path_factory):
-    """Write a file once for all tests that request the same, and convert the network itself once a format."""
+    """Return a function that writes each requested file once, and converts the model once per format."""
     found: dict[tuple[Any, ...], Path] = {}
     graph, ir = onnx_runtime.grid_graph(model), openvino.grid_model(model)
     patch = pytest.MonkeyPatch()
@@ -54,13 +54,13 @@ def equal(export, model, images) -> float:
     return float(np.concatenate([part.ravel() for part in same]).mean())
 
 
-def test_the_images_are_worth_comparing_on(model, images):
+def test_the_model_finds_many_classes_in_the_images(model, images):
     labels = [predict_labels(model, image, size="native") for image in images]
     assert len(np.unique(np.concatenate([each.ravel() for each in labels]))) >= 4
 
 
 @pytest.mark.parametrize("form", OWN)
-def test_labels_of_any_size_are_the_networks(write, model, images, form):
+def test_labels_of_any_size_are_the_models(write, model, images, form):
     export = open_export(write(form))
     for image in [*images, images[0][:17, :33], images[0][:2, :9]]:
         found = export(image)
@@ -69,7 +69,7 @@ def test_labels_of_any_size_are_the_networks(write, model, images, form):
 
 
 @pytest.mark.parametrize("form", OWN)
-def test_labels_of_one_fixed_size_are_the_networks(write, model, images, form):
+def test_labels_of_a_fixed_size_are_the_models(write, model, images, form):
     export = open_export(write(form, size=(75, 100)))
     assert equal(export, model, images[:1]) >= 0.9999
     with pytest.raises(MediaError, match=r"65x97 pixels, and this .* file takes 100x75 only"):
@@ -78,7 +78,7 @@ def test_labels_of_one_fixed_size_are_the_networks(write, model, images, form):
 
 @pytest.mark.parametrize("form", OWN)
 @torch.inference_mode()
-def test_raw_logits_are_the_networks(write, model, images, form):
+def test_raw_logits_are_the_models(write, model, images, form):
     found = open_export(write(form, size=(75, 100), raw_logits=True))(images[0])
     expected = model.raw_logits(torch.from_numpy(images[0]).permute(2, 0, 1)[None])[0].numpy()
     assert found.shape == expected.shape
@@ -89,9 +89,9 @@ def test_raw_logits_are_the_networks(write, model, images, form):
     ("form", "precision", "least", "smaller"),
     [("onnx", "float16", 0.9, 0.65), ("openvino", "float16", 0.9, 0.8), ("torch", "bfloat16", 0.5, 0.8)],
 )
-def test_files_in_16_bits_are_smaller_and_nearly_the_same(write, model, images, form, precision, least, smaller):
+def test_files_in_16_bits_are_smaller_and_give_similar_labels(write, model, images, form, precision, least, smaller):
     path = write(form, precision, size=(75, 100))
-    # A narrow untrained network is hard on few bits; tests/real asks more of a trained one.
+    # A narrow untrained model loses many labels with few bits; tests/real requires more of a trained one.
     export = open_export(path)
     assert equal(export, model, images[:1]) >= least
     assert precision in export.stored_precisions()
@@ -104,7 +104,7 @@ def test_files_in_16_bits_are_smaller_and_nearly_the_same(write, model, images, 
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_a_file_in_8_bits_shows_it(write, form):
+def test_a_file_shows_its_weights_of_8_bits(write, form):
     if form == "openvino":
         pytest.importorskip("nncf")
     calibration = [torch.full((1, 3, 33, 49), level) for level in (20.0, 200.0)]
@@ -112,7 +112,7 @@ def test_a_file_in_8_bits_shows_it(write, form):
 
 
 @pytest.mark.parametrize("form", OWN)
-def test_an_answer_stays_when_the_next_is_asked_for(write, images, form):
+def test_results_are_unchanged_by_the_next_call(write, images, form):
     export = open_export(write(form))
     first = export(images[0])
     kept = first.copy()
@@ -121,14 +121,14 @@ def test_an_answer_stays_when_the_next_is_asked_for(write, images, form):
 
 
 @pytest.mark.parametrize("form", OWN)
-def test_a_file_says_what_it_is(write, model, form):
+def test_a_file_has_its_metadata(write, model, form):
     metadata = open_export(write(form, size=(75, 100))).metadata
     assert metadata == describe_export(model, form, size=(75, 100))
     assert metadata.labels == model.labels
 
 
 @pytest.mark.parametrize("form", OWN)
-def test_damage_is_one_message(form, tmp_path):
+def test_a_damaged_file_gives_one_message(form, tmp_path):
     path = tmp_path / f"broken{FORMATS[form].suffix}"
     for part in (path, *(path.with_suffix(each) for each in FORMATS[form].companions)):
         part.write_bytes(b"nothing of the kind")
@@ -154,7 +154,7 @@ def test_onnx_of_another_program_is_refused(tmp_path):
         open_export(tmp_path / "other.onnx")
 
 
-def test_a_program_of_torch_is_read_without_unpickling(write, tmp_path):
+def test_a_torch_program_is_read_without_unpickling(write, tmp_path):
     import pickle
     import zipfile
 
@@ -175,7 +175,7 @@ def test_a_program_of_torch_is_read_without_unpickling(write, tmp_path):
 
 def test_formats_are_found_by_name_and_suffix(monkeypatch):
     assert recognize_format("a/b/model.ONNX") == "onnx"
-    with pytest.raises(ConfigError, match=r"'\.h5' is no format's; give a file that ends in one of \.onnx, "):
+    with pytest.raises(ConfigError, match=r"no format has the suffix '\.h5'; give a file that ends in one of \.onnx, "):
         recognize_format("model.h5")
     with pytest.raises(ConfigError, match="'keras' is not known; give one of onnx, "):
         find_format("keras")
@@ -189,6 +189,6 @@ def test_formats_are_found_by_name_and_suffix(monkeypatch):
         find_format("onnx")
 
 
-def test_a_file_for_another_system_comes_with_the_command_that_compares_it_there(monkeypatch):
+def test_a_file_for_another_system_is_written_with_the_command_to_verify_it(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     assert "`segmnv2 verify a.mlpackage --against WEIGHTS`" in _unproven(Path("a.mlpackage"), FORMATS["coreml"])

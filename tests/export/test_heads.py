@@ -1,4 +1,4 @@
-"""Each engine and export computes what a network with DeepLabv3+'s head does, whose logits have another stride."""
+"""Engines and exports of a model with the head of DeepLabv3+, whose logits have a smaller stride."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segmnv2.export.formats import FORMATS
 from segmnv2.inference.scores import predict_labels
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.models.zoo import create_model
-from tests.export.shallow import let_see, picture
+from tests.export.shallow import balance_classes, smooth_image
 
 SIZE = (50, 71)
 FIXED = ("executorch", "litert")
@@ -27,7 +27,7 @@ def model(request: pytest.FixtureRequest) -> Segmenter:
     network = create_model(
         "deeplabv3plus_mobilenet_v2_aspp", num_classes=5, width=0.35, output_stride=16, head_options={"separable": True}
     )
-    network = let_see(network)
+    network = balance_classes(network)
     network.set_output_stride(request.param)
     return network.eval()
 
@@ -35,8 +35,8 @@ def model(request: pytest.FixtureRequest) -> Segmenter:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
 @torch.inference_mode()
-def test_engines_give_its_logits(model: Segmenter, engine: str) -> None:
-    pixels = picture(SIZE, 3)
+def test_engines_give_the_models_logits(model: Segmenter, engine: str) -> None:
+    pixels = smooth_image(SIZE, 3)
     expected = model.raw_logits(pixels)
     found = create_backend(model, engine, threads=1).raw_logits(pixels)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(abs(expected).max()))
@@ -45,8 +45,8 @@ def test_engines_give_its_logits(model: Segmenter, engine: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino", "torch", *FIXED])
 @torch.inference_mode()
-def test_exports_give_its_logits_and_labels(model: Segmenter, form: str, tmp_path: Path) -> None:
-    image = np.ascontiguousarray(picture(SIZE, 3)[0].permute(1, 2, 0).byte().numpy())
+def test_exports_give_the_models_logits_and_labels(model: Segmenter, form: str, tmp_path: Path) -> None:
+    image = np.ascontiguousarray(smooth_image(SIZE, 3)[0].permute(1, 2, 0).byte().numpy())
     size = SIZE if form in FIXED else None
     for raw in (True, False):
         path = tmp_path / f"{raw}{FORMATS[form].suffix}"

@@ -1,4 +1,4 @@
-"""LiteRT files of a narrow network, in LiteRT's own interpreter."""
+"""LiteRT files of a narrow model, in LiteRT's own interpreter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model():
     return shallow_model()
 
 
-def picture(size, seed=3):
+def smooth_image(size, seed=3):
     return smooth_pixels((1, 3, *size), seed=seed)[0].permute(1, 2, 0).round().byte().numpy()
 
 
@@ -43,13 +43,13 @@ def operators(path):
 
 @pytest.mark.parametrize("size", [(65, 65), OFF_THE_GRID])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_file_gives_the_networks_labels_and_tells_of_itself(model, tmp_path, size, precision):
+def test_a_file_has_metadata_and_gives_the_models_labels(model, tmp_path, size, precision):
     path = tmp_path / "a.tflite"
     metadata = describe_export(model, "litert", size=size, precision=precision)
     write_litert(model, path, metadata)
     opened = open_litert(path, threads=1)
     assert opened.metadata == metadata
-    image = picture(size)
+    image = smooth_image(size)
     labels = opened(image)
     assert labels.shape == size
     assert labels.dtype == np.uint8
@@ -65,12 +65,12 @@ def test_a_file_gives_the_networks_labels_and_tells_of_itself(model, tmp_path, s
         ("deeplabv3_mobilenet_v1", {}),
     ],
 )
-def test_logits_are_those_of_the_network(tmp_path, name, options):
+def test_logits_are_the_models(tmp_path, name, options):
     model = shallow_model(name, **options)
-    model.set_normalization(Normalization((-300.0, 116.0, 300.0), (60.0, 60.0, 60.0)))  # padding that is no color
+    model.set_normalization(Normalization((-300.0, 116.0, 300.0), (60.0, 60.0, 60.0)))  # its mean is no color
     path = tmp_path / "a.tflite"
     write_litert(model, path, describe_export(model, "litert", size=OFF_THE_GRID, raw_logits=True))
-    image = picture(OFF_THE_GRID)
+    image = smooth_image(OFF_THE_GRID)
     with torch.inference_mode():
         expected = model.raw_logits(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
     torch.testing.assert_close(torch.from_numpy(open_litert(path, threads=1)(image)), expected, rtol=0, atol=1e-3)
@@ -85,7 +85,7 @@ def test_dilated_convolutions_and_activations_are_part_of_one_operator(tmp_path)
     assert not found.keys() & {"RELU", "RELU6", "PAD", "SPACE_TO_BATCH_ND", "TRANSPOSE", "RESHAPE"}
 
 
-def test_halved_weights_make_a_file_of_nearly_half_the_size(model, tmp_path):
+def test_weights_in_16_bits_nearly_halve_the_file(model, tmp_path):
     sizes = []
     for precision in ("float32", "float16"):
         path = tmp_path / f"{precision}.tflite"
@@ -95,13 +95,13 @@ def test_halved_weights_make_a_file_of_nearly_half_the_size(model, tmp_path):
     assert sizes[1] < 0.7 * sizes[0]
 
 
-def test_an_8_bit_file_computes_in_levels_and_gives_nearly_the_networks_logits(model, tmp_path):
+def test_an_8_bit_file_computes_in_levels_and_gives_similar_logits(model, tmp_path):
     pytest.importorskip("executorch")
     path = tmp_path / "a.tflite"
     calibration = [smooth_pixels((1, 3, 49, 81), seed=seed) for seed in range(4)]
     metadata = describe_export(model, "litert", precision="int8", size=(65, 65), raw_logits=True)
     write_litert(model, path, metadata, calibration)
-    image = picture((65, 65), seed=9)
+    image = smooth_image((65, 65), seed=9)
     export = open_litert(path, threads=1)
     assert export.stored_precisions() == ("int8",)
     found = torch.from_numpy(export(image))
@@ -109,7 +109,7 @@ def test_an_8_bit_file_computes_in_levels_and_gives_nearly_the_networks_logits(m
         expected = model.raw_logits(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
     assert 0.3 < torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] < 1 - 1e-6
     kinds = operators(path)
-    assert (kinds["QUANTIZE"], kinds["DEQUANTIZE"]) == (1, 1)  # where the network begins, and where it ends
+    assert (kinds["QUANTIZE"], kinds["DEQUANTIZE"]) == (1, 1)  # at the start and at the end of the model
 
 
 def test_8_bits_need_calibration(model, tmp_path):
@@ -119,7 +119,7 @@ def test_8_bits_need_calibration(model, tmp_path):
         write_litert(model, tmp_path / "a.tflite", metadata, None)
 
 
-def test_constants_lie_where_kernels_can_read_them_in_place(model, tmp_path):
+def test_constants_are_aligned(model, tmp_path):
     from ai_edge_litert import schema_py_generated as schema
 
     path = tmp_path / "a.tflite"
@@ -133,7 +133,7 @@ def test_constants_lie_where_kernels_can_read_them_in_place(model, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all" * 9])
-def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, content):
+def test_a_file_that_is_no_model_is_named(tmp_path, content):
     path = tmp_path / "a.tflite"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"a\.tflite: LiteRT cannot read it"):

@@ -12,7 +12,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 
-def test_all_that_was_written_takes_its_place_together(tmp_path):
+def test_all_written_files_are_moved_together(tmp_path):
     with staged_path(tmp_path / "deep" / "model.xml") as staged:
         assert staged.name == "model.xml"
         staged.write_text("graph")
@@ -29,7 +29,7 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert contents(tmp_path) == {"model.mlpackage/new": "new"}
 
 
-def test_permissions_of_an_older_file_stay(tmp_path):
+def test_permissions_of_an_existing_file_are_kept(tmp_path):
     (tmp_path / "model.xml").touch(mode=0o600)
     with staged_path(tmp_path / "model.xml") as staged:
         staged.touch(mode=0o644)
@@ -38,7 +38,7 @@ def test_permissions_of_an_older_file_stay(tmp_path):
     assert (tmp_path / "model.bin").stat().st_mode & 0o777 == 0o644
 
 
-def test_an_error_leaves_nothing_new_and_all_that_was(tmp_path):
+def test_an_error_writes_nothing_and_keeps_existing_files(tmp_path):
     (tmp_path / "model.xml").write_text("old")
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""An archive that is more than tensors and their operators is refused before PyTorch reads it."""
+"""Archives with more than tensors and their operators are refused before PyTorch reads them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZE = "FloorDiv(Add(Symbol('s62', positive=True, integer=True), Integer(-1)), I
 
 @pytest.fixture
 def graph() -> dict[str, Any]:
-    """What PyTorch writes of a graph, in little."""
+    """Return a small version of the graph that PyTorch writes."""
     node = {"target": "torch.ops.aten.__or__.Tensor", "name": "__or__", "metadata": {"stack_trace": '"a"'}}
     values = {"sym_size_int_1": {"as_expr": {"expr_str": SIZE, "hint": {"as_int": 4}}}}
     return {
@@ -55,7 +55,7 @@ def test_an_archive_of_operators_is_accepted(records, tmp_path):
     check_archive(save(records, tmp_path / "small.pt2"))
 
 
-def test_infinity_that_a_pooling_pads_with_is_accepted(graph, records, tmp_path):
+def test_infinite_padding_of_a_pooling_is_accepted(graph, records, tmp_path):
     node = graph["graph_module"]["graph"]["nodes"][0]
     node["inputs"] = [{"arg": {"as_float": "-Infinity"}}, {"arg": {"as_floats": ["Infinity", "NaN"]}}]
     check_archive(save({**records, GRAPH: json.dumps(graph).encode()}, tmp_path / "pooled.pt2"))

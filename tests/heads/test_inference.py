@@ -9,7 +9,7 @@ from torch import nn
 from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.heads.deeplab_v3 import compose
 from segmnv2.nn.conv import SameConv2d
-from tests.engines.conftest import lively_model
+from tests.engines.conftest import model_with_statistics
 
 
 @pytest.mark.parametrize("biases", [(False, False), (True, False), (False, True), (True, True)])
@@ -31,7 +31,7 @@ def test_one_convolution_computes_what_two_do(biases) -> None:
 )
 @torch.inference_mode()
 def test_the_last_projection_is_joined_where_that_is_less_work(name, options, joined) -> None:
-    model = lively_model(name, **options).double()
+    model = model_with_statistics(name, **options).double()
     network: Any = InferenceNetwork(model)
     reads = network.head.aspp.pointwise.conv.in_channels
     assert (reads != model.head.aspp.pointwise.conv.in_channels) == joined
@@ -42,7 +42,7 @@ def test_the_last_projection_is_joined_where_that_is_less_work(name, options, jo
 
 @torch.inference_mode()
 def test_a_last_layer_that_is_not_linear_stays() -> None:
-    model = lively_model("deeplabv3_mobilenet_v2", width=1.0)
+    model = model_with_statistics("deeplabv3_mobilenet_v2", width=1.0)
     blocks: Any = model.backbone.blocks
     blocks[-1].project.activation = nn.ReLU6()
     assert InferenceNetwork(model).head.aspp.pointwise.conv.in_channels == 320

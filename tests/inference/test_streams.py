@@ -16,7 +16,7 @@ from segmnv2.inference.files import ResultFolder, infer_files
 from segmnv2.inference.options import LARGEST_SIDE, choose_streams
 from segmnv2.inference.predictor import Predictor
 from segmnv2.media.pipeline import AHEAD, Outcome, predict_streams, run_streams
-from tests.export.shallow import shallow_seeing_model
+from tests.export.shallow import shallow_balanced_model
 from tests.media.threads import PATIENCE, Content, refuse, threads_since
 from tests.stream_engines import STREAMING, build_engines
 
@@ -211,7 +211,7 @@ def photos(tmp_path: Path, photo) -> list[Path]:
 
 @pytest.mark.parametrize("name", STREAMING)
 def test_files_equal_those_of_one_image_after_another(name, photos, tmp_path):
-    model = shallow_seeing_model()
+    model = shallow_balanced_model()
     engines = build_engines(model, name, (1, 3))
     alone, streaming = (Predictor(model, size=33, backend=engine) for engine in engines)
     single, many = (ResultFolder(tmp_path / kind, confidence=True) for kind in ("single", "many"))

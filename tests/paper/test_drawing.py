@@ -21,14 +21,14 @@ def sample(values: tuple[int, ...] = (3, 1, 2)) -> Figure:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_a_figure_gives_the_same_bytes_each_time_and_another_gives_others(tmp_path: Path, suffix: str) -> None:
+def test_equal_figures_give_equal_bytes(tmp_path: Path, suffix: str) -> None:
     first = save_figure(tmp_path / f"a{suffix}", sample()).read_bytes()
     assert save_figure(tmp_path / f"b{suffix}", sample()).read_bytes() == first
     assert save_figure(tmp_path / f"c{suffix}", sample((1, 1, 2))).read_bytes() != first
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
-def test_png_has_the_stated_resolution_and_svg_is_svg_whatever_the_case_of_the_suffix(tmp_path: Path) -> None:
+def test_png_has_the_stated_resolution_and_svg_has_no_date(tmp_path: Path) -> None:
     with Image.open(save_figure(tmp_path / "new" / "a.PNG", sample())) as image:
         assert image.format == "PNG"
         assert image.size == (4 * DPI, 3 * DPI)
@@ -38,7 +38,7 @@ def test_png_has_the_stated_resolution_and_svg_is_svg_whatever_the_case_of_the_s
 
 
 @pytest.mark.parametrize(("name", "found"), [("a.pdf", "'.pdf'"), ("a", "no suffix"), ("a.png.jpg", "'.jpg'")])
-def test_another_suffix_is_refused_with_the_two_that_are_allowed(tmp_path: Path, name: str, found: str) -> None:
+def test_another_suffix_is_refused_with_the_allowed_ones(tmp_path: Path, name: str, found: str) -> None:
     for attempt in (lambda path: save_figure(path, sample()), check_figure_path):
         with pytest.raises(ConfigError, match=r"\.png or \.svg") as refusal:
             attempt(tmp_path / name)
@@ -47,7 +47,7 @@ def test_another_suffix_is_refused_with_the_two_that_are_allowed(tmp_path: Path,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "file" / "a.png", tmp_path / "folder.png"):
@@ -55,7 +55,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             save_figure(path, sample())
 
 
-def test_nothing_is_left_of_a_figure_that_cannot_be_drawn(tmp_path: Path) -> None:
+def test_a_figure_that_cannot_be_drawn_is_not_written(tmp_path: Path) -> None:
     old = save_figure(tmp_path / "a.png", sample()).read_bytes()
     broken = sample()
     broken.axes[0].set_xlabel(r"$\nonsense{$")
@@ -65,7 +65,7 @@ def test_nothing_is_left_of_a_figure_that_cannot_be_drawn(tmp_path: Path) -> Non
     assert (tmp_path / "a.png").read_bytes() == old
 
 
-def test_drawing_leaves_matplotlibs_settings_as_they_are(tmp_path: Path) -> None:
+def test_saving_keeps_matplotlibs_settings(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     save_figure(tmp_path / "a.svg", sample())
     assert dict(matplotlib.rcParams) == before

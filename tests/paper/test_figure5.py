@@ -23,7 +23,7 @@ def lines(result: Figure5) -> dict[tuple[str, float], list[Point]]:
     return found
 
 
-def test_mobilenet_v2_costs_what_slim_prints_cut_off(result: Figure5) -> None:
+def test_costs_of_mobilenet_v2_are_slims_truncated_values(result: Figure5) -> None:
     points = [point for point in result.points if point.network == "MobileNetV2"]
     assert len(points) == 22
     for point in points:
@@ -32,14 +32,14 @@ def test_mobilenet_v2_costs_what_slim_prints_cut_off(result: Figure5) -> None:
         assert not point.note
 
 
-def test_a_cost_off_the_published_one_is_noted_and_no_other(result: Figure5) -> None:
+def test_exactly_the_costs_that_differ_from_published_ones_have_a_note(result: Figure5) -> None:
     for point in result.points:
         assert bool(point.note) != agrees(point.madds / 1e6, point.published["madds"], digit=1)
     noted = {(point.network, point.width, point.size) for point in result.points if point.note}
     assert noted == {("MobileNetV1", 0.25, 192), *(("MobileNetV1", 0.75, size) for size in (128, 160, 192, 224))}
 
 
-def test_the_tolerance_is_a_percent_and_less_than_one_of_the_last_digit() -> None:
+def test_the_tolerance_is_a_percent_plus_a_step_of_the_last_digit() -> None:
     assert agrees(11.93, 11, digit=1)
     assert agrees(302, 300, digit=1)
     assert not agrees(304.5, 300, digit=1)
@@ -60,13 +60,13 @@ def test_costs_and_accuracy_rise_with_width_and_with_size(result: Figure5) -> No
             assert other.top1 > point.top1
 
 
-def test_table4_has_the_same_networks_at_the_same_cost(result: Figure5) -> None:
+def test_table4_has_the_same_costs(result: Figure5) -> None:
     costs = {(round(row.params), row.madds) for row in table4()}
     shown = {(point.params, point.madds) for point in result.points if point.size == 224}
     assert costs <= shown
 
 
-def test_no_point_twice_and_each_with_its_source() -> None:
+def test_every_point_occurs_once_and_has_its_source() -> None:
     keys = [(point.network, point.width, point.size) for point in PUBLISHED]
     assert len(set(keys)) == len(keys)
     for point in PUBLISHED:
@@ -78,14 +78,14 @@ def test_json_round_trip_keeps_every_point(result: Figure5) -> None:
     assert Figure5([Point(**point) for point in values["points"]]) == result
 
 
-def test_the_text_has_a_row_for_each_point_and_says_what_was_not_measured(result: Figure5) -> None:
+def test_the_table_has_a_row_for_each_point(result: Figure5) -> None:
     text = to_markdown(result)
     for point in result.points:
         assert f"| {point.network} | {point.width} | {point.size} | {point.top1:.1f} |" in text
     assert "was not measured here" in text
 
 
-def test_the_picture_shows_every_point_on_a_logarithmic_axis(result: Figure5) -> None:
+def test_the_plot_has_every_point_on_a_logarithmic_axis(result: Figure5) -> None:
     (axes,) = draw(result).axes
     shown = {(x, y) for line in axes.lines for x, y in np.asarray(line.get_xydata())}
     assert shown == {(point.madds / 1e6, point.top1) for point in result.points}

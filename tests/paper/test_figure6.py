@@ -16,7 +16,7 @@ def result() -> Figure6:
     return figure6(steps=2, seeds=2)
 
 
-def test_every_network_of_both_panels_has_its_curves(result: Figure6) -> None:
+def test_every_kind_of_model_has_its_curves(result: Figure6) -> None:
     assert [curve.variant for curve in result.curves] == list(VARIANTS)
     assert {variant for variants in PANELS.values() for variant in variants} == set(VARIANTS)
     assert result.evaluated == (1, 2)
@@ -30,7 +30,7 @@ def test_every_network_of_both_panels_has_its_curves(result: Figure6) -> None:
     assert json.loads(json.dumps(asdict(result)))["parameters"] == result.parameters
 
 
-def test_it_is_a_function_of_its_arguments_and_leaves_the_generator_alone(result: Figure6) -> None:
+def test_the_figure_depends_only_on_its_arguments(result: Figure6) -> None:
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
@@ -41,7 +41,7 @@ def test_it_is_a_function_of_its_arguments_and_leaves_the_generator_alone(result
     assert calls == [(done, 16) for done in range(1, 17)]
 
 
-def test_text_and_picture_say_what_they_are(result: Figure6) -> None:
+def test_table_and_plot_are_not_mistaken_for_imagenet(result: Figure6) -> None:
     text = to_markdown(result)
     assert text.count("\n| 6") == 4
     assert "small-scale replication, not ImageNet" in text
@@ -54,6 +54,6 @@ def test_text_and_picture_say_what_they_are(result: Figure6) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"steps": 0}, {"seeds": 0}])
-def test_less_than_one_is_refused(arguments: dict[str, Any]) -> None:
+def test_numbers_below_1_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="give at least 1 of each"):
         figure6(**arguments)

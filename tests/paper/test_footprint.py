@@ -6,20 +6,19 @@ from typing import Any
 import pytest
 import torch
 
-from segmnv2.errors import ConfigError
 from segmnv2.inference import scores
 from segmnv2.models.cost import count_parameters, trace_multi_scale_madds
 from segmnv2.models.zoo import create_model
 from segmnv2.paper import footprint
 from segmnv2.paper.choice import SCALE_SETS, Choice, list_choices
-from segmnv2.paper.footprint import MOST_RUNS, Latencies, Stopwatch, cost, pass_sides, thread_count
+from segmnv2.paper.footprint import MOST_RUNS, Latencies, Stopwatch, cost, pass_sides
 
 
 @pytest.mark.parametrize(
     "choice",
     [
         Choice("mobilenet_v2", 0.35, 8, True, 129),
-        Choice("mobilenet_v2", 1.4, 32, False, 193, SCALE_SETS[-1], flip=True),  # scaled sides that strides 16, 32 pad
+        Choice("mobilenet_v2", 1.4, 32, False, 193, SCALE_SETS[-1], flip=True),  # strides 16 and 32 pad scaled sides
         Choice("mobilenet_v2", 0.75, 16, True, 257, SCALE_SETS[1]),
         Choice("mobilenet_v2", 1.0, 8, False, 513, flip=True),
         Choice("mobilenet_v1", 0.5, 8, True, 193, SCALE_SETS[2], flip=True),
@@ -27,7 +26,7 @@ from segmnv2.paper.footprint import MOST_RUNS, Latencies, Stopwatch, cost, pass_
     ],
     ids=str,
 )
-def test_costs_equal_those_counted_pass_by_pass(choice: Choice) -> None:
+def test_costs_equal_the_sum_of_traced_passes(choice: Choice) -> None:
     with torch.device("meta"):
         model = create_model(choice.model, width=choice.width, output_stride=choice.output_stride)
     found, size = cost(choice), (choice.size, choice.size)
@@ -36,7 +35,7 @@ def test_costs_equal_those_counted_pass_by_pass(choice: Choice) -> None:
     assert (found.madds, found.madds_paper) == (expected.plain, expected.paper)
 
 
-def test_a_better_choice_at_one_output_stride_is_dearer() -> None:
+def test_a_better_choice_at_one_output_stride_needs_more_multiply_adds() -> None:
     choices = [c for c in list_choices(widths=[0.35, 0.5], sizes=[129, 257]) if c.output_stride == 16]
     for one in choices:
         for other in choices:
@@ -53,13 +52,13 @@ def test_passes_are_the_scaled_canvas_and_its_mirror() -> None:
 CHOICE = Choice("mobilenet_v2", 0.35, 32, False, 65, (0.75, 1.0, 1.25), flip=True)
 
 
-def test_it_times_the_inference_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stopwatch_times_the_inference_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     calls = []
 
     def predict(model: Any, image: Any, **arguments: Any) -> Any:
         calls.append((model.output_stride, model.training, image.shape, arguments))
-        now[0] += 5.0 if len(calls) == 1 else 0.02  # the first call is slow, as where libraries choose algorithms
+        now[0] += 5.0 if len(calls) == 1 else 0.02  # the first call is slow, as if libraries chose algorithms
         return scores.predict_labels(model, image, **arguments)
 
     monkeypatch.setattr(footprint, "predict_labels", predict)
@@ -68,7 +67,7 @@ def test_it_times_the_inference_of_the_choice(monkeypatch: pytest.MonkeyPatch) -
     assert calls == [(32, False, (65, 65, 3), used)] * (1 + MOST_RUNS)
 
 
-def test_long_runs_are_few_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_runs_are_repeated_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     lengths = iter([9.0, 0.1, 0.5, 0.6])
 
@@ -79,7 +78,7 @@ def test_long_runs_are_few_and_the_median_counts(monkeypatch: pytest.MonkeyPatch
     assert Stopwatch(clock=lambda: now[0])(CHOICE) == pytest.approx(500.0)
 
 
-def test_a_network_is_built_once_for_all_its_strides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_built_once_for_all_strides(monkeypatch: pytest.MonkeyPatch) -> None:
     strides = []
 
     def predict(model: Any, *_: Any, **__: Any) -> None:
@@ -98,18 +97,7 @@ def _ticking(step: float) -> Callable[[], float]:
     return lambda: next(ticks) * step
 
 
-def test_threads_are_set_and_put_back() -> None:
-    before = torch.get_num_threads()
-    with thread_count(before + 1):
-        assert torch.get_num_threads() == before + 1
-    with thread_count(None):
-        assert torch.get_num_threads() == before
-    assert torch.get_num_threads() == before
-    with pytest.raises(ConfigError, match="--threads 0"), thread_count(0):
-        pass
-
-
-def test_an_estimate_keeps_what_was_measured_and_grows_with_the_work() -> None:
+def test_estimates_keep_measured_times_and_grow_with_the_work() -> None:
     small, medium, large = (Choice("mobilenet_v2", 0.5, 16, False, size) for size in (129, 257, 513))
     latencies = Latencies()
     latencies.measured[small] = 10.0

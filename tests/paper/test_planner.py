@@ -1,4 +1,4 @@
-"""The plan, with times that a function states and a clock that moves as they say."""
+"""Plans with times from a function and a clock that advances by these times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Machine:
         self.measured: list[Choice] = []
 
     def ms(self, choice: Choice) -> float:
-        """Milliseconds that grow with every axis, and not as any estimate expects."""
+        """Return milliseconds that grow with every axis, but differently from all estimates."""
         return 2.0 * choice.passes + cost(choice).madds ** 0.8 / 1e7 * self.speed / 100
 
     def measure(self, choice: Choice) -> float:
@@ -50,7 +50,7 @@ def test_rows_are_the_maximal_choices_within_the_budget(budget: Budget) -> None:
 
 @pytest.mark.parametrize("ms", [8.0, 30.0, 100.0])
 @pytest.mark.parametrize("madds", [None, 3e9])
-def test_rows_within_a_time_are_measured_and_the_true_maximal_ones(ms: float, madds: float | None) -> None:
+def test_rows_within_a_time_are_measured_and_maximal(ms: float, madds: float | None) -> None:
     machine = Machine()
     result = planned(Budget(ms=ms, madds=madds), machine)
     for row in result.rows:
@@ -67,10 +67,10 @@ def test_rows_within_a_time_are_measured_and_the_true_maximal_ones(ms: float, ma
     assert not result.hurried
 
 
-def test_nothing_at_least_as_good_as_what_was_too_long_is_measured() -> None:
+def test_a_choice_better_than_one_that_took_too_long_is_not_measured() -> None:
     machine = Machine()
     planned(Budget(ms=30.0), machine)
-    corners = 12  # of the estimate, which are measured whatever they take
+    corners = 12  # choices for the estimate, which are always measured
     too_long: list[Choice] = []
     for choice in machine.measured:
         if len(too_long) > corners:
@@ -87,7 +87,7 @@ def test_a_budget_without_time_measures_the_rows_shown() -> None:
     assert all(row.measured and row.ms == machine.ms(row.choice) for row in (*result.rows, *result.published))
 
 
-def test_when_time_runs_out_the_rest_is_estimated_and_said_so() -> None:
+def test_remaining_rows_are_estimated_when_time_runs_out() -> None:
     machine = Machine(speed=1000.0)
     result = planned(Budget(madds=20e9), machine, seconds=3.0)
     assert result.hurried
@@ -111,7 +111,7 @@ def test_rows_nearest_to_published_choices_come_first() -> None:
     assert f"{published.miou:.2f} ({published.source})" in to_markdown(planned(Budget(madds=6e9)))
 
 
-def test_a_published_choice_that_is_not_maximal_is_shown_apart() -> None:
+def test_a_published_choice_that_is_not_maximal_is_shown_separately() -> None:
     result = planned(Budget(madds=6e9))
     assert [row.choice for row in result.published] == [Choice("mobilenet_v2", 1.0, 16, False, 513)]
     assert not {row.choice for row in result.published} & {row.choice for row in result.rows}
@@ -128,13 +128,13 @@ def test_a_published_choice_that_is_not_maximal_is_shown_apart() -> None:
         ({"madds": float("inf")}, "--madds inf"),
     ],
 )
-def test_a_budget_that_bounds_nothing_is_refused(values: dict[str, float], part: str) -> None:
+def test_a_budget_without_a_positive_bound_is_refused(values: dict[str, float], part: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Budget(**values)
     assert part in str(caught.value)
 
 
-def test_a_budget_that_nothing_meets_is_told_the_cheapest() -> None:
+def test_a_budget_that_is_too_small_is_refused_with_the_smallest_choice() -> None:
     cheapest = min(CHOICES, key=lambda choice: cost(choice).madds)
     with pytest.raises(ConfigError) as caught:
         planned(Budget(madds=1e6))
@@ -148,12 +148,12 @@ def test_a_budget_that_nothing_meets_is_told_the_cheapest() -> None:
     assert machine.measured == [cheapest]
 
 
-def test_a_time_cannot_be_checked_without_measuring() -> None:
+def test_a_budget_of_time_needs_measurements() -> None:
     with pytest.raises(ConfigError, match="--no-measure"):
         planned(Budget(ms=50))
 
 
 @pytest.mark.parametrize(("arguments", "part"), [({"limit": 0}, "--limit 0"), ({"seconds": 0.0}, "--seconds 0")])
-def test_a_plan_of_nothing_is_refused(arguments: dict[str, float], part: str) -> None:
+def test_a_limit_or_time_of_zero_is_refused(arguments: dict[str, float], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
         planned(Budget(madds=1e9), Machine(), **arguments)  # type: ignore[arg-type]

@@ -7,17 +7,17 @@ def within_tolerance(row: Row) -> bool:
     params, madds = row.paper["params"], row.paper["madds"]
     assert params is not None
     assert madds is not None
-    # The table prints one decimal: half of its last digit is rounding, not difference.
+    # The table prints one decimal, so half of its last digit may be rounding.
     close = any(abs(value / 1e6 - params) <= 0.01 * params + 0.05 for value in (row.params, row.weights))
     return close and abs(row.madds / 1e6 - madds) <= 0.01 * madds
 
 
-def test_a_value_off_the_printed_one_by_more_than_a_percent_is_explained_beside_it() -> None:
+def test_a_value_more_than_a_percent_from_the_printed_one_has_a_note() -> None:
     for row in table4():
         assert within_tolerance(row) or row.note, row.network
 
 
-def test_every_row_has_its_computed_and_its_printed_values() -> None:
+def test_every_row_has_computed_and_printed_values() -> None:
     rows = table4()
     text = to_markdown(rows)
     assert len(rows) == len(TABLE4)

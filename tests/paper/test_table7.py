@@ -29,17 +29,17 @@ def write_evaluation(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_every_row_of_the_paper_is_there() -> None:
+def test_the_table_has_every_row_of_the_paper() -> None:
     rows = [asdict(row) for row in table7()]
     assert len(rows) == len(TABLE7) == 8
     for row in rows:
         assert set(row) >= KEYS
         assert row["miou_source"] == "not measured"
         assert row["miou"] is None
-    assert to_markdown(table7()).count("| - (") == 8, "the paper's figure is never printed as if measured"
+    assert to_markdown(table7()).count("| - (") == 8, "the paper's mIOU must not look measured"
 
 
-def test_params_are_the_papers_and_madds_too_in_seven_rows_of_eight() -> None:
+def test_params_are_the_papers_and_so_are_the_madds_of_seven_rows() -> None:
     off = []
     for row in table7():
         assert round(row.params / 1e6, 2) == row.paper["params"]
@@ -50,7 +50,7 @@ def test_params_are_the_papers_and_madds_too_in_seven_rows_of_eight() -> None:
     assert [(row.network, row.output_stride) for row in off] == [("MNet V1", 8)]
 
 
-def test_an_evaluation_fills_its_row_alone_and_is_named(tmp_path: Path) -> None:
+def test_an_evaluation_fills_only_its_row_and_is_named(tmp_path: Path) -> None:
     single = write_evaluation(tmp_path / "a.json")
     mf = write_evaluation(
         tmp_path / "b.json", miou=73.0, protocol={"output_stride": 8, "scales": list(SCALES), "flip": True}
@@ -83,17 +83,17 @@ def test_an_evaluation_of_no_row_is_refused(tmp_path: Path, changes: dict[str, A
         table7([write_evaluation(tmp_path / "a.json", **changes)])
 
 
-def test_defaults_that_are_written_out_are_the_papers(tmp_path: Path) -> None:
+def test_explicit_defaults_are_accepted(tmp_path: Path) -> None:
     path = write_evaluation(tmp_path / "a.json", network={"backbone": {"width": 1, "channel_divisor": 8}})
     assert table7([path])[4].miou == 71.5
 
 
-def test_an_evaluation_of_another_split_says_so(tmp_path: Path) -> None:
+def test_another_split_is_noted(tmp_path: Path) -> None:
     path = write_evaluation(tmp_path / "a.json", protocol={"dataset": "voc", "split": "train"})
     assert table7([path])[4].note == "7 images, not VOC's 1449; of the split train, not val"
 
 
-def test_an_evaluation_in_another_precision_says_so(tmp_path: Path) -> None:
+def test_another_precision_is_noted(tmp_path: Path) -> None:
     path = write_evaluation(tmp_path / "a.json", protocol={"precision": "int8"})
     assert table7([path])[4].note == "7 images, not VOC's 1449; in int8"
 
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, text: str) -> Non
         table7([tmp_path / "absent.json"])
 
 
-def test_the_printed_table_has_a_row_each_and_says_what_is_unexplained() -> None:
+def test_the_printed_table_marks_the_unexplained_value() -> None:
     text = to_markdown(table7())
     assert sum(line.startswith(("| MNet", "| ResNet")) for line in text.splitlines()) == 8
     assert "| not measured, MAdds: the same count" in text

@@ -18,32 +18,32 @@ IMAGES = 4
 
 @pytest.fixture(scope="session")
 def voc_weights(shared: Path, common: Path) -> Path:
-    """The paper's VOC network (MNet V2*, no ASPP) as a model file, to be read only."""
+    """Return the paper's VOC network (MNet V2*, no ASPP) as a model file, which tests only read."""
     source = shared / "weights/deeplabv3_mnv2_pascal_train_aug/model.ckpt-30000"
     return import_once(source, common / "voc.safetensors")
 
 
 @pytest.fixture(scope="session")
 def imagenet_weights(shared: Path, common: Path) -> Path:
-    """TensorFlow-Slim's ImageNet MobileNetV2 1.0 as a backbone file, to be read only."""
+    """Return TensorFlow-Slim's ImageNet MobileNetV2 1.0 as a backbone file, which tests only read."""
     source = shared / "weights/mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.ckpt"
     return import_once(source, common / "imagenet.safetensors")
 
 
 def import_once(source: Path, out: Path) -> Path:
-    """Import a checkpoint unless another worker of this run has done so."""
+    """Import a checkpoint unless another worker has already imported it."""
     with FileLock(f"{out}.lock"):
         return out if out.exists() else import_checkpoint(source, out).path
 
 
 @pytest.fixture(scope="module")
 def model(voc_weights: Path) -> Segmenter:
-    """The paper's VOC network, ready to infer."""
+    """Return the paper's VOC network in evaluation mode."""
     return load_model(voc_weights).eval()
 
 
 @pytest.fixture(scope="module")
 def images(shared: Path) -> list[np.ndarray]:
-    """A few of VOC's val images."""
+    """Return a few of VOC's val images."""
     dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
     return [dataset[index].image for index in range(IMAGES)]

@@ -16,7 +16,7 @@ from segmnv2.inference.scores import predict_labels
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_int8_keeps_nearly_all_labels_of_images_that_it_was_not_calibrated_on(model, shared, images, backend):
+def test_int8_keeps_nearly_all_labels_of_other_images(model, shared, images, backend):
     dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
     calibration = calibration_pixels([dataset[index].image for index in range(40, 440, 20)], model.output_stride)
     engine = create_backend(model, backend, "int8", calibration=calibration)
@@ -34,7 +34,7 @@ def test_int8_keeps_nearly_all_labels_of_images_that_it_was_not_calibrated_on(mo
         ("openvino", "bfloat16", 0.98),
     ],
 )
-def test_labels_are_those_of_the_network_itself(model, images, backend, precision, least):
+def test_labels_are_the_models(model, images, backend, precision, least):
     try:
         engine = create_backend(model, backend, precision)
     except ConfigError as error:

@@ -23,7 +23,7 @@ def root(shared: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
+def test_masks_have_the_annotated_classes(root: Path) -> None:
     content = json.loads((root / "annotations/instances_val2017.json").read_text())
     classes = {number: index for index, (number, _) in enumerate(COCO_CATEGORIES, start=1)}
     areas: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
@@ -49,14 +49,14 @@ def test_every_image_decodes_to_the_classes_annotated(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("split", "kept"), [pytest.param("val2017", 161, marks=pytest.mark.slow), ("train2017", 40)])
-def test_stated_areas_choose_the_images_that_masks_would(root: Path, split: str, kept: int) -> None:
+def test_stated_areas_select_the_same_images_as_masks(root: Path, split: str, kept: int) -> None:
     chosen = CocoAsVoc(root, split).names
     labeled = {sample.name: int((sample.mask > 0).sum()) for sample in iterate(CocoAsVoc(root, split, min_pixels=0))}
     assert len(chosen) == kept
     assert chosen == [name for name, count in labeled.items() if count > 1000]
 
 
-def test_an_experiment_opens_it(root: Path) -> None:
+def test_an_experiment_opens_coco(root: Path) -> None:
     source = CocoVocSource(kind="coco_voc", root=root, split="train2017", min_pixels=0)
     dataset = open_dataset(source)
     assert len(dataset) == 50

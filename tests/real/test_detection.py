@@ -1,4 +1,4 @@
-"""Taps, boxes and strides are right if a detector can overfit a few real images."""
+"""Detectors on real images of COCO; overfitting a few images shows that boxes and strides are right."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def coco(shared: Path) -> CocoBoxes:
     return CocoBoxes.of_split(shared / "data" / "coco", "val2017")
 
 
-def overfit(model: nn.Module, pictures: list[Tensor], targets: list[dict[str, Tensor]], lr: float, steps: int) -> None:
+def overfit(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]], lr: float, steps: int) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1  # the networks' own would need thousands of steps
+            module.momentum = 0.1  # the models' own momentum would need thousands of steps
     optimizer = torch.optim.AdamW(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     model.train()
     for _ in range(steps):
-        loss = sum(model(pictures, targets).values())
+        loss = sum(model(images, targets).values())
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -55,7 +55,7 @@ def build_ssdlite(weights: Path) -> nn.Module:
 
 
 def build_faster_rcnn(weights: Path) -> nn.Module:
-    """With few proposals, as a few images have few boxes."""
+    """Build a detector with few proposals, because a few images have few boxes."""
     train: dict[str, Any] = {
         "rpn_pre_nms_top_n_train": 200,
         "rpn_post_nms_top_n_train": 100,
@@ -71,30 +71,30 @@ def build_faster_rcnn(weights: Path) -> nn.Module:
     [(build_ssdlite, 0.002, 25), (build_faster_rcnn, 0.001, 20)],
     ids=["ssdlite", "faster_rcnn"],
 )
-def test_it_overfits_a_few_images(
+def test_detectors_overfit_a_few_images(
     coco: CocoBoxes, imagenet_weights: Path, build: Callable[[Path], nn.Module], lr: float, steps: int
 ) -> None:
     torch.manual_seed(0)
     few = [index for index in range(len(coco)) if 1 <= len(coco[index][1]["boxes"]) <= MOST_BOXES][:IMAGES]
-    pictures, found = zip(*(coco[index] for index in few), strict=True)
+    images, found = zip(*(coco[index] for index in few), strict=True)
     targets = [{"boxes": target["boxes"], "labels": target["labels"]} for target in found]
     model = build(imagenet_weights)
-    overfit(model, list(pictures), targets, lr, steps)
+    overfit(model, list(images), targets, lr, steps)
     with torch.no_grad():
-        detections = {target["image_id"]: model([picture])[0] for picture, target in zip(pictures, found, strict=True)}
+        detections = {target["image_id"]: model([image])[0] for image, target in zip(images, found, strict=True)}
     result = coco_ap(coco.coco, detections)
     print(result)
     assert result.images == IMAGES
     assert result.ap50 > 50
 
 
-def test_every_box_lies_in_its_image_and_is_annotated(coco: CocoBoxes) -> None:
+def test_every_box_is_in_its_image_and_has_a_known_class(coco: CocoBoxes) -> None:
     assert len(coco) == 206
     assert len(coco.class_names) == 80
     boxes = 0
     for index in range(0, len(coco), 10):
-        picture, target = coco[index]
-        height, width = picture.shape[-2:]
+        image, target = coco[index]
+        height, width = image.shape[-2:]
         corners = target["boxes"]
         assert set(target["labels"].tolist()) <= set(coco.class_names)
         assert bool((corners[:, 2:] > corners[:, :2]).all())
@@ -103,7 +103,7 @@ def test_every_box_lies_in_its_image_and_is_annotated(coco: CocoBoxes) -> None:
     assert boxes > 0
 
 
-def test_the_truth_itself_has_an_ap_of_100_and_nothing_found_of_0(coco: CocoBoxes) -> None:
+def test_true_boxes_have_an_ap_of_100_and_no_boxes_of_0(coco: CocoBoxes) -> None:
     truth, nothing = {}, {}
     for index in range(0, len(coco), 10):
         _, target = coco[index]
@@ -116,7 +116,7 @@ def test_the_truth_itself_has_an_ap_of_100_and_nothing_found_of_0(coco: CocoBoxe
 
 
 def disturbed_truth(coco: CocoBoxes) -> dict[int, dict[str, Tensor]]:
-    """Two detections of each box, moved at random, the second one further, of random scores."""
+    """Return two detections of each box with random offsets and scores; the second one has a larger offset."""
     generator = torch.Generator().manual_seed(0)
     found = {}
     for index in range(len(coco)):
@@ -130,7 +130,7 @@ def disturbed_truth(coco: CocoBoxes) -> dict[int, dict[str, Tensor]]:
 
 
 def image_by_image(coco: COCO, found: dict[int, dict[str, Tensor]]) -> list[float]:
-    """The procedure of torchvision's reference: each image is evaluated alone, and what comes out is put together."""
+    """Return average precisions by the method of torchvision's reference, which evaluates each image alone."""
     evaluation = COCOeval(coco, iouType="bbox")
     parts = []
     for number in sorted(found):
@@ -155,25 +155,25 @@ def image_by_image(coco: COCO, found: dict[int, dict[str, Tensor]]) -> list[floa
 
 @pytest.fixture(scope="module")
 def disturbed(coco: CocoBoxes) -> tuple[dict[int, dict[str, Tensor]], list[float]]:
-    """Detections, and what torchvision's reference says of them."""
+    """Return detections and their average precisions by torchvision's reference."""
     found = disturbed_truth(coco)
     with contextlib.redirect_stdout(io.StringIO()):
         return found, image_by_image(coco.coco, found)
 
 
 @pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
-def test_the_precision_is_that_of_torchvisions_reference(
+def test_average_precision_equals_torchvisions_reference(
     coco: CocoBoxes, disturbed: tuple[dict[int, dict[str, Tensor]], list[float]], library: str
 ) -> None:
     found, expected = disturbed
     result = coco_ap(coco.coco, found, library=library)
-    assert 20 < result.ap < 50, "neither all nor nothing"
-    # Ours are exact doubles; torchvision's boxes are floats until pycocotools has them.
+    assert 20 < result.ap < 50, "detections must be neither perfect nor useless"
+    # Our boxes are exact doubles; torchvision's are floats until pycocotools reads them.
     assert [getattr(result, name) for name in NAMES] == pytest.approx(expected, abs=1e-3)
 
 
 def write_subset(root: Path, source: Path, images: int) -> Path:
-    """Write a data set of the first images of ``val2017``, by links, and return its root."""
+    """Write a data set with links to the first images of ``val2017``, and return its root."""
     content = json.loads((source / "annotations/instances_val2017.json").read_text())
     content["images"] = content["images"][:images]
     kept = {image["id"]: image["file_name"] for image in content["images"]}
@@ -201,7 +201,7 @@ def test_the_shipped_config_trains_and_evaluates_on_real_images(
     epochs: float,
     steps: int,
 ) -> None:
-    """A few steps, then the evaluation of all images, by the commands."""
+    """Train for a few steps and evaluate all images, with the commands."""
     root = write_subset(tmp_path / "coco", shared / "data" / "coco", images)
     places = [f"data.train={{kind: coco, root: {root}, split: val2017}}", f"data.val.root={root}"]
     short = [f"epochs={epochs}", "data.batch_size=4", "data.num_workers=0", "validation.limit=4"]
@@ -216,4 +216,4 @@ def test_the_shipped_config_trains_and_evaluates_on_real_images(
     assert main(["evaluate", str(weights), "--dataset", "coco", "--root", str(root), "--json", str(found)]) == 0
     values = json.loads(found.read_text())
     assert (values["images"], len(values["classes"])) == (images, 80)
-    assert 0 <= values["ap"] < 5, "a few steps teach next to nothing"
+    assert 0 <= values["ap"] < 5, "a few steps must leave the AP near 0"

@@ -24,7 +24,7 @@ def test_voc_and_sbd_have_no_errors(examination: Examination) -> None:
 
 
 @pytest.mark.slow
-def test_the_only_warnings_are_of_classes_that_the_part_lacks(examination: Examination) -> None:
+def test_the_only_warnings_are_about_absent_classes(examination: Examination) -> None:
     assert {finding.kind for finding in examination.findings} <= {"absent-class", "untrained-class"}
 
 
@@ -33,12 +33,12 @@ OTHER_LABELS = [
     LabelSet(VOC_LABELS.names[:2], VOC_LABELS.palette[:2]),
     LabelSet(VOC_LABELS.names[:5], VOC_LABELS.palette[:5][::-1]),
 ]
-"""Labels that masks of 21 classes may be given by mistake."""
+"""Label sets that may be given by mistake for masks of 21 classes."""
 
 
 @pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_repair_changes_an_id_of_any_mask(shared: Path, every: int) -> None:
-    """Real masks are right, so nothing that is wrong with them under other labels may be repaired by other ids."""
+    """Real masks are correct, so repairs must keep their ids, even if a wrong label set causes findings."""
     files = sorted((shared / "data" / "VOCdevkit" / "VOC2012").glob("SegmentationClass*/*.png"))
     assert len(files) > 1000
     for file in files[::every]:

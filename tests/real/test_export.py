@@ -26,7 +26,7 @@ def dataset(shared: Path) -> VocSegmentation:
 
 @pytest.fixture(scope="module")
 def images(dataset: VocSegmentation) -> list[np.ndarray]:
-    """Whole images of VOC's sizes, and one cut to 333 by 257."""
+    """Return images of VOC's sizes, and one that is cropped to 333 by 257."""
     return [dataset[0].image[:333, :257], *(dataset[index].image for index in (1, 5))]
 
 
@@ -39,7 +39,7 @@ def write(model, tmp_path_factory):
         return open_export(path)
 
     graph, ir = onnx_runtime.grid_graph(model), openvino.grid_model(model)
-    with pytest.MonkeyPatch.context() as patch:  # the network itself is converted once for all sizes
+    with pytest.MonkeyPatch.context() as patch:  # the model is converted once for all sizes
         patch.setattr(onnx_runtime, "grid_graph", lambda _: graph)
         patch.setattr(openvino, "grid_model", lambda _: ir.clone())
         yield get
@@ -51,7 +51,7 @@ def agreement(export: OpenedExport, model: Segmenter, images: list[np.ndarray]) 
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
-def test_float32_labels_are_the_networks_at_any_size_and_at_one(write, model, images, form):
+def test_float32_labels_are_the_models_at_any_and_at_a_fixed_size(write, model, images, form):
     assert images[0].shape[:2] == (333, 257)
     assert agreement(write(form), model, images) >= 0.9999
     size = images[1].shape[:2]
@@ -73,12 +73,12 @@ def test_16_bits_keep_nearly_all_labels(write, model, images, form, precision, l
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_int8_keeps_nearly_all_labels_of_images_that_it_was_not_calibrated_on(write, model, dataset, images, form):
+def test_int8_keeps_nearly_all_labels_of_other_images(write, model, dataset, images, form):
     calibration = calibration_pixels([dataset[index].image for index in range(40, 440, 20)], model.output_stride)
     assert agreement(write(form, "int8", calibration=calibration), model, images) >= 0.985
 
 
-def test_the_proof_measures_miou_on_real_masks(model, shared, tmp_path):
+def test_the_verification_measures_miou_on_real_masks(model, shared, tmp_path):
     path = tmp_path / "voc.pt2"
     FORMATS["torch"].write(model, path, describe_export(model, "torch"), None)
     root = shared / "data/VOCdevkit/VOC2012"

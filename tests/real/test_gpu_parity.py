@@ -22,7 +22,7 @@ IMAGES = 16
 
 @pytest.mark.parametrize("precision", LEAST_EQUAL)
 @pytest.mark.parametrize("batch", [1, 8])
-def test_labels_are_those_of_the_cpu(voc_weights: Path, shared: Path, precision: str, batch: int) -> None:
+def test_labels_equal_those_of_the_cpu(voc_weights: Path, shared: Path, precision: str, batch: int) -> None:
     dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
     images = [dataset[index].image for index in range(IMAGES)]
     cpu = Predictor.load(voc_weights, device="cpu")
@@ -34,7 +34,7 @@ def test_labels_are_those_of_the_cpu(voc_weights: Path, shared: Path, precision:
 
 
 @pytest.mark.parametrize("backend", ["torch", "torch-compile"])
-def test_the_evaluation_is_that_of_the_cpu(voc_weights: Path, shared: Path, backend: str) -> None:
+def test_the_evaluation_equals_that_of_the_cpu(voc_weights: Path, shared: Path, backend: str) -> None:
     dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
     cpu, gpu = (
         evaluate(load_model(voc_weights), dataset, limit=IMAGES, device=device, backend=name)

@@ -1,4 +1,4 @@
-"""The paper's weights by their short names, from archives laid out as TensorFlow's."""
+"""The paper's weights by their short names, from archives with TensorFlow's layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def offer(server: Server, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Serve a folder's checkpoint as the published archive; its checksum is its own, as gzip's bytes are."""
+    """Serve a checkpoint as the published archive, with its own checksum, because its bytes differ."""
     published = PUBLISHED[name]
     assert published.archive is not None
     buffer = io.BytesIO()
@@ -40,7 +40,7 @@ def offer(server: Server, name: str, folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(PUBLISHED, name, replace(published, archive=content))
 
 
-def test_the_papers_network_by_its_short_name_labels_as_the_imported_one(
+def test_the_papers_network_by_its_short_name_gives_the_labels_of_the_imported_one(
     shared: Path, voc_weights: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer(server, "voc_mobilenet_v2", shared / "weights" / "deeplabv3_mnv2_pascal_train_aug", monkeypatch)

@@ -1,4 +1,4 @@
-"""The phones' formats on the paper's network and real images, padded to 513x513 as a camera's images would be."""
+"""Formats for phones with the paper's network, on real images that are padded to 513x513."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def calibration(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links to images that are not among those that labels are compared on."""
+    """Return a folder with links to images that are not used for the comparison of labels."""
     dataset = VocSegmentation(shared / "data/VOCdevkit", "val")
     folder = tmp_path_factory.mktemp("calibration")
     for index in range(40, 440, 25):
@@ -54,7 +54,7 @@ def agreement(path: Path, model: Segmenter, images: list[np.ndarray]) -> float:
         pytest.param("executorch", "int8", 0.98, marks=pytest.mark.slow),
     ],
 )
-def test_labels_are_those_of_the_network_itself(
+def test_labels_are_the_models(
     form: str, precision: str, least: float, model, images, voc_weights, calibration, tmp_path
 ) -> None:
     pytest.importorskip(PACKAGES[form])
@@ -69,7 +69,7 @@ def test_labels_are_those_of_the_network_itself(
     assert found >= least
 
 
-def test_core_mls_program_computes_the_networks_labels(model: Segmenter, images: list[np.ndarray]) -> None:
+def test_core_mls_program_gives_the_models_labels(model: Segmenter, images: list[np.ndarray]) -> None:
     pytest.importorskip("coremltools")
     from segmnv2.export.export_metadata import describe_export
     from segmnv2.export.mobile.coreml_file import convert

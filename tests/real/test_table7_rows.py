@@ -1,4 +1,4 @@
-"""Each row of Table 7 through its shipped experiment: trained for two steps and evaluated, on real VOC images."""
+"""Rows of Table 7: their configs are trained for two steps and evaluated on real VOC images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def config_of(model: str) -> Path:
 def trained(
     request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, Path]:
-    """Name of a model, the network its training began with, and the folder of its run."""
+    """Return the name of a model, the file of its initial weights, and the folder of its run."""
     name, folder = request.param, tmp_path_factory.mktemp("row")
     start = save_model(folder / "coco.safetensors", create_model(name, labels=VOC_LABELS))
     root = shared / "data" / "VOCdevkit"
@@ -43,7 +43,7 @@ def trained(
     return name, start, folder / "run"
 
 
-def test_two_steps_of_its_experiment_change_the_network(trained: tuple[str, Path, Path]) -> None:
+def test_two_steps_of_the_experiment_change_the_model(trained: tuple[str, Path, Path]) -> None:
     name, start, run = trained
     with (run / "metrics.csv").open(newline="") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -55,7 +55,7 @@ def test_two_steps_of_its_experiment_change_the_network(trained: tuple[str, Path
     assert load_experiment(run / "config.yaml").model.name == name
 
 
-def test_each_of_its_rows_is_evaluated_on_real_images(
+def test_each_row_of_a_model_is_evaluated_on_real_images(
     trained: tuple[str, Path, Path], shared: Path, tmp_path: Path
 ) -> None:
     name, _, run = trained

@@ -16,7 +16,9 @@ from tests.weights.tensor_bundle_writer import read_all
         ("mobilenet_v2_1.0_224/mobilenet_v2_1.0_224.ckpt", 260, 2_223_872, 0),
     ],
 )
-def test_published_checkpoints_are_read_whole(shared: Path, path: str, weights: int, trainable: int, step: int) -> None:
+def test_published_checkpoints_are_read_completely(
+    shared: Path, path: str, weights: int, trainable: int, step: int
+) -> None:
     values = read_all(TensorFlowCheckpoint.open(shared / "weights" / path))
     network = {name: value for name, value in values.items() if classify(name) is VariableKind.WEIGHT}
     assert len(network) == weights

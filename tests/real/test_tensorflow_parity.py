@@ -1,6 +1,6 @@
-"""The paper's network on real images, against what TensorFlow itself computes from the same checkpoint.
+"""The paper's network on real images, compared with TensorFlow's results from the same checkpoint.
 
-The figures themselves are printed: add ``-rP`` to see them.
+The tests print the measured values; ``-rP`` shows them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def agreement(prediction: np.ndarray, reference: Path) -> float:
     return float((prediction == expected).mean())
 
 
-def test_both_checkpoints_are_imported_whole(voc_weights: Path, imagenet_weights: Path) -> None:
+def test_both_checkpoints_are_imported_completely(voc_weights: Path, imagenet_weights: Path) -> None:
     model = load_model(voc_weights)
     assert count_parameters(model) == 2_113_557
     assert model.labels.names[8] == "cat"
@@ -71,7 +71,7 @@ def test_labels_of_a_few_images(shared: Path, voc_weights: Path, output_stride: 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_labels_and_iou_of_the_447_images(shared: Path, voc_weights: Path, tmp_path: Path, output_stride: int) -> None:
-    """Every class's IoU within 0.05 points, every dumped label map on at least 99.9 % of its pixels."""
+    """Check each class's IoU within 0.05 points, and 99.9 % of the pixels of each stored label map."""
     key = f"os{output_stride}"
     reference = json.loads((shared / REFERENCE / "metrics.json").read_text())[key]
     result = evaluate(load_model(voc_weights), voc(shared), output_stride=output_stride, masks_out=tmp_path)
@@ -79,7 +79,7 @@ def test_labels_and_iou_of_the_447_images(shared: Path, voc_weights: Path, tmp_p
     expected = torch.tensor(reference["confusion"])
     absent = (expected.sum(0) + expected.sum(1) == 0).tolist()
     assert [value is None for value in result.iou.values()] == absent
-    # The reference writes 0 where a class is absent; its mean over all 21 classes counts that.
+    # The reference has an IoU of 0 for absent classes, which its mean over all 21 classes includes.
     iou = np.array([value or 0.0 for value in result.iou.values()])
     difference = np.abs(iou - reference["iou"]).max()
     print(f"{key}: largest difference of a class's IoU {difference:.5f} points, mIOU {result.miou:.4f}")

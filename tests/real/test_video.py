@@ -22,7 +22,7 @@ def predictor(voc_weights: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def clip(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three images, over each of which a window walks for three frames."""
+    """Return a clip of nine frames: a window moves over each of three images for three frames."""
     frames = []
     for index in (0, 30, 60):
         image = VocSegmentation(shared / "data/VOCdevkit", "val")[index].image
@@ -32,7 +32,7 @@ def clip(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_labels_of_a_video_are_those_of_the_frames_that_opencv_decodes(batch, predictor, clip):
+def test_labels_of_a_video_are_those_of_its_decoded_frames(batch, predictor, clip):
     frames = decode(clip)
     found = list(predictor.predict_video(clip, batch=batch))
     assert len(found) == len(frames) == 9
@@ -41,10 +41,10 @@ def test_labels_of_a_video_are_those_of_the_frames_that_opencv_decodes(batch, pr
         if batch == 1:
             assert np.array_equal(prediction.mask, expected)
         assert (prediction.mask == expected).mean() > 0.9999
-    assert len(np.unique([prediction.mask.max() for prediction in found])) > 1, "the test needs things to see"
+    assert len(np.unique([prediction.mask.max() for prediction in found])) > 1, "the frames must have several classes"
 
 
-def test_smoothing_starts_anew_with_each_real_scene_and_changes_little_within(predictor, clip):
+def test_smoothing_restarts_with_each_real_scene_and_changes_little_within_it(predictor, clip):
     plain, smooth = (list(predictor.predict_video(clip, smooth=share)) for share in (0.0, 0.5))
     for number, (one, other) in enumerate(zip(plain, smooth, strict=True)):
         same = (one.mask == other.mask).mean()
@@ -52,7 +52,7 @@ def test_smoothing_starts_anew_with_each_real_scene_and_changes_little_within(pr
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-def test_a_folder_in_batches_has_the_labels_of_single_images(backend, predictor, voc_weights, shared, tmp_path):
+def test_batches_of_a_folder_have_the_labels_of_single_images(backend, predictor, voc_weights, shared, tmp_path):
     if backend == "openvino":
         pytest.importorskip("openvino")
         predictor = Predictor.load(voc_weights, size=257, backend=backend)

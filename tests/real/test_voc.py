@@ -33,8 +33,8 @@ def test_every_pair_reads_with_matching_sizes(dataset: VocSegmentation, every: i
 def test_images_are_decoded_as_pil_does(dataset: VocSegmentation) -> None:
     for index in range(0, len(dataset), 50):
         sample = dataset[index]
-        with PIL.Image.open(dataset.folder / "JPEGImages" / f"{sample.name}.jpg") as picture:
-            assert np.abs(sample.image.astype(int) - np.array(picture.convert("RGB"))).max() <= 2
+        with PIL.Image.open(dataset.folder / "JPEGImages" / f"{sample.name}.jpg") as image:
+            assert np.abs(sample.image.astype(int) - np.array(image.convert("RGB"))).max() <= 2
 
 
 def test_only_sbd_masks_lack_void(shared: Path) -> None:
@@ -46,7 +46,7 @@ def test_only_sbd_masks_lack_void(shared: Path) -> None:
     assert {has for name, has in void.items() if name not in own} == {False}
 
 
-def test_augmented_crops_keep_to_the_classes(dataset: VocSegmentation) -> None:
+def test_augmented_crops_have_only_classes_of_the_mask(dataset: VocSegmentation) -> None:
     transform = TrainTransform(257)
     for index in range(0, len(dataset), 40):
         sample = dataset[index]

@@ -1,1 +1,1 @@
-"""Speeds of a GPU: training steps, reading of data, and inference, beside other libraries in one command."""
+"""Speed of a GPU: training steps, reading of data and inference, beside other libraries in one command."""

@@ -1,4 +1,4 @@
-"""Label maps on a GPU by precision: eager, compiled and as a CUDA graph, beside other libraries."""
+"""Speed of label maps on a GPU by precision: eager, compiled and as a CUDA graph, beside other libraries."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ GPU_PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
 INFERENCE_PEERS = ("transformers", "torchvision deeplabv3", "smp")
 
 MEANING = (
-    "Without 'from the host': from uint8 pixels on the GPU to uint8 labels there; graphs are of either form.",
-    "From the host: from uint8 arrays to label maps, as a user calls the library.",
+    "Rows without 'from the host': from uint8 pixels on the GPU to uint8 labels on the GPU, also as CUDA graphs.",
+    "Rows 'from the host': from uint8 arrays to label maps, as a user calls the library.",
 )
 
 
 class LabelMaps(nn.Module):
-    """The network as engines run it, then logits at the image's size and the best class.
+    """A model as engines run it, then resizing of the logits to the image's size, and argmax.
 
     Args:
-        model: the network.
+        model: the model.
         dtype: number format in which its layers compute.
     """
 
@@ -44,22 +44,22 @@ class LabelMaps(nn.Module):
         self.network = convert_layers(InferenceNetwork(model), dtype)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return uint8 labels (b, h, w) of uint8 pixels (b, 3, h, w) with sides of k * output stride + 1."""
+        """Return uint8 labels (b, h, w) of uint8 pixels (b, 3, h, w) whose sides are k * output stride + 1."""
         sides = (pixels.shape[-2], pixels.shape[-1])
         return resize_bilinear(self.network(pixels.float()).float(), sides).argmax(1).to(torch.uint8)
 
 
 def compare_gpu_maps(setting: GpuSetting, batch: int, images: Images, limits: Limits) -> Table:
-    """Measure label maps of several images at once.
+    """Measure the speed of label maps of several images at once.
 
     Args:
-        setting: network, device and sizes of the measurement.
+        setting: model, device and sizes of the measurement.
         batch: number of images per call.
         images: images of the same size.
         limits: limits of the table.
     """
     notes = [*MEANING, *(f"{name}: {PEERS[name].note}." for name in INFERENCE_PEERS)]
-    torch._dynamo.reset()  # torch keeps only a few compiled forms of one function
+    torch._dynamo.reset()  # torch keeps only a few compiled versions of one function
     return take_turns(
         map_contenders(setting, batch, images),
         limits,
@@ -71,7 +71,7 @@ def compare_gpu_maps(setting: GpuSetting, batch: int, images: Images, limits: Li
 
 
 def map_contenders(setting: GpuSetting, batch: int, images: Images) -> dict[str, Contender]:
-    """Return the contenders, the most interesting first, because the time may not suffice for the last ones."""
+    """Return the contenders, the most important first, because the time may not suffice for the last ones."""
     pixels = _pixels(setting, batch, images)
     first, *others = (_peer(setting, pixels, images, batch, name) for name in INFERENCE_PEERS)
     eager, compiled = _ours(setting, pixels, compiled=False), _ours(setting, pixels, compiled=True)
@@ -81,12 +81,12 @@ def map_contenders(setting: GpuSetting, batch: int, images: Images) -> dict[str,
     return found
 
 
-def _narrow(setting: GpuSetting, precision: str) -> str | None:
-    """Return why a precision cannot be measured, if it cannot."""
+def _refuse_precision(setting: GpuSetting, precision: str) -> str | None:
+    """Return the reason why a precision cannot be measured here; ``None`` if it can."""
     return None if setting.on_gpu or precision == "float32" else NEEDS_GPU
 
 
-def _host(setting: GpuSetting, batch: int) -> Setting:
+def _host_setting(setting: GpuSetting, batch: int) -> Setting:
     options = InferenceOptions(size=setting.crop, device=str(setting.place), batch=batch)
     return Setting(options, burst=setting.burst)
 
@@ -96,16 +96,16 @@ def _peer(setting: GpuSetting, pixels: Tensor, images: Images, batch: int, name:
     found = {}
     for precision in ("float32", "bfloat16"):
         build = partial(_peer_maps, setting, pixels, name, DTYPES[precision])
-        refusal = missing or _narrow(setting, precision)
+        refusal = missing or _refuse_precision(setting, precision)
         found[f"{name} {precision} eager"] = Contender(build, peer=True, refusal=refusal)
-    whole = partial(build_peer, _host(setting, batch), images, name, False)
-    return {**found, f"{name} float32, from the host": Contender(whole, peer=True, refusal=missing)}
+    from_host = partial(build_peer, _host_setting(setting, batch), images, name, False)
+    return {**found, f"{name} float32, from the host": Contender(from_host, peer=True, refusal=missing)}
 
 
 def _from_host(setting: GpuSetting, images: Images, batch: int) -> dict[str, Contender]:
-    host, found = _host(setting, batch), {}
+    host, found = _host_setting(setting, batch), {}
     for precision in GPU_PRECISIONS:
-        refusal = _narrow(setting, precision)
+        refusal = _refuse_precision(setting, precision)
         options = replace(host.options, precision="float32" if refusal else precision)
         build = partial(build_ours, host, images, options)
         found[f"segmnv2 {precision}, from the host"] = Contender(build, refusal=refusal)
@@ -114,16 +114,16 @@ def _from_host(setting: GpuSetting, images: Images, batch: int) -> dict[str, Con
 
 def _ours(setting: GpuSetting, pixels: Tensor, *, compiled: bool) -> dict[str, Contender]:
     found, gpu = {}, None if setting.on_gpu else NEEDS_GPU
-    form, left_out = ("compiled", setting.refusal_of_compiled) if compiled else ("eager", None)
+    form, skipped = ("compiled", setting.refusal_of_compiled) if compiled else ("eager", None)
     for precision in GPU_PRECISIONS:
-        maps, refusal = _Maps(setting, DTYPES[precision], compiled), _narrow(setting, precision) or left_out
+        maps, refusal = _Maps(setting, DTYPES[precision], compiled), _refuse_precision(setting, precision) or skipped
         found[f"segmnv2 {precision} {form}"] = Contender(partial(maps.step, pixels), refusal=refusal)
         found[f"segmnv2 {precision} {form}, graph"] = Contender(partial(maps.graph, pixels), refusal=refusal or gpu)
     return found
 
 
 class _Maps:
-    """A labeling function for the eager step and the CUDA graph, built and compiled once."""
+    """A labeling function that is built and compiled once, for the plain step and the CUDA graph."""
 
     def __init__(self, setting: GpuSetting, dtype: torch.dtype, compiled: bool) -> None:
         self.setting, self.dtype, self.compiled = setting, dtype, compiled
@@ -150,7 +150,7 @@ def captured(function: Callable[[Tensor], Tensor], example: Tensor) -> Callable[
 
     Args:
         function: a function that does not wait for the device.
-        example: pixels of the only shape that it takes.
+        example: pixels of the only shape that the graph takes.
     """
     pixels, stream, graph = example.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
     with torch.inference_mode():
@@ -172,8 +172,7 @@ def captured(function: Callable[[Tensor], Tensor], example: Tensor) -> Callable[
 
 def _peer_maps(setting: GpuSetting, pixels: Tensor, name: str, dtype: torch.dtype) -> Step:
     peer = PEERS[name].build(setting.model().num_classes, 16, None).to(setting.place, dtype)
-    height, width = (side // peer.multiple * peer.multiple for side in pixels.shape[-2:])
-    return _repeated(setting, peer, pixels[..., :height, :width].contiguous())
+    return _repeated(setting, peer, peer.crop(pixels))
 
 
 def _repeated(setting: GpuSetting, function: Callable[[Tensor], Tensor], pixels: Tensor) -> Step:
@@ -185,6 +184,6 @@ def _repeated(setting: GpuSetting, function: Callable[[Tensor], Tensor], pixels:
 
 
 def _pixels(setting: GpuSetting, batch: int, images: Images) -> Tensor:
-    """Return the first images on the device, channels last, as arrays are."""
+    """Return the first images on the device, channels last in memory."""
     several = np.stack([images[place % len(images)] for place in range(batch)])
     return torch.from_numpy(several).to(setting.place).permute(0, 3, 1, 2)

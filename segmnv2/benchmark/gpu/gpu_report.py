@@ -1,4 +1,4 @@
-"""All tables of a GPU, one after another, within one time."""
+"""All tables of the GPU benchmark, one after another, within a given time."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from segmnv2.engines.selection import choose_device
 from segmnv2.errors import ConfigError
 
 STEPS = 24
-"""Steps of the run with its loader."""
+"""Number of steps of the training run with its loader."""
 
 
 def benchmark_gpu(setting: GpuSetting) -> Iterator[tuple[str, Table]]:
     """Measure training with its loader, training steps and label maps, and yield each table with its title.
 
-    Each table gets its share of the remaining time, a training step twice that of label maps.
+    Each table gets a share of the remaining time; the share of training steps is twice that of label maps.
 
     Args:
-        setting: network, device and sizes of the measurement.
+        setting: model, device and sizes of the measurement.
 
     Raises:
-        ConfigError: a number is not possible, or the device is not there.
+        ConfigError: a number is invalid, or the device does not exist.
         SegmnError: images are missing or faulty.
     """
     for name in ("batch", "burst", "rounds"):
         check_count(f"--{name}", getattr(setting, name))
     if setting.seconds <= 0:
-        raise ConfigError(f"--seconds {setting.seconds:g}: give a positive number, 420 for all tables")
+        raise ConfigError(f"--seconds {setting.seconds:g}: give a positive number, such as 420 for all tables")
     choose_device(setting.device)  # a missing GPU is reported before images are read
     folder = None if setting.root is None else VocSegmentation(setting.root, "train").folder / "JPEGImages"
     end = time.monotonic() + setting.seconds

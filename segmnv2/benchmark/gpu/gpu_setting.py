@@ -1,4 +1,4 @@
-"""Settings of the benchmark of a GPU."""
+"""Settings of the GPU benchmark."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class GpuSetting:
     """Settings that all tables have in common.
 
     Attributes:
-        root: VOCdevkit with real images; they are generated without it.
+        root: VOCdevkit with real images; by default images are generated.
         crop: side of crops and of images.
-        batch: crops of a training step.
+        batch: crops per training step.
         batches: numbers of images that are labeled at once.
-        strides: output strides that are trained at.
-        burst: training steps, or batches of images, in a turn.
-        rounds: turns of each contender, at most.
-        seconds: for all tables; contenders that are left then are not measured.
-        compiled: whether with ``torch.compile``, too.
-        device: a GPU; a CPU is for trying the command.
+        strides: output strides of training.
+        burst: training steps, or batches of images, per turn.
+        rounds: largest number of turns of each contender.
+        seconds: time for all tables; contenders without remaining time are not measured.
+        compiled: whether to measure ``torch.compile`` too.
+        device: a GPU, or the CPU to try the command.
     """
 
     root: Path | None = None
@@ -56,17 +56,17 @@ class GpuSetting:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether CUDA's own ways are possible."""
+        """Whether the device is a CUDA GPU."""
         return self.place.type == "cuda"
 
     @property
     def refusal_of_compiled(self) -> str | None:
-        """Why nothing is compiled, if it is not."""
+        """The reason why nothing is compiled; ``None`` if it is."""
         return None if self.compiled else "left out on request"
 
     @property
     def workers(self) -> int:
-        """Reading processes of the loader."""
+        """Number of reading processes of the loader."""
         return max(0, min(12, core_count() - 2)) if self.on_gpu else 0
 
     def model(self) -> Segmenter:
@@ -75,7 +75,7 @@ class GpuSetting:
         return create_model("deeplabv3_mobilenet_v2", output_stride=16, labels=VOC_LABELS).eval()
 
     def describe(self) -> dict[str, Any]:
-        """Return what speeds depend on, as JSON values."""
+        """Return the properties of machine and setting that affect speed, as JSON values."""
         versions: dict[str, Any] = {}
         if self.on_gpu:
             versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": driver_version()}  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ class GpuSetting:
 
 
 def driver_version() -> str | None:
-    """Return the version of NVIDIA's driver, ``None`` where the system does not say it."""
+    """Return the version of NVIDIA's driver; ``None`` if the system does not report it."""
     with suppress(OSError):
         if found := re.search(r"(\d+\.\d+\.\d+)", DRIVER.read_text(encoding="utf-8")):
             return found[1]

@@ -1,31 +1,32 @@
-"""Training steps on a GPU by precision and memory layout, beside other libraries; the loader alone, and a whole run."""
+"""Speed of training steps on a GPU by precision and memory layout, beside other libraries, and of a whole run."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from segmnv2.benchmark.compare import Table
 from segmnv2.benchmark.gpu.gpu_setting import NEEDS_GPU, GpuSetting
 from segmnv2.benchmark.gpu.gpu_turns import Contender, Limits, Step, take_turns
 from segmnv2.benchmark.peers import PEERS
 from segmnv2.benchmark.train_peers import OurStep, PeerStep, StepSetting
-from segmnv2.benchmark.training_speed import benchmark_training
+from segmnv2.benchmark.training_speed import benchmark_training, change_tensors
 from segmnv2.config.segmentation_schema import Experiment
 from segmnv2.data.loader import Batch
 
 TRAINED_PEERS = ("transformers", "torchvision deeplabv3", "smp")
 
-TF32 = 'float32 is PyTorch\'s own: TF32 in convolutions; "IEEE" is float32 without it. bf16 is mixed precision.'
+TF32 = 'float32 is PyTorch\'s default, with TF32 in convolutions; "IEEE" is without TF32. bf16 is mixed precision.'
 
 
 def compare_gpu_steps(setting: GpuSetting, output_stride: int, batches: list[Batch], limits: Limits) -> Table:
-    """Measure training steps: pixels and masks from pinned memory to updated weights.
+    """Measure the speed of training steps, from pixels and masks in pinned memory to updated weights.
 
     Args:
-        setting: network, device and sizes of the measurement.
-        output_stride: output stride of the networks.
+        setting: model, device and sizes of the measurement.
+        output_stride: output stride of the models.
         batches: batches from :func:`read_batches`.
         limits: limits of the table.
     """
@@ -42,13 +43,13 @@ def compare_gpu_steps(setting: GpuSetting, output_stride: int, batches: list[Bat
 
 
 def read_batches(setting: GpuSetting) -> list[Batch]:
-    """Return batches as `segmnv2 train` makes them, in pinned memory where there is a GPU."""
+    """Return batches made as by `segmnv2 train`, in pinned memory if the device is a GPU."""
     count = min(setting.burst, 4)
     return _pinned(setting, StepSetting(setting.root, setting.crop, setting.batch, count, warm_up=0).batches())
 
 
 def step_contenders(setting: GpuSetting, output_stride: int, batches: list[Batch]) -> dict[str, Contender]:
-    """Return the contenders, the most interesting first, because the time may not suffice for the last ones."""
+    """Return the contenders, the most important first, because the time may not suffice for the last ones."""
     gpu = None if setting.on_gpu else NEEDS_GPU
     ours = partial(_our_step, setting, batches, output_stride)
     compiled = partial(ours, bf16=True, compiled=True)
@@ -86,7 +87,7 @@ def measure_gpu_run(setting: GpuSetting, steps: int) -> Table:
     """Measure the step, the loader, and both together in a run, in mixed precision on a GPU.
 
     Args:
-        setting: network, device and sizes of the measurement.
+        setting: model, device and sizes of the measurement.
         steps: number of steps per measurement.
     """
     images = 4 * setting.batch
@@ -129,10 +130,5 @@ def _peer_step(setting: GpuSetting, batches: list[Batch], name: str, output_stri
 
 
 def _pinned(setting: GpuSetting, batches: list[Batch]) -> list[Batch]:
-    """Return batches in pinned memory where there is a GPU, which copies from it without a wait."""
-    if not setting.on_gpu:
-        return batches
-    return [
-        {"pixels": each["pixels"].pin_memory(), "mask": each["mask"].pin_memory(), "name": each["name"]}
-        for each in batches
-    ]
+    """Return batches in pinned memory if the device is a GPU, which then copies them without a wait."""
+    return [change_tensors(batch, Tensor.pin_memory) for batch in batches] if setting.on_gpu else batches

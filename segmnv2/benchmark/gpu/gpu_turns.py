@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 
-from segmnv2.benchmark.compare import Rate, Row, Table, interleave, paired_ratio
-from segmnv2.benchmark.machine import MEGABYTE, synchronize
+from segmnv2.benchmark.compare import Rate, Row, Table, paired_ratio
+from segmnv2.benchmark.machine import MEGABYTE
 from segmnv2.engines.pytorch import convolutions
+from segmnv2.engines.timing import synchronize, time_in_turns
 from segmnv2.errors import SegmnError
 
 Step = Callable[[int], object]
@@ -30,10 +31,10 @@ class Contender:
     """An implementation that is compared with others.
 
     Attributes:
-        build: loads everything into memory and returns the step, which is called with the number of its turn.
-        peer: whether it is from another library, with which ours is compared.
+        build: loads everything into memory and returns the step, which takes the number of its turn.
+        peer: whether it is from another library.
         refusal: the reason why it cannot be measured here; ``None`` if it can.
-        convolutions: setting for float32 convolutions; PyTorch's own by default.
+        convolutions: setting of float32 convolutions; PyTorch's default if ``None``.
     """
 
     build: Callable[[], Step]
@@ -64,12 +65,12 @@ def take_turns(
     notes: Sequence[str] = (),
     environment: Mapping[str, Any],
 ) -> Table:
-    """Measure contenders; the table lists those that could not be built, or had no time left, with the reason.
+    """Measure contenders; the table lists the contenders that were not measured, with the reason.
 
     Args:
-        contenders: contenders by name; the others are compared with the first peer.
+        contenders: contenders by name; all are compared with the first peer.
         limits: limits of the table.
-        device: the device, for which each measurement waits.
+        device: the device; times include its work.
         images: number of images per turn.
         notes: sentences below the table.
         environment: description of what was measured.
@@ -81,7 +82,7 @@ def take_turns(
     for name, contender in contenders.items():
         reason = contender.refusal
         if reason is None and steps and time.monotonic() - began > BUILD_SHARE * limits.seconds:
-            reason = f"no time is left of {limits.seconds:.0f} s"
+            reason = f"the time of {limits.seconds:.0f} s is used up"
         if reason is None:
             try:
                 steps[name], memory[name] = _prepare(contender, device)
@@ -89,17 +90,17 @@ def take_turns(
                 reason = str(error).partition("\n")[0]
         if reason is not None:
             skipped.append(f"Not measured: {name}: {reason}.")
-    one_round = interleave(steps, rounds=1, warm_up=0, device=device)
-    left = limits.seconds - (time.monotonic() - began)
-    rounds = max(FEWEST_ROUNDS, int(left / sum(second for (second,) in one_round.values())))
-    seconds = interleave(steps, rounds=min(rounds, limits.rounds), warm_up=0, device=device)
+    one_round = time_in_turns(steps, rounds=1, warm_up=0, device=device)
+    remaining = limits.seconds - (time.monotonic() - began)
+    rounds = max(FEWEST_ROUNDS, int(remaining / sum(second for (second,) in one_round.values())))
+    seconds = time_in_turns(steps, rounds=min(rounds, limits.rounds), warm_up=0, device=device)
     peers = [name for name in seconds if contenders[name].peer]
     rows = [Row(name, Rate.of(images, values), _note(name, seconds, peers, memory)) for name, values in seconds.items()]
     return Table(tuple(rows), (*notes, *skipped), dict(environment))
 
 
 def _prepare(contender: Contender, device: torch.device) -> tuple[Step, float]:
-    """Return a contender's step after its warm-up, and the largest GPU memory that it took, in megabytes."""
+    """Return a contender's step after its warm-up, and its peak GPU memory in megabytes."""
     before = 0.0
     if device.type == "cuda":
         torch.cuda.empty_cache()

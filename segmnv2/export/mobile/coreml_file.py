@@ -1,7 +1,7 @@
-"""Core ML's ``.mlpackage``, for iOS 16, macOS 13 and later; written on every system, run only on Apple's.
+"""Core ML's ``.mlpackage``, for iOS 16, macOS 13 and later. It is written on every system and runs only on Apple's.
 
-The input has Core ML's image type, which apps fill from a camera's buffer. Labels are 32-bit integers, because Core ML
-returns no smaller type.
+The input has Core ML's image type, which apps fill from the buffer of a camera. Labels are 32-bit integers, because
+Core ML returns no smaller type.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from segmnv2.engines.pytorch import InferenceNetwork
 from segmnv2.errors import ConfigError
 from segmnv2.export.deployable import build_preparation, grid_cells, interpolation_matrix
 from segmnv2.export.export_metadata import ExportMetadata
-from segmnv2.export.formats import OpenedExport, readable
+from segmnv2.export.formats import FORMATS, OpenedExport, readable
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.telemetry import quiet
 
@@ -34,12 +34,11 @@ if TYPE_CHECKING:
 
 
 IMAGE = "image"
-SYSTEM = "darwin"  # ``sys.platform`` of the system that can run it
-DEBUG_FILE = "executorch_debug_handle_mapping.json"  # files that coremltools writes for debuggers of another runtime
+DEBUG_FILE = "executorch_debug_handle_mapping.json"  # coremltools writes it for debuggers of another runtime
 
 
-class _Whole(nn.Module):
-    """A network from an image, channels first, to labels or logits."""
+class _Deployable(nn.Module):
+    """A model from an image, channels first, to labels or logits."""
 
     rows: Tensor
     columns: Tensor
@@ -61,7 +60,7 @@ class _Whole(nn.Module):
 
 
 def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibration: Calibration = None) -> None:
-    """Write a network as a Core ML package, a folder, for one size; in float16 the layers compute in float16 too."""
+    """Write a model as a Core ML package, a folder, for one size; in float16 the layers also compute in float16."""
     package = convert(model, metadata)
     package.user_defined_metadata.update(metadata.to_entries())
     package.short_description = f"segmnv2: {', '.join(metadata.labels.names)}"
@@ -70,12 +69,12 @@ def write_coreml(model: Segmenter, path: Path, metadata: ExportMetadata, _calibr
 
 
 def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram") -> Any:
-    """Return a network as coremltools' model; the target ``"milinternal"`` gives the program before serialization."""
+    """Return a model as coremltools' model; the target ``"milinternal"`` gives the program before serialization."""
     with _quiet():
         import coremltools
 
         assert metadata.size is not None
-        whole = _Whole(model, metadata.size, raw_logits=metadata.output == "logits").eval()
+        whole = _Deployable(model, metadata.size, raw_logits=metadata.output == "logits").eval()
         example = torch.zeros(1, 3, *metadata.size)
         program = torch.export.export(whole, (example,), strict=False).run_decompositions({})
         precision = coremltools.precision
@@ -94,13 +93,13 @@ def convert(model: Segmenter, metadata: ExportMetadata, target: str = "mlprogram
 def open_coreml(path: Path, _threads: int) -> OpenedExport:
     """Open a package in Core ML on a Mac; Core ML chooses processor and threads.
 
-    The project's tests have no Mac to run it; they check the package's content.
+    The project's tests run without a Mac and check only the content of packages.
 
     Raises:
-        ConfigError: this is no Mac.
-        WeightsError: the folder is missing, damaged or of another program.
+        ConfigError: this system is no Mac.
+        WeightsError: the folder is missing, damaged or from another program.
     """
-    if sys.platform != SYSTEM:
+    if not FORMATS["coreml"].runs_here:
         raise ConfigError(f"{path}: Core ML runs on macOS and iOS only, not on {sys.platform}; verify it on a Mac")
     package = load_package(path, run=True)
     metadata = ExportMetadata.from_entries(package.user_defined_metadata, str(path))
@@ -113,7 +112,7 @@ def open_coreml(path: Path, _threads: int) -> OpenedExport:
 
 
 def load_package(path: Path, *, run: bool) -> MLModel:
-    """Load a package, to run it or, on any system, to read its content."""
+    """Load a package to run it, or only to read its content, which works on any system."""
     with _quiet():
         from coremltools.models import MLModel
 

@@ -1,10 +1,10 @@
-"""ExecuTorch's ``.pte``: a program for phones, run by XNNPACK, with its metadata as a method that returns a text.
+"""ExecuTorch's ``.pte``: a program for phones that XNNPACK runs; a method returns its metadata as a text.
 
-A network in 8 bits for phones: what ExecuTorch's and LiteRT's files share, since XNNPACK runs both.
+The module also quantizes models to 8 bits for ExecuTorch and LiteRT, because XNNPACK runs both.
 
-Weights have one scale a channel and are symmetric, activations one scale and a zero point; sums of a convolution and
-the activation after it are rounded once. Before, biases are corrected by the mean error that rounded weights add to
-each channel.
+Weights are symmetric with one scale per channel. Activations have one scale and a zero point. The result of a
+convolution and the activation after it is rounded once. Before quantization, biases are corrected by the mean error
+that rounded weights add to each channel.
 
 Source: Data-Free Quantization (Nagel et al. 2019), section 4.2, with images in place of the norms' statistics.
 """
@@ -48,16 +48,16 @@ for name in module.method_names():
     sizes = [tuple(meta.input_tensor_meta(index).sizes()) for index in range(meta.num_inputs())]
     module.run_method(name, [torch.zeros(each, dtype=torch.uint8) for each in sizes])
 """
-"""Runs every method of a file. The runtime's own import takes ten times as long, since it brings the compiler."""
+"""Program that runs every method of a file. The usual import of the runtime takes ten times as long."""
 
 TRIAL_SECONDS = 120
 
-UNDECIDED = ("ImportError", "ModuleNotFoundError", "AttributeError", "RuntimeError")
-"""Errors of a trial that say nothing of the file, as another version's names, or that this process meets as well."""
+INCONCLUSIVE = ("ImportError", "ModuleNotFoundError", "AttributeError", "RuntimeError")
+"""Errors of a trial that are ignored: they may have another cause than the file, or opening the file reports them."""
 
 
 def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as a program for ExecuTorch with XNNPACK, which plans memory for one size."""
+    """Write a model as a program for ExecuTorch with XNNPACK, which plans memory for one size."""
     assert metadata.size is not None
     network = build_network(model, metadata.precision, calibration)
     logits = metadata.output == "logits"
@@ -68,7 +68,7 @@ def write_executorch(model: Segmenter, path: Path, metadata: ExportMetadata, cal
 
 
 class _FloatFirst(nn.Module):
-    """Preparation of pixels that converts bytes to floats first, so that XNNPACK does the rest."""
+    """A preparation that first converts bytes to floats, so that XNNPACK can run the rest."""
 
     def __init__(self, preparation: nn.Module) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _FloatFirst(nn.Module):
 
 
 def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMetadata) -> bytes:
-    """Return the program of a module from a uint8 image, of one size, to what the file gives out."""
+    """Return the program of a module that takes a uint8 image of one size."""
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -94,64 +94,64 @@ def lower(whole: nn.Module, image: UInt8[Tensor, "1 h w 3"], metadata: ExportMet
         return bytes(lowered.to_executorch().buffer)
 
 
-def _try_apart(path: Path) -> None:
-    """Run a file in another process first: the runtime ends its process over some damaged files.
+def _run_in_process(path: Path) -> None:
+    """Run a file in another process, because some damaged files end the process of the runtime.
 
     Raises:
-        WeightsError: it ends that one, fails there, or takes minutes.
+        WeightsError: the process ends with an error or takes minutes.
     """
     words = [sys.executable, "-c", TRIAL, str(path.resolve())]
     with readable(path, "ExecuTorch cannot run it"):
         done = subprocess.run(words, capture_output=True, timeout=TRIAL_SECONDS, check=False)
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         last = lines[-1] if lines else f"exit code {done.returncode}"
-        if done.returncode and not last.startswith(UNDECIDED):
+        if done.returncode and not last.startswith(INCONCLUSIVE):
             raise RuntimeError(last)
 
 
 def open_executorch(path: Path, threads: int) -> OpenedExport:
-    """Open a program in ExecuTorch's runtime, on the CPU; its threads belong to the process."""
+    """Open a program in ExecuTorch's runtime on the CPU; its threads belong to the process."""
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    _try_apart(path)
-    count = getattr(portable_lib, "_threadpool_get_thread_count", None)  # not in 1.0
+    _run_in_process(path)
+    count = getattr(portable_lib, "_threadpool_get_thread_count", None)  # missing in ExecuTorch 1.0
     if count is None or count() != threads:
-        portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to give their number
+        portable_lib._unsafe_reset_threadpool(threads)  # there is no other way to set their number
     with readable(path, "ExecuTorch cannot read it"):
         program = Runtime.get().load_program(path.read_bytes())
         text = str(program.load_method(ENTRIES).execute([])[0]) if ENTRIES in program.method_names else "{}"
         method = program.load_method(MAIN)
 
     def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        assert program is not None  # it must live as long as its method
+        assert program is not None  # keeps a reference, because the method needs the program
         (found,) = method.execute([torch.from_numpy(batch)])
         return np.array(found)
 
     return OpenedExport(path, ExportMetadata.from_json(text, str(path)), run)
 
 
-LEVELS = 127  # largest 8-bit weight; the smallest is its negative
+LEVELS = 127  # largest 8-bit weight; the smallest is -127
 T = TypeVar("T", bound=nn.Module)
 
 
 @torch.no_grad()
 def correct_biases(network: T, images: Sequence[Float[Tensor, "1 3 _ _"]]) -> T:
-    """Return a copy whose layers, once their weights are rounded, give the means over images that they gave before.
+    """Return a copy whose biases keep each channel's mean over images unchanged when weights are rounded later.
 
-    Norms must be folded. Layers without a bias stay unchanged.
+    Norms must be folded. Layers without a bias are unchanged.
     """
     corrected = copy.deepcopy(network)
     layers = [each for each in corrected.modules() if isinstance(each, nn.Conv2d) and each.bias is not None]
     changes = {layer: round_weights(layer.weight) - layer.weight for layer in layers}
     shifts = {layer: torch.zeros_like(changes[layer][:, 0, 0, 0]) for layer in layers}
 
-    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def add_error(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Conv2d)
-        added = F.conv2d(inputs[0], changes[layer], None, layer.stride, layer.padding, layer.dilation, layer.groups)
-        shifts[layer] += added.mean((0, 2, 3)) / len(images)
+        error = F.conv2d(inputs[0], changes[layer], None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        shifts[layer] += error.mean((0, 2, 3)) / len(images)
 
-    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(add_error) for layer in layers]
     for pixels in images:
         corrected(pixels)
     for hook in hooks:
@@ -163,7 +163,7 @@ def correct_biases(network: T, images: Sequence[Float[Tensor, "1 3 _ _"]]) -> T:
 
 
 def round_weights(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
-    """Return weights as 8 bits hold them, symmetric with one scale for each output channel."""
+    """Return weights rounded to 8 bits, symmetric with one scale for each output channel."""
     scale = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / LEVELS
     return (weight / scale).round() * scale
 
@@ -171,13 +171,13 @@ def round_weights(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
 CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
 EPSILON = 2**-12  # smallest scale, as in ExecuTorch's configuration
-CORRECTED_ON = 50  # images at most that biases are corrected on; ranges are those of all
+CORRECTION_IMAGES = 50  # largest number of images to correct biases; ranges are from all images
 
 
 def build_network(model: Segmenter, precision: Precision, calibration: Calibration) -> nn.Module:
-    """Return a network from pixels to logits, in 8 bits for int8, else in floats.
+    """Return a model from pixels to logits, in 8 bits for int8, otherwise in floats.
 
-    Its weights are in contiguous order: XNNPACK's passes order memory themselves and refuse any other.
+    Its weights are contiguous, because XNNPACK's passes reorder memory themselves and reject any other order.
     """
     if precision == "int8":
         return quantize_network(model, calibration)
@@ -185,15 +185,15 @@ def build_network(model: Segmenter, precision: Precision, calibration: Calibrati
 
 
 def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
-    """Return a graph of a network whose operations stand between conversions to levels and back.
+    """Return a graph of a model in which each operation is between a conversion from 8-bit levels and one to levels.
 
     Raises:
         ConfigError: there is no calibration.
     """
     pixels = [torch.from_numpy(each) for each in calibration_arrays(calibration)]
-    network = correct_biases(InferenceNetwork(model), pick_evenly(pixels, CORRECTED_ON))
+    network = correct_biases(InferenceNetwork(model), pick_evenly(pixels, CORRECTION_IMAGES))
     prepared = network.to(memory_format=torch.contiguous_format)
-    with quiet():  # imports have advice, too
+    with quiet():  # these imports print advice
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
             XNNPACKQuantizer,
             get_symmetric_quantization_config,
@@ -204,12 +204,12 @@ def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
     config = _measure_extremes(get_symmetric_quantization_config(is_per_channel=True))
 
     class Quantizer(XNNPACKQuantizer):  # type: ignore[misc]
-        """ExecuTorch's own, which rounds before a ReLU6 and so spends levels on what the ReLU6 cuts off."""
+        """ExecuTorch's quantizer, changed to round after a ReLU6, so that no levels are lost on values above 6."""
 
         def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
             for node in model.graph.nodes:
                 if node.target in CLAMPS and _is_convolution_for(node.args[0], node):
-                    _round_once(node.args[0], node, config)
+                    _join_for_rounding(node.args[0], node, config)
             annotated: fx.GraphModule = super().annotate(model)
             return annotated
 
@@ -222,10 +222,9 @@ def quantize_network(model: Segmenter, calibration: Calibration) -> nn.Module:
 
 
 def _measure_extremes(config: Any) -> Any:
-    """Return a configuration whose ranges are the smallest and largest values seen.
+    """Return a configuration whose ranges are from the smallest to the largest value in the images.
 
-    ExecuTorch's own choice, by histograms, keeps no more labels once sums are rounded after their clamps, and takes
-    twice as long.
+    ExecuTorch's default, by histograms, takes twice as long and keeps no more labels.
     """
     from torchao.quantization.pt2e import MinMaxObserver
 
@@ -238,8 +237,8 @@ def _is_convolution_for(node: object, reader: fx.Node) -> bool:
     return isinstance(node, fx.Node) and node.target in CONVOLUTIONS and list(node.users) == [reader]
 
 
-def _round_once(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
-    """Let a convolution and the clamp after it be one operation to the quantizer."""
+def _join_for_rounding(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
+    """Mark a convolution and the clamp after it as one operation for the quantizer."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
     from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
@@ -252,7 +251,7 @@ def _round_once(convolution: fx.Node, clamp: fx.Node, config: Any) -> None:
 
 
 def _export_any_size(network: nn.Module, stride: int) -> nn.Module:
-    """Return the network as a graph that takes images of any size of the grid."""
+    """Return the model as a graph that takes images of any sides k * stride + 1."""
     axes = {axis: stride * torch.export.Dim(name, min=1) + 1 for axis, name in ((2, "rows"), (3, "columns"))}
     example = torch.zeros(1, 3, 5 * stride + 1, 7 * stride + 1)
     return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False).module()

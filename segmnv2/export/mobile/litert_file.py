@@ -1,9 +1,9 @@
-"""LiteRT's ``.tflite`` files, formerly TensorFlow Lite's, with the metadata as a named buffer.
+"""LiteRT's ``.tflite`` files (formerly TensorFlow Lite), with the metadata as a named buffer.
 
-This module writes the file operator by operator, with the classes of the file format that the runtime contains.
-Converters exist, but litert-torch needs versions of packages that this library's other dependencies exclude, and
-onnx2tf needs TensorFlow, which is larger than all other dependencies together. These networks have only a few kinds of
-operators. A dilated convolution stays one operator, and converters tend to write three.
+The module writes the file operator by operator, with the file format's classes from the runtime's package. Converters
+exist, but litert-torch needs versions of packages that other dependencies exclude. And onnx2tf needs TensorFlow, which
+is larger than all other dependencies together. The models have only a few kinds of operators. Here a dilated
+convolution stays one operator, and converters often write three.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import torch
 from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Calibration, Precision
-from segmnv2.export.deployable import grid_cells
+from segmnv2.export.deployable import LEAST_HALVED, grid_cells
 from segmnv2.export.export_metadata import ExportMetadata
 from segmnv2.export.formats import OpenedExport, readable
 from segmnv2.export.mobile.executorch_file import build_network
-from segmnv2.export.mobile.litert_tensors import LEAST_HALVED
 from segmnv2.files.documents import dump_json
 from segmnv2.models.segmenter import Segmenter
 
@@ -29,16 +28,16 @@ if TYPE_CHECKING:
 
 
 IMAGE = "image"
-ENTRIES = "segmnv2"  # name of the file's metadata buffer that holds the JSON
+ENTRIES = "segmnv2"  # name of the buffer with the metadata as JSON
 
 
 def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibration: Calibration = None) -> None:
-    """Write a network as a LiteRT file for one size.
+    """Write a model as a LiteRT file for one size.
 
-    In float16 the weights are stored in 16 bits, and layers compute in 32 bits unless the device chooses otherwise.
+    In float16 the weights are stored in 16 bits, and layers compute in 32 bits unless the device chooses 16.
 
     Raises:
-        ConfigError: int8 without calibration, or a backbone with operations that are not supported.
+        ConfigError: int8 has no calibration, or the backbone has operations that are not supported.
     """
     from segmnv2.export.mobile.litert_operators import write_network
     from segmnv2.export.mobile.litert_tensors import LiteRtModel
@@ -58,7 +57,7 @@ def write_litert(model: Segmenter, path: Path, metadata: ExportMetadata, calibra
 
 
 def _prepare(graph: LiteRtModel, image: int, sides: list[int], padding: tuple[float, float, float]) -> int:
-    """Add the operators that convert the image to floats and pad it right and bottom with the mean pixel."""
+    """Add operators that convert the image to floats and pad it at the right and bottom with the mean pixel."""
     shape = graph.shape(image)
     pixels = graph.operator(
         "CAST", [image], graph.tensor(shape, np.float32), options="CastOptions", inDataType=3, outDataType=0
@@ -75,7 +74,7 @@ def _prepare(graph: LiteRtModel, image: int, sides: list[int], padding: tuple[fl
 
 
 def _labels(graph: LiteRtModel, logits: int, sides: list[int], size: tuple[int, int]) -> int:
-    """Add the enlargement with aligned corners, the best class at each pixel, and the crop to the image."""
+    """Add operators that resize logits with aligned corners, take the argmax, and crop it to the image."""
     classes = graph.shape(logits)[-1]
     wanted = graph.constant(np.array(sides, dtype=np.int32))
     full = graph.tensor((1, *sides, classes), np.float32)
@@ -95,12 +94,12 @@ def _labels(graph: LiteRtModel, logits: int, sides: list[int], size: tuple[int, 
 def _channels_first(graph: LiteRtModel, logits: int) -> int:
     batch, rows, columns, classes = graph.shape(logits)
     order = graph.constant(np.array([0, 3, 1, 2], dtype=np.int32))
-    turned = graph.tensor((batch, classes, rows, columns), np.float32, name="logits")
-    return graph.operator("TRANSPOSE", [logits, order], turned, options="TransposeOptions")
+    reordered = graph.tensor((batch, classes, rows, columns), np.float32, name="logits")
+    return graph.operator("TRANSPOSE", [logits, order], reordered, options="TransposeOptions")
 
 
 def open_litert(path: Path, threads: int) -> OpenedExport:
-    """Open a LiteRT file in LiteRT's interpreter with XNNPACK, on the CPU."""
+    """Open a LiteRT file in LiteRT's interpreter with XNNPACK on the CPU."""
     from ai_edge_litert.interpreter import Interpreter
 
     with readable(path, "LiteRT cannot read it"):
@@ -108,20 +107,20 @@ def open_litert(path: Path, threads: int) -> OpenedExport:
         interpreter = Interpreter(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
         text = read_entry(content, ENTRIES)
-        sides = interpreter.get_input_details(), interpreter.get_output_details()
-        if [len(side) for side in sides] != [1, 1]:
-            raise ValueError(f"it has {len(sides[0])} inputs and {len(sides[1])} outputs")
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
 
     def run(batch: UInt8[np.ndarray, "1 h w 3"]) -> np.ndarray[Any, Any]:
-        interpreter.set_tensor(sides[0][0]["index"], batch)
+        interpreter.set_tensor(inputs[0]["index"], batch)
         interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(sides[1][0]["index"]))
+        return np.asarray(interpreter.get_tensor(outputs[0]["index"]))
 
     return OpenedExport(path, ExportMetadata.from_json(text, str(path)), run, lambda: stored_precisions(content))
 
 
 def stored_precisions(content: bytes) -> tuple[Precision, ...]:
-    """Return the precisions that match the types of a file's large constants."""
+    """Return the precisions that agree with the types of a file's large constants."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
@@ -137,7 +136,7 @@ def stored_precisions(content: bytes) -> tuple[Precision, ...]:
 
 
 def read_entry(content: bytes, name: str) -> str:
-    """Return the text in a file's metadata buffer of this name, or ``{}`` if there is none."""
+    """Return the text of the metadata buffer ``name`` of a file, or ``{}`` if there is none."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)

@@ -1,4 +1,4 @@
-"""Translation of a network's torch operations into LiteRT's operators."""
+"""Translation of a model's torch operations to LiteRT's operators."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from segmnv2.export.mobile.litert_tensors import (
 
 SAME, VALID = 0, 1  # the schema's numbers of paddings
 KERNEL_ORDER = {False: (0, 2, 3, 1), True: (1, 2, 3, 0)}
-"""Depthwise or not -> order of the axes of torch's kernels (out, in, rows, columns) in LiteRT."""
+"""Whether depthwise -> order in LiteRT of the axes of torch's kernels (out, in, rows, columns)."""
 
 
 def write_network(program: torch.export.ExportedProgram, model: LiteRtModel, pixels: int, *, half: bool = False) -> int:
-    """Add a network in core operations to a model; return the tensor of its result, (1, i, j, k).
+    """Add a program of core operations to a LiteRT model, and return the tensor of its result, (1, i, j, k).
 
     Args:
-        program: the network, with one input, (1, 3, h, w).
-        model: the model that is extended.
+        program: the program, with one input, (1, 3, h, w).
+        model: the LiteRT model that is extended.
         pixels: tensor of the input, (1, h, w, 3).
-        half: store large constants in 16 bits; layers still compute in 32 bits.
+        half: whether to store large constants in 16 bits; layers still compute in 32 bits.
 
     Raises:
-        ConfigError: the network has an operation that is not supported.
+        ConfigError: the program has an operation that is not supported.
     """
     tensors = GraphTensors(program, model, half=half)
     for node in program.graph.nodes:
@@ -54,9 +54,7 @@ def write_network(program: torch.export.ExportedProgram, model: LiteRtModel, pix
 def _add(tensors: GraphTensors, node: fx.Node) -> None:
     name = str(node.target)
     if name not in OPERATIONS:
-        raise ConfigError(
-            f"format: 'litert' has no operator here for {name}, which this backbone needs; export another format"
-        )
+        raise ConfigError(f"format: 'litert' does not support {name}, which this backbone needs; export another format")
     OPERATIONS[name](tensors, node)
 
 
@@ -64,7 +62,7 @@ def _convolution(tensors: GraphTensors, node: fx.Node) -> None:
     image, weight, bias, stride, padding, dilation, transposed, _, groups = _args(node)
     channels, *sides = image.meta["val"].shape[1:]
     if transposed or groups not in (1, channels):
-        raise ConfigError("format: 'litert' has no operator here for grouped convolutions; export another format")
+        raise ConfigError("format: 'litert' does not support grouped convolutions; export another format")
     depthwise = groups != 1
     rule, pads = _padding(sides, weight.meta["val"].shape[2:], stride, dilation, padding)
     options: dict[str, Any] = {"options": "Conv2DOptions", "padding": rule}
@@ -76,8 +74,8 @@ def _convolution(tensors: GraphTensors, node: fx.Node) -> None:
 
     def write(inputs: list[int], output: int, activation: int, levels: bool) -> None:
         source = inputs[0] if pads is None else _pad(tensors.model, inputs[0], pads)
-        find = _level_weights if levels else _float_weights
-        constants = find(tensors, source, weight, bias, depthwise)
+        add_weights = _level_weights if levels else _float_weights
+        constants = add_weights(tensors, source, weight, bias, depthwise)
         name, version = ("DEPTHWISE_CONV_2D", 2) if depthwise else ("CONV_2D", 1)
         version = 3 if levels else version
         tensors.model.operator(
@@ -102,7 +100,7 @@ def _float_weights(
 def _level_weights(
     tensors: GraphTensors, source: int, weight: fx.Node, bias: fx.Node | None, depthwise: bool
 ) -> tuple[int, int]:
-    """Return kernel and bias in levels; the step of the bias is the product of the image's and the kernel's steps."""
+    """Return kernel and bias in levels; the scale of the bias is the source's scale times the kernel's."""
     values, scales, zeros = (tensors.values(each) for each in _args(weight)[:3])
     steps = tensors.model.scale(source) * scales.astype(np.float64)
     offsets = np.zeros(len(values)) if bias is None else tensors.values(bias)
@@ -119,7 +117,7 @@ def _level_weights(
 def _padding(
     sides: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], pads: Sequence[int]
 ) -> tuple[int, tuple[int, int] | None]:
-    """Return LiteRT's padding rule that equals torch's; if none does, also the rows and columns to pad before."""
+    """Return LiteRT's padding rule for a convolution, and the rows and columns to pad before if no rule suffices."""
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sides, stride, reach, strict=True)]
     if all(each == 2 * pad for each, pad in zip(total, pads, strict=True)):
@@ -128,7 +126,7 @@ def _padding(
 
 
 def _pad(model: LiteRtModel, source: int, pads: tuple[int, int]) -> int:
-    """Return a map with zeros around it, so many rows above and below and so many columns on either side."""
+    """Return a map padded with zeros: ``pads`` rows above and below, and columns at the left and right."""
     batch, height, width, channels = model.shape(source)
     rows, columns = pads
     table = model.constant(np.array([[0, 0], [rows, rows], [columns, columns], [0, 0]], dtype=np.int32))
@@ -142,7 +140,7 @@ def _arithmetic(tensors: GraphTensors, node: fx.Node, *, name: str, options: str
         operands = inputs if len(inputs) == 2 else [*inputs, tensors.float_of(second)]
         tensors.model.operator(name, operands, output, version, options=options, fusedActivationFunction=activation)
 
-    assert not node.kwargs  # a factor
+    assert not node.kwargs  # such as a factor of the second operand
     first, second = _args(node)
     tensors.add(node, [first, second] if isinstance(second, fx.Node) else [first], write)
 
@@ -151,12 +149,13 @@ def _mean(tensors: GraphTensors, node: fx.Node) -> None:
     image, axes, kept = _args(node)
     assert sorted(axis % 4 for axis in axes) == [2, 3]
     assert kept
-    places = tensors.model.constant(np.array([1, 2], dtype=np.int32))
+    rows_and_columns = tensors.model.constant(np.array([1, 2], dtype=np.int32))
 
     def write(inputs: list[int], output: int, activation: int, levels: bool) -> None:
         assert activation == NONE
         version = 2 if levels else 1
-        tensors.model.operator("MEAN", [*inputs, places], output, version, options="ReducerOptions", keepDims=True)
+        inputs = [*inputs, rows_and_columns]
+        tensors.model.operator("MEAN", inputs, output, version, options="ReducerOptions", keepDims=True)
 
     tensors.add(node, [image], write)
 
@@ -173,7 +172,7 @@ def _join(tensors: GraphTensors, node: fx.Node) -> None:
 
 
 def _resize(tensors: GraphTensors, node: fx.Node) -> None:
-    """Add a bilinear enlargement, which is computed in float."""
+    """Add a bilinear resizing, which is computed in float."""
     image, _, align_corners, *_ = _args(node)
     sides = tensors.model.constant(np.array(node.meta["val"].shape[2:], dtype=np.int32))
     options = {"alignCorners": align_corners, "halfPixelCenters": not align_corners}
@@ -188,14 +187,14 @@ def _resize(tensors: GraphTensors, node: fx.Node) -> None:
 
 
 def _clamp(tensors: GraphTensors, node: fx.Node) -> None:
-    """Add an activation that could not be made part of the operator before it."""
+    """Add an activation that is not part of the operator before it."""
     name = {RELU: "RELU", RELU6: "RELU6"}[activation_of(node)]
     source = tensors.float_of(_args(node)[0])
     tensors.set(node, tensors.model.operator(name, [source], tensors.like(node)))
 
 
-def _pass_on(tensors: GraphTensors, node: fx.Node) -> None:
-    """Give the result of an operation that changes no value the tensor that it reads."""
+def _skip(tensors: GraphTensors, node: fx.Node) -> None:
+    """Use the tensor that an operation reads as its result, because the operation changes no value."""
     if node.users:
         tensors.set(node, tensors.float_of(_args(node)[0]))
 
@@ -217,9 +216,9 @@ OPERATIONS: dict[str, Callable[[GraphTensors, fx.Node], None]] = {
     "aten.relu.default": _clamp,
     "aten.hardtanh.default": _clamp,
     "aten.clamp.default": _clamp,
-    "aten._assert_tensor_metadata.default": _pass_on,
-    "aten._to_copy.default": _pass_on,
-    "aten.alias.default": _pass_on,
-    "aten.clone.default": _pass_on,
+    "aten._assert_tensor_metadata.default": _skip,
+    "aten._to_copy.default": _skip,
+    "aten.alias.default": _skip,
+    "aten.clone.default": _skip,
 }
-"""Core operation -> function that adds it."""
+"""Core operation -> function that adds its operator."""

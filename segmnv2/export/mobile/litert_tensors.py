@@ -1,8 +1,8 @@
-"""A LiteRT model as it is put together: the FlatBuffers file of tensors and operators, and tensors for torch's graph.
+"""LiteRT models under construction: the FlatBuffers file of tensors and operators, and tensors for torch's graph.
 
-LiteRT has channels last, and activations inside the operator before them. In 8 bits its operators read and write
-levels. torch writes the same as an operation on floats, which come from levels and become levels again; that is
-recognized here. What is not recognized stays in floats.
+LiteRT computes channels last, and an activation is part of the operator before it. In 8 bits its operators read and
+write levels (8-bit integers). torch's graph instead has an operation on floats, between a conversion from levels and a
+conversion to levels. Such operations are recognized here; others stay in floats.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from flatbuffers import Builder
 from torch import fx
 
 from segmnv2.errors import ConfigError
+from segmnv2.export.deployable import LEAST_HALVED
 
 Array = npt.NDArray[Any]
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 ALIGNMENT = 16  # of constants in the file, which kernels read in place
-MOST_DEPRECATED = 127  # operator codes above it stand in a newer field only
+MOST_DEPRECATED = 127  # larger operator codes are only in a newer field
 TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.float16): schema.TensorType.FLOAT16,
@@ -40,13 +41,12 @@ TO_LEVELS = "quantized_decomposed.quantize_per_tensor.default"
 FROM_LEVELS = "quantized_decomposed.dequantize_per_tensor.default"
 FROM_CHANNEL_LEVELS = "quantized_decomposed.dequantize_per_channel.default"
 
-LEAST_HALVED = 1024  # numbers of a constant below which keeping it in 16 bits saves less than its conversion costs
 Write = Callable[[list[int], int, int, bool], None]
-"""(tensors read, tensor written, activation, whether they are levels) -> nothing; adds an operator."""
+"""(input tensors, output tensor, activation, whether the tensors are levels) -> nothing; adds an operator."""
 
 
 class Levels(NamedTuple):
-    """Meaning of a tensor's integers: ``scale * (integer - zero)``."""
+    """Quantization of a tensor: an integer has the value ``scale * (integer - zero)``."""
 
     scale: Array
     zero: Array
@@ -54,10 +54,10 @@ class Levels(NamedTuple):
 
 
 class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
-    """A constant's bytes; the schema's own class does not align them."""
+    """The bytes of a constant, which the schema's own class does not align."""
 
     def Pack(self, builder: Builder) -> int:  # noqa: N802, the schema's name
-        """Write the bytes, aligned, and return their place."""
+        """Write the aligned bytes and return their offset."""
         data = None
         if self.data is not None:
             builder.StartVector(1, len(self.data), ALIGNMENT)
@@ -71,26 +71,26 @@ class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
 
 
 class LiteRtModel:
-    """One graph, written operator by operator in the order of computation."""
+    """A graph that is written operator by operator in the order of computation. Tensors are referred to by numbers."""
 
     def __init__(self) -> None:
-        """Start with no tensor, and with the empty buffer that tensors without constants share."""
+        """Start without tensors, and with the empty buffer that all tensors without constants share."""
         self._graph = schema.SubGraphT()
         self._graph.tensors, self._graph.operators = [], []
         self._codes: dict[tuple[int, int], int] = {}
         self._buffers = [AlignedBuffer()]
 
     def tensor(self, shape: Sequence[int], kind: npt.DTypeLike, levels: Levels | None = None, name: str = "") -> int:
-        """Return the number of a new tensor, channels last, of 8-bit ``levels`` or other numbers, named for people."""
+        """Add a tensor, channels last, of 8-bit ``levels`` or other numbers, and return its number."""
         return self._add(shape, np.dtype(kind), 0, levels, name)
 
     def constant(self, values: Array, levels: Levels | None = None, name: str = "") -> int:
-        """Return the number of a new tensor that holds ``values``."""
+        """Add a tensor with constant values, and return its number."""
         buffer = self._buffer(np.ascontiguousarray(values).tobytes())
         return self._add(values.shape, values.dtype, buffer, levels, name)
 
     def tensor_like(self, tensor: int, shape: Sequence[int]) -> int:
-        """Return the number of a new tensor that differs from another in shape only."""
+        """Add a tensor that differs from another only in its shape, and return its number."""
         other, number = self._graph.tensors[tensor], self.tensor(shape, np.float32)
         _set(self._graph.tensors[number], type=other.type, quantization=other.quantization)
         return number
@@ -108,11 +108,11 @@ class LiteRtModel:
         """Add an operator and return ``output``.
 
         Args:
-            name: as the schema's, as ``CONV_2D``.
-            inputs: tensors it reads.
-            output: tensor it writes.
-            version: the first one that can do what is asked of it.
-            options: attributes of the schema's class of its options; ``options`` names that class.
+            name: name in the schema, such as ``CONV_2D``.
+            inputs: tensors that it reads.
+            output: tensor that it writes.
+            version: lowest version of the operator that supports the types and options.
+            options: attributes of its options; the key ``options`` names the schema's class of them.
         """
         key = (getattr(schema.BuiltinOperator, name), version)
         code = self._codes.setdefault(key, len(self._codes))
@@ -128,9 +128,9 @@ class LiteRtModel:
         """Return the file.
 
         Args:
-            inputs: name -> tensor, of the only signature.
-            outputs: the same of what it gives out.
-            metadata: texts that are kept under their names.
+            inputs: name -> input tensor of the only signature.
+            outputs: name -> output tensor of the only signature.
+            metadata: name -> text that is stored in the file.
         """
         model, graph = schema.ModelT(), self._graph
         graph.inputs, graph.outputs, graph.name = list(inputs.values()), list(outputs.values()), "main"
@@ -182,10 +182,10 @@ def _set(made: Any, **attributes: Any) -> Any:
 
 
 class GraphTensors:
-    """The tensors of one network, as part of ``model``."""
+    """Tensors of a LiteRT model for the nodes of a torch program."""
 
     def __init__(self, program: torch.export.ExportedProgram, model: LiteRtModel, *, half: bool = False) -> None:
-        """Start with the network's constants; ``half`` keeps large ones in 16 bits, to be computed with in 32."""
+        """Read the program's constants; ``half`` stores large ones in 16 bits, and layers compute in 32 bits."""
         self.model = model
         self._half = half
         self._constants = _read_constants(program)
@@ -193,20 +193,20 @@ class GraphTensors:
         self._levels: dict[fx.Node, int] = {}
 
     def set(self, node: fx.Node, tensor: int) -> None:
-        """Note which tensor holds an operation's result in floats."""
+        """Store the number of the tensor with an operation's result in floats."""
         self._floats[node] = tensor
 
     def is_known(self, node: fx.Node) -> bool:
-        """Return whether an operation needs no operator of its own any more, or only when its result is read."""
+        """Return whether an operation has its operator already, or gets one only when its result is read."""
         lazy = str(node.target) in (FROM_LEVELS, FROM_CHANNEL_LEVELS)
         return lazy or node in self._floats or node in self._levels or node.name in self._constants
 
     def values(self, node: fx.Node) -> Array:
-        """Return what a constant holds, in torch's order."""
+        """Return the values of a constant, in torch's order."""
         return self._constants[node.name]
 
     def float_of(self, value: fx.Node | float) -> int:
-        """Return the tensor of an operation's result, or of a constant, in floats."""
+        """Return the float tensor of an operation's result or of a constant."""
         if not isinstance(value, fx.Node):
             return self.model.constant(np.array([value], dtype=np.float32))
         if value not in self._floats:
@@ -221,42 +221,42 @@ class GraphTensors:
         return self.constant(values.transpose(0, 2, 3, 1) if values.ndim == 4 else values)
 
     def constant(self, values: Array) -> int:
-        """Return the tensor of float constants in LiteRT's order."""
+        """Return a new tensor of float constants, which are in LiteRT's order."""
         if not self._half or values.size < LEAST_HALVED:
             return self.model.constant(values.astype(np.float32))
         half = self.model.constant(values.astype(np.float16))
         return self.model.operator("DEQUANTIZE", [half], self.model.tensor(values.shape, np.float32), version=3)
 
     def like(self, node: fx.Node, levels: Levels | None = None) -> int:
-        """Return a new tensor for an operation's result, of floats or of the levels given."""
+        """Return a new tensor for an operation's result, of floats or of the given levels."""
         batch, channels, height, width = node.meta["val"].shape
         return self.model.tensor((batch, height, width, channels), np.int8 if levels else np.float32, levels)
 
     def to_levels(self, node: fx.Node) -> None:
-        """Add the operator that turns floats into levels."""
+        """Add the operator that converts floats to levels."""
         output = self.like(node, _levels(node))
         self._levels[node] = self.model.operator("QUANTIZE", [self.float_of(_node(node.args[0]))], output)
 
     def add(self, node: fx.Node, inputs: Sequence[fx.Node], write: Write) -> None:
-        """Add an operator with the activation after it, on levels if all it reads, and what it writes, are such."""
+        """Add an operator with the activation after it, on levels if all its inputs and its output are levels."""
         last, activation = _fused(node)
         reader = next(iter(last.users), None)
-        within = all(str(each.target) == FROM_LEVELS for each in inputs)
-        if within and reader is not None and len(last.users) == 1 and str(reader.target) == TO_LEVELS:
+        from_levels = all(str(each.target) == FROM_LEVELS for each in inputs)
+        if from_levels and reader is not None and len(last.users) == 1 and str(reader.target) == TO_LEVELS:
             output = self.like(node, _levels(reader))
             write([self._levels[_node(each.args[0])] for each in inputs], output, activation, True)
             self._levels[reader] = output
         else:
             output = self.like(node)
             write([self.float_of(each) for each in inputs], output, activation, False)
-        self._floats[node] = self._floats[last] = output  # of levels nothing else reads it
+        self._floats[node] = self._floats[last] = output  # if it has levels, no other operation reads it
 
 
 def activation_of(node: fx.Node) -> int:
-    """Return the activation that an operation is, :data:`NONE` for any other operation.
+    """Return the number of the activation that an operation computes, or :data:`NONE` if it computes none.
 
     Raises:
-        ConfigError: it is one that LiteRT does not have.
+        ConfigError: LiteRT does not have the activation.
     """
     name = str(node.target)
     if name == "aten.relu.default":
@@ -266,14 +266,17 @@ def activation_of(node: fx.Node) -> int:
     bounds: Any = (*node.args[1:], None, None)[:2]
     if bounds not in CLAMPS:
         raise ConfigError(
-            f"format: 'litert' has no operator that clamps to {bounds[0]}..{bounds[1]}, as this network does; export "
+            f"format: 'litert' does not support clamping to {bounds[0]}..{bounds[1]}, which this model needs; export "
             "another format"
         )
     return CLAMPS[bounds]
 
 
 def _fused(node: fx.Node) -> tuple[fx.Node, int]:
-    """Return the activation that alone reads an operation's result, with what it is; else the operation itself."""
+    """Return the activation that is the only reader of an operation's result, and its number.
+
+    Without such an activation, return the operation itself and :data:`NONE`.
+    """
     if len(node.users) == 1:
         (reader,) = node.users
         if (found := activation_of(reader)) != NONE:
@@ -291,7 +294,7 @@ def _node(value: Any) -> fx.Node:
 
 
 def _read_constants(program: torch.export.ExportedProgram) -> dict[str, Array]:
-    """Return what the inputs of the graph hold that are not inputs of the network, by their names."""
+    """Return the values of the graph's constants, which are inputs of the graph, by name."""
     tensors = {**program.state_dict, **program.constants}
     specs = [each for each in program.graph_signature.input_specs if each.target is not None]
     return {each.arg.name: tensors[each.target].detach().numpy() for each in specs}
