@@ -141,7 +141,7 @@ def build_step(setting: StepSetting, name: str) -> Callable[[int], object]:
 
 
 class OurStep:
-    """The step of `segmnv2 train`: its task, loss, optimizer and schedule, channels last, uint8 pixels in.
+    """The step of `segmnv2 train`, with its task, loss, optimizer and schedule. It takes uint8 pixels, channels last.
 
     Args:
         device: the device.

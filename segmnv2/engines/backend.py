@@ -188,7 +188,7 @@ def check_streams(streams: object) -> int:
 
 
 class ModelWatch:
-    """Compares a model with its earlier state; of the weights it reads only the values of the last layer."""
+    """Compares a model with its earlier state. The values of weights are read only in the last layer."""
 
     def __init__(self, model: Segmenter, backend: DenseModel) -> None:
         """Store the state of a model.
@@ -235,7 +235,7 @@ class ModelWatch:
         """Return two numbers per tensor or layer; one of them changes if it is replaced or its values change.
 
         Moving averages change values through ``.data``, which PyTorch does not count as a new version. The sum of the
-        last layer's bits shows such changes, because a sum of integers does not depend on the order.
+        last layer's bits shows such changes. It is a sum of integers, so its order does not affect it.
         """
         last = self._model.get_parameter(f"{self._model.logits_name}.weight").detach().float()
         states = [

@@ -37,7 +37,7 @@ SIDE = 33
 WIDTH = 0.35
 BATCH = 32
 LEARNING_RATE = 0.005
-"""Learning rate of AdamW. With SGD and momentum, trainings of equal models end tens of percent apart."""
+"""Learning rate of AdamW. With SGD and momentum, the accuracies of equal models differ by tens of percent."""
 
 NORM_MOMENTUM = 0.1
 """Momentum of the running statistics. The models' own 0.003 would need thousands of steps."""
