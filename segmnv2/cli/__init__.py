@@ -1,11 +1,10 @@
-"""The ``segmnv2`` command: one module a subcommand, and the one place where errors become messages."""
+"""The ``segmnv2`` command line: its commands by name, and the conversion of errors to messages."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import io
-import re
 import signal
 import sys
 import warnings
@@ -23,15 +22,12 @@ from segmnv2.lazy_registry import Registry
 from segmnv2.signals import interrupting, report_end
 
 BAD_INPUT = 2
-"""Exit code of everything that is the input's fault; unknown options have it too."""
+"""Exit code for wrong input, such as an unknown option or a damaged file."""
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, the same as in shells."""
 
-OPTION_VALUE = re.compile(r"(?:(--[\w-]+)=)?(.*)", re.DOTALL)
-"""A word of the command line, as ``--out=results``: the option, if it has its value with it, and the rest."""
-
-atexit.register(gc.freeze)  # Python searches all objects for garbage twice before it ends, which takes most of a second
+atexit.register(gc.freeze)  # without this, Python's garbage collections at exit take most of a second
 
 COMMANDS: Registry[Callable[..., None] | typer.Typer] = Registry(
     "segmnv2.cli",
@@ -56,7 +52,7 @@ COMMANDS: Registry[Callable[..., None] | typer.Typer] = Registry(
         "info": "weights:info",
     },
 )
-"""Name -> function, or group of commands, which ``segmnv2 --help`` lists after the others."""
+"""Name -> function or group of commands. ``segmnv2 --help`` lists the groups last."""
 
 
 HABITS = {
@@ -95,7 +91,9 @@ def _segmnv2(
 
 @cache
 def make_app(first: str = "") -> typer.Typer:
-    """Return the application: with the command of that name alone, which is all that is imported, or with all commands.
+    """Return the application.
+
+    If ``first`` names a command, only that command is imported and added. Otherwise all commands are.
 
     Args:
         first: first word of the command line.
@@ -103,7 +101,7 @@ def make_app(first: str = "") -> typer.Typer:
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        help="Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.",
+        help="Semantic segmentation for mobile devices: DeepLabv3 on MobileNetV2.",
     )
     app.callback()(_segmnv2)
     for name in [first] if first in COMMANDS else COMMANDS:
@@ -119,22 +117,22 @@ def make_app(first: str = "") -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
-    SIGTERM and SIGHUP end each command as Ctrl-C does: no half-written file is kept, and `train` saves a state first.
+    SIGTERM and SIGHUP stop a command as Ctrl-C does: incomplete files are removed, and `train` saves a state first.
 
     Args:
-        arguments: the words after the program's name; those of this process by default.
+        arguments: words after the program's name; by default those of this process.
 
     Returns:
-        0 when all went well; 2 when the input is at fault (one message is on standard error); 128 plus the number of
-        the signal when one ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+        The exit code: 0 for success, or 2 for wrong input, with one message on standard error. If a signal stopped the
+        command, it is 128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names may have letters that a redirected stream cannot encode
+        if isinstance(stream, io.TextIOWrapper):  # file names may have characters that it cannot encode
             stream.reconfigure(errors="backslashreplace")
     with interrupting() as received, _plain_warnings():
         try:
             code = _run(arguments)
-        except Exception:  # a library that was interrupted in its midst may raise anything
+        except Exception:  # an interrupted library may raise any error
             if not received:
                 raise
     return report_end(received[0]) if received else code
@@ -142,12 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print this library's own warnings as one line each, and each once."""
+    """Print each warning of this library once, as one line."""
     shown: set[str] = set()
 
-    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *location: Any, **more: Any) -> None:
         if not issubclass(category, SegmnWarning):
-            usual(message, category, *place, **more)
+            usual(message, category, *location, **more)
         elif str(message) not in shown:
             print(f"warning: {message}", file=sys.stderr)
             shown.add(str(message))
@@ -158,22 +156,21 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Refuse empty words, of shell variables that are not set, and ``~``, which would be a folder of that name.
+    """Refuse empty words, which come from unset shell variables, and paths in ``~``, which Python does not expand.
 
     Raises:
-        ConfigError: there is one, alone or as the value of an option.
+        ConfigError: a word or the value of an option is empty or begins with ``~/``.
     """
     for before, word in zip(("command line", *words), words, strict=False):
-        found = OPTION_VALUE.match(word)
-        assert found is not None  # it matches every text
-        option, value = found.groups()
+        option, equals, value = word.partition("=")
+        if not (equals and option.startswith("--")):
+            option, value = before, word
         if not value:
             raise ConfigError(
-                f"{option or before}: an empty word follows; if it is a shell variable, set it, else leave the option "
-                "out"
+                f"{option}: an empty word follows; set the shell variable that it comes from, or leave the option out"
             )
         if value == "~" or value.startswith("~/"):
-            raise ConfigError(f"{word}: the shell did not replace ~ by your home folder; write $HOME in its place")
+            raise ConfigError(f"{word}: the shell did not replace ~ with your home folder; write $HOME instead")
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -187,10 +184,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        # What is not said in better words where it happens: a full disk, a folder without write access.
-        print(f"error: {error}; choose a place with room and write access", file=sys.stderr)
+        # Errors without a message of this library, such as a full disk or a folder without write access.
+        print(f"error: {error}; choose a folder with free space and write access", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:  # of the library's own; typer turns those of signals into SystemExit
+    except KeyboardInterrupt:  # raised by this library; typer turns one of a signal into SystemExit
         return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

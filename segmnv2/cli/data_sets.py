@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 FAULTS_FOUND = 1
-"""Exit code for errors in the data; for warnings only, it is 0."""
+"""Exit code for errors in the data; warnings alone give 0."""
 
 
 def check_data(
@@ -26,33 +26,37 @@ def check_data(
         Path,
         typer.Argument(
             metavar="CONFIG-or-ROOT",
-            help="Data set's folder, or an experiment: its YAML file or a name of `segmnv2 configs`.",
+            help="Folder of a data set, or an experiment: a YAML file or a name of `segmnv2 configs`.",
         ),
     ],
     split: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folders only: list to check; repeatable, training set first. By default train and val if they exist."
+            help="Folders only: split to check; repeatable, training set first. Default: train and val, if present."
         ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Folders only: YAML file with its classes.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folders only: YAML file of the classes.")] = None,
     override: Annotated[
         list[str] | None,
         typer.Option("-o", "--override", metavar="KEY=VALUE", help="Experiments only: replace a value; repeatable."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Reading processes; one per core by default.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Read only the first pairs of each split.")] = None,
-    examples: Annotated[int, typer.Option(min=0, help="Number of files to name for each kind of finding.")] = 3,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; one per core by default.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Read only this number of pairs of each split, the first ones.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Files to list for each kind of finding.")] = 3,
     json_out: JsonOption = None,
-    html_out: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with images.")] = None,
+    html_out: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as an HTML page with images.")
+    ] = None,
     fix: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a copy with repaired masks to a new folder.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a copy of the data set with repaired masks to this new folder."),
     ] = None,
 ) -> None:
     """Read every image and mask, and report all faults before training.
 
-    The exit code is 0 if there are no errors (warnings are allowed), 1 if there are errors, and 2 if the command itself
-    is wrong.
+    The exit code is 0 without errors (warnings are allowed), 1 with errors, and 2 for a wrong command.
     """
     from rich.console import Console
 
@@ -67,7 +71,7 @@ def check_data(
     if fix is not None:
         check_folder(fix, listings)
         if limit is not None:
-            raise ConfigError("--fix: needs all pairs read; leave out --limit")
+            raise ConfigError("--fix: needs all pairs; leave out --limit")
     with image_progress(len(tasks_of(listings, limit))) as advance:
         examination = examine(listings, workers=workers, limit=limit, progress=advance)
     console = Console(stderr=json_out == STANDARD_OUTPUT)
@@ -92,40 +96,33 @@ def _write(examination: Examination, json_out: Path | None, html_out: Path | Non
 
 
 def prepare_voc(
-    root: Annotated[Path, typer.Argument(help="The VOCdevkit folder; created if missing.")],
+    root: Annotated[Path, typer.Argument(help="VOCdevkit folder; created if missing.")],
     sbd: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="The Semantic Boundaries Dataset's benchmark_RELEASE folder; ROOT/benchmark_RELEASE by default.",
+            help="Folder benchmark_RELEASE of the Semantic Boundaries Dataset; by default the one in ROOT.",
         ),
     ] = None,
     archives: Archives = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch missing files, up to 3.4 GB; this accepts their terms.")
+        bool, typer.Option("--download", help="Download missing files, up to 3.4 GB; you accept their terms.")
     ] = False,
     mirror: Mirror = None,
 ) -> None:
     """Prepare VOC 2012 with SBD's masks and the list train_aug, and check that it is complete.
 
-    Existing files are not changed, and nothing is fetched without --download. train_aug has none of VOC's validation
-    images.
+    Existing files are not changed. Nothing is downloaded without --download. train_aug has no image of VOC's val.
     """
     from segmnv2.preparation.prepare import prepare_voc as run
 
     done = run(
-        root,
-        sbd=sbd,
-        archives=archives,
-        download=download,
-        mirror=mirror,
-        track=byte_progress,
-        track_names=_with_progress,
+        root, sbd=sbd, archives=archives, download=download, mirror=mirror, track=byte_progress, track_names=_progress
     )
     print(done)
 
 
-def _with_progress(names: Sequence[str]) -> Iterator[str]:
+def _progress(names: Sequence[str]) -> Iterator[str]:
     with image_progress(len(names)) as advance:
         for name in names:
             yield name
@@ -133,7 +130,7 @@ def _with_progress(names: Sequence[str]) -> Iterator[str]:
 
 
 def prepare_coco(
-    root: Annotated[Path, typer.Argument(help="The folder of annotations and images; created if missing.")],
+    root: Annotated[Path, typer.Argument(help="Folder of annotations and images; created if missing.")],
     split: Annotated[
         list[str] | None,
         typer.Option(metavar="SPLIT", help="train2017 or val2017; repeatable, both by default."),
@@ -141,14 +138,14 @@ def prepare_coco(
     archives: Archives = None,
     download: Annotated[
         bool,
-        typer.Option("--download", help="Fetch missing files, up to 20.4 GB; this accepts their terms."),
+        typer.Option("--download", help="Download missing files, up to 20.4 GB; you accept their terms."),
     ] = False,
     mirror: Mirror = None,
 ) -> None:
     """Prepare COCO 2017 with an index for `kind: coco_voc`, and check that it is complete.
 
-    Existing files are not changed, and nothing is fetched without --download. The index is written beside the
-    annotations; with it the data set opens at once.
+    Existing files are not changed. Nothing is downloaded without --download. The index is written next to the
+    annotations, so that the data set opens at once.
     """
     from segmnv2.preparation.prepare import prepare_coco as run
 

@@ -33,8 +33,8 @@ from segmnv2.files.ownership import check_replaceable, protect
 @takes_inference(
     *SEGMENTERS,
     *ENGINES,
-    size="Longest side of the network's input, in pixels, or 'native'; 513 by default, cityscapes: native. "
-    "image-folder: side of the crop, as in training.",
+    size="Longest side of the model's input, in pixels, or 'native'; 513 by default, native for cityscapes. "
+    "image-folder: side of the crop, by default the one in training.",
 )
 def evaluate(
     weights: Annotated[
@@ -48,19 +48,21 @@ def evaluate(
         str,
         typer.Option(
             metavar="KIND",
-            help="voc (also its layout), folder (your own), cityscapes, ade20k, coco-voc (COCO as VOC's classes, all "
-            "images) or shapes (generated); image-folder for a classifier, coco for a detector.",
+            help="voc (or your data in its layout), folder (your data), cityscapes, ade20k, coco-voc (all images of "
+            "COCO, with VOC's classes) or shapes (generated); image-folder for a classifier, coco for a detector.",
         ),
     ],
-    root: Annotated[Path | None, typer.Option(help="The data set's folder, as VOCdevkit.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set, such as VOCdevkit.")] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="List or part of the data set; by default the one on which results are reported, such as VOC's val. "
-            "For --dataset folder the default is all images."
+            help="Split of the data set; by default the one on which results are reported, such as VOC's val. "
+            "--dataset folder uses all images by default."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate only this many images, evenly over the set.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Evaluate only this number of images, evenly distributed over the data set.")
+    ] = None,
     masks_out: Annotated[Path | None, typer.Option(help="Folder for the predicted masks.")] = None,
     json_out: JsonOption = None,
     html_out: Annotated[
@@ -72,15 +74,16 @@ def evaluate(
         ),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="coco: JSON file of your own boxes; --root is then the images' folder.")
+        Path | None, typer.Option(help="coco: JSON file of your own boxes; --root is then the folder of the images.")
     ] = None,
-    detections_out: Annotated[Path | None, typer.Option(help="coco: file for the boxes found.")] = None,
+    detections_out: Annotated[Path | None, typer.Option(help="coco: file for the detected boxes.")] = None,
     *,
     inference: InferenceArguments,
 ) -> None:
-    """Measure mIOU by TensorFlow's protocol: whole images, one confusion matrix.
+    """Evaluate a model on a data set.
 
-    For a classifier, measure top-1 and top-5 accuracy; for a detector, COCO's average precision.
+    The metric is mIOU with TensorFlow's protocol: whole images, one confusion matrix. For classifiers it is top-1 and
+    top-5 accuracy; for detectors, COCO's average precision.
     """
     from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, FileDataset, evaluation_source
     from segmnv2.evaluation.close_look import CloseLook
@@ -94,11 +97,10 @@ def evaluate(
     check_inputs({"--root": root, "--annotations": annotations, "--calibration": inference.calibration})
     _check_outputs(json_out, masks_out, html_out, detections_out)
     if root is None and dataset in (BOXES, CLASSES):
-        raise ConfigError(f"--root is missing; --dataset {dataset} needs the data set's folder")
+        raise ConfigError(f"--root is missing; --dataset {dataset} needs the folder of the data set")
     boxes = {"annotations": annotations, "detections_out": detections_out}
     if dataset == CLASSES:
         assert root is not None
-
         remedy = f"leave it out with --dataset {CLASSES}"
         inference.refuse("classifiers", remedy, but=["size"], split=split, masks_out=masks_out, html=html_out, **boxes)
         weights = resolve_weights(weights, track=byte_progress)
@@ -106,12 +108,11 @@ def evaluate(
         return
     if dataset == BOXES:
         assert root is not None
-
         inference.refuse("detectors", f"leave it out with --dataset {BOXES}", masks_out=masks_out, html=html_out)
         weights = resolve_weights(weights, track=byte_progress)
         evaluate_detector(weights, root, split, annotations, limit, json_out, detections_out, inference.device)
         return
-    refuse_options("segmentation networks", "leave it out, or give --dataset coco and a detector", **boxes)
+    refuse_options("segmentation models", "leave it out, or give --dataset coco and a detector", **boxes)
     source = evaluation_source(dataset, root, split)
     options = inference.options(size=source.canvas)
     data: Any = source.open()
@@ -123,10 +124,10 @@ def evaluate(
     weights = resolve_weights(weights, track=byte_progress)
     model = load_model(weights)
     if source.own_classes and sorted(data.labels.names) != sorted(model.labels.names):
-        data = source.open(model.labels)  # own classes in VOC's layout; VOC's in another order fail
+        data = source.open(model.labels)  # evaluate() refuses VOC's classes in another order
         print(
-            f"note: the ids of the masks are read as the network's {model.num_classes} classes, which are not VOC's: "
-            f"{', '.join(model.labels.names[:3])}, ...",
+            f"note: the masks' ids are read as the model's {model.num_classes} classes "
+            f"({', '.join(model.labels.names[:3])}, ...), not as VOC's",
             file=sys.stderr,
         )
     _note_trained(weights, data)
@@ -154,24 +155,24 @@ def _check_outputs(json_out: Path | None, masks_out: Path | None, *files: Path |
 
 
 def _note_trained(weights: Path, data: Any) -> None:
-    """Print how many of the images the network was trained on, if its file and the lists on disk show it."""
+    """Print how many of the images are training images of the model, if its file and the split lists show it."""
     from segmnv2.config.reading import parse_experiment
     from segmnv2.datasets.dataset_kinds import FileSource, count_shared, open_dataset
     from segmnv2.models.model_file import read_description
 
     experiment = read_description(weights).get("provenance", {}).get("experiment")
     if not isinstance(experiment, dict):
-        return  # imported
+        return  # imported, not trained here
     try:
         source = parse_experiment(experiment).data.train
-        if not isinstance(source, FileSource):  # opening others may take long
+        if not isinstance(source, FileSource):  # others may be slow to open
             return
         shared = count_shared(open_dataset(source), data)
-    except (SegmnError, OSError):  # of an earlier version, or trained elsewhere
+    except (SegmnError, OSError):  # trained by an earlier version, or on another machine
         return
     if shared:
-        seen = f"{shared} of the {len(data)} images are among those that the network was trained on"
-        print(f"note: {seen}, so its mIOU is higher than on new images; --split takes others", file=sys.stderr)
+        trained = f"the model was trained on {shared} of the {len(data)} images"
+        print(f"note: {trained}, so its mIOU is higher than on new images; use --split for others", file=sys.stderr)
 
 
 def evaluate_classifier(
@@ -186,14 +187,14 @@ def evaluate_classifier(
 
     Args:
         weights: a classifier's file.
-        root: the folder that holds a folder for each class.
+        root: folder with one subfolder per class.
         size: side of the crop, or ``None`` for the one in training.
-        limit: number of images, evenly over the set.
+        limit: number of images, evenly distributed over the data set.
         json_out: file for the figures.
-        device: its name, or ``"auto"``.
+        device: name of the device, or ``"auto"``.
 
     Raises:
-        ConfigError: an option is missing or not possible.
+        ConfigError: an option is not possible.
         SegmnError: weights or data cannot be used.
     """
     from segmnv2.datasets.image_folder import ImageFolder
@@ -202,7 +203,7 @@ def evaluate_classifier(
     from segmnv2.models.classifier import load_classifier
 
     if size is not None and not size.isdecimal():
-        raise ConfigError(f"--size {size!r} is not possible for a classifier; give pixels, as 224")
+        raise ConfigError(f"--size: {size!r} is not possible for a classifier; give pixels, such as 224")
     model = load_classifier(weights).to(choose_device(device))
     trained, central = classifiers.trained_crop(weights)
     data = ImageFolder(root)
@@ -232,16 +233,16 @@ def evaluate_detector(
 
     Args:
         weights: a detector's file.
-        root: the folder of COCO, or with ``annotations`` that of the images.
-        split: part of COCO, ``val2017`` by default.
-        annotations: JSON file of your own data.
-        limit: number of images, evenly over the set.
+        root: folder of COCO, or of the images if ``annotations`` is given.
+        split: split of COCO, ``val2017`` by default.
+        annotations: JSON file of your own boxes.
+        limit: number of images, evenly distributed over the data set.
         json_out: file for the figures.
-        detections_out: file for what was found, in COCO's format of results.
-        device: its name, or ``"auto"``.
+        detections_out: file for the detected boxes, in COCO's result format.
+        device: name of the device, or ``"auto"``.
 
     Raises:
-        ConfigError: an option is missing or not possible.
+        ConfigError: an option is not possible.
         SegmnError: weights or data cannot be used.
     """
     from segmnv2.coco.boxes import CocoBoxes
@@ -250,7 +251,7 @@ def evaluate_detector(
     from segmnv2.evaluation.detectors import evaluate_detector as run
 
     if annotations is not None and split is not None:
-        raise ConfigError(f"--split {split} and --annotations {annotations} exclude each other; give one of them")
+        raise ConfigError(f"--split {split} and --annotations {annotations}: both are given; give one of them")
     model = load_detector(weights).to(choose_device(device))
     split = split or "val2017"
     data = CocoBoxes.of_split(root, split) if annotations is None else CocoBoxes(root, annotations)
@@ -258,15 +259,16 @@ def evaluate_detector(
         result = run(model, data, limit=limit, progress=advance)
     if detections_out is not None:
         result.write_detections(detections_out)
-    part = {"split": split} if annotations is None else {"annotations": str(annotations)}
-    show_result(result, weights, {"dataset": "coco", "root": str(root), **part}, json_out)
+    source = {"split": split} if annotations is None else {"annotations": str(annotations)}
+    show_result(result, weights, {"dataset": "coco", "root": str(root), **source}, json_out)
 
 
 def compare(
     before: Annotated[Path, typer.Argument(help="File of `segmnv2 evaluate --json`.")],
-    after: Annotated[Path, typer.Argument(help="Another one, measured on the same images.")],
+    after: Annotated[Path, typer.Argument(help="Another such file, from the same images.")],
     images: Annotated[
-        int, typer.Option(metavar="N", help="Number of images to list that improved most, and that worsened most.")
+        int,
+        typer.Option(metavar="N", help="Number of images to list that improved most, and of those that worsened most."),
     ] = 5,
     json_out: JsonOption = None,
 ) -> None:

@@ -41,8 +41,8 @@ def infer(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders of images, or quoted patterns such as 'images/*.jpg'. A file given by name may "
-            "have any ending. Or one video, or a camera: camera:0, or 0 if no file has that name.",
+            help="Image files, folders of images, or quoted patterns such as 'images/*.jpg'. A named file may have any "
+            "ending. Or one video, or a camera: camera:0, or 0 if no file has that name.",
             show_default=False,
         ),
     ],
@@ -57,9 +57,9 @@ def infer(
         Path | None,
         typer.Option(
             help="Folder for masks/NAME.png, overlays/NAME.jpg and confidence/NAME.png; for detectors boxes/NAME.json "
-            "and overlays/NAME.jpg. Earlier results of this command are replaced. Images of one run with the same NAME "
-            "become NAME_ENDING, then FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi) for a video of "
-            "overlays, or a folder for masks/NAME_000001.png and so on.",
+            "and overlays/NAME.jpg. Earlier results of this command are replaced. If two images have the same NAME, "
+            "it becomes NAME_ENDING or FOLDER_NAME_ENDING. For a video: a file (.mp4, .mov, .mkv, .avi) for a video "
+            "of overlays, or a folder for masks/NAME_000001.png and so on.",
             show_default="results, or results-2 and so on if that is not empty; for a video NAME.mp4 in it",
         ),
     ] = None,
@@ -68,25 +68,25 @@ def infer(
         typer.Option(
             "--overlay/--no-overlay",
             help="Write overlays with a legend, or with boxes.",
-            show_default="overlay; for a video's folder no-overlay",
+            show_default="overlay; no-overlay for a folder of video frames",
         ),
     ] = None,
     opacity: Annotated[
         float | None, typer.Option(help="Opacity of the overlays' colors, 0 to 1.", show_default="0.6")
     ] = None,
     confidence: Annotated[
-        bool, typer.Option("--confidence", help="Write confidence maps: gray 0..255 is probability 0..1.")
+        bool, typer.Option("--confidence", help="Write confidence maps: gray 0 to 255 is probability 0 to 1.")
     ] = False,
     threshold: Annotated[
         float | None,
         typer.Option(help="Detectors only: minimum score of a box, 0 to 1.", show_default="0.5"),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", help="Search subfolders too, except those with results of this command.")
+        bool, typer.Option("--recursive", help="Search subfolders too, except those of the results.")
     ] = False,
     smooth: Annotated[
         float | None,
-        typer.Option(help="Videos only: weight of earlier frames in a frame's labels, 0 to 1.", show_default="0"),
+        typer.Option(help="Videos only: weight of earlier frames in the labels of a frame, 0 to 1.", show_default="0"),
     ] = None,
     every: Annotated[
         int | None,
@@ -100,10 +100,10 @@ def infer(
     *,
     inference: InferenceArguments,
 ) -> None:
-    """Label every pixel of images or of a video, or find boxes in them if the weights are a detector's.
+    """Label every pixel of images or of a video; with a detector's weights, find boxes instead.
 
     An image that cannot be read is reported, the others are labeled, and the exit code is 2. A camera is recorded until
-    --frames, --seconds or Ctrl-C ends it.
+    --frames, --seconds or Ctrl-C stops it.
     """
     from segmnv2.hub.resolve import resolve_weights
     from segmnv2.media.inputs import describe_others, list_images, list_others
@@ -112,31 +112,28 @@ def infer(
     video = pick_video(inputs)
     out = default_output(video) if out is None else out
     if video is None:
-        of_video = {"smooth": smooth, "every": every, "frames": frames, "seconds": seconds}
-        refuse_options("images", "leave it out, or give one video or camera", **of_video)
+        video_options = {"smooth": smooth, "every": every, "frames": frames, "seconds": seconds}
+        refuse_options("images", "leave it out, or give one video or camera", **video_options)
     else:
         refuse_options("videos", "leave it out", recursive=recursive, streams=inference.streams, show=show)
     check_inputs({"--calibration": inference.calibration})
     protect(path for path in inputs if Path(path).is_file())
-    is_file = False
     if video is None:
         check_image_folder(out)
-    else:
-        is_file = is_overlay_video(video, out, overlay=overlay, confidence=confidence)
+    is_file = video is not None and is_overlay_video(video, out, overlay=overlay, confidence=confidence)
     own = result_folders(out)
     paths = [] if video else list_images(inputs, recursive=recursive, exclude=own)
     protect(paths)
-    wanted = overlay if overlay is not None else video is None or is_file
-    if not wanted:
+    draws = overlay if overlay is not None else video is None or is_file
+    if not draws:
         refuse_options("results without overlays", "leave it out, or give --overlay", opacity=opacity)
-    check_replaceable(result_files(out, paths, overlay=wanted, confidence=bool(confidence)))
+    check_replaceable(result_files(out, paths, overlay=draws, confidence=confidence))
     weights = resolve_weights(weights, track=byte_progress)
-    results = Results(out, wanted, opacity, confidence, smooth)
+    results = Results(out, draws, opacity, confidence, smooth)
     if read_kind(weights) == "detector":
         prepared = prepare_detector(weights, results, inference, threshold)
     else:
-        remedy = "leave it out, or give a detector's weights"
-        refuse_options("segmentation networks", remedy, threshold=threshold)
+        refuse_options("segmentation models", "leave it out, or give a detector's weights", threshold=threshold)
         prepared = prepare_segmenter(weights, results, inference, len(paths))
     if video is not None:
         from segmnv2.media.video_reader import VideoReader
@@ -145,7 +142,7 @@ def infer(
         infer_one_video(prepared, reader, out, is_file=is_file)
     else:
         others = list_others(inputs, recursive=recursive, exclude=own)
-        note = f"; {len(others)} passed over, no images by their endings: {describe_others(others)}" if others else ""
+        note = f"; {counted(len(others), 'other file')} skipped: {describe_others(others)}" if others else ""
         _infer_images(prepared, paths, out, note, show=show)
 
 

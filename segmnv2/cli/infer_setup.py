@@ -32,14 +32,14 @@ DESCRIBED = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A predictor and its outputs, made from a weights file and options.
+    """A predictor and its outputs, built from a weights file and options.
 
     Attributes:
-        predictor: prepares and predicts.
-        write: writes a prediction's files under a name.
-        draw: draws a prediction, of the image's size.
-        describe: returns class name -> share or number, of what a prediction has found.
-        engine: description of the engine for messages; empty where the engine cannot be chosen.
+        predictor: the predictor.
+        write: writes the files of a prediction under a name, and returns their paths.
+        draw: returns a prediction as an image of the input's size.
+        describe: returns class name -> share or number of the findings in a prediction.
+        engine: description of the engine for messages; empty for detectors, which have only one.
         streams: number of images that are computed at the same time, each in its own thread.
         batch: number of images that are computed in one call.
     """
@@ -55,14 +55,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Results:
-    """Files that are written.
+    """Options of the results.
 
     Attributes:
-        out: folder, or a video's file.
+        out: folder, or file of a video.
         overlay: whether overlays are written.
         opacity: opacity of the overlays' colors, 0 to 1; ``None`` for the default.
         confidence: whether confidence maps are written.
-        smooth: weight of the earlier frames in a frame's labels.
+        smooth: weight of earlier frames in the labels of a frame; ``None`` if not given.
     """
 
     out: Path
@@ -80,14 +80,14 @@ def default_output(video: VideoSource | None) -> Path:
 
 
 def result_folders(out: Path) -> list[Path]:
-    """Return the folders of the results of images, for segmentation networks and detectors."""
+    """Return the folders of the results of images, for segmentation models and detectors."""
     from segmnv2.inference.files import BOXES, ResultFolder
 
     return [*ResultFolder(out).subfolders, out / BOXES]
 
 
 def result_files(out: Path, images: Sequence[Path], *, overlay: bool, confidence: bool) -> list[Path]:
-    """Return the result files of images, for segmentation networks and detectors."""
+    """Return the result files of images, for segmentation models and detectors."""
     from segmnv2.inference.files import BOXES, CONFIDENCE, MASKS, OVERLAYS, output_names
 
     kinds = {MASKS: ".png", BOXES: ".json", **({OVERLAYS: ".jpg"} if overlay else {})}
@@ -96,28 +96,28 @@ def result_files(out: Path, images: Sequence[Path], *, overlay: bool, confidence
 
 
 def check_image_folder(out: Path) -> None:
-    """Refuse an ``--out`` that cannot be the folder of the results of images.
+    """Check that ``--out`` can be the folder of results of images.
 
     Raises:
-        ConfigError: its name ends like that of an image or video, or it is a file, or it cannot be written.
+        ConfigError: its name has the ending of an image or video, it is a file, or it cannot be written.
     """
     from segmnv2.data.image_file import ENDINGS
     from segmnv2.media.inputs import VIDEO_ENDINGS
 
     if out.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS) and not out.is_dir():
         raise ConfigError(
-            f"--out {out}: images have several results, so --out is a folder; give {out.with_suffix('')}, and the "
-            "label map will be masks/NAME.png in it"
+            f"--out {out}: must be a folder, because images have several results; give {out.with_suffix('')}, and the "
+            "label map is written to masks/NAME.png in it"
         )
     check_folder(out)
 
 
 def prepare_segmenter(weights: Path, results: Results, inference: InferenceArguments, images: int) -> Prepared:
-    """Prepare a segmentation network.
+    """Prepare a segmentation model.
 
     Args:
-        weights: the network's file.
-        results: the files to write.
+        weights: file of the model.
+        results: options of the results.
         inference: options of inference.
         images: number of images; 0 for a video.
 
@@ -154,12 +154,12 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
 def prepare_detector(
     weights: Path, results: Results, inference: InferenceArguments, threshold: float | None
 ) -> Prepared:
-    """Prepare a detector; options of segmentation are refused.
+    """Prepare a detector, and refuse options of segmentation.
 
     Args:
-        weights: the detector's file.
-        results: the files to write.
-        inference: options of inference; detectors have only the device.
+        weights: file of the detector.
+        results: options of the results.
+        inference: options of inference; detectors use only the device.
         threshold: minimum score of a box.
 
     Raises:
@@ -168,7 +168,7 @@ def prepare_detector(
     """
     from segmnv2.detection.box_predictor import THRESHOLD, BoxFolder, BoxPredictor
 
-    remedy = "leave it out, or give a segmentation network's weights"
+    remedy = "leave it out, or give weights of a segmentation model"
     inference.refuse("detectors", remedy, opacity=results.opacity, confidence=results.confidence, smooth=results.smooth)
     folder = BoxFolder(results.out, results.overlay)
     score = THRESHOLD if threshold is None else threshold
@@ -231,19 +231,19 @@ def pick_video(inputs: Sequence[str]) -> VideoSource | None:
     """Return the video or camera among the inputs, or None if all are images.
 
     Raises:
-        ConfigError: there is a video or camera and another input.
-        MediaError: a camera without a number.
+        ConfigError: a video or camera is not the only input.
+        MediaError: a camera has no number.
     """
     from segmnv2.media.inputs import find_video
 
-    found = [video for video in map(find_video, inputs) if video is not None]
-    if found and len(inputs) > 1:
-        raise ConfigError(f"{found[0]}: a video or camera must be the only input; run the command once for each")
-    return found[0] if found else None
+    videos = [video for video in map(find_video, inputs) if video is not None]
+    if videos and len(inputs) > 1:
+        raise ConfigError(f"{videos[0]}: a video or camera must be the only input; run the command once per video")
+    return videos[0] if videos else None
 
 
 def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, confidence: bool) -> bool:
-    """Return whether ``out`` is a video of overlays and not a folder; refuse options that do not fit.
+    """Return whether ``out`` is a video of overlays rather than a folder, and refuse options that do not fit.
 
     Args:
         source: the video or camera.
@@ -253,7 +253,7 @@ def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, co
 
     Raises:
         ConfigError: an option does not fit, or ``out`` cannot be written.
-        MediaError: there is no such video.
+        MediaError: the video does not exist.
     """
     from segmnv2.media.video_writer import check_video_ending
 
@@ -269,18 +269,18 @@ def is_overlay_video(source: VideoSource, out: Path, *, overlay: bool | None, co
 
 
 def infer_one_video(prepared: Prepared, reader: VideoReader, out: Path, *, is_file: bool) -> None:
-    """Label a video, into a video of overlays or into files for each frame.
+    """Label a video, and write a video of overlays or the files of each frame.
 
     Args:
         prepared: the predictor and the writer of its predictions.
         reader: the reader of the video or camera.
         out: file or folder.
-        is_file: whether ``out`` is a file, the result of :func:`is_overlay_video`.
+        is_file: whether ``out`` is a file; see :func:`is_overlay_video`.
 
     Raises:
         ConfigError: the results cannot be written.
         MediaError: the video cannot be read.
-        KeyboardInterrupt: on Ctrl-C, after the number of written frames is printed.
+        KeyboardInterrupt: on Ctrl-C; the number of written frames is printed first.
     """
     from segmnv2.inference.video_files import frame_files, infer_video, overlay_video
 

@@ -1,4 +1,4 @@
-"""Options that several commands share; those of inference are declared once."""
+"""Options that several commands share, among them those of inference."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ if TYPE_CHECKING:
 
 Archives = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the archives, existing or downloaded; ROOT/archives by default."),
+    typer.Option(metavar="DIR", help="Folder of existing and downloaded archives; ROOT/archives by default."),
 ]
 
 Mirror = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Fetch files of the same names from this URL and not from the publisher."),
+    typer.Option(metavar="URL", help="Download files of the same names from this URL instead of the publisher."),
 ]
 
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the experiment, or a name of `segmnv2 configs`.")]
+Config = Annotated[Path, typer.Argument(help="YAML file of an experiment, or a name of `segmnv2 configs`.")]
 
 Override = Annotated[
     list[str] | None,
-    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Replace a value, as optimizer.lr=1e-2; repeatable."),
+    typer.Option(
+        "-o", "--override", metavar="KEY=VALUE", help="Replace a value, such as optimizer.lr=1e-2; repeatable."
+    ),
 ]
 
 
 def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, ...]:
-    """Read ``--scales`` and ``--multi-scale``; at most one of the two may be given.
+    """Parse ``--scales`` and ``--multi-scale``, of which at most one may be given.
 
     Raises:
-        ConfigError: both are given, or ``--scales`` is not numbers above 0 with commas between them.
+        ConfigError: both are given, or ``--scales`` is not a list of numbers above 0 with commas between.
     """
     from segmnv2.inference.canvas import SCALES, check_scales
 
@@ -53,15 +55,15 @@ def parse_scales(scales: str | None, multi_scale: bool) -> bool | tuple[float, .
         return check_scales([float(word) for word in scales.split(",")])
     except ValueError:
         raise ConfigError(
-            f"--scales {scales!r}: give numbers above 0 with commas between them, as 0.75,1,1.25"
+            f"--scales {scales!r}: give numbers above 0 with commas between, such as 0.75,1,1.25"
         ) from None
 
 
 def parse_size(text: str) -> Size:
-    """Read ``--size``.
+    """Parse ``--size``.
 
     Raises:
-        ConfigError: neither an integer of at least 17 nor ``native``.
+        ConfigError: the text is neither an integer of at least 17 nor ``native``.
     """
     from segmnv2.inference.canvas import check_size
 
@@ -69,13 +71,13 @@ def parse_size(text: str) -> Size:
 
 
 def check_inputs(paths: Mapping[str, Path | None]) -> None:
-    """Refuse files and folders that are not there, before any work.
+    """Check that files and folders exist, before any work.
 
     Args:
-        paths: option -> the path given for it.
+        paths: option -> its path, or ``None`` if the option was not given.
 
     Raises:
-        ConfigError: some paths do not exist; the message names all of them.
+        ConfigError: a path does not exist; the message names all missing ones.
     """
     missing = [f"{name} {path}" for name, path in paths.items() if path is not None and not path.exists()]
     if missing:
@@ -87,8 +89,8 @@ def refuse_options(who: str, remedy: str, **options: Any) -> None:
 
     Args:
         who: subject of the message, in the plural, such as "detectors".
-        remedy: what to do.
-        options: name -> value; None and False mean that the option was not given.
+        remedy: what to do, for the message.
+        options: name -> value; ``None`` and ``False`` mean that the option was not given.
 
     Raises:
         ConfigError: at least one option was given.
@@ -103,57 +105,59 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 DeviceOption = Annotated[
     str,
-    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU that can run the chosen options."),
+    typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto uses a GPU if it can run the chosen options."),
 ]
 
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads on the CPU.", show_default="PyTorch's")]
 
 CalibrationOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="For int8: 50 or more images like those to label; at most 100 are used."),
+    typer.Option(metavar="DIR", help="For int8: 50 or more images similar to your images; at most 100 are used."),
 ]
 
 SEGMENTERS = ("output_stride", "size", "multi_scale", "scales", "flip")
 ENGINES = ("device", "backend", "precision", "threads", "calibration")
-"""Names of options that commands take or refuse together."""
+"""Names of options that commands accept or refuse together."""
 
 
 @dataclass(frozen=True)
 class InferenceArguments:
-    """Options of inference as the user gave them; their types and help texts are declared only here.
+    """Options of inference as the user gave them, with their types and help texts.
 
     Where the default is ``None``, ``--help`` shows the library's default.
     """
 
     output_stride: Annotated[
-        int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="the file's")
+        int | None, typer.Option(help="8, 16 or 32: smaller is finer and slower.", show_default="that of the file")
     ] = None
     size: Annotated[
         str | None,
         typer.Option(
-            help="Longest side of the network's input, in pixels, at least 17: smaller images are padded, larger ones "
-            "scaled down and their labels up again. 'native': no scaling.",
+            help="Longest side of the model's input, in pixels, at least 17. Smaller images are padded. Larger images "
+            "are scaled down, and their labels back up. 'native': no scaling.",
             show_default="513",
         ),
     ] = None
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Average over six scales, 0.5 to 1.75.")] = False
     scales: Annotated[
         str | None,
-        typer.Option(metavar="S,S", help="Average over these scales, as 0.75,1,1.25: fewer than --multi-scale has."),
+        typer.Option(
+            metavar="S,S", help="Average over these scales, such as 0.75,1,1.25; fewer are faster than --multi-scale."
+        ),
     ] = None
-    flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False
+    flip: Annotated[bool, typer.Option("--flip", help="Average over the image and its mirror image.")] = False
     backend: Annotated[
         str | None,
         typer.Option(
-            help="Engine that runs the network: torch starts at once; openvino and onnxruntime are faster, after "
-            "seconds of conversion; torch-compile; auto takes the fastest installed one that has the precision.",
+            help="Engine: torch starts at once; openvino and onnxruntime are faster after seconds of conversion; "
+            "torch-compile; auto uses the fastest installed engine with the requested precision.",
             show_default="torch",
         ),
     ] = None
     precision: Annotated[
         str | None,
         typer.Option(
-            help="float32; bfloat16, faster, changes a few labels; float16 on GPUs; int8, with --calibration.",
+            help="float32; bfloat16 (faster, changes a few labels); float16 (GPUs only); int8 (needs --calibration).",
             show_default="float32",
         ),
     ] = None
@@ -162,24 +166,24 @@ class InferenceArguments:
     calibration: CalibrationOption = None
     batch: Annotated[
         int | None,
-        typer.Option(help="Images to run at once: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
+        typer.Option(help="Images per call: 1 is fastest on a CPU; try 8 on a GPU.", show_default="1"),
     ] = None
     streams: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Images computed at the same time on a CPU, each in its own thread. For many images the number of "
-            "threads is fastest, for a few large ones 1.",
-            show_default="as many as threads and images; 1 with --batch or a canvas above 1025",
+            help="Images computed at the same time on a CPU, each in its own thread. For many images, the number of "
+            "threads is fastest; for a few large images, 1.",
+            show_default="number of threads, at most that of images; 1 with --batch or a --size above 1025",
         ),
     ] = None
 
     def refuse(self, who: str, remedy: str, but: Collection[str] = (), **others: Any) -> None:
-        """Refuse all given options of inference, except the device, and other options.
+        """Refuse options of inference, except the device, and other options.
 
         Args:
-            who: subject of the message, in the plural, such as "detectors".
-            remedy: what to do.
+            who: as for :func:`refuse_options`, also the next argument.
+            remedy: what to do, for the message.
             but: names of options of inference that are allowed.
             others: name -> value of other options to refuse.
 
@@ -189,10 +193,10 @@ class InferenceArguments:
         refuse_options(who, remedy, **others, **{k: v for k, v in vars(self).items() if k not in ("device", *but)})
 
     def options(self, **defaults: Any) -> InferenceOptions:
-        """Return the options, checked.
+        """Check the options, and return them.
 
         Args:
-            defaults: this command's defaults that differ from the library's.
+            defaults: defaults of the command that differ from the library's.
 
         Raises:
             ConfigError: a value is not possible.
@@ -200,18 +204,18 @@ class InferenceArguments:
         from segmnv2.inference.options import InferenceOptions
 
         given = {name: value for name, value in vars(self).items() if value is not None}
-        several = parse_scales(given.pop("scales", None), given.pop("multi_scale"))
+        averaged = parse_scales(given.pop("scales", None), given.pop("multi_scale"))
         if self.size is not None:
             given["size"] = parse_size(self.size)
-        return InferenceOptions(**{**defaults, **given, "multi_scale": several})
+        return InferenceOptions(**{**defaults, **given, "multi_scale": averaged})
 
 
 def takes_inference(*names: str, **help_texts: str) -> Callable[[Command], Command]:
-    """Give a command options of inference, as one argument ``inference``.
+    """Decorate a command with options of inference, which it receives as one argument ``inference``.
 
     Args:
         names: fields of :class:`InferenceArguments`.
-        help_texts: help of the options that mean something else in this command.
+        help_texts: option -> help text, for options that have another meaning in this command.
     """
     declared = get_type_hints(InferenceArguments, include_extras=True)
 
@@ -230,10 +234,11 @@ def takes_inference(*names: str, **help_texts: str) -> Callable[[Command], Comma
             command(**values, inference=InferenceArguments(**given))
 
         signature = inspect.signature(command, eval_str=True)
-        own = [each for each in signature.parameters.values() if each.name != "inference"]
-        parameters = [*(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own), *map(option, names)]
+        only_by_name = inspect.Parameter.KEYWORD_ONLY
+        own = [item.replace(kind=only_by_name) for name, item in signature.parameters.items() if name != "inference"]
+        parameters = [*own, *map(option, names)]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         del run.__wrapped__
         return run  # type: ignore[return-value]
 

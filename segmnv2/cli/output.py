@@ -1,7 +1,4 @@
-"""Output of commands: results as text and JSON, progress bars, and the protection of other programs' files.
-
-``--json`` means the same everywhere. Commands replace only files that this program wrote.
-"""
+"""Output of commands: results as text and JSON, progress bars, and the protection of other programs' files."""
 
 from __future__ import annotations
 
@@ -24,20 +21,20 @@ if TYPE_CHECKING:
 
 
 OUTPUTS = ("out", "json_out", "html_out", "fix", "masks_out", "detections_out", "dry_run")
-"""Parameters of commands that name outputs. All other existing files and folders are inputs."""
+"""Parameters of commands that name outputs. Existing files and folders in all other parameters are inputs."""
 
 LISTED_LATER = ("inputs",)
-"""Input parameters whose folders may also hold results; the command protects only the files that it reads there."""
+"""Input parameters whose folders may also hold results. The command protects only the files that it reads there."""
 
 Overwrite = Annotated[
-    bool, typer.Option(OVERWRITE, help="Replace files that segmnv2 did not write, or that were changed since.")
+    bool, typer.Option(OVERWRITE, help="Replace files that segmnv2 did not write or that changed since.")
 ]
 
 
 def protect_outputs(app: typer.Typer) -> None:
-    """Run every command of an application under :func:`segmnv2.files.ownership.protected`.
+    """Make every command of an application run inside :func:`segmnv2.files.ownership.protected`.
 
-    Commands that write get the option ``--overwrite``, if they have none.
+    Commands that write files also get the option ``--overwrite``, unless they have one.
     """
     for command in app.registered_commands:
         assert command.callback is not None
@@ -48,20 +45,20 @@ def protect_outputs(app: typer.Typer) -> None:
 
 
 def _protecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    if hasattr(command, "protects"):  # commands of a group are shared by several applications
+    if hasattr(command, "protects"):  # several applications share the commands of a group
         return command
     signature = inspect.signature(command, eval_str=True)
     parameters = dict(signature.parameters)
-    writes = any(name in OUTPUTS and not isinstance(each.default, bool) for name, each in parameters.items())
-    adds = writes and "overwrite" not in parameters
-    if adds:
+    writes = any(name in OUTPUTS and not isinstance(parameter.default, bool) for name, parameter in parameters.items())
+    needs_option = writes and "overwrite" not in parameters
+    if needs_option:
         kind = inspect.Parameter.KEYWORD_ONLY
         parameters["overwrite"] = inspect.Parameter("overwrite", kind, default=False, annotation=Overwrite)
 
     @wraps(command)
     def run(**options: Any) -> Any:
-        overwrite = bool(options.pop("overwrite", False) if adds else options.get("overwrite"))
-        _refuse_one_file_twice(options)
+        overwrite = bool(options.pop("overwrite", False) if needs_option else options.get("overwrite"))
+        _check_outputs_differ(options)
         with protected(_inputs(options), overwrite=overwrite):
             return command(**options)
 
@@ -71,12 +68,12 @@ def _protecting(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _refuse_one_file_twice(options: dict[str, Any]) -> None:
+def _check_outputs_differ(options: dict[str, Any]) -> None:
     paths = [value for name, value in options.items() if name in OUTPUTS and isinstance(value, Path)]
-    places = [path.resolve() for path in paths if path != Path("-")]
-    for path, place in zip(paths, places, strict=False):
-        if places.count(place) > 1 and not path.is_char_device():
-            raise ConfigError(f"{path}: is given for two outputs of this command; give each its own path")
+    resolved = [path.resolve() for path in paths if path != STANDARD_OUTPUT]
+    for path in paths:
+        if resolved.count(path.resolve()) > 1 and not path.is_char_device():
+            raise ConfigError(f"{path}: is given for two outputs of this command; give each output its own path")
 
 
 def _inputs(options: dict[str, Any]) -> Iterator[Path]:
@@ -87,7 +84,7 @@ def _inputs(options: dict[str, Any]) -> Iterator[Path]:
             try:
                 if isinstance(item, (str, Path)) and Path(item).exists():
                     yield Path(item)
-            except (OSError, ValueError):  # a text that cannot be the name of a file
+            except (OSError, ValueError):  # not a possible file name
                 continue
 
 
@@ -98,13 +95,13 @@ JsonOption = Annotated[
     typer.Option(
         "--json",
         metavar="FILE",
-        help="Write the figures as JSON too. With - they go to standard output, and the text to standard error.",
+        help="Write the figures as JSON too. With -, JSON goes to standard output and text to standard error.",
     ),
 ]
 
 
 def check_json(json_out: Path | None) -> None:
-    """Refuse a file for ``--json`` that cannot be written, before the work begins.
+    """Check that the file of ``--json`` can be written, before the work begins.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -119,10 +116,10 @@ def text_stream(json_out: Path | None) -> TextIO:
 
 
 def write_json(values: Any, json_out: Path | None) -> None:
-    """Write figures to the file of ``--json``, if there is one.
+    """Write figures to the file of ``--json``, if it is given.
 
     Args:
-        values: the figures, as JSON values.
+        values: figures, as JSON values.
         json_out: the file, ``-`` for standard output, or ``None``.
 
     Raises:
@@ -141,12 +138,12 @@ def write_json(values: Any, json_out: Path | None) -> None:
 
 
 def show_result(result: Result, weights: Path, place: Mapping[str, Any], json_out: Path | None) -> None:
-    """Print an evaluation as a table, and write its figures to a file if one is given.
+    """Print an evaluation as a table, and write its figures to the file of ``--json``, if it is given.
 
     Args:
         result: the evaluation.
-        weights: file of the network.
-        place: location of the images, as JSON values.
+        weights: file of the model.
+        place: data set, folder and split of the images, as JSON values.
         json_out: the file, ``-`` for standard output, or ``None``.
     """
     from rich.console import Console
@@ -160,14 +157,16 @@ def show_result(result: Result, weights: Path, place: Mapping[str, Any], json_ou
 
 @contextmanager
 def image_progress(total: int | None, unit: str = "images") -> Iterator[Callable[[], None]]:
-    """Show images done, images a second and the time left on standard error while the block runs.
+    """Show finished images, images per second and the remaining time on standard error while the block runs.
+
+    Without a terminal, nothing is shown.
 
     Args:
-        total: number of images; without it no time left is shown.
-        unit: plural of what is counted.
+        total: number of images; ``None`` hides the remaining time.
+        unit: unit of progress, in the plural.
 
     Yields:
-        A function to call after each image. Without a terminal nothing is shown.
+        A function to call after each image.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -190,14 +189,16 @@ def image_progress(total: int | None, unit: str = "images") -> Iterator[Callable
 
 @contextmanager
 def byte_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show bytes done, bytes a second and the time left on standard error while the block runs.
+    """Show finished bytes, bytes per second and the remaining time on standard error while the block runs.
+
+    Without a terminal, only the title and the total are shown.
 
     Args:
         title: description of the work.
         total: total number of bytes.
 
     Yields:
-        A function to call with the number of further bytes done.
+        A function to call with the number of bytes finished since the last call.
     """
     from rich.console import Console
     from rich.filesize import decimal

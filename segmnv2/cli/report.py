@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from segmnv2.cli.inference_options import DeviceOption, refuse_options
+from segmnv2.cli.inference_options import DeviceOption, ThreadsOption, refuse_options
 from segmnv2.cli.output import JsonOption, check_json, text_stream, write_json
 from segmnv2.errors import ConfigError
 
@@ -37,32 +37,32 @@ class _Report(NamedTuple):
 
 
 def report(
-    subject: Annotated[Subject, typer.Argument(help="Which of the paper's tables and figures.")] = Subject.TABLE7,
+    subject: Annotated[Subject, typer.Argument(help="Table or figure of the paper.")] = Subject.TABLE7,
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option(help="table7: file of `segmnv2 evaluate --json` that fills a row's mIOU; repeatable."),
+        typer.Option(help="table7: file of `segmnv2 evaluate --json` with the mIOU of a row; repeatable."),
     ] = None,
     out: Annotated[
-        list[Path] | None, typer.Option(help="Figures: write the plot here too, .png or .svg; repeatable.")
+        list[Path] | None, typer.Option(help="Figures: also write the plot to this .png or .svg file; repeatable.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="figure6: updates of each of its networks; a few hundred by default.")
+        int | None, typer.Option(help="figure6: training steps of each model; a few hundred by default.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="figure6: how often each of its networks is trained; 3 by default.")
+        int | None, typer.Option(help="figure6: number of training runs of each model; 3 by default.")
     ] = None,
     json_out: JsonOption = None,
 ) -> None:
-    """Print one of the paper's tables or figures, computed here as far as possible.
+    """Print a table or figure of the paper, computed on this machine where possible.
 
-    table7: segmentation on VOC; parameters and multiply-adds computed, mIOU with its source. table4: ImageNet
-    classifiers; parameters and multiply-adds computed, accuracy the paper's. figure1: what ReLU leaves of a spiral,
-    computed. figure5: accuracy against multiply-adds; multiply-adds computed, accuracy published. figure6: what linear
-    bottlenecks and shortcuts do, in small: trains four kinds of networks on generated images.
+    table7: segmentation on VOC, with computed parameters and multiply-adds, and mIOU with its source. table4:
+    classification on ImageNet, with computed parameters and multiply-adds, and the paper's accuracy. figure1: a spiral
+    after ReLU, computed. figure5: published accuracy against computed multiply-adds. figure6: the effect of linear
+    bottlenecks and shortcuts, on four kinds of small models trained on generated images.
     """
     training = {name: value for name, value in (("steps", steps), ("seeds", seeds)) if value is not None}
     _check(subject, evaluation or [], training)
-    paths = _check_places(subject, out or [])
+    paths = _check_figure_paths(subject, out or [])
     check_json(json_out)
     result = _compute(subject, evaluation or [], training)
     print(result.text, file=text_stream(json_out))
@@ -72,30 +72,27 @@ def report(
 
         figure = result.draw()
         for path in paths:
-            # Not on standard output, which may be JSON for another program.
+            # Standard output may hold JSON.
             print(f"written: {save_figure(path, figure)}", file=sys.stderr)
 
 
 def _check(subject: Subject, evaluation: list[Path], training: dict[str, Any]) -> None:
     """Refuse options that belong to another subject."""
-    if subject is not Subject.TABLE7 and evaluation:
-        raise ConfigError(f"--evaluation fills table7 only, not {subject.value}; leave it out, or report table7")
-    for name, value in training.items():
-        if subject is not Subject.FIGURE6:
-            raise ConfigError(
-                f"--{name} {value}: only figure6 trains, not {subject.value}; leave it out, or report figure6"
-            )
+    if subject is not Subject.TABLE7:
+        refuse_options(f"reports of {subject.value}", "leave it out, or report table7", evaluation=evaluation or None)
+    if subject is not Subject.FIGURE6:
+        refuse_options(f"reports of {subject.value}", "leave it out, or report figure6", **training)
 
 
-def _check_places(subject: Subject, out: list[Path]) -> list[Path]:
-    """Refuse a plot of a table, or one that could not be written, before anything is computed."""
+def _check_figure_paths(subject: Subject, out: list[Path]) -> list[Path]:
+    """Check, before anything is computed, that the subject is a figure and that its files can be written."""
     if not out:
         return []
-    figures = [one for one in Subject if one.value.startswith("figure")]
-    if subject not in figures:
+    figures = [one.value for one in Subject if one.value.startswith("figure")]
+    if subject.value not in figures:
         raise ConfigError(
             f"--out {out[0]}: {subject.value} is a table and has no plot; leave it out, or report one of "
-            f"{', '.join(one.value for one in figures)}"
+            f"{', '.join(figures)}"
         )
     from segmnv2.paper.drawing import check_figure_path
 
@@ -136,7 +133,7 @@ def _figure6(training: dict[str, Any]) -> _Report:
     train = partial(figure6.figure6, **{"steps": figure6.STEPS, "seeds": figure6.SEEDS, **training})
     if console.is_terminal:
         with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("Training four kinds of networks", total=None)
+            task = bar.add_task("Training four kinds of models", total=None)
             curves = train(progress=lambda done, total: bar.update(task, completed=done, total=total))
     else:
         curves = train()
@@ -145,52 +142,52 @@ def _figure6(training: dict[str, Any]) -> _Report:
 
 def plan(
     madds: Annotated[
-        float | None, typer.Option(metavar="N", help="Most multiply-adds for one image, as 5e9.", show_default=False)
+        float | None,
+        typer.Option(metavar="N", help="Largest number of multiply-adds per image, such as 5e9.", show_default=False),
     ] = None,
     ms: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="Most milliseconds for one image, measured here.", show_default=False),
+        typer.Option(
+            metavar="MS", help="Largest number of milliseconds per image, measured on this machine.", show_default=False
+        ),
     ] = None,
     params: Annotated[
-        float | None, typer.Option(metavar="N", help="Most trainable values, as 3e6.", show_default=False)
+        float | None, typer.Option(metavar="N", help="Largest number of parameters, such as 3e6.", show_default=False)
     ] = None,
     backbone: Annotated[str, typer.Option(help="mobilenet_v2 or mobilenet_v1.")] = "mobilenet_v2",
     width: Annotated[
         list[float] | None,
-        typer.Option(metavar="X", help="Only this multiplier of channels; repeatable.", show_default="0.35 to 1.4"),
+        typer.Option(metavar="X", help="Only this width multiplier; repeatable.", show_default="0.35 to 1.4"),
     ] = None,
     size: Annotated[
         list[int] | None,
         typer.Option(
-            metavar="PIXELS", help="Only this side, of 32 k + 1; repeatable.", show_default="eight, 129 to 769"
+            metavar="PIXELS", help="Only this input size, 32 k + 1; repeatable.", show_default="eight, 129 to 769"
         ),
     ] = None,
-    measure: Annotated[bool, typer.Option(help="Measure the milliseconds of the rows shown.")] = True,
+    measure: Annotated[bool, typer.Option(help="Measure the milliseconds of the listed rows.")] = True,
     seconds: Annotated[
-        float | None, typer.Option(help="Limit of the time to measure, about.", show_default="60")
+        float | None, typer.Option(help="Approximate time limit of the measurement.", show_default="60")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads to compute on.", show_default="PyTorch's own number")
-    ] = None,
+    threads: ThreadsOption = None,
     device: DeviceOption = "auto",
-    limit: Annotated[int, typer.Option(metavar="N", help="Most rows to show.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="N", help="Largest number of rows.")] = 20,
     json_out: JsonOption = None,
 ) -> None:
-    """List the best choices of network and inference within a budget of multiply-adds, time or parameters.
+    """List the best choices of model and inference within a budget of multiply-adds, time or parameters.
 
-    A choice is a width, an output stride (smaller is finer), ASPP or not, a size, scales to average over, and flips or
-    not. Accuracy is known of a few choices only and none is guessed. Instead, of the choices within the budget those
-    are listed that are maximal: no other one within the budget is at least as good in every one of these axes and
-    better in one. Where an mIOU was published for exactly that choice, it is shown with its source. Rows that differ
-    least from a published choice come first.
+    A choice is a width, an output stride (smaller is finer), ASPP or not, a size, scales, and flips or not. Accuracy is
+    known only for a few choices and is never estimated. Instead, a choice is listed unless another choice within the
+    budget is at least as good in all of these and better in one. A published mIOU of exactly this choice is shown with
+    its source. Rows closest to a published choice come first.
     """
     from segmnv2.paper.choice import list_choices
     from segmnv2.paper.footprint import Budget
 
     check_json(json_out)
     if not measure:
-        remedy, place = "leave it out, or leave out --no-measure", None if device == "auto" else device
-        refuse_options("plans without measuring", remedy, seconds=seconds, threads=threads, device=place)
+        remedy, given_device = "leave it out, or leave out --no-measure", None if device == "auto" else device
+        refuse_options("plans without measuring", remedy, seconds=seconds, threads=threads, device=given_device)
     budget = Budget(madds, ms, params)
     choices = list_choices(backbone, width or (), size or ())
 

@@ -34,17 +34,17 @@ def train(
     resume: Annotated[
         Resume,
         typer.Option(
-            help="Resume the run in the folder from its latest state. `last` fails if there is none; `auto` starts a "
-            "run then, for jobs that may be restarted. The run's own config.yaml is used, with the overrides on top; "
-            "`-o steps=N` makes the run longer."
+            help="Resume the run in the folder from its latest state. If there is none, `last` fails and `auto` starts "
+            "a new run, which suits jobs that may be restarted. The run's own config.yaml is used, then the "
+            "overrides; `-o steps=N` makes the run longer."
         ),
     ] = Resume.NO,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an existing run in the folder.")] = False,
 ) -> None:
-    """Train a network by an experiment in a YAML file.
+    """Train a model from an experiment, which is a YAML file.
 
-    Paths in the experiment are relative to the current folder. On several processes or machines: `torchrun
-    --nproc-per-node N -m segmnv2 train CONFIG`; a batch is then divided among them.
+    Paths in the experiment are relative to the current folder. For several processes or machines, use `torchrun
+    --nproc-per-node N -m segmnv2 train CONFIG`; each batch is divided among the processes.
     """
     from segmnv2.config.reading import load_any_experiment
 
@@ -57,34 +57,33 @@ def train(
     from segmnv2.training.run import train as run
     from segmnv2.training.run_folder import RunFolder, differences
 
-    leads = Processes.from_environment().leads
+    is_first = Processes.from_environment().leads
     if resume is not Resume.NO:
         folder = RunFolder(out or experiment.output_folder)
         given, experiment = experiment, folder.own_experiment(experiment, overrides)
         changed = [key for key, _, _ in differences(experiment.to_dict(), given.to_dict())]
-        if changed and leads:
+        if changed and is_first:
             print(f"note: {folder.config} is used; {config} differs in {', '.join(changed)} (change a value with -o)")
     result = run(experiment, out=out, resume=resume.value, overwrite=overwrite, console=Console(stderr=True))
-    if leads:
-        for line in _summary(result, experiment):
-            print(line)
+    if is_first:
+        print("\n".join(_summary(result, experiment)))
 
 
 def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
     """Return the results, their files and the next commands."""
     folder = result.folder
-    lines = [f"{counted(result.steps, 'step')} done; this took {result.seconds:.0f} s"]
+    lines = [f"{counted(result.steps, 'step')} done in {result.seconds:.0f} s"]
     if result.best_score is not None:
         last = "" if result.score is None else f"{result.score:.2f} % at the end, "
         lines.append(
             f"validation {result.score_name} {last}{result.best_score:.2f} % at best (step {result.best_step})"
         )
     lines += [
-        f"{folder.best}: the best network",
-        f"{folder.last}: the last network; `--resume last` resumes from {folder.state.name} beside it",
-        f"{folder.metrics}: losses and validations; or `tensorboard --logdir {folder.path}`",
+        f"{folder.best}: the best model",
+        f"{folder.last}: the last model; `--resume last` resumes from {folder.state.name} in the same folder",
+        f"{folder.metrics}: losses and validations; also `tensorboard --logdir {folder.path}`",
     ]
-    lines += [f"next: {each}" for each in _evaluation(experiment, folder.best)]
+    lines += [f"next: {command}" for command in _evaluation(experiment, folder.best)]
     best = shlex.quote(str(folder.best))
     if experiment.task == "classification":
         lines.append(f"next: segmnv2 train CONFIG -o model.backbone_weights={best}")
@@ -95,10 +94,10 @@ def _summary(result: TrainingReport, experiment: AnyExperiment) -> list[str]:
 
 
 def _evaluation(experiment: AnyExperiment, weights: Path) -> list[str]:
-    """Return the command that repeats the validation's measurement, or none if no command can."""
+    """Return the command that evaluates as the validation does, or an empty list if there is none."""
     val, protocol = experiment.data.val.model_dump(), _protocol(experiment, "size", "output_stride", "limit")
     kind, root = str(val["kind"]), val.get("root", val.get("images"))
-    if root is None or val.get("min_pixels"):  # the command takes all images of COCO
+    if root is None or val.get("min_pixels"):  # `evaluate` cannot select images of COCO by their pixels
         return []
     chosen = "".join(f" --{key} {shlex.quote(str(val[key]))}" for key in ("split", "annotations") if val.get(key))
     dataset = "coco" if kind == "coco_file" else kind.replace("_", "-")
@@ -107,7 +106,7 @@ def _evaluation(experiment: AnyExperiment, weights: Path) -> list[str]:
 
 
 def _protocol(experiment: AnyExperiment, *keys: str) -> str:
-    """Return the options by which other commands predict as the validation does."""
+    """Return the options that make other commands predict as the validation does."""
     from segmnv2.inference.canvas import DEFAULT_SIZE
 
     section, usual = experiment.validation.model_dump(), {"size": DEFAULT_SIZE}
@@ -118,11 +117,14 @@ def _protocol(experiment: AnyExperiment, *keys: str) -> str:
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("runs/demo"),
     config: Annotated[
-        Path, typer.Option(metavar="FILE", help="Experiment on shapes: a YAML file, or a name of `segmnv2 configs`.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="Experiment on generated shapes: a YAML file, or a name of `segmnv2 configs`."
+        ),
     ] = Path("shapes"),
     override: Override = None,
 ) -> None:
-    """Train on generated shapes, evaluate, infer, draw an image and print the paper's table: about three minutes."""
+    """Train on generated shapes, evaluate and infer in about three minutes, and print the paper's table."""
     from rich.console import Console
 
     from segmnv2.config.reading import load_experiment

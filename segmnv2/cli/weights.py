@@ -18,16 +18,16 @@ def import_checkpoint(
     source: Annotated[
         str,
         typer.Argument(
-            help="TensorFlow checkpoint (its prefix or folder); folder of transformers or timm; .pth, .pt, .bin or "
-            ".safetensors file of a backbone of torchvision or timm; or owner/name on the Hub."
+            help="Checkpoint of TensorFlow (prefix or folder); folder of transformers or timm; .pth, .pt, .bin or "
+            ".safetensors file of a torchvision or timm backbone; or owner/name on the Hugging Face Hub."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Safetensors file to write.")],
-    output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; the source's by default.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="YAML file with the names of the classes.")] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Take moving averages instead of weights.")] = False,
+    output_stride: Annotated[int | None, typer.Option(help="8, 16 or 32; by default that of the source.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="YAML file of the classes.")] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Import the moving averages instead of the weights.")] = False,
 ) -> None:
-    """Convert a foreign checkpoint into one file from which the network can be rebuilt."""
+    """Convert a checkpoint of another library into one file, from which the model can be rebuilt."""
     from segmnv2.conversion.convert import import_checkpoint as convert
     from segmnv2.labels import LabelSet
 
@@ -44,9 +44,10 @@ def configs(
         Path | None, typer.Option(metavar="DIR", help="Folder to copy to; the current one by default.")
     ] = None,
 ) -> None:
-    """List the experiments that come with the package, or copy them for editing: those named, or all with --out.
+    """List the experiments of the package, or copy them for editing.
 
-    `segmnv2 train NAME` trains one without a copy; `-o key=value` replaces a value.
+    With names, these are copied; with --out alone, all are. `segmnv2 train NAME` uses one without a copy, and `-o
+    KEY=VALUE` replaces a value.
     """
     from segmnv2.config.reading import find_config, list_configs, summary_of
 
@@ -63,21 +64,19 @@ def configs(
         typer.echo(f"{copy} written; next: segmnv2 train {copy}")
 
 
-weights = typer.Typer(
-    help="Published weights: list them, or fetch them and print where they are.", no_args_is_help=True
-)
+weights = typer.Typer(help="List published weights, or download them and print their path.", no_args_is_help=True)
 
 
 @weights.command("list")
 def list_weights() -> None:
-    """List the names, their descriptions and whether the weights are in the cache."""
+    """List the names and descriptions of the published weights, and whether they are in the cache."""
     from segmnv2.hub.cache import PUBLISHED, Entry, cache_folder
 
     for name, published in PUBLISHED.items():
         fault = Entry(cache_folder(), name).fault()
-        place = _place(fault)
+        state = _place(fault)
         size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and fault is not None else ""
-        typer.echo(f"{name}: {published.summary} ({published.license}); {place}{size}")
+        typer.echo(f"{name}: {published.summary} ({published.license}); {state}{size}")
         typer.echo(f"    {published.origin}")
     typer.echo(f"cache: {cache_folder()}")
 
@@ -91,9 +90,9 @@ def fetch(
     name: Annotated[str, typer.Argument(help="A name of `segmnv2 weights list`, or owner/name on the Hub.")],
     mirror: Mirror = None,
 ) -> None:
-    """Fetch weights into the cache, check them, and print where they are.
+    """Download weights into the cache, check them, and print their path.
 
-    Complete files are used again; an interrupted download is resumed.
+    Complete files are used again. An interrupted download is resumed.
     """
     from segmnv2.hub.resolve import resolve_weights
 
@@ -101,27 +100,27 @@ def fetch(
 
 
 def push(
-    source: Annotated[
-        str, typer.Argument(help="File of weights, of any kind that this library writes, or a folder of --dry-run.")
-    ],
+    source: Annotated[str, typer.Argument(help="File of weights that this library wrote, or a folder of --dry-run.")],
     name: Annotated[str, typer.Argument(help="owner/name of the repository; created if it does not exist.")],
     license: Annotated[
         str | None,
-        typer.Option(help="Identifier of the weights' license, such as apache-2.0; not needed for a folder."),
+        typer.Option(help="Identifier of the license, such as apache-2.0; not for a folder."),
     ] = None,
-    evaluation: Annotated[Path | None, typer.Option(help="File of `segmnv2 evaluate --json`, for the card.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="File of `segmnv2 evaluate --json`, for the model card.")
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
     dry_run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the files to this folder, and push nothing.")
+        Path | None, typer.Option(metavar="DIR", help="Write the files to this folder instead of the Hub.")
     ] = None,
 ) -> None:
-    """Publish weights on the Hugging Face Hub, with their description and a card."""
+    """Publish weights on the Hugging Face Hub, with their description and a model card."""
     from segmnv2.hub.publish import push_to_hub, save_pretrained
 
     if dry_run is not None:
         if license is None:
-            raise ConfigError("--license is missing; give the identifier of the weights' license, as apache-2.0")
+            raise ConfigError("--license is missing; give the identifier of the license, such as apache-2.0")
         typer.echo(save_pretrained(source, dry_run, name=name, license=license, evaluation=evaluation))
         return
     typer.echo(push_to_hub(source, name, license=license, evaluation=evaluation, private=private, revision=revision))

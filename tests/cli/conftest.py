@@ -10,7 +10,7 @@ from segmnv2.cli import main
 
 @pytest.fixture
 def infer(weights: Path) -> Callable[..., int]:
-    """The command, with the network that the test's own module has."""
+    """Return a function that runs ``segmnv2 infer`` with the weights of the test's module."""
 
     def run(*arguments: str | Path, out: Path) -> int:
         return main(["infer", "--weights", str(weights), "--out", str(out), "--size", "33", *map(str, arguments)])

@@ -32,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny.yaml"
 
 
-def test_data_prints_the_table_that_it_writes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_prints_and_writes_the_same_table(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["benchmark", "data", config, "--batches", "2", "--workers", "1,0", "-o", "data.batch_size=3"]
     assert main([*words, "--json", "new/data.json"]) == 0
     out, table = capsys.readouterr().out, json.loads(Path("new/data.json").read_text())
@@ -44,18 +44,18 @@ def test_data_prints_the_table_that_it_writes(config: str, capsys: pytest.Captur
         assert sentence in out
 
 
-def test_train_prints_the_table_that_it_writes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_prints_and_writes_the_same_table(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "train", config, "--steps", "2", "--json", "train.json"]) == 0
     out, table = capsys.readouterr().out, json.loads(Path("train.json").read_text())
     assert len(table["rows"]) == 3
     for row in table["rows"]:
         assert f"| {row['name']} | {row['images_per_second']:.4g} |" in out
-    assert sorted(file.name for file in Path().glob("[!.]*")) == ["tiny.yaml", "train.json"]  # nothing of a run
+    assert sorted(file.name for file in Path().glob("[!.]*")) == ["tiny.yaml", "train.json"]  # no results of training
 
 
 @pytest.mark.slow
-def test_infer_prints_the_table_that_it_writes(tmp_path: Path) -> None:
-    """In a process of its own, as its contenders are: nothing of other tests is there."""
+def test_infer_prints_and_writes_the_same_table(tmp_path: Path) -> None:
+    """Run in a separate process, as the contenders do, without state of other tests."""
     save_model(tmp_path / "model.safetensors", create_model("deeplabv3_mobilenet_v2"))
     words = ["--output-stride", "16", "--threads", "1", "--engines", "torch", "--peers", "transformers"]
     words += ["--size", "33", "--rounds", "2", "--burst", "1", "--json", "infer.json"]
@@ -92,7 +92,7 @@ def test_infer_prints_the_table_that_it_writes(tmp_path: Path) -> None:
         (["train", "tiny.yaml", "-o", "data.train={kind: voc, root: nowhere, split: train}"], "nowhere"),
     ],
 )
-def test_a_fault_is_one_message(
+def test_wrong_options_give_one_message(
     config: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["benchmark", *words]) == 2

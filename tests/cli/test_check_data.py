@@ -24,14 +24,14 @@ def blacken(root: Path) -> None:
         save_gray(path, ids(root, int(path.stem)) * 255)
 
 
-def test_sound_data_exit_with_0(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_without_faults_exits_with_0(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", str(root), "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert out.rstrip().endswith("11 pairs read: no faults found")
     assert "class_weights:\n    ground: " in out
 
 
-def test_errors_exit_with_1_and_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_reported_with_exit_code_1(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blacken(root)
     assert main(["check-data", str(root), "--workers", "1", "--examples", "2"]) == 1
     captured = capsys.readouterr()
@@ -47,7 +47,7 @@ def test_warnings_alone_exit_with_0(root: Path, capsys: pytest.CaptureFixture[st
     assert "0 errors, 1 warning" in capsys.readouterr().out
 
 
-def test_fix_then_check_again(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fixed_copy_has_no_errors(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blacken(root)
     out = tmp_path / "fixed"
     assert main(["check-data", str(root), "--workers", "1", "--fix", str(out)]) == 1
@@ -57,7 +57,7 @@ def test_fix_then_check_again(root: Path, tmp_path: Path, capsys: pytest.Capture
     assert "exists and is not empty" in capsys.readouterr().err
 
 
-def test_json_alone_is_on_standard_output(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_json_is_on_standard_output(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blacken(root)
     assert main(["check-data", str(root), "--workers", "1", "--json", "-"]) == 1
     captured = capsys.readouterr()
@@ -73,7 +73,7 @@ def test_json_and_page_are_written(root: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in page.parent.glob("[!.]*")) == ["r.html", "r.json"]
 
 
-def test_names_that_are_no_utf_8_are_written_readably(root: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_written_escaped(root: Path, tmp_path: Path) -> None:
     (root / "images" / os.fsdecode(b"caf\xe9.heic")).write_bytes(b"x")
     json_file, page = tmp_path / "r.json", tmp_path / "r.html"
     assert main(["check-data", str(root), "--workers", "1", "--json", str(json_file), "--html", str(page)]) == 1
@@ -84,10 +84,10 @@ def test_names_that_are_no_utf_8_are_written_readably(root: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: is not there"),
+        (["nowhere"], "nowhere: there is no such file or folder"),
         (["own", "-o", "steps=1"], "own is a folder"),
-        (["own", "--workers", "0"], "workers is 0"),
-        (["own", "--limit", "0"], "limit is 0"),
+        (["own", "--workers", "0"], "workers: 0"),
+        (["own", "--limit", "0"], "limit: 0"),
         (["own", "--limit", "1", "--fix", "new"], "leave out --limit"),
         (["own", "--fix", "own/masks/new"], "is inside the data set's images or masks"),
         (["own", "--split", "val", "--split", "val"], "given twice"),
@@ -107,13 +107,13 @@ def test_bad_input_exits_with_2(
     assert not Path("new").exists()
 
 
-def test_a_data_set_without_labels_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_label_file_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "labels.yaml").unlink()
     assert main(["check-data", str(root)]) == 2
     assert "names: [background" in capsys.readouterr().err
 
 
-def test_the_tool_is_a_door_to_the_command(root: Path) -> None:
+def test_the_tool_runs_the_command(root: Path) -> None:
     PIL.Image.fromarray(np.full((48, 64), 9, np.uint8)).save(root / "masks" / "0.png")
     tool = Path(__file__).resolve().parents[2] / "tools" / "check_data.py"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Inputs and outputs of each command are checked before weights are read, so before all work."""
+"""Checks of the inputs and outputs of each command, before weights are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segmnv2.cli import main
 WEIGHTS = "weights.safetensors"
 ONTO_FILE = "photo.png/inside"
 
-CASES = {  # ! before the word that the message must name
+CASES = {  # ! marks the words that the message must contain
     "infer: a missing image": f"infer photo.png !missing.jpg --weights {WEIGHTS} --out out",
     "infer: a missing video": f"infer !missing.mp4 --weights {WEIGHTS} --out out",
     "infer: an image as folder": f"infer photo.png --weights {WEIGHTS} --out !x.png",
@@ -45,7 +45,7 @@ CASES = {  # ! before the word that the message must name
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_cannot_work_is_refused_before_the_work(
+def test_wrong_paths_are_refused_before_the_work(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -57,8 +57,8 @@ def test_what_cannot_work_is_refused_before_the_work(
     assert captured.err.startswith("error: ")
     assert not captured.out
     assert all(word[1:] in captured.err for word in CASES[case].split() if word.startswith("!"))
-    assert WEIGHTS not in captured.err, "they are missing, which is noticed later"
-    assert sorted(tmp_path.rglob("*")) == before, "nothing is made"
+    assert WEIGHTS not in captured.err, "the weights are missing, but are read later"
+    assert sorted(tmp_path.rglob("*")) == before, "no file is written"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_cannot_work_is_refused_before_the_work(
         (f"evaluate {WEIGHTS} --dataset shapes --masks-out out", "out/shapes_2_000099.png"),
     ],
 )
-def test_files_of_others_are_noticed_before_the_work(
+def test_files_of_other_programs_are_noticed_before_the_work(
     command: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

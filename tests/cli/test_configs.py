@@ -13,7 +13,7 @@ def test_every_experiment_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\nvoc_mobilenet_v2_stride16: DeepLabv3 on MobileNetV2" in capsys.readouterr().out
 
 
-def test_a_copy_is_the_same_experiment_and_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copy_is_equal_and_replaces_no_changed_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["configs", "shapes", "voc_mobilenet_v2_stride16", "--out", str(tmp_path)]
     assert main(arguments) == main(arguments) == 0
     copy = tmp_path / "shapes.yaml"
@@ -26,6 +26,6 @@ def test_a_copy_is_the_same_experiment_and_replaces_nothing(tmp_path: Path, caps
     assert load_any_experiment(copy) == load_any_experiment("shapes")
 
 
-def test_a_folder_without_names_gets_all_experiments(tmp_path: Path) -> None:
+def test_out_without_names_copies_all_experiments(tmp_path: Path) -> None:
     assert main(["configs", "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.glob("*.yaml")} == {path.name for path in list_configs().values()}

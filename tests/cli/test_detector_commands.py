@@ -58,7 +58,7 @@ def test_evaluate_prints_a_table_and_writes_figures_and_boxes(
     assert values["ap"] == pytest.approx(100 * check.stats[0], abs=1e-6)
 
 
-def test_evaluate_takes_ones_own_boxes_and_a_limit(
+def test_evaluate_accepts_custom_boxes_and_a_limit(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = ["--root", str(folder / "coco" / "val2017")]
@@ -71,16 +71,16 @@ def test_evaluate_takes_ones_own_boxes_and_a_limit(
 @pytest.mark.parametrize(
     ("options", "weights", "message"),
     [
-        ([], "d", "--root is missing; --dataset coco needs the data set's folder"),
+        ([], "d", "--root is missing; --dataset coco needs the folder of the data set"),
         (["--root", "COCO", "--flip", "--size", "33"], "d", "--size, --flip: detectors have no such option"),
         (["--root", "COCO", "--split", "x"], "d", "x: does not exist"),
-        (["--root", "COCO", "--split", "x", "--annotations", "COCO"], "d", "exclude each other"),
+        (["--root", "COCO", "--split", "x", "--annotations", "COCO"], "d", "both are given"),
         (["--root", "COCO", "--limit", "0"], "d", "limit 0 is not positive"),
         (["--root", "COCO"], "voc", "holds a model, not a detector"),
         (["--root", "COCO"], "other", "1 round, 1 square, 3 oblong are in one of them only"),
     ],
 )
-def test_evaluate_names_what_is_wrong(
+def test_wrong_options_of_evaluate_are_reported(
     folder: Path, options: list[str], weights: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [str(folder / "coco") if word == "COCO" else word for word in options]
@@ -88,9 +88,9 @@ def test_evaluate_names_what_is_wrong(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_masks_have_no_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_segmentation_models_refuse_options_of_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, "--detections-out", "d.json", weights="voc", dataset="shapes") == 2
-    assert "--detections-out: segmentation networks have no such option" in capsys.readouterr().err
+    assert "--detections-out: segmentation models have no such option" in capsys.readouterr().err
 
 
 def infer(folder: Path, out: Path, *options: str, weights: str = "d") -> int:
@@ -113,10 +113,10 @@ def test_infer_writes_boxes_and_overlays(folder: Path, tmp_path: Path, capsys: p
     [
         (["--multi-scale", "--opacity", "0"], "d", "--opacity, --multi-scale: detectors have no such option"),
         (["--threshold", "7"], "d", "threshold: 7.0 is not in 0..1"),
-        (["--threshold", "0.5"], "voc", "--threshold: segmentation networks have no such option"),
+        (["--threshold", "0.5"], "voc", "--threshold: segmentation models have no such option"),
     ],
 )
-def test_infer_names_what_is_wrong(
+def test_wrong_options_of_infer_are_reported(
     folder: Path, tmp_path: Path, options: list[str], weights: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert infer(folder, tmp_path / "out", *options, weights=weights) == 2

@@ -18,7 +18,7 @@ from tests.voc_layout import write_voc_layout
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Current folder with two pairs, of which the list `one` names one, and an untrained network of their classes."""
+    """Return the current folder, with two pairs, a list `one` of one of them, and an untrained model."""
     monkeypatch.chdir(tmp_path)
     for name in ("own/images", "own/masks", "own/splits"):
         Path(name).mkdir(parents=True)
@@ -36,7 +36,7 @@ def save(path: str, labels: LabelSet) -> None:
 
 
 @pytest.mark.parametrize(("split", "images"), [([], 2), (["--split", "one"], 1)])
-def test_a_folder_is_measured_whole_or_by_a_list(
+def test_a_folder_is_evaluated_completely_or_by_a_split(
     home: Path, split: list[str], images: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "own.safetensors", "--dataset", "folder", "--root", "own", "--size", "49", *split]) == 0
@@ -49,7 +49,7 @@ def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFi
     assert main(["evaluate", "shapes.safetensors", "--dataset", "voc", "--root", "devkit", "--size", "49"]) == 0
     printed = capsys.readouterr()
     assert "3 images" in printed.out
-    assert "note: the ids of the masks are read as the network's 5 classes" in printed.err
+    assert "note: the masks' ids are read as the model's 5 classes" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_split_of_voc_is_val_by_default(home: Path, capsys: pytest.CaptureFi
         (["--root", "own", "--split", "val"], "the splits present are: one"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_wrong_options_are_reported(
     home: Path, arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "own.safetensors", "--dataset", "folder", *arguments]) == 2
@@ -88,7 +88,7 @@ def test_coco_is_evaluated_as_vocs_classes(home: Path, capsys: pytest.CaptureFix
     save("voc.safetensors", VOC_LABELS)
     words = ["--dataset", "coco-voc", "--root", "coco", "--size", "49"]
     assert main(["evaluate", "voc.safetensors", *words, "--json", "r.json"]) == 0
-    assert "2 images" in capsys.readouterr().out, "as in validation, those without VOC's classes count"
+    assert "2 images" in capsys.readouterr().out, "images without VOC's classes count, as in validation"
     result = json.loads(Path("r.json").read_text())
     assert (result["protocol"]["dataset"], result["protocol"]["split"]) == ("coco-voc", "val2017")
     assert main(["evaluate", "own.safetensors", *words]) == 2

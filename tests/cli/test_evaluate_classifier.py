@@ -40,7 +40,7 @@ def test_it_prints_a_table_and_writes_json(folder: Path, tmp_path: Path, capsys:
     assert {each["images"] for each in values["classes"].values()} == {2}
 
 
-def test_a_limit_is_spread_over_the_classes(folder: Path, tmp_path: Path) -> None:
+def test_a_limit_is_distributed_over_the_classes(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     options = ["--root", str(folder / "images"), "--size", "32", "--limit", "3", "--json", str(out)]
     assert main(words(folder, *options)) == 0
@@ -64,7 +64,7 @@ def test_a_limit_is_spread_over_the_classes(folder: Path, tmp_path: Path) -> Non
         (["--root", "IMAGES"], "voc", ["holds a model, not a classifier"]),
     ],
 )
-def test_it_names_what_is_wrong(
+def test_wrong_options_are_reported(
     folder: Path, options: list[str], weights: str, parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(folder / "images") if option == "IMAGES" else option for option in options]
@@ -74,7 +74,7 @@ def test_it_names_what_is_wrong(
         assert part in message
 
 
-def test_a_classifier_is_no_segmentation_network_and_says_how_it_is_evaluated(
+def test_other_commands_for_a_classifier_are_refused_with_the_remedy(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(folder / "c.safetensors"), "--dataset", "shapes"]) == 2

@@ -30,7 +30,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
     return photos, masks
 
 
-def test_a_network_is_exported_and_verified(weights, folders, tmp_path, capsys):
+def test_a_model_is_exported_and_verified(weights, folders, tmp_path, capsys):
     out, figures = tmp_path / "deep" / "small.pt2", tmp_path / "figures.json"
     photos, masks = map(str, folders)
     options = f"--format torch --size 40,56 --output-stride 8 --images {photos} --threads 1"
@@ -49,7 +49,7 @@ def test_a_network_is_exported_and_verified(weights, folders, tmp_path, capsys):
     assert json.loads(figures.read_text())["count"] == 1
 
 
-def test_a_file_that_differs_leaves_one_message_and_nothing_else(weights, folders, tmp_path, capsys, monkeypatch):
+def test_a_file_that_differs_gives_one_message_and_is_not_written(weights, folders, tmp_path, capsys, monkeypatch):
     from segmnv2.export import torch_file
 
     class Wrong(torch.nn.Module):
@@ -81,7 +81,7 @@ def test_a_file_that_differs_leaves_one_message_and_nothing_else(weights, folder
         ("--format onnx --precision int8", "ends in .onnx"),
     ],
 )
-def test_bad_options_are_one_message(weights, tmp_path, capsys, options, message):
+def test_wrong_options_give_one_message(weights, tmp_path, capsys, options, message):
     assert main(["export", str(weights), "--out", str(tmp_path / "a.pt2"), *options.split()]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1

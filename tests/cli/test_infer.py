@@ -41,20 +41,20 @@ def test_a_folder_becomes_masks_and_overlays(infer, photos, tmp_path, capsys):
     assert output.err == ""
 
 
-def test_results_of_an_earlier_run_are_named(infer, photos, tmp_path, capsys):
+def test_results_of_an_earlier_run_are_reported(infer, photos, tmp_path, capsys):
     assert infer(photos, out=tmp_path / "out") == 0
     assert infer(photos, "--no-overlay", out=tmp_path / "out") == 0
     older = tmp_path / "out" / "overlays" / "a.jpg"
     assert capsys.readouterr().err == f"note: 2 files of an earlier run kept, such as {older}\n"
 
 
-def test_files_that_are_no_images_are_counted(infer, photos, tmp_path, capsys):
+def test_files_that_are_not_images_are_counted(infer, photos, tmp_path, capsys):
     (photos / "IMG_1.HEIC").write_bytes(b"x")
     assert infer(photos, out=tmp_path / "out") == 0
-    assert "; 1 passed over, no images by their endings: 1 .heic (" in capsys.readouterr().out
+    assert "; 1 other file skipped: 1 .heic (" in capsys.readouterr().out
 
 
-def test_every_option_is_understood(infer, photos, tmp_path):
+def test_all_options_are_accepted(infer, photos, tmp_path):
     switches = "--multi-scale --flip --confidence --no-overlay --recursive"
     values = "--output-stride 8 --device cpu --size native --batch 2"
     assert infer(f"{photos}/*", *switches.split(), *values.split(), out=tmp_path / "out") == 0
@@ -69,7 +69,7 @@ def two_threads():
     torch.set_num_threads(threads)
 
 
-def test_many_images_are_computed_in_streams_and_their_files_are_the_same(infer, photos, tmp_path, capsys, two_threads):
+def test_many_images_run_in_streams_with_the_same_results(infer, photos, tmp_path, capsys, two_threads):
     def engine(*options: str, images: Path = photos) -> str:
         assert infer(images, *options, *two_threads, out=tmp_path / "_".join(["out", *options])) == 0
         return capsys.readouterr().out.rpartition("(")[2].strip(")\n")
@@ -82,7 +82,7 @@ def test_many_images_are_computed_in_streams_and_their_files_are_the_same(infer,
     assert masks[0] == masks[1]
 
 
-def test_broken_files_are_reported_the_rest_is_written_and_the_code_is_2(infer, photos, tmp_path, capsys):
+def test_broken_files_are_reported_and_the_others_are_labeled(infer, photos, tmp_path, capsys):
     (photos / "broken.jpg").write_text("plain text")
     (photos / "empty.png").touch()
     (photos / "note.txt").write_text("no image")
@@ -97,7 +97,7 @@ def test_broken_files_are_reported_the_rest_is_written_and_the_code_is_2(infer, 
     assert len(written(tmp_path / "out")) == 4
 
 
-def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, photos):
+def test_a_second_run_does_not_read_results_as_images(infer, photos):
     for _ in range(2):
         assert infer(photos, "--recursive", out=photos / "results") == 0
         assert len(written(photos / "results")) == 6
@@ -130,7 +130,7 @@ def test_a_second_run_does_not_take_the_results_of_the_first_as_images(infer, ph
         (["nowhere/*.jpg"], "nowhere/*.jpg: no file"),
     ],
 )
-def test_bad_options_give_one_message_and_write_nothing(arguments, message, infer, photos, tmp_path, capsys):
+def test_wrong_options_give_one_message_and_write_nothing(arguments, message, infer, photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert infer(photos, *arguments, out=out) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -139,7 +139,7 @@ def test_bad_options_give_one_message_and_write_nothing(arguments, message, infe
     assert not out.exists()
 
 
-def test_an_opacity_without_overlays_is_refused(infer, photos, tmp_path, capsys):
+def test_opacity_without_overlays_is_refused(infer, photos, tmp_path, capsys):
     assert infer(photos, "--no-overlay", "--opacity", "0.5", out=tmp_path / "out") == 2
     assert "--opacity: results without overlays" in capsys.readouterr().err
 

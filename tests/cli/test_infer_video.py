@@ -25,7 +25,7 @@ from tests.media.clips import Camera, decode, pictures, write_clip
 def weights(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     model = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35)
-    with torch.no_grad():  # statistics of a batch, and larger logits, so that what is seen matters
+    with torch.no_grad():  # statistics of a batch, and larger logits, so that the labels depend on the image
         model.set_norm_momentum(1.0)
         model.train()(torch.from_numpy(np.stack(pictures(4, 65, 65))).permute(0, 3, 1, 2))
         logits: Any = model.eval().head.logits
@@ -51,7 +51,7 @@ def test_a_video_becomes_a_video_of_the_same_size_and_length(infer, clip, tmp_pa
     assert output.err == ""
 
 
-def test_a_video_becomes_a_folder_of_masks_and_more_on_request(infer, clip, tmp_path):
+def test_a_video_becomes_a_folder_of_masks_and_optional_results(infer, clip, tmp_path):
     assert infer(clip, "--every", "4", out=tmp_path / "masks") == 0
     numbers = ["000001", "000005", "000009"]
     assert written(tmp_path / "masks") == [f"masks/clip_{number}.png" for number in numbers]
@@ -61,13 +61,13 @@ def test_a_video_becomes_a_folder_of_masks_and_more_on_request(infer, clip, tmp_
     assert written(tmp_path / "all") == [f"{kind}/clip_000001.{ending}" for kind, ending in kinds]
 
 
-def test_every_option_is_understood(infer, clip, tmp_path):
+def test_all_options_are_accepted(infer, clip, tmp_path):
     options = "--smooth 0.7 --every 2 --frames 3 --seconds 5 --batch 2 --flip --opacity 0.2"
     assert infer(clip, *options.split(), out=tmp_path / "out.avi") == 0
     assert len(decode(tmp_path / "out.avi")) == 3
 
 
-def test_smoothing_changes_a_video_that_moves_and_nothing_by_default(infer, clip, tmp_path):
+def test_smoothing_changes_moving_videos_and_is_off_by_default(infer, clip, tmp_path):
     for name, options in (("plain", []), ("none", ["--smooth", "0"]), ("much", ["--smooth", "0.95"])):
         assert infer(clip, "--confidence", *options, out=tmp_path / name) == 0
     plain, none, much = (
@@ -93,14 +93,14 @@ def test_a_detector_draws_its_boxes(clip, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("word", ["camera:0", "0"])
-def test_a_camera_is_recorded_to_its_limit(word, infer, clip, tmp_path, monkeypatch):
+def test_a_camera_is_recorded_up_to_the_limit(word, infer, clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(video_module, "_open", lambda source: Camera(clip, endless=True))
     assert infer(word, "--frames", "4", out=tmp_path / "masks") == 0
     assert written(tmp_path / "masks") == [f"masks/camera0_00000{number}.png" for number in (1, 2, 3, 4)]
 
 
-def test_an_interrupt_leaves_a_whole_file_and_is_told(infer, clip, tmp_path, monkeypatch, capsys):
+def test_an_interrupt_keeps_a_complete_file_and_is_reported(infer, clip, tmp_path, monkeypatch, capsys):
     class Interrupted(Camera):
         def grab(self) -> bool:
             if self.place == 15:
@@ -118,7 +118,7 @@ def test_an_interrupt_leaves_a_whole_file_and_is_told(infer, clip, tmp_path, mon
 
 
 @pytest.mark.parametrize("out", ["out.mp4", "out"])
-def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_path, capsys):
+def test_a_truncated_video_is_labeled_up_to_its_end_with_exit_code_2(out, infer, tmp_path, capsys):
     clip = write_clip(tmp_path / "cut.mkv", pictures(20))
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     count = len(decode(clip))
@@ -157,7 +157,7 @@ def test_a_truncated_video_gives_what_it_has_and_the_code_is_2(out, infer, tmp_p
         (["photo.jpg", "--smooth", "0.5", "--frames", "2"], "o", "--smooth, --frames: images have no such option"),
     ],
 )
-def test_bad_input_gives_one_message_and_writes_nothing(
+def test_wrong_input_gives_one_message_and_writes_nothing(
     arguments, out, message, infer, clip, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

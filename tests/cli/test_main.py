@@ -1,4 +1,4 @@
-"""The command line as a user meets it: one message, exit code 2, no traceback."""
+"""Tests of the command line: one message, exit code 2, no traceback."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that must fail by the user's fault; return its message."""
+    """Run a command that must fail because of wrong input, and return its message."""
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
@@ -64,7 +64,7 @@ def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--nonsense" in capsys.readouterr().err
 
 
-def test_import_writes_a_model_and_tells_what_it_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_writes_a_model_and_reports_the_used_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint(tmp_path / "model.ckpt-3", as_tensorflow(small(num_classes=4)))
     out = tmp_path / "out.safetensors"
     assert main(["import", str(tmp_path / "model.ckpt-3"), "--out", str(out), "--output-stride", "8"]) == 0
@@ -72,7 +72,7 @@ def test_import_writes_a_model_and_tells_what_it_used(tmp_path: Path, capsys: py
     assert "tensors used once each" in capsys.readouterr().out
 
 
-def test_import_of_a_truncated_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_reports_a_truncated_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint(tmp_path / "model.ckpt", as_tensorflow(small(num_classes=4)))
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:1000])
@@ -110,7 +110,7 @@ def test_evaluate_prints_a_table_and_writes_json(
         (["--dataset", "shapes", "--device", "abacus"], ["abacus"]),
     ],
 )
-def test_evaluate_names_what_is_wrong(
+def test_wrong_options_of_evaluate_are_reported(
     weights: Path, arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused(["evaluate", str(weights), *arguments], capsys)
@@ -118,7 +118,7 @@ def test_evaluate_names_what_is_wrong(
         assert part in message
 
 
-def test_a_missing_and_a_truncated_model_file(
+def test_missing_and_truncated_model_files_are_reported(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "absent.safetensors" in refused(
@@ -138,7 +138,7 @@ def test_report_prints_markdown_or_json(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("tool", sorted(path.stem for path in TOOLS.glob("*.py")))
-def test_every_tool_is_a_door_to_its_command(tool: str) -> None:
+def test_every_tool_runs_its_command(tool: str) -> None:
     script = [sys.executable, str(TOOLS / f"{tool}.py"), "--help"]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
     command = {"import_weights": "import"}.get(tool, tool.replace("_", "-"))
@@ -161,7 +161,7 @@ def test_names_that_the_output_cannot_encode_are_escaped(
         assert b"Traceback" not in written
 
 
-def test_a_warning_of_this_library_is_one_line_and_others_are_pythons(
+def test_warnings_of_this_library_are_one_line_and_others_unchanged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def command(args: object, prog_name: str) -> None:
@@ -182,11 +182,11 @@ def test_empty_words_are_refused(words, capsys):
 
 
 @pytest.mark.parametrize("word", ["--out=~/results", "~/photos", "~"])
-def test_a_tilde_is_no_folder(word, capsys):
+def test_a_tilde_is_refused(word, capsys):
     assert "the shell did not replace ~" in refused(["infer", word], capsys)
 
 
-def test_options_that_change_nothing_are_refused(capsys):
+def test_options_without_effect_are_refused(capsys):
     ignored = {
         "plan --madds 1e9 --no-measure --seconds 5": "--seconds: plans without measuring",
         "plan --madds 1e9 --no-measure --threads 1 --device cpu": "--threads, --device: plans without measuring",
@@ -194,14 +194,14 @@ def test_options_that_change_nothing_are_refused(capsys):
         "evaluate m.safetensors --dataset shapes --split val": "--split: shapes has no such option",
         "evaluate m.safetensors --dataset shapes --calibration .": "calibration: is for int8, not for float32",
         "export m.safetensors --format torch --out m.pt2 --no-verify --images .": "--images: exports without",
-        "verify pyproject.toml --against m.safetensors --limit 1": "--limit: comparisons on drawn images",
+        "verify pyproject.toml --against m.safetensors --limit 1": "--limit: comparisons on generated images",
         "benchmark infer --engines torch:float32 --calibration .": "--calibration: engines without int8",
     }
     for command, message in ignored.items():
         assert message in refused(command.split(), capsys)
 
 
-def test_the_process_ends_without_a_last_search_for_garbage() -> None:
+def test_the_process_exits_without_garbage_collection() -> None:
     program = "import atexit, gc, segmnv2.cli; atexit._run_exitfuncs(); print(gc.get_freeze_count() > 0)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "True\n"
@@ -213,7 +213,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_is_the_same_alone_and_among_all(name: str) -> None:
+def test_a_command_has_the_same_options_alone_and_in_the_application(name: str) -> None:
     alone, whole = (typer.main.get_command(make_app(first)) for first in (name, ""))
     assert isinstance(alone, TyperGroup)
     assert isinstance(whole, TyperGroup)

@@ -43,7 +43,7 @@ def _ms(choice: Choice) -> float:
     return choice.passes * choice.size / 65 * (16 / choice.output_stride) * (2 if choice.aspp else 1)
 
 
-def test_a_real_measurement(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_runs_a_real_measurement(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", "--madds", "1e8", "--width", "0.35", "--size", "65", "--limit", "1", "--seconds", "1"]
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_a_real_measurement(capsys: pytest.CaptureFixture[str]) -> None:
         (["--madds", "1e9", "--device", "tpu", *NARROW], ["device: 'tpu'"]),
     ],
 )
-def test_a_fault_is_one_message(words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_give_one_message(words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(["plan", *words], capsys)
     assert message.startswith("error: ")
     for part in parts:

@@ -1,4 +1,4 @@
-"""From an empty folder to samples, through archives with the true layout on a server of this machine."""
+"""Tests of ``prepare-voc`` and ``prepare-coco``, with archives of the true layout on a local server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def voc_archive(folder: Path) -> bytes:
-    """``VOCdevkit/VOC2012`` with what SBD needs, and what segmentation does not."""
+    """Return an archive of ``VOCdevkit/VOC2012`` with the files for SBD, and one that segmentation does not need."""
     root = folder / "VOCdevkit/VOC2012"
     (root / "JPEGImages").mkdir(parents=True)
     for name in (*TRAIN, *VAL, *OTHERS):
@@ -91,7 +91,7 @@ def pack_zip(folder: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Each archive's bytes by its official name."""
+    """Return official name -> bytes of each archive."""
     folder = tmp_path_factory.mktemp("archives")
     voc, sbd = voc_archive(folder / "voc"), sbd_archive(folder / "sbd")
     return {VOC: voc, SBD: sbd, **coco_archives(folder / "coco")}
@@ -99,7 +99,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def server(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The publishers, and the catalog that knows their files."""
+    """Run a server of the publishers, and register its files as theirs."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(download, "TIMEOUT", 5.0)
@@ -118,7 +118,7 @@ def state(folder: Path, *, times: bool = False) -> dict[str, object]:
     return {
         name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns if times else 0)
         for name, path in files.items()
-        if not name.endswith(".index.safetensors") or times  # notes when the annotations were unpacked
+        if not name.endswith(".index.safetensors") or times  # has the time at which the annotations were unpacked
     }
 
 
@@ -145,7 +145,7 @@ commands = pytest.mark.parametrize("command", CHECKS)
 
 
 @commands
-def test_an_empty_folder_becomes_a_data_set_and_then_stays_as_it_is(
+def test_an_empty_folder_becomes_a_data_set_and_then_stays_unchanged(
     command: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "data" / "set"
@@ -167,7 +167,7 @@ def test_an_empty_folder_becomes_a_data_set_and_then_stays_as_it_is(
 
 @commands
 @pytest.mark.parametrize("flag", [[], ["--download"]])
-def test_archives_that_are_there_need_no_network(
+def test_existing_archives_need_no_download(
     command: str, flag: list[str], server: Server, contents: dict[str, bytes], tmp_path: Path
 ) -> None:
     for name in ARCHIVES[command]:
@@ -178,7 +178,7 @@ def test_archives_that_are_there_need_no_network(
 
 
 @commands
-def test_without_leave_nothing_is_fetched_and_all_that_is_missing_is_named(
+def test_without_permission_nothing_is_downloaded_and_missing_files_are_listed(
     command: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, str(tmp_path / "root")]) == 2
@@ -192,7 +192,9 @@ def test_without_leave_nothing_is_fetched_and_all_that_is_missing_is_named(
 
 
 @commands
-def test_a_file_in_a_folders_place_is_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_instead_of_a_folder_is_reported(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "file"
     file.touch()
     for arguments in ([str(file)], [str(tmp_path / "root"), "--archives", str(file)]):
@@ -201,12 +203,12 @@ def test_a_file_in_a_folders_place_is_named(command: str, tmp_path: Path, capsys
 
 
 @commands
-def test_an_interrupted_run_that_is_repeated_gives_the_same_bytes(
+def test_a_repeated_run_after_an_interruption_gives_the_same_bytes(
     command: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([command, str(whole), "--download"]) == 0
-    server.script = [-500, *[500] * download.ATTEMPTS]  # the line drops
+    server.script = [-500, *[500] * download.ATTEMPTS]  # the connection breaks
     assert main([command, str(broken), "--download"]) == 2
     assert "are kept" in capsys.readouterr().err
     interrupt_unpacking(monkeypatch, [command, str(broken), "--download"])
@@ -217,7 +219,7 @@ def test_an_interrupted_run_that_is_repeated_gives_the_same_bytes(
 
 
 def interrupt_unpacking(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    """Run a command in which the user presses Ctrl-C while the third file is written."""
+    """Run a command with a Ctrl-C while the third file is written."""
     copy, calls = shutil.copyfileobj, []
 
     def pressed(source: object, target: object, *rest: int) -> None:
@@ -231,7 +233,7 @@ def interrupt_unpacking(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -
         assert main(arguments) == 130
 
 
-def test_a_mirror_serves_in_the_publishers_place(server: Server, tmp_path: Path) -> None:
+def test_a_mirror_replaces_the_publisher(server: Server, tmp_path: Path) -> None:
     for name in (VOC, SBD):
         server.files[f"mirror/{name}"] = server.files.pop(name)
     assert main(["prepare-voc", str(tmp_path), "--download"]) == 2
@@ -239,9 +241,7 @@ def test_a_mirror_serves_in_the_publishers_place(server: Server, tmp_path: Path)
     check_voc(tmp_path)
 
 
-def test_sbd_that_is_unpacked_elsewhere_is_used(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sbd_in_another_folder_is_used(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare-voc", str(tmp_path / "first"), "--download"]) == 0
     before = server.requests
     sbd = tmp_path / "first/benchmark_RELEASE"
@@ -253,7 +253,7 @@ def test_sbd_that_is_unpacked_elsewhere_is_used(
 
 
 @commands
-def test_missing_files_are_filled_up_from_the_archive(
+def test_missing_files_are_restored_from_the_archive(
     command: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, str(tmp_path), "--download"]) == 0
@@ -268,7 +268,7 @@ def test_missing_files_are_filled_up_from_the_archive(
     assert state(tmp_path) == before
 
 
-def test_counts_that_differ_from_the_published_are_remarked(
+def test_counts_that_differ_from_the_published_ones_are_reported(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["prepare-voc", str(tmp_path), "--download"]) == 0
@@ -278,7 +278,7 @@ def test_counts_that_differ_from_the_published_are_remarked(
     assert capsys.readouterr().out.count("as published") == 4
 
 
-def test_only_the_splits_asked_for_are_fetched(
+def test_only_requested_splits_are_downloaded(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prepare-coco", str(tmp_path), "--split", "val2017", "--download"]) == 0
@@ -289,7 +289,7 @@ def test_only_the_splits_asked_for_are_fetched(
 
 
 @commands
-def test_the_tool_is_a_door_to_the_command(command: str) -> None:
+def test_the_tool_runs_the_command(command: str) -> None:
     path = Path(__file__).resolve().parents[2] / "tools" / f"{command.replace('-', '_')}.py"
     done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert f"segmnv2 {command}" in done.stdout

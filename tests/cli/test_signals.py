@@ -1,4 +1,4 @@
-"""A command that is stopped from outside leaves nothing half-written and does not end with 0."""
+"""Tests of commands that a signal stops: no incomplete files, and an exit code above 0."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hidden(folder: Path) -> list[Path]:
 
 
 def signal_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, when: Callable[..., bool]) -> None:
-    """Let a function send a signal to this process after its work."""
+    """Make a function send a signal to this process when it returns."""
     original = getattr(owner, name)
 
     def replaced(*arguments: Any, **options: Any) -> Any:
@@ -64,7 +64,7 @@ def signal_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: in
         (signal.SIGHUP, "validated", 3),
     ],
 )
-def test_training_ends_its_batch_saves_and_resumes_to_the_bit(
+def test_training_finishes_its_step_saves_and_resumes_exactly(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -110,7 +110,7 @@ def test_training_ends_its_batch_saves_and_resumes_to_the_bit(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_infer_writes_whole_files_and_counts_them(
+def test_infer_writes_complete_files_and_counts_them(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     for index in range(12):
@@ -128,7 +128,7 @@ def test_infer_writes_whole_files_and_counts_them(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_an_export_that_is_stopped_leaves_nothing(
+def test_a_stopped_export_writes_no_file(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     written: list[Path] = []
@@ -145,9 +145,7 @@ def test_an_export_that_is_stopped_leaves_nothing(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_an_archive_that_is_stopped_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_stopped_extraction_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name in ("x/1", "x/2"):
             archive.addfile(tarfile.TarInfo(name))

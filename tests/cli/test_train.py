@@ -40,13 +40,13 @@ def write_folder(root: Path, count: int) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An experiment's file, in the current folder."""
+    """Write an experiment to the current folder, and return its file."""
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(CONFIG)
     return "tiny.yaml"
 
 
-def test_it_says_what_it_does_and_what_to_type_next(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_prints_a_summary_and_the_next_commands(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", config, "-o", "steps=2", "-o", "optimizer.lr=1e-2"]) == 0
     out = capsys.readouterr().out
     for part in (
@@ -63,7 +63,7 @@ def test_it_says_what_it_does_and_what_to_type_next(config: str, capsys: pytest.
     assert Path("runs/tiny/best.safetensors").is_file()
 
 
-def test_the_next_command_measures_what_the_validation_did(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_next_command_repeats_the_validation(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(Path("own"), 5)
     source, start = "{kind: folder, root: own}", ("-o", "optimizer.lr=0.1", "-o", "model.norm_momentum=1.0")
     protocol = ("-o", "validation.output_stride=8", "-o", "validation.limit=2")
@@ -72,7 +72,7 @@ def test_the_next_command_measures_what_the_validation_did(config: str, capsys: 
     (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: segmnv2 evaluate")]
     assert command.endswith("--dataset folder --root own --size 49 --output-stride 8 --limit 2")
     assert main([*command.split()[2:], "--json", "found.json"]) == 0
-    assert "note: 5 of the 5 images are among those that the network was trained on" in capsys.readouterr().err
+    assert "note: the model was trained on 5 of the 5 images" in capsys.readouterr().err
     provenance = read_model_file("runs/tiny/best.safetensors")[1]["provenance"]
     assert json.loads(Path("found.json").read_text())["miou"] == pytest.approx(provenance["val_miou"])
 
@@ -85,14 +85,14 @@ def test_the_next_command_measures_what_the_validation_did(config: str, capsys: 
             "{kind: coco_voc, root: coco, split: val2017, min_pixels: 0}",
             "coco-voc --root coco --split val2017",
         ),
-        ("segmentation", "{kind: coco_voc, root: coco, split: val2017}", None),  # 1000: not all images, as `evaluate`
+        ("segmentation", "{kind: coco_voc, root: coco, split: val2017}", None),  # min_pixels is 1000 by default
         ("detection", "{kind: coco, root: coco, split: val2017}", "coco --root coco --split val2017"),
         ("detection", "{kind: coco_file, images: a, annotations: b.json}", "coco --root a --annotations b.json"),
         ("classification", "{kind: image_folder, root: a}", "image-folder --root a"),
         ("classification", "{kind: image_folder, root: my photos}", "image-folder --root 'my photos'"),
     ],
 )
-def test_the_next_command_takes_the_images_of_the_validation(task: str, source: str, words: str | None) -> None:
+def test_the_next_command_uses_the_images_of_the_validation(task: str, source: str, words: str | None) -> None:
     length = ["steps=1"] if task == "segmentation" else ["epochs=1"]
     sources = [f"data.train={source}", f"data.val={source}"]
     experiment = parse_any_experiment({"name": "a", "task": task}, [*length, *sources])
@@ -100,7 +100,7 @@ def test_the_next_command_takes_the_images_of_the_validation(task: str, source: 
     assert _evaluation(experiment, Path("best")) == expected
 
 
-def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_is_refused_resumed_or_replaced(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", config, "--out", "here"]) == 0
     assert main(["train", config, "--out", "here"]) == 2
     assert "here: holds a run already" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_a_second_run_is_refused_resumed_or_written_over(config: str, capsys: py
     assert main(["train", config, "--out", "here", "--overwrite", "-o", "steps=1"]) == 0
 
 
-def test_a_resumed_run_takes_its_own_values_and_names_those_that_the_file_has_otherwise(
+def test_a_resumed_run_keeps_its_config_and_reports_the_differences(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", config, "-o", "optimizer.lr=1e-3", "--resume", "auto"]) == 0
@@ -143,7 +143,7 @@ def test_a_folder_with_a_run_of_another_name_is_not_resumed(config: str, capsys:
         (["-o", "model.backbone_weights=none.safetensors"], "-o model.backbone_weights=PATH"),
     ],
 )
-def test_what_is_wrong_is_one_message_and_exit_code_2(
+def test_wrong_experiments_give_one_message_and_exit_code_2(
     config: str, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", config, *arguments]) == 2
@@ -154,13 +154,13 @@ def test_what_is_wrong_is_one_message_and_exit_code_2(
     assert not Path("runs").exists()
 
 
-def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: there is no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "tensorboard/events"])
-def test_files_of_others_are_kept(config: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_other_programs_are_kept(config: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     own = Path("here", name)
     own.parent.mkdir(parents=True)
     own.write_text("written by hand")

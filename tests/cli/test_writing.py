@@ -28,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A data set with masks that were drawn by hand."""
+    """Write a data set with masks that segmnv2 did not write."""
     for part in ("images", "masks"):
         (tmp_path / "own" / part).mkdir(parents=True)
     for name in ("a", "b"):
@@ -42,7 +42,7 @@ def masks(own: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (own / "masks").glob("*.png")}
 
 
-def test_infer_over_a_data_set_keeps_its_masks(infer, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_infer_into_a_data_set_keeps_its_masks(infer, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = masks(own)
     assert infer(own / "images", out=own) == 2
     assert "masks/a.png: exists, and segmnv2 did not write it" in capsys.readouterr().err
@@ -51,7 +51,7 @@ def test_infer_over_a_data_set_keeps_its_masks(infer, own: Path, capsys: pytest.
     assert masks(own) != before
 
 
-def test_a_second_run_replaces_its_own_results_and_no_corrected_mask(infer, own: Path, tmp_path: Path) -> None:
+def test_a_second_run_replaces_results_but_no_corrected_mask(infer, own: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     assert [infer(own / "images", out=out), infer(own / "images", "--flip", out=out)] == [0, 0]
     PIL.Image.fromarray(np.zeros((20, 24), np.uint8)).save(out / "masks/a.png")
@@ -66,7 +66,7 @@ def test_evaluate_never_replaces_the_masks_that_it_reads(
     command = ["evaluate", str(weights), "--dataset", "folder", "--root", str(own), "--size", "33"]
     assert main([*command, "--masks-out", str(own / "masks"), *option]) == 2
     assert masks(own) == before
-    assert infer(own / "images", "--flip", "--overwrite", out=own) == 0  # as masks to compare another network with
+    assert infer(own / "images", "--flip", "--overwrite", out=own) == 0  # as reference masks for another model
     before = masks(own)
     assert main([*command, "--masks-out", str(own / "masks"), *option]) == 2
     assert masks(own) == before
@@ -74,7 +74,7 @@ def test_evaluate_never_replaces_the_masks_that_it_reads(
     assert [main(predicted), main(predicted)] == [0, 0]
 
 
-def test_single_files_are_refused_before_the_work(weights: Path, own: Path, tmp_path: Path, capsys) -> None:
+def test_existing_files_are_refused_before_the_work(weights: Path, own: Path, tmp_path: Path, capsys) -> None:
     notes = tmp_path / "notes.json"
     notes.write_text("{}")
     for command in (
@@ -89,7 +89,7 @@ def test_single_files_are_refused_before_the_work(weights: Path, own: Path, tmp_
     assert main(report) == main(report)
 
 
-def test_two_outputs_of_a_command_are_two_files(own: Path, tmp_path: Path, capsys) -> None:
+def test_two_outputs_of_a_command_must_differ(own: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "folder").mkdir()
     report = ["check-data", str(own), "--json", str(tmp_path / "r"), "--html", str(tmp_path / "folder/../r")]
     assert main(report) == 2
@@ -97,7 +97,7 @@ def test_two_outputs_of_a_command_are_two_files(own: Path, tmp_path: Path, capsy
     assert not (tmp_path / "r").exists()
 
 
-def test_a_repaired_copy_is_a_data_set_and_no_result(infer, own: Path, tmp_path: Path) -> None:
+def test_a_repaired_copy_is_protected_as_a_data_set(infer, own: Path, tmp_path: Path) -> None:
     (own / "labels.yaml").write_text("names: [background, crop]\n")
     for path in (own / "masks").glob("*.png"):
         PIL.Image.fromarray(np.eye(20, 24, dtype=np.uint8) * 255).save(path)
@@ -108,7 +108,7 @@ def test_a_repaired_copy_is_a_data_set_and_no_result(infer, own: Path, tmp_path:
     assert masks(tmp_path / "fixed") == before
 
 
-@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="Linux has it")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize(
     "command",
     [
@@ -130,7 +130,7 @@ def _commands(group: typer.Typer):
         yield from _commands(nested.typer_instance)
 
 
-def test_every_command_that_writes_has_the_option() -> None:
+def test_every_command_that_writes_has_overwrite() -> None:
     for command in _commands(make_app()):
         parameters = inspect.signature(command.callback).parameters
         paths = [name for name in OUTPUTS if name in parameters and not isinstance(parameters[name].default, bool)]
