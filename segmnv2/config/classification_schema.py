@@ -1,4 +1,4 @@
-"""Schema of an experiment in classification; the defaults, except paths and duration, are the paper's values."""
+"""Schema of an experiment in classification. The defaults are the paper's values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segmnv2.section import FilePath, Natural, NaturalFloat, PositiveFloat, Posi
 
 def _in_order(span: tuple[float, float]) -> tuple[float, float]:
     if span[0] > span[1]:
-        raise ValueError("the first number is the larger one; give the smallest value first")
+        raise ValueError("the first number is larger than the second; give the smaller one first")
     return span
 
 
@@ -22,28 +22,23 @@ Span = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False), After
 
 
 class ClassifierSection(NetworkSection):
-    """The network and what it starts from; see :class:`NetworkSection` for what every task has.
+    """The model and its initial weights; see :class:`NetworkSection` for the keys of all tasks.
 
     Attributes:
-        name: a backbone's name, as ``mobilenet_v2``.
-        norms: ``batch`` takes the statistics of each process's part of a batch; ``synchronized`` those of the whole
-            batch, on GPUs.
+        name: name of a backbone, such as ``mobilenet_v2``.
+        norms: ``batch`` normalizes by the statistics of each process's part of a batch. ``synchronized`` uses those of
+            the whole batch, on GPUs.
     """
 
     name: BackboneName = "mobilenet_v2"
     norms: Literal["batch", "synchronized"] = "batch"
 
-    @property
-    def backbone_name(self) -> str:
-        """Name of the backbone."""
-        return self.name
-
 
 class ImageFolderSource(Section):
-    """Images to classify, in one folder per class, the layout of torchvision's ``ImageFolder``.
+    """Images in one folder per class, the layout of torchvision's ``ImageFolder``.
 
     Attributes:
-        root: the folder that holds the classes' folders.
+        root: folder that holds the folders of the classes.
     """
 
     kind: Literal["image_folder"]
@@ -55,15 +50,15 @@ class ClassificationDataSection(Section):
 
     Attributes:
         train: the training set.
-        val: the validation set, of the same classes.
-        crop_size: side of the network's input, in pixels.
-        area: smallest and largest share of the image's area in a training crop.
-        aspect: smallest and largest ratio of a training crop's width to its height, before it is made square.
-        flip: chance of a mirror image.
-        photometric: changes of color; ``null`` for none.
-        central: side of the central crop that validation takes, as a share of the shorter side.
-        batch_size: images per step, of all processes together.
-        num_workers: reading processes; 0 reads in the training process. Results do not depend on it.
+        val: the validation set, with the same classes.
+        crop_size: side of the model's input, in pixels.
+        area: smallest and largest area of a training crop, as a share of the image's area.
+        aspect: smallest and largest ratio of a training crop's width to its height, before it is resized to a square.
+        flip: probability of a mirror image.
+        photometric: color augmentation; ``null`` for none.
+        central: side of the central crop in validation, as a share of the shorter side.
+        batch_size: images per step, in all processes together.
+        num_workers: worker processes; 0 reads in the training process. Results do not depend on it.
     """
 
     train: ImageFolderSource
@@ -89,19 +84,19 @@ class ClassificationLossSection(Section):
 
 
 class RmspropSection(Section):
-    """RMSProp as TensorFlow computes it, and a learning rate that is multiplied by a factor at intervals.
+    """RMSProp as in TensorFlow, with a learning rate that decays at intervals.
 
     Attributes:
         lr: learning rate of the first step.
         momentum: momentum of the scaled gradient.
         alpha: share of the old mean square that a step keeps; TensorFlow's ``decay``.
-        epsilon: added to the mean square before its root is taken.
+        epsilon: number that is added to the mean square before the square root.
         weight_decay: weight decay of the last layer and of all convolutions that are not depthwise.
-        rate_factor: factor that multiplies the rate every ``rate_epochs`` epochs.
-        rate_epochs: number of epochs between two changes of the rate.
-        warmup_epochs: number of first epochs, in which the rate rises linearly to its full value.
-        accumulate: number of parts in which a batch is computed, one after another, to save memory.
-        clip_norm: largest norm of the gradient; longer ones are shortened to it. ``null`` for no limit.
+        rate_factor: factor that multiplies the learning rate every ``rate_epochs`` epochs.
+        rate_epochs: epochs between two changes of the learning rate.
+        warmup_epochs: epochs at the start in which the learning rate rises linearly to its full value.
+        accumulate: parts in which a batch is computed, one after another, to save memory.
+        clip_norm: largest norm of the gradient; a larger gradient is scaled down to it. ``null`` for no limit.
     """
 
     lr: PositiveFloat = 0.045
@@ -117,16 +112,16 @@ class RmspropSection(Section):
 
 
 class ClassificationExperiment(BaseExperiment):
-    """An experiment in classification; see :class:`BaseExperiment` for what every task has.
+    """An experiment in classification; see :class:`BaseExperiment` for the keys of all tasks.
 
     Attributes:
         task: ``classification``.
-        model: the network.
+        model: the model.
         data: the data sets.
-        loss: what is minimized.
+        loss: the loss.
         optimizer: the optimizer and its schedule.
-        epochs: how often each training image is used, on average.
-        validation: when the model is validated.
+        epochs: number of passes over the training set.
+        validation: interval and size of validation.
     """
 
     task: Literal["classification"]

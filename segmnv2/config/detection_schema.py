@@ -22,15 +22,15 @@ from segmnv2.section import (
 
 
 class DetectorSection(FreezableSection):
-    """The network and what it starts from; see :class:`FreezableSection` for the rest.
+    """The model and its initial weights; see :class:`FreezableSection` for the other keys.
 
     Attributes:
         detector: kind of the detector.
-        name: a backbone's name, such as ``mobilenet_v2``.
-        size: input size in pixels: the side of SSDLite's square, or the shorter side of Faster R-CNN's image; ``null``
+        name: name of a backbone, such as ``mobilenet_v2``.
+        size: input size in pixels: the side of SSDLite's square input, or the shorter side of Faster R-CNN's; ``null``
             for 320 and 800.
         output_stride: output stride of the backbone.
-        options: numbers for arguments of torchvision's class, such as ``{score_thresh: 0.01}``.
+        options: numeric arguments of torchvision's class, such as ``{score_thresh: 0.01}``.
     """
 
     detector: Literal["ssdlite", "faster_rcnn"] = "ssdlite"
@@ -38,11 +38,6 @@ class DetectorSection(FreezableSection):
     size: Annotated[int, Field(ge=32)] | None = None
     output_stride: OutputStride = 32
     options: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def backbone_name(self) -> str:
-        """Name of the backbone."""
-        return self.name
 
     @model_validator(mode="after")
     def _options_of_the_detector(self) -> DetectorSection:
@@ -52,9 +47,9 @@ class DetectorSection(FreezableSection):
         unknown = [key for key in self.options if key not in allowed]
         if unknown:
             raise ValueError(f"options: {self.detector} has no {', '.join(unknown)}; it has {', '.join(allowed)}")
-        odd = [key for key, value in self.options.items() if not isinstance(value, int | float)]
-        if odd:
-            raise ValueError(f"options: {odd[0]} is {self.options[odd[0]]!r}; give a number")
+        for key, value in self.options.items():
+            if not isinstance(value, int | float):
+                raise ValueError(f"options: {key} is {value!r}; give a number")
         return self
 
 
@@ -62,7 +57,7 @@ class CocoSource(Section):
     """COCO's boxes.
 
     Attributes:
-        root: folder with ``annotations/`` and the images' folders.
+        root: folder with ``annotations/`` and the folders of images.
         split: ``train2017`` or ``val2017``.
     """
 
@@ -91,13 +86,13 @@ class DetectionDataSection(Section):
     """Training and validation data, and the augmentation.
 
     Attributes:
-        train: the training set; images without a box are left out.
-        val: the validation set, of the same categories.
-        flip: chance of a mirror image.
-        iou_crop: SSD's augmentation: a random crop with a random smallest overlap with a box.
-        photometric: changes of color; ``null`` for none.
-        batch_size: images per step, of all processes together.
-        num_workers: reading processes; 0 reads in the training process. Results do not depend on it.
+        train: the training set; images without a box are not used.
+        val: the validation set, with the same categories.
+        flip: probability of a mirror image.
+        iou_crop: whether to use SSD's augmentation, a random crop that overlaps a box by a random minimum.
+        photometric: color augmentation; ``null`` for none.
+        batch_size: images per step, in all processes together.
+        num_workers: worker processes; 0 reads in the training process. Results do not depend on it.
     """
 
     train: BoxSource
@@ -116,12 +111,13 @@ class DetectionOptimizerSection(Section):
         lr: learning rate of the first step after the warm-up.
         momentum: momentum of the gradient.
         weight_decay: weight decay of linear layers and of all convolutions that are not depthwise.
-        schedule: ``cosine``: the rate falls to 0 along half a cosine; ``steps``: it falls by a factor at milestones.
-        milestones: epochs at which the rate falls, for ``steps``.
-        factor: factor that multiplies the rate at each milestone.
-        warmup_steps: number of first steps, in which the rate rises linearly to its full value.
-        accumulate: number of parts in which a batch is computed, one after another, to save memory.
-        clip_norm: largest norm of the gradient; longer ones are shortened to it. ``null`` for no limit.
+        schedule: ``cosine`` lowers the learning rate to 0 along half a cosine. ``steps`` multiplies it by a factor at
+            milestones.
+        milestones: epochs at which the learning rate falls, for ``steps``.
+        factor: factor that multiplies the learning rate at each milestone.
+        warmup_steps: steps at the start in which the learning rate rises linearly to its full value.
+        accumulate: parts in which a batch is computed, one after another, to save memory.
+        clip_norm: largest norm of the gradient; a larger gradient is scaled down to it. ``null`` for no limit.
     """
 
     lr: PositiveFloat = 0.02
@@ -137,25 +133,25 @@ class DetectionOptimizerSection(Section):
     @model_validator(mode="after")
     def _milestones_of_steps(self) -> DetectionOptimizerSection:
         if (self.schedule == "steps") != bool(self.milestones):
-            raise ValueError("milestones belong to the schedule 'steps', which needs some; give both or neither")
+            raise ValueError("schedule 'steps' needs milestones, and 'cosine' has none; give both or neither")
         if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones {list(self.milestones)} do not rise; give the first epoch first")
+            raise ValueError(f"milestones {list(self.milestones)} are not in order; give the earliest epoch first")
         return self
 
 
 class DetectionExperiment(BaseExperiment):
-    """An experiment in detection; see :class:`BaseExperiment` for what every task has.
+    """An experiment in detection; see :class:`BaseExperiment` for the keys of all tasks.
 
-    The loss is the detector's own: torchvision's.
+    The loss is that of torchvision's detector.
 
     Attributes:
         task: ``detection``.
-        model: the network.
+        model: the model.
         data: the data sets.
         optimizer: the optimizer and its schedule.
-        epochs: how often each training image is used, on average.
-        validation: when the model is validated, by COCO's average precision.
-        compile: must be false, because shapes in detectors depend on the boxes that they find.
+        epochs: number of passes over the training set.
+        validation: interval and size of validation, which measures COCO's average precision.
+        compile: must be false, because tensor shapes in a detector depend on the boxes that it finds.
     """
 
     task: Literal["detection"]

@@ -1,7 +1,7 @@
-"""Parts of an experiment that all tasks share.
+"""Keys of an experiment that all tasks share.
 
-An experiment is one self-contained YAML file, checked as a whole before anything runs. Paths in a file are relative to
-the current working directory, not to the file, so that a command means the same whichever file it names.
+An experiment is one self-contained YAML file, which is checked as a whole before anything runs. Paths in it are
+relative to the current folder, not to the file.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from segmnv2.section import FilePath, Section, Seed
 
 def _file_name(name: str) -> str:
     if not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ValueError("it names a folder: use letters, digits, '_', '-' and '.' only, the first no dot")
+        raise ValueError("it becomes a folder: use only letters, digits, '_', '-' and '.', and no '.' first")
     return name
 
 
 class BaseExperiment(Section):
-    """A whole experiment, less what depends on its task.
+    """Keys of an experiment that do not depend on its task.
 
     Attributes:
         name: name of the experiment.
         task: ``segmentation``, ``classification`` or ``detection``.
         seed: seed of weights, order, augmentation and dropout.
         average: moving average of the weights; ``null`` for none.
-        checkpoint: when states to resume from are written.
-        precision: 32, or mixed with 16-bit floats.
-        device: ``auto`` takes a GPU where there is one.
-        channels_last: memory layout; faster on CPUs and GPUs alike.
-        compile: whether steps run through ``torch.compile``; on CPUs it is slower.
-        log: what is logged during the run.
+        checkpoint: interval of the states to resume from.
+        precision: 32, or mixed precision with 16-bit floats.
+        device: ``auto`` uses a GPU if there is one.
+        channels_last: whether tensors have the memory layout channels last, which is faster on CPUs and GPUs.
+        compile: whether steps run through ``torch.compile``, which is slower on CPUs.
+        log: logs of the run.
         output: folder of the results; ``null`` for ``runs/NAME``.
     """
 
@@ -57,5 +57,5 @@ class BaseExperiment(Section):
         return self.output or Path("runs", self.name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, defaults filled in, as YAML and JSON can write them."""
+        """Return plain values for YAML and JSON, including defaults."""
         return self.model_dump(mode="json")

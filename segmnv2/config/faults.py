@@ -1,4 +1,4 @@
-"""Faults of an experiment in words: key, value found, what is allowed."""
+"""Error messages for the faults of an experiment: key, value found, and allowed values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def describe_faults(error: ValidationError, values: Any, schema: type[Section]) 
     lines: dict[Path, str] = {}
     for fault in error.errors(include_url=False):
         path = _path_in(values, fault["loc"])
-        if path in lines:  # each member of a union has its own message
+        if path in lines:  # pydantic reports each member of a union
             lines[path] += f" or {_wanted(fault['msg'])}"
         else:
             lines[path] = _describe(path, fault, values, schema)
@@ -35,7 +35,7 @@ def describe_faults(error: ValidationError, values: Any, schema: type[Section]) 
 
 
 def _path_in(values: Any, location: Sequence[int | str]) -> Path:
-    """Return the keys that lead to a fault, without the members of unions, which pydantic names too."""
+    """Return the keys that lead to a fault, without the names of union members, which pydantic adds."""
     path: list[str] = []
     for number, key in enumerate(location):
         last = number == len(location) - 1
@@ -78,7 +78,7 @@ def _either(names: Sequence[str]) -> str:
 
 
 def _suggest(path: Path, values: Any, schema: type[Section]) -> str:
-    """Return a hint about the intended key: a similar one in the same section, or one of this name elsewhere."""
+    """Return a hint: a similar key of the same section, or a key of the same name in another section."""
     section = _section_at(path[:-1], values, schema)
     siblings = list(section.model_fields) if section else []
     similar = difflib.get_close_matches(path[-1], siblings, n=1)

@@ -1,4 +1,4 @@
-"""Network settings of all tasks: a backbone with its arguments, and the weights to start from."""
+"""Keys of the model in all tasks: the backbone and its arguments, and the initial weights."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ BackboneName = Annotated[str, AfterValidator(_known_backbone)]
 
 
 SHORT_OPTIONS = ("width", "channel_divisor")
-"""Arguments of backbones that have a key of their own."""
+"""Arguments of backbones that have their own key."""
 
 
 class NetworkSection(Section):
-    """The parts of a ``model`` section that do not depend on the task.
+    """Keys of the ``model`` section that do not depend on the task.
 
     Attributes:
-        name: name of the network.
-        width: multiplier of the backbone's channels, for backbones that have widths; ``null`` for the default, 1.0.
-        channel_divisor: MobileNetV2's channels are rounded to multiples of it; ``null`` for 8.
-        backbone: further arguments of the backbone, such as ``{model: resnet50}`` for timm's.
-        weights: file of a whole network to start from.
-        keep_logits: with ``weights``, whether its last layer is loaded too; ``false`` for other classes.
+        name: name of the model.
+        width: multiplier of the backbone's channels, if the backbone has one; ``null`` for 1.0.
+        channel_divisor: divisor of MobileNetV2's numbers of channels, which are rounded to it; ``null`` for 8.
+        backbone: further arguments of the backbone, such as ``{model: resnet50}`` for timm.
+        weights: file of a whole model to start from.
+        keep_logits: whether to load the last layer of ``weights`` too; ``false`` if the classes differ.
         backbone_weights: file of which only the backbone is loaded, such as one trained on ImageNet.
-        norm_momentum: share of a new batch in the running statistics of every batch norm; ``null`` for the paper's.
+        norm_momentum: weight of a new batch in the running statistics of batch norms; ``null`` for the paper's value.
     """
 
     name: str
@@ -50,11 +50,11 @@ class NetworkSection(Section):
     @property
     def backbone_name(self) -> str:
         """Name of the backbone."""
-        raise NotImplementedError
+        return self.name
 
     @property
     def backbone_options(self) -> dict[str, Any]:
-        """All arguments of the backbone that are given."""
+        """All given arguments of the backbone."""
         short = {key: getattr(self, key) for key in SHORT_OPTIONS}
         return {**{key: value for key, value in short.items() if value is not None}, **self.backbone}
 
@@ -64,7 +64,7 @@ class NetworkSection(Section):
 
         twice = [key for key in SHORT_OPTIONS if getattr(self, key) is not None and key in self.backbone]
         if twice:
-            raise ValueError(f"{twice[0]} is given here and in backbone; give one of them and set the other to null")
+            raise ValueError(f"{twice[0]} is given both here and in backbone; set one of them to null")
         allowed = backbone_options(self.backbone_name)
         unknown = [key for key in self.backbone_options if key not in allowed]
         if unknown:
@@ -73,24 +73,24 @@ class NetworkSection(Section):
             )
         missing = missing_options(self.backbone_name, self.backbone_options)
         if missing:
-            raise ValueError(f"the backbone of {self.name} needs {', '.join(missing)}; give it in model.backbone")
+            raise ValueError(f"the backbone of {self.name} requires {', '.join(missing)}; give it in model.backbone")
         check_options(**self.backbone_options)
         return self
 
     @model_validator(mode="after")
     def _one_start(self) -> NetworkSection:
         if self.weights is not None and self.backbone_weights is not None:
-            raise ValueError("weights and backbone_weights are both given; name one file and set the other to null")
+            raise ValueError("weights and backbone_weights are both given; set one of them to null")
         return self
 
 
 class FreezableSection(NetworkSection):
-    """A network whose batch norms may keep the statistics of its weights.
+    """A model whose batch norms may keep the statistics of its initial weights.
 
     Attributes:
-        norms: ``batch`` normalizes by the statistics of each process's part of a batch, ``synchronized`` by those of
-            the whole batch, on GPUs. ``frozen`` normalizes by the statistics in the weights, for batches below about
-            12; where only the backbone has weights, the norms of the other layers are still trained.
+        norms: ``batch`` normalizes by the statistics of each process's part of a batch. ``synchronized`` uses those of
+            the whole batch, on GPUs. ``frozen`` uses the statistics in the weights, for batches below about 12. Layers
+            without initial weights are not frozen.
     """
 
     norms: Literal["batch", "synchronized", "frozen"] = "batch"
@@ -99,10 +99,10 @@ class FreezableSection(NetworkSection):
     def _frozen_norms(self) -> FreezableSection:
         if self.norms == "frozen" and self.norm_momentum is not None:
             raise ValueError("norms 'frozen' does not change the running statistics; set norm_momentum to null")
-        named = self.weights or self.backbone_weights or self.backbone.get("pretrained")
-        if self.norms == "frozen" and not named:
+        starts_from_weights = self.weights or self.backbone_weights or self.backbone.get("pretrained")
+        if self.norms == "frozen" and not starts_from_weights:
             raise ValueError(
-                "norms 'frozen' needs weights with statistics of the norms, and none are given; "
-                "name a file as weights or backbone_weights, give pretrained in backbone, or set norms to 'batch'"
+                "norms 'frozen' needs initial weights, and none are given; give weights, backbone_weights or "
+                "backbone.pretrained, or set norms to 'batch'"
             )
         return self

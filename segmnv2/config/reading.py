@@ -1,7 +1,4 @@
-"""Reading of experiments from YAML and ``key=value`` overrides; all faults are named at once.
-
-The experiments that come with the package, by name.
-"""
+"""Readers of experiments: YAML files, ``key=value`` overrides, and the experiments of the package by name."""
 
 from __future__ import annotations
 
@@ -28,9 +25,9 @@ FOLDER = "configs"
 
 
 def list_configs() -> dict[str, Path]:
-    """Return name -> YAML file of each experiment that comes with the package, sorted."""
+    """Return name -> YAML file of the experiments of the package, sorted."""
     package = Path(__file__).resolve().parents[1]
-    # In a wheel the folder is part of the package, in a clone it is beside it.
+    # In a wheel, the folder is inside the package; in a clone, it is next to it.
     folder = next((home / FOLDER for home in (package, package.parent) if (home / FOLDER).is_dir()), package)
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
@@ -39,30 +36,30 @@ def find_config(name: str | Path) -> Path:
     """Return the file of an experiment.
 
     Args:
-        name: an existing YAML file, or else the name of an experiment of this package, such as ``shapes`` or
+        name: an existing YAML file, or the name of an experiment of the package, such as ``shapes`` or
             ``configs/shapes.yaml``.
 
     Raises:
-        ConfigError: there is neither such a file nor such an experiment.
+        ConfigError: neither such a file nor such an experiment exists.
     """
     path, given = Path(name), PurePath(name)
     shipped = list_configs()
     if path.is_file():
         return path
     if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; name the YAML file of an experiment")
+        raise ConfigError(f"{path}: is a folder; give the YAML file of an experiment")
     if given.parent in (PurePath(), PurePath(FOLDER)) and given.suffix in ("", ".yaml") and given.stem in shipped:
         return shipped[given.stem]
     near = difflib.get_close_matches(given.stem, shipped, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(
-        f"{path}: there is no such file and no experiment of that name; {meant}name the YAML file of an experiment, or "
-        "one that `segmnv2 configs` lists"
+        f"{path}: there is no such file and no experiment of that name; {meant}give the YAML file of an experiment, or "
+        "a name that `segmnv2 configs` lists"
     )
 
 
 def summary_of(path: Path) -> str:
-    """Return the first sentence of the comment at the beginning of an experiment's file."""
+    """Return the first sentence of the comment at the start of an experiment's file."""
     lines = (line.lstrip("#").strip() for line in path.read_text(encoding="utf-8").splitlines())
     # A period before a number belongs to an abbreviation, as in "et al. 2018".
     return re.split(r"\. (?!\d)", " ".join(itertools.takewhile(bool, lines)), maxsplit=1)[0].rstrip(".")
@@ -78,21 +75,20 @@ SCHEMAS: Registry[type[AnyExperiment]] = Registry(
         "detection": "detection_schema:DetectionExperiment",
     },
 )
-"""Of each task."""
+"""Task -> schema of its experiments."""
 
 
 def load_any_experiment(path: str | Path, overrides: Sequence[str] = ()) -> AnyExperiment:
     """Read an experiment of any task.
 
     Args:
-        path: a YAML file, or the name of an experiment that comes with the package; see
-            :func:`segmnv2.config.reading.find_config`.
-        overrides: each ``section.key=value``, the value as YAML. They replace the file's values before anything is
-            checked. A mapping is replaced as a whole.
+        path: a YAML file, or the name of an experiment of the package; see :func:`find_config`.
+        overrides: texts ``section.key=value``, with the value in YAML. They replace values of the file before anything
+            is checked. A mapping is replaced as a whole.
 
     Raises:
-        ConfigError: the file is missing or no YAML, an override is malformed, or keys or values are wrong; one message
-            names all wrong ones.
+        ConfigError: the file is missing or not YAML, an override is malformed, or keys or values are wrong. One message
+            lists all faults.
     """
     return parse_any_experiment(_read(find_config(path)), overrides, source=str(path))
 
@@ -109,7 +105,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 def parse_experiment(
     values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "experiment"
 ) -> Experiment:
-    """Check an experiment in segmentation that is given as plain values, as :func:`load_experiment` checks a file.
+    """Check an experiment in segmentation that is given as plain values.
 
     Args:
         values: nested mappings with the keys of :class:`segmnv2.config.segmentation_schema.Experiment`.
@@ -125,10 +121,10 @@ def parse_experiment(
 def parse_any_experiment(
     values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "experiment"
 ) -> AnyExperiment:
-    """Check an experiment of any task that is given as plain values, as :func:`load_any_experiment` checks a file.
+    """Check an experiment of any task that is given as plain values.
 
     Args:
-        values: nested mappings with the keys of the task that ``task`` names, segmentation by default.
+        values: nested mappings with the keys of the task in ``task``, which is segmentation by default.
         overrides: as for :func:`load_any_experiment`.
         source: name of the values in error messages.
 
@@ -155,14 +151,14 @@ def parse_any_experiment(
 def _only_segmentation(experiment: AnyExperiment, source: str) -> Experiment:
     if experiment.task != "segmentation":
         raise ConfigError(
-            f"{source}: its task is {experiment.task}, but this command is for segmentation; give an experiment with "
-            "masks (`segmnv2 train` takes all tasks)"
+            f"{source}: its task is {experiment.task}, but this command is for segmentation; give an experiment in "
+            "segmentation (`segmnv2 train` accepts all tasks)"
         )
     return experiment
 
 
 def write_experiment(path: Path, experiment: AnyExperiment) -> None:
-    """Write an experiment with all defaults as YAML; :func:`load_any_experiment` reads it.
+    """Write an experiment, including defaults, as a YAML file for :func:`load_any_experiment`.
 
     Raises:
         OSError: the file cannot be written.
@@ -173,9 +169,9 @@ def write_experiment(path: Path, experiment: AnyExperiment) -> None:
 def _read(path: Path) -> Mapping[str, Any]:
     values = read_yaml(path, "give the YAML file of an experiment")
     if not isinstance(values, dict):
-        found = "nothing" if values is None else f"a {type(values).__name__}"
+        content = "nothing" if values is None else f"a {type(values).__name__}"
         keys = ", ".join(SCHEMAS["segmentation"].model_fields)
-        raise ConfigError(f"{path}: holds {found}; give a mapping with the keys {keys}")
+        raise ConfigError(f"{path}: holds {content}; give a mapping with the keys {keys}")
     return values
 
 
@@ -187,7 +183,7 @@ def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[st
         key, equals, text = override.partition("=")
         path = key.strip().split(".")
         if not equals or not all(path):
-            faults.append(f"-o {override}: is no override; write section.key=value, as optimizer.lr=0.01")
+            faults.append(f"-o {override}: is not an override; give section.key=value, such as optimizer.lr=0.01")
             continue
         try:
             value = parse_yaml(text, f"-o {override}", "quote text with special characters")
@@ -199,19 +195,18 @@ def _merge(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[st
 
 
 def _unshared(value: Any) -> Any:
-    """Return a copy in which a section that is shared by two keys becomes two separate sections."""
-    return {key: _unshared(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+    """Return a copy in which a section that two keys share becomes two separate sections."""
+    return {key: _unshared(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 
 def _put(merged: dict[str, Any], path: Sequence[str], value: Any, override: str) -> list[str]:
     *sections, last = path
-    place = merged
-    for number, section in enumerate(sections):
-        inner = place.setdefault(section, {})
-        if inner is None:
-            inner = place[section] = {}
-        if not isinstance(inner, dict):
-            return [f"-o {override}: '{'.'.join(sections[: number + 1])}' is {inner!r} and has no keys"]
-        place = inner
-    place[last] = value
+    mapping = merged
+    for number, section in enumerate(sections, start=1):
+        if mapping.get(section) is None:
+            mapping[section] = {}
+        if not isinstance(mapping[section], dict):
+            return [f"-o {override}: '{'.'.join(sections[:number])}' is {mapping[section]!r} and has no keys"]
+        mapping = mapping[section]
+    mapping[last] = value
     return []

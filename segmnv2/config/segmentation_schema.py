@@ -1,4 +1,4 @@
-"""Schema of an experiment in segmentation; everything but paths has the paper's value by default."""
+"""Schema of an experiment in segmentation. The defaults are the paper's values."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _known_model(name: str) -> str:
 
 
 class ModelSection(FreezableSection):
-    """The network and what it starts from; see :class:`FreezableSection` for the rest.
+    """The model and its initial weights; see :class:`FreezableSection` for the other keys.
 
     Attributes:
         name: one of ``segmnv2.list_models()``.
-        output_stride: in training; 8 is finer and slower.
-        head: options of the head, as ``{separable: true}`` of DeepLabv3+.
+        output_stride: output stride in training; 8 is finer and slower.
+        head: options of the head, such as ``{separable: true}`` for DeepLabv3+.
     """
 
     name: Annotated[str, AfterValidator(_known_model)] = "deeplabv3_mobilenet_v2"
@@ -66,13 +66,13 @@ class DataSection(Section):
 
     Attributes:
         train: the training set.
-        val: the validation set, of the same classes.
+        val: the validation set, with the same classes.
         crop_size: side of the training crops, in pixels.
-        scales: factors, one of which each training image is resized by.
-        flip: chance of a mirror image.
-        photometric: changes of color; ``null`` for none, as in the paper.
-        batch_size: crops a step, of all processes together.
-        num_workers: reading processes; 0 reads in the training process. It changes no result.
+        scales: factors from which the scale of each training image is drawn.
+        flip: probability of a mirror image.
+        photometric: color augmentation; ``null`` for none, as in the paper.
+        batch_size: crops per step, in all processes together.
+        num_workers: worker processes; 0 reads in the training process. Results do not depend on it.
     """
 
     train: AnySource
@@ -86,13 +86,13 @@ class DataSection(Section):
 
 
 class ValidationSection(Section):
-    """Interval and mode of validation; the last step is always validated.
+    """Interval and options of validation, which always includes the last step.
 
     Attributes:
-        every: steps between two validations, after each of which a checkpoint is written.
-        limit: number of images, evenly over the set; ``null`` for all.
-        size: side of the canvas that images are laid on, or ``native``, as ``segmnv2 evaluate`` has it.
-        output_stride: in validation; ``null`` for the one in training.
+        every: steps between two validations; a checkpoint is written after each validation.
+        limit: number of images, evenly distributed over the validation set; ``null`` for all.
+        size: longest side of the model's input in pixels, or ``native``, as in ``segmnv2 evaluate``.
+        output_stride: output stride in validation; ``null`` for the one in training.
     """
 
     every: PositiveInt = 1000
@@ -102,17 +102,17 @@ class ValidationSection(Section):
 
 
 class Experiment(BaseExperiment):
-    """An experiment in segmentation; see :class:`BaseExperiment` for what every task has.
+    """An experiment in segmentation; see :class:`BaseExperiment` for the keys of all tasks.
 
     Attributes:
-        task: ``segmentation``, which an experiment need not say.
-        model: the network.
+        task: ``segmentation``, the default.
+        model: the model.
         data: the data sets.
-        loss: what is minimized.
+        loss: the loss.
         optimizer: the optimizer and its schedule.
         steps: total number of optimizer steps.
-        validation: when and how the model is validated.
-        log: what is logged during the run.
+        validation: interval and options of validation.
+        log: logs of the run.
     """
 
     task: Literal["segmentation"] = "segmentation"

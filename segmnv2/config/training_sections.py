@@ -13,16 +13,16 @@ ClassWeights = dict[str, PositiveFloat]
 
 
 class _LossSection(Section):
-    """The loss: a sum of losses, each times its factor; 0 leaves one out.
+    """The loss: a weighted sum of losses. A factor of 0 excludes a loss.
 
     Attributes:
-        cross_entropy: factor of the mean over the pixels, the paper's loss.
-        focal, dice, lovasz: factor of the loss of that name in :data:`segmnv2.losses.LOSSES`, as of any other there.
-        class_weights: weight of a class in the cross-entropy by name, 1 for those not named; as ``segmnv2
-            check-data`` suggests for rare classes.
-        hard_pixels: share of the pixels with the largest cross-entropy that it is the mean of; 1 takes all
-            (online hard example mining).
-        gamma: exponent of the focal loss: 0, or 1 and more.
+        cross_entropy: factor of the cross-entropy, the paper's loss: the mean over the pixels.
+        focal, dice, lovasz: factors of the losses in :data:`segmnv2.losses.LOSSES`, by name.
+        class_weights: class name -> weight in the cross-entropy, by default 1. ``segmnv2 check-data`` suggests weights
+            for rare classes.
+        hard_pixels: share of the pixels that the cross-entropy includes, those with the largest loss; 1 includes all
+            pixels (online hard example mining).
+        gamma: exponent of the focal loss: 0, or at least 1.
     """
 
     cross_entropy: NaturalFloat = 1.0
@@ -31,20 +31,20 @@ class _LossSection(Section):
     gamma: NaturalFloat = 2.0
 
     @model_validator(mode="after")
-    def _something(self) -> _LossSection:
+    def _factors_fit(self) -> _LossSection:
         if not (self.cross_entropy or self.terms):
-            raise ValueError("all factors are 0, so there is nothing to learn; set cross_entropy to 1")
+            raise ValueError("all factors are 0; set one above 0, such as cross_entropy to 1")
         if not self.cross_entropy and (self.class_weights or self.hard_pixels < 1):
             raise ValueError("class_weights and hard_pixels belong to the cross-entropy; set cross_entropy above 0")
         if 0 < self.gamma < 1:
             raise ValueError(
-                f"gamma {self.gamma} has no finite gradient where a pixel is certain; set gamma to 0, or to 1 or more"
+                f"gamma {self.gamma} gives infinite gradients where a pixel is certain; set gamma to 0, or to 1 or more"
             )
         return self
 
     @property
     def terms(self) -> dict[str, float]:
-        """Factors of the losses beside the cross-entropy."""
+        """Factors of the losses that are added to the cross-entropy."""
         return {name: getattr(self, name) for name in LOSSES if getattr(self, name)}
 
 
@@ -56,16 +56,16 @@ else:
 
 
 class OptimizerSection(Section):
-    """Stochastic gradient descent with momentum and a rate that falls as ``lr * (1 - step / steps) ** power``.
+    """Stochastic gradient descent with momentum and the learning rate ``lr * (1 - step / steps) ** power``.
 
     Attributes:
-        lr: learning rate of the first step; the last layer's bias has twice that.
+        lr: learning rate of the first step; that of the last layer's bias is twice as large.
         momentum: momentum of the gradient.
-        weight_decay: on the weights of convolutions that are not depthwise and of linear layers.
-        power: power of the schedule; 0 keeps the rate constant.
-        warmup_steps: first steps, over which a factor of the rate rises in a straight line to 1.
-        accumulate: parts that a batch is computed in, one after another, to save memory.
-        clip_norm: length that a longer gradient is shortened to; ``null`` leaves it.
+        weight_decay: weight decay of linear layers and of all convolutions that are not depthwise.
+        power: power of the schedule; 0 keeps the learning rate constant.
+        warmup_steps: steps at the start, in which the learning rate is multiplied by a factor that rises linearly to 1.
+        accumulate: parts in which a batch is computed, one after another, to save memory.
+        clip_norm: largest norm of the gradient; a larger gradient is scaled down to it. ``null`` for no limit.
     """
 
     lr: PositiveFloat = 0.007
@@ -78,21 +78,21 @@ class OptimizerSection(Section):
 
 
 class AverageSection(Section):
-    """A moving average of the weights, which is then what is validated and kept.
+    """A moving average of the weights. If there is one, it is validated and saved instead of the weights.
 
     Attributes:
-        decay: share of the old average that a step keeps; at step n at most (1 + n) / (10 + n), so that the
-            start is soon forgotten.
+        decay: share of the old average that a step keeps. At step n it is at most (1 + n) / (10 + n), so that the
+            initial weights soon have no influence.
     """
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
 
 
 class CheckpointSection(Section):
-    """Interval of the states to resume from, beside those after each validation and after the last step.
+    """States to resume from. They are always written after each validation and after the last step.
 
     Attributes:
-        every: steps between two; ``null`` for the validations alone.
+        every: steps between two more states; ``null`` for none.
         keep: number of latest states that are kept.
     """
 
@@ -105,7 +105,7 @@ class LogSection(Section):
 
     Attributes:
         every: steps between two entries.
-        wandb: project at Weights & Biases that measures are sent to as well; ``null`` for none.
+        wandb: project at Weights & Biases that also receives the metrics; ``null`` for none.
     """
 
     every: PositiveInt = 50
@@ -116,20 +116,20 @@ class PictureLogSection(LogSection):
     """Logs of a run in segmentation.
 
     Attributes:
-        pictures: validation images, evenly over the set, whose prediction TensorBoard shows after each validation.
+        pictures: number of validation images, evenly distributed over the set, whose predictions TensorBoard shows.
     """
 
     pictures: Natural = 4
 
 
 class PhotometricSection(Section):
-    """Changes of color in training images, which the paper has none of; drawn again for each crop.
+    """Random color augmentation of each training crop, which the paper does not use.
 
     Attributes:
-        brightness: greatest change of the brightness, as a share.
-        contrast: greatest change of the contrast, as a share.
-        saturation: greatest change of the saturation, as a share.
-        hue: greatest turn of the hue, as a share of the circle.
+        brightness: largest change of the brightness, as a share.
+        contrast: largest change of the contrast, as a share.
+        saturation: largest change of the saturation, as a share.
+        hue: largest rotation of the hue, as a share of the circle.
         chance: probability that an image is changed.
     """
 
@@ -141,11 +141,11 @@ class PhotometricSection(Section):
 
 
 class EpochValidationSection(Section):
-    """Interval of validation in epochs; the last step is always validated.
+    """Interval of validation in epochs. Validation always includes the last step.
 
     Attributes:
-        every: epochs between two validations, after each of which a checkpoint is written.
-        limit: number of images, evenly over the set; ``null`` for all.
+        every: epochs between two validations; a checkpoint is written after each validation.
+        limit: number of images, evenly distributed over the validation set; ``null`` for all.
     """
 
     every: PositiveFloat = 1.0

@@ -21,7 +21,7 @@ def test_shipped_experiments_load_by_name_in_any_folder(
     assert load_any_experiment(name).name == "shapes"
 
 
-def test_a_local_file_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_file_has_priority_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     local = Path("shapes.yaml")
     local.write_text((REPOSITORY / "configs/shapes.yaml").read_text().replace("name: shapes", "name: mine"))
@@ -35,14 +35,14 @@ def test_an_unknown_name_is_refused_with_the_remedy(name: str, tmp_path: Path, m
         find_config(name)
 
 
-def test_every_shipped_experiment_says_in_a_sentence_what_it_is() -> None:
+def test_every_shipped_experiment_has_a_summary_of_one_sentence() -> None:
     assert list_configs().keys() == {path.stem for path in (REPOSITORY / "configs").glob("*.yaml")}
     assert all(15 < len(summary_of(path)) < 250 for path in list_configs().values())
     assert all(summary.count("(") == summary.count(")") for summary in map(summary_of, list_configs().values()))
 
 
 @pytest.mark.slow
-def test_a_wheel_lists_and_reads_its_experiments_elsewhere(tmp_path: Path) -> None:
+def test_an_installed_wheel_lists_and_reads_its_experiments(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in ("segmnv2", "configs"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))

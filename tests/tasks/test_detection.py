@@ -121,7 +121,7 @@ def test_keys_that_are_not_possible_are_named(coco: Path) -> None:
     message = str(caught.value)
     assert "4 faults" in message
     assert "options: ssdlite has no nms; it has score_thresh" in message
-    assert "milestones belong to the schedule 'steps'" in message
+    assert "schedule 'steps' needs milestones" in message
     with pytest.raises(ConfigError, match=r"options: score_thresh is 'high'; give a number"):
         tiny(coco, "model.options={score_thresh: high}")
 
