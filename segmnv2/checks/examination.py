@@ -1,4 +1,4 @@
-"""The examination of a data set: the splits of an experiment or folder, the findings of their pairs, and a verdict."""
+"""Examination of a data set: the splits of an experiment or folder, their findings, and a verdict."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ def listings_of(
     """Return the training and validation data of an experiment, or the splits of a folder.
 
     Args:
-        target: an experiment's YAML file or name, or a data set's folder.
-        splits: for a folder, the lists to examine, that of the training set first; see ``DataSource.found_in``.
-        labels: for a folder, a YAML file with its classes.
-        overrides: for an experiment, ``key=value``.
+        target: YAML file or name of an experiment, or folder of a data set.
+        splits: for a folder, the split lists to examine, the training set first; see ``DataSource.found_in``.
+        labels: for a folder, the YAML file of its classes.
+        overrides: for an experiment, texts ``key=value``.
 
     Raises:
         ConfigError: the experiment is wrong, or an option does not fit the target.
-        DatasetError: the target is no data set, or its classes cannot be read.
+        DatasetError: the target is not a data set, or its classes cannot be read.
     """
     if target.is_dir():
         if overrides:
-            raise ConfigError(f"-o {overrides[0]}: {target} is a folder; overrides go with an experiment's file")
+            raise ConfigError(f"-o {overrides[0]}: {target} is a folder; leave -o out, or give an experiment")
         return _folder_listings(target, splits, labels)
     try:
         target = find_config(target)
     except ConfigError as error:
         raise DatasetError(
-            f"{target}: is not there; give a data set's folder, the YAML file of an experiment, or a name of "
-            "`segmnv2 configs`"
+            f"{target}: there is no such file or folder; give the folder of a data set, the YAML file of an "
+            "experiment, or a name of `segmnv2 configs`"
         ) from error
     if splits or labels:
-        raise ConfigError(f"{target}: the experiment says which splits and labels; leave out --split and --labels")
+        raise ConfigError(f"{target}: the experiment already sets splits and labels; leave out --split and --labels")
     data = load_experiment(target, overrides).data
     listings = [data.train.listing("train"), data.val.listing("val")]
     train, val = (listing.labels for listing in listings)
     if train != val:
         differing = train.differences(val, "data.val", "data.train")
-        raise ConfigError(f"the labels of data.train and data.val differ: {differing}; validate on the trained classes")
+        raise ConfigError(f"the labels of data.train and data.val differ: {differing}; give both the same labels")
     return listings
 
 
@@ -69,7 +69,8 @@ def _folder_listings(root: Path, splits: Sequence[str], labels: Path | None) -> 
             return [source.listing(getattr(source, "split", None) or "all") for source in sources]
     layouts = ", ".join(f"{name}: {kind.root_is}" for name, kind in DATASETS.items() if issubclass(kind, FileSource))
     raise DatasetError(
-        f"{root}: has the layout of no data set ({layouts}); give a data set's folder, or an experiment's YAML file"
+        f"{root}: does not have the layout of a data set ({layouts}); give the folder of a data set, or the YAML file "
+        "of an experiment"
     )
 
 
@@ -82,7 +83,7 @@ RULES = {
     "interpolated-mask, smoothed-ids: least share of border pixels between": BETWEEN_SHARE,
     "interpolated-mask, smoothed-ids: least number of values between": STRAY_GRAYS,
 }
-"""Thresholds of the findings that depend on one."""
+"""Description -> threshold, for the page and the JSON file."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Examination:
 
     Attributes:
         splits: the splits, the training set first.
-        findings: errors first, then by kind and file.
+        findings: findings, errors first, sorted by kind and file.
         limited: whether only the first pairs of each split were read.
     """
 
@@ -111,12 +112,12 @@ class Examination:
 
     @property
     def warnings(self) -> int:
-        """Number of warnings, findings that may be intended."""
+        """Number of warnings: findings that may be intended."""
         return len(self.findings) - self.errors
 
     @property
     def weights(self) -> dict[str, float]:
-        """Suggested weights of the classes that occur in the first split."""
+        """Suggested weights of the classes that occur in the first split, by name."""
         return self.splits[0].frequencies.weights(self.labels)
 
     @property
@@ -156,14 +157,14 @@ class Examination:
 
 
 def tasks_of(listings: Sequence[Listing], limit: int | None) -> list[tuple[int, int]]:
-    """Return (listing, pair) for all pairs to read: all of each split, or the first ``limit``.
+    """Return the (listing index, pair index) of each pair to read: all pairs, or the first ``limit`` of each split.
 
     Raises:
         ConfigError: ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out to read all pairs")
-    return [(number, index) for number, one in enumerate(listings) for index in range(len(one.pairs))[:limit]]
+        raise ConfigError(f"limit: {limit} is too small; give 1 or more, or leave it out to read all pairs")
+    return [(number, index) for number, listing in enumerate(listings) for index in range(len(listing.pairs))[:limit]]
 
 
 def examine(
@@ -178,12 +179,12 @@ def examine(
     Args:
         listings: splits of the same classes, the training set first.
         workers: as for :func:`segmnv2.checks.inspection.read_pairs`.
-        limit: read only the first pairs of each split; classes that do not occur are then not reported.
+        limit: number of pairs to read of each split, the first ones. With it, missing classes are not reported.
         progress: called after each pair.
 
     Raises:
         ConfigError: ``workers`` or ``limit`` is below 1.
-        DatasetError: a process was killed.
+        DatasetError: a worker process was killed.
     """
     splits = tuple(ExaminedSplit(listing) for listing in listings)
     findings = [finding for listing in listings for finding in listing.findings]
@@ -199,12 +200,12 @@ def examine(
         progress()
     for listing in listings:
         if not listing.pairs and not any(finding.kind == "empty" for finding in listing.findings):
-            remedy = "fix the other faults first, or put images and masks there"
+            remedy = "fix the other faults first, or add images and masks"
             findings.append(Finding("empty", str(listing.root), "no pair can be read", remedy, listing.split))
     limited = len(tasks) < sum(len(listing.pairs) for listing in listings)
     findings = judge_masks(splits, findings) + compare_palettes(splits)
-    whole = {"binary-masks", "shifted-ids", "nothing-to-learn"}
-    if not limited and not any(finding.kind in whole for finding in findings):
+    wrong_ids = {"binary-masks", "shifted-ids", "nothing-to-learn"}
+    if not limited and not any(finding.kind in wrong_ids for finding in findings):
         findings += judge_classes(splits)
     findings += find_repetitions(splits)
     order = list(KINDS)

@@ -1,4 +1,4 @@
-"""A split whose pairs were read: summaries of the pairs and frequencies of the classes."""
+"""Summaries of the pairs of a split, and frequencies of its classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Frequencies:
         masks: number of masks.
         pixels: int64 (256,), number of pixels of each id.
         images: int64 (256,), number of masks with the id.
-        around: int64 (256,), number of pixels of all classes in the masks with the id.
+        around: int64 (256,), number of labeled pixels in the masks with the id.
     """
 
     masks: int = 0
@@ -31,14 +31,14 @@ class Frequencies:
     around: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def add(self, counts: np.ndarray, labels: LabelSet) -> None:
-        """Add a mask; ``counts`` are the numbers of pixels of each id, int64 (256,)."""
+        """Add a mask. ``counts`` is the number of pixels of each id, int64 (256,)."""
         self.masks += 1
         self.pixels += counts
         self.images += counts > 0
         self.around += np.where(counts > 0, counts[: labels.num_classes].sum(), 0)
 
     def table(self, labels: LabelSet) -> dict[str, dict[str, float]]:
-        """Return, for each class, its pixels and images, and their shares 0..1 of all labeled pixels and all masks."""
+        """Return class name -> number of pixels and images, and their shares, 0..1, of all labeled pixels and masks."""
         total = int(self.pixels[: labels.num_classes].sum())
         return {
             name: {
@@ -57,8 +57,8 @@ class Frequencies:
     def weights(self, labels: LabelSet) -> dict[str, float]:
         """Return a weight for each class that occurs, by median frequency balancing.
 
-        The frequency of a class is its share of the pixels in the images that contain it. Its weight is the median of
-        all classes' frequencies, divided by its own.
+        The frequency of a class is its share of the pixels in the images that contain it. Its weight is the median
+        frequency of all classes, divided by its own frequency.
 
         Source: Eigen and Fergus 2015, Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale
             Convolutional Architecture, the experiments on semantic labels.
@@ -72,7 +72,7 @@ class Frequencies:
 
 
 def weights_yaml(weights: dict[str, float]) -> str:
-    """Return weights as the lines of an experiment."""
+    """Return weights as lines of an experiment's YAML file."""
     return dump_yaml({"loss": {"class_weights": weights}})
 
 
@@ -81,13 +81,10 @@ class Kept:
     """Summary of a pair that was read.
 
     Attributes:
-        pair: its files.
-        index: its index in the listing.
-        image_digest: see :class:`segmnv2.checks.inspection.Reading`, also for the next two.
-        mask_digest: checksum of the ids.
-        thumbnail: small thumbnail of the image.
-        ids: the ids that occur, as one bit each; ``None`` if they are not known.
-        colors: see :class:`segmnv2.checks.inspection.Reading`.
+        pair: files of the pair.
+        index: index of the pair in the listing.
+        image_digest, mask_digest, thumbnail, colors: as in :class:`segmnv2.checks.inspection.Reading`.
+        ids: the ids that occur, as one bit each; ``None`` if they are unknown.
     """
 
     pair: Pair

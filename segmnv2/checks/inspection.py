@@ -1,4 +1,4 @@
-"""Inspection of pairs of image and mask, and thumbnails to find copies, in one process per core."""
+"""Inspection of pairs of image and mask, in one process per core, and thumbnails to find copies."""
 
 from __future__ import annotations
 
@@ -29,36 +29,35 @@ SIDE = 32
 """Side of the thumbnails that decide whether two images are copies."""
 
 KEPT_SIDE = 8
-"""Side of the small thumbnails that are kept of every image; their pixels are means of blocks of the large ones.
+"""Side of the small thumbnails, which are kept for every image. Their pixels are means of blocks of the large ones.
 
-The difference of two small thumbnails is never larger than that of the large ones. So they can exclude pairs, and no
-copy is missed.
+Two small thumbnails never differ more than the large ones. So they exclude pairs without missing a copy.
 """
 
 LARGEST_DIFFERENCE = 4.0
-"""Root mean square difference in gray levels up to which two thumbnails show the same image.
+"""Largest root mean square difference, in gray levels, of two thumbnails of the same image.
 
-Copies that are recompressed (JPEG quality 30 and up) or scaled by 0.25 to 1.7 differ by up to 3.9. The most similar
-of three hundred thousand pairs of PASCAL VOC's images differ by 18.
+Copies that are recompressed (JPEG quality 30 and up) or scaled by 0.25 to 1.7 differ by up to 3.9. The most similar of
+300 000 pairs of different images in PASCAL VOC differ by 18.
 """
 
 LEAST_CONTRAST = 8.0
-"""Standard deviation in gray levels below which a thumbnail is too plain to distinguish images."""
+"""Smallest standard deviation, in gray levels, of a thumbnail that is compared with others."""
 
 _ROUNDING = 1.0
-"""Largest error of a difference because kept thumbnails are rounded to integers."""
+"""Largest error of a difference of small thumbnails, which are rounded to integers."""
 
 _ROWS = 4096
 
 
 def thumbnail(image: Image) -> np.ndarray:
-    """Return the large thumbnail: float32 (32, 32), gray 0..255, square for every image."""
+    """Return the large thumbnail, float32 (32, 32), gray 0..255, for any aspect ratio of the image."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def kept_thumbnail(image: Image) -> bytes | None:
-    """Return the 64 bytes of the small thumbnail; ``None`` for an image with too little contrast to compare."""
+    """Return the 64 bytes of the small thumbnail, or ``None`` if its contrast is too low to compare images."""
     large = thumbnail(image)
     if large.std() < LEAST_CONTRAST:
         return None
@@ -73,9 +72,9 @@ def difference(first: Image, second: Image) -> float:
 
 
 def candidates(first: list[bytes], second: list[bytes], most: int = 5) -> list[tuple[int, int]]:
-    """Return (index in ``first``, index in ``second``) of kept thumbnails that may show the same image.
+    """Return (index in ``first``, index in ``second``) of small thumbnails that may show the same image.
 
-    For each thumbnail of ``second``, at most the ``most`` nearest ones of ``first`` are returned.
+    For each thumbnail in ``second``, at most the ``most`` nearest ones in ``first`` are returned.
     """
     if not first or not second:
         return []
@@ -84,7 +83,7 @@ def candidates(first: list[bytes], second: list[bytes], most: int = 5) -> list[t
     square = (left**2).sum(axis=1)
     result = []
     rows = max(1, _ROWS * _ROWS // len(left))
-    for start in range(0, len(right), rows):  # strips, so that memory does not grow with the product
+    for start in range(0, len(right), rows):  # in strips, to limit the memory
         part = right[start : start + rows]
         distances = square[None] + (part**2).sum(axis=1)[:, None] - 2 * part @ left.T
         for row in np.flatnonzero(distances.min(axis=1) <= limit):
@@ -94,7 +93,7 @@ def candidates(first: list[bytes], second: list[bytes], most: int = 5) -> list[t
 
 
 def _matrix(kept: list[bytes]) -> np.ndarray:
-    # Centered at 0, where differences of squares are accurate enough in float32.
+    # Centered at 0, so that differences of squares are accurate in float32.
     return np.frombuffer(b"".join(kept), np.uint8).reshape(len(kept), -1).astype(np.float32) - 128
 
 
@@ -105,15 +104,15 @@ Colors = tuple[tuple[int, Color], ...]
 
 @dataclass(frozen=True)
 class Reading:
-    """Summary of a pair: some hundred bytes and its findings, whatever its size.
+    """Summary of a pair: its findings, and a few hundred bytes.
 
     Attributes:
         findings: faults of this pair alone.
-        image_digest: checksum of the decoded pixels and their size; ``None`` if they cannot be read.
-        mask_digest: checksum of the ids.
+        image_digest: checksum of the decoded pixels and their size; ``None`` if the image cannot be read.
+        mask_digest: checksum of the ids; ``None`` if they are unknown.
         thumbnail: see :func:`kept_thumbnail`.
-        counts: int64 (256,), number of pixels of each id, including ids of no class; ``None`` if ids are not known.
-        colors: value and color of each id of a palette file, if the labels have no palette to compare them with.
+        counts: int64 (256,), number of pixels of each id, including ids of no class; ``None`` if ids are unknown.
+        colors: value and color of each id of a palette file, if the labels have no palette.
     """
 
     findings: tuple[Finding, ...]
@@ -150,7 +149,7 @@ def inspect_pair(listing: Listing, index: int) -> Reading:
 
 
 def _inspect_sample(listing: Listing, index: int) -> Reading:
-    """Read a pair as training does; for data sets whose masks are computed, such as COCO's."""
+    """Read a pair of a data set with computed masks, such as COCO's, as training does."""
     assert listing.dataset is not None
     path = listing.pairs[index].image
     try:
@@ -175,17 +174,17 @@ def _read(path: Path, split: str, findings: list[Finding]) -> DecodedImage | Non
         findings.append(Finding("unreadable-image", str(path), reason, remedy, split))
         return None
     if decoded.animated:
-        reason, remedy = "has several frames or pages", "save only the frame that you need; the first one is read"
+        reason, remedy = "has several frames or pages", "save only the required frame; the first one is read"
         findings.append(Finding("animated", str(path), reason, remedy, split))
     if decoded.bits < decoded.stored_bits:
-        reason = f"holds 16-bit samples that use {decoded.bits} bits only: {2**decoded.bits - 1} is read as white"
-        remedy = "save it with 8 bits to decide yourself, if its images differ in brightness from the others"
+        reason = f"holds 16-bit values that use {decoded.bits} bits only: {2**decoded.bits - 1} is read as white"
+        remedy = "if this brightness differs from that of the other images, save the image with 8 bits"
         findings.append(Finding("low-values", str(path), reason, remedy, split))
     return decoded
 
 
 def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Callable[..., Finding]) -> list[Finding]:
-    """Compare the size of the image, turned upright, with that of the mask, which is not turned."""
+    """Compare the size of the image, turned as its EXIF entry says, with that of the mask, which is not turned."""
     orientation, stored = decoded.orientation, decoded.stored_size
     height, width = decoded.image.shape[:2]
     rows, columns = raw.values.shape[:2]
@@ -197,9 +196,9 @@ def _compare_sizes(pair: Pair, decoded: DecodedImage, raw: RawMask, at_mask: Cal
     sizes = f"the mask has {rows} rows and {columns} columns, its image {pair.image} {height} and {width}"
     if stored == (rows, columns) and orientation != _UPRIGHT:
         remedy = "turn the mask as the image is shown, or save the image without its EXIF orientation"
-        turned = f"its image {pair.image} is turned by EXIF orientation {orientation}, the mask is not"
+        turned = f"the image is turned by its EXIF orientation {orientation}, the mask is not"
         return [at_mask("exif-rotation", reason=f"{sizes}: {turned}", remedy=remedy)]
-    remedy = "export both at one size; scale masks by nearest neighbor only"
+    remedy = "export both at one size; scale masks with nearest neighbor only"
     return [at_mask("size-mismatch", reason=sizes, remedy=remedy)]
 
 
@@ -218,7 +217,7 @@ def _colors(raw: RawMask, diagnosis: Diagnosis, labels: LabelSet) -> Colors:
     if raw.palette is None or diagnosis.ids is not raw.values or "palette" not in labels.label_defaults:
         return ()
     pairs = [(value, tuple(raw.palette[value].tolist())) for value in np.unique(raw.values).tolist()]
-    filled = labels.ignore_index, (0, 0, 0)  # writers fill unused entries with black
+    filled = labels.ignore_index, (0, 0, 0)  # encoders fill unused entries with black
     return tuple(pair for pair in pairs if pair != filled and NO_COLOR not in pair[1])
 
 
@@ -229,7 +228,7 @@ def _digest(values: Image | Mask) -> bytes:
 
 
 PAIRS_A_PROCESS = 16
-"""Fewest pairs per process; for fewer, starting the process takes longer than it saves."""
+"""Smallest number of pairs per process that saves more time than the start of the process takes."""
 
 _PIECE = 8
 
@@ -237,22 +236,25 @@ Task = tuple[int, int]
 
 
 def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int | None) -> Iterator[Reading]:
-    """Inspect pairs, given as (index of the listing, index of the pair in it), and yield the readings in their order.
+    """Inspect pairs, and yield their readings in order.
 
-    The result does not depend on the number of processes; ``None`` starts one per core.
+    Args:
+        listings: the splits.
+        tasks: (listing index, pair index) of each pair.
+        workers: number of worker processes; ``None`` for one per core. The result does not depend on it.
 
     Raises:
         ConfigError: ``workers`` is below 1.
-        DatasetError: a process was killed.
+        DatasetError: a worker process was killed.
     """
     if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; give 1 or more")
+        raise ConfigError(f"workers: {workers} is too small; give 1 or more")
     processes = min(workers or os.cpu_count() or 1, -(-len(tasks) // PAIRS_A_PROCESS))
     if processes < 2:
         for task in tasks:
             yield inspect_pair(listings[task[0]], task[1])
         return
-    # Not forked: the threads of OpenCV and torch would not exist in the child.
+    # Not forked, because the threads of OpenCV and torch would not exist in the child.
     with sheltered():
         pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(tuple(listings),))
         readings = pool.map(_inspect, tasks, chunksize=_PIECE)
@@ -260,10 +262,10 @@ def read_pairs(listings: Sequence[Listing], tasks: Sequence[Task], workers: int 
         yield from readings
     except BrokenProcessPool as error:
         raise DatasetError(
-            f"a reading process was killed ({error}), most often for lack of memory; use fewer, such as --workers 1"
+            f"a worker process was killed ({error}), probably for lack of memory; use fewer, such as --workers 1"
         ) from error
     finally:
-        for process in list(pool._processes.values()):  # the pool would wait for one that is still starting
+        for process in list(pool._processes.values()):  # a pool waits for processes that are still starting
             process.terminate()
         pool.shutdown(cancel_futures=True)
 
@@ -274,7 +276,7 @@ _listings: Sequence[Listing] = ()
 def _start(listings: Sequence[Listing]) -> None:
     global _listings
     _listings = listings
-    cv2.setNumThreads(1)  # the processes are the parallel part
+    cv2.setNumThreads(1)  # the processes already use all cores
 
 
 def _inspect(task: Task) -> Reading:

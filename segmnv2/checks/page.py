@@ -1,4 +1,4 @@
-"""Output of an examination: text for a terminal, and one HTML page without other files."""
+"""Output of an examination: text for a terminal, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from segmnv2.inference.overlay import blend, colorize
 from segmnv2.media.thumbnails import data_address, shrink
 
 LEAST_WIDTH = 100
-"""Width in characters of output that does not go to a terminal."""
+"""Smallest width, in characters, of output that does not go to a terminal."""
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
 
 
 def print_examination(examination: Examination, console: Console, examples: int) -> None:
-    """Print the classes, the suggested weights and the findings by kind, with the first files of each."""
+    """Print the classes, the suggested weights, and the findings by kind with the first files of each kind."""
     _print_classes(examination, console)
     if examination.weights:
         split = escape(examination.splits[0].listing.split)
-        console.print(f"\nweights of median frequency balancing on '{split}', to paste:")
+        console.print(f"\nclass weights by median frequency balancing of '{split}', to copy into an experiment:")
         console.print(weights_yaml(examination.weights), markup=False, highlight=False)
     if not examination.findings:
         return
@@ -51,21 +51,16 @@ def print_examination(examination: Examination, console: Console, examples: int)
 
 
 def print_repaired_copy(repaired_copy: RepairedCopy, console: Console, examples: int) -> None:
-    """Print what was repaired, what was left out, and what was not repaired."""
-    console.print(
-        f"{repaired_copy.folder}: a copy of {counted(repaired_copy.copied, 'pair')}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    """Print the repaired, the excluded and the unrepaired files."""
+    title = f"{repaired_copy.folder}: a copy of {counted(repaired_copy.copied, 'pair')}"
     done: dict[str, list[str]] = defaultdict(list)
     for file, words in repaired_copy.repaired.items():
         done["; ".join(words)].append(file)
     lines = [f"  repaired {len(files)} ({_some(files, examples)}): {words}" for words, files in done.items()]
-    for title, findings in (("left out", repaired_copy.left_out), ("not repaired", repaired_copy.unrepaired)):
-        for kind, those in _by_kind(findings).items():
-            lines.append(f"  {title}: {kind}, {len(those)} ({_some([each.file for each in those], examples)})")
-    for line in lines or ["  nothing to repair"]:
+    for state, findings in (("left out", repaired_copy.left_out), ("not repaired", repaired_copy.unrepaired)):
+        for kind, same in _by_kind(findings).items():
+            lines.append(f"  {state}: {kind}, {len(same)} ({_some([finding.file for finding in same], examples)})")
+    for line in [title, *(lines or ["  nothing to repair"])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -95,7 +90,7 @@ def _text(kind: str, findings: list[Finding], examples: int) -> str:
     if len(findings) > examples:
         lines.append(f"- and {len(findings) - examples} more")
     if any(finding.repair for finding in findings):
-        lines.append(f"--fix repairs {sum(bool(finding.repair) for finding in findings)}")
+        lines.append(f"--fix repairs {sum(bool(finding.repair) for finding in findings)} of them")
     return "\n".join(lines)
 
 
@@ -104,55 +99,55 @@ def _some(files: list[str], examples: int) -> str:
 
 
 LONGEST_SIDE = 220
-"""Side in pixels."""
+"""Longest side of an image on the page, in pixels."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A finding and its images, name -> ``data:`` address."""
+    """A finding and its images, name -> ``data:`` URL."""
 
     finding: Finding
     pictures: dict[str, str] = field(default_factory=dict)
 
 
-def worst_examples(examination: Examination, each: int) -> dict[str, list[Example]]:
-    """Return the first findings of each kind, at most ``each``, with images if their files can be opened."""
+def worst_examples(examination: Examination, most: int) -> dict[str, list[Example]]:
+    """Return kind -> its first findings, at most ``most``, with images if their files can be read."""
     splits = [split.listing for split in examination.splits]
-    chosen = {kind: findings[:each] for kind, findings in _by_kind(examination.findings).items()}
-    places = _places(splits, {finding.file for findings in chosen.values() for finding in findings})
+    chosen = {kind: findings[:most] for kind, findings in _by_kind(examination.findings).items()}
+    pairs = _find_pairs(splits, {finding.file for findings in chosen.values() for finding in findings})
     return {
-        kind: [Example(finding, _pictures(places.get(finding.file))) for finding in findings]
+        kind: [Example(finding, _images(pairs.get(finding.file))) for finding in findings]
         for kind, findings in chosen.items()
     }
 
 
-def _places(listings: Sequence[Listing], wanted: set[str]) -> dict[str, tuple[Listing, int, Pair]]:
-    places = {}
+def _find_pairs(listings: Sequence[Listing], files: set[str]) -> dict[str, tuple[Listing, int, Pair]]:
+    """Return file -> (listing, index and files of its pair)."""
+    pairs = {}
     for listing in listings:
         for index, pair in enumerate(listing.pairs):
-            for file in {str(pair.image), str(pair.mask)} & wanted:
-                places[file] = listing, index, pair
-    return places
+            for file in {str(pair.image), str(pair.mask)} & files:
+                pairs[file] = listing, index, pair
+    return pairs
 
 
-def _pictures(place: tuple[Listing, int, Pair] | None) -> dict[str, str]:
-    if place is None:
+def _images(pair: tuple[Listing, int, Pair] | None) -> dict[str, str]:
+    if pair is None:
         return {}
-    image, mask, ids = _read(*place)
+    image, mask, ids = _read(*pair)
     result = {}
     if image is not None:
         result["image"] = data_address(shrink(image, LONGEST_SIDE))
     if mask is not None:
         result["mask"] = data_address(shrink(mask, LONGEST_SIDE, smooth=False))
     if image is not None and ids is not None and image.shape[:2] == ids.shape:
-        labels = place[0].labels
         small, small_ids = shrink(image, LONGEST_SIDE), shrink(ids, LONGEST_SIDE, smooth=False)
-        result["overlay"] = data_address(blend(small, small_ids, labels))
+        result["overlay"] = data_address(blend(small, small_ids, pair[0].labels))
     return result
 
 
 def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image | None, np.ndarray | None]:
-    """Return the image, the mask as an image, and the mask's ids; each ``None`` if it cannot be read."""
+    """Return the image, the mask as an image, and the ids of the mask, each ``None`` if it cannot be read."""
     labels = listing.labels
     if pair.mask is None:
         try:
@@ -166,13 +161,13 @@ def _read(listing: Listing, index: int, pair: Pair) -> tuple[Image | None, Image
         image = read_image(pair.image)
     with suppress(SegmnError):
         raw = read_raw_mask(pair.mask)
-        found = diagnose_mask(raw, listing.labels_of_files).ids
-        ids = None if found is None else listing.class_ids(found)
-        mask = _as_drawn(raw) if ids is None or raw.values.ndim == 3 else colorize(ids, labels)
+        file_ids = diagnose_mask(raw, listing.labels_of_files).ids
+        ids = None if file_ids is None else listing.class_ids(file_ids)
+        mask = _raw_image(raw) if ids is None or raw.values.ndim == 3 else colorize(ids, labels)
     return image, mask, ids
 
 
-def _as_drawn(raw: RawMask) -> Image:
+def _raw_image(raw: RawMask) -> Image:
     values = raw.values
     if values.ndim == 3:
         return np.ascontiguousarray(values[..., :3])
@@ -182,11 +177,11 @@ def _as_drawn(raw: RawMask) -> Image:
 
 
 EXAMPLES = 3
-"""Largest number of findings of each kind that have images."""
+"""Largest number of findings of each kind that the page shows with images."""
 
 
 def html_page(examination: Examination) -> str:
-    """Return the page: findings by kind with the first examples as images, every file, and the classes."""
+    """Return the page: findings by kind, with images of the first ones and all files, and the classes."""
     from jinja2 import Environment, StrictUndefined
 
     template = files("segmnv2.checks").joinpath("page.html").read_text(encoding="utf-8")

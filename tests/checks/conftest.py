@@ -1,4 +1,4 @@
-"""A small sound data set, to be broken in one way after the other."""
+"""Fixture of a small data set without faults."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.checks.sound import write_folder
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Eight pairs to train on and three to validate, of five classes with their own colors."""
+    """Write eight training and three validation pairs of five classes with colors."""
     return write_folder(tmp_path / "own")

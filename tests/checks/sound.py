@@ -1,4 +1,4 @@
-"""Writing data sets for the doctor, and having them examined."""
+"""Helpers that write data sets without faults and examine them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_folder(
 ) -> Path:
     """Write shapes as a plain folder with the lists train and val; ``recode`` changes each mask.
 
-    The labels say that 255 is ignored, but those of ``TWO`` do not.
+    The labels state an ignore index of 255, except ``TWO``.
     """
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir(parents=True)

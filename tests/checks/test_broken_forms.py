@@ -1,4 +1,4 @@
-"""A data set in each broken form is diagnosed by name, file and remedy."""
+"""Tests of the findings of broken data sets: kind, file, reason and remedy."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ LABEL_FILES: list[dict[str, object]] = [
 Break = Callable[[Path], None]
 
 
-def test_a_sound_data_set_has_no_findings(root: Path) -> None:
+def test_a_correct_data_set_has_no_findings(root: Path) -> None:
     examination = check(root)
     assert examination.findings == ()
     assert examination.verdict == "11 pairs read: no faults found"
 
 
-def test_masks_of_the_palettes_colors_are_sound(root: Path) -> None:
+def test_masks_in_colors_of_the_palette_have_no_findings(root: Path) -> None:
     for index, path in enumerate(all_masks(root)):
         if index % 2:
             save(path, in_colors(ids(root, int(path.stem))))
@@ -99,7 +99,7 @@ def empty_images(root: Path) -> None:
 
 
 def turn_image(root: Path) -> None:
-    """Store the image on its side with the EXIF entry that sets it upright, and the mask as it is stored."""
+    """Add an EXIF entry that turns the image by 90 degrees, without a change of its mask."""
     path = root / "images" / "0.png"
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
@@ -182,7 +182,7 @@ def paint_stray(mask: np.ndarray) -> np.ndarray:
 
 
 def save_palette(order: list[int] | None = None, shade: int = 0) -> Break:
-    """Save with a palette in another order, same colors, or with other colors, ids staying."""
+    """Save with the same colors in another order, or with other colors and the same ids."""
 
     def change(root: Path) -> None:
         values, colors = ids(root), np.zeros((256, 3), np.uint8)
@@ -205,7 +205,7 @@ def leave_only_background_in_train(root: Path) -> None:
 
 
 def recode_jpeg(root: Path) -> None:
-    """Replace a validation image by a training image, recompressed and half as large, its mask too."""
+    """Replace a validation image with a recompressed training image of twice the size, and its mask."""
     picture = PIL.Image.open(root / "images" / "0.png").convert("RGB")
     (root / "images" / "9.png").unlink()
     picture.resize((picture.width * 2, picture.height * 2)).save(root / "images" / "9.jpg", quality=60)
@@ -250,7 +250,7 @@ BROKEN: list[Form] = [
     (turn_by_half, "exif-ambiguous", "masks/0.png", "orientation 3", "look at an overlay"),
     (store_8_bits_in_16, "low-values", "images/0.png", "8 bits only: 255 is read as white", "with 8 bits"),
     (damage_inside, "unreadable-image", "images/0.jpg", "Corrupt JPEG data", "replace the file"),
-    (animate_mask, "animated", "masks/0.png", "several frames", "save only the frame"),
+    (animate_mask, "animated", "masks/0.png", "several frames", "save only the required frame"),
     (as_jpeg("masks/0.png"), "jpeg-mask", "masks/0.png", "is compressed as JPEG", "export it again"),
     (as_jpeg("masks/0.jpg"), "jpeg-mask", "masks/0.jpg", "is compressed as JPEG", "export it again"),
     (
@@ -313,17 +313,17 @@ BROKEN: list[Form] = [
         "'star'",
         "add images",
     ),
-    (leak, "leak", "images/9.bmp", r"'train', too.*2\.png", "one split only"),
+    (leak, "leak", "images/9.bmp", r"also in 'train'.*2\.png", "one split only"),
     (append("splits/val.txt", "0\n"), "leak", "images/0.png", "the same file", "one split only"),
     (recode_jpeg, "leak-copy", "images/9.jpg", r"0\.png of 'train'.*thumbnails", "one split only"),
     (duplicate(True), "duplicate", "images/3.png", r"2\.png", "remove one"),
     (duplicate(False), "duplicate-masks", "images/3.png", "another mask", "right"),
 ]
-"""How to break it; then kind, file, reason and remedy of what is found."""
+"""Change of the data set, then kind, file, reason and remedy of the finding."""
 
 
 @pytest.mark.parametrize(("change", "kind", "file", "reason", "remedy"), BROKEN)
-def test_each_fault_is_named(root: Path, change: Break, kind: str, file: str, reason: str, remedy: str) -> None:
+def test_each_fault_is_reported(root: Path, change: Break, kind: str, file: str, reason: str, remedy: str) -> None:
     change(root)
     found = [finding for finding in check(root).findings if finding.kind == kind]
     assert str(root / file) in [finding.file for finding in found]
@@ -333,7 +333,7 @@ def test_each_fault_is_named(root: Path, change: Break, kind: str, file: str, re
 
 
 @pytest.mark.parametrize("change", [form[0] for form in BROKEN])
-def test_no_broken_form_brings_ids_of_no_class_into_training(root: Path, change: Break) -> None:
+def test_no_broken_form_gives_training_ids_of_no_class(root: Path, change: Break) -> None:
     change(root)
     for split in ("train", "val"):
         try:
@@ -349,7 +349,7 @@ def test_no_broken_form_brings_ids_of_no_class_into_training(root: Path, change:
             assert set(np.unique(sample.mask)) <= {*range(SHAPES_LABELS.num_classes), 255}
 
 
-def test_every_kind_is_broken_once() -> None:
+def test_every_kind_of_finding_has_a_broken_form() -> None:
     assert {form[1] for form in BROKEN} | {"missing-list", "shared-names"} == set(KINDS)
 
 
@@ -365,13 +365,13 @@ def other_size_of_three(root: Path) -> None:
     save_gray(mask_path(root, 3), ids(root, 3)[1:])
 
 
-def test_a_missing_list_names_those_present(root: Path) -> None:
+def test_a_missing_list_is_reported_with_the_existing_ones(root: Path) -> None:
     found = [finding for finding in check(root, ["train", "odd"]).findings if finding.kind == "missing-list"]
     assert [finding.file for finding in found] == [str(root / "splits" / "odd.txt")]
     assert "train, val" in found[0].reason
 
 
-def test_black_and_white_masks_of_two_classes_are_not_taken_for_ignored_ones(tmp_path: Path) -> None:
+def test_black_and_white_masks_of_two_classes_are_reported(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "two", TWO, recode=two_classes)
     assert check(root).findings == ()
     for path in all_masks(root):
@@ -384,7 +384,7 @@ def test_black_and_white_masks_of_two_classes_are_not_taken_for_ignored_ones(tmp
         open_folder(root)[0]
 
 
-def test_each_black_and_white_mask_is_named_beside_right_ones(tmp_path: Path) -> None:
+def test_black_and_white_masks_among_correct_ones_are_reported(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "two", TWO, recode=two_classes)
     wrong = all_masks(root)[1:]
     for path in wrong:
@@ -396,7 +396,7 @@ def test_each_black_and_white_mask_is_named_beside_right_ones(tmp_path: Path) ->
     assert {(finding.kind, finding.repair) for finding in check(root).findings} == {("binary-masks", None)}
 
 
-def test_black_and_white_masks_are_sound_where_the_palette_names_both(tmp_path: Path) -> None:
+def test_black_and_white_masks_are_correct_if_the_palette_has_both_colors(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "two", TWO, recode=two_classes)
     (root / "labels.yaml").write_text("names: [ground, crop]\npalette: [[0, 0, 0], [255, 255, 255]]")
     for path in all_masks(root):
@@ -406,8 +406,8 @@ def test_black_and_white_masks_are_sound_where_the_palette_names_both(tmp_path: 
     assert examination.splits[0].frequencies.images[1] == 8
 
 
-def test_training_reads_what_the_check_finds_sound(root: Path) -> None:
-    """Of every form of mask: the check has no error exactly where training reads it, and has the same ids."""
+def test_training_reads_exactly_the_masks_without_errors(root: Path) -> None:
+    """In every form of mask, the check has no error exactly if training reads the mask, with the same ids."""
     values = ids(root)
     colors = in_colors(values)
     palettes = [PIL.Image.fromarray(values), PIL.Image.fromarray(np.roll(values, 1))]
@@ -435,12 +435,12 @@ def test_training_reads_what_the_check_finds_sound(root: Path) -> None:
                     assert (mask == found.ids).all()
 
 
-def test_void_among_other_classes_is_no_black_and_white(root: Path) -> None:
+def test_a_mask_of_background_and_void_among_others_has_no_findings(root: Path) -> None:
     save_gray(mask_path(root), np.where(ids(root) == 255, 255, 0))
     assert check(root).findings == ()
 
 
-def test_a_train_split_apart_from_val_needs_no_common_names(tmp_path: Path) -> None:
+def test_shared_names_in_different_folders_are_reported(tmp_path: Path) -> None:
     from segmnv2.checks.examination import examine
     from segmnv2.datasets.folder import list_folder
 
@@ -454,8 +454,8 @@ def test_a_train_split_apart_from_val_needs_no_common_names(tmp_path: Path) -> N
     assert "8, 9, 10" in examination.findings[0].reason
 
 
-def test_classes_drawn_as_lines_are_not_taken_for_smoothing(tmp_path: Path) -> None:
-    """Three kinds of cells, each with a border one pixel wide of its own class."""
+def test_classes_drawn_as_lines_do_not_count_as_smoothing(tmp_path: Path) -> None:
+    """Diagnose three kinds of cells, each with a border of its own class, one pixel wide."""
     labels = LabelSet.from_dict({"names": ["ground", "rim", "cell", "skin", "egg", "shell", "nut"]})
     mask = np.zeros((60, 90), np.uint8)
     for left, cell in ((5, 2), (35, 4), (65, 6)):
@@ -470,8 +470,8 @@ def quantized(path: Path, values: np.ndarray, colors: list[tuple[int, int, int]]
     picture.save(path)
 
 
-def test_palettes_that_order_their_colors_in_other_ways_are_compared(root: Path) -> None:
-    """Of masks without a palette in their labels: each is read by its values, whatever its colors."""
+def test_palettes_with_another_order_or_color_are_reported(root: Path) -> None:
+    """Compare the colors of masks whose labels have no palette."""
     (root / "labels.yaml").write_text("names: [ground, road, car]\n")
     black, red, green = (0, 0, 0), (200, 0, 0), (0, 200, 0)
     values = np.arange(48 * 64).reshape(48, 64) // 512 % 3
@@ -488,7 +488,7 @@ def test_palettes_that_order_their_colors_in_other_ways_are_compared(root: Path)
     assert "value 0 has the color [0, 200, 0], which is value 2 in other masks" in found["0.png"].reason
 
 
-def test_grays_that_are_stretched_over_the_ids_of_a_file_are_sound(root: Path) -> None:
+def test_stretched_gray_palettes_have_no_findings(root: Path) -> None:
     (root / "labels.yaml").write_text("names: [ground, road, car]\n")
     for index, path in enumerate(all_masks(root)):
         last = 1 + index % 2
@@ -500,7 +500,7 @@ def test_grays_that_are_stretched_over_the_ids_of_a_file_are_sound(root: Path) -
     assert not {"palette-order", "palette-differs"} & kinds(check(root))
 
 
-def test_ids_that_went_through_lossy_compression_are_not_repaired(root: Path) -> None:
+def test_ids_after_lossy_compression_are_not_repaired(root: Path) -> None:
     values = PIL.Image.fromarray(ids(root) % 5)
     for picture, form in ((values, "JPEG"), (values.convert("RGB"), "JPEG"), (values, "WEBP")):
         picture.save(mask_path(root), form)

@@ -29,7 +29,7 @@ def experiment(path: Path, train: Mapping[str, object], val: Mapping[str, object
     return path
 
 
-def test_many_processes_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_processes_give_the_findings_of_one(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "own", train=40)
     for index, path in enumerate(all_masks(root)):
         if index % 3 == 0:
@@ -55,7 +55,7 @@ def test_json_is_valid_and_complete(root: Path) -> None:
     assert values["splits"][0]["classes"].keys() == values["class_weights"].keys()
 
 
-def test_the_page_shows_the_files_and_needs_no_other(root: Path) -> None:
+def test_the_page_shows_the_files_and_is_self_contained(root: Path) -> None:
     for index in range(5):
         save_gray(mask_path(root, index), np.full((48, 64), 77))
     (root / "images" / "<b>.heic").write_text("x")
@@ -70,7 +70,7 @@ def test_the_page_shows_the_files_and_needs_no_other(root: Path) -> None:
     assert "correct the mask" in page
 
 
-def test_a_page_of_all_kinds_of_masks_can_be_drawn(root: Path) -> None:
+def test_the_page_shows_masks_of_another_size_and_unreadable_files(root: Path) -> None:
     save_gray(mask_path(root, 0), np.zeros((9, 9)))
     mask_path(root, 1).write_bytes(b"")
     (root / "images" / "2.png").write_bytes(b"")
@@ -93,7 +93,7 @@ def test_the_page_shows_masks_of_other_ids_in_the_colors_of_the_classes(kind: st
     assert np.abs(overlay - blend(sample.image, sample.mask, listing.labels)).mean() < 9
 
 
-def test_an_experiment_names_both_splits(root: Path, tmp_path: Path) -> None:
+def test_both_splits_of_an_experiment_are_read(root: Path, tmp_path: Path) -> None:
     source = {"kind": "folder", "root": str(root)}
     config = experiment(tmp_path / "c.yaml", {**source, "split": "train"}, {**source, "split": "val"})
     examination = examine(listings_of(config), workers=1)
@@ -103,7 +103,7 @@ def test_an_experiment_names_both_splits(root: Path, tmp_path: Path) -> None:
     assert kinds(examine(listings_of(same), workers=1)) == {"leak"}
 
 
-def test_generated_shapes_are_read_as_they_are_drawn(tmp_path: Path) -> None:
+def test_generated_shapes_are_examined(tmp_path: Path) -> None:
     shapes = {"kind": "shapes", "size": 48}
     config = experiment(tmp_path / "c.yaml", {**shapes, "length": 12, "seed": 1}, {**shapes, "length": 3, "seed": 2})
     examination = examine(listings_of(config), workers=1)
@@ -129,14 +129,14 @@ def test_classes_that_differ_are_refused(root: Path, tmp_path: Path) -> None:
         listings_of(config)
 
 
-def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="has the layout of no data set"):
+def test_folders_and_files_that_are_no_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="does not have the layout of a data set"):
         listings_of(tmp_path)
-    with pytest.raises(DatasetError, match="is not there"):
+    with pytest.raises(DatasetError, match="no such file or folder"):
         listings_of(tmp_path / "none")
 
 
-def test_each_missing_image_of_coco_is_named(tmp_path: Path) -> None:
+def test_each_missing_image_of_coco_is_reported(tmp_path: Path) -> None:
     images = [{"id": i, "file_name": f"{i}.jpg", "height": 30, "width": 40} for i in range(4)]
     square = {"segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]], "area": 400, "iscrowd": 0}
     content = {

@@ -26,7 +26,7 @@ def test_shares_of_pixels_and_images() -> None:
     assert frequencies.ignored_share(LABELS) == 2 / 8
 
 
-def test_weights_are_the_median_frequency_over_each() -> None:
+def test_weights_are_the_median_frequency_divided_by_that_of_the_class() -> None:
     # Of the images that hold them: 0 has 5 of 8, 1 has 1 of 4, 2 has 2 of 4 pixels; the median is 0.5.
     weights = count([0, 0, 0, 1], [0, 0, 2, 2, 255]).weights(LABELS)
     assert weights == pytest.approx({"class_0": 0.5 / 0.625, "class_1": 2.0, "class_2": 1.0})
@@ -36,7 +36,7 @@ def test_classes_of_equal_frequency_weigh_one() -> None:
     assert count([0, 1, 2, 3]).weights(LABELS) == dict.fromkeys(LABELS.names, 1.0)
 
 
-def test_nothing_counted_gives_no_weights() -> None:
+def test_no_masks_give_no_weights() -> None:
     assert Frequencies().weights(LABELS) == {}
 
 

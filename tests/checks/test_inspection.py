@@ -36,7 +36,7 @@ IMAGES = [Shapes(30, (96, 128), seed=7)[i].image for i in range(30)]
 
 
 @pytest.mark.parametrize(("scale", "quality"), [(1.0, 40), (0.5, 80), (1.7, 60)])
-def test_copies_are_known_and_others_are_not(scale: float, quality: int) -> None:
+def test_copies_are_recognized_and_other_images_are_not(scale: float, quality: int) -> None:
     copies = []
     for image in IMAGES:
         buffer = BytesIO()
@@ -47,7 +47,7 @@ def test_copies_are_known_and_others_are_not(scale: float, quality: int) -> None
     assert (np.array(near) == np.eye(len(IMAGES), dtype=bool)).all()
 
 
-def test_the_kept_thumbnails_never_miss_a_copy() -> None:
+def test_small_thumbnails_never_miss_a_copy() -> None:
     rng = np.random.default_rng(0)
     noisy = [
         np.clip(image + rng.normal(0, 12, image.shape) + rng.integers(-3, 4), 0, 255).astype(np.uint8)

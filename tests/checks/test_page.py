@@ -13,7 +13,7 @@ from segmnv2.datasets.listing import Listing
 from segmnv2.labels import VOC_LABELS
 
 
-def test_names_of_splits_are_no_markup() -> None:
+def test_names_of_splits_are_not_parsed_as_markup() -> None:
     split = ExaminedSplit(Listing("fold[/a]", Path("data"), VOC_LABELS, ()))
     split.frequencies.add(np.eye(1, 256, dtype=np.int64)[0], VOC_LABELS)
     output = StringIO()

@@ -1,4 +1,4 @@
-"""What ``--fix`` writes passes the doctor, loads, and holds what was meant."""
+"""Tests of repaired copies: they have no findings, load, and have the true masks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EXPECTED = [Shapes(TRAIN + VAL, SIZE, seed=4)[i].mask for i in range(TRAIN + VAL
 
 
 def fixed(root: Path) -> tuple[Path, Examination, RepairedCopy]:
-    """Repair a data set and have the copy examined."""
+    """Repair a data set, and examine the copy."""
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     written = write_repaired_copy(check(root), root.parent / "fixed")
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
@@ -94,7 +94,7 @@ def save_in_other_colors(path: Path, mask: np.ndarray) -> None:
         save_in_other_colors,
     ],
 )
-def test_the_fixed_data_set_is_sound_and_holds_what_was_meant(root: Path, save_mask: object) -> None:
+def test_the_fixed_data_set_has_no_findings_and_the_true_masks(root: Path, save_mask: object) -> None:
     assert callable(save_mask)
     for path in all_masks(root):
         save_mask(path, ids(root, int(path.stem)))
@@ -120,7 +120,7 @@ def test_white_becomes_one(tmp_path: Path, form: str) -> None:
     assert all((mask == two_classes(old)).all() for mask, old in zip(masks_of(copy), EXPECTED, strict=True))
 
 
-def test_smoothed_black_and_white_masks_are_cut_at_the_half(tmp_path: Path) -> None:
+def test_smoothed_black_and_white_masks_are_thresholded(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "two", TWO, recode=two_classes)
     for path in all_masks(root):
         white = ids(root, int(path.stem)) * 255
@@ -134,7 +134,7 @@ def test_smoothed_black_and_white_masks_are_cut_at_the_half(tmp_path: Path) -> N
         assert (mask == two_classes(old)).mean() > 0.99
 
 
-def test_void_smoothed_into_two_classes_is_not_taken_for_white(tmp_path: Path) -> None:
+def test_smoothed_void_is_not_repaired_as_white(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "two", TWO, recode=lambda mask: np.where(mask == 255, 255, mask > 0))
     path = mask_path(root)
     save_gray(path, cv2.GaussianBlur(ids(root), (3, 3), 0))
@@ -160,8 +160,8 @@ def test_smoothed_colors_become_the_nearest_class_or_ignored(root: Path) -> None
 
 
 @pytest.mark.parametrize("way", ["scaled", "jpeg"])
-def test_a_blend_of_two_classes_is_no_third_one(way: str, tmp_path: Path) -> None:
-    """Background and aeroplane of VOC blend into its cat."""
+def test_a_blend_of_two_classes_does_not_become_a_third_one(way: str, tmp_path: Path) -> None:
+    """VOC's background and aeroplane blend into cat."""
     y, x = np.mgrid[:960, :1280]
     true = ((y - 480) ** 2 + (x - 640) ** 2 < 240**2) * 1
     if way == "scaled":
@@ -170,7 +170,7 @@ def test_a_blend_of_two_classes_is_no_third_one(way: str, tmp_path: Path) -> Non
         coded = cv2.imencode(".jpg", in_colors(true[::4, ::4], VOC_LABELS), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
         mask = np.array(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     cat = mask.copy()
-    cat[200:230, 20:60] = VOC_LABELS.palette[8]  # a true one beside
+    cat[200:230, 20:60] = VOC_LABELS.palette[8]  # a real cat
     for folder in ("images", "masks"):
         (tmp_path / "own" / folder).mkdir(parents=True)
     for name, colors in (("blend", mask), ("cat", cat)):
@@ -187,8 +187,8 @@ def test_a_blend_of_two_classes_is_no_third_one(way: str, tmp_path: Path) -> Non
     assert (both[200:230, 20:60] == 8).all()
 
 
-def test_what_overshoots_a_class_is_no_other_one() -> None:
-    """Cubic scaling makes dark gray beside light gray black."""
+def test_an_overshoot_of_a_class_does_not_become_another_one() -> None:
+    """Cubic scaling makes dark gray next to light gray black."""
     labels = LabelSet(("black", "dark", "light"), ((0, 0, 0), (30, 30, 30), (230, 230, 230)))
     y, x = np.mgrid[:240, :320]
     true = np.where((y - 120) ** 2 + (x - 160) ** 2 < 60**2, 2, 1)
@@ -198,7 +198,7 @@ def test_what_overshoots_a_class_is_no_other_one() -> None:
     assert (found == 255).mean() < 0.05
 
 
-def test_what_cannot_be_repaired_is_said(root: Path) -> None:
+def test_unrepaired_masks_are_reported(root: Path) -> None:
     save_gray(mask_path(root, 1), np.full(SIZE, 77))
     save_gray(mask_path(root, 2), ids(root, 2)[1:])
     mask_path(root, 3).unlink()
@@ -209,7 +209,7 @@ def test_what_cannot_be_repaired_is_said(root: Path) -> None:
     assert open_folder(copy, "train").names == ["0", "1", "2", "4", "5", "6", "7"]
 
 
-def test_a_mask_that_exif_turns_is_not_saved_without_the_entry(root: Path) -> None:
+def test_a_mask_turned_by_exif_is_not_repaired(root: Path) -> None:
     path = mask_path(root, 1)
     with PIL.Image.open(path) as mask:
         mask.load()
@@ -225,9 +225,9 @@ def test_a_mask_that_exif_turns_is_not_saved_without_the_entry(root: Path) -> No
     assert kinds(examination) == {"exif-rotation"}
 
 
-def test_the_copy_goes_to_a_new_folder_only(root: Path) -> None:
+def test_the_copy_needs_a_new_folder(root: Path) -> None:
     examination = check(root)
-    with pytest.raises(ConfigError, match="exists and is not empty; name a new folder"):
+    with pytest.raises(ConfigError, match="exists and is not empty; give a new folder"):
         write_repaired_copy(examination, root)
     limited = examine(listings_of(root), workers=1, limit=1)
     with pytest.raises(ConfigError, match="leave out --limit"):
@@ -247,7 +247,7 @@ def test_the_new_folder_may_be_a_link_but_not_the_current_folder(root: Path, mon
         write_repaired_copy(examination, Path())
 
 
-def test_an_interrupted_copy_leaves_nothing(root: Path) -> None:
+def test_an_interrupted_copy_writes_no_folder(root: Path) -> None:
     examination = check(root)
     (root / "images" / "5.png").unlink()
     with pytest.raises(FileNotFoundError):
@@ -273,8 +273,8 @@ def test_voc_layout_is_kept(tmp_path: Path) -> None:
     assert (dataset[dataset.names.index(path.stem)].mask == values).all()
 
 
-def test_thin_objects_and_outlines_become_no_other_class(tmp_path: Path) -> None:
-    """Of a thin line, or of the outline that does not count, smoothing leaves no pixel in its own color."""
+def test_thin_objects_and_outlines_do_not_become_another_class(tmp_path: Path) -> None:
+    """After smoothing, a thin line or an ignored outline has no pixel of its own color."""
     lines = np.zeros((1200, 1600), np.uint8)
     for number in range(6):
         cv2.line(lines, (100, 100 + 150 * number), (1500, 180 + 150 * number), 1, 4)
@@ -298,7 +298,7 @@ def diagnosed(colors: np.ndarray, labels: LabelSet) -> np.ndarray | None:
     return diagnose_mask(RawMask(np.concatenate([colors, opaque], axis=2), "PNG"), labels).ids
 
 
-def test_two_classes_of_one_color_are_not_told_apart() -> None:
+def test_masks_with_two_classes_of_one_color_are_not_repaired() -> None:
     labels = LabelSet(("ground", "tree", "grass"), ((0, 0, 0), (0, 200, 0), (0, 200, 0)))
     colors = np.zeros((384, 512, 3), np.uint8)
     cv2.circle(colors, (250, 200), 120, (0, 200, 0), -1)
