@@ -1,6 +1,6 @@
-"""Mobile semantic segmentation: DeepLabv3 on MobileNetV2, the paper's own network.
+"""Semantic segmentation for mobile devices: DeepLabv3 on MobileNetV2.
 
-Importing the package is fast: each public name loads what it needs when first used.
+The import of the package is fast, because each public name is only loaded when it is first used.
 """
 
 from __future__ import annotations

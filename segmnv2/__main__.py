@@ -1,4 +1,4 @@
-"""The start of ``segmnv2``, and of ``python -m segmnv2``, as ``torchrun -m segmnv2 train CONFIG`` needs it."""
+"""Entry point of ``segmnv2`` and of ``python -m segmnv2``, which ``torchrun -m segmnv2 train CONFIG`` needs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 def main() -> int:
     """Run the command line of this process.
 
-    A signal that comes while the modules are imported ends it as one that comes later does.
+    A signal during the import of the modules stops it in the same way as a later one.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it would print a traceback while Python ends
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may print a traceback when Python exits
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from segmnv2.signals import interrupting, report_end
 
@@ -20,7 +20,7 @@ def main() -> int:
             from segmnv2.cli import main as run_command
 
             return run_command()
-        except BaseException:  # a library that was interrupted in its midst may raise anything
+        except BaseException:  # an interrupted library may raise any error
             if not received:
                 raise
     return report_end(received[0])

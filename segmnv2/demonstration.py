@@ -1,4 +1,4 @@
-"""The whole way in minutes, without a download: train on shapes, evaluate, infer, show, compare with the paper."""
+"""Demonstration in a few minutes, without a download: training on generated shapes, evaluation and inference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from segmnv2.training.run import train
 
 PICTURES = 6
 PICTURES_SEED = 1000
-"""Seed of the images to look at: neither trained nor validated on."""
+"""Seed of the shown images, which are not in the training and validation sets."""
 
 TILE = 192
 GAP = 8
@@ -40,9 +40,9 @@ class DemoResult:
     """Result of the demonstration.
 
     Attributes:
-        evaluation: evaluation of the trained network on the validation images.
-        weights: the trained network.
-        picture: images, true masks and predicted masks.
+        evaluation: evaluation of the trained model on the validation images.
+        weights: file of the trained model.
+        picture: file of an image that shows inputs, true masks and predicted masks.
     """
 
     evaluation: Evaluation
@@ -60,13 +60,13 @@ def run_demo(
     """Train, evaluate, infer, draw, and print the evaluation and the paper's Table 7.
 
     Args:
-        experiment: on generated shapes, as ``configs/shapes.yaml``.
+        experiment: experiment on generated shapes, such as ``configs/shapes.yaml``.
         out: folder of all results; an earlier demonstration in it is replaced.
-        report: takes what is to be read.
-        console: a terminal for the progress bar.
+        report: called with each message.
+        console: terminal of the progress bar.
 
     Raises:
-        SegmnError: as of :func:`segmnv2.training.run.train`.
+        SegmnError: as for :func:`segmnv2.training.run.train`.
     """
     out = Path(out)
     run = train(experiment, out=out / "run", overwrite=True, report=report, console=console)
@@ -84,26 +84,26 @@ def run_demo(
     write_image(picture, draw_comparison(samples, masks, shown.labels), "PNG")
     report(f"{picture}: {PICTURES} new images, their masks and the predictions")
     report(f"{out / 'results'}: the masks and overlays that `segmnv2 infer` writes\n")
-    report(f"The paper's Table 7, with what this library's networks cost:\n\n{to_markdown(table7())}")
+    report(f"The paper's Table 7, with the costs of this library's models:\n\n{to_markdown(table7())}")
     return DemoResult(evaluation, run.folder.best, picture)
 
 
 def _infer(predictor: Predictor, samples: Sequence[Sample], out: Path) -> list[np.ndarray]:
     """Write the images to disk, run inference on the files, and read the masks back."""
-    pictures = [out / "pictures" / f"{sample.name}.png" for sample in samples]
-    for sample, path in zip(samples, pictures, strict=True):
+    paths = [out / "pictures" / f"{sample.name}.png" for sample in samples]
+    for sample, path in zip(samples, paths, strict=True):
         write_image(path, Image.fromarray(sample.image), "PNG")
-    infer_files(predictor, pictures, ResultFolder(out / "results").write)
-    return [read_mask(out / "results" / MASKS / path.name, predictor.model.labels) for path in pictures]
+    infer_files(predictor, paths, ResultFolder(out / "results").write)
+    return [read_mask(out / "results" / MASKS / path.name, predictor.model.labels) for path in paths]
 
 
 def draw_comparison(samples: Sequence[Sample], predictions: Sequence[np.ndarray], labels: LabelSet) -> Image.Image:
-    """Return one picture: a row a sample (image, true mask, predicted mask), and the colors of the classes.
+    """Return one image with a row per sample (image, true mask, predicted mask), and a legend of the classes.
 
     Args:
         samples: images and true masks.
-        predictions: (H, W) class ids, one for each sample.
-        labels: names and colors.
+        predictions: (H, W) class ids of each sample.
+        labels: names and colors of the classes.
     """
     titles = ("image", "truth", "prediction")
     sheet = Image.new("RGB", (len(titles) * (TILE + GAP) + GAP, len(samples) * (TILE + GAP) + HEADING + GAP), PAPER)
@@ -114,9 +114,9 @@ def draw_comparison(samples: Sequence[Sample], predictions: Sequence[np.ndarray]
     for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
         tiles = (sample.image, colorize(sample.mask, labels), colorize(prediction.astype(np.uint8), labels))
         for column, tile in enumerate(tiles):
-            smooth = Image.Resampling.BILINEAR if column == 0 else Image.Resampling.NEAREST
+            resampling = Image.Resampling.BILINEAR if column == 0 else Image.Resampling.NEAREST
             corner = (GAP + column * (TILE + GAP), GAP + HEADING + row * (TILE + GAP))
-            sheet.paste(Image.fromarray(tile).resize((TILE, TILE), smooth), corner)
+            sheet.paste(Image.fromarray(tile).resize((TILE, TILE), resampling), corner)
     pixels = np.stack([sample.mask for sample in samples])
     shares = [float((pixels == index).mean()) for index in range(labels.num_classes)]
     return add_legend(sheet, list(zip(labels.names, labels.palette, shares, strict=True)))

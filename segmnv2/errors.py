@@ -1,7 +1,7 @@
-"""Errors that a user can cause and can fix, and the words of messages.
+"""Errors that a user can cause and fix, and parts of messages.
 
-Every message names the file or key, the value found, what is allowed and the remedy. The command line prints the
-message alone and exits with code 2. Broken invariants of the library itself are assertions, not these.
+Every message names the file or key, the value found, the allowed values and the remedy. The command line prints only
+the message and exits with code 2. Faults of the library itself are assertions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class SegmnError(ValueError):
-    """Base of every error that is the input's fault rather than the library's."""
+    """Base class of errors that are caused by the input rather than by the library."""
 
 
 class SegmnWarning(UserWarning):
-    """Warning about a result that is given all the same; the command line prints the message alone."""
+    """Warning about a result that is still returned; the command line prints only the message."""
 
 
 class ConfigError(SegmnError):
@@ -32,40 +32,40 @@ class DatasetError(SegmnError):
 
 
 class WeightsError(SegmnError):
-    """A checkpoint is missing, damaged, of an unknown kind, or does not fit the model."""
+    """A checkpoint is missing, damaged or of an unknown kind, or does not fit the model."""
 
 
 class MediaError(SegmnError):
-    """An image to read is missing, damaged or not an image."""
+    """An image or video is missing or damaged, or is not one."""
 
 
 @contextmanager
 def naming_key(key: str) -> Iterator[None]:
-    """Add to a message about a file the key of the experiment that names it."""
+    """Add the key of the experiment that names a file to error messages about it."""
     try:
         yield
     except (DatasetError, WeightsError) as error:
-        raise type(error)(f"{error}\n  (the path is that of the key {key}; -o {key}=PATH changes it)") from error
+        raise type(error)(f"{error}\n  (the key {key} sets this path; -o {key}=PATH changes it)") from error
 
 
 @contextmanager
 def converting(what: str, remedy: str) -> Iterator[None]:
-    """Turn the errors of another library, which cannot convert a network, into one message.
+    """Turn errors of another library that converts a model into one message.
 
     Args:
-        what: cannot take the network, as "format: 'onnx'".
+        what: subject of the message, such as "format: 'onnx'".
         remedy: what to give instead.
 
     Raises:
-        ConfigError: the block raised an error of any class but of this library's, or of memory and files.
+        ConfigError: the block raised an error of another library, except those of memory and files.
     """
     try:
         yield
     except (SegmnError, OSError, MemoryError):
         raise
-    except Exception as error:  # converters have no common class of errors
+    except Exception as error:  # converters have no common error class
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{what} cannot take this network ({reason}); {remedy}") from error
+        raise ConfigError(f"{what} cannot convert this model ({reason}); {remedy}") from error
 
 
 def check_positive_integer(name: str, value: object, remedy: str) -> int:
@@ -85,15 +85,15 @@ def check_positive_integer(name: str, value: object, remedy: str) -> int:
 
 
 def describe_value(value: object) -> str:
-    """Return a value as Python writes it, shortened where it is long, nested or has no such form."""
+    """Return the ``repr`` of a value, shortened if it is long or nested, or its type if it has none."""
     try:
         return _SHORT.repr(value)
-    except Exception:  # as of integers with more digits than Python converts
+    except Exception:  # such as that of integers with too many digits
         return f"a {type(value).__name__}"
 
 
 def describe_fault(fault: Mapping[str, Any]) -> str:
-    """Return what pydantic found wrong: the key, the value found and what is allowed.
+    """Return the message of a fault that pydantic found: the key, the value found and the allowed values.
 
     Args:
         fault: one of ``ValidationError.errors()``.

@@ -1,4 +1,4 @@
-"""Class names, colors and the ignored value: the meaning of the integers and colors of masks."""
+"""Labels: class names, colors and the ignored value, which give the values of masks a meaning."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from segmnv2.errors import ConfigError, describe_value
 Color = tuple[int, int, int]
 
 IGNORE_INDEX = 255
-"""Mask value that neither trains nor counts: VOC's void, and the padding of crops."""
+"""Mask value that training and evaluation ignore: VOC's void, and the padding of crops."""
 
 VOID_COLOR: Color = (224, 224, 192)
-"""Color of ignored pixels where the labels give no other, as in VOC's own files."""
+"""Default color of ignored pixels, the one in VOC's files."""
 
 _DEFAULTS = ("palette", "ignore_index")
 
 UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of characters that break a line or have no form: controls, surrogates, separators."""
+"""Unicode categories of characters that break a line or are invisible: controls, surrogates, separators."""
 
 
 def voc_palette(count: int) -> tuple[Color, ...]:
-    """Colors of PASCAL VOC's masks: bit k of an id's RGB comes from bits 3k, 3k+1, 3k+2 of the id.
+    """Return the colors of PASCAL VOC's masks.
+
+    Bit 7 - k of red, green and blue is bit 3 k, 3 k + 1 and 3 k + 2 of the id.
 
     Args:
         count: number of colors, 1..256.
@@ -49,15 +51,15 @@ class LabelSet:
 
     Attributes:
         names: class names; the id of a class is its position.
-        palette: one RGB triple, 0..255, for each class.
-        ignore_index: mask value outside the classes that is never trained on nor counted.
-        ignore_color: RGB triple of ignored pixels in masks drawn in colors; ``None`` for VOC's, (224, 224, 192).
-        label_defaults: which of ``palette`` and ``ignore_index`` nobody gave. A default palette says nothing about the
-            colors of masks, and a default ignore index nothing about masks of 0 and 255 alone. Not compared.
+        palette: RGB triple, 0..255, of each class.
+        ignore_index: mask value that is not a class id and that training and evaluation ignore.
+        ignore_color: RGB triple of ignored pixels in masks of colors; ``None`` for that of VOC, (224, 224, 192).
+        label_defaults: those of ``palette`` and ``ignore_index`` that have default values. Default values do not
+            describe the user's masks, so fewer checks apply. ``==`` ignores this field.
 
     Raises:
-        ConfigError: no names, a name used twice, palette of another length, colors outside 0..255, an ignore index
-            that is also a class id or does not fit in 8 bits, or an ignore color that is also a class's.
+        ConfigError: a field is wrong: no names, a name that occurs twice, a palette of another length, a color outside
+            0..255, an ignore index that is a class id or above 255, or an ignore color that is that of a class.
     """
 
     names: tuple[str, ...]
@@ -75,7 +77,9 @@ class LabelSet:
         if twice:
             raise ConfigError(f"labels: class names {twice} occur more than once; give each class its own name")
         if len(self.palette) != len(self.names):
-            raise ConfigError(f"labels: {len(self.names)} names but {len(self.palette)} colors; give one color a class")
+            raise ConfigError(
+                f"labels: {len(self.names)} names but {len(self.palette)} colors; give one color per class"
+            )
         for name, color in zip(self.names, self.palette, strict=True):
             _check_color(color, f"of class '{name}'")
         if self.ignore_color is not None:
@@ -83,32 +87,32 @@ class LabelSet:
             if self.ignore_color in self.palette:
                 name = self.names[self.palette.index(self.ignore_color)]
                 raise ConfigError(
-                    f"labels: ignore_color {list(self.ignore_color)} is also the color of class '{name}'; give each "
-                    "its own"
+                    f"labels: ignore_color {list(self.ignore_color)} is also the color of class '{name}'; give another "
+                    "color"
                 )
         if not len(self.names) <= self.ignore_index <= 255:
             raise ConfigError(
                 f"labels: ignore_index {self.ignore_index} is not in {len(self.names)}..255; "
-                "choose a value that is no class id and fits in 8 bits (VOC uses 255)"
+                "choose a value up to 255 that is not a class id (VOC uses 255)"
             )
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, background included, ignore index not."""
+        """Number of classes, including background, without the ignore index."""
         return len(self.names)
 
     @property
     def allowed(self) -> str:
-        """The ids that masks may hold, for messages."""
+        """The allowed values of masks, for messages."""
         return f"0..{self.num_classes - 1} and {self.ignore_index} (ignored)"
 
     @property
     def void_color(self) -> Color | None:
-        """Color of ignored pixels in masks drawn in colors; ``None`` where VOC's is the color of a class."""
+        """Color of ignored pixels in masks of colors; ``None`` if a class has VOC's color of ignored pixels."""
         return self.ignore_color or (None if VOID_COLOR in self.palette else VOID_COLOR)
 
     def differences(self, other: LabelSet, there: str, here: str) -> str:
-        """Return in which values the labels differ, for messages; an empty text where they are equal.
+        """Return a description of the differences to other labels, for messages; an empty text if they are equal.
 
         Args:
             other: the other labels.
@@ -120,36 +124,36 @@ class LabelSet:
         colors = zip(self.names, other.palette, self.palette, strict=True)
         values: list[tuple[str, object, object]] = [(f"the color of '{name}'", a, b) for name, a, b in colors]
         values += [(key, getattr(other, key), getattr(self, key)) for key in ("ignore_index", "ignore_color")]
-        found = [f"{what} is {its} in {there}, {mine} in {here}" for what, its, mine in values if its != mine]
-        more = f" and {len(found) - 3} more differences" if len(found) > 3 else ""
-        return "; ".join(found[:3]) + more
+        texts = [f"{what} is {theirs} in {there}, {own} in {here}" for what, theirs, own in values if theirs != own]
+        more = f" and {len(texts) - 3} more differences" if len(texts) > 3 else ""
+        return "; ".join(texts[:3]) + more
 
     @classmethod
     def numbered(cls, num_classes: int) -> LabelSet:
-        """Return labels named ``class_0``, ``class_1``, ... in VOC's colors, for models that came without names."""
+        """Return labels named ``class_0``, ``class_1``, ... in VOC's colors, for models without class names."""
         names = tuple(f"class_{i}" for i in range(num_classes))
         return cls(names, voc_palette(num_classes), label_defaults=_DEFAULTS)
 
     @property
     def unnamed(self) -> bool:
-        """Whether the names are those of :meth:`numbered`, so that nothing is known of the classes' order."""
+        """Whether the names are those of :meth:`numbered`, so that the meaning of the classes is unknown."""
         return self.names == LabelSet.numbered(self.num_classes).names
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "labels") -> LabelSet:
         """Build labels from ``{"names": [...], "palette": [[r, g, b], ...], "ignore_index": 255}``.
 
-        The palette may be left out (VOC's colors) and so may the ignore index (255). ``ignore_color`` is optional.
+        Only ``names`` is required. The default palette is VOC's, and the default ignore index is 255.
 
         Args:
             values: the mapping.
-            source: file or key that error messages name.
+            source: file or key, for error messages.
 
         Raises:
-            ConfigError: unknown keys or values as the class forbids.
+            ConfigError: a key is unknown, or a value is not allowed.
         """
         if not isinstance(values, dict):
-            raise ConfigError(f"{source}: {describe_value(values)} is no mapping; give one with a 'names' list")
+            raise ConfigError(f"{source}: {describe_value(values)} is not a mapping; give one with a 'names' list")
         unknown = sorted(set(values) - {"names", "palette", "ignore_index", "ignore_color", "label_defaults"})
         if unknown:
             raise ConfigError(
@@ -164,9 +168,9 @@ class LabelSet:
         ignore_index = values.get("ignore_index", IGNORE_INDEX)
         ignore_color = values.get("ignore_color")
         if not isinstance(palette, (list, tuple)) or not all(isinstance(c, (list, tuple)) for c in palette):
-            raise ConfigError(f"{source}: 'palette' is {describe_value(palette)}; give one [red, green, blue] a class")
+            raise ConfigError(f"{source}: 'palette' is {describe_value(palette)}; give [red, green, blue] per class")
         if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
-            raise ConfigError(f"{source}: 'ignore_index' is {ignore_index!r}; give an integer, as 255")
+            raise ConfigError(f"{source}: 'ignore_index' is {ignore_index!r}; give an integer, such as 255")
         if not isinstance(ignore_color, (list, tuple, type(None))):
             raise ConfigError(f"{source}: 'ignore_color' is {ignore_color!r}; give [red, green, blue]")
         defaults = values.get("label_defaults", [key for key in _DEFAULTS if key not in values])
@@ -193,42 +197,42 @@ class LabelSet:
         """Read labels from a YAML file with the keys of :meth:`from_dict`.
 
         Raises:
-            ConfigError: the file is missing, is not YAML, or holds something else.
+            ConfigError: the file is missing or not YAML, or a key or value is wrong.
         """
-        from segmnv2.files.yaml_documents import read_yaml  # model files hold their labels as JSON
+        from segmnv2.files.yaml_documents import read_yaml  # not needed for model files, whose labels are in JSON
 
         values = read_yaml(path, "give a file with a 'names' list")
         return cls.from_dict(values, source=str(path))
 
 
 def check_class_name(name: str) -> None:
-    """Raise an error if a class name cannot be shown on one line.
+    """Check that a class name can be shown on one line.
 
     Raises:
-        ConfigError: it is blank or has a line break or another control character.
+        ConfigError: the name is blank, or has a line break or another control character.
     """
     if not name.strip() or any(unicodedata.category(letter) in UNSHOWN for letter in name):
         raise ConfigError(f"labels: class name {name!a} is blank or has control characters; give letters on one line")
 
 
 def table_cell(name: str) -> str:
-    """Return a name as a Markdown table shows it; a bare ``|`` would end its cell and shift the numbers after it."""
+    """Return a name for a cell of a Markdown table, with each ``|`` escaped so that it does not end the cell."""
     return name.replace("|", "\\|")
 
 
 def describe_difference(own: Sequence[str], theirs: Sequence[str], there: str, here: str) -> str:
-    """Return in words how two lists of class names differ.
+    """Return a description of the difference of two lists of class names.
 
     Args:
-        own: names of the classes here, in the order of their ids.
-        theirs: those of the other.
+        own: names of these classes, in the order of their ids.
+        theirs: names of the other classes.
         there: name of the other labels in messages.
         here: name of these labels in messages.
     """
     pairs = enumerate(zip_longest(theirs, own))
     number, (other, name) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])
     kind = "the same classes in another order" if sorted(own) == sorted(theirs) else "other classes"
-    other, name = ("missing" if each is None else repr(each) for each in (other, name))
+    other, name = ("missing" if value is None else repr(value) for value in (other, name))
     return (
         f"{there} has {kind}: {len(theirs)} in {there}, {len(own)} in {here}; class {number} is {other} in {there}, "
         f"{name} in {here}"

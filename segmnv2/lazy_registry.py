@@ -1,4 +1,4 @@
-"""Parts of the library by name, each imported when it is first used."""
+"""Registry of parts of the library, each of which is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Part = TypeVar("Part")
 
 
 class Registry(MutableMapping[str, Part]):
-    """Parts by name, in the order of their lines. A look-up imports the part; a list of the names imports nothing."""
+    """Mapping of names to parts, in the given order. A look-up imports a part; iteration over the names does not."""
 
     def __init__(self, package: str, places: Mapping[str, str]) -> None:
-        """Keep the places.
+        """Store the location of each part.
 
         Args:
-            package: the package of all modules, such as ``"segmnv2.backbones"``.
-            places: name -> module and object, as ``"mobilenet_v2:MobileNetV2"``.
+            package: package of all modules, such as ``"segmnv2.backbones"``.
+            places: name -> module and object, such as ``"mobilenet_v2:MobileNetV2"``.
         """
         self._package = package
         self._parts: dict[str, Part | str] = {name: f"{package}.{place}" for name, place in places.items()}
@@ -29,10 +29,10 @@ class Registry(MutableMapping[str, Part]):
         return part
 
     def attribute(self, name: str) -> Part:
-        """Return a part as an attribute of the package, as whose ``__getattr__`` this can be.
+        """Return a part. A package can use this method as its ``__getattr__``.
 
         Raises:
-            AttributeError: there is none of that name.
+            AttributeError: the name is unknown.
         """
         if name not in self._parts:
             raise AttributeError(f"module '{self._package}' has no attribute '{name}'")
@@ -44,7 +44,7 @@ class Registry(MutableMapping[str, Part]):
     def __delitem__(self, name: str) -> None:
         del self._parts[name]
 
-    def __contains__(self, name: object) -> bool:  # a mapping's own looks the part up
+    def __contains__(self, name: object) -> bool:  # that of MutableMapping imports the part
         return name in self._parts
 
     def __iter__(self) -> Iterator[str]:

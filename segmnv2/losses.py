@@ -1,8 +1,8 @@
-"""Losses that can be added to the cross-entropy, by name: a new one is a function and a line here.
+"""Losses by name, which can be added to the cross-entropy. A new loss is a function and an entry in :data:`LOSSES`.
 
-Those of segmentation-models-pytorch pick the pixels that count, which makes the CPU wait for a GPU, once for each
-class. On a GPU other pixels have a weight of zero instead: the same losses without a wait
-(tests/tasks/test_dense_losses.py).
+The losses of segmentation-models-pytorch select the labeled pixels, so that the CPU waits for a GPU once per class. On
+a GPU, dense losses give ignored pixels a weight of zero instead. They are equal (tests/tasks/test_dense_losses.py), and
+the CPU does not wait.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ DenseLoss = Callable[[Tensor, Tensor, int], Tensor]
 
 
 class OnDevice(nn.Module):
-    """A loss on the CPU, and an equal one on a GPU that does not make the CPU wait; 0 there where no pixel counts.
+    """A loss on the CPU, and an equal dense loss on a GPU, which is 0 if all pixels are ignored.
 
     Args:
-        loss: module of (logits, mask).
-        dense: function of (logits, mask, ignore index).
-        ignore_index: mask value that does not count.
+        loss: module of (logits, mask), for the CPU.
+        dense: function of (logits, mask, ignore index), for a GPU.
+        ignore_index: mask value of ignored pixels.
     """
 
     def __init__(self, loss: nn.Module, dense: DenseLoss, ignore_index: int) -> None:
@@ -41,7 +41,7 @@ class OnDevice(nn.Module):
 
 
 def focal(ignore_index: int, gamma: float) -> nn.Module:
-    """Return the focal loss, which takes each class against the rest."""
+    """Return the focal loss, the mean of binary losses of each class against all others."""
     from segmentation_models_pytorch.losses import FocalLoss
 
     loss = FocalLoss(MODE, gamma=gamma, ignore_index=ignore_index)
@@ -57,7 +57,7 @@ def dice(ignore_index: int, gamma: float) -> nn.Module:
 
 
 def lovasz(ignore_index: int, gamma: float) -> nn.Module:
-    """Return the Lovász-Softmax loss, a stand-in for the IoU of each class."""
+    """Return the Lovász-Softmax loss, a differentiable approximation of the IoU of each class."""
     from segmentation_models_pytorch.losses import LovaszLoss
 
     return OnDevice(LovaszLoss(MODE, ignore_index=ignore_index), dense_lovasz, ignore_index)
@@ -66,21 +66,21 @@ def lovasz(ignore_index: int, gamma: float) -> nn.Module:
 def dense_focal(
     logits: Float[Tensor, "b k h w"], mask: Int64[Tensor, "b h w"], ignore_index: int, gamma: float
 ) -> Float[Tensor, ""]:
-    """Return the focal loss without picking pixels."""
+    """Return the focal loss without a selection of pixels."""
     from segmentation_models_pytorch.losses import _functional
 
     classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
     counted = (mask != ignore_index)[:, None]
     right = (mask[:, None] == classes).to(logits.dtype)
-    each = _functional.focal_loss_with_logits(logits, right, gamma=gamma, alpha=None, reduction="none")
-    total: Tensor = torch.where(counted, each, 0).sum()
+    pixel_losses = _functional.focal_loss_with_logits(logits, right, gamma=gamma, alpha=None, reduction="none")
+    total: Tensor = torch.where(counted, pixel_losses, 0).sum()
     return total / (logits.shape[1] * counted.sum().clamp(min=1))
 
 
 def dense_lovasz(
     logits: Float[Tensor, "b k h w"], mask: Int64[Tensor, "b h w"], ignore_index: int
 ) -> Float[Tensor, ""]:
-    """Return the Lovász-Softmax loss without picking pixels: others have no error, and errors of 0 come last."""
+    """Return the Lovász-Softmax loss without a selection of pixels: ignored pixels have an error of 0."""
     from segmentation_models_pytorch.losses.lovasz import _lovasz_grad
 
     targets = mask.flatten()
@@ -97,7 +97,7 @@ def dense_lovasz(
 
 
 LOSSES: dict[str, Callable[[int, float], nn.Module]] = {"focal": focal, "dice": dice, "lovasz": lovasz}
-"""Name of the factor in an experiment -> (ignore index, gamma) -> a module of (logits (b, k, h, w), mask (b, h, w)).
+"""Name of the factor in an experiment -> function of (ignore index, gamma), which returns the loss.
 
-On a GPU it is called with masks in which no pixel counts, too, and must be finite there.
+A loss is a module of (logits (b, k, h, w), mask (b, h, w)). On a GPU, it must be finite if all pixels are ignored.
 """

@@ -10,10 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _check_path(value: Any) -> Any:
-    """Replace ``~`` by the home folder, and refuse an empty path, which would mean the current folder."""
+    """Replace ``~`` with the home folder, and refuse an empty path, which would mean the current folder."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("it is empty; give a path ('.' for the current folder)")
-    # Path.expanduser raises for users that do not exist.
+    # Path.expanduser raises an error for unknown users.
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111
 
 
@@ -24,7 +24,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NaturalFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 OutputStride = Literal[8, 16, 32]
-# Strict checking would require a Path or a tuple, which YAML cannot write.
+# Strict validation requires a Path or a tuple, which YAML does not have.
 FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_check_path)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
 

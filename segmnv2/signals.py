@@ -1,4 +1,4 @@
-"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP."""
+"""Signals that stop a command: Ctrl-C, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -15,46 +15,45 @@ from types import FrameType
 from typing import Any
 
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals of those who stop a process from outside: ``docker stop``, a scheduler, a terminal that closes."""
+"""Signals from other programs that stop a process: ``docker stop``, a scheduler, or a terminal that closes."""
 
 INSISTENCE = 1.0
-"""Seconds after which an interrupt is repeated that something passed over, as destructors and importers may."""
-
+"""Seconds after which an interrupt is repeated, because destructors and importers may have ignored it."""
 
 RETRY = 0.01
-"""Seconds after which an interrupt is repeated that came while a lock was taken or released, or a module imported."""
+"""Seconds after which an interrupt that must wait for a lock or an import is sent again."""
 
 _LOCKING = ("threading", "importlib._bootstrap", "logging", "segmnv2.data.decoders")
 _WAITING = ("wait", "join", "_wait_for_tstate_lock")
 
 
 class SignalInterrupt(KeyboardInterrupt):
-    """A signal requests the end."""
+    """Interrupt by a signal."""
 
 
 class Held:
-    """Signals that wait for the end of a block.
+    """Handler of signals that wait for the end of a block.
 
     Attributes:
-        received: their numbers.
+        received: numbers of the signals.
     """
 
     def __init__(self) -> None:
         self.received: list[int] = []
 
     def __call__(self, number: int, _frame: Any) -> None:
-        """Note a signal: this is its handler."""
+        """Store the number of a received signal."""
         self.received.append(number)
 
     def install(self) -> None:
-        """Become the handler again, after a library set its own."""
+        """Install this handler again after a library has set another one."""
         if threading.current_thread() is threading.main_thread():
-            for number in _heeded(ENDINGS):
+            for number in _handleable(ENDINGS):
                 signal.signal(number, self)
 
 
 class _Interrupter:
-    """The handler that raises interrupts, and the thread that sends signals again."""
+    """Handler that raises interrupts, with a thread that sends signals again."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -65,19 +64,19 @@ class _Interrupter:
         self._process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Raise an interrupt, now or in a moment: this is the signals' handler."""
+        """Raise an interrupt, now or a little later."""
         if self.over:
             return
         self.received.append(number)
-        if os.getpid() != self._process:  # forked from ours, which cares for it
+        if os.getpid() != self._process:  # a forked process has no such thread
             raise SignalInterrupt
-        insisted = number != signal.SIGINT or bool(self._repeated)
+        may_be_ignored = number != signal.SIGINT or bool(self._repeated)
         self._repeated.clear()
-        if len(self.received) == 1:  # not by `threading`, in whose midst the main thread may be
+        if len(self.received) == 1:  # not through `threading`, which the main thread may be running
             _thread.start_new_thread(self._repeat, ())
         if _must_not_break(frame):
             self._postponed[:] = [number]
-        elif not (insisted and _unwinding()):
+        elif not (may_be_ignored and _unwinding()):
             raise SignalInterrupt
 
     def _repeat(self) -> None:
@@ -93,24 +92,27 @@ class _Interrupter:
                     _send(self._postponed.pop() if self._postponed else self.received[0])
 
     def end(self) -> None:
-        """Pass over all signals from now on."""
+        """Ignore all signals from now on."""
         with self._lock:
             self.over = True
 
 
 @contextmanager
 def interrupting() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` as Ctrl-C does, so that files are cleaned up after each alike.
+    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` as Ctrl-C does, so that each leads to the same cleanup.
 
-    While the interrupt unwinds the stack, SIGTERM and SIGHUP are passed over: GNU ``timeout`` sends its signal twice,
-    and the second one must not break into the cleanup. A second Ctrl-C may. Where Python code takes or releases a lock,
-    the interrupt waits for a moment: the lock would stay taken, and the end of a thread that needs it would be waited
-    for without end. It waits, too, where the lines of a module run as it is imported: some of torch's call native code
-    that aborts the process at an exception. A signal that the caller ignores, as under ``nohup``, stays ignored.
-    Outside the main thread nothing changes.
+    During the cleanup, SIGTERM and SIGHUP are ignored, because GNU ``timeout`` sends its signal twice. A second Ctrl-C
+    interrupts the cleanup.
+
+    The interrupt waits for a moment in two cases:
+
+    - Python code acquires or releases a lock. An interrupted lock could stay locked and block other threads forever.
+    - A module is imported. Some modules of torch call native code that aborts the process at an exception.
+
+    A signal that the caller ignores, such as under ``nohup``, stays ignored. Outside the main thread, nothing changes.
 
     Yields:
-        The numbers of the signals that came, filled in as they come, repetitions included.
+        A list of the numbers of received signals, including repetitions, which grows as they arrive.
     """
     interrupter = _Interrupter()
     with _handled(interrupter, (signal.SIGINT, *ENDINGS)):
@@ -122,9 +124,10 @@ def interrupting() -> Iterator[list[int]]:
 
 @contextmanager
 def sheltered() -> Iterator[None]:
-    """Start processes that do not receive Ctrl-C and SIGHUP, which a terminal sends to all: this process ends them.
+    """Let the block start processes that ignore Ctrl-C and SIGHUP, which a terminal sends to all processes.
 
-    Python's own would each print a traceback. The block must not wait: this thread receives neither signal meanwhile.
+    Otherwise each process would print a traceback. This process must stop them. The block must be short, because this
+    thread does not receive the two signals meanwhile.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -132,7 +135,7 @@ def sheltered() -> Iterator[None]:
     both = {signal.SIGINT, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, both)
     try:
-        resource_tracker.ensure_running()  # a process too, whose start unblocks SIGINT
+        resource_tracker.ensure_running()  # starts a process too, which unblocks SIGINT here
         signal.pthread_sigmask(signal.SIG_BLOCK, both)
         yield
     finally:
@@ -140,18 +143,14 @@ def sheltered() -> Iterator[None]:
 
 
 def report_end(number: int) -> int:
-    """Print the signal that ended the command.
-
-    Returns:
-        The exit code that shells have for it.
-    """
+    """Print the signal that stopped the command, and return the exit code, the same as in shells."""
     name = signal.Signals(number).name
     print("interrupted" if name == "SIGINT" else f"stopped by {name}", file=sys.stderr)
     return 128 + number
 
 
 def _send(number: int) -> None:
-    """Send the main thread a signal, which wakes it where the system can do that."""
+    """Send a signal to the main thread, which wakes it if the system supports that."""
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)
@@ -160,7 +159,7 @@ def _send(number: int) -> None:
 
 
 def _must_not_break(frame: FrameType | None) -> bool:
-    """Whether the main thread takes or releases a lock, but for waiting for another thread, or imports a module."""
+    """Return whether the main thread imports a module, or acquires or releases a lock, except to wait for a thread."""
     if frame is None:
         return False
     name = frame.f_code.co_name
@@ -168,7 +167,7 @@ def _must_not_break(frame: FrameType | None) -> bool:
 
 
 def _unwinding() -> bool:
-    """Whether an interrupt is on its way up: the calling thread is in an ``except`` or ``finally`` because of it."""
+    """Return whether the calling thread is in an ``except`` or ``finally`` because of an interrupt."""
     error = sys.exc_info()[1]
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
@@ -177,7 +176,7 @@ def _unwinding() -> bool:
 
 @contextmanager
 def held() -> Iterator[Held]:
-    """Hold SIGTERM and SIGHUP back while the block runs, and deliver one that came when it ends without an error."""
+    """Delay SIGTERM and SIGHUP while the block runs, and raise the first one again if it ends without an error."""
     signals = Held()
     with _handled(signals, ENDINGS):
         yield signals
@@ -187,11 +186,11 @@ def held() -> Iterator[Held]:
 
 @contextmanager
 def _handled(handler: Callable[[int, Any], None], numbers: Sequence[int]) -> Iterator[None]:
-    """Give signals a handler while the block runs."""
+    """Install a handler of signals while the block runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _heeded(numbers)}
+    before = {number: signal.getsignal(number) for number in _handleable(numbers)}
     try:
         for number in before:
             signal.signal(number, handler)
@@ -201,6 +200,6 @@ def _handled(handler: Callable[[int, Any], None], numbers: Sequence[int]) -> Ite
             signal.signal(number, old)
 
 
-def _heeded(numbers: Sequence[int]) -> list[int]:
-    """Return the signals that are not ignored, and whose handler Python knows."""
+def _handleable(numbers: Sequence[int]) -> list[int]:
+    """Return the signals that are not ignored and whose handler Python can restore."""
     return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]

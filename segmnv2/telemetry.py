@@ -1,4 +1,4 @@
-"""Reports of the dependencies: of usage, which is never sent, and logs, which a user can do nothing about."""
+"""Switches for the dependencies: usage reports are never sent, and their logs can be hidden."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SWITCHES = {
 """Environment variables, which worker processes inherit."""
 
 OPENVINO = "openvino_telemetry"
-"""The package through which OpenVINO and NNCF send; both work without it. No variable turns it off."""
+"""Package through which OpenVINO and NNCF send reports. Both work without it, but no variable turns it off."""
 
 
 def forbid_telemetry() -> None:
-    """Turn off all reports of the dependencies, in this process and those that it starts.
+    """Turn off all usage reports of the dependencies, in this process and those that it starts.
 
-    Libraries read their switches when they are imported, so this is called before any of them. Where OpenVINO's
-    package is imported already, its functions are replaced by ones that do nothing.
+    Libraries read their switches when they are imported, so call this before any import. If OpenVINO's package is
+    already imported, its functions are replaced by functions that do nothing.
     """
     os.environ.update(SWITCHES)
-    loaded = sys.modules.setdefault(OPENVINO, None)  # type: ignore[arg-type]  # Python's form of "not installed"
+    loaded = sys.modules.setdefault(OPENVINO, None)  # type: ignore[arg-type]  # marks it as not installed
     if loaded is not None:
         for name in ("init", "start_session", "end_session", "send_event", "send_error", "send_stack_trace"):
             setattr(loaded.Telemetry, name, lambda *_, **__: None)
@@ -35,10 +35,7 @@ def forbid_telemetry() -> None:
 
 @contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Let other libraries log nothing up to a level, and warn of nothing, while the block runs.
-
-    They have too many loggers to name.
-    """
+    """Hide all warnings, and all log messages up to a level, while the block runs."""
     before = logging.root.manager.disable
     logging.disable(level)
     with warnings.catch_warnings():

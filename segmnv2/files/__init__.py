@@ -1,1 +1,1 @@
-"""Files: atomic writing, ownership, checksums, and the readers of JSON and YAML."""
+"""Files: atomic writing, ownership, checksums, and readers of JSON and YAML."""

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writing of files: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}")
-"""Stems of the temporary files."""
+"""Stems of temporary files."""
 
 STALE = 24 * 3600
-"""Seconds after which a temporary file belongs to no running program."""
+"""Age in seconds at which no running program uses a temporary file."""
 
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
+    """Yield a temporary path in the same folder, which replaces ``path`` if the block ends without an error.
 
-    The temporary name keeps the suffix, by which writers know the format. After an error nothing is written, an older
-    ``path`` stays. Missing parent folders are made. Permissions are those of an older file, else those that the
-    process's umask allows. A device or a pipe, as ``/dev/stdout``, is written directly.
+    After an error, nothing is written and an older file stays. The temporary name has the same suffix, because writers
+    read the format from it. Missing parent folders are created. Permissions are those of an older file, or else those
+    that the umask allows. A device or a pipe, such as ``/dev/stdout``, is written directly.
 
     Args:
         path: the file to write.
-        durable: wait until the bytes are on the disk before the old file goes, so that a power cut loses neither.
+        durable: whether to wait until the bytes are on the disk, so that a power cut cannot lose both files.
 
     Raises:
-        ConfigError: a command may not replace ``path`` (:mod:`segmnv2.files.ownership`).
-        OSError: the folder cannot be made, or the file not put in its place.
+        ConfigError: a command may not replace ``path``; see :mod:`segmnv2.files.ownership`.
+        OSError: the folder cannot be created, or the file cannot be written.
     """
     path = Path(path)
     if _is_device(path):
@@ -52,7 +52,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.touch()
         mode = (path if path.is_file() else temporary).stat().st_mode
         yield temporary
-        if temporary.stat().st_mode != mode:  # some writers make files that only their owner can read
+        if temporary.stat().st_mode != mode:  # some writers create files that only their owner can read
             temporary.chmod(mode & 0o7777)
         if durable:
             with temporary.open("rb+") as file:
@@ -64,52 +64,49 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def remove_stale(path: str | Path) -> None:
-    """Remove what processes that were killed while they wrote ``path`` left beside it more than a day ago.
-
-    Other files of its suffix that :func:`atomic_path` writes into the folder leave the same names.
-    """
+    """Remove temporary files next to ``path``, with the same suffix, that killed processes wrote over a day ago."""
     path = Path(path)
-    for left in path.parent.glob(f".*{path.suffix}"):
+    for temporary in path.parent.glob(f".*{path.suffix}"):
         with suppress(OSError):
-            if TEMPORARY.fullmatch(left.stem) and time.time() - left.stat().st_mtime > STALE:
-                left.unlink()
+            if TEMPORARY.fullmatch(temporary.stem) and time.time() - temporary.stat().st_mtime > STALE:
+                temporary.unlink()
 
 
-def write_image(path: str | Path, picture: Image, kind: str, **options: Any) -> Path:
-    """Write an image, whole or not at all, and return its path.
+def write_image(path: str | Path, image: Image, kind: str, **options: Any) -> Path:
+    """Write an image completely or not at all, and return its path.
 
-    It is encoded in memory: Pillow's encoders do not notice that a disk is full.
+    The image is encoded in memory first, because Pillow's encoders do not notice a full disk.
 
     Args:
         path: the file to write.
-        picture: the image.
-        kind: Pillow's name of the format, as ``PNG``.
+        image: the image.
+        kind: Pillow's name of the format, such as ``PNG``.
         options: options of the format, such as ``quality=95``.
 
     Raises:
         OSError: the file cannot be written.
     """
     content = BytesIO()
-    picture.save(content, format=kind, **options)
+    image.save(content, format=kind, **options)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
     return Path(path)
 
 
 def check_writable(path: str | Path) -> Path:
-    """Make sure that a file can be written later, before the work whose result it shall hold; nothing is made.
+    """Check that a file can be written later, without writing anything.
 
     Raises:
-        ConfigError: it cannot, or a command may not replace it (:mod:`segmnv2.files.ownership`); the reason is named.
+        ConfigError: the file cannot be written, or a command may not replace it; see :mod:`segmnv2.files.ownership`.
     """
     return _check(Path(path), folder=False)
 
 
 def check_folder(path: str | Path) -> Path:
-    """Make sure that files can be written into a folder later, which need not exist yet; nothing is made.
+    """Check that files can be written to a folder later, which need not exist yet, without writing anything.
 
     Raises:
-        ConfigError: they cannot; the reason is named.
+        ConfigError: files cannot be written to it.
     """
     return _check(Path(path), folder=True)
 
@@ -124,15 +121,15 @@ def _check(path: Path, *, folder: bool) -> Path:
             if _is_device(path):
                 return path
             if path.is_dir():
-                raise ConfigError(f"{path}: is a folder; name a file to write")
+                raise ConfigError(f"{path}: is a folder; give a file to write")
             check_replaceable([path])
         home = path if folder else path.parent
-        existing = next(each for each in (home, *home.parents) if each.exists())
+        existing = next(ancestor for ancestor in (home, *home.parents) if ancestor.exists())
         if not existing.is_dir():
             fault = (
                 "is a file, not a folder" if existing == path else f"cannot be written, because {existing} is a file"
             )
-            raise ConfigError(f"{path}: {fault}; choose another place")
+            raise ConfigError(f"{path}: {fault}; choose another path")
         probe = existing / f".{uuid4().hex}.probe"
         probe.touch()
         probe.unlink()

@@ -1,8 +1,8 @@
-"""JSON from files: plain values of bounded size, or an error that names the file.
+"""Reader and writer of JSON.
 
-This reader and that of YAML (:mod:`segmnv2.files.yaml_documents`) return the same types: mappings with text as keys,
-lists, text, 64-bit integers, finite floats, booleans and None. Everything else is an error: other types, duplicate
-keys, NaN, infinities and values nested too deeply.
+The readers of JSON and of YAML (:mod:`segmnv2.files.yaml_documents`) return the same types: mappings with text as keys,
+lists, text, 64-bit integers, finite floats, booleans and ``None``. They reject duplicate keys, NaN, infinities, and
+values that are nested too deeply, with an error that names the file.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from segmnv2.errors import SegmnError
 
 MOST_LEVELS = 32
-"""Mappings and lists inside one another."""
+"""Largest number of nested mappings and lists."""
 
-TOO_DEEP = f"more than {MOST_LEVELS} lists or mappings inside one another"
+TOO_DEEP = f"more than {MOST_LEVELS} nested lists or mappings"
 _LONG = "an integer of more than 64 bits"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OTHER_LETTER = re.compile("[^\x00-\x7f]")
 
 
 def check_values(value: Any, levels: int = MOST_LEVELS) -> Any:
-    """Return values read from JSON or YAML if all of them are of the allowed types and sizes.
+    """Return values read from JSON or YAML if they all have allowed types and sizes.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a value is not allowed.
     """
     if not isinstance(value, (dict, list)):
         _check_leaf(value)
@@ -39,8 +39,8 @@ def check_values(value: Any, levels: int = MOST_LEVELS) -> Any:
     if isinstance(value, dict):
         for key in value:
             _check_leaf(key)
-    for each in value.values() if isinstance(value, dict) else value:
-        check_values(each, levels - 1)
+    for item in value.values() if isinstance(value, dict) else value:
+        check_values(item, levels - 1)
     return value
 
 
@@ -69,20 +69,20 @@ def _refuse(name: str) -> None:
 
 
 JSON_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
-"""Decoder of :func:`parse_json`, for texts that are read in parts; :func:`check_values` does the rest."""
+"""Decoder for JSON that is read in parts. Pass its values to :func:`check_values`."""
 
 
 def parse_json(text: str, source: str | Path, remedy: str, error: type[SegmnError] = SegmnError) -> Any:
     """Return the values in a JSON text.
 
     Args:
-        text: the JSON.
-        source: file or key that error messages name.
-        remedy: what to do if the text cannot be used, for messages.
+        text: text in JSON.
+        source: file or key, for error messages.
+        remedy: what to do if the text cannot be used, for error messages.
         error: type of the error.
 
     Raises:
-        SegmnError: of type ``error``: the text is not JSON, or holds values that :func:`check_values` refuses.
+        SegmnError: of type ``error``: the text is not JSON, or has values that :func:`check_values` rejects.
     """
     try:
         return check_values(JSON_DECODER.decode(text))
@@ -91,24 +91,24 @@ def parse_json(text: str, source: str | Path, remedy: str, error: type[SegmnErro
 
 
 def read_json(path: str | Path, remedy: str, error: type[SegmnError] = SegmnError) -> Any:
-    """Return the values in a JSON file, as :func:`parse_json`.
+    """Return the values in a JSON file; see :func:`parse_json`.
 
     Raises:
-        SegmnError: of type ``error``: as there, or the file cannot be read.
+        SegmnError: of type ``error``: as for :func:`parse_json`, or the file cannot be read.
     """
     return parse_json(read_text(path, remedy, error), path, remedy, error)
 
 
 def dump_json(values: Any, indent: int | None = None) -> str:
-    r"""Return ASCII JSON text. Bytes of file names that are no UTF-8 are text for any reader (``caf\\udce9``)."""
+    r"""Return JSON text in ASCII. Bytes of file names that are not UTF-8 become plain text, such as ``caf\\udce9``."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     return _OTHER_LETTER.sub(
-        lambda found: ("\\" if _SURROGATE.match(found[0]) else "") + json.dumps(found[0])[1:-1], text
+        lambda match: ("\\" if _SURROGATE.match(match[0]) else "") + json.dumps(match[0])[1:-1], text
     )
 
 
 def read_text(path: str | Path, remedy: str, error: type[SegmnError]) -> str:
-    """Return the text of a file in UTF-8.
+    """Return the text of a UTF-8 file.
 
     Raises:
         SegmnError: of type ``error``: the file cannot be read.
@@ -122,10 +122,10 @@ def read_text(path: str | Path, remedy: str, error: type[SegmnError]) -> str:
 
 
 def reason(fault: Exception) -> str:
-    """Return in words why a text was refused."""
+    """Return a description of the error of a text."""
     if isinstance(fault, RecursionError):
         return TOO_DEEP
-    if str(fault).startswith("Exceeds the limit"):  # Python's own, on digits
+    if str(fault).startswith("Exceeds the limit"):  # Python's limit of digits
         return _LONG
     return str(fault).splitlines()[0] if str(fault) else type(fault).__name__
 
@@ -134,69 +134,69 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def iterate_records(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield key and value of the entries of a JSON mapping; of an entry that is a list, key and each element.
+    """Yield the key and value of each entry of a JSON mapping. For a list, yield the key with each element.
 
-    The objects of a whole file would take several times the memory of its text. An empty list is yielded unchanged, so
-    that its key is known to be there. ``ijson`` takes 1.8 times as long (docs/decisions.md).
+    The objects of a whole file would take several times the memory of its text. An empty list is yielded as a whole, so
+    that its key is not lost. ``ijson`` takes 1.8 times as long (docs/decisions.md).
 
     Raises:
-        ValueError: it is no JSON, or no mapping.
+        ValueError: the text is not JSON, or not a mapping.
         RecursionError: values are nested too deeply.
     """
-    place = _skip(text, 0, "{")
-    more = _next(text, place) != "}"
+    position = _skip(text, 0, "{")
+    more = _next(text, position) != "}"
     while more:
-        key, place = _decode(text, place)
+        key, position = _decode(text, position)
         if not isinstance(key, str):
-            raise json.JSONDecodeError("Expecting property name", text, place)
-        place = _skip(text, place, ":")
-        if _next(text, place) == "[":
-            place = yield from _elements(text, place, key)
+            raise json.JSONDecodeError("Expecting property name", text, position)
+        position = _skip(text, position, ":")
+        if _next(text, position) == "[":
+            position = yield from _elements(text, position, key)
         else:
-            value, place = _decode(text, place)
+            value, position = _decode(text, position)
             yield key, value
-        if more := _next(text, place) == ",":
-            place = _skip(text, place, ",")
-    place = _skip(text, place, "}")
-    if _next(text, place):
-        raise json.JSONDecodeError("Extra data", text, place)
+        if more := _next(text, position) == ",":
+            position = _skip(text, position, ",")
+    position = _skip(text, position, "}")
+    if _next(text, position):
+        raise json.JSONDecodeError("Extra data", text, position)
 
 
-def _elements(text: str, place: int, key: str) -> Generator[tuple[str, Any], None, int]:
-    """Yield the elements of a list; return where it ends."""
-    place = _skip(text, place, "[")
-    if _next(text, place) == "]":
+def _elements(text: str, position: int, key: str) -> Generator[tuple[str, Any], None, int]:
+    """Yield the key with each element of a list, and return the position after the list."""
+    position = _skip(text, position, "[")
+    if _next(text, position) == "]":
         yield key, []
-        return _skip(text, place, "]")
+        return _skip(text, position, "]")
     more = True
     while more:
-        value, place = _decode(text, place)
+        value, position = _decode(text, position)
         yield key, value
-        if more := _next(text, place) == ",":
-            place = _skip(text, place, ",")
-    return _skip(text, place, "]")
+        if more := _next(text, position) == ",":
+            position = _skip(text, position, ",")
+    return _skip(text, position, "]")
 
 
 _DECODER = json.JSONDecoder()
 
 
-def _decode(text: str, place: int) -> tuple[Any, int]:
-    return _DECODER.raw_decode(text, _start(text, place))
+def _decode(text: str, position: int) -> tuple[Any, int]:
+    return _DECODER.raw_decode(text, _start(text, position))
 
 
-def _start(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    assert found is not None, "matches nothing, too"
-    return found.end()
+def _start(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    assert match is not None, "it also matches the empty text"
+    return match.end()
 
 
-def _next(text: str, place: int) -> str:
-    start = _start(text, place)
+def _next(text: str, position: int) -> str:
+    start = _start(text, position)
     return text[start : start + 1]
 
 
-def _skip(text: str, place: int, sign: str) -> int:
-    start = _start(text, place)
+def _skip(text: str, position: int, sign: str) -> int:
+    start = _start(text, position)
     if not text.startswith(sign, start):
         raise json.JSONDecodeError(f"Expecting {sign!r}", text, start)
     return start + 1

@@ -1,10 +1,11 @@
-"""Files that a command may replace: those that this program wrote and that were not changed since.
+"""Protection of files: a command only replaces files that this program wrote and that have not changed since.
 
-Each folder with results has a hidden list of them, :data:`LIST`: a line a file, with its size and its time of change.
-Lines are added at its end. A command that reads a list of mostly outdated lines drops them.
-The command line runs every command under :func:`protected`; :func:`segmnv2.files.atomic.atomic_path` and the exports
-then put a file in its place through :func:`place`. Without ``protected``, as in Python programs, files are replaced as
-usual.
+Each folder with results has a hidden list of them, :data:`LIST`, with one line per file: name, size and time of change.
+New lines are appended. A command that reads a list of mostly outdated lines removes these.
+
+The command line runs every command inside :func:`protected`. Then :func:`segmnv2.files.atomic.atomic_path` and the
+exports call :func:`place` before they replace a file. In Python programs, which do not use :func:`protected`, files are
+replaced without a check.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ except ImportError:  # Windows has none
 LIST = ".segmnv2"
 
 MOST_OLD = 1000
-"""Lines that a list may have beyond two for each file of its folder."""
+"""Number of lines that a list may have in addition to two per file of its folder."""
 
 OVERWRITE = "--overwrite"
 
@@ -48,11 +49,11 @@ _protection: _Protection | None = None
 
 @contextmanager
 def protected(inputs: Iterable[str | Path], *, overwrite: bool = False) -> Iterator[None]:
-    """Replace only files that this program wrote, while the block runs.
+    """Protect files that this program did not write while the block runs.
 
     Args:
-        inputs: files that are never replaced, and folders in which only files of this program are.
-        overwrite: replace other files too, except inputs.
+        inputs: files that are never replaced, and folders in which only files of this program are replaced.
+        overwrite: whether to replace other files too, except inputs.
     """
     global _protection
     resolved = {Path(path).resolve() for path in inputs}
@@ -65,29 +66,29 @@ def protected(inputs: Iterable[str | Path], *, overwrite: bool = False) -> Itera
 
 
 def protect(inputs: Iterable[str | Path]) -> None:
-    """Never replace files, or anything in folders, that the command that runs reads."""
+    """Add files and folders to the inputs of the running command, which are never replaced."""
     if _protection is not None:
         _protection.kept.update(Path(path).resolve() for path in inputs)
 
 
 def claim(path: str | Path) -> None:
-    """Let the command that runs replace a file, or all files of a folder, that only this program uses, as its cache."""
+    """Let the running command replace a file or a folder that only this program uses, such as its cache."""
     if _protection is not None:
         _protection.own.add(Path(path).resolve())
 
 
 def check_replaceable(paths: Iterable[str | Path]) -> None:
-    """Make sure, before the work, that files can be written where others may be.
+    """Check, before the work, that existing files may be replaced.
 
     Raises:
-        ConfigError: this program did not write one of them, or it is an input.
+        ConfigError: this program did not write one of the files, or it is an input.
     """
     for path in paths:
         _check(Path(path), None)
 
 
 def place(new: Path, path: Path) -> None:
-    """Note a complete file or folder in the list of ``path``'s folder, as what may replace ``path`` next.
+    """Check that a complete file or folder may replace ``path``, and add it to the list of the folder.
 
     Raises:
         ConfigError: this program did not write ``path``, and ``new`` differs from it.
@@ -103,7 +104,7 @@ def place(new: Path, path: Path) -> None:
 
 
 def _check(path: Path, new: Path | None) -> None:
-    if _protection is None or not (path.is_file() or path.is_dir()) or _is_own(path):  # devices lose nothing
+    if _protection is None or not (path.is_file() or path.is_dir()) or _is_own(path):  # devices have no content to lose
         return
     is_kept = _is_below(path, _protection.kept)
     if not is_kept and _line(path.name, path) in _lines(path.parent):
@@ -111,12 +112,10 @@ def _check(path: Path, new: Path | None) -> None:
     if new is not None and path.is_file() and new.is_file() and filecmp.cmp(path, new, shallow=False):
         return
     if is_kept or _is_below(path, _protection.inputs):
-        raise ConfigError(
-            f"{path}: is an input of this command and would be replaced; choose another place for results"
-        )
+        raise ConfigError(f"{path}: is an input of this command and would be replaced; choose another path for results")
     if not _protection.overwrite:
         raise ConfigError(
-            f"{path}: exists, and segmnv2 did not write it or it was changed since; choose another place, or replace "
+            f"{path}: exists, and segmnv2 did not write it or it was changed since; choose another path, or replace "
             f"it with {OVERWRITE}"
         )
 
@@ -140,12 +139,12 @@ def _is_below(path: Path, folders: set[Path]) -> bool:
 
 
 def _line(name: str, file: Path) -> bytes:
-    found = file.stat()
-    return json.dumps([name, 0 if file.is_dir() else found.st_size, found.st_mtime_ns]).encode()
+    status = file.stat()
+    return json.dumps([name, 0 if file.is_dir() else status.st_size, status.st_mtime_ns]).encode()
 
 
 def _lines(folder: Path) -> set[bytes]:
-    """Return the lines of a folder's list, which is read once a command."""
+    """Return the lines of a folder's list, which each command reads once."""
     assert _protection is not None
     if folder not in _protection.lists:
         lines: list[bytes] = []
@@ -158,10 +157,10 @@ def _lines(folder: Path) -> set[bytes]:
 
 
 def _compact(folder: Path) -> list[bytes]:
-    """Drop the lines of a folder's list that a later one replaces or whose file is gone, and return the others.
+    """Remove outdated lines from a folder's list, and return the others.
 
-    The last lines stay: their files may be about to be put in place. The list is shortened in place: if that is
-    interrupted, its lines are still true or no lines at all.
+    A line is outdated if there is a later one of its file or if the file is missing. The last lines stay, because their
+    files may not be in place yet. The list is shortened in place, so that an interruption leaves no wrong lines.
     """
     with _locked_list(folder) as file:
         with os.fdopen(os.dup(file), "rb") as reader:
@@ -179,7 +178,7 @@ def _compact(folder: Path) -> list[bytes]:
 
 @contextmanager
 def _locked_list(folder: Path, flags: int = 0) -> Iterator[int]:
-    """Open a folder's list, for this process and thread alone where the file system has locks."""
+    """Open a folder's list, and lock it against other processes and threads if the file system has locks."""
     file = os.open(folder / LIST, os.O_RDWR | flags, 0o666)
     try:
         if fcntl is not None:

@@ -1,4 +1,4 @@
-"""YAML from files: plain values of bounded size, or an error that names the file."""
+"""Reader and writer of YAML; see :mod:`segmnv2.files.documents` for the allowed values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segmnv2.errors import ConfigError, SegmnError
 from segmnv2.files.documents import MOST_LEVELS, TOO_DEEP, check_values, read_text, reason
 
 MOST_YAML = 2**18
-"""Characters of a YAML text, and values in it after aliases are replaced by what they stand for."""
+"""Largest number of characters of a YAML text, and of its values after aliases are resolved."""
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN: tuple[tuple[str, re.Pattern[str], Callable[[str], Any]], ...] = (
@@ -24,19 +24,19 @@ _PLAIN: tuple[tuple[str, re.Pattern[str], Callable[[str], Any]], ...] = (
     ("int", re.compile(r"[-+]?[0-9]+"), int),
     ("float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
 )
-"""The types of YAML 1.2's core schema that JSON has, too."""
+"""Types of YAML 1.2's core schema that JSON also has: name, pattern and conversion."""
 
 
 def parse_yaml(text: str, source: str | Path, remedy: str, error: type[SegmnError] = ConfigError) -> Any:
     """Return the values in a YAML text.
 
     The types of plain values are those of YAML 1.2: ``1e-2`` is a number, ``no`` is text. Keys are always text. Aliases
-    and merge keys are supported.
+    and merge keys are supported. An empty text is ``None``.
 
-    An empty text is None; the other arguments are those of :func:`segmnv2.files.documents.parse_json`.
+    The arguments are those of :func:`segmnv2.files.documents.parse_json`.
 
     Raises:
-        SegmnError: of type ``error``: the text is not YAML, or holds values that :func:`check_values` refuses.
+        SegmnError: of type ``error``: the text is not YAML, or has values that :func:`check_values` rejects.
     """
     try:
         if len(text) > MOST_YAML:
@@ -47,16 +47,16 @@ def parse_yaml(text: str, source: str | Path, remedy: str, error: type[SegmnErro
 
 
 def read_yaml(path: str | Path, remedy: str, error: type[SegmnError] = ConfigError) -> Any:
-    """Return the values in a YAML file, as :func:`parse_yaml`.
+    """Return the values in a YAML file; see :func:`parse_yaml`.
 
     Raises:
-        SegmnError: of type ``error``: as there, or the file cannot be read.
+        SegmnError: of type ``error``: as for :func:`parse_yaml`, or the file cannot be read.
     """
     return parse_yaml(read_text(path, remedy, error), path, remedy, error)
 
 
 def dump_yaml(values: Any) -> str:
-    """Return YAML text from which :func:`parse_yaml` reads the same values."""
+    """Return YAML text that :func:`parse_yaml` reads back as the same values."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -68,7 +68,7 @@ def _reason(fault: Exception) -> str:
 
 
 def _plain(text: str) -> Any:
-    """Return what a scalar without quotes and tag stands for."""
+    """Return the value of a scalar without quotes and tag."""
     for _, pattern, build in _PLAIN:
         if pattern.fullmatch(text):
             return build(text)
@@ -76,7 +76,7 @@ def _plain(text: str) -> Any:
 
 
 class _Composer:
-    """Values of one YAML document, from PyYAML's events; bounded in depth and in number."""
+    """Builds the values of one YAML document from PyYAML's events, with a limited depth and number."""
 
     def __init__(self, text: str) -> None:
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -92,7 +92,7 @@ class _Composer:
         next(self._events)  # the end of the document
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
-            raise _fault("a second document begins; give one", event)
+            raise _fault("the text has a second document; give one", event)
         return value
 
     def _value(self, event: Any, level: int) -> Any:
@@ -100,7 +100,7 @@ class _Composer:
         self._count += 1
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise _fault(f"alias {str(event.anchor)[:80]!r} stands for nothing before it", event)
+                raise _fault(f"alias {str(event.anchor)[:80]!r} has no anchor before it", event)
             value, size = self._anchors[event.anchor]
             self._count += size
         elif isinstance(event, yaml.ScalarEvent):
@@ -109,12 +109,12 @@ class _Composer:
             raise _fault(TOO_DEEP, event)
         elif isinstance(event, yaml.SequenceStartEvent):
             _check_tag(event, "seq")
-            value = [self._value(each, level + 1) for each in self._until(yaml.SequenceEndEvent)]
+            value = [self._value(item, level + 1) for item in self._until(yaml.SequenceEndEvent)]
         else:
             _check_tag(event, "map")
             value = self._mapping(level)
         if self._count > MOST_YAML:
-            raise _fault(f"more than {MOST_YAML} values after aliases are replaced", event)
+            raise _fault(f"more than {MOST_YAML} values after aliases are resolved", event)
         if isinstance(event, yaml.AliasEvent):
             return deepcopy(value)
         if event.anchor:
@@ -126,7 +126,7 @@ class _Composer:
         merged: list[Any] = []
         for event in self._until(yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
-                raise _fault("a key that is no text", event)
+                raise _fault("a key is not text", event)
             value = self._value(next(self._events), level + 1)
             if event.value == "<<" and event.implicit[0]:
                 merged += value if isinstance(value, list) else [value]
@@ -134,9 +134,9 @@ class _Composer:
                 raise _fault(f"key {event.value[:80]!r} is given twice", event)
             else:
                 values[event.value] = value
-        if not all(isinstance(each, dict) for each in merged):
-            raise ValueError("'<<' merges something that is no mapping")
-        return {**{key: each[key] for each in reversed(merged) for key in each}, **values}
+        if not all(isinstance(mapping, dict) for mapping in merged):
+            raise ValueError("'<<' merges a value that is not a mapping")
+        return {**{key: mapping[key] for mapping in reversed(merged) for key in mapping}, **values}
 
     def _until(self, end: type[Any]) -> Iterator[Any]:
         return takewhile(lambda event: not isinstance(event, end), self._events)
@@ -165,7 +165,7 @@ def _scalar(event: Any) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text in quotes wherever it would be read as a value of another type."""
+    """Writes text in quotes if it would otherwise be read as another type."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

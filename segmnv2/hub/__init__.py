@@ -1,1 +1,1 @@
-"""Weights by name: published ones, and those on the Hugging Face Hub, kept in a cache."""
+"""Weights by name: published weights and repositories of the Hugging Face Hub, in a cache."""

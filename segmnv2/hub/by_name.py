@@ -1,4 +1,4 @@
-"""Functions that build and load networks, whose weights may be given by name."""
+"""Functions that build and load models, with weights by name."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ load_classifier = takes_names("path")(classifier.load_classifier)
 def from_pretrained(
     source: str | Path, *, revision: str | None = None, output_stride: int | None = None
 ) -> Segmenter | Classifier:
-    """Build a network with weights that are published.
+    """Build a model with published weights.
 
     Args:
         source: ``owner/name`` on the Hub, a folder of :func:`segmnv2.hub.publish.save_pretrained`, a short name such as
             ``voc_mobilenet_v2``, or a file.
         revision: branch, tag or commit on the Hub.
-        output_stride: 8, 16 or 32 in place of the file's, of a segmentation network.
+        output_stride: 8, 16 or 32, for segmentation models; by default that of the file.
 
     Returns:
-        A segmentation network or a classifier, in evaluation mode, on the CPU.
+        A segmentation model or a classifier, in evaluation mode, on the CPU.
 
     Raises:
-        WeightsError: there is nothing of that name, it is damaged, or it holds a backbone or a detector.
-        ConfigError: an output stride that is not possible, or a revision of a folder.
+        WeightsError: the weights do not exist or are damaged, or are those of a backbone or a detector.
+        ConfigError: the output stride is not possible, or a revision is given for a folder.
     """
     folder = Path(source)
     if folder.is_dir():
         if revision is not None:
             raise ConfigError(
-                f"revision {revision!r}: {folder} is a folder here, which has none; leave it out, or give "
+                f"revision {revision!r}: {folder} is a local folder, which has no revisions; leave it out, or give "
                 f"'hf:{source}' for the repository"
             )
         path = intact_weights(folder)

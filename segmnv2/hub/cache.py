@@ -1,4 +1,4 @@
-"""Published weights by short names of this library, and the cache of weights on this machine."""
+"""Published weights by short name, and the cache of weights on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRUE = ("1", "on", "yes", "true")
 
 
 def cache_folder() -> Path:
-    """Return ``$SEGMNV2_CACHE``, else ``$XDG_CACHE_HOME/segmnv2``, else ``~/.cache/segmnv2``."""
+    """Return ``$SEGMNV2_CACHE`` if it is set, otherwise ``segmnv2`` in ``$XDG_CACHE_HOME`` or in ``~/.cache``."""
     own, general = os.environ.get(FOLDER), os.environ.get(XDG)
     if own:
         return Path(own).expanduser()
@@ -35,12 +35,12 @@ def is_offline() -> bool:
 
 
 IMPORTER = 3
-"""Changes whenever an import gives another network, so that files converted before are not used."""
+"""Version of the import. It changes when an import gives another model, so that older files are not used."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of weights in the cache, with a note beside it that holds its checksum.
+    """A file of weights in the cache, with a JSON file of its checksum.
 
     Attributes:
         folder: folder of the cache.
@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def note(self) -> Path:
-        """Path of its checksum."""
+        """Path of the JSON file with the checksum."""
         return self.path.with_suffix(".json")
 
     @property
@@ -66,21 +66,21 @@ class Entry:
         return self.folder / "downloads"
 
     def fault(self) -> str | None:
-        """Return what is wrong with the file, ``None`` if nothing is, and "" if it is missing or outdated."""
+        """Return the fault of the file: ``None`` if there is none, or an empty text if it is missing or outdated."""
         if not self.path.is_file():
             return ""
         try:
             note = read_json(self.note, "fetch it again")
             stated, importer = note["sha256"], note.get("importer")
         except (ValueError, KeyError, TypeError, AttributeError):
-            return "the note with its checksum is missing or damaged"
+            return f"the file of its checksum, {self.note.name}, is missing or damaged"
         if importer != IMPORTER:
             return ""
-        found = file_sha256(self.path)
-        return None if found == stated else f"its SHA-256 is {found}, noted is {stated}: it is damaged"
+        actual = file_sha256(self.path)
+        return None if actual == stated else f"is damaged: its SHA-256 is {actual}, not {stated}"
 
     def keep(self, made: Path, origin: dict[str, str]) -> None:
-        """Move a complete file into its place, with its note.
+        """Move a complete file into the cache, and write its checksum.
 
         Raises:
             WeightsError: the folder cannot be written.
@@ -96,7 +96,7 @@ class Entry:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no other process fetch the same meanwhile.
+        """Lock the entry against other processes while the block runs.
 
         Raises:
             WeightsError: the folder cannot be written.
@@ -114,7 +114,7 @@ class Entry:
 
 
 def _unwritable(folder: Path, error: OSError) -> WeightsError:
-    return WeightsError(f"{folder}: cannot be written ({error}); name another folder for weights by {FOLDER}")
+    return WeightsError(f"{folder}: cannot be written ({error}); set {FOLDER} to another folder")
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ class Published:
     Attributes:
         summary: short description.
         license: SPDX identifier of the weights' license.
-        archive: what is downloaded, or
-        repository: ``owner/name`` on the Hugging Face Hub.
-        inside: folder in the archive that holds the checkpoint; empty for the archive itself.
-        checkpoint: prefix of the checkpoint's files there.
+        archive: archive of the checkpoint; ``None`` if there is a repository.
+        repository: ``owner/name`` on the Hugging Face Hub; ``None`` if there is an archive.
+        inside: folder of the checkpoint in the archive; empty for its top.
+        checkpoint: prefix of the checkpoint's files.
     """
 
     summary: str
@@ -139,7 +139,7 @@ class Published:
 
     @property
     def origin(self) -> str:
-        """Address of what is downloaded."""
+        """URL of the archive or repository."""
         return self.archive.url if self.archive else f"https://huggingface.co/{self.repository}"
 
 
@@ -167,7 +167,7 @@ PUBLISHED: dict[str, Published] = {
         checkpoint="mobilenet_v2_1.4_224.ckpt",
     ),
     "voc_mobilenet_v2": Published(
-        "the paper's network (MNet V2*, no ASPP), trained on COCO and VOC train_aug, TensorFlow's own checkpoint",
+        "the paper's network (MNet V2*, no ASPP), trained on COCO and VOC train_aug, published for TensorFlow",
         archive=Archive(
             "deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz",
             "http://download.tensorflow.org/models/deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz",
@@ -178,7 +178,7 @@ PUBLISHED: dict[str, Published] = {
         checkpoint="model.ckpt-30000",
     ),
     "voc_mobilenet_v2_hf": Published(
-        "Hugging Face's port of a network like it, for transformers",
+        "a similar network, ported to transformers by Hugging Face",
         license="see the repository",
         repository="google/deeplabv3_mobilenet_v2_1.0_513",
     ),

@@ -1,4 +1,4 @@
-"""Repositories on the Hugging Face Hub: fetched once, checked, and used from its client's cache without a network."""
+"""Download of repositories of the Hugging Face Hub into the cache of its client, and checks of their weights."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_own_repository(folder: Path) -> bool:
-    """Return whether a folder has this library's format rather than transformers' or timm's."""
+    """Return whether a folder has this library's format rather than that of transformers or timm."""
     return read_json(folder / CONFIG).get("library_name") == LIBRARY
 
 
 def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
     """Return the folder of a repository in the client's cache, and its commit.
 
-    Interrupted downloads resume where they were. The weights' checksum is compared with the one in ``config.json`` in
-    repositories of this library, and with the Hub's own in others; a file that is damaged is fetched once more.
+    Interrupted downloads are resumed. The checksum of the weights is compared with that in ``config.json`` for
+    repositories of this library, and with that of the Hub for others. A damaged file is downloaded once more.
 
     Raises:
-        WeightsError: there is no such repository or file, it is not in the cache and cannot be fetched, or the checksum
-            is wrong.
+        WeightsError: the repository or a file does not exist, cannot be downloaded, or has a wrong checksum.
     """
     folder = _fetch(name, CONFIG, revision).parent
     commit = folder.name
@@ -46,7 +45,7 @@ def fetch_repository(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 def check_weights(folder: Path) -> str | None:
-    """Return the fault of the weights in a folder of this library or of the client's cache; ``None`` if there is none.
+    """Return the fault of the weights in a folder of this library or of the client's cache, or ``None``.
 
     Raises:
         WeightsError: ``config.json`` is missing or damaged.
@@ -58,17 +57,17 @@ def check_weights(folder: Path) -> str | None:
     own = values.get("library_name") == LIBRARY
     stated = values.get("sha256") if own else path.resolve().name
     if not isinstance(stated, str) or not SHA256.fullmatch(stated):
-        # Others' checksums are known where the cache has links to files that are named by them.
+        # In the client's cache, weights are links to files that are named by their checksum.
         return f"{folder / CONFIG}: has no sha256 of the weights" if own else None
-    found = file_sha256(path)
-    return None if found == stated else f"{path}: its SHA-256 is {found}, it should be {stated}: it is damaged"
+    actual = file_sha256(path)
+    return None if actual == stated else f"{path}: is damaged: its SHA-256 is {actual}, not {stated}"
 
 
 def intact_weights(folder: Path) -> Path:
     """Return the file of weights in a folder of this library's format.
 
     Raises:
-        WeightsError: it is missing, or not what the folder describes.
+        WeightsError: the file is missing or damaged.
     """
     if fault := check_weights(folder):
         raise WeightsError(f"{fault}; write or copy the folder again")
@@ -82,14 +81,11 @@ def _fetch_checked(name: str, file: str, commit: str) -> None:
         path = _fetch(name, file, commit, again=True)
         fault = check_weights(path.parent)
     if fault:
-        raise WeightsError(
-            f"{fault}; the repository {name} or the way to it is at fault: delete the file and try again later, or ask "
-            "its owner"
-        )
+        raise WeightsError(f"{fault}; delete the file and try again later, or ask the owner of the repository {name}")
 
 
 def _fetch_optional(name: str, file: str, commit: str) -> bool:
-    """Fetch a file that a repository may lack; return whether it has it."""
+    """Download a file that may be missing in the repository, and return whether it exists."""
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
@@ -104,27 +100,27 @@ def _fetch_optional(name: str, file: str, commit: str) -> bool:
 def _fetch(name: str, file: str, revision: str | None, *, again: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
-    places: dict[str, Any] = {"cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT")}
+    source: dict[str, Any] = {"cache_dir": os.environ.get("HF_HUB_CACHE"), "endpoint": os.environ.get("HF_ENDPOINT")}
     for attempt in range(ATTEMPTS):
         try:
             path = hf_hub_download(
-                name, file, revision=revision, force_download=again, local_files_only=is_offline(), **places
+                name, file, revision=revision, force_download=again, local_files_only=is_offline(), **source
             )
             return Path(path)
-        except Exception as error:  # whatever the HTTP library of the client's version raises
-            if _may_pass(error) and attempt + 1 < ATTEMPTS:
-                continue  # the client keeps what has arrived and resumes there
+        except Exception as error:  # the client's versions use different HTTP libraries
+            if _is_broken_connection(error) and attempt + 1 < ATTEMPTS:
+                continue  # the client resumes the download
             reason = " ".join(str(error).split())
             where = f"{name}@{revision}" if revision else name
             raise WeightsError(
-                f"{where}: {file} can be had neither from the Hugging Face Hub nor from its cache ({reason}); check "
-                "the spelling, the network, and for private repositories the token (`hf auth login`)"
+                f"{where}: {file} is neither in the cache nor available on the Hugging Face Hub ({reason}); check the "
+                "name, the connection, and for a private repository the token (`hf auth login`)"
             ) from error
     raise AssertionError("the last attempt returns or raises")
 
 
-def _may_pass(error: Exception) -> bool:
-    """Return whether an error is a broken connection and not a refusal by the Hub or the cache."""
+def _is_broken_connection(error: Exception) -> bool:
+    """Return whether an error is a broken connection rather than a response of the Hub or the cache."""
     from huggingface_hub.errors import HfHubHTTPError
 
     library = type(error).__module__.partition(".")[0]

@@ -1,4 +1,4 @@
-"""The card of a repository: what the network is, how it was measured, and how it is used."""
+"""Model cards of repositories: the model, its evaluation and its use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TASKS = {
     "classifier": ("image-classification", "accuracy", "top-1 accuracy", "top1"),
     "detector": ("object-detection", "mean_average_precision", "AP", "ap"),
 }
-"""Kind of file -> the Hub's names of task and metric, the metric in words, and its key in an evaluation."""
+"""Kind of file -> the Hub's names of task and metric, the metric for people, and its key in an evaluation."""
 
 USES = {
     "model": 'import segmnv2\n\nmodel = segmnv2.from_pretrained("{name}")\n'
@@ -22,7 +22,7 @@ USES = {
     "backbone": 'import segmnv2\n\nmodel = segmnv2.create_model("deeplabv3_{network}", backbone_weights="{name}")',
     "detector": 'import segmnv2\n\ndetector = segmnv2.detection.load_detector("{name}")',
 }
-"""Kind of file -> a few lines of Python."""
+"""Kind of file -> Python example."""
 
 
 def build_card(
@@ -34,13 +34,18 @@ def build_card(
     evaluation: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
 ) -> str:
-    """Return the text of a card, with the Hub's metadata at its head.
+    """Return the text of a card, which starts with the Hub's metadata.
 
-    ``config`` is what ``config.json`` holds, ``costs`` are rows of a table, ``evaluation`` is what
-    ``segmnv2 evaluate --json`` wrote; the others as for :func:`segmnv2.save_pretrained`.
+    Args:
+        name: ``owner/name`` of the repository.
+        config: content of ``config.json``.
+        costs: rows of the table of costs.
+        license: identifier of the license.
+        evaluation: result of ``segmnv2 evaluate --json``.
+        provenance: origin of the weights, from the metadata of their file.
 
     Raises:
-        ConfigError: the evaluation is not of this kind of network, or lacks its protocol.
+        ConfigError: the evaluation is of another model, or lacks its protocol.
     """
     from huggingface_hub import ModelCardData
 
@@ -64,7 +69,7 @@ def build_card(
         rows = {key: shorten(value) for key, value in provenance.items() if key != "experiment"}
         parts.append("## Where the weights come from\n\n" + card_table(("", ""), rows))
     if "experiment" in provenance:
-        parts.append("The experiment they were trained by, in full, is in the metadata of `model.safetensors`.")
+        parts.append("The metadata of `model.safetensors` contains the whole experiment of the training.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -75,12 +80,12 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
         return {}
     kind = str(config["kind"])
     if kind not in TASKS:
-        raise ConfigError(f"an evaluation was given, and the file holds a {kind}; leave the evaluation out")
+        raise ConfigError(f"an evaluation was given for a {kind}, which cannot be evaluated; leave it out")
     task, metric, words, key = TASKS[kind]
     value, protocol = evaluation.get(key), evaluation.get("protocol")
     if not _is_percentage(value) or not isinstance(protocol, dict):
         raise ConfigError(
-            f"the evaluation has no {key} with its protocol; give the file that `segmnv2 evaluate --json` wrote for a "
+            f"the evaluation has no {key} with its protocol; give the file of `segmnv2 evaluate --json` for a "
             f"{_word(kind)}"
         )
     _check_network(config["architecture"], evaluation.get("network"))
@@ -93,7 +98,7 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
         dataset_name=f"{dataset} {split}" if split else dataset,
         dataset_split=None if split is None else str(split),
         metric_type=metric,
-        metric_name=f"{words} on {evaluation.get('images')} images",  # a part of a split is not the split
+        metric_name=f"{words} on {evaluation.get('images')} images",  # it may be a part of the split
         metric_value=round(float(value), 2),
     )
     return {"model_name": name.split("/")[-1], "eval_results": [result]}
@@ -107,27 +112,27 @@ def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
     if not isinstance(evaluated, dict):
         return
     for key in ("detector", "name", "num_classes", "class_names", "backbone", "head"):
-        mine, theirs = (dump_json(each.get(key)) for each in (own, evaluated))
-        stated = key in evaluated or (key == "head" and "name" in evaluated)  # a head without options is not written
+        mine, theirs = (dump_json(model.get(key)) for model in (own, evaluated))
+        stated = key in evaluated or (key == "head" and "name" in evaluated)  # a head without options is left out
         if stated and mine != theirs:
             raise ConfigError(
-                f"the evaluation is of another network: {key} is {theirs:.80} there, {mine:.80} in the weights; "
-                "evaluate these weights"
+                f"the evaluation is of another model: {key} is {theirs:.80} there, {mine:.80} in the weights; evaluate "
+                "these weights"
             )
 
 
 def _check_classes(labels: Any, iou: Any) -> None:
-    """Compare the names of a segmentation network's classes with those that an evaluation has the IoU of."""
+    """Check that an evaluation has the IoU of exactly the model's classes."""
     if isinstance(labels, dict) and isinstance(iou, dict) and list(iou) != list(labels["names"]):
         raise ConfigError(
-            f"the evaluation is of another network: its classes are {', '.join(iou):.80}, not "
+            f"the evaluation is of another model: its classes are {', '.join(iou):.80}, not "
             f"{', '.join(labels['names']):.80}; evaluate these weights"
         )
 
 
 def _evaluation_text(kind: str, evaluation: Mapping[str, Any] | None) -> list[str]:
     if evaluation is None:
-        return ["No evaluation was given with these weights."]
+        return ["These weights come without an evaluation."]
     *_, words, key = TASKS[kind]
     images = evaluation.get("images")
     sentence = (
@@ -144,11 +149,11 @@ def card_table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
 
 
 def shorten(value: object) -> str:
-    """Return a value as one line that fits in a table."""
+    """Return a value as one line of a table cell."""
     text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     text = " ".join(text.replace("|", "/").split())
     return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _word(kind: str) -> str:
-    return {"model": "segmentation network", "backbone": "backbone without a head"}.get(kind, kind)
+    return {"model": "segmentation model", "backbone": "backbone without a head"}.get(kind, kind)

@@ -1,4 +1,4 @@
-"""Weights by name: published ones and repositories on the Hugging Face Hub, fetched into the cache."""
+"""Download of published weights and repositories of the Hugging Face Hub into the cache."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def find_named_weights(name: str | Path, mirror: str | None = None, track: Track | None = None) -> Path:
-    """Return the file of published weights, of a folder or of a repository, as ``resolve_weights`` describes them."""
-    if Path(name).is_dir():
-        return _weights_in(Path(name))
-    text = str(name)
+    """Return the file of weights of a published name, a folder or a repository; see ``resolve_weights``."""
+    path, text = Path(name), str(name)
+    if path.is_dir():
+        return intact_weights(path) if (path / CONFIG).is_file() and is_own_repository(path) else path
     if text in PUBLISHED:
         published, tracks = PUBLISHED[text], track or untracked
         return _cached(text, lambda entry, fault: _fetch_published(entry, fault, published, mirror, tracks))
-    looks_hub = REPOSITORY.fullmatch(text)
-    if looks_hub and not text.endswith(".safetensors") and (text.startswith("hf:") or not Path(name).parent.is_dir()):
-        return _from_hub(looks_hub[1], looks_hub[2])
-    if len(Path(name).parts) > 1 or Path(name).suffix:
-        return Path(name)
+    repository = REPOSITORY.fullmatch(text)
+    if repository and not text.endswith(".safetensors") and (text.startswith("hf:") or not path.parent.is_dir()):
+        return _from_hub(repository[1], repository[2])
+    if len(path.parts) > 1 or path.suffix:
+        return path
     near = difflib.get_close_matches(text, PUBLISHED, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     raise WeightsError(
@@ -38,23 +38,12 @@ def find_named_weights(name: str | Path, mirror: str | None = None, track: Track
     )
 
 
-def _weights_in(folder: Path) -> Path:
-    """Return the weights in a folder that ``segmnv2 push`` wrote; any other folder unchanged.
-
-    Raises:
-        WeightsError: the weights are missing or not those that the folder describes.
-    """
-    if not (folder / CONFIG).is_file() or not is_own_repository(folder):
-        return folder
-    return intact_weights(folder)
-
-
 def _cached(name: str, make: Callable[[Entry, str], None]) -> Path:
-    """Return weights in the cache; if they are not there, ``make`` is called with their entry and its fault."""
+    """Return weights in the cache, and first call ``make`` with their entry and its fault if it has one."""
     entry = Entry(cache_folder(), name)
     if entry.fault() is not None:
         with entry.locked():
-            fault = entry.fault()  # another process may have made it meanwhile
+            fault = entry.fault()  # another process may have written it in the meantime
             if fault is not None:
                 make(entry, fault)
     return entry.path
@@ -64,10 +53,10 @@ def _fetch_published(entry: Entry, fault: str, published: Published, mirror: str
     archive, repository = published.archive, published.repository
     if is_offline() and not (archive and (entry.downloads / archive.name).is_file()):
         damaged = f"{entry.path}: {fault}; and" if fault else f"{entry.name}: is not in the cache, and"
-        remedy = f"put it into {entry.downloads}" if archive else "`segmnv2 import` its folder"
+        remedy = f"put it into {entry.downloads}" if archive else "use `segmnv2 import` on its folder"
         raise WeightsError(
-            f"{damaged} {' or '.join(OFFLINE)} turns the network off; go online once, or fetch {published.origin} "
-            f"on another machine and {remedy}"
+            f"{damaged} {' or '.join(OFFLINE)} forbids downloads; go online once, or download {published.origin} on "
+            f"another machine and {remedy}"
         )
     if archive is not None:
         _fetch(entry, published, archive, mirror, track)
@@ -78,7 +67,7 @@ def _fetch_published(entry: Entry, fault: str, published: Published, mirror: str
 
 
 def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | None, track: Track) -> None:
-    from segmnv2.preparation.archive import unpack  # local files need neither
+    from segmnv2.preparation.archive import unpack  # not needed for local files
     from segmnv2.preparation.download import fetch_archive
 
     try:
@@ -94,19 +83,19 @@ def _fetch(entry: Entry, published: Published, archive: Archive, mirror: str | N
             _convert(target / published.checkpoint, entry, origin)
     except DatasetError as error:
         raise WeightsError(str(error).replace("--archives DIR", FOLDER)) from error
-    path.unlink()  # its useful content is in the cache
+    path.unlink()  # its checkpoint is in the cache now
 
 
 def _convert(source: Path, entry: Entry, origin: dict[str, str]) -> None:
-    """Import a checkpoint into the cache; a file that a crash leaves incomplete has a temporary name."""
-    from segmnv2.conversion.convert import import_checkpoint  # local files need no importer
+    """Import a checkpoint into the cache, under a temporary name until it is complete."""
+    from segmnv2.conversion.convert import import_checkpoint  # not needed for local files
 
-    made = entry.path.with_suffix(".partial")
+    partial = entry.path.with_suffix(".partial")
     try:
-        import_checkpoint(source, made)
-        entry.keep(made, origin)
+        import_checkpoint(source, partial)
+        entry.keep(partial, origin)
     finally:
-        made.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _from_hub(repository: str, revision: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""Folders in the Hugging Face Hub's form, and their upload."""
+"""Folders in the format of the Hugging Face Hub, and their upload."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from segmnv2.models.segmenter import Segmenter
 FORMAT = 1
 CARD = "README.md"
 SIZE = 513
-"""Side of the image that multiply-adds are counted for, in pixels."""
+"""Side in pixels of the image for which multiply-adds are counted."""
 
 Source = Segmenter | Classifier | str | Path
 
@@ -38,20 +38,20 @@ def save_pretrained(
     license: str,
     evaluation: Mapping[str, Any] | str | Path | None = None,
 ) -> Path:
-    """Write what a repository on the Hub holds: ``model.safetensors``, ``config.json`` and the card, ``README.md``.
+    """Write the files of a repository on the Hub: ``model.safetensors``, ``config.json`` and the card ``README.md``.
 
     Args:
-        source: a network that was built by name, or a file of any kind that this library wrote.
-        folder: the folder; created if necessary, and existing files of these names are replaced.
-        name: ``owner/name`` of the repository, shown in the card.
-        license: identifier of the weights' license, as ``apache-2.0``.
-        evaluation: result of ``segmnv2 evaluate --json``, or its file; the card shows its protocol and figures.
+        source: a model that was built by name, or a file of any kind that this library wrote.
+        folder: the folder, which is created if necessary. Existing files of these names are replaced.
+        name: ``owner/name`` of the repository, for the card.
+        license: identifier of the weights' license, such as ``apache-2.0``.
+        evaluation: result of ``segmnv2 evaluate --json``, or its file. The card shows its protocol and figures.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: the network was built from parts, the evaluation does not fit, or the name is not that of a
+        ConfigError: the model was not built by name, the evaluation does not fit, or the name is not that of a
             repository.
         WeightsError: the file cannot be read, or the folder cannot be written.
     """
@@ -71,7 +71,7 @@ def save_pretrained(
             with atomic_path(folder / file) as partial:
                 partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise WeightsError(f"{folder}: cannot be written ({error}); choose a folder with room and access") from error
+        raise WeightsError(f"{folder}: cannot be written ({error}); choose a folder with space and access") from error
     return folder
 
 
@@ -86,24 +86,24 @@ def push_to_hub(
     token: str | None = None,
     message: str = "Upload weights of segmnv2",
 ) -> str:
-    """Write a repository on the Hugging Face Hub in one commit; it is created if necessary.
+    """Write a repository on the Hugging Face Hub in one commit, and create it if necessary.
 
     Args:
-        source: as for :func:`save_pretrained`, or a folder that it wrote, which is pushed with its present content.
+        source: as for :func:`save_pretrained`, or a folder that it wrote, which is uploaded unchanged.
         name: ``owner/name``.
-        license: as for :func:`save_pretrained`; a folder has it already.
-        evaluation: as for :func:`save_pretrained`; a folder has it already.
+        license: as for :func:`save_pretrained`; not for a folder, which already has one.
+        evaluation: as for :func:`save_pretrained`; not for a folder.
         private: whether a new repository is private.
         revision: branch; the main one by default.
         token: token of the Hub's user; by default the one that ``hf auth login`` stores.
         message: message of the commit.
 
     Returns:
-        Address of the commit.
+        URL of the commit.
 
     Raises:
-        ConfigError: as for :func:`save_pretrained`, or a license is missing, or given for a folder.
-        WeightsError: the file or folder cannot be read, or the Hub refuses or cannot be reached.
+        ConfigError: as for :func:`save_pretrained`, or the license is missing, or is given for a folder.
+        WeightsError: the file or folder cannot be read, or the Hub rejects the upload or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -114,11 +114,11 @@ def push_to_hub(
             api.create_repo(name, private=private, exist_ok=True)
             operations = [CommitOperationAdd(file, folder / file) for file in (CARD, CONFIG, WEIGHTS)]
             commit = api.create_commit(name, operations, revision=revision, commit_message=message)
-        except Exception as error:  # whatever the HTTP library of the client's version raises
+        except Exception as error:  # the client's versions use different HTTP libraries
             reason = " ".join(str(error).split())
             raise WeightsError(
-                f"{name}: cannot be written on the Hugging Face Hub ({reason}); check the name, the network and the "
-                "token (`hf auth login`, with the right to write)"
+                f"{name}: cannot be written on the Hugging Face Hub ({reason}); check the name, the connection and the "
+                "token (`hf auth login`, with write permission)"
             ) from error
     return str(commit.commit_url)
 
@@ -133,8 +133,8 @@ def _folder_to_push(
     if isinstance(source, str | Path) and Path(source).is_dir():
         if license is not None or evaluation is not None:
             raise ConfigError(
-                f"{source}: is a folder with a card, which states license and evaluation; change them there, or push "
-                "the file"
+                f"{source}: is a folder whose card already states license and evaluation; change them in the card, or "
+                "push the file"
             )
         fault = check_weights(Path(source))
         if fault is None and not (Path(source) / CARD).is_file():
@@ -143,12 +143,12 @@ def _folder_to_push(
             raise WeightsError(f"{fault}; write the folder again")
         return Path(source)
     if license is None:
-        raise ConfigError("license is missing; give the identifier of the weights' license, as apache-2.0 (--license)")
+        raise ConfigError("license is missing; give its identifier, such as apache-2.0 (--license)")
     return save_pretrained(source, temporary, name=name, license=license, evaluation=evaluation)
 
 
 def _weights_file(source: Source, temporary: Path) -> Path:
-    """Return the file of a network; one that is not a file yet is written to a temporary folder."""
+    """Return the file of weights; a model is written to a file in the temporary folder first."""
     if isinstance(source, Segmenter):
         return save_model(temporary / WEIGHTS, source)
     if isinstance(source, Classifier):
@@ -178,7 +178,7 @@ def _describe(weights: Path, name: str, license: str, evaluation: Mapping[str, A
 
 
 def _costs(path: Path, kind: str) -> dict[str, str]:
-    """Return parameters, and of segmentation networks multiply-adds, as the card shows them."""
+    """Return the rows of the table of costs: parameters, and for segmentation models multiply-adds and classes."""
     if kind == Segmenter.kind:
         model = load_model(path)
         madds = trace_madds(model, (SIZE, SIZE)).plain
@@ -197,7 +197,7 @@ def _costs(path: Path, kind: str) -> dict[str, str]:
 def _read_evaluation(evaluation: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any] | None:
     if evaluation is None or isinstance(evaluation, Mapping):
         return evaluation
-    values = read_json(evaluation, "give what `segmnv2 evaluate --json` wrote", ConfigError)
+    values = read_json(evaluation, "give a file of `segmnv2 evaluate --json`", ConfigError)
     if not isinstance(values, dict):
-        raise ConfigError(f"{evaluation}: holds no evaluation; give what `segmnv2 evaluate --json` wrote")
+        raise ConfigError(f"{evaluation}: is not an evaluation; give a file of `segmnv2 evaluate --json`")
     return values

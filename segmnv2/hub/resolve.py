@@ -1,6 +1,6 @@
-"""Resolution of weights to a file: a path, a short name, or ``owner/name`` on the Hugging Face Hub.
+"""Resolution of weights to a file, from a path, a short name, or ``owner/name`` on the Hugging Face Hub.
 
-Public functions that take weights accept all of these in place of files.
+Public functions with an argument for weights accept all of these.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ R = TypeVar("R")
 
 
 def resolve_weights(name: str | Path, *, mirror: str | None = None, track: Track | None = None) -> Path:
-    """Return the file of weights, which is fetched into the cache if necessary.
+    """Return the file of weights, and download it into the cache if necessary.
 
-    Weights in the cache are used without network access; only their checksum is compared.
+    Weights in the cache are used offline, after a check of their checksum.
 
     Args:
-        name: a file; a folder of ``segmnv2 push --dry-run``; a name of
-            :data:`segmnv2.hub.cache.PUBLISHED`; or ``owner/name``, ``owner/name@revision`` or
-            ``hf:owner/name`` on the Hub, of this library's format or transformers'.
+        name: a file; a folder of ``segmnv2 push --dry-run``; a name of :data:`segmnv2.hub.cache.PUBLISHED`; or
+            ``owner/name``, ``owner/name@revision`` or ``hf:owner/name`` on the Hub, in the format of this library or
+            of transformers.
         mirror: URL of a folder with archives of the same names, to use instead of the publisher.
-        track: called with bytes, for a progress bar.
+        track: progress bar of downloads.
 
     Returns:
         A safetensors file of this library. A text that looks like a path is returned unchanged, even if the file does
-        not exist; reading it then gives the message.
+        not exist. The function that reads it then raises the error.
 
     Raises:
-        WeightsError: there is no such file or name, or it is not in the cache and cannot be fetched.
+        WeightsError: the name is unknown, or the weights are not in the cache and cannot be downloaded.
     """
     text = str(name)
     try:
         if Path(name).exists() and not Path(name).is_dir():
             return Path(name)
     except (OSError, ValueError) as error:  # too long for a name, or with an invalid character
-        raise WeightsError(f"{text[:80]!r}: cannot be a file's name ({str(error)[:40]}); check it") from error
-    from segmnv2.hub.named_weights import find_named_weights  # local files need neither downloads nor importers
+        raise WeightsError(f"{text[:80]!r}: is not a possible file name ({str(error)[:40]}); check it") from error
+    from segmnv2.hub.named_weights import find_named_weights  # not needed for local files
 
     return find_named_weights(name, mirror, track)
 
 
 def takes_names(*parameters: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function that takes files of weights, so that it takes their names too.
+    """Decorate a function with arguments for files of weights, so that they also accept names.
 
     Args:
-        parameters: its arguments that are files; each may then be any name for :func:`resolve_weights`.
+        parameters: names of these arguments; each then accepts everything that :func:`resolve_weights` does.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,1 +1,1 @@
-"""This library's parts in the forms that other libraries take."""
+"""Adapters of this library's parts for other libraries."""

@@ -1,4 +1,4 @@
-"""The backbones as encoders of segmentation_models_pytorch (smp), below each of its architectures."""
+"""Backbones as encoders of segmentation_models_pytorch (smp), for all of its architectures."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ RGB = 3
 
 
 class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
-    """A backbone with smp's interface: the image itself, then the last map at each of the strides 2 to 32.
+    """A backbone with smp's interface: the image, then the last feature map at each of the strides 2 to 32.
 
-    Output strides below 32 are the backbone's own, with the paper's dilations; smp's function gives the first block of
-    a stage another dilation than TensorFlow does.
-
-    All layers are computed whatever the depth; the maps beyond it are not returned.
+    Output strides below 32 use the backbone's own dilations, those of the paper. The function of smp dilates the first
+    block of a stage differently. All layers are computed for any depth, but only the maps up to it are returned.
 
     Attributes:
         backbone: normalized images -> feature maps.
     """
 
-    _is_torch_scriptable = False  # shapes in signatures are not in TorchScript's language; torch.export takes them
+    _is_torch_scriptable = False  # TorchScript does not know shapes in signatures; torch.export does
 
     def __init__(self, *, backbone: str, depth: int = 5, output_stride: int = 32, **options: Any) -> None:
-        """Build the encoder with fresh weights.
+        """Build the encoder with random weights.
 
         Args:
             backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
@@ -47,11 +45,11 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
             options: arguments of the backbone.
 
         Raises:
-            ConfigError: a depth outside 1..5, or what the backbone refuses.
+            ConfigError: the depth is not in 1..5, or the backbone does not accept an argument.
         """
         super().__init__()
         if not 1 <= depth <= len(STRIDES):
-            raise ConfigError(f"encoder_depth {depth} is not in 1..{len(STRIDES)}; give a number of maps, as 5")
+            raise ConfigError(f"encoder_depth {depth} is not in 1..{len(STRIDES)}; give a number of maps, such as 5")
         self.backbone = create_backbone(backbone, output_stride=output_stride, **options)
         self.name, self.options = backbone, options
         self._taps = _last_maps(self.backbone)
@@ -59,10 +57,10 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         self._out_channels = [RGB, *(self.backbone.nominal_features[tap].channels for tap in self._taps)]
 
     def make_dilated(self, output_stride: int) -> None:
-        """Change the stride of the last map, as smp requests it.
+        """Change the stride of the last map, on request of smp.
 
         Raises:
-            ConfigError: not 8, 16 or 32.
+            ConfigError: the output stride is not 8, 16 or 32.
         """
         self.backbone.set_output_stride(output_stride)
         self._output_stride = output_stride
@@ -71,33 +69,34 @@ class BackboneEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         """Return the image and its maps, finest first.
 
         Args:
-            x: normalized images (b, in_channels, h, w); smp needs sides of multiples of the output stride.
+            x: normalized images (b, in_channels, h, w); smp needs sides that are multiples of the output stride.
         """
         features = self.backbone(x)
         return [x, *(features[tap] for tap in self._taps[: self._depth])]
 
 
 def register_encoders() -> tuple[str, ...]:
-    """Make every backbone of this library an encoder of smp, and return their names, as ``segmnv2-mobilenet_v2``."""
+    """Make every backbone of this library an encoder of smp, and return the names, such as ``segmnv2-mobilenet_v2``."""
     return tuple(register_encoder(f"{PREFIX}{name}", name) for name in BACKBONES if name not in FOREIGN)
 
 
 def register_encoder(name: str, backbone: str, **options: Any) -> str:
-    """Make a backbone with your own arguments an encoder of smp.
+    """Make a backbone with custom arguments an encoder of smp.
 
     Args:
-        name: what smp shall call it; it begins with ``segmnv2-``, so that it hides none of smp's own.
+        name: name of the encoder in smp; must begin with ``segmnv2-``, so that it cannot replace an encoder of smp.
         backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
-        options: arguments of the backbone, as ``width=0.5``.
+        options: arguments of the backbone, such as ``width=0.5``.
 
     Returns:
         The name.
 
     Raises:
-        ConfigError: another beginning, or a backbone or an option that does not exist or has no maps at all strides.
+        ConfigError: the name begins differently, the backbone or an option is unknown, or the backbone has no map at
+            one of the strides.
     """
     if not name.startswith(PREFIX):
-        raise ConfigError(f"encoder {name!r} would look like one of smp's; begin its name with {PREFIX!r}")
+        raise ConfigError(f"encoder {name!r}: the name could be one of smp's; begin it with {PREFIX!r}")
     with torch.device("meta"):
         BackboneEncoder(backbone=backbone, **options)
     encoders[name] = {
@@ -109,27 +108,27 @@ def register_encoder(name: str, backbone: str, **options: Any) -> str:
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path) -> Normalization:
-    """Load a file's backbone into the encoder of a model of smp.
+    """Load the backbone of a file into the encoder of an smp model.
 
     Args:
-        encoder: ``model.encoder``, of this module's encoders. With another number of image channels than three, the
-            first layer's weights are summed or repeated, as smp does with its own.
-        path: a file of any kind, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
+        encoder: ``model.encoder``, an encoder of this module. If it does not have three input channels, the weights of
+            the first layer are summed or repeated, as in smp.
+        path: a file of ``segmnv2 import`` or ``segmnv2 train``, of any kind.
 
     Returns:
-        How pixels 0..255 are normalized for these weights; smp leaves that to its user.
+        The normalization of pixels 0..255 for these weights, which smp does not apply itself.
 
     Raises:
-        ConfigError: an encoder of smp's own.
-        WeightsError: the file is missing, damaged or does not fit.
+        ConfigError: the encoder is not one of this module.
+        WeightsError: the file is missing or damaged, or does not fit.
     """
     if not isinstance(encoder, BackboneEncoder):
         raise ConfigError(
-            f"encoder is {type(encoder).__name__}, not one of this library's; give the encoder of a model that was "
-            f"built as smp.Unet('{PREFIX}mobilenet_v2', encoder_weights=None)"
+            f"encoder is {type(encoder).__name__}, not one of this library; give the encoder of a model such as "
+            f"smp.Unet('{PREFIX}mobilenet_v2', encoder_weights=None)"
         )
     channels = encoder._in_channels
-    filled = copy.deepcopy(encoder.backbone)  # so that a file that is refused leaves the encoder as it was
+    filled = copy.deepcopy(encoder.backbone)  # a wrong file must not change the encoder
     if channels != RGB:
         patch_first_conv(filled, RGB, default_in_channels=channels, pretrained=False)
     normalization = load_backbone_weights(filled, encoder.name, encoder.options, path, segments=True)
@@ -140,12 +139,12 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> Normalization:
 
 
 def _last_maps(backbone: Backbone) -> list[int]:
-    """Return the index of the last map at each of the strides, without dilation."""
-    found = {info.stride: index for index, info in enumerate(backbone.nominal_features)}
-    missing = [stride for stride in STRIDES if stride not in found]
+    """Return the index of the last map at each of :data:`STRIDES`, without dilation."""
+    last_index = {info.stride: index for index, info in enumerate(backbone.nominal_features)}
+    missing = [stride for stride in STRIDES if stride not in last_index]
     if missing:
         raise ConfigError(
             f"{type(backbone).__name__} has no map at stride {', '.join(map(str, missing))}; smp's architectures need "
             f"one at each of {', '.join(map(str, STRIDES))}"
         )
-    return [found[stride] for stride in STRIDES]
+    return [last_index[stride] for stride in STRIDES]

@@ -149,7 +149,7 @@ def empty(path: str) -> Callable[[Path], None]:
         (lambda root: (root / "images" / "more").mkdir(), r"more: is a folder; .*move it"),
         (remove("labels.yaml"), r"labels\.yaml: there is no such file; .*names: \[background"),
         (write("labels.yaml", "names: [a, a]"), r"labels\.yaml: .*\['a'\] occur more than once"),
-        (write("labels.yaml", "- a"), r"labels\.yaml: .* is no mapping; give one"),
+        (write("labels.yaml", "- a"), r"labels\.yaml: .* is not a mapping; give one"),
     ],
 )
 def test_each_fault_of_the_folder_is_reported(root: Path, change: Callable[[Path], None], message: str) -> None:

@@ -85,7 +85,7 @@ def test_an_error_of_a_converter_gives_one_message(model, monkeypatch):
         raise AssertionError("op ceil is not in _SYM_OPS")
 
     monkeypatch.setattr(openvino, "grid_model", fail)
-    with pytest.raises(ConfigError, match=r"^backend: 'openvino' cannot take this network \(op ceil is not in"):
+    with pytest.raises(ConfigError, match=r"^backend: 'openvino' cannot convert this model \(op ceil is not in"):
         create_backend(model, "openvino", threads=1)
 
 

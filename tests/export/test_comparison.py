@@ -188,7 +188,7 @@ def test_a_model_that_a_format_does_not_support_gives_one_message(weights, tmp_p
         raise AssertionError("op ceil is not in\n_SYM_OPS")  # as torch.export does for timm's mobilevit_s
 
     monkeypatch.setitem(FORMATS, "torch", replace(FORMATS["torch"], write=fail))
-    with pytest.raises(ConfigError, match=r"^format: 'torch' cannot take this network \(op ceil is not in _SYM_OPS\)"):
+    with pytest.raises(ConfigError, match=r"^format: 'torch' cannot convert this model \(op ceil is not in _SYM_OPS\)"):
         export_weights(weights, tmp_path / "a.pt2", "torch")
     assert not list(tmp_path.iterdir())
 

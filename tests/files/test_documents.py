@@ -126,11 +126,11 @@ def test_yaml_has_the_plain_values_of_version_1_2(text: str, value: Any) -> None
         ("a: !!float x", "line 1, column 4: 'x' is not of type !!float"),
         ("!!timestamp 2026-11-27", "type !!timestamp is not possible"),
         ("!!python/object/apply:os.getcwd []", "type !!python/object/apply:os.getcwd is not possible"),
-        ("? [a]\n: 1", "a key that is no text"),
+        ("? [a]\n: 1", "a key is not text"),
         ("a: 1\na: 2", "line 2, column 1: key 'a' is given twice"),
-        ("&a [*a]", "alias 'a' stands for nothing before it"),
-        ("a: 1\n---\nb: 1", "a second document begins"),
-        ("<<: 1", "'<<' merges something that is no mapping"),
+        ("&a [*a]", "alias 'a' has no anchor before it"),
+        ("a: 1\n---\nb: 1", "the text has a second document"),
+        ("<<: 1", "'<<' merges a value that is not a mapping"),
         ("1e999", "inf, which is not a finite number"),
         ("9" * 30, "an integer of more than 64 bits"),
         ('"\\ud800"', "not valid Unicode"),
@@ -150,7 +150,7 @@ def test_yaml_that_json_could_not_hold_is_refused_with_its_place(text: str, reas
         ("[NaN]", "NaN, which is not a finite number"),
         ("[-1e999]", "-inf, which is not a finite number"),
         ("9" * 5000, "an integer of more than 64 bits"),
-        ("[" * 100_000, "lists or mappings inside one another"),
+        ("[" * 100_000, "nested lists or mappings"),
         ('"\\ud800"', "not valid Unicode"),
         ('{"\\u0000": 1}', "not valid Unicode"),
         ("{", "line 1 column 2"),
@@ -165,7 +165,7 @@ def test_json_that_other_readers_would_pass_on_is_refused(text: str, reason: str
 @pytest.mark.parametrize("parse", [parse_json, parse_yaml])
 def test_levels_are_bounded_at_the_stated_number(parse: Callable[..., Any]) -> None:
     assert parse(json.dumps(levels(MOST_LEVELS)), "", "") == levels(MOST_LEVELS)
-    with pytest.raises(SegmnError, match=f"more than {MOST_LEVELS} lists"):
+    with pytest.raises(SegmnError, match=f"more than {MOST_LEVELS} nested lists"):
         parse(json.dumps(levels(MOST_LEVELS + 1)), "", "")
 
 

@@ -103,9 +103,7 @@ def test_without_a_network_the_cache_serves_and_nothing_is_asked(
     monkeypatch.setattr(download, "fetch_archive", None)
     assert same(resolve_weights(NAME), model)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(
-        WeightsError, match=r"voc_mobilenet_v2\.safetensors: its SHA-256 is .* it is damaged; and SEGMN"
-    ):
+    with pytest.raises(WeightsError, match=r"voc_mobilenet_v2\.safetensors: is damaged: its SHA-256 is .*; and SEGMN"):
         resolve_weights(NAME)
 
 
@@ -276,5 +274,5 @@ def test_the_root_of_an_archive_can_be_unpacked(tmp_path: Path, model: Segmenter
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "x\0y"])
 def test_names_that_no_file_can_have_are_refused(name: str) -> None:
-    with pytest.raises(WeightsError, match=r"cannot be a file's name|there is no such file"):
+    with pytest.raises(WeightsError, match=r"is not a possible file name|there is no such file"):
         resolve_weights(name)

@@ -77,7 +77,7 @@ def test_the_card_tells_protocol_figures_and_costs(model: Segmenter, tmp_path: P
     assert "/home/someone" not in card.text
     config = json.loads((folder / "config.json").read_text())
     assert (config["kind"], config["architecture"]["name"]) == ("model", "deeplabv3_mobilenet_v2")
-    assert "No evaluation was given" in (
+    assert "These weights come without an evaluation" in (
         save_pretrained(model, tmp_path / "bare", name=NAME, license="mit") / "README.md"
     ).read_text(encoding="utf-8")
 
@@ -101,14 +101,14 @@ def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
 def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) -> None:
     folder = save_pretrained(model, tmp_path, name=NAME, license="mit")
     assert same(from_pretrained(folder), model)
-    with pytest.raises(ConfigError, match=r"revision 'v2': .* is a folder here"):
+    with pytest.raises(ConfigError, match=r"revision 'v2': .* is a local folder"):
         from_pretrained(folder, revision="v2")
     weights = folder / "model.safetensors"
     assert resolve_weights(folder) == weights
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
+    with pytest.raises(WeightsError, match=r"its SHA-256 is .*, not .*write or copy the folder again"):
         from_pretrained(folder)
-    with pytest.raises(WeightsError, match=r"its SHA-256 is .*, it should be .*write or copy the folder again"):
+    with pytest.raises(WeightsError, match=r"its SHA-256 is .*, not .*write or copy the folder again"):
         resolve_weights(folder)
     config = folder / "config.json"
     stated = json.loads(config.read_text())
@@ -136,7 +136,7 @@ def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytes
         ({"evaluation": {**EVALUATION, "miou": 101}}, "has no miou with its protocol"),
         (
             {"evaluation": {**EVALUATION, "network": {"name": "deeplabv3_resnet101"}}},
-            'of another network: name is "deeplabv3_resnet101" there, "deeplabv3_mobilenet_v2" in the weights',
+            'of another model: name is "deeplabv3_resnet101" there, "deeplabv3_mobilenet_v2" in the weights',
         ),
         ({"evaluation": {**EVALUATION, "network": {"num_classes": 99}}}, "num_classes is 99 there"),
         (
@@ -144,7 +144,7 @@ def test_the_hubs_refusal_is_told(hub: Hub, model: Segmenter, monkeypatch: pytes
             'head is {"refinements": 1} there, null in the weights',
         ),
         ({"evaluation": {**EVALUATION, "iou": {"road": 50.0, "tree": None}}}, "its classes are road, tree, not "),
-        ({"evaluation": "nowhere.json"}, "there is no such file; give what `segmnv2 evaluate --json` wrote"),
+        ({"evaluation": "nowhere.json"}, "there is no such file; give a file of `segmnv2 evaluate --json`"),
     ],
 )
 def test_values_that_are_not_possible_are_named(
@@ -178,7 +178,7 @@ def test_the_command_pushes_or_shows_what_it_would(
     (tmp_path / "own" / "README.md").write_text("mine")
     for words, message in (
         (["push", weights, NAME, "--license", "mit", "--dry-run", str(tmp_path / "own")], "segmnv2 did not write it"),
-        (["push", str(tmp_path / "repo"), NAME, "--license", "mit"], "is a folder with a card"),
+        (["push", str(tmp_path / "repo"), NAME, "--license", "mit"], "is a folder whose card already states"),
         (["push", weights, NAME], "license is missing"),
         (["push", weights, NAME, "--dry-run", str(tmp_path / "z")], "--license is missing"),
     ):
