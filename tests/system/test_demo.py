@@ -12,7 +12,7 @@ from segmnv2.demonstration import GAP, HEADING, TILE, draw_comparison
 from segmnv2.inference.overlay import colorize
 
 
-def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_trains_evaluates_and_infers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ("steps=2", "data.batch_size=2", "data.num_workers=0", "validation.limit=2", "device=cpu")
     demo(tmp_path, Path("shapes"), list(short))
     out = capsys.readouterr().out
@@ -25,7 +25,7 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     demo(tmp_path, Path("shapes"), list(short))
 
 
-def test_the_picture_shows_image_truth_and_prediction_side_by_side() -> None:
+def test_the_comparison_shows_image_truth_and_prediction_side_by_side() -> None:
     shapes = Shapes(2, (TILE, TILE))
     samples = [shapes[0], shapes[1]]
     predictions = [np.full((TILE, TILE), index, np.uint8) for index in (1, 3)]

@@ -78,7 +78,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_what_cannot_be_written_is_an_error_and_the_older_file_stays(name: str, tmp_path: Path) -> None:
+def test_a_full_disk_gives_an_error_and_keeps_the_older_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"older")
@@ -90,7 +90,7 @@ def test_what_cannot_be_written_is_an_error_and_the_older_file_stays(name: str, 
     assert path.stat().st_size > LIMIT
 
 
-def test_a_table_that_cannot_grow_is_named(tmp_path: Path) -> None:
+def test_a_log_file_that_cannot_grow_is_reported(tmp_path: Path) -> None:
     log = CsvLog(tmp_path / "metrics.csv", ["train/loss"])
     for step in range(LIMIT):
         log.log_metrics({"train/loss": 0.5}, step)
@@ -100,7 +100,7 @@ def test_a_table_that_cannot_grow_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino", "torch", "litert"])
-def test_an_export_that_cannot_be_written_is_an_error(form: str, tmp_path: Path) -> None:
+def test_an_export_to_a_full_disk_gives_an_error(form: str, tmp_path: Path) -> None:
     model = shallow_model()
     path = tmp_path / f"a{FORMATS[form].suffix}"
     metadata = describe_export(model, form, size=None if FORMATS[form].dynamic else (33, 33))

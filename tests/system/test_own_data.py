@@ -30,7 +30,7 @@ SHORT = {
     "evaluate": "--size 65",
     "infer": "--size 65",
 }
-"""What makes the page's commands short."""
+"""Command -> options that make it fast."""
 
 
 def fenced(language: str) -> list[str]:
@@ -39,7 +39,7 @@ def fenced(language: str) -> list[str]:
 
 
 def commands() -> dict[str, list[str]]:
-    """The page's command lines by subcommand, without the program's name."""
+    """Return subcommand -> its command line on the page, without the program's name."""
     lines = [shlex.split(line) for block in fenced("sh") for line in block.splitlines()]
     assert all(words[0] == "segmnv2" for words in lines)
     return {words[1]: words[1:] for words in lines}
@@ -53,7 +53,7 @@ def contains(whole: Any, part: Any) -> bool:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Current folder with images larger than the page scales them to, masks of ids and of colors, and weights."""
+    """Write weights, masks of ids and of colors, and images larger than the page's size to the current folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(REPOSITORY / "configs", "configs")
     for folder in ("originals/images", "originals/masks", "data/own", "new_images", "weights"):
@@ -67,7 +67,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ids = sample.mask % 3  # 255 becomes background
         mask = Image.fromarray(palette[ids] if index % 2 else ids).resize((640, 512), Image.Resampling.NEAREST)
         exif = Image.Exif()
-        if index < 2:  # stored on its side, and turned upright by reading
+        if index < 2:  # stored turned, with an EXIF orientation
             image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
         image.save(f"originals/images/beet_{index}.{'tif' if index == 1 else 'jpg'}", exif=exif)
         mask.save(f"originals/masks/beet_{index}.png")
@@ -78,7 +78,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_page_lead_from_images_to_results(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, block in enumerate(fenced("python")):
         exec(compile(block, f"own_data.md, Python block {number}", "exec"), {})
     dataset = open_folder("data/own")
@@ -100,7 +100,7 @@ def test_the_page_leads_from_photos_to_results(home: Path, capsys: pytest.Captur
     assert Path("results/overlays/new.jpg").is_file()
 
 
-def test_the_labels_that_the_page_shows_are_right() -> None:
+def test_the_labels_on_the_page_are_correct() -> None:
     page = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^    names: .*\n(?:    .*\n)*", page, re.MULTILINE)
     binary, ignoring = (LabelSet.from_dict(yaml.safe_load(block)) for block in blocks)

@@ -1,4 +1,4 @@
-"""docs/training.md is true to the commands, keys and files that there are; its runs of days are not run."""
+"""Tests that docs/training.md matches the commands, keys and files, without its long runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def commands() -> dict[str, Any]:
 
 
 def parse(command: str, words: list[str]) -> dict[str, Any]:
-    """Return what the command line gives the command's parameters, without running it."""
+    """Return the parameters that a command line gives to a command, without running it."""
     return dict(commands()[command].make_context(command, list(words)).params)
 
 
@@ -65,14 +65,14 @@ def keys(values: dict[str, Any], prefix: str = "") -> set[str]:
     return {prefix + key for key in values}.union(*inner)
 
 
-def test_the_page_has_what_is_looked_for() -> None:
+def test_the_page_has_commands_fragments_and_overrides() -> None:
     assert len(LINES) > 10
     assert len(FRAGMENTS) >= 4
     assert len(OVERRIDES) > 8
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_line_is_understood(line: str) -> None:
+def test_command_lines_are_valid(line: str) -> None:
     program, *words = shlex.split(line)
     if program == "segmnv2" and words[0] in EXPERIMENT_COMMANDS:
         check_training([word for word in words[1:] if words[0] == "train" or not word.startswith("--")])
@@ -92,7 +92,7 @@ def test_a_command_line_is_understood(line: str) -> None:
         assert line == "tensorboard --logdir runs"
 
 
-def test_what_is_evaluated_or_continued_is_what_a_command_above_writes() -> None:
+def test_commands_use_files_that_earlier_commands_write() -> None:
     written = {"weights/mobilenet_v2_1.0_224.safetensors"}
     for line in LINES:
         program, command, *words = shlex.split(line)
@@ -149,7 +149,7 @@ def test_every_recipe_is_in_the_table_with_its_start() -> None:
             assert "_stride16/" in str(model.weights)
 
 
-def test_photometric_defaults_are_those_written() -> None:
+def test_photometric_defaults_match_the_page() -> None:
     (fragment,) = [yaml.safe_load(text) for text in FRAGMENTS if "photometric" in text]
     assert (
         load_experiment(BASE, ["data.photometric={}"]).to_dict()["data"]["photometric"]
