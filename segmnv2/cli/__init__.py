@@ -72,7 +72,7 @@ HABITS = {
     "version": "info",
     "doctor": "info",
 }
-"""Names of other programs' commands -> the command here that does the same."""
+"""Command of other programs -> command of segmnv2 that does the same."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -178,7 +178,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         words = sys.argv[1:] if arguments is None else list(arguments)
         _check_words(words)
         if words and words[0] in HABITS:
-            raise ConfigError(f"{words[0]}: is no command of segmnv2; use: segmnv2 {HABITS[words[0]]}")
+            raise ConfigError(f"{words[0]}: is not a command of segmnv2; use: segmnv2 {HABITS[words[0]]}")
         make_app(*words[:1])(args=words, prog_name="segmnv2")
     except SegmnError as error:
         print(f"error: {error}", file=sys.stderr)

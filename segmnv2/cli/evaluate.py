@@ -70,7 +70,7 @@ def evaluate(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="Write a page too: figures by class, borders, calibration, confusion, best and worst images.",
+            help="Also write an HTML page: figures by class, borders, calibration, confusion, best and worst images.",
         ),
     ] = None,
     annotations: Annotated[
@@ -137,11 +137,11 @@ def evaluate(
     with image_progress(len(data) if limit is None else min(limit, len(data))) as advance:
         result = run(predictor, data, limit=limit, masks_out=masks_out, progress=advance, observe=look)
     values = source.model_dump(mode="json", include={"root", "split"})
-    place = {"dataset": dataset, "root": None, "split": None, **values}
-    show_result(result, weights, place, json_out)
+    location = {"dataset": dataset, "root": None, "split": None, **values}
+    show_result(result, weights, location, json_out)
     if look is not None and html_out is not None:
         with atomic_path(html_out) as partial:
-            partial.write_text(html_report(result.of(weights, place), look), encoding="utf-8")
+            partial.write_text(html_report(result.of(weights, location), look), encoding="utf-8")
         print(f"{html_out} written", file=sys.stderr)
 
 
@@ -267,12 +267,11 @@ def compare(
     before: Annotated[Path, typer.Argument(help="File of `segmnv2 evaluate --json`.")],
     after: Annotated[Path, typer.Argument(help="Another such file, from the same images.")],
     images: Annotated[
-        int,
-        typer.Option(metavar="N", help="Number of images to list that improved most, and of those that worsened most."),
+        int, typer.Option(metavar="N", help="Number of most improved and of most worsened images to list.")
     ] = 5,
     json_out: JsonOption = None,
 ) -> None:
-    """Compare two evaluations: gains of IoU with 95 % intervals, and the images that changed most."""
+    """Compare two evaluations: changes of IoU with 95 % intervals, and the images that changed most."""
     from segmnv2.evaluation.paired_comparison import compare_evaluations
 
     check_json(json_out)

@@ -93,7 +93,7 @@ def infer(
         typer.Option(metavar="N", help="Videos only: label every N-th frame and skip the others.", show_default="1"),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Show the overlay of each image in the terminal, the first ten only.")
+        bool, typer.Option("--show", help="Show the overlays of the first ten images in the terminal.")
     ] = False,
     frames: Annotated[int | None, typer.Option(metavar="N", help="Videos only: stop after N labeled frames.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Videos only: stop after S seconds.")] = None,

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from segmnv2.media.inputs import VideoSource
     from segmnv2.media.video_reader import VideoReader
 
-
 DESCRIBED = 10
 """Largest number of images that are described or shown one by one."""
 
@@ -38,7 +37,7 @@ class Prepared:
         predictor: the predictor.
         write: writes the files of a prediction under a name, and returns their paths.
         draw: returns a prediction as an image of the input's size.
-        describe: returns class name -> share or number of the findings in a prediction.
+        describe: returns class name -> share of the pixels, or number of boxes, in a prediction.
         engine: description of the engine for messages; empty for detectors, which have only one.
         streams: number of images that are computed at the same time, each in its own thread.
         batch: number of images that are computed in one call.
@@ -73,7 +72,7 @@ class Results:
 
 
 def default_output(video: VideoSource | None) -> Path:
-    """Return the first folder of results, results-2 and so on that is new or empty, or a video's file in it."""
+    """Return the first of the folders results, results-2, ... that is new or empty, or a video's file in it."""
     names = ("results" if number == 1 else f"results-{number}" for number in count(1))
     folder = next(path for path in map(Path, names) if not path.exists() or (path.is_dir() and not any(path.iterdir())))
     return folder if video is None else folder / f"{video.stem}.mp4"
@@ -137,8 +136,7 @@ def prepare_segmenter(weights: Path, results: Results, inference: InferenceArgum
     opacity = DEFAULT_OPACITY if results.opacity is None else results.opacity
     folder = ResultFolder(results.out, results.overlay, results.confidence, opacity)
     options = inference.options()
-    if inference.streams is None:
-        options = options.for_images(images)
+    options = options.for_images(images) if inference.streams is None else options
     predictor = Predictor.load(weights, options)
     return Prepared(
         predictor if smoother is None else VideoPredictor(predictor, smoother),
@@ -171,8 +169,8 @@ def prepare_detector(
     remedy = "leave it out, or give weights of a segmentation model"
     inference.refuse("detectors", remedy, opacity=results.opacity, confidence=results.confidence, smooth=results.smooth)
     folder = BoxFolder(results.out, results.overlay)
-    score = THRESHOLD if threshold is None else threshold
-    predictor = BoxPredictor.load(weights, threshold=score, device=inference.device)
+    threshold = THRESHOLD if threshold is None else threshold
+    predictor = BoxPredictor.load(weights, threshold=threshold, device=inference.device)
     return Prepared(predictor, folder.write, lambda prediction: prediction.overlay(), _count_boxes)
 
 
@@ -182,14 +180,14 @@ def _count_boxes(prediction: BoxPrediction) -> dict[str, str]:
 
 
 class Findings:
-    """Classes that were found: of each image, or of many images only how many of them have each class."""
+    """Classes in the predictions: those of each image, or for many images the number of images with each class."""
 
     def __init__(self, prepared: Prepared, images: Mapping[str, Path]) -> None:
-        """Begin with nothing found.
+        """Start without predictions.
 
         Args:
-            prepared: writes and describes predictions.
-            images: name of the results -> image.
+            prepared: the functions that write and describe a prediction.
+            images: name of the results -> file of the image.
         """
         self._prepared = prepared
         self._images = images
@@ -198,7 +196,7 @@ class Findings:
         self._lock = Lock()
 
     def write(self, prediction: Any, name: str) -> list[Path]:
-        """Write a prediction's files and return them; several threads may do so at once."""
+        """Write the files of a prediction, and return their paths. Several threads may call this at once."""
         files, classes = self._prepared.write(prediction, name), self._prepared.describe(prediction)
         with self._lock:
             self._counts.update(classes.keys())
@@ -211,17 +209,19 @@ class Findings:
         if len(self._images) > DESCRIBED:
             counts = [f"{name} {count}" for name, count in self._counts.most_common()]
             return [f"images with {', '.join(counts)}"] if counts else []
-        found = {name: self._classes[name] for name in self._images if name in self._classes}
-        lines = {name: ", ".join(map(" ".join, classes.items())) for name, classes in found.items()}
+        names = [name for name in self._images if name in self._classes]
+        lines = {name: ", ".join(map(" ".join, self._classes[name].items())) for name in names}
         return [f"{self._images[name]}: {line or 'nothing found'}" for name, line in lines.items()]
 
 
 def show_overlays(files: Sequence[Path]) -> None:
-    """Show images in the terminal, the first ten; without a terminal a note says where they are."""
+    """Show the first ten images in the terminal, or print a note if standard output is not a terminal."""
     from segmnv2.media.terminal_image import show_image
 
     if not sys.stdout.isatty():
-        print("note: --show: standard output is no terminal; open the overlays with an image viewer", file=sys.stderr)
+        print(
+            "note: --show: standard output is not a terminal; open the overlays with an image viewer", file=sys.stderr
+        )
         return
     for file in files[:DESCRIBED]:
         show_image(file)

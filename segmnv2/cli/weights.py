@@ -74,15 +74,15 @@ def list_weights() -> None:
 
     for name, published in PUBLISHED.items():
         fault = Entry(cache_folder(), name).fault()
-        state = _place(fault)
+        state = _cache_state(fault)
         size = f", {published.archive.size / 1e6:.0f} MB to download" if published.archive and fault is not None else ""
         typer.echo(f"{name}: {published.summary} ({published.license}); {state}{size}")
         typer.echo(f"    {published.origin}")
     typer.echo(f"cache: {cache_folder()}")
 
 
-def _place(fault: str | None) -> str:
-    return "in the cache" if fault is None else "damaged in the cache" if fault else "not here"
+def _cache_state(fault: str | None) -> str:
+    return "in the cache" if fault is None else "damaged in the cache" if fault else "not in the cache"
 
 
 @weights.command()
@@ -130,7 +130,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "timm", "
 
 
 def info(json_out: JsonOption = None) -> None:
-    """Print versions, engines, devices and weights in the cache, such as for a bug report."""
+    """Print versions, engines, devices and cached weights, for example for a bug report."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -156,7 +156,7 @@ def info(json_out: JsonOption = None) -> None:
         "system": platform.platform(),
         "packages": {package: find_version(package) for package in PACKAGES},
         "engines": {
-            name: [each for each in engine.precisions if refuse_engine(name, each, cpu) is None]
+            name: [precision for precision in engine.precisions if refuse_engine(name, precision, cpu) is None]
             for name, engine in ENGINES.items()
         },
         "devices": {
@@ -165,12 +165,12 @@ def info(json_out: JsonOption = None) -> None:
             **({"mps": platform.processor()} if torch.backends.mps.is_available() else {}),
         },
         "cache": str(cache_folder()),
-        "weights": {name: _place(Entry(cache_folder(), name).fault()) for name in PUBLISHED},
+        "weights": {name: _cache_state(Entry(cache_folder(), name).fault()) for name in PUBLISHED},
     }
     for title, value in values.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
         for number, (name, text) in enumerate(lines):
-            words = ", ".join(text) or "cannot run here" if isinstance(text, list) else text
+            words = ", ".join(text) or "cannot run on this machine" if isinstance(text, list) else text
             line = f"{title if number == 0 else '':<10}{f'{name}: ' * bool(name)}{words}"
             print(line, file=text_stream(json_out))
     write_json(values, json_out)

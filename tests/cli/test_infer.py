@@ -155,7 +155,7 @@ def test_without_out_results_go_to_a_new_folder_each_time(photos, weights, tmp_p
     assert " written to results-3, " in capsys.readouterr().out
 
 
-def test_a_few_images_are_described_each_and_many_by_class(infer, photos, tmp_path, capsys, monkeypatch):
+def test_few_images_are_described_one_by_one_and_many_by_class(infer, photos, tmp_path, capsys, monkeypatch):
     assert infer(photos, out=tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line.partition(": ")[0] for line in lines] == [str(photos / name) for name in ("a.jpg", "b.png")]
@@ -173,5 +173,5 @@ def test_a_few_images_are_described_each_and_many_by_class(infer, photos, tmp_pa
 def test_show_needs_a_terminal(infer, photos, tmp_path, capsys):
     assert infer(photos / "a.jpg", "--show", out=tmp_path / "out") == 0
     assert capsys.readouterr().err == (
-        "note: --show: standard output is no terminal; open the overlays with an image viewer\n"
+        "note: --show: standard output is not a terminal; open the overlays with an image viewer\n"
     )

@@ -223,14 +223,14 @@ def test_a_command_has_the_same_options_alone_and_in_the_application(name: str) 
     assert next(options) == next(options)
 
 
-def test_commands_of_other_programs_are_answered_with_the_one_here(capsys):
+def test_commands_of_other_programs_are_refused_with_the_right_one(capsys):
     assert main(["predict", "photo.jpg"]) == 2
-    assert capsys.readouterr().err == "error: predict: is no command of segmnv2; use: segmnv2 infer\n"
+    assert capsys.readouterr().err == "error: predict: is not a command of segmnv2; use: segmnv2 infer\n"
     assert set(HABITS.values()) <= set(COMMANDS)
     assert not set(HABITS) & set(COMMANDS)
 
 
-def test_info_lists_what_this_machine_has(capsys, tmp_path, monkeypatch):
+def test_info_lists_packages_engines_and_weights(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGMNV2_CACHE", str(tmp_path))
     assert main(["info", "--json", "-"]) == 0
     output = capsys.readouterr()
@@ -239,7 +239,7 @@ def test_info_lists_what_this_machine_has(capsys, tmp_path, monkeypatch):
     assert values["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert "float32" in values["engines"]["torch"]
     assert values["cache"] == str(tmp_path)
-    assert set(values["weights"].values()) == {"not here"}
+    assert set(values["weights"].values()) == {"not in the cache"}
     assert f"packages  torch: {values['packages']['torch']}\n" in output.err
 
 
