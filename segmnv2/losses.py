@@ -1,8 +1,8 @@
 """Losses by name, which can be added to the cross-entropy. A new loss is a function and an entry in :data:`LOSSES`.
 
 The losses of segmentation-models-pytorch select the labeled pixels, so that the CPU waits for a GPU once per class. On
-a GPU, dense losses give ignored pixels a weight of zero instead. They are equal (tests/tasks/test_dense_losses.py), and
-the CPU does not wait.
+a GPU, dense losses give ignored pixels a weight of zero instead. Both have the same values, which
+tests/tasks/test_dense_losses.py checks, but the dense losses do not make the CPU wait.
 """
 
 from __future__ import annotations

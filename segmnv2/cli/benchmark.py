@@ -101,7 +101,9 @@ def infer(
     peers: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Other libraries.", show_default="all installed")
     ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Measure torch.compile too, a minute each.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Measure torch.compile too, which takes minutes.")
+    ] = False,
     multi_scale: Annotated[bool, typer.Option("--multi-scale", help="Measure six scales with flips.")] = False,
     size: Annotated[int, typer.Option(help="Side to which the images are scaled.")] = 513,
     batch: Annotated[int, typer.Option(help="Images per call.")] = 1,
@@ -113,7 +115,7 @@ def infer(
     device: DeviceOption = "auto",
     json_out: JsonOption = None,
 ) -> None:
-    """Measure label maps per second, by engine and precision, and compare with other libraries in alternating turns."""
+    """Measure label maps per second of engines and precisions, and compare them with other libraries."""
     from segmnv2.benchmark.compare import check_count
     from segmnv2.benchmark.data import square_images
     from segmnv2.benchmark.inference_speed import Choice, Setting, benchmark_inference, parse_engines, parse_peers

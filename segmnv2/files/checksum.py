@@ -42,7 +42,7 @@ _SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
 
 
 def list_entries(folder: Path) -> list[tuple[Path, bool]]:
-    """Return the sorted entries of a folder, and whether each is a folder, by one call to the file system for all."""
+    """Return the sorted entries of a folder, and whether each is a folder, without a system call per entry."""
     with os.scandir(folder) as entries:
         return sorted((Path(entry.path), entry.is_dir()) for entry in entries)
 
@@ -53,5 +53,5 @@ def is_passed_over(path: Path) -> bool:
 
 
 def file_names(folder: Path) -> set[str]:
-    """Return the names in a folder, which may be missing, by one call to the file system for all."""
+    """Return the names in a folder, without a system call per name; an empty set if there is no folder."""
     return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()

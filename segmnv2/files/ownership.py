@@ -29,7 +29,7 @@ except ImportError:  # Windows has none
 LIST = ".segmnv2"
 
 MOST_OLD = 1000
-"""Number of lines that a list may have in addition to two per file of its folder."""
+"""Outdated lines are removed from a list with more lines than this plus two per file of its folder."""
 
 OVERWRITE = "--overwrite"
 
@@ -115,7 +115,7 @@ def _check(path: Path, new: Path | None) -> None:
         raise ConfigError(f"{path}: is an input of this command and would be replaced; choose another path for results")
     if not _protection.overwrite:
         raise ConfigError(
-            f"{path}: exists, and segmnv2 did not write it or it was changed since; choose another path, or replace "
+            f"{path}: exists, and segmnv2 did not write it, or it has changed since; choose another path, or replace "
             f"it with {OVERWRITE}"
         )
 
@@ -159,7 +159,7 @@ def _lines(folder: Path) -> set[bytes]:
 def _compact(folder: Path) -> list[bytes]:
     """Remove outdated lines from a folder's list, and return the others.
 
-    A line is outdated if there is a later one of its file or if the file is missing. The last lines stay, because their
+    A line is outdated if its file is missing or has a later line. The last lines stay, because their
     files may not be in place yet. The list is shortened in place, so that an interruption leaves no wrong lines.
     """
     with _locked_list(folder) as file:
