@@ -30,5 +30,5 @@ setup(
     cmdclass={"build_py": BuildWithConfigs},
     packages=find_packages(include=["segmnv2*"]),
     package_dir={"": "."},  # with it an editable install is a line in a .pth file, and no finder
-    package_data={"segmnv2": ["py.typed", "checks/page.html", "evaluation/report.html"]},
+    package_data={"segmnv2": ["py.typed", "checks/page.html", "evaluation/html_report.html"]},
 )

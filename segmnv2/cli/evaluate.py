@@ -87,7 +87,7 @@ def evaluate(
     """
     from segmnv2.datasets.dataset_kinds import BOXES, CLASSES, FileDataset, evaluation_source
     from segmnv2.evaluation.close_look import CloseLook
-    from segmnv2.evaluation.report import html_report
+    from segmnv2.evaluation.html_report import html_report
     from segmnv2.evaluation.segmenters import check_mask_names
     from segmnv2.evaluation.segmenters import evaluate as run
     from segmnv2.hub.resolve import resolve_weights

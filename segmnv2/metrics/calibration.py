@@ -11,7 +11,7 @@ BINS = 15
 
 
 class Calibration:
-    """How often predictions of a confidence are right.
+    """Confidences of predictions, and the share of them that is right.
 
     Attributes:
         pixels: number of pixels in each bin of confidence.

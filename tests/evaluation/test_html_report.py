@@ -15,7 +15,7 @@ from segmnv2.cli import main
 from segmnv2.data.sample import Sample
 from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.evaluation.close_look import CloseLook
-from segmnv2.evaluation.report import html_report
+from segmnv2.evaluation.html_report import html_report
 from segmnv2.evaluation.segmenters import Evaluation, evaluate
 from segmnv2.metrics.confusion import confusion_matrix, mean_iou
 from segmnv2.models.model_file import save_model

@@ -27,7 +27,7 @@ def html_report(evaluation: Evaluation, look: CloseLook) -> str:
     """
     from jinja2 import Environment, StrictUndefined
 
-    template = files("segmnv2.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    template = files("segmnv2.evaluation").joinpath("html_report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     low, high = miou_interval(evaluation.per_image.counts)
     names, matrix, note = _matrix(evaluation)
