@@ -89,7 +89,7 @@ def _results(name: str, config: Mapping[str, Any], evaluation: Mapping[str, Any]
             f"{_word(kind)}"
         )
     _check_network(config["architecture"], evaluation.get("network"))
-    _check_classes(config.get("labels"), evaluation.get("iou"))
+    _check_classes(_class_names(config), evaluation.get("iou" if kind == "model" else "classes"))
     dataset = str(protocol.get("dataset", "unknown"))
     split = protocol.get("split")
     result = EvalResult(
@@ -111,7 +111,7 @@ def _is_percentage(value: object) -> TypeGuard[float]:
 def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
     if not isinstance(evaluated, dict):
         return
-    for key in ("detector", "name", "num_classes", "class_names", "backbone", "head"):
+    for key in ("detector", "name", "num_classes", "class_names", "size", "backbone", "head", "options"):
         mine, theirs = (dump_json(model.get(key)) for model in (own, evaluated))
         stated = key in evaluated or (key == "head" and "name" in evaluated)  # a head without options is left out
         if stated and mine != theirs:
@@ -121,12 +121,17 @@ def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
             )
 
 
-def _check_classes(labels: Any, iou: Any) -> None:
-    """Check that an evaluation has the IoU of exactly the model's classes."""
-    if isinstance(labels, dict) and isinstance(iou, dict) and list(iou) != list(labels["names"]):
+def _class_names(config: Mapping[str, Any]) -> list[str]:
+    names = config["labels"]["names"] if "labels" in config else config["architecture"]["class_names"]
+    return list(names.values() if isinstance(names, dict) else names)
+
+
+def _check_classes(names: list[str], measured: Any) -> None:
+    """Check that an evaluation has figures of exactly the model's classes."""
+    if isinstance(measured, dict) and list(measured) != names:
         raise ConfigError(
-            f"the evaluation is of another model: its classes are {', '.join(iou):.80}, not "
-            f"{', '.join(labels['names']):.80}; evaluate these weights"
+            f"the evaluation is of another model: its classes are {', '.join(measured):.80}, not "
+            f"{', '.join(names):.80}; evaluate these weights"
         )
 
 

@@ -98,6 +98,24 @@ def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
         from_pretrained(NAME)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 128}, "size is 128 there, 96 in the weights"),
+        ({"score_thresh": 0.5}, 'options is {"score_thresh": 0.5} there, {} in the weights'),
+        ({"class_names": {1: "ship", 2: "tree"}}, "its classes are ship, tree, not cat, dog"),
+    ],
+)
+def test_an_evaluation_of_another_detector_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    own: dict[str, Any] = {"class_names": {1: "cat", 2: "dog"}, "size": 96, "backbone_options": {"width": 0.35}}
+    path = save_detector(tmp_path / "d.safetensors", create_detector("ssdlite", **own))
+    measured = create_detector("ssdlite", **{**own, **change}).architecture.to_dict()
+    classes = dict.fromkeys(measured.pop("class_names").values(), 1.5)
+    evaluation = {"ap": 1.5, "images": 3, "protocol": {"dataset": "coco"}, "classes": classes, "network": measured}
+    with pytest.raises(ConfigError, match=f"the evaluation is of another model: {message}"):
+        save_pretrained(path, tmp_path / "repo", name=NAME, license="mit", evaluation=evaluation)
+
+
 def test_a_folder_that_was_changed_is_refused(model: Segmenter, tmp_path: Path) -> None:
     folder = save_pretrained(model, tmp_path, name=NAME, license="mit")
     assert same(from_pretrained(folder), model)
