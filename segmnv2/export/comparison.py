@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from segmnv2.engines.backend import Precision
 from segmnv2.engines.pytorch import torch_threads
-from segmnv2.errors import ConfigError, WeightsError
+from segmnv2.errors import ConfigError, DatasetError, WeightsError, counted
 from segmnv2.export.export_metadata import describe_export
 from segmnv2.export.formats import OpenedExport, export_files, find_format, recognize_format
 from segmnv2.export.probes import (
@@ -94,7 +94,8 @@ def verify_export(
         ConfigError: no format has the suffix, the runtime is not installed, or a folder does not exist.
         WeightsError: the file is missing, damaged, or of another model.
         MediaError: an image cannot be read.
-        DatasetError: a mask cannot be read, or there are no masks.
+        DatasetError: a mask cannot be read, there are no masks, or all of their pixels are ignored; or EXIF turns an
+            image, and the files do not show whether its mask is turned too.
     """
     if masks is not None and images is None:
         raise ConfigError("masks: given without images; give the folder of their images too")
@@ -114,6 +115,11 @@ def verify_export(
             comparison.add(probe)
             on_image()
         assert comparison.last is not None
+        if masks is not None and not comparison.before.counts.any():
+            raise DatasetError(
+                f"{masks}: all pixels of {counted(comparison.with_mask, 'mask')} are ignored "
+                f"({model.labels.ignore_index}), so no mIOU can be measured; give other masks, or leave them out"
+            )
         latency = measure_latencies(export, model, comparison.last, repeats) if repeats else None
     size = sum(file.stat().st_size for file in export_files(path))
     folder = None if images is None else Path(images).name

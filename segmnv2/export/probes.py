@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
+from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.image_file import read_image
 from segmnv2.data.mask_file import read_mask
 from segmnv2.engines.timing import time_in_turns
@@ -116,9 +117,10 @@ def read_probe(path: Path, mask: Path | None, metadata: ExportMetadata, labels: 
 
     Raises:
         MediaError: the image cannot be read.
-        DatasetError: the mask cannot be read, or has another size than the image.
+        DatasetError: the mask cannot be read, or has another size than the image; or EXIF turns the image, and the
+            files do not show whether the mask is turned too.
     """
-    image = read_image(path)
+    image = read_image(path) if mask is None else read_annotated_image(path, mask)
     truth = None if mask is None else read_mask(mask, labels)
     if truth is not None and truth.shape != image.shape[:2]:
         raise DatasetError(f"{mask}: has shape {truth.shape}, its image {image.shape[:2]}; give masks of these images")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.errors import ConfigError, DatasetError, WeightsError
@@ -163,6 +163,20 @@ def test_masks_without_images_are_refused(done, model, folders, tmp_path):
         verify_export(done.path, model, folders[0], tmp_path)
     with pytest.raises(ConfigError, match="limit: 0"):
         verify_export(done.path, model, folders[0], limit=0)
+
+
+def test_masks_by_which_nothing_can_be_measured_are_refused(done, model, folders, tmp_path):
+    with Image.open(folders[0] / "0.png") as image:
+        write_mask(tmp_path / "0.png", np.full(image.size[::-1], 255, np.uint8), model.labels)
+        (turned := tmp_path / "turned").mkdir()
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 3
+        image.save(turned / "0.png", exif=exif)
+    with pytest.raises(DatasetError, match=r"all pixels of 1 mask are ignored \(255\), so no mIOU can be measured"):
+        verify_export(done.path, model, folders[0], tmp_path, repeats=0)
+    with pytest.raises(DatasetError, match="is turned by EXIF orientation 3"):
+        verify_export(done.path, model, turned, folders[1], repeats=0)
+    assert verify_export(done.path, model, turned, repeats=0).agreement >= 0.9999
 
 
 @pytest.mark.parametrize(
