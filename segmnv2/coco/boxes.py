@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import islice
@@ -19,7 +19,7 @@ from torch import Tensor
 from segmnv2.coco.annotations import CocoBox, check_files, check_size, iterate_coco
 from segmnv2.data.annotated_image import read_annotated_image
 from segmnv2.data.sample import Target
-from segmnv2.errors import DatasetError
+from segmnv2.errors import DatasetError, counted
 
 MOST_CLASSES = 4096
 """Limit of category ids. A detector computes a logit for each number up to its largest id."""
@@ -79,16 +79,18 @@ class CocoBoxes:
         sizes = {number: (self.coco.imgs[number]["height"], self.coco.imgs[number]["width"]) for number in self.ids}
         self.ids = [number for number in self.ids if len(self._target(number, sizes[number])["boxes"])]
 
-    def check_boxes_to_find(self) -> None:
-        """Check that detections can be measured.
+    def check_boxes_to_find(self, indices: Iterable[int]) -> None:
+        """Check that detections in some images can be measured.
 
         Raises:
-            DatasetError: no box counts.
+            DatasetError: no box in these images counts.
         """
-        if all(box.get("iscrowd") for box in self.coco.anns.values()):
+        chosen = [self.ids[index] for index in indices]
+        if all(box.get("iscrowd") for number in chosen for box in self.coco.imgToAnns[number]):
+            where = "" if len(chosen) == len(self) else f" in the {counted(len(chosen), 'image')} to measure on"
             raise DatasetError(
-                f"{self.annotations}: has no box within its images except crowds, so nothing can be measured; give "
-                "annotations with other boxes"
+                f"{self.annotations}: has no box within its images except crowds{where}, so nothing can be measured; "
+                f"give {'annotations with other boxes' if not where else 'a higher limit, or none'}"
             )
 
     def __len__(self) -> int:

@@ -100,14 +100,16 @@ def evaluate_detector(
 
     Raises:
         ConfigError: the data set has other categories than the detector, or the limit is not possible.
-        DatasetError: the annotations have no box that counts.
+        DatasetError: no box in these images counts.
         MediaError: an image cannot be read.
     """
     _check(model, dataset)
+    chosen = pick_samples(PixelBoxes(dataset), limit)
+    dataset.check_boxes_to_find(chosen.indices)
     library = check_library(library)
     device = next(model.parameters()).device
     detections: dict[int, Detections] = {}
-    loader = validation_loader(pick_samples(PixelBoxes(dataset), limit), num_workers=num_workers, stack=collate_boxes)
+    loader = validation_loader(chosen, num_workers=num_workers, stack=collate_boxes)
     with evaluating(model), convolutions("ieee", tuned=False), torch.inference_mode():
         for batch in loader:
             (boxes,) = model([image.to(device).float() / 255 for image in batch["images"]])
@@ -129,4 +131,3 @@ def _check(model: Detector, dataset: CocoBoxes) -> None:
             f"{dataset.folder}: has {len(theirs)} categories, the detector {len(ours)}; {', '.join(differing[:5])} are "
             "in one of them only; evaluate on the categories that were trained, under the same ids"
         )
-    dataset.check_boxes_to_find()

@@ -202,7 +202,6 @@ def build_box_sets(experiment: DetectionExperiment) -> tuple[CocoBoxes, CocoBoxe
     train.leave_out_empty()
     if not len(train):
         raise DatasetError(f"{train.folder}: no image of data.train has a box; there is nothing to learn")
-    val.check_boxes_to_find()
     return train, val
 
 
@@ -250,6 +249,7 @@ def build_job(experiment: DetectionExperiment, processes: Processes, *, initial_
     train, val = build_box_sets(experiment)
     chosen = pick_samples(PixelBoxes(val), experiment.validation.limit)
     processes.check_validation(len(chosen))
+    val.check_boxes_to_find(chosen.indices)
     model = build_detector(experiment.model, train.class_names, initial_weights=initial_weights)
     section, data = experiment.model, experiment.data
     side = model.architecture.size

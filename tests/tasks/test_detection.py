@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,22 @@ def test_categories_must_agree_and_boxes_be_there(coco: Path, tmp_path: Path) ->
         train(tiny(coco, f"data.val.root={other}"), out=tmp_path / "run", report=ignore)
     with pytest.raises(DatasetError, match=r"does not exist.*\n.*key data\.train\.root"):
         train(tiny(tmp_path / "nowhere"), out=tmp_path / "run", report=ignore)
+
+
+def test_a_limit_that_leaves_no_box_to_find_is_refused(coco: Path, tmp_path: Path) -> None:
+    other = write_coco_boxes(tmp_path / "other", "val2017")
+    path = other / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] != 0]
+    path.write_text(json.dumps(content))
+    data = CocoBoxes.of_split(other, "val2017")
+    detector = create_detector("ssdlite", size=96, class_names=data.class_names, backbone_options={"width": 0.35})
+    message = "has no box within its images except crowds in the 1 image to measure on"
+    with pytest.raises(DatasetError, match=message):
+        evaluate_detector(detector, data, limit=1)
+    with pytest.raises(DatasetError, match=message):
+        train(tiny(coco, f"data.val.root={other}", "validation.limit=1"), out=tmp_path / "run", report=ignore)
+    assert evaluate_detector(detector, data, limit=2).precision.images == 2
 
 
 def test_keys_that_are_not_possible_are_named(coco: Path) -> None:
