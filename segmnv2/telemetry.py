@@ -1,4 +1,4 @@
-"""Switches for the dependencies: usage reports are never sent, and their logs can be hidden."""
+"""Switches for the dependencies: usage reports are never sent, downloads can be turned off, and logs can be hidden."""
 
 from __future__ import annotations
 
@@ -20,13 +20,26 @@ OPENVINO = "openvino_telemetry"
 """Package through which OpenVINO and NNCF send reports. Both work without it, but no variable turns it off."""
 
 
+OFFLINE = "SEGMNV2_OFFLINE", "HF_HUB_OFFLINE"
+TRUE = ("1", "on", "yes", "true")
+
+
+def is_offline() -> bool:
+    """Return whether ``SEGMNV2_OFFLINE`` or ``HF_HUB_OFFLINE`` turns network access for weights off."""
+    return any(os.environ.get(name, "").lower() in TRUE for name in OFFLINE)
+
+
 def forbid_telemetry() -> None:
     """Turn off all usage reports of the dependencies, in this process and those that it starts.
+
+    If ``SEGMNV2_OFFLINE`` is set, the downloads of other libraries, such as timm's weights, are turned off too.
 
     Libraries read their switches when they are imported, so call this before any import. If OpenVINO's package is
     already imported, its functions are replaced by functions that do nothing.
     """
     os.environ.update(SWITCHES)
+    if is_offline():
+        os.environ[OFFLINE[1]] = "1"  # huggingface_hub reads it; timm and smp download through it
     loaded = sys.modules.setdefault(OPENVINO, None)  # type: ignore[arg-type]  # marks it as not installed
     if loaded is not None:
         for name in ("init", "start_session", "end_session", "send_event", "send_error", "send_stack_trace"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from segmnv2.telemetry import OPENVINO, SWITCHES, forbid_telemetry
+from segmnv2.telemetry import OPENVINO, SWITCHES, forbid_telemetry, is_offline
 
 USE_ALL = """
 import segmnv2
@@ -97,3 +97,11 @@ def test_what_was_imported_before_sends_nothing_either(monkeypatch: pytest.Monke
 def test_child_processes_inherit_the_switches() -> None:
     code = f"import os; assert all(os.environ[name] == '1' for name in {list(SWITCHES)})"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_own_switch_turns_the_hubs_client_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMNV2_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert is_offline()
+    forbid_telemetry()
+    assert os.environ["HF_HUB_OFFLINE"] == "1", "timm and smp download through the Hub's client"

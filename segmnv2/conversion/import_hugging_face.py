@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from segmnv2.conversion.import_source import (
     NUMBER,
     WEIGHT_FILES,
     Source,
+    find_weights,
     need_weights,
     own_tensors,
     read_json,
@@ -19,6 +21,7 @@ from segmnv2.files.checksum import file_sha256
 from segmnv2.labels import IGNORE_INDEX, LabelSet, voc_palette
 from segmnv2.models.architecture import Architecture
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization
+from segmnv2.telemetry import is_offline
 from segmnv2.weights.key_tables import HUGGING_FACE
 from segmnv2.weights.safetensors_file import read_tensors
 
@@ -126,19 +129,30 @@ def download(name: str) -> Path:
     """Fetch the needed files of ``owner/name`` into the Hub's cache and return their folder.
 
     Raises:
-        WeightsError: no such repository or file, or the Hub cannot be reached and the cache has no copy.
+        WeightsError: no such repository or file, the Hub cannot be reached or the network is turned off and the cache
+            has no copy, or the weights are damaged.
     """
     from huggingface_hub import snapshot_download
 
     patterns = ["config.json", "preprocessor_config.json", *WEIGHT_FILES]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=is_offline()))
     except (OSError, ValueError) as error:  # the Hub's own errors derive from these
         reason = " ".join(str(error).split())
         raise WeightsError(
             f"{name}: not a local file or folder, and not available from the Hugging Face Hub ({reason}); check the "
             "spelling of the path, or of owner/name"
         ) from error
+    _check_weights(folder)
+    return folder
+
+
+def _check_weights(folder: Path) -> None:
+    """Compare the weights with the Hub's checksum, which is the name of their file in its client's cache."""
+    file = find_weights(folder)
+    stated = "" if file is None else file.resolve().name
+    if file is not None and re.fullmatch("[0-9a-f]{64}", stated) and file_sha256(file) != stated:
+        raise WeightsError(f"{file}: its SHA-256 is not {stated}: it is damaged; delete it and repeat")
 
 
 def _describe(values: dict[str, Any], classifies: bool) -> Architecture:

@@ -17,8 +17,7 @@ from segmnv2.files.documents import dump_json, read_json
 from segmnv2.files.ownership import claim
 from segmnv2.preparation.published_archives import Archive
 
-FOLDER, XDG, OFFLINE = "SEGMNV2_CACHE", "XDG_CACHE_HOME", ("SEGMNV2_OFFLINE", "HF_HUB_OFFLINE")
-TRUE = ("1", "on", "yes", "true")
+FOLDER, XDG = "SEGMNV2_CACHE", "XDG_CACHE_HOME"
 
 
 def cache_folder() -> Path:
@@ -27,11 +26,6 @@ def cache_folder() -> Path:
     if own:
         return Path(own).expanduser()
     return (Path(general).expanduser() if general else Path.home() / ".cache") / "segmnv2"
-
-
-def is_offline() -> bool:
-    """Return whether ``SEGMNV2_OFFLINE`` or ``HF_HUB_OFFLINE`` turns network access off."""
-    return any(os.environ.get(name, "").lower() in TRUE for name in OFFLINE)
 
 
 IMPORTER = 3

@@ -10,7 +10,7 @@ from typing import Any
 from segmnv2.conversion.import_source import WEIGHT_FILES, find_weights, read_json
 from segmnv2.errors import WeightsError
 from segmnv2.files.checksum import file_sha256
-from segmnv2.hub.cache import is_offline
+from segmnv2.telemetry import is_offline
 
 CONFIG, WEIGHTS = "config.json", WEIGHT_FILES[0]
 LIBRARY = "segmnv2"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from segmnv2.errors import DatasetError, WeightsError
 from segmnv2.files.checksum import Track, untracked
-from segmnv2.hub.cache import FOLDER, OFFLINE, PUBLISHED, Entry, Published, cache_folder, is_offline
+from segmnv2.hub.cache import FOLDER, PUBLISHED, Entry, Published, cache_folder
 from segmnv2.hub.hugging_face import CONFIG, WEIGHTS, fetch_repository, intact_weights, is_own_repository
 from segmnv2.preparation.published_archives import Archive
+from segmnv2.telemetry import OFFLINE, is_offline
 
 REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 

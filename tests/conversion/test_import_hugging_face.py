@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from segmnv2.conversion.convert import import_checkpoint
 from segmnv2.conversion.import_hugging_face import read_hugging_face
 from segmnv2.errors import WeightsError
 from tests.damage import EXAMPLES, check_lawful, damage_json, many, randoms
@@ -83,3 +84,26 @@ def test_reading_folders_is_lawful(tmp_path: Path, random: Random) -> None:
     else:
         second = damage_json(PREPROCESSOR, random)
     check_lawful(lambda: read_hugging_face(write(tmp_path, first, second)))
+
+
+def test_a_repository_is_not_fetched_offline_and_damaged_weights_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline: list[bool] = []
+    folder, stored = tmp_path / "snapshot", tmp_path / ("0" * 64)  # the Hub's client names files by their checksums
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    stored.write_bytes(b"damaged")
+    (folder / "model.safetensors").symlink_to(stored)
+
+    def snapshot_download(name: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
+        offline.append(local_files_only)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    for switch in ("1", "0"):
+        monkeypatch.setenv("SEGMNV2_OFFLINE", switch)
+        with pytest.raises(WeightsError, match=r"model\.safetensors: its SHA-256 is not 0000.*: it is damaged"):
+            import_checkpoint("owner/name", tmp_path / "out.safetensors")
+    assert offline == [True, False]
