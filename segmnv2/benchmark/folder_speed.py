@@ -15,7 +15,7 @@ import torch
 from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, describe_memory, paired_ratio
 from segmnv2.benchmark.inference_speed import Setting
 from segmnv2.benchmark.machine import describe_machine
-from segmnv2.benchmark.peers import copy_weights
+from segmnv2.benchmark.peers import copy_weights, is_transformers_model
 from segmnv2.datasets.shapes import Shapes
 from segmnv2.engines.timing import time_in_turns
 from segmnv2.errors import ConfigError
@@ -65,7 +65,12 @@ def compare_folder(
         name: replace(setting, options=replace(setting.options, batch=batch, streams=number))
         for name, (batch, number) in methods.items()
     }
-    setting.model()  # missing files are reported before the measurement
+    model = setting.model()  # missing files are reported before the measurement
+    if not alone and not is_transformers_model(model):
+        raise ConfigError(
+            "transformers has only deeplabv3_mobilenet_v2 of width 1.0 with the paper's options, and the weights are "
+            "of another model; leave transformers out with --alone"
+        )
     with TemporaryDirectory() as folder:
         paths = _choose_images(images, count, Path(folder))
         builds = {

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from segmnv2.benchmark.compare import Rate, Row, Table, apart, check_count, paired_ratio
 from segmnv2.benchmark.machine import describe_machine
-from segmnv2.benchmark.peers import PEERS
+from segmnv2.benchmark.peers import PEERS, is_transformers_model
 from segmnv2.engines.backend import check_precision
 from segmnv2.engines.selection import ENGINES, UNPICKED, check_backend, choose_engine, refuse_engine
 from segmnv2.engines.timing import time_in_turns
@@ -83,8 +83,7 @@ def build_peer(setting: Setting, images: Images, name: str, compiled: bool) -> S
     place = setting.options.place
     torch.set_num_threads(place.threads)
     model = setting.model()
-    same = model.architecture is not None and model.architecture.name == "deeplabv3_mobilenet_v2"
-    weights = setting.weights if same else None
+    weights = setting.weights if is_transformers_model(model) else None
     peer = PEERS[name].build(model.num_classes, setting.output_stride, weights).to(place.device)
     run = torch.compile(peer) if compiled else peer
 
@@ -236,7 +235,7 @@ def benchmark_inference(
         WeightsError: the weights cannot be read.
     """
     check_count("rounds", rounds)
-    setting.model()  # faulty weights are reported before processes start
+    model = setting.model()  # faulty weights are reported before processes start
     builds = contenders(images, setting, choice, calibration or images)
     with apart(builds, on_skip) as steps:
         seconds = time_in_turns(steps, rounds=rounds, warm_up=2, rest=REST)
@@ -246,7 +245,10 @@ def benchmark_inference(
         Row(name, Rate.of(options.batch * setting.burst, values), _note(name, seconds, memory[name]))
         for name, values in seconds.items()
     ]
-    differences = [f"{name}: {PEERS[name].note}." for name in choice.peers if name in steps]
+    notes = {name: PEERS[name].note for name in choice.peers if name in steps}
+    if "transformers" in notes and not is_transformers_model(model):
+        notes["transformers"] = "MobileNetV2ForSemanticSegmentation, another network: of width 1.0, without ASPP"
+    differences = [f"{name}: {note}." for name, note in notes.items()]
     environment = {
         **describe_machine(str(place.device)),
         "threads": place.threads,

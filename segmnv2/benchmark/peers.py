@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from segmnv2.backbones.backbone import complete_options
 from segmnv2.models.model_file import load_model
 from segmnv2.models.segmenter import Segmenter
 from segmnv2.telemetry import quiet
@@ -104,11 +105,20 @@ def _transformers(classes: int, output_stride: int, weights: str | None) -> Peer
     return PeerNetwork(network, lambda found: found.logits, HALF, HALF)
 
 
+def is_transformers_model(model: Segmenter) -> bool:
+    """Return whether a model is the one that transformers has: MobileNetV2 of width 1.0 without ASPP."""
+    own = model.architecture
+    if own is None or own.name != "deeplabv3_mobilenet_v2":
+        return False
+    papers = complete_options("mobilenet_v2", {})
+    return {**papers, **own.backbone} == papers
+
+
 def copy_weights(model: Segmenter, network: nn.Module) -> None:
     """Copy the weights of a model to transformers' model, in place.
 
     Args:
-        model: ``deeplabv3_mobilenet_v2``, without ASPP, which transformers does not have.
+        model: one for which :func:`is_transformers_model` is true.
         network: ``MobileNetV2ForSemanticSegmentation``; its unused 1280-channel layer is unchanged.
     """
     tensors = model.state_dict()

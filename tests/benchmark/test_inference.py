@@ -25,6 +25,7 @@ from segmnv2.errors import ConfigError
 from segmnv2.inference.canvas import SCALES
 from segmnv2.inference.options import InferenceOptions
 from segmnv2.inference.scores import predict_labels
+from segmnv2.models.zoo import create_model
 
 CPU = torch.device("cpu")
 
@@ -46,6 +47,21 @@ def images():
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("deeplabv3_mobilenet_v2", {"width": 1.0}, True),
+        ("deeplabv3_mobilenet_v2", {"width": 0.35}, False),
+        ("deeplabv3_mobilenet_v2", {"padding": "symmetric"}, False),
+        ("deeplabv3_mobilenet_v2_aspp", {}, False),
+    ],
+)
+def test_only_the_same_model_is_compared_as_the_same(name, options, expected):
+    """Weights of others do not fit, or only partly."""
+    with torch.device("meta"):
+        assert peers.is_transformers_model(create_model(name, **options)) is expected
+
+
 def test_transformers_model_with_copied_weights_gives_equal_logits():
     model = setting().model()
     with torch.no_grad():

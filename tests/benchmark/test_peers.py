@@ -124,6 +124,7 @@ def test_all_methods_label_the_same_folder(tmp_path: Path) -> None:
         (["folder", "--streams", "2,two"], "--streams '2,two'"),
         (["folder", "--images", "nowhere"], "nowhere: is no folder"),
         (["folder", "nowhere"], "nowhere"),
+        (["folder", "MODEL"], "transformers has only deeplabv3_mobilenet_v2 of width 1.0"),
         (["train-peers", "--steps", "0"], "--steps 0"),
         (["train-peers", "--device", "tpu"], "device: 'tpu' is not known"),
         (["train-peers", "--root", "nowhere"], "nowhere: does not exist"),
@@ -132,7 +133,7 @@ def test_all_methods_label_the_same_folder(tmp_path: Path) -> None:
         (["accuracy", "MODEL", "--root", "b", "--limit", "0"], "--limit 0"),
         (["accuracy", "MODEL", "--root", "nowhere"], "nowhere: does not exist"),
         (["accuracy", "nowhere", "--root", "b"], "nowhere"),
-        (["accuracy", "MODEL", "--root", "b", "--part", "all"], "--part 'all'"),
+        (["accuracy", "MODEL", "--root", "b", "--part", "all"], "--part: 'all'"),
         (["accuracy", "MODEL", "--root", "b", "--engines", "tpu"], "backend: 'tpu' is not known"),
     ],
 )
