@@ -1,1 +1,1 @@
-"""Feature extractors whose output stride is a property: images in, a tuple of feature maps out."""
+"""Backbones, which map images to feature maps at a selectable output stride."""

@@ -25,33 +25,33 @@ IMAGENET: tuple[Triple, Triple] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """One feature map of a backbone: its channels and how many image pixels lie between its samples."""
+    """One feature map of a backbone: its channels and its stride in pixels of the image."""
 
     channels: int
     stride: int
 
 
 class FeatureInfos(tuple[FeatureInfo, ...]):
-    """All feature maps of a backbone, finest first, with the questions that timm's ``feature_info`` answers."""
+    """All feature maps of a backbone, finest first, with the methods of timm's ``feature_info``."""
 
     __slots__ = ()
 
     def channels(self, index: int | Sequence[int] | None = None) -> int | list[int]:
         """Return the channels of one map, of some, or of all."""
-        return self._ask("channels", index)
+        return self._read("channels", index)
 
     def reduction(self, index: int | Sequence[int] | None = None) -> int | list[int]:
         """Return the stride of one map, of some, or of all."""
-        return self._ask("stride", index)
+        return self._read("stride", index)
 
-    def _ask(self, what: str, index: int | Sequence[int] | None) -> int | list[int]:
+    def _read(self, attribute: str, index: int | Sequence[int] | None) -> int | list[int]:
         if isinstance(index, int):
-            return int(getattr(self[index], what))
-        return [int(getattr(self[each], what)) for each in (range(len(self)) if index is None else index)]
+            return int(getattr(self[index], attribute))
+        return [int(getattr(self[i], attribute)) for i in (range(len(self)) if index is None else index)]
 
 
 class Backbone(nn.Module, ABC):
-    """A network from normalized images to feature maps, finest first.
+    """Base class of backbones, which map normalized images to feature maps, finest first.
 
     Attributes:
         output_stride: stride of the last feature map, in pixels.
@@ -71,20 +71,20 @@ class Backbone(nn.Module, ABC):
 
     @property
     def feature_info(self) -> FeatureInfos:
-        """Channels and strides of the feature maps at the present output stride, in timm's form too."""
+        """Channels and strides of the feature maps at the current output stride."""
         return FeatureInfos(FeatureInfo(f.channels, min(f.stride, self.output_stride)) for f in self.nominal_features)
 
     def set_output_stride(self, output_stride: int) -> None:
-        """Change the stride of the last feature map on the live network; the weights stay.
+        """Change the stride of the last feature map; the weights stay.
 
-        Features at a smaller output stride, sampled on the grid of a larger one, are the features of the larger one
-        (exact for sides of 32 k + 1 pixels, and where no layer looks at the whole map).
+        Features at a smaller output stride contain those of a larger one: sampled on its grid, they are equal. This is
+        exact for sides of 32 k + 1 pixels if no layer reads the whole map.
 
         Args:
             output_stride: 8, 16 or 32.
 
         Raises:
-            ConfigError: any other value, or one that this network cannot have.
+            ConfigError: any other value, or one that this backbone cannot have.
         """
         check_output_stride(output_stride)
         self._apply_output_stride(output_stride)
@@ -96,11 +96,11 @@ class Backbone(nn.Module, ABC):
 
 
 class ChainBackbone(Backbone):
-    """A backbone whose layers, or blocks of layers, form one chain, so that the stride rule can be stated for all."""
+    """A backbone whose layers or blocks form one chain; one rule sets their strides and dilations."""
 
     @abstractmethod
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
-        """Return the layers that stride or can be dilated, in order, with their nominal strides."""
+        """Return the layers whose stride or dilation can change, in order, with their nominal strides."""
 
     def _apply_output_stride(self, output_stride: int) -> None:
         layers = self.strided_layers()
@@ -109,8 +109,13 @@ class ChainBackbone(Backbone):
             layer.set_stride_and_dilation(stride, dilation)
 
 
+def stage_ends(strides: Sequence[int]) -> tuple[int, ...]:
+    """Return the indices of layers before a stride of 2, and of the last layer."""
+    return tuple(i for i in range(len(strides)) if i + 1 == len(strides) or strides[i + 1] == 2)
+
+
 def _check_whole(value: Any) -> Any:
-    if type(value) is not int:  # 16.0 and True equal members of a Literal
+    if type(value) is not int:  # a Literal accepts 16.0 for 16 and True for 1
         raise ValueError(f"{describe_value(value)} is not an integer")
     return value
 
@@ -122,10 +127,9 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Options(BaseModel):
-    """Options by name; those that several backbones have mean the same in all of them.
+    """Ranges of the backbones' options; an option has the same meaning in all backbones.
 
-    The upper bounds leave room beyond every published network, and keep the largest one below about two billion
-    parameters.
+    The upper bounds exceed every published model and keep the largest one below about two billion parameters.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -153,10 +157,10 @@ class Options(BaseModel):
 
 
 def check_options(**options: Any) -> None:
-    """Refuse values of options, which exist, that are of another type or outside their range.
+    """Refuse options, which must exist, whose values have a wrong type or are out of range.
 
     Raises:
-        ConfigError: one or more are; all of them are named, with the values found and what is allowed.
+        ConfigError: a value is not possible; the message names each such value and the allowed values.
     """
     try:
         Options.model_validate(options)
@@ -165,25 +169,28 @@ def check_options(**options: Any) -> None:
 
 
 def scale_normalization(mean: Sequence[float], std: Sequence[float], scale: float = 255.0) -> tuple[Triple, Triple]:
-    """Return mean and standard deviation of red, green and blue, ``scale`` times those given."""
+    """Return a mean and a standard deviation of red, green and blue, multiplied by ``scale``."""
     (r, g, b), (x, y, z) = mean, std
     return (scale * r, scale * g, scale * b), (scale * x, scale * y, scale * z)
 
 
 def crop_maps(maps: Iterable[Tensor], infos: Iterable[FeatureInfo], image: Tensor) -> tuple[Tensor, ...]:
-    """Crop the feature maps of a padded image to those of the image, whose sides may be symbols of an export."""
+    """Crop the feature maps of a padded image to the sides of ``image`` divided by their strides.
+
+    The sides may be symbolic while a model is exported.
+    """
     height, width = image.shape[-2:]
     sizes = ((-(-height // info.stride), -(-width // info.stride)) for info in infos)
-    return tuple(each[..., :h, :w] for each, (h, w) in zip(maps, sizes, strict=True))
+    return tuple(feature[..., :h, :w] for feature, (h, w) in zip(maps, sizes, strict=True))
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind."""
+    """Return the first line of an error's message, or its class if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return a question for the names closest to an unknown one, or ``otherwise`` if none is close."""
+    """Return a hint with the names closest to an unknown one, or ``otherwise`` if none is close."""
     near = get_close_matches(name, known, n=3)
     return f"did you mean {', '.join(near)}?" if near else otherwise
 
@@ -201,29 +208,29 @@ BACKBONES: Registry[Callable[..., Backbone]] = Registry(
         "timm": "timm:TimmBackbone",
     },
 )
-"""Name -> class or function that builds the backbone; a new one is a file and a line here."""
+"""Name -> class of the backbone."""
 
 FOREIGN = ("smp", "timm")
-"""Backbones that stand for another library's networks, which may have parameters that no map depends on."""
+"""Backbones of other libraries, which may have parameters that no feature map depends on."""
 
 EXAMPLES = {"smp": "encoder='resnet34'", "timm": "model='resnet50'"}
-"""For backbones that cannot do without an argument, how it is given."""
+"""Examples of the required arguments of backbones."""
 
 
 def backbone_options(name: str) -> tuple[str, ...]:
-    """Return the arguments that a backbone takes beside its output stride."""
+    """Return the names of a backbone's arguments except the output stride."""
     return tuple(option for option in inspect.signature(BACKBONES[name]).parameters if option != "output_stride")
 
 
 def missing_options(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    """Return the arguments that a backbone cannot do without and that are not among ``given``."""
+    """Return the names of a backbone's required arguments that are not among ``given``."""
     parameters = inspect.signature(BACKBONES[name]).parameters
     needed = [option for option, parameter in parameters.items() if parameter.default is parameter.empty]
     return tuple(option for option in needed if option not in set(given))
 
 
 def complete_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all arguments of a backbone beside its output stride: those given, and the others' defaults."""
+    """Return all arguments of a backbone except the output stride: the given ones, and defaults."""
     parameters = inspect.signature(BACKBONES[name]).parameters
     defaults = {option: parameters[option].default for option in backbone_options(name)}
     return {option: value for option, value in {**defaults, **given}.items() if value is not inspect.Parameter.empty}
@@ -235,28 +242,28 @@ def create_backbone(name: str, *, output_stride: int = 32, **options: Any) -> Ba
     Args:
         name: a key of :data:`BACKBONES`.
         output_stride: 8, 16 or 32: stride of the last feature map.
-        options: the backbone's own arguments, as ``width=0.5`` of :class:`segmnv2.backbones.mobilenet_v2.MobileNetV2`.
+        options: other arguments of the backbone, such as ``width=0.5``.
 
     Returns:
         A module that maps normalized images (b, 3, h, w) to a tuple of feature maps, finest first. Parameters that no
-        map depends on are frozen.
+        feature map depends on are frozen.
 
     Raises:
-        ConfigError: an unknown name, an option the backbone does not have, or a value it refuses.
+        ConfigError: the name is unknown, or the backbone does not have an option or refuses a value.
     """
     if not isinstance(name, str) or name not in BACKBONES:
         raise ConfigError(f"backbone {describe_value(name)} is unknown; available are {', '.join(sorted(BACKBONES))}")
     unknown = sorted(set(options) - set(backbone_options(name)))
     if unknown:
         remedy = (
-            "; for published weights give their name, as weights='voc_mobilenet_v2'" if "pretrained" in unknown else ""
+            "; give published weights by name, such as weights='voc_mobilenet_v2'" if "pretrained" in unknown else ""
         )
         raise ConfigError(
             f"backbone '{name}' has no option {', '.join(unknown)}; it has {', '.join(backbone_options(name))}{remedy}"
         )
     missing = missing_options(name, options)
     if missing:
-        raise ConfigError(f"backbone '{name}' needs {', '.join(missing)}; give it, as {EXAMPLES[name]}")
+        raise ConfigError(f"backbone '{name}' needs {', '.join(missing)}; give for example {EXAMPLES[name]}")
     backbone = BACKBONES[name](output_stride=output_stride, **options)
     if name in FOREIGN:
         freeze_unused(backbone, backbone)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options, stage_ends
 from segmnv2.nn.blocks import DepthwiseSeparable
 from segmnv2.nn.conv import Layers, Padding, draw_truncated_normal
 from segmnv2.nn.stride import Strided
 
 STEM_CHANNELS = 32
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
-"""Channels and stride of each block. Source: MobileNetV1, Table 1 (the stride of its last block, printed 2, is 1)."""
+"""Channels and stride of each block. Source: MobileNetV1, Table 1 (the last block has stride 1, not 2 as printed)."""
 
 LEAST_CHANNELS = 8
 WEIGHT_STD = 0.09
@@ -24,22 +24,17 @@ NORM_MOMENTUM = 0.0003  # 1 minus TensorFlow's decay of 0.9997
 class MobileNetV1(ChainBackbone):
     """MobileNetV1: a 3x3 stem and 13 depthwise-separable blocks.
 
-    Feature maps, at width 1.0: 64 channels at stride 2, 128 at 4, 256 at 8, 512 at 16, 1024 at 32 (the last two, or
-    last, at the output stride when that is smaller).
+    At width 1.0, the feature maps have 64, 128, 256, 512 and 1024 channels at strides 2, 4, 8, 16 and 32. The output
+    stride replaces larger strides.
 
     Source: MobileNetV1 (arXiv 1704.04861), Table 1; rounding of channels, initialization (truncated normal, 0.09) and
     batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/mobilenet_v1.py.
     """
 
     def __init__(
-        self,
-        *,
-        width: float = 1.0,
-        output_stride: int = 32,
-        padding: Padding = "tensorflow",
-        norm_eps: float = 1e-3,
+        self, *, width: float = 1.0, output_stride: int = 32, padding: Padding = "tensorflow", norm_eps: float = 1e-3
     ) -> None:
-        """Build the network with fresh weights.
+        """Build the backbone with fresh weights.
 
         Args:
             width: multiplier of every layer's channels; the paper uses 0.25 to 1.0.
@@ -49,7 +44,7 @@ class MobileNetV1(ChainBackbone):
             norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in timm.
 
         Raises:
-            ConfigError: a value outside the stated ones.
+            ConfigError: a value is not possible.
         """
         super().__init__()
         check_options(width=width, padding=padding, norm_eps=norm_eps)
@@ -63,8 +58,7 @@ class MobileNetV1(ChainBackbone):
             self.blocks.append(DepthwiseSeparable(channels, out, stride=stride, layers=layers))
             self._strides.append(stride)
             channels = out
-        ends = [*(stride == 2 for _, stride in BLOCKS[1:]), True]
-        self._taps = tuple(index for index, end in enumerate(ends) if end)
+        self._taps = stage_ends(self._strides[1:])
         self._nominal = tuple(
             FeatureInfo(_scaled(BLOCKS[index][0], width), 2 ** (level + 1)) for level, index in enumerate(self._taps)
         )

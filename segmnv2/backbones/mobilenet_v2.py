@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options, stage_ends
 from segmnv2.nn.blocks import InvertedResidual
 from segmnv2.nn.conv import Layers, Padding, draw_truncated_normal, make_divisible
 from segmnv2.nn.stride import Strided
@@ -47,15 +47,13 @@ NORM_MOMENTUM = 0.003  # 1 minus TensorFlow's decay of 0.997
 
 
 class MobileNetV2(ChainBackbone):
-    """MobileNetV2, ending for segmentation at the paper's "second-last feature map", the 320-channel bottleneck.
+    """MobileNetV2 up to the paper's "second-last feature map", the 320-channel bottleneck.
 
-    Feature maps, at width 1.0: 16 channels at stride 2, 24 at 4, 32 at 8, 96 at 16, 320 at 32 (the last two, or last,
-    at the output stride when that is smaller). With ``last_conv`` a sixth follows: the 1280 channels of the
-    classification network.
+    At width 1.0, the feature maps have 16, 24, 32, 96 and 320 channels at strides 2, 4, 8, 16 and 32. The output stride
+    replaces larger strides. With ``last_conv`` a sixth map follows: the 1280 channels of the classification network.
 
     Source: MobileNetV2, Table 2 and section 6.3; initialization (truncated normal, 0.09) and batch norm (epsilon 1e-3,
-    decay 0.997) of slim/nets/mobilenet/mobilenet_v2.py; the switches ``bottleneck_activation`` and ``shortcut``,
-    which change no weight, of Figure 6.
+    decay 0.997) of slim/nets/mobilenet/mobilenet_v2.py; options ``bottleneck_activation`` and ``shortcut`` of Figure 6.
     """
 
     def __init__(
@@ -70,25 +68,25 @@ class MobileNetV2(ChainBackbone):
         bottleneck_activation: bool = False,
         shortcut: str = "bottleneck",
     ) -> None:
-        """Build the network with fresh weights.
+        """Build the backbone with fresh weights.
 
         Args:
             width: multiplier of every stage's channels; the paper uses 0.35 to 1.4.
             output_stride: 8, 16 or 32.
-            channel_divisor: channels are rounded to a multiple of it: 8 in the paper's networks and ImageNet weights;
-                1 in DeepLab's published segmentation networks of a width other than 1.0 (its dm0.5 has a stage of 12).
+            channel_divisor: divisor of all rounded channel counts: 8 in the paper's models and ImageNet weights. It is
+                1 in DeepLab's published models of other widths than 1.0; its dm0.5 has a stage with 12 channels.
             padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for torchvision's and timm's; they
                 differ only for even sides.
             norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in torchvision.
             last_conv: append the 1x1 convolution to 1280 channels (more at a width above 1).
             bottleneck_activation: apply ReLU6 after the projections too, so that the bottlenecks are not linear.
-            shortcut: ``"bottleneck"`` adds the input of a block to its output, as the paper does. ``"expansion"``
-                adds the expansion of a block, after its ReLU6, to the next block's, where both have the same channels
-                and, at nominal strides, the same size; the sum is added to the next one in turn. ``"none"`` adds
-                nothing. Of the last two the paper shows only curves (Figure 6b); this is our interpretation.
+            shortcut: ``"bottleneck"`` adds the input of a block to its output, as in the paper. ``"expansion"`` adds
+                the expansion of a block, after its ReLU6, to that of the next block, and the sum to the one after it.
+                Both must have the same channels and the same nominal size. ``"none"`` adds nothing. The paper shows
+                only curves of the last two (Figure 6b); this is our interpretation.
 
         Raises:
-            ConfigError: a value outside the stated ones.
+            ConfigError: a value is not possible.
         """
         super().__init__()
         check_options(
@@ -122,7 +120,8 @@ class MobileNetV2(ChainBackbone):
                 self._strides.append(stride)
                 channels = out
         self.last = layers.conv(channels, make_divisible(LAST_CHANNELS * max(width, 1.0))) if last_conv else None
-        self._taps, self._nominal = self._find_taps()
+        self._taps = stage_ends(self._strides[1:])
+        self._nominal = self._find_features()
         self._joined = self._find_joined() if shortcut == "expansion" else None
         draw_truncated_normal(self, WEIGHT_STD)
         self.set_output_stride(output_stride)
@@ -132,32 +131,28 @@ class MobileNetV2(ChainBackbone):
         """Return the index of each stage's first block."""
         return tuple(sum(s.repeats for s in STAGES[:n]) for n in range(len(STAGES)))
 
-    def _find_taps(self) -> tuple[frozenset[int], tuple[FeatureInfo, ...]]:
-        """Return the blocks whose outputs are features (the last of each nominal stride), and the features' data."""
-        taps, features, reached = [], [], self._strides[0]
-        for index, block in enumerate(self.blocks):
-            reached *= self._strides[index + 1]
-            ends = index + 1 == len(self.blocks) or self._strides[index + 2] == 2
-            if ends:
-                assert isinstance(block, InvertedResidual)
-                taps.append(index)
-                features.append(FeatureInfo(block.project.conv.out_channels, reached))
+    def _find_features(self) -> tuple[FeatureInfo, ...]:
+        features = []
+        for level, index in enumerate(self._taps, start=1):
+            block = self.blocks[index]
+            assert isinstance(block, InvertedResidual)
+            features.append(FeatureInfo(block.project.conv.out_channels, 2**level))
         if self.last is not None:
-            features.append(FeatureInfo(self.last.conv.out_channels, reached))
-        return frozenset(taps), tuple(features)
+            features.append(FeatureInfo(self.last.conv.out_channels, 2**level))
+        return tuple(features)
 
     def _find_joined(self) -> frozenset[int]:
-        """Return the blocks whose expansion has the channels and the nominal size of that of the block before.
+        """Return the indices of the blocks whose expansion has the channels and nominal size of the expansion before.
 
-        Nominal sizes count, because the shortcuts, and so the function, must not depend on the output stride.
+        Nominal sizes are compared, because the shortcuts must not depend on the output stride.
         """
-        joined, before = set(), None
+        joined, previous = set(), None
         for index, block in enumerate(self.blocks):
             assert isinstance(block, InvertedResidual)
-            wide = None if block.expand is None else block.expand.conv.out_channels
-            if wide is not None and wide == before and self._strides[index] == 1:  # of the block before; 0 is the stem
+            channels = None if block.expand is None else block.expand.conv.out_channels
+            if channels is not None and channels == previous and self._strides[index] == 1:  # of the block before
                 joined.add(index)
-            before = wide
+            previous = channels
         return frozenset(joined)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
@@ -175,30 +170,30 @@ class MobileNetV2(ChainBackbone):
 
         Args:
             x: normalized images (b, 3, h, w).
-            block: 1 to 16; the block 0 has no expansion.
+            block: 1 to 16; block 0 has no expansion.
         """
         features, expansion = self._run(x, block)
         assert expansion is not None
         return features, expansion
 
-    def _run(self, x: Tensor, wanted: int | None) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    def _run(self, x: Tensor, expansion_of: int | None) -> tuple[tuple[Tensor, ...], Tensor | None]:
         features = []
         expanded: Tensor | None = None
-        kept: Tensor | None = None
+        expansion: Tensor | None = None
         x = self.stem(x)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, InvertedResidual)
-            if self._joined is None and index != wanted:
+            if self._joined is None and index != expansion_of:
                 x = block(x)
             else:
                 wide = block.widen(x)
                 joins = self._joined is not None and index in self._joined
                 expanded = wide + expanded if joins and expanded is not None else wide
                 x = block(x, expanded)
-            if index == wanted:
-                kept = expanded
+            if index == expansion_of:
+                expansion = expanded
             if index in self._taps:
                 features.append(x)
         if self.last is not None:
             features.append(self.last(x))
-        return tuple(features), kept
+        return tuple(features), expansion

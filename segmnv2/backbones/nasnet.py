@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options
+from segmnv2.backbones.backbone import ChainBackbone, FeatureInfo, check_options, stage_ends
 from segmnv2.backbones.nasnet_cells import Cell, NormalCell, ReductionCell
 from segmnv2.nn.conv import Layers, Padding, SameConv2d, draw_truncated_normal
 from segmnv2.nn.stride import Strided
@@ -18,24 +18,25 @@ STEM_SCALINGS = (4, 2)
 """The stem's two reduction cells have a quarter and a half of the first stage's filters."""
 
 REACH = 3
-"""No cell reads an output older than this many cells."""
+"""Number of latest outputs that a cell may read."""
 
-TRUNCATION_FACTOR = 1.3  # TensorFlow's slim: a normal distribution cut at two deviations keeps 1 / 1.3 of its variance
+TRUNCATION_FACTOR = 1.3
+"""Factor of slim: a normal distribution truncated at two deviations has 1 / 1.3 of its variance."""
 
 
 class NASNet(ChainBackbone):
-    """NASNet-A, by default the mobile one ("4 @ 1056"), ending before the classifier's pooling.
+    """NASNet-A without its classifier, by default the mobile network ("4 @ 1056").
 
     A 3x3 convolution and two reduction cells lead to stride 8. Three stages of ``cells`` normal cells follow, with
     ``filters``, 2 * ``filters`` and 4 * ``filters`` filters, and a reduction cell between two stages.
 
-    Feature maps of the mobile network: 32 channels at stride 2, 44 at 4, 264 at 8, 528 at 16, 1056 at 32 (the last
-    ones at the output stride when that is smaller). Cells begin with a ReLU and do not end with one, so maps have
-    negative values. Only the last map has none: it includes the ReLU before the classifier.
+    The feature maps of the mobile network have 32, 44, 264, 528 and 1056 channels at strides 2, 4, 8, 16 and 32. The
+    output stride replaces larger strides. Cells begin with a ReLU and do not end with one, so maps have negative
+    values. Only the last map has none, because it includes the ReLU before the classifier.
 
-    Two things differ from slim. Slim's first convolution has no padding, which gives 111 samples for 224 pixels; this
-    one pads to ``ceil(side / 2)``, as all other layers do, so that sides of 32 k + 1 pixels keep their grids. And there
-    is no auxiliary classifier and no path dropout (the mobile network has none).
+    Two things differ from slim. Slim's first convolution has no padding, which gives 111 samples for 224 pixels. Here
+    it pads to ``ceil(side / 2)`` like all other layers, so that sides of 32 k + 1 pixels keep their grids. And there is
+    no auxiliary classifier and no path dropout, which the mobile network does not use.
 
     Source: NASNet (Zoph et al., 2018), Figure 4 and appendix A.7; ``build_nasnet_mobile``, initialization (truncated
     normal by fan out) and batch norm (epsilon 1e-3, decay 0.9997) of slim/nets/nasnet/nasnet.py.
@@ -53,22 +54,22 @@ class NASNet(ChainBackbone):
         norm_eps: float = 1e-3,
         norm_momentum: float = 0.0003,
     ) -> None:
-        """Build the network with fresh weights.
+        """Build the backbone with fresh weights.
 
         Args:
             filters: filters of the first stage's cells, a multiple of 4: 44 in the mobile network, 168 in the large.
             cells: normal cells per stage: 4 in the mobile network, 6 in the large.
             stem_channels: channels of the first convolution: 32 in the mobile network, 96 in the large.
-            skip_reduction_input: the older input of the cell after a reduction cell: the older input of the reduction
-                cell if true (the large network), its newer input if false (the mobile one).
+            skip_reduction_input: whether the cell after a reduction cell takes that cell's older input as its own older
+                input, as in the large network. Otherwise it takes the newer one, as in the mobile network.
             output_stride: 8, 16 or 32.
-            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for networks that pad both sides
-                equally; they differ only for even sides.
+            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for weights of models that pad both
+                sides equally; they differ only for even sides.
             norm_eps: epsilon of the batch norms.
             norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
 
         Raises:
-            ConfigError: a value outside the stated ones.
+            ConfigError: a value is not possible.
         """
         super().__init__()
         check_options(
@@ -83,11 +84,10 @@ class NASNet(ChainBackbone):
         self._layers = Layers(padding, norm_eps, norm_momentum)
         self.stem = self._layers.conv(3, stem_channels, 3, act=False)
         self.cells = nn.ModuleList()
-        self._older: list[int] = []  # the output that each cell reads as its older input: 0 the stem's, n + 1 cell n's
+        self._older: list[int] = []  # index in `_outputs` of each cell's older input, or -1 for none
         self._outputs = [FeatureInfo(stem_channels, 2)]
         self._build(filters, cells, skip_reduction_input)
-        strides = [info.stride for info in self._outputs]
-        self._taps = frozenset(n for n, s in enumerate(strides) if n + 1 == len(strides) or strides[n + 1] > s)
+        self._taps = stage_ends([stride for _, stride in self.strided_layers()])
         for module in self.modules():
             if isinstance(module, SameConv2d):
                 fan_out = module.out_channels // module.groups * module.kernel_size[0] ** 2
@@ -125,7 +125,7 @@ class NASNet(ChainBackbone):
     @property
     def nominal_features(self) -> tuple[FeatureInfo, ...]:
         """Channels and strides of the feature maps without any dilation."""
-        return tuple(info for n, info in enumerate(self._outputs) if n in self._taps)
+        return tuple(self._outputs[index] for index in self._taps)
 
     def strided_layers(self) -> Sequence[tuple[Strided, int]]:
         """Return the first convolution and the cells with their nominal strides."""
@@ -135,7 +135,7 @@ class NASNet(ChainBackbone):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalized images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
         out = self.stem(x)
-        features, recent = [out], {0: out}  # the stem's is the only map at stride 2
+        features, recent = [out], {0: out}  # the stem gives the only map at stride 2
         for index, (cell, older) in enumerate(zip(self.cells, self._older, strict=True), start=1):
             out = cell(out, None if older < 0 else recent[older])
             recent[index] = out

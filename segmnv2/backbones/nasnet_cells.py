@@ -1,7 +1,7 @@
-"""The two cells that NASNet-A repeats, each reading the outputs of the two cells before it.
+"""The two cells of NASNet-A, which read the outputs of the two cells before them.
 
-``set_stride_and_dilation`` of a cell applies to the layers that read its inputs. Where a reduction cell must not
-stride, its later layers get twice the dilation.
+``set_stride_and_dilation`` of a cell applies to the layers that read its inputs. If a reduction cell has stride 1, its
+later layers get twice the dilation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Separable(nn.Module):
 
 
 class SeparableTwice(nn.Module):
-    """Two separable layers with filters of the same size; only the first one strides."""
+    """Two separable layers with filters of the same size; only the first one has a stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, layers: Layers) -> None:
         """Build both layers with filters of odd side ``kernel``."""
@@ -41,10 +41,10 @@ class SeparableTwice(nn.Module):
         self.first = Separable(inputs, outputs, kernel, layers)
         self.second = Separable(outputs, outputs, kernel, layers)
 
-    def set_strides_and_dilations(self, stride: int, dilation: int, dilation_behind: int) -> None:
-        """Give the first layer its stride and dilation, the second its dilation."""
+    def set_strides_and_dilations(self, stride: int, dilation: int, second_dilation: int) -> None:
+        """Set stride and dilation of the first layer, and the dilation of the second."""
         self.first.depthwise.set_stride_and_dilation(stride, dilation)
-        self.second.depthwise.set_stride_and_dilation(1, dilation_behind)
+        self.second.depthwise.set_stride_and_dilation(1, second_dilation)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Map ``(b, c, h, w)`` to ``(b, d, ceil(h / stride), ceil(w / stride))``."""
@@ -53,10 +53,10 @@ class SeparableTwice(nn.Module):
 
 
 class FactorizedReduction(nn.Module):
-    """Halve a map by two 1x1 convolutions: one on its even samples, one on the samples a row and a column further.
+    """Two 1x1 convolutions that halve a map: one reads the even samples, one the samples a row and a column further.
 
-    Without the stride both read every sample, and the second is shifted by the dilation. Sampled on the coarser grid,
-    the result is the same map. Samples beyond the edge are zeros.
+    At stride 1 both read every sample, and the second is shifted by the dilation. Sampled on the coarser grid, the
+    result is the same map. Samples outside the map are zeros.
 
     Source: ``factorized_reduction`` of slim/nets/nasnet/nasnet_utils.py.
     """
@@ -85,7 +85,7 @@ class FactorizedReduction(nn.Module):
 
 
 class Cell(nn.Module, ABC):
-    """First layers of both cells: both inputs get ``filters`` channels, and the older one the newer's size."""
+    """First layers of both cells, which give both inputs ``filters`` channels and the size of the newer one."""
 
     fan_out: int
     """Channels of the output, in multiples of ``filters``."""
@@ -95,7 +95,7 @@ class Cell(nn.Module, ABC):
     ) -> None:
         """Build the first layers, for ``inputs`` channels of the last cell and ``previous`` of the one before.
 
-        The very first cell has no ``previous`` and reads its input twice. ``previous_is_finer`` says whether the older
+        The first cell has no ``previous`` and reads its input twice. ``previous_is_finer`` states whether the older
         input has a smaller nominal stride.
         """
         super().__init__()
@@ -111,7 +111,7 @@ class Cell(nn.Module, ABC):
     def forward(
         self, x: Float[Tensor, "b c h w"], previous: Float[Tensor, "b d _h _w"] | None
     ) -> Float[Tensor, "b e i j"]:
-        """Map the last two outputs to the cell's own, ``(b, fan_out * filters, ceil(h / stride), ...)``."""
+        """Map the last two outputs to the output of the cell, ``(b, fan_out * filters, ceil(h / stride), ...)``."""
         older = x
         if self.squeeze_previous is not None:
             assert previous is not None
@@ -119,9 +119,9 @@ class Cell(nn.Module, ABC):
         return torch.cat(self._combine(self.squeeze(F.relu(x)), older), dim=1)
 
     def set_stride_and_dilation(self, stride: int, dilation: int) -> None:
-        """Change stride and dilation of the layers that read the cell's inputs, and of those behind them."""
+        """Change stride and dilation of the layers that read the cell's inputs, and of the layers after them."""
         if isinstance(self.squeeze_previous, FactorizedReduction):
-            # The cell before halved the grid; or it did not stride, and had half of this dilation.
+            # The cell before either halved the grid or had half of this dilation.
             self.squeeze_previous.set_stride_and_dilation(2 if dilation == 1 else 1, max(dilation // 2, 1))
         self._set_layers(stride, dilation)
 
@@ -131,7 +131,7 @@ class Cell(nn.Module, ABC):
 
     @abstractmethod
     def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
-        """Return the maps that the output is made of."""
+        """Return the maps whose concatenation is the output."""
 
 
 class NormalCell(Cell):
@@ -195,13 +195,13 @@ class ReductionCell(Cell):
         self.average_behind = SameAveragePool(padding=layers.padding)
 
     def _set_layers(self, stride: int, dilation: int) -> None:
-        behind = dilation if stride == 2 else 2 * dilation
+        later = dilation if stride == 2 else 2 * dilation
         for layer in (self.sum_0_left, self.sum_0_right, self.sum_1_right, self.sum_2_right):
-            layer.set_strides_and_dilations(stride, dilation, behind)
+            layer.set_strides_and_dilations(stride, dilation, later)
         self.largest.set_stride_and_dilation(stride, dilation)
         self.average.set_stride_and_dilation(stride, dilation)
-        self.sum_4_left.set_strides_and_dilations(1, behind, behind)
-        self.average_behind.set_stride_and_dilation(1, behind)
+        self.sum_4_left.set_strides_and_dilations(1, later, later)
+        self.average_behind.set_stride_and_dilation(1, later)
 
     def _combine(self, x: Tensor, previous: Tensor) -> list[Tensor]:
         largest = self.largest(x)

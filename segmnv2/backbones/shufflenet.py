@@ -1,4 +1,4 @@
-"""ShuffleNet as a feature extractor: the first version, and torchvision's second."""
+"""ShuffleNetV1, and torchvision's ShuffleNetV2, as feature extractors."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def shuffle_channels(x: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, 
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1 to fewer channels, channel shuffle, depthwise 3x3, grouped 1x1 to more; joined with the input, ReLU.
+    """Grouped 1x1 to fewer channels, channel shuffle, depthwise 3x3, grouped 1x1 to more channels, shortcut, ReLU.
 
-    At stride 1 the input is added to the result. At stride 2 the 3x3 average of the input is concatenated before the
-    result, which has only the remaining channels.
+    At stride 1 the shortcut adds the input. At stride 2 it concatenates the 3x3 average of the input before the result,
+    which has only the remaining channels.
 
     Source: ShuffleNet (arXiv 1707.01083), Figure 2 b and c.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, stride: int, first_grouped: bool) -> None:
-        """Build the unit at its nominal stride; ``first_grouped`` groups the first 1x1 convolution as the last one.
+        """Build the unit at its nominal stride; with ``first_grouped`` the first 1x1 convolution has groups too.
 
-        The output has a multiple of 4 times ``groups`` channels: as many as the input at stride 1, more at stride 2.
+        The number of output channels is a multiple of 4 times ``groups``. At stride 1 it is that of the input.
         """
         super().__init__()
         hidden = out_channels // BOTTLENECK
-        wanting = out_channels if stride == 1 else out_channels - in_channels
+        added = out_channels if stride == 1 else out_channels - in_channels
         self.groups = groups
         self.reduce = LAYERS.conv(in_channels, hidden, groups=groups if first_grouped else 1)
         self.depthwise = LAYERS.conv(hidden, hidden, 3, groups=hidden, act=False)
-        self.expand = LAYERS.conv(hidden, wanting, groups=groups, act=False)
+        self.expand = LAYERS.conv(hidden, added, groups=groups, act=False)
         self.pool = SameAveragePool(padding="symmetric", count_zeros=True) if stride == 2 else None
         self.set_stride_and_dilation(stride, 1)
 
@@ -69,7 +69,7 @@ class ShuffleUnit(nn.Module):
 
 
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-"""Channels of stage 2 by the number of groups; each later stage has twice as many as the last one. Source: Table 1."""
+"""Channels of stage 2 by the number of groups; each later stage has twice as many as before. Source: Table 1."""
 
 STAGE_UNITS = (4, 8, 4)
 STEM_CHANNELS = 24
@@ -78,7 +78,7 @@ NORM_BIAS = 1e-4
 
 
 def stem_channels(width: float, groups: int) -> int:
-    """Return the channels of the stem: half the paper's 24 up to width 0.5, twice from 2.0 on.
+    """Return the channels of the stem: the paper's 24, but 12 up to width 0.5 and 48 from width 2.0 on.
 
     Only these give the paper's multiply-adds: 38, 138, 292 and 524 million for widths 0.5, 1.0, 1.5 and 2.0.
 
@@ -89,10 +89,10 @@ def stem_channels(width: float, groups: int) -> int:
 
 
 class ShuffleNetV1(ChainBackbone):
-    """ShuffleNet: a 3x3 stem, a maximum over 3x3, and three stages of shuffle units.
+    """ShuffleNetV1: a 3x3 stem, 3x3 max pooling, and three stages of shuffle units.
 
-    Feature maps, at width 1.0 and 3 groups: 24 channels at stride 2 and, pooled, at 4, then 240 at 8, 480 at 16, 960 at
-    32 (the last two, or last, at the output stride when that is smaller).
+    At width 1.0 and 3 groups, the feature maps have 24, 24, 240, 480 and 960 channels at strides 2, 4, 8, 16 and 32.
+    The second map is the first one after pooling. The output stride replaces larger strides.
 
     Padding is symmetric, as in the published code; no published weights need TensorFlow's padding.
 
@@ -101,21 +101,21 @@ class ShuffleNetV1(ChainBackbone):
     """
 
     def __init__(self, *, width: float = 1.0, groups: int = 3, output_stride: int = 32) -> None:
-        """Build the network with fresh weights.
+        """Build the backbone with fresh weights.
 
         Args:
             width: multiplier of the stages' channels, which become multiples of 4 times ``groups``; the published
-                networks have 0.5, 1.0, 1.5 and 2.0.
+                models have 0.5, 1.0, 1.5 and 2.0.
             groups: number of groups of the 1x1 convolutions: 1, 2, 3, 4 or 8.
             output_stride: 8, 16 or 32.
 
         Raises:
-            ConfigError: a value outside the stated ones.
+            ConfigError: a value is not possible.
         """
         super().__init__()
         check_options(width=width, groups=groups)
         if width < 0.25:
-            raise ConfigError(f"width {width!r} is not in 0.25..4.0; the published networks have 0.5, 1.0, 1.5 and 2.0")
+            raise ConfigError(f"width {width!r} is not in 0.25..4.0; the published models have 0.5, 1.0, 1.5 and 2.0")
         channels = stem_channels(width, groups)
         self.stem = LAYERS.conv(3, channels, 3)
         self.pool = SameMaxPool(padding="symmetric")
@@ -126,7 +126,7 @@ class ShuffleNetV1(ChainBackbone):
             units = nn.Sequential()
             for number in range(count):
                 first = number == 0
-                # The paper leaves the very first 1x1 ungrouped: its input has few channels.
+                # As in the paper, the first 1x1 convolution has no groups, because its input has few channels.
                 grouped = stage > 0 or not first
                 units.append(ShuffleUnit(channels, out, groups=groups, stride=2 if first else 1, first_grouped=grouped))
                 channels = out
@@ -171,11 +171,11 @@ NAMES = {
 
 
 class ShuffleNetV2(ChainBackbone):
-    """torchvision's ShuffleNetV2, its depthwise convolutions dilated where they no longer stride.
+    """torchvision's ShuffleNetV2, with dilated depthwise convolutions for smaller output strides.
 
-    Feature maps, at width 1.0: 24 channels at stride 2 and, pooled, at 4, then 116 at 8, 232 at 16, 464 at 32 (the last
-    two, or last, at the output stride when that is smaller). With ``last_conv`` a sixth follows: the 1024 channels of
-    the classification network.
+    At width 1.0, the feature maps have 24, 24, 116, 232 and 464 channels at strides 2, 4, 8, 16 and 32. The second map
+    is the first one after pooling. The output stride replaces larger strides. With ``last_conv`` a sixth map follows:
+    the 1024 channels of the classification network.
 
     Tensors have torchvision's names, so its ImageNet weights load unchanged, except ``fc`` (and ``conv5`` without
     ``last_conv``).
@@ -184,7 +184,7 @@ class ShuffleNetV2(ChainBackbone):
     """
 
     def __init__(self, *, width: float = 1.0, output_stride: int = 32, last_conv: bool = False) -> None:
-        """Build the network with fresh weights.
+        """Build the backbone with fresh weights.
 
         Args:
             width: 0.5, 1.0, 1.5 or 2.0.
@@ -192,14 +192,14 @@ class ShuffleNetV2(ChainBackbone):
             last_conv: append the 1x1 convolution to 1024 channels (2048 at width 2.0).
 
         Raises:
-            ConfigError: a value outside the stated ones.
+            ConfigError: a value is not possible.
         """
         super().__init__()
         check_options(width=width, last_conv=last_conv)
         if width not in NAMES:
             allowed = ", ".join(map(str, NAMES))
             raise ConfigError(f"width {width!r} is not possible; torchvision's ShuffleNetV2 has {allowed}")
-        from torchvision import models  # here, as only this network needs it
+        from torchvision import models  # imported here, because only this backbone needs it
 
         network = models.get_model(NAMES[width], weights=None)
         self.conv1 = network.conv1
@@ -208,7 +208,7 @@ class ShuffleNetV2(ChainBackbone):
         self.stage3 = network.stage3
         self.stage4 = network.stage4
         self.conv5 = network.conv5 if last_conv else None
-        # Each step ends in a batch norm over all or half of its output's channels, so the layers give the numbers.
+        # A stage ends in a batch norm over half of its output channels.
         stem = self.conv1[0].out_channels
         stages = [2 * stage[-1].branch2[-2].num_features for stage in (self.stage2, self.stage3, self.stage4)]
         self._nominal = [FeatureInfo(c, s) for c, s in zip((stem, stem, *stages), (2, 4, 8, 16, 32), strict=True)]

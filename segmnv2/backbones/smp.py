@@ -37,13 +37,14 @@ PROBE = (2 * NATIVE_STRIDE, 3 * NATIVE_STRIDE)
 class SmpBackbone(Backbone):
     """An encoder of smp at full depth, with all its maps at strides 2 to 32.
 
-    Images may have any size. They are padded with zeros, the mean color, at the right and at the bottom to multiples of
-    32, which smp needs, and the maps are cropped to ceil(side / stride).
+    Images may have any size. They are padded at the right and bottom with zeros (the mean color) to multiples of 32,
+    which smp needs. The maps are cropped to ceil(side / stride).
 
-    Output strides below 32 are set by this library and not by smp. smp's function gives the first layers of a stage the
-    dilation of the later ones; here the layer that strode keeps the dilation from before it. Finer features contain the
-    coarser ones exactly in plain convolutional encoders (resnet, resnext, mobilenet_v2, mobileone, dpn). With squeeze
-    and excitation, attention or padding that depends on the size (se-, efficientnet, skresnet, mit) they do so roughly.
+    This library, not smp, sets output strides below 32. smp's function gives the first layers of a stage the dilation
+    of the later ones. Here a layer whose stride is replaced keeps the dilation of the layers before it. So finer
+    features contain the coarser ones exactly in plain convolutional encoders (resnet, resnext, mobilenet_v2, mobileone,
+    dpn). This is only approximate with squeeze and excitation, attention, or padding that depends on the size (se-,
+    efficientnet, skresnet, mit).
     """
 
     def __init__(self, *, encoder: str, pretrained: str | None = None, output_stride: int = 32) -> None:
@@ -52,10 +53,10 @@ class SmpBackbone(Backbone):
         Args:
             encoder: one of ``segmentation_models_pytorch.encoders.get_encoder_names()``.
             pretrained: name of smp's weights, such as ``"imagenet"``, from the cache or else by a download.
-            output_stride: 8, 16 or 32; encoders that stride by pooling can have only 32.
+            output_stride: 8, 16 or 32; encoders that reduce the size by pooling can have only 32.
 
         Raises:
-            ConfigError: an unknown encoder or name of weights, or an output stride that the encoder cannot have.
+            ConfigError: the encoder or the name of the weights is unknown, or the output stride is not possible.
             WeightsError: the weights cannot be loaded.
         """
         super().__init__()
@@ -65,7 +66,7 @@ class SmpBackbone(Backbone):
         self.encoder = encoder
         self.network = _build(encoder, pretrained)
         strides = [2**depth for depth in range(len(self.network.out_channels))]
-        channels = [int(each) for each in self.network.out_channels]
+        channels = [int(count) for count in self.network.out_channels]
         self._taps = [depth for depth in range(1, len(strides)) if channels[depth]]  # some begin at stride 4
         self._nominal = tuple(FeatureInfo(channels[depth], strides[depth]) for depth in self._taps)
         self._layers = _striding_stages(self.network)
@@ -79,25 +80,25 @@ class SmpBackbone(Backbone):
             self._set_strides_and_dilations(self.output_stride)
             raise ConfigError(
                 f"output_stride {output_stride} is not possible with smp's {self.encoder!r} ({reason}); "
-                f"use {NATIVE_STRIDE}, or another encoder, as resnet34"
+                f"use {NATIVE_STRIDE}, or another encoder, such as resnet34"
             )
 
     def _set_strides_and_dilations(self, output_stride: int) -> None:
-        rate = 1
+        dilation = 1
         for stage_stride, layers in self._layers.items():
-            undone = stage_stride > output_stride
-            before, rate = rate, 2 * rate if undone else rate
-            strode = False
-            for each in layers:
-                strides = each.stride != (1, 1)
-                factor = before if strides or not strode else rate
-                each.set_stride_and_dilation((1, 1) if undone else each.stride, factor)
-                strode = strode or strides
+            replaced = stage_stride > output_stride
+            previous, dilation = dilation, 2 * dilation if replaced else dilation
+            after_stride = False
+            for layer in layers:
+                strided = layer.stride != (1, 1)
+                factor = dilation if after_stride and not strided else previous
+                layer.set_stride_and_dilation((1, 1) if replaced else layer.stride, factor)
+                after_stride = after_stride or strided
 
     def _misfit(self, output_stride: int) -> str:
         """Return the reason if the maps do not match the output stride, else an empty text."""
         if output_stride != NATIVE_STRIDE and not self._layers:
-            return "it strides by other layers than convolutions"
+            return "it reduces the size by other layers than convolutions"
         first = next(self.network.parameters())
         try:
             with torch.no_grad(), evaluating(self.network):
@@ -107,7 +108,7 @@ class SmpBackbone(Backbone):
         for depth, info in zip(self._taps, self._nominal, strict=True):
             stride = min(info.stride, output_stride)
             if tuple(maps[depth].shape[-2:]) != tuple(side // stride for side in PROBE):
-                return f"a map comes out at {tuple(maps[depth].shape[-2:])} of {PROBE} pixels"
+                return f"an image of {PROBE} pixels gives a map of {tuple(maps[depth].shape[-2:])}"
         return ""
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
@@ -132,10 +133,10 @@ def smp_normalization(encoder: str, pretrained: str | None) -> tuple[Triple, Tri
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 
     try:
-        found = get_preprocessing_params(encoder, pretrained)
+        settings = get_preprocessing_params(encoder, pretrained)
     except (OSError, ValueError) as error:  # the Hub's own errors derive from these
         raise _unavailable(encoder, pretrained, error) from error
-    return scale_normalization(found["mean"], found["std"], 255.0 / float(found["input_range"][1]))
+    return scale_normalization(settings["mean"], settings["std"], 255.0 / float(settings["input_range"][1]))
 
 
 def _check_name(encoder: str, pretrained: str | None) -> None:
@@ -147,7 +148,7 @@ def _check_name(encoder: str, pretrained: str | None) -> None:
             f"(deeplabv3_timm) with model={encoder.removeprefix(TIMM)!r}"
         )
     if encoder not in encoders:
-        hint = suggest(encoder, encoders, "smp.encoders.get_encoder_names() has them all")
+        hint = suggest(encoder, encoders, "smp.encoders.get_encoder_names() lists them all")
         raise ConfigError(f"backbone.encoder {encoder!r} is not an encoder of the installed smp; {hint}")
     known = encoders[encoder]["pretrained_settings"]
     if pretrained is not None and pretrained not in known:
@@ -199,7 +200,7 @@ class Layer:
 
 
 def _striding_stages(network: Any) -> dict[int, list[Layer]]:
-    """Return the convolutions of the stages that end at strides 16 and 32, in order; none if smp cannot list them."""
+    """Return the convolutions, in order, of the stages that end at strides 16 and 32; none if smp cannot list them."""
     try:
         stages: dict[int, Any] = network.get_stages()
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Any convolutional pyramid of timm as a feature extractor."""
+"""Any timm model with a pyramid of feature maps as a feature extractor."""
 
 from __future__ import annotations
 
@@ -50,39 +50,39 @@ def never_unpickling() -> Iterator[None]:
 class TimmBackbone(Backbone):
     """A model of timm that ends at its last feature map (``features_only``).
 
-    Its maps are those of timm, with the channels and strides of timm's ``feature_info``: mostly five at strides 2 to
-    32, four from 4 on in ConvNeXt and Swin, several at 16 in plain vision transformers. Images may have any size. Some
-    models need sides that are multiples of 32, or round sizes down, such as ConvNeXt, VGG, HRNet and Swin. For these
-    the image is padded with zeros, the mean color, at the right and at the bottom, and the maps are cropped to
-    ceil(side / stride).
+    Its maps are those of timm, with the channels and strides of timm's ``feature_info``. Most models have five maps at
+    strides 2 to 32. ConvNeXt and Swin have four from stride 4 on, and plain vision transformers have several at 16.
 
-    A change of the output stride builds timm's network again, with the same parameters and buffers. Optimizers, frozen
+    Images may have any size. Some models need sides that are multiples of 32, or round sizes down, such as ConvNeXt,
+    VGG, HRNet and Swin. For these the image is padded at the right and bottom with zeros (the mean color). The maps are
+    cropped to ceil(side / stride).
+
+    A change of the output stride builds timm's model again, with the same parameters and buffers. Optimizers, frozen
     weights, training modes, settings of batch norms and the keys of ``state_dict`` stay valid. Forward hooks on inner
     modules other than batch norms are lost.
 
     Finer features contain the coarser ones exactly (see :meth:`Backbone.set_output_stride`) in plain convolutional
-    networks, as resnet, resnext, mobilenetv2, mobilenetv4_conv, regnetx, repvgg and xception. Elsewhere timm's strides
-    and dilations do not compute the same features, and weights need training at the stride they are used with
-    (docs/timm.md says why for each family).
+    models, such as resnet, resnext, mobilenetv2, mobilenetv4_conv, regnetx, repvgg and xception. In others they do not,
+    so weights must be trained at the output stride of their use. docs/timm.md gives the reason for each family.
     """
 
     def __init__(self, *, model: str, pretrained: bool | str | None = False, output_stride: int = 32) -> None:
-        """Build the network.
+        """Build the model.
 
         Args:
-            model: name in ``timm.list_models()``, as ``"resnet18"``; a name of weights may follow, as
+            model: name in ``timm.list_models()``, such as ``"resnet18"``; a name of weights may follow, as in
                 ``"resnet18.a1_in1k"``.
             pretrained: whether to load timm's weights, from the cache or else by a download; text is refused.
             output_stride: 8, 16 or 32; many models can have only 32.
 
         Raises:
-            ConfigError: an unknown model, or an output stride that it cannot have; the message lists possible ones.
+            ConfigError: the model is unknown, or the output stride is not possible; the message lists possible ones.
             WeightsError: the weights do not exist, cannot be downloaded, or are a file that runs code when it is read.
         """
         super().__init__()
         check_output_stride(output_stride)
         check_options(model=model, pretrained=pretrained)
-        if pretrained not in (True, False, None):  # timm takes any text for true
+        if pretrained not in (True, False, None):  # timm treats any text as true
             fault = f"backbone.pretrained {pretrained!r} is not possible for timm's {model!r}"
             raise ConfigError(f"{fault}; give true or false")
         check_name(model)
@@ -97,17 +97,17 @@ class TimmBackbone(Backbone):
                 raise
             raise WeightsError(
                 f"weights of timm's {model!r} cannot be loaded ({error}); "
-                f"give pretrained: false, another model, or download them once with network access"
+                "give pretrained: false, another model, or download them once with network access"
             ) from error
         self.output_stride = output_stride
 
     def _apply_output_stride(self, output_stride: int) -> None:
         if output_stride == self.output_stride:
             return
-        found = fit(self.model, output_stride)
-        network = build(self.model, found.arguments, empty=True)
+        new_fit = fit(self.model, output_stride)
+        network = build(self.model, new_fit.arguments, empty=True)
         _move_tensors(self.network, network, self.model)
-        self.network, self._fit = network, found
+        self.network, self._fit = network, new_fit
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
         """Map normalized images (b, 3, h, w), by :func:`timm_normalization`, to the feature maps, finest first."""
@@ -133,11 +133,11 @@ def timm_normalization(model: str) -> tuple[Triple, Triple]:
 
 
 def _move_tensors(source: nn.Module, target: nn.Module, model: str) -> None:
-    """Move the parameters, buffers, batch norms and modes of a network to one with the same ``state_dict`` keys."""
+    """Move the parameters, buffers, batch norms and modes of a model to one with the same ``state_dict`` keys."""
     if source.state_dict().keys() != target.state_dict().keys():
         raise ConfigError(
-            f"timm's {model!r} has other weights at the new output_stride, or its layers were changed; "
-            f"build the backbone with that output_stride instead"
+            f"timm's {model!r} has other weights at the new output_stride, or its layers were changed; build the "
+            "backbone with that output_stride instead"
         )
     modules = dict(target.named_modules())
     for name, old in source.named_modules():
@@ -154,7 +154,7 @@ def _move_tensors(source: nn.Module, target: nn.Module, model: str) -> None:
 
 NATIVE_STRIDE = max(OUTPUT_STRIDES)
 SIDE_MULTIPLE = NATIVE_STRIDE
-"""Padded sides are multiples of it."""
+"""Divisor of padded sides."""
 
 _ODD_SIDES = (4 * SIDE_MULTIPLE + 1, 3 * SIDE_MULTIPLE + 1)
 _EVEN_SIDES = (4 * SIDE_MULTIPLE, 3 * SIDE_MULTIPLE)
@@ -164,12 +164,12 @@ _FREE_SIZES: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"str
 
 
 class Fit(NamedTuple):
-    """Arguments that give a timm model an output stride, and the measured maps.
+    """Arguments that give a timm model an output stride, and the properties of its maps.
 
     Attributes:
         arguments: keyword arguments of ``timm.create_model``.
         features: channels and strides of its maps.
-        padded: whether images are padded first, because the model needs multiples of 32 or rounds sizes down.
+        padded: whether to pad images, because the model needs multiples of 32 or rounds sizes down.
         channels_last: whether its maps are (b, h, w, c).
     """
 
@@ -189,7 +189,7 @@ def check_name(model: str) -> None:
 
     name, _, tag = model.partition(".")
     if name not in timm.list_models():
-        hint = suggest(name, timm.list_models(), "timm.list_models() has them all")
+        hint = suggest(name, timm.list_models(), "timm.list_models() lists them all")
         raise ConfigError(f"backbone.model {model!r} is not a model of the installed timm {timm.__version__}; {hint}")
     tags = sorted(t.partition(".")[2] for t in timm.list_models(f"{name}.*", pretrained=True))
     if tag and tag not in tags:
@@ -198,33 +198,33 @@ def check_name(model: str) -> None:
 
 
 def fit(model: str, output_stride: int) -> Fit:
-    """Find the arguments with which timm builds a model with an output stride, on the meta device where possible.
+    """Find the arguments that give a timm model an output stride, on the meta device if possible.
 
     Raises:
         ConfigError: the model cannot have this output stride; the message lists possible ones.
     """
-    found = _find(model, output_stride)
-    if isinstance(found, Fit):
-        return found
-    ways = {stride: _find(model, stride) for stride in OUTPUT_STRIDES}
-    possible = [str(stride) for stride, way in ways.items() if isinstance(way, Fit)]
+    result = _find(model, output_stride)
+    if isinstance(result, Fit):
+        return result
+    results = {stride: _find(model, stride) for stride in OUTPUT_STRIDES}
+    possible = [str(stride) for stride, other in results.items() if isinstance(other, Fit)]
     if possible:
         raise ConfigError(
             f"output_stride {output_stride} is not possible with timm's {model!r}, which can have "
             f"{' or '.join(possible)}; use that, or another model"
         )
-    reasons = "; ".join(dict.fromkeys(str(way) for way in ways.values()))
+    reasons = "; ".join(dict.fromkeys(str(other) for other in results.values()))
     raise ConfigError(
         f"timm's {model!r} does not serve as a backbone at any output_stride ({reasons}); "
-        f"choose a model with a pyramid of feature maps, as resnet50, mobilenetv3_large_100 or convnext_tiny"
+        "choose a model with a pyramid of feature maps, such as resnet50, mobilenetv3_large_100 or convnext_tiny"
     )
 
 
 def fit_native(model: str) -> Fit:
-    """Return the same as :func:`fit` for the largest output stride that the model can have, its default."""
+    """Return :func:`fit` for the largest possible output stride of a model, which is its default."""
     for output_stride in sorted(OUTPUT_STRIDES, reverse=True):
-        if isinstance(found := _find(model, output_stride), Fit):
-            return found
+        if isinstance(result := _find(model, output_stride), Fit):
+            return result
     return fit(model, NATIVE_STRIDE)
 
 
@@ -233,8 +233,8 @@ def _find(model: str, output_stride: int) -> Fit | str:
     """Return the first arguments that work, or the reason why none do."""
     reason = "its maps have other strides"
     # A model without the argument `output_stride` may have this output stride by default.
-    ways: list[dict[str, Any]] = [{}] if output_stride == NATIVE_STRIDE else [{"output_stride": output_stride}, {}]
-    for arguments in ({**way, **free_size} for free_size in _FREE_SIZES for way in ways):
+    own: list[dict[str, Any]] = [{}] if output_stride == NATIVE_STRIDE else [{"output_stride": output_stride}, {}]
+    for arguments in ({**stride, **free_size} for free_size in _FREE_SIZES for stride in own):
         try:
             return _try(model, arguments, output_stride)
         except _UnfitError as error:
@@ -269,7 +269,7 @@ def _try(model: str, arguments: dict[str, Any], output_stride: int) -> Fit:
 
 
 def _run(network: nn.Module, sides: tuple[int, int], channels_last: bool) -> list[tuple[int, ...]]:
-    """Return (channels, height, width) of each map."""
+    """Return (channels, height, width) of each map of an image with these sides."""
     device = next(network.parameters()).device
     with torch.no_grad():
         maps: list[Tensor] = list(network(torch.zeros(1, 3, *sides, device=device)))
@@ -277,9 +277,9 @@ def _run(network: nn.Module, sides: tuple[int, int], channels_last: bool) -> lis
 
 
 def build(model: str, arguments: dict[str, Any], *, empty: bool = False) -> nn.Module:
-    """Build the network by ``timm.create_model``.
+    """Build a model by ``timm.create_model``.
 
-    An ``empty`` network has no memory for its tensors; another network provides them. The random state is not changed.
+    An ``empty`` model has no memory for its tensors; another model provides them. The random state is not changed.
     """
     import timm
 
@@ -294,5 +294,5 @@ def build(model: str, arguments: dict[str, Any], *, empty: bool = False) -> nn.M
         try:
             with torch.device("meta"):
                 return create()
-        except (RuntimeError, NotImplementedError):  # some read a tensor's value while they are built
+        except (RuntimeError, NotImplementedError):  # some models read a tensor's value while they are built
             return create()

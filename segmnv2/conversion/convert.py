@@ -30,11 +30,11 @@ class ImportReport:
     Attributes:
         path: the file written.
         kind: ``"model"`` or ``"backbone"``.
-        description: description of the network.
-        parameters: number of its trainable values.
-        used: number of tensors loaded.
-        skipped: kinds of variables that the network does not need -> their number.
-        note: a message for the user, if there is one.
+        description: description of the model.
+        parameters: number of trainable values of the model.
+        used: number of loaded tensors.
+        skipped: kinds of variables that the model does not need -> their number.
+        note: a message for the user, if any.
     """
 
     path: Path
@@ -46,10 +46,10 @@ class ImportReport:
     note: str = ""
 
     def __str__(self) -> str:
-        left = ", ".join(f"{count} {what}" for what, count in self.skipped.items())
+        skipped = ", ".join(f"{count} {kind}" for kind, count in self.skipped.items())
         return (
             f"{self.path}: {self.description}, {self.parameters:,} trainable values; {self.used} tensors used once each"
-            + (f"; left out: {left}" if left else "")
+            + (f"; left out: {skipped}" if skipped else "")
             + (f"\nnote: {self.note}" if self.note else "")
         )
 
@@ -62,37 +62,42 @@ def import_checkpoint(
     labels: LabelSet | None = None,
     ema: bool = False,
 ) -> ImportReport:
-    """Convert a checkpoint into a safetensors file from which the network can be rebuilt.
+    """Convert a checkpoint into a safetensors file from which the model can be rebuilt.
+
+    A checkpoint is one of these:
+
+    - a TensorFlow V2 checkpoint: its prefix, one of its files, or its folder
+    - a local folder of timm, or of transformers' ``MobileNetV2ForSemanticSegmentation`` or
+      ``MobileNetV2ForImageClassification``; of the latter only the backbone is imported
+    - the name of such a model on the Hugging Face Hub
+    - a file with the state dict of a backbone of torchvision or timm
 
     Args:
-        source: a TensorFlow V2 checkpoint (prefix, one of its files, or its folder); a local folder of timm or of
-            transformers' ``MobileNetV2ForSemanticSegmentation`` or ``MobileNetV2ForImageClassification`` (of which
-            only the backbone is imported); the name of one on the Hugging Face Hub; or a file with the state dict of a
-            backbone of torchvision or timm.
+        source: the checkpoint.
         out: file to write.
-        output_stride: 8, 16 or 32; by default the source's, or 16 for TensorFlow, whose files do not have it.
-        labels: names and colors; by default the source's, or VOC's for 21 classes.
-        ema: take TensorFlow's moving averages instead of the weights where both exist.
+        output_stride: 8, 16 or 32; by default that of the checkpoint, or 16 for TensorFlow, whose files do not have it.
+        labels: names and colors; by default those of the checkpoint, or VOC's for 21 classes.
+        ema: take TensorFlow's moving averages instead of the weights.
 
     Returns:
         A report of the file, the tensors that were used and those that were left out.
 
     Raises:
-        WeightsError: there is no such checkpoint, it is damaged, of an unknown kind, or does not fit a network
-            of this library; the message lists the variables concerned.
-        ConfigError: the number of labels is not that of the classes; labels for a backbone; an output stride that is
-            not possible; or ``ema`` for a checkpoint that is not TensorFlow's.
+        WeightsError: the checkpoint is missing, damaged, of an unknown kind, or does not fit a model of this library;
+            the message lists the variables concerned.
+        ConfigError: the number of labels is wrong, or labels, output stride or ``ema`` are not possible.
     """
-    found = _read(source, ema)
-    if ema and "moving_averages" not in found.provenance:
-        raise ConfigError(f"{found.name}: has no moving averages of TensorFlow; import it without --ema")
+    checkpoint = _read(source, ema)
+    if ema and "moving_averages" not in checkpoint.provenance:
+        raise ConfigError(f"{checkpoint.name}: has no moving averages of TensorFlow; import it without --ema")
     if output_stride is not None:
-        found = replace(found, architecture=replace(found.architecture, output_stride=output_stride))
-    if not found.backbone_only:
-        return _write_model(found, out, labels)
+        architecture = replace(checkpoint.architecture, output_stride=output_stride)
+        checkpoint = replace(checkpoint, architecture=architecture)
+    if not checkpoint.backbone_only:
+        return _write_model(checkpoint, out, labels)
     if labels is not None:
-        raise ConfigError(f"{found.name}: holds a backbone, which has no classes to name; leave the labels out")
-    return _write_backbone(found, out)
+        raise ConfigError(f"{checkpoint.name}: holds a backbone, which has no classes to name; leave the labels out")
+    return _write_backbone(checkpoint, out)
 
 
 def _read(source: str | Path, ema: bool) -> Source:
@@ -107,21 +112,21 @@ def _read(source: str | Path, ema: bool) -> Source:
 
 
 def is_hugging_face(source: str | Path) -> bool:
-    """Return whether a source is transformers': a folder with ``config.json``, or ``owner/name`` that is no local path.
+    """Return whether a source is a folder with ``config.json``, or ``owner/name`` and not a local path.
 
     Raises:
-        WeightsError: it is a file of a kind that cannot be imported.
+        WeightsError: the source is a file of a kind that cannot be imported.
     """
     path = Path(source)
     if path.is_file() and path.suffix in FOREIGN:
         raise WeightsError(
-            f"{path}: a single {path.suffix} file does not say what network it is; give the folder with its "
-            "config.json (a file that segmnv2 wrote needs no import)"
+            f"{path}: a {path.suffix} file has no description of its model; give the folder with its config.json (a "
+            "file that segmnv2 wrote needs no import)"
         )
     if path.is_dir():
         return (path / "config.json").is_file()
-    looks_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
-    return looks_hub and not path.is_file() and not path.parent.is_dir()
+    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+    return is_name and not path.is_file() and not path.parent.is_dir()
 
 
 def _write_model(source: Source, out: str | Path, labels: LabelSet | None) -> ImportReport:
@@ -149,6 +154,6 @@ def _write_backbone(source: Source, out: str | Path) -> ImportReport:
 
 def _report(path: Path, kind: str, source: Source, parameters: Any, used: int) -> ImportReport:
     options = "".join(f", {key} {value}" for key, value in source.architecture.backbone.items())
-    what = "backbone" if kind == "backbone" else f"{source.architecture.num_classes} classes"
-    description = f"{source.architecture.name} ({what}, output stride {source.architecture.output_stride}{options})"
+    content = "backbone" if kind == "backbone" else f"{source.architecture.num_classes} classes"
+    description = f"{source.architecture.name} ({content}, output stride {source.architecture.output_stride}{options})"
     return ImportReport(path, kind, description, sum(p.numel() for p in parameters), used, source.skipped, source.note)

@@ -60,23 +60,23 @@ REFUSED = {
 }
 LAST_CONV = "mobilenet_v2.conv_1x1."
 EVEN_SIZES = (
-    "logits equal transformers' at sides of 32 k + 1, as 513, and differ at others, as 512. Some labels at borders "
-    "differ at each size: like TensorFlow, this library aligns corners when it enlarges logits"
+    "logits equal transformers' at sides of 32 k + 1, such as 513, and differ at others, such as 512. Some labels at "
+    "borders differ at each size: like TensorFlow, this library aligns corners when it enlarges logits"
 )
 NEEDED = {"expand_ratio": 6, "first_layer_is_expansion": True, "hidden_act": "relu6"}
 
 
 def read_hugging_face(source: str | Path) -> Source:
-    """Read a segmentation network of transformers, or the backbone of a classifier.
+    """Read a segmentation model of transformers, or the backbone of a classifier.
 
-    The 1280-channel layer of a segmentation network is left out: its head does not use it. Pixels are normalized as
-    ``preprocessor_config.json`` says.
+    The 1280-channel layer of a segmentation model is left out, because its head does not use it. The normalization is
+    that of ``preprocessor_config.json``.
 
     Args:
         source: a folder with ``config.json`` and the weights, or ``owner/name`` on the Hub.
 
     Raises:
-        WeightsError: there is no network, a file is missing or damaged, or it is another kind of network.
+        WeightsError: a file is missing or damaged, or describes another kind of model.
     """
     folder = Path(source) if Path(source).is_dir() else download(str(source))
     config = read_json(folder / "config.json")
@@ -91,13 +91,13 @@ def read_hugging_face(source: str | Path) -> Source:
     values = DEFAULTS | config
     wrong = {key: values[key] for key, needed in NEEDED.items() if values[key] != needed}
     if wrong:
-        raise WeightsError(f"{folder / 'config.json'}: has {wrong}; this library's network has {NEEDED}")
+        raise WeightsError(f"{folder / 'config.json'}: has {wrong}; only {NEEDED} can be imported")
     architecture = _describe(values, classifies)
     file = need_weights(folder)
     theirs = read_tensors(file)
     names = HUGGING_FACE.ours(own_tensors(architecture))
-    left, what = ("classifier.", "ImageNet classifier") if classifies else (LAST_CONV, "unused 1280-channel layer")
-    unused = [name for name in theirs if name.startswith(left)]
+    prefix, kind = ("classifier.", "ImageNet classifier") if classifies else (LAST_CONV, "unused 1280-channel layer")
+    unused = [name for name in theirs if name.startswith(prefix)]
     tensors = {
         names.get(n, n): t for n, t in theirs.items() if n not in unused and not n.endswith("num_batches_tracked")
     }
@@ -108,7 +108,7 @@ def read_hugging_face(source: str | Path) -> Source:
         normalization=_read_normalization(folder),
         labels=None if classifies else _read_labels(values, folder),
         backbone_only=classifies,
-        skipped={f"tensors of the {what}": len(unused)} if unused else {},
+        skipped={f"tensors of the {kind}": len(unused)} if unused else {},
         note="" if classifies else EVEN_SIZES,
         provenance={
             "format": f"transformers {CLASSIFICATION if classifies else SEGMENTATION}",
@@ -129,8 +129,8 @@ def download(name: str) -> Path:
     """Fetch the needed files of ``owner/name`` into the Hub's cache and return their folder.
 
     Raises:
-        WeightsError: no such repository or file, the Hub cannot be reached or the network is turned off and the cache
-            has no copy, or the weights are damaged.
+        WeightsError: the repository or file does not exist, the Hub cannot be reached or the network is turned off
+            and the cache has no copy, or the weights are damaged.
     """
     from huggingface_hub import snapshot_download
 
@@ -166,12 +166,12 @@ def _describe(values: dict[str, Any], classifies: bool) -> Architecture:
     options = {key: value for key, value in options.items() if value != usual[key]}
     if classifies:
         return Architecture("mobilenet_v2", 0, values["output_stride"], {**options, "last_conv": True})
-    num_classes = len(values.get("id2label") or {}) or 2  # transformers' own default
+    num_classes = len(values.get("id2label") or {}) or 2  # transformers' default
     return Architecture("deeplabv3_mobilenet_v2", num_classes, values["output_stride"], options)
 
 
 def _read_normalization(folder: Path) -> Normalization:
-    """Return the normalization of pixels 0..255 by transformers' processor: its scaling, then its normalization."""
+    """Return the normalization of pixels 0..255 that equals the processor's scaling and normalization."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return TENSORFLOW_NORMALIZATION
@@ -203,8 +203,8 @@ def _read_labels(values: dict[str, Any], folder: Path) -> LabelSet | None:
         if missing := [number for number in range(len(names)) if str(number) not in names]:
             raise ValueError(f"{len(names)} classes, and none with id {missing[0]}")
         ordered = tuple(names[str(number)] for number in range(len(names)))
-        if odd := [name for name in ordered if not isinstance(name, str)]:
-            raise ValueError(f"the name {odd[0]!r:.80} is not text")
+        if wrong := [name for name in ordered if not isinstance(name, str)]:
+            raise ValueError(f"the name {wrong[0]!r:.80} is not text")
         return LabelSet(ordered, voc_palette(len(ordered)), ignored)
     except (ConfigError, TypeError, ValueError) as error:
         raise WeightsError(

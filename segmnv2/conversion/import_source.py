@@ -1,4 +1,4 @@
-"""Descriptions of foreign checkpoints, before they are loaded into a network, and the reading of their files."""
+"""Checkpoints of other libraries under our names, and functions that read their files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NUMBER = (int, float)
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint under our names, with the description of the network it belongs to.
+    """A checkpoint under our names, with the description of its model.
 
     Attributes:
-        name: file or folder that messages name.
-        architecture: the network; its name is a backbone's if ``backbone_only``.
-        tensors: all its tensors, under our names where we have one, else under their own.
-        normalization: normalization of the pixels in its training.
-        labels: names of its classes, if the checkpoint has them.
-        backbone_only: whether it has no segmentation head.
-        note: a message for the user, if there is one.
+        name: file or folder, for messages.
+        architecture: description of the model; its name is that of a backbone if ``backbone_only``.
+        tensors: all tensors, under our names if there are such names, else under their own.
+        normalization: normalization of the pixels in training.
+        labels: labels of the classes, if the checkpoint has them.
+        backbone_only: whether the checkpoint has no segmentation head.
+        note: a message for the user, if any.
         skipped: kinds of variables that were left out -> their number.
         provenance: origin of the checkpoint, as JSON values.
     """
@@ -50,7 +50,7 @@ class Source:
 
 
 def own_tensors(architecture: Architecture) -> dict[str, Tensor]:
-    """Return the tensors of our network, on the meta device; those of a backbone alone begin with ``backbone.``."""
+    """Return the tensors of our model on the meta device; names of a backbone alone begin with ``backbone.`` too."""
     with torch.device("meta"):
         if architecture.num_classes:
             return build_model(architecture).state_dict()
@@ -67,7 +67,7 @@ def need_weights(folder: Path) -> Path:
     """Return the file of weights beside a ``config.json``.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: there is no such file.
     """
     file = find_weights(folder)
     if file is None:
@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a mapping.
 
     Raises:
-        WeightsError: the file is missing, unreadable or holds something else.
+        WeightsError: the file is missing or unreadable, or does not hold a mapping.
     """
     values = documents.read_json(path, "copy it again, whole, as save_pretrained wrote it", WeightsError)
     if not isinstance(values, dict):
@@ -91,7 +91,7 @@ def read_numbers(values: Any) -> list[float]:
     """Return the values of a JSON list of numbers.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is not such a list.
     """
     if not isinstance(values, list) or any(type(value) not in NUMBER for value in values):
         raise ValueError(f"{values!r:.80} is not a list of numbers")

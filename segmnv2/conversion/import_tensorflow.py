@@ -1,9 +1,9 @@
-"""TensorFlow's checkpoints: DeepLab's segmentation networks and slim's ImageNet ones."""
+"""Import of TensorFlow's checkpoints: DeepLab's segmentation models and slim's ImageNet models."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,21 +42,21 @@ LOGITS = "logits/semantic/weights"
 
 @dataclass(frozen=True)
 class TensorFlowFamily:
-    """Networks of one name scope.
+    """Models with one name scope.
 
     Attributes:
-        what: the network in words.
-        sign: a variable that only they have.
-        backbone: its name here.
-        table: our names to theirs, of the backbone and of DeepLab's head.
+        title: name of the architecture in messages.
+        marker: name of a variable that only this family has.
+        backbone: name of the backbone in this library.
+        table: our names -> theirs, for the backbone and DeepLab's head.
         classifier: prefix of the names of ImageNet's last layer.
-        options: reads the backbone's arguments off a checkpoint.
-        normalization: normalization of pixels in DeepLab's networks.
+        options: function that returns the backbone's arguments for a checkpoint.
+        normalization: normalization of pixels in DeepLab's models.
         classifier_normalization: normalization of pixels in slim's classifiers.
     """
 
-    what: str
-    sign: str
+    title: str
+    marker: str
     backbone: str
     table: KeyTable
     classifier: str
@@ -66,76 +66,71 @@ class TensorFlowFamily:
 
 
 def find_family(checkpoint: TensorFlowCheckpoint) -> TensorFlowFamily:
-    """Return the family that a checkpoint is of.
+    """Return the family of a checkpoint.
 
     Raises:
-        WeightsError: it is of none; what is in it and what can be imported is said.
+        WeightsError: the family is unknown; the message names some variables and the known families.
     """
     for family in FAMILIES:
-        if family.sign in checkpoint:
+        if family.marker in checkpoint:
             return family
     some = ", ".join(checkpoint.names[:3])
-    known = ", ".join(family.what for family in FAMILIES)
+    known = ", ".join(family.title for family in FAMILIES)
     raise WeightsError(
-        f"{checkpoint.path}: no network that can be imported; its {len(checkpoint.names)} variables ({some}, ...) "
-        f"do not have {' or '.join(family.sign for family in FAMILIES)}; give slim's or DeepLab's {known}"
+        f"{checkpoint.path}: no model that can be imported; its {len(checkpoint.names)} variables ({some}, ...) do not "
+        f"have {' or '.join(family.marker for family in FAMILIES)}; give slim's or DeepLab's {known}"
     )
 
 
 def _v2_options(checkpoint: TensorFlowCheckpoint) -> dict[str, Any]:
-    """Return width and divisor whose channels are the checkpoint's."""
+    """Return the width and the divisor that give the channels of a checkpoint."""
     names = ["MobilenetV2/Conv/weights"]
     names += [f"MobilenetV2/expanded_conv{f'_{n}' if n else ''}/project/weights" for n in MobileNetV2.stage_starts()]
-    found = tuple(_channels(checkpoint, names, "MobileNetV2"))
+    channels = _channels(checkpoint, names, "MobileNetV2")
     last = {"last_conv": True} if "MobilenetV2/Conv_1/weights" in checkpoint else {}
     for width in V2_WIDTHS:
         for divisor in V2_DIVISORS:
-            if stage_channels(width, divisor) == found:
+            if stage_channels(width, divisor) == channels:
                 return {**({} if width == 1.0 else {"width": width, "channel_divisor": divisor}), **last}
-    raise _no_width(checkpoint, found, V2_WIDTHS, "MobileNetV2")
+    raise _no_width(checkpoint, channels, V2_WIDTHS, "MobileNetV2")
 
 
 def _v1_options(checkpoint: TensorFlowCheckpoint) -> dict[str, Any]:
-    """Return the width whose channels are the checkpoint's."""
+    """Return the width that gives the channels of a checkpoint."""
     names = [f"MobilenetV1/Conv2d_{n}_pointwise/weights" for n in range(1, 14)]
-    found = tuple(_channels(checkpoint, ["MobilenetV1/Conv2d_0/weights", *names], "MobileNetV1"))
+    channels = _channels(checkpoint, ["MobilenetV1/Conv2d_0/weights", *names], "MobileNetV1")
     for width in V1_WIDTHS:
         with torch.device("meta"):
             own = create_backbone("mobilenet_v1", width=width).state_dict()
         layers = ["stem", *(f"blocks.{n}.pointwise" for n in range(13))]
-        if tuple(own[f"{layer}.conv.weight"].shape[0] for layer in layers) == found:
+        if tuple(own[f"{layer}.conv.weight"].shape[0] for layer in layers) == channels:
             return {} if width == 1.0 else {"width": width}
-    raise _no_width(checkpoint, found, V1_WIDTHS, "MobileNetV1")
+    raise _no_width(checkpoint, channels, V1_WIDTHS, "MobileNetV1")
 
 
 def _resnet_options(checkpoint: TensorFlowCheckpoint, stem: str) -> dict[str, Any]:
-    """Return the stem, and that ImageNet's network does not dilate; loading refuses other units than ResNet-101's."""
+    """Return the stem, and no multi-grid for ImageNet models; loading refuses other units than ResNet-101's."""
     undilated = {} if LOGITS in checkpoint else {"multi_grid": (1, 1, 1)}
     return {**({} if stem == "deep" else {"stem": stem}), **undilated}
 
 
-def _channels(checkpoint: TensorFlowCheckpoint, names: Sequence[str], what: str) -> Iterator[int]:
-    """Yield the output channels of convolutions.
-
-    Raises:
-        WeightsError: one is not there.
-    """
+def _channels(checkpoint: TensorFlowCheckpoint, names: Sequence[str], title: str) -> tuple[int, ...]:
+    """Return the output channels of convolutions, all of which must be in the checkpoint."""
     absent = [name for name in names if name not in checkpoint]
     if absent:
         some = ", ".join(checkpoint.names[:3])
         raise WeightsError(
-            f"{checkpoint.path}: is no {what}: variable '{absent[0]}' is not among its {len(checkpoint.names)} "
-            f"({some}, ...); give a checkpoint of DeepLab's or slim's {what}"
+            f"{checkpoint.path}: is not a {title}: variable '{absent[0]}' is not among its {len(checkpoint.names)} "
+            f"({some}, ...); give a checkpoint of DeepLab's or slim's {title}"
         )
-    for name in names:
-        yield output_channels(checkpoint, name)
+    return tuple(output_channels(checkpoint, name) for name in names)
 
 
 def output_channels(checkpoint: TensorFlowCheckpoint, name: str) -> int:
     """Return the output channels of a convolution.
 
     Raises:
-        WeightsError: the variable has not the shape of a convolution's weights.
+        WeightsError: the variable does not have the shape of a convolution's weights.
     """
     shape = checkpoint.shape(name)
     if len(shape) != 4 or not all(shape):
@@ -146,11 +141,11 @@ def output_channels(checkpoint: TensorFlowCheckpoint, name: str) -> int:
 
 
 def _no_width(
-    checkpoint: TensorFlowCheckpoint, found: Sequence[int], widths: Sequence[float], what: str
+    checkpoint: TensorFlowCheckpoint, channels: Sequence[int], widths: Sequence[float], title: str
 ) -> WeightsError:
     return WeightsError(
-        f"{checkpoint.path}: its stages have {', '.join(map(str, found))} channels, which no width among "
-        f"{', '.join(map(str, sorted(widths)))} gives; only {what} of these widths can be imported"
+        f"{checkpoint.path}: its stages have {', '.join(map(str, channels))} channels, which no width among "
+        f"{', '.join(map(str, sorted(widths)))} gives; only {title} of these widths can be imported"
     )
 
 
@@ -192,19 +187,20 @@ EMA = "/ExponentialMovingAverage"
 
 
 def read_tensorflow(path: str | Path, *, ema: bool = False) -> Source:
-    """Read a checkpoint and find out which network it belongs to.
+    """Read a checkpoint and recognize its model.
 
-    Network and width are read off names and shapes, ASPP and the number of classes off the names. What a checkpoint
-    does not say is as in the paper: output stride 16, and ResNet-101's multi-grid of 1, 2, 4. Momentum,
-    moving averages, the global step and ImageNet's classifier are recognized and left out; any other variable that the
-    network has no place for stays under its own name, to be reported.
+    Names and shapes of the variables give the architecture, its width, ASPP and the number of classes. The paper gives
+    the rest: output stride 16, and a multi-grid of 1, 2, 4 for ResNet-101. Momentum, moving averages, the global step
+    and ImageNet's classifier are left out. Any other variable that the model does not have keeps its own name, so that
+    loading reports it.
 
     Args:
         path: prefix, one of the checkpoint's files, or its folder.
         ema: take moving averages in place of the weights.
 
     Raises:
-        WeightsError: missing, damaged, of an unknown network or width, or without moving averages.
+        WeightsError: the checkpoint is missing or damaged, has an unknown architecture or width, or has no moving
+            averages.
     """
     checkpoint = TensorFlowCheckpoint.open(path)
     kinds = {name: classify(name) for name in checkpoint.names}
@@ -236,13 +232,13 @@ def _describe(checkpoint: TensorFlowCheckpoint, family: TensorFlowFamily) -> Arc
     options = family.options(checkpoint)
     if LOGITS not in checkpoint:
         return Architecture(family.backbone, 0, 32, options)
-    # Separable ASPP branches are called aspp1_depthwise and aspp1_pointwise; they end up unexpected.
+    # Separable ASPP branches (aspp1_depthwise, aspp1_pointwise) are not supported; loading reports them as unexpected.
     aspp = "_aspp" if any(name.startswith("aspp1") for name in checkpoint.names) else ""
     return Architecture(f"deeplabv3_{family.backbone}{aspp}", output_channels(checkpoint, LOGITS), 16, options)
 
 
 def _read(checkpoint: TensorFlowCheckpoint, name: str, *, ema: bool) -> Tensor:
-    """Read a variable in torch's order of axes; TensorFlow keeps kernels as (h, w, in, out)."""
+    """Read a variable in torch's order of axes; TensorFlow stores kernels as (h, w, in, out)."""
     moving = name.endswith(("/moving_mean", "/moving_variance"))
     if ema and not moving:
         if name + EMA not in checkpoint:

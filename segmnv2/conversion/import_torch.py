@@ -1,4 +1,4 @@
-"""State dicts of torchvision, timm and DeepLabv3+: a file, or timm's folder with its ``config.json``."""
+"""Import of state dicts of torchvision, timm and DeepLabv3+: a file, or timm's folder with its ``config.json``."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ PICKLED = (".pth", ".pt", ".bin")
 
 CLASSIFIERS = ("classifier.", "fc.")
 FREE_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"}
-"""Arguments of timm's models that do not change features, or that follow from the shapes of the tensors."""
+"""Arguments of timm's models that do not change the features, or that the shapes of the tensors show."""
 
 MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Networks of one source whose weights a backbone of this library can load.
+    """Models of one library whose weights a backbone of this library can load.
 
     Attributes:
-        source: the library that uses these names of tensors.
+        source: name of the other library.
         backbone: name of the backbone in this library.
         table: our names -> theirs.
         options: arguments that make our backbone equal to theirs.
-        widths: widths to try; empty if the network has none.
+        widths: widths to try; empty if the backbone has none.
         normalization: normalization of the pixels with which the weights were trained.
     """
 
@@ -57,7 +57,7 @@ class Family:
     normalization: Normalization = IMAGENET_NORMALIZATION
 
     def candidates(self) -> Iterator[dict[str, Any]]:
-        """Yield the arguments of each network of the family."""
+        """Yield the arguments of each model of the family."""
         yield from ({**self.options, **({} if w == 1.0 else {"width": w})} for w in self.widths or (1.0,))
 
 
@@ -82,7 +82,7 @@ FAMILIES = (
 
 
 def is_torch(source: str | Path) -> bool:
-    """Return whether a source is a state dict's file, or a folder whose ``config.json`` is timm's."""
+    """Return whether a source is the file of a state dict, or a folder of timm with ``config.json``."""
     path = Path(source)
     if path.is_dir():
         return (path / "config.json").is_file() and "architecture" in read_json(path / "config.json")
@@ -93,11 +93,11 @@ def read_torch(source: str | Path) -> Source:
     """Read a state dict and find its backbone by the names and shapes of its tensors.
 
     Args:
-        source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. For a file, the mean and
-            standard deviation are those of the family's training; timm's folder has those of its network.
+        source: a file of tensors, or a folder with timm's ``config.json`` beside the weights. A folder has the
+            normalization of its model; for a file it is the usual one of the family.
 
     Raises:
-        WeightsError: the file is missing, damaged, holds more than tensors, or belongs to no known network.
+        WeightsError: the file is missing, damaged, holds more than tensors, or belongs to no known model.
     """
     path, normalization = Path(source), None
     if path.is_dir():
@@ -125,7 +125,7 @@ def read_torch(source: str | Path) -> Source:
 
 
 def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:
-    """Return the family, the backbone's arguments, and their name -> ours with the prefix ``backbone.``."""
+    """Return the family, the backbone's arguments, and their names -> ours with the prefix ``backbone.``."""
     for family in FAMILIES:
         for options in family.candidates():
             own = own_tensors(Architecture(family.backbone, 0, 32, options))
@@ -135,7 +135,7 @@ def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[s
     known = ", ".join(sorted({f"{family.source}'s {family.backbone}" for family in FAMILIES}))
     some = ", ".join(list(theirs)[:3])
     raise WeightsError(
-        f"{path}: its {len(theirs)} tensors ({some}, ...) belong to no network that can be imported: {known}. For "
+        f"{path}: its {len(theirs)} tensors ({some}, ...) belong to no model that can be imported: {known}. For "
         "transformers give the folder with its config.json; a file that segmnv2 wrote needs no import"
     )
 
@@ -147,8 +147,8 @@ def _read_normalization(folder: Path) -> Normalization:
     arguments = values.get("model_args") or {}
     if not isinstance(arguments, dict) or not arguments.keys() <= FREE_ARGUMENTS:
         raise WeightsError(
-            f"{config}: model_args {describe_value(arguments)} build another network than those that can be imported; "
-            f"import weights of timm's network without them (allowed are {', '.join(sorted(FREE_ARGUMENTS))})"
+            f"{config}: model_args {describe_value(arguments)} build another model than those that can be imported; "
+            f"import weights of timm's model without them (allowed are {', '.join(sorted(FREE_ARGUMENTS))})"
         )
     try:
         cfg = values["pretrained_cfg"]
@@ -170,7 +170,7 @@ NOTE = (
 
 
 def _read_deeplab_v3_plus(path: Path, theirs: Mapping[str, Tensor]) -> Source:
-    """Return a checkpoint of DeepLabv3+ on MobileNetV2 under our names; tensors of another backbone are refused later.
+    """Return a checkpoint of DeepLabv3+ on MobileNetV2 under our names; loading refuses tensors of other backbones.
 
     Source: names of ``deeplabv3plus_mobilenet`` in VainF/DeepLabV3Plus-Pytorch. It concatenates the image-level
     feature after the other branches, and the low-level features before the others.

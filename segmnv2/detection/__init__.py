@@ -1,4 +1,4 @@
-"""The backbones in torchvision's detectors: its API, losses, boxes and transforms, with this library's features."""
+"""torchvision's detectors on the backbones of this library."""
 
 from __future__ import annotations
 

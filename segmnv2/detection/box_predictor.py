@@ -1,4 +1,4 @@
-"""A detector prepared for use: an image in, named boxes and an overlay out."""
+"""Detection in images: named boxes, overlays and their files."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ from segmnv2.labels import Color, voc_palette
 
 THRESHOLD = 0.5
 
-PALETTE = 256
+PALETTE_SIZE = 256
 
-INK: Color = (0, 0, 0)
-
-PAPER: Color = (255, 255, 255)
+BLACK: Color = (0, 0, 0)
+WHITE: Color = (255, 255, 255)
 
 SMALLEST_FONT, LARGEST_FONT = 10, 120
 
-SIDES_OF_A_LETTER = 40
-"""Mean side of an image, in heights of a letter."""
+SIDE_PER_LETTER = 40
+"""Mean side of an image, divided by the height of a letter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class BoxPrediction:
     """Boxes of a detector in one image, by descending score.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, 0..255: the image, upright.
+        image: the upright image, (H, W, 3) uint8 RGB, 0..255.
         boxes: float (n, 4), x1, y1, x2, y2 in pixels of the image.
         labels: int64 (n,), category ids.
         scores: float (n,), 0..1.
@@ -59,13 +58,13 @@ class BoxPrediction:
     class_names: dict[int, str]
 
     def overlay(self) -> PIL.Image.Image:
-        """Return the image with the boxes drawn in, each with its class and score."""
+        """Return the image with the boxes, each with its class and score."""
         return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.class_names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: the image's size, and each box with its class and score."""
         height, width = self.image.shape[:2]
-        found = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
+        rows = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
         return {
             "width": width,
             "height": height,
@@ -76,13 +75,13 @@ class BoxPrediction:
                     "name": self.class_names.get(label, str(label)),
                     "score": round(score, 4),
                 }
-                for box, label, score in found
+                for box, label, score in rows
             ],
         }
 
 
 class BoxPredictor:
-    """Calls a detector on images of any kind and size."""
+    """Detector for images of any kind and size."""
 
     def __init__(self, model: Detector, *, threshold: float = THRESHOLD, device: str | torch.device = "auto") -> None:
         """Prepare a detector; it is put in evaluation mode, in place.
@@ -93,11 +92,11 @@ class BoxPredictor:
             device: as for :func:`segmnv2.engines.selection.choose_device`.
 
         Raises:
-            ConfigError: a threshold outside 0..1 or below the detector's own, or a device that is not there.
+            ConfigError: the threshold is outside 0..1 or below the detector's own, or the device does not exist.
         """
         if not 0 <= threshold <= 1:
             raise ConfigError(
-                f"threshold: {threshold!r} is not in 0..1; give the lowest score to report, as {THRESHOLD}"
+                f"threshold: {threshold!r} is not in 0..1; give the lowest score to report, such as {THRESHOLD}"
             )
         own = lowest_score(model)
         if threshold < own:
@@ -113,7 +112,7 @@ class BoxPredictor:
     def load(
         cls, path: str | Path, *, threshold: float = THRESHOLD, device: str | torch.device = "auto"
     ) -> BoxPredictor:
-        """Build the predictor of a detector's file, or of ``owner/name`` on the Hugging Face Hub.
+        """Build a predictor from a detector's file, or from ``owner/name`` on the Hugging Face Hub.
 
         Raises:
             ConfigError: as for the constructor.
@@ -134,7 +133,7 @@ class BoxPredictor:
         return prediction
 
     def prepare(self, image: str | Path | PIL.Image.Image | npt.NDArray[Any]) -> UInt8[np.ndarray, "h w 3"]:
-        """Return an image's RGB pixels, 0..255, which several threads may do at once.
+        """Return an image's RGB pixels, 0..255; several threads may call this at once.
 
         Raises:
             MediaError: the file cannot be read, or the array is of another type or shape.
@@ -146,12 +145,12 @@ class BoxPredictor:
         return [self._find(pixels) for pixels in prepared]
 
     def _find(self, pixels: UInt8[np.ndarray, "h w 3"]) -> BoxPrediction:
-        picture = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).float() / 255
+        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
-            found = {key: value.cpu() for key, value in self.model([picture])[0].items()}
-        named = torch.isin(found["labels"], torch.tensor(list(self.model.class_names)))  # ids have gaps
-        kept = named & (found["scores"] >= self.threshold)
-        boxes, labels, scores = (found[key][kept] for key in ("boxes", "labels", "scores"))
+            detections = {key: value.cpu() for key, value in self.model([image])[0].items()}
+        named = torch.isin(detections["labels"], torch.tensor(list(self.model.class_names)))  # ids have gaps
+        kept = named & (detections["scores"] >= self.threshold)
+        boxes, labels, scores = (detections[key][kept] for key in ("boxes", "labels", "scores"))
         order = scores.argsort(descending=True)
         return BoxPrediction(pixels, boxes[order], labels[order], scores[order], dict(self.model.class_names))
 
@@ -166,8 +165,8 @@ class BoxFolder:
     """Output folder: ``boxes/NAME.json``, and ``overlays/NAME.jpg`` if requested.
 
     Attributes:
-        path: the folder; it and its subfolders are made when needed.
-        overlay: write overlays.
+        path: the folder; it and its subfolders are created when needed.
+        overlay: whether to write overlays.
     """
 
     path: Path
@@ -175,18 +174,18 @@ class BoxFolder:
 
     @property
     def subfolders(self) -> list[Path]:
-        """Every folder that results may be in."""
+        """Folders of the results."""
         return [self.path / name for name in (BOXES, OVERLAYS)]
 
     def write(self, prediction: BoxPrediction, name: str) -> list[Path]:
-        """Write the wanted files of one image and return their paths; each appears whole or not at all."""
+        """Write the files of one image and return their paths; each file is written whole or not at all."""
         paths = [self.path / BOXES / f"{name}.json"]
         with naming_folder(self.path):
             with atomic_path(paths[0]) as partial:
                 partial.write_text(dump_json(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
             if self.overlay:
-                picture = prediction.overlay()
-                paths.append(save_image(picture, self.path / OVERLAYS / f"{name}{overlay_ending(picture)}"))
+                overlay = prediction.overlay()
+                paths.append(save_image(overlay, self.path / OVERLAYS / f"{name}{overlay_ending(overlay)}"))
         return paths
 
 
@@ -207,7 +206,7 @@ def draw_boxes(
     boxes, labels, scores = boxes[order], labels[order], scores[order]
     colors = [box_color(label) for label in labels.tolist()]
     side = float(image.shape[0] * image.shape[1]) ** 0.5
-    letter = round(min(max(side / SIDES_OF_A_LETTER, SMALLEST_FONT), LARGEST_FONT))
+    letter = round(min(max(side / SIDE_PER_LETTER, SMALLEST_FONT), LARGEST_FONT))
     texts = captions(labels.tolist(), scores.tolist(), class_names)
     drawn = draw_bounding_boxes(
         torch.from_numpy(image).permute(2, 0, 1).contiguous(),
@@ -225,21 +224,20 @@ def draw_boxes(
 
 
 def captions(labels: Sequence[int], scores: Sequence[float], class_names: Mapping[int, str]) -> list[str]:
-    """Return the text of each box: its class (its id if no font has the letters) and its score in percent."""
-    shown = [str(class_names.get(label, label)) for label in labels]
-    written = [
-        str(label) if text != name else text
-        for label, name, text in zip(labels, shown, writable_names(shown), strict=True)
+    """Return the text of each box: its class (or its id if no font has the letters) and its score in percent."""
+    names = [str(class_names.get(label, label)) for label in labels]
+    return [
+        f"{name if name == writable else label} {100 * score:.0f}%"
+        for label, name, writable, score in zip(labels, names, writable_names(names), scores, strict=True)
     ]
-    return [f"{text} {100 * score:.0f}%" for text, score in zip(written, scores, strict=True)]
 
 
 def box_color(label: int) -> Color:
-    """Return the color of a category, RGB 0..255: that of VOC's class of the same number."""
-    return voc_palette(PALETTE)[1 + (label - 1) % (PALETTE - 1)]
+    """Return the color of a category, RGB 0..255: that of VOC's class with the same number."""
+    return voc_palette(PALETTE_SIZE)[1 + (label - 1) % (PALETTE_SIZE - 1)]
 
 
 def readable_on(color: Color) -> Color:
     """Return black or white, whichever is further from a color in brightness."""
     red, green, blue = color
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else PAPER
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else WHITE

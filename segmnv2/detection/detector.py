@@ -1,4 +1,4 @@
-"""A detector with its class names and architecture, and its file."""
+"""Detectors with class names and architecture, and their files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from segmnv2.detection.features import PIXEL_RANGE, image_statistics
 from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.hub.resolve import takes_names
 from segmnv2.labels import check_class_name
-from segmnv2.models.architecture import FORMAT, check_architecture
+from segmnv2.models.architecture import check_architecture
 from segmnv2.models.compatibility import check_same_backbone, check_same_classes
-from segmnv2.models.model_file import read_model_file, read_normalization
+from segmnv2.models.model_file import network_metadata, read_model_file, read_normalization
 from segmnv2.models.pixels import Normalization, check_range
 from segmnv2.models.zoo import without_pretrained
 from segmnv2.nn.network import Network, freeze_unused
@@ -27,12 +27,14 @@ from segmnv2.weights.loading import build_filled, load_strict
 from segmnv2.weights.safetensors_file import write_safetensors
 
 Detections = dict[str, Tensor]
-"""Of an image: ``boxes`` float (n, 4), x1, y1, x2, y2 in its pixels; ``labels`` int64 (n,); ``scores`` (n,) 0..1."""
+"""``boxes`` float (n, 4), x1, y1, x2, y2 in pixels of an image; ``labels`` int64 (n,); ``scores`` (n,) 0..1."""
 
 
 @dataclass(frozen=True)
 class DetectorArchitecture:
-    """Everything except the weights that is needed to build a detector again: arguments of :func:`create_detector`.
+    """Description of a detector: everything except the weights that is needed to rebuild it.
+
+    The fields are the arguments of :func:`create_detector`, except for these two.
 
     Attributes:
         name: name of the backbone.
@@ -65,14 +67,14 @@ class Detector(Network):
 
     Attributes:
         network: torchvision's ``SSD`` or ``FasterRCNN``.
-        architecture: the arguments that it was built from.
+        architecture: the arguments from which it was built.
     """
 
     kind: ClassVar[str] = "detector"
     network: Any
 
     def __init__(self, network: nn.Module, architecture: DetectorArchitecture) -> None:
-        """Wrap a network and the arguments that it was built from."""
+        """Wrap torchvision's detector."""
         super().__init__()
         self.network = network
         self.architecture = architecture
@@ -90,15 +92,15 @@ class Detector(Network):
     @property
     def backbone(self) -> Backbone:
         """The backbone: normalized images -> feature maps."""
-        found = self.network.backbone.backbone
-        assert isinstance(found, Backbone)
-        return found
+        backbone = self.network.backbone.backbone
+        assert isinstance(backbone, Backbone)
+        return backbone
 
     @property
     def normalization(self) -> Normalization:
         """Normalization of the pixels."""
-        values = (self.network.transform.image_mean, self.network.transform.image_std)
-        mean, std = ([float(f"{PIXEL_RANGE * v:.12g}") for v in each] for each in values)
+        statistics = (self.network.transform.image_mean, self.network.transform.image_std)
+        mean, std = ([float(f"{PIXEL_RANGE * value:.12g}") for value in values] for values in statistics)
         return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
     def set_normalization(self, normalization: Normalization) -> None:
@@ -106,11 +108,11 @@ class Detector(Network):
         vars(self.network.transform).update(image_statistics(normalization))
 
     def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Any = None) -> Any:
-        """Return a dict of losses in training, and a dict of boxes, labels and scores for each image in evaluation.
+        """Return a dict of losses in training mode, else a dict of boxes, labels and scores for each image.
 
         Args:
             images: float RGB (3, h, w) in 0..1, of any sizes.
-            targets: in training, a dict with ``boxes`` (n, 4) and ``labels`` (n,) for each image.
+            targets: in training mode, a dict with ``boxes`` (n, 4) and ``labels`` (n,) for each image.
         """
         images = list(images)
         if images:
@@ -136,8 +138,8 @@ def create_detector(
     Args:
         detector: ``ssdlite`` or ``faster_rcnn``.
         backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
-        class_names: category id -> name; ids from 1, gaps allowed, as COCO's 1 to 90.
-        size: input size: the side of SSDLite's square, 320 by default, or the shorter side of Faster R-CNN's, 800.
+        class_names: category id -> name; ids begin at 1 and may have gaps, such as COCO's 1 to 90.
+        size: input size: side of the square for SSDLite, 320 by default, or shorter side for Faster R-CNN, 800.
         output_stride: output stride of the backbone, 8, 16 or 32.
         normalization: normalization of the pixels; by default that of the weights.
         backbone_weights: a file of which only the backbone is loaded, such as one trained on ImageNet.
@@ -148,8 +150,8 @@ def create_detector(
         The detector in training mode.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that a part refuses.
-        WeightsError: a file that is missing, damaged or does not fit.
+        ConfigError: a name or option is unknown, or a value is not possible.
+        WeightsError: the file is missing, damaged or does not fit.
     """
     if not isinstance(detector, str) or detector not in FAMILIES:
         raise ConfigError(f"detector {detector!r} is unknown; available are {', '.join(FAMILIES)}")
@@ -182,16 +184,16 @@ def create_detector(
             **({"size": (side, side)} if detector == "ssdlite" else {"min_size": side}),
             **options,
         )
-    except AssertionError as error:  # from torchvision, if two options exclude each other
+    except AssertionError as error:  # of torchvision, if two options exclude each other
         raise ConfigError(
             f"{detector} cannot have the options {describe_value(options)}: {error}; change them"
         ) from error
-    found = Detector(network, architecture)
+    model = Detector(network, architecture)
     if backbone in FOREIGN:
-        freeze_unused(found.network.backbone, lambda x: found.network.backbone(x).values())
+        freeze_unused(model.network.backbone, lambda x: model.network.backbone(x).values())
     if normalization is not None:
-        found.set_normalization(normalization)
-    return found
+        model.set_normalization(normalization)
+    return model
 
 
 def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, Any] | None = None) -> Path:
@@ -199,22 +201,17 @@ def save_detector(path: str | Path, model: Detector, provenance: Mapping[str, An
 
     Args:
         path: file to write; an existing one is replaced only when the new one is complete.
-        model: the detector; the file has its present output stride.
+        model: the detector; its current output stride is stored too.
         provenance: origin of the weights, as JSON values.
 
     Returns:
-        The path written. ``backbone_weights=path`` starts any other network on the same backbone from it.
+        The path. ``backbone_weights=path`` starts any other model on the same backbone from it.
 
     Raises:
         WeightsError: the file cannot be written.
     """
-    metadata = {
-        "format": FORMAT,
-        "kind": model.kind,
-        "architecture": {**model.architecture.to_dict(), "output_stride": model.backbone.output_stride},
-        "normalization": {"mean": model.normalization.mean, "std": model.normalization.std},
-        "provenance": dict(provenance or {}),
-    }
+    architecture = {**model.architecture.to_dict(), "output_stride": model.backbone.output_stride}
+    metadata = network_metadata(model.kind, architecture, model.normalization, provenance)
     return write_safetensors(path, model.network.state_dict(), metadata)
 
 
@@ -229,7 +226,7 @@ def load_detector(path: str | Path) -> Detector:
         The detector in evaluation mode, on the CPU; ``.network`` is torchvision's.
 
     Raises:
-        WeightsError: the file is missing, damaged, holds no detector, or its tensors and description disagree.
+        WeightsError: the file is missing or damaged, holds no detector, or its tensors do not fit its description.
     """
     tensors, metadata = _read(path)
     try:
@@ -247,14 +244,14 @@ def load_detector(path: str | Path) -> Detector:
         )
         model = build_filled(build, {f"network.{name}": tensor for name, tensor in tensors.items()}, str(path))
     except ConfigError as error:
-        raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
+        raise WeightsError(f"{path}: no model can be built from its description ({error}); train it again") from error
     return model.eval()
 
 
 def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: bool = True) -> None:
-    """Load weights and normalization of a file into a detector of the same kind on the same backbone.
+    """Load the weights and normalization of a file into a detector of the same kind on the same backbone.
 
-    Without ``keep_logits`` the layers of the classes are not loaded, for training on other classes.
+    Without ``keep_logits`` the layers of the classes are not loaded, so that the detector can be trained on others.
 
     Raises:
         WeightsError: the file is missing or damaged, has another kind of detector or backbone, or other classes.
@@ -266,8 +263,8 @@ def load_detector_weights(model: Detector, path: str | Path, *, keep_logits: boo
     check_same_backbone(own.name, own.backbone, metadata, str(path))
     if keep_logits:
         here, there = (
-            [f"{number} {name}" for number, name in sorted((int(number), name) for number, name in each.items())]
-            for each in (own.class_names, theirs["class_names"])
+            [f"{number} {name}" for number, name in sorted((int(number), name) for number, name in names.items())]
+            for names in (own.class_names, theirs["class_names"])
         )
         check_same_classes(here, there, str(path))
     else:

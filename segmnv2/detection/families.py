@@ -29,7 +29,7 @@ from segmnv2.hub.resolve import takes_names
 from segmnv2.nn.conv import PooledBatchNorm2d
 
 COCO_CLASSES = 91
-"""torchvision's number of classes for COCO: its category ids, which have gaps, and the background."""
+"""torchvision's number of classes for COCO: the background and all category ids up to 90, including gaps."""
 
 MIN_SCALE, MAX_SCALE = 0.2, 0.95
 LOWEST_SCALE = 0.1
@@ -40,7 +40,7 @@ ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 
 
 class TensorFlowBoxes(DefaultBoxGenerator):  # type: ignore[misc]
-    """torchvision's default boxes, but three instead of six at each position of the first map.
+    """torchvision's default boxes, with three boxes instead of six at each position of the first map.
 
     The first map has a square of a tenth of the image and two rectangles (1:2, 2:1) of a fifth. Every other map has
     squares of its scale and of the mean with the next scale, and rectangles of 1:2, 2:1, 1:3 and 3:1.
@@ -76,21 +76,22 @@ def ssdlite(
 
     Args:
         backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES` with maps at strides 16 and 32.
-        num_classes: with the background, which is class 0.
-        size: (height, width) in pixels that images are resized to.
+        num_classes: number of classes, including the background, which is class 0.
+        size: (height, width) in pixels to which images are resized.
         output_stride: 8, 16 or 32, of the backbone's last map; below 32 the maps are finer and slower.
         backbone_weights: a file of which the backbone is loaded, such as an ImageNet one, with its normalization.
-        backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
+        backbone_options: arguments of the backbone, such as ``{"width": 0.5}``.
         options: options of torchvision's ``SSD``, such as ``score_thresh``.
 
     Returns:
         torchvision's ``SSD`` in training mode. It takes a list of float RGB images (3, h, w) in 0..1. In training mode
-        it also takes targets (``boxes`` float (n, 4), x1, y1, x2, y2 in pixels; ``labels`` int64 (n,)) and returns a
-        dict of losses. In evaluation mode it returns a dict with ``boxes``, ``labels`` and ``scores`` for each image.
+        it also takes targets and returns a dict of losses. A target is a dict of ``boxes``, float (n, 4), x1, y1, x2,
+        y2 in pixels, and ``labels``, int64 (n,). In evaluation mode it returns a dict with ``boxes``, ``labels`` and
+        ``scores`` for each image.
 
     Raises:
-        ConfigError: an unknown backbone or option, or one without the maps that are needed.
-        WeightsError: a file that is missing, damaged or does not fit.
+        ConfigError: the backbone or an option is unknown, or the backbone does not have the required maps.
+        WeightsError: the file is missing, damaged or does not fit.
 
     Source: MobileNetV2, section 6.2; object_detection/samples/configs/ssdlite_mobilenet_v2_coco.config.
     """
@@ -125,19 +126,19 @@ def faster_rcnn(
 
     Args:
         backbone: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
-        fpn: whether to use a feature pyramid of the maps from stride 4 on, or only the last map.
-        num_classes: with the background, which is class 0.
+        fpn: whether to use a feature pyramid of the maps from stride 4 on; ``False`` uses only the last map.
+        num_classes: number of classes, including the background, which is class 0.
         output_stride: 8, 16 or 32, of the backbone's last map.
         backbone_weights: a file of which the backbone is loaded, such as an ImageNet one, with its normalization.
-        backbone_options: arguments of the backbone, as ``{"width": 0.5}``.
+        backbone_options: arguments of the backbone, such as ``{"width": 0.5}``.
         options: options of torchvision's ``FasterRCNN``, such as ``min_size``.
 
     Returns:
         torchvision's ``FasterRCNN`` in training mode; images and targets as for :func:`segmnv2.detection.ssdlite`.
 
     Raises:
-        ConfigError: an unknown backbone or option.
-        WeightsError: a file that is missing, damaged or does not fit.
+        ConfigError: the backbone or an option is unknown.
+        WeightsError: the file is missing, damaged or does not fit.
     """
     network, statistics = build_detection_backbone(
         backbone,
@@ -162,9 +163,9 @@ class Family:
     """A kind of detector.
 
     Attributes:
-        build: its function in this package.
+        build: function of this package that builds it.
         network: torchvision's class.
-        size: side or shorter side of the network's input, in pixels, unless another is given.
+        size: default input size in pixels: the side, or the shorter side.
         predictor: prefix of the names of tensors that belong to the classes.
     """
 
@@ -185,27 +186,27 @@ def check_options(detector: str, size: int, options: Mapping[str, Any]) -> None:
     """Refuse options of torchvision's class with a wrong type or value, and a size above ``max_size``."""
     parameters = inspect.signature(FAMILIES[detector].network).parameters
     for name, value in options.items():
-        usual = True if name == "fpn" else parameters[name].default
-        if type(value) is not type(usual) and not (isinstance(usual, float) and type(value) is int):
-            kind = {bool: "true or false", int: "an integer"}.get(type(usual), "a number")
-            raise ConfigError(f"{detector} takes {kind} as {name}, not {describe_value(value)}; the usual is {usual}")
+        default = True if name == "fpn" else parameters[name].default
+        if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
+            kind = {bool: "true or false", int: "an integer"}.get(type(default), "a number")
+            raise ConfigError(f"{detector} takes {kind} as {name}, not {describe_value(value)}; default: {default}")
         if name.endswith("thresh") and not 0 <= value <= 1:
-            raise ConfigError(f"{detector} takes 0 to 1 as {name}, not {value}; the usual is {usual}")
+            raise ConfigError(f"{detector} takes 0 to 1 as {name}, not {value}; default: {default}")
         if name.endswith("fraction") and not 0 < value <= 1:
-            raise ConfigError(f"{detector} takes above 0 up to 1 as {name}, not {value}; the usual is {usual}")
-        if type(usual) is int and value < 1:
-            raise ConfigError(f"{detector} takes 1 or more as {name}, not {value}; the usual is {usual}")
+            raise ConfigError(f"{detector} takes above 0 up to 1 as {name}, not {value}; default: {default}")
+        if type(default) is int and value < 1:
+            raise ConfigError(f"{detector} takes 1 or more as {name}, not {value}; default: {default}")
     longest = options.get("max_size", parameters["max_size"].default) if "max_size" in parameters else size
-    if type(size) is int and size > longest:  # images would silently be scaled down to max_size
+    if type(size) is int and size > longest:  # torchvision would scale images down to max_size without a message
         raise ConfigError(
-            f"size {size} is above max_size {longest}, the bound of the longer side; give the option max_size too, as "
-            f"{size * 5 // 3}"
+            f"size {size} is above max_size {longest}, the bound of the longer side; give the option max_size too, for "
+            f"example {size * 5 // 3}"
         )
 
 
 def detector_options(detector: str) -> tuple[str, ...]:
-    """Return the names of the numbers that torchvision's class takes, such as ``score_thresh``."""
+    """Return the names of the numeric options of a detector, such as ``score_thresh``."""
     parameters = inspect.signature(FAMILIES[detector].network).parameters
-    numbers = [name for name, each in parameters.items() if isinstance(each.default, int | float)]
+    numbers = [name for name, parameter in parameters.items() if isinstance(parameter.default, int | float)]
     own = ["fpn"] if detector == "faster_rcnn" else []
     return tuple(own + [name for name in numbers if name not in ("size", "min_size")])

@@ -45,14 +45,14 @@ def build_detection_backbone(
 ) -> tuple[Backbone, dict[str, list[float]]]:
     """Return a backbone and its :func:`image_statistics`; arguments are as in :func:`segmnv2.detection.faster_rcnn`.
 
-    ``last_conv`` keeps the last 1x1 convolution of networks that have one for classification.
+    ``last_conv`` adds the last 1x1 convolution of backbones that have one for classification.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that is not possible.
+        ConfigError: a name or option is unknown, or a value is not possible.
         WeightsError: the file is missing, damaged or does not fit.
     """
     if num_classes < 2:
-        raise ConfigError(f"num_classes {num_classes} is not possible; count the background too, as 91 for COCO")
+        raise ConfigError(f"num_classes {num_classes} is not possible; count the background too, such as 91 for COCO")
     if last_conv and has_last_conv(name):
         options = {**options, "last_conv": True}
     backbone = create_backbone(name, output_stride=output_stride, **options)
@@ -62,7 +62,7 @@ def build_detection_backbone(
 
 
 def image_statistics(normalization: Normalization) -> dict[str, list[float]]:
-    """Return mean and standard deviation for pixels in 0..1, as torchvision's detectors need them."""
+    """Return mean and standard deviation of pixels in 0..1, as torchvision's detectors take them."""
     return {
         "image_mean": [value / PIXEL_RANGE for value in normalization.mean],
         "image_std": [value / PIXEL_RANGE for value in normalization.std],
@@ -84,7 +84,7 @@ class ExtraLayer(nn.Sequential):
         super().__init__()
         for inputs, outputs, kernel, stride, groups in parts:
             conv = SameConv2d(inputs, outputs, kernel, stride=stride, groups=groups)
-            norm = PooledBatchNorm2d(outputs, eps=NORM_EPS, momentum=NORM_MOMENTUM)  # the last map may be one value
+            norm = PooledBatchNorm2d(outputs, eps=NORM_EPS, momentum=NORM_MOMENTUM)  # the last map may have one value
             self.append(ConvNormAct(conv, norm, nn.ReLU6(inplace=True)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -95,29 +95,29 @@ Maps = OrderedDict[str, Tensor]
 
 
 class SsdliteFeatures(nn.Module):
-    """The six maps of SSDLite: one at the backbone's stride 16, its last one, and four smaller ones.
+    """The six maps of SSDLite: the backbone's map at stride 16, its last map, and four smaller ones.
 
-    The first one is, for MobileNetV2, the expansion of the block that strides from 16 to 32 (the paper's "layer 15",
-    576 channels at width 1.0), and for other backbones the last map at nominal stride 16.
+    For MobileNetV2, the first map is the expansion of the block from stride 16 to 32: the paper's "layer 15". It has
+    576 channels at width 1.0. For other backbones it is the last map at nominal stride 16.
 
     Attributes:
         backbone: normalized images -> feature maps.
-        extras: the layers after it.
+        extras: the layers after the backbone.
         out_channels: channels of the six maps.
 
     Source: MobileNetV2, section 6.2.
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        """Add the extra layers to a backbone; each map is half as large as the one before.
+        """Add the extra layers to a backbone; each halves the sides of the map before.
 
         Raises:
-            ConfigError: a backbone without a feature map at nominal stride 16 before its last one.
+            ConfigError: the backbone has no feature map at nominal stride 16 before its last one.
         """
         super().__init__()
         self.backbone = backbone
         self._tap, infos = _last_at_16(backbone), backbone.nominal_features
-        self._block, first = 0, infos[self._tap].channels  # a block of MobileNetV2 only
+        self._block, first = 0, infos[self._tap].channels  # only MobileNetV2 uses the block
         if isinstance(backbone, MobileNetV2):
             self._block = _striding_block(backbone)
             block = backbone.blocks[self._block]
@@ -137,15 +137,15 @@ class SsdliteFeatures(nn.Module):
         maps = [first, features[-1]]
         for layer in self.extras:
             maps.append(layer(maps[-1]))
-        return OrderedDict((str(index), each) for index, each in enumerate(maps))
+        return OrderedDict((str(index), feature) for index, feature in enumerate(maps))
 
 
 class PyramidFeatures(nn.Module):
-    """A feature pyramid of a backbone's maps from stride 4 on and a pooled map, or only the backbone's last map.
+    """A feature pyramid of a backbone's maps from stride 4 on, with a pooled map, or only the backbone's last map.
 
     Attributes:
         backbone: normalized images -> feature maps.
-        out_channels: channels of every map of the result.
+        out_channels: channels of all resulting maps.
 
     Source: ``BackboneWithFPN`` of torchvision, whose pyramid it is.
     """
@@ -171,17 +171,17 @@ class PyramidFeatures(nn.Module):
 
 
 def _last_at_16(backbone: Backbone) -> int:
-    found = [index for index, info in enumerate(backbone.nominal_features[:-1]) if info.stride == 16]
-    if not found:
+    indices = [index for index, info in enumerate(backbone.nominal_features[:-1]) if info.stride == 16]
+    if not indices:
         strides = ", ".join(str(info.stride) for info in backbone.nominal_features)
         raise ConfigError(
             f"SSDLite needs a feature map at stride 16 and a later one; {type(backbone).__name__} has maps at "
-            f"strides {strides}: take another backbone"
+            f"strides {strides}: use another backbone"
         )
-    return found[-1]
+    return indices[-1]
 
 
 def _striding_block(backbone: MobileNetV2) -> int:
-    """Return the block that strides from 16 to 32, whatever the output stride."""
-    reached = accumulate((stride for _, stride in backbone.strided_layers()), mul)
-    return list(reached).index(32) - 1  # the first is the stem
+    """Return the index of the block from nominal stride 16 to 32."""
+    strides = accumulate((stride for _, stride in backbone.strided_layers()), mul)
+    return list(strides).index(32) - 1  # the first layer is the stem

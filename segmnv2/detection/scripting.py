@@ -1,7 +1,7 @@
 """Detectors in TorchScript, which runs them without Python.
 
-TorchScript compiles source code, and neither shapes in signatures nor generators are in its language. ``torch.fx``
-records what the backbone does instead; the one layer whose padding depends on the size is given here in that language.
+TorchScript compiles source code, but supports neither shapes in signatures nor generators. So ``torch.fx`` records the
+operations of the backbone. One layer has a padding that depends on the size; it is written here for TorchScript.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ def script_detector(model: nn.Module) -> torch.jit.ScriptModule:
     """Return a detector as a TorchScript module, for images of any sizes.
 
     Args:
-        model: what ``ssdlite``, ``faster_rcnn`` or ``create_detector`` of this package returns; it is put in
-            evaluation mode and otherwise stays unchanged.
+        model: a detector of ``ssdlite``, ``faster_rcnn`` or ``create_detector``; it is put in evaluation mode and
+            otherwise stays unchanged.
 
     Returns:
-        A module that returns ``(losses, detections)``, as torchvision's own detectors do when they are scripted;
-        ``torch.jit`` saves and loads it.
+        A module that returns ``(losses, detections)``, like torchvision's scripted detectors. ``torch.jit`` can save
+        and load it.
     """
     network: Any = (model.network if isinstance(model, Detector) else model).eval()
-    scripted = with_scriptable_layers(network)
-    scripted.backbone = record_features(scripted.backbone)
-    found = torch.jit.script(scripted)
-    assert isinstance(found, torch.jit.ScriptModule)
-    return found
+    scriptable = with_scriptable_layers(network)
+    scriptable.backbone = record_features(scriptable.backbone)
+    module = torch.jit.script(scriptable)
+    assert isinstance(module, torch.jit.ScriptModule)
+    return module
 
 
 def record_features(features: nn.Module) -> fx.GraphModule:
-    """Return what a module of named feature maps does as a graph that TorchScript understands.
+    """Record a module of named feature maps as a graph that TorchScript supports.
 
     Args:
-        features: (b, 3, h, w) -> a dict of maps, in evaluation mode, its layers scriptable.
+        features: module from (b, 3, h, w) to a dict of maps, in evaluation mode, with scriptable layers.
     """
     graph = _Recorder().trace(features)
     for node in graph.nodes:
-        node.type = None  # the shapes in signatures
+        node.type = None  # removes the shapes in signatures
     return fx.GraphModule(features, graph)
 
 
 def with_scriptable_layers(network: Any) -> Any:
-    """Return a copy of a network in evaluation mode without the layers that TorchScript cannot read."""
+    """Return a copy of a model in evaluation mode without the layers that TorchScript cannot compile."""
     copied = copy.deepcopy(network)
     for name, layer in list(copied.named_modules()):
         if isinstance(layer, SameConv2d):
             copied.set_submodule(name, ScriptableConv2d(layer))
-        elif isinstance(layer, PooledBatchNorm2d):  # special in training only
+        elif isinstance(layer, PooledBatchNorm2d):  # differs from batch norm in training only
             norm = nn.BatchNorm2d(layer.num_features, layer.eps)
             norm.load_state_dict(layer.state_dict())
             copied.set_submodule(name, norm.eval())
@@ -67,10 +67,10 @@ class _Recorder(fx.Tracer):
 
 
 class ScriptableConv2d(nn.Module):
-    """A convolution that computes as :class:`segmnv2.nn.conv.SameConv2d`, at its present stride and dilation."""
+    """Equivalent of a :class:`segmnv2.nn.conv.SameConv2d` at its current stride and dilation."""
 
     def __init__(self, layer: SameConv2d) -> None:
-        """Take over a layer and its weights."""
+        """Copy the settings of a layer and share its weights."""
         super().__init__()
         symmetric = layer.same_padding == "symmetric" or layer.stride == (1, 1)
         self.step = 0 if symmetric else layer.stride[0]
@@ -90,7 +90,7 @@ class ScriptableConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (b, c, h, w) to (b, d, ceil(h / stride), ceil(w / stride))."""
         if self.step > 0:
-            # (ceil(size / step) - 1) * step + reach + 1 - size, which is not negative as reach is at least step.
+            # TensorFlow's padding: (ceil(size / step) - 1) * step + reach + 1 - size, at least 0.
             rows = max(((x.size(2) - 1) // self.step) * self.step + self.reach + 1 - x.size(2), 0)
             columns = max(((x.size(3) - 1) // self.step) * self.step + self.reach + 1 - x.size(3), 0)
             x = F.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])

@@ -1,1 +1,1 @@
-"""Heads that turn a backbone's last feature map into class logits."""
+"""Segmentation heads, which map the feature maps of a backbone to class logits."""

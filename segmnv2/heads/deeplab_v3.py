@@ -1,9 +1,9 @@
-"""DeepLabv3's head, with and without atrous spatial pyramid pooling (ASPP), in training and for inference.
+"""DeepLabv3's head, with and without atrous spatial pyramid pooling (ASPP), for training and inference.
 
-For inference, linear layers of backbone and head are joined or split where that is less work. Only rounding changes.
-The last block of MobileNetV2 ends linearly, the head without ASPP begins with a 1x1 convolution, and so does its
-image-level branch, which reads the mean. So the last projection (960 to 320 channels) and each of those (320 to 256)
-are one matrix (960 to 256). At width 1.0 this leaves out 6 % of the network's work.
+For inference, linear layers of backbone and head are joined or split if that saves work; only rounding changes. The
+last block of MobileNetV2 ends with a linear projection (960 to 320 channels). Without ASPP, both branches of the head
+begin with a 1x1 convolution (320 to 256). Each is joined with the projection to one matrix (960 to 256), which saves
+6 % of the model's work at width 1.0.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LAYERS = Layers(norm_eps=1e-5, norm_momentum=0.0003, activation=nn.ReLU)
 class Aspp(nn.Module):
     """Parallel branches over one feature map, concatenated: image pooling, 1x1 and, with ``aspp``, three dilated 3x3.
 
-    The image-level feature is the mean over the whole map, also where the map is larger than the one trained on
-    (TensorFlow's window of the crop's size is that same mean whenever the image is evaluated on its crop).
+    The image-level feature is the mean over the whole map, even if the map is larger than in training. TensorFlow's
+    window has the size of the crop, which gives the same mean for images of that size.
 
     Source: DeepLabv3, Figure 5; order of concatenation and separate 3x3 convolutions (ordinary, not separable) of
     tensorflow/models research/deeplab/model.py.
@@ -61,10 +61,10 @@ class Aspp(nn.Module):
 
 
 def join_projection(backbone: nn.Module, aspp: Aspp) -> None:
-    """Make a backbone's last linear layer part of those that read it, in place, if that saves multiplications.
+    """Join a backbone's last linear layer with each layer that reads it, in place, if that saves multiplications.
 
-    Both have their norms folded. Only backbones that end in an inverted residual have such a layer. Dilated 3x3
-    branches, of which each would read three times the channels, forbid it.
+    The norms of both are already folded. Only backbones that end in an inverted residual have such a layer. Nothing is
+    joined with dilated 3x3 branches, because each would read three times as many channels.
     """
     block = _last_block(backbone)
     if block is None or len(aspp.atrous):
@@ -79,7 +79,7 @@ def join_projection(backbone: nn.Module, aspp: Aspp) -> None:
 
 
 def compose(first: SameConv2d, second: SameConv2d) -> SameConv2d:
-    """Return the frozen 1x1 convolution, with a bias, that computes what two of them do one after the other."""
+    """Return one frozen 1x1 convolution with a bias that equals two 1x1 convolutions in sequence."""
     joined = SameConv2d(first.in_channels, second.out_channels, bias=True)
     before, after = (conv.weight.detach().double()[:, :, 0, 0] for conv in (first, second))
     bias = _bias(second) + after @ _bias(first)
@@ -89,7 +89,7 @@ def compose(first: SameConv2d, second: SameConv2d) -> SameConv2d:
 
 
 def _last_block(backbone: nn.Module) -> InvertedResidual | None:
-    """Return the block that a backbone's coarsest features come from, if it ends linearly and adds nothing after."""
+    """Return the last block of a backbone if its output is a linear projection without a shortcut."""
     blocks = getattr(backbone, "blocks", None)
     if getattr(backbone, "last", None) is not None or not isinstance(blocks, nn.ModuleList):
         return None
@@ -104,10 +104,10 @@ def _bias(conv: SameConv2d) -> Float[Tensor, " c"]:
 
 
 class SplitAspp(nn.Module):
-    """Branches and projection for inference, with norms folded.
+    """Branches of ASPP and the projection for inference, with norms folded.
 
-    The image-level feature is the same at every pixel. So its share of the projection is computed once and added, where
-    :class:`Aspp` copies it to every pixel first.
+    The image-level feature is the same at every pixel. So its part of the projection is computed once and added, while
+    :class:`Aspp` copies the feature to every pixel.
     """
 
     def __init__(self, aspp: Aspp, projection: ConvNormAct) -> None:
@@ -126,7 +126,7 @@ class SplitAspp(nn.Module):
 
     @staticmethod
     def image_level(name: str) -> tuple[str, ...]:
-        """Return the names of the layers that see one pixel, the mean of all, in a module called ``name``."""
+        """Return the names of the layers of the image-level feature in a module called ``name``."""
         return (f"{name}.image_pooling", f"{name}.pooled")
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -143,7 +143,7 @@ LOGITS_STD = 0.01
 class DeepLabV3Head(Head):
     """Branches, 1x1 projection to 256 channels, dropout, 1x1 convolution to class logits.
 
-    Without ASPP (the paper's mobile choice) there remain two branches: image pooling and 1x1.
+    Without ASPP, as in the paper's mobile models, there are two branches: image pooling and 1x1.
 
     Source: MobileNetV2, section 6.3; tensorflow/models research/deeplab/model.py: keep probability 0.9, logits with a
     bias and truncated-normal weights of 0.01, the other layers Xavier-uniform.
@@ -166,13 +166,13 @@ class DeepLabV3Head(Head):
         Args:
             in_channels: channels of the backbone's last feature map.
             num_classes: number of logits.
-            aspp: whether the three dilated 3x3 branches exist.
+            aspp: whether to use the three dilated 3x3 branches.
             output_stride: stride of the feature map, 8, 16 or 32.
             channels: width of the branches and of the projection.
             dropout: share of the projection's activations dropped in training.
 
         Raises:
-            ConfigError: an output stride that is not 8, 16 or 32.
+            ConfigError: the output stride is not 8, 16 or 32.
         """
         super().__init__()
         self.in_channels = (in_channels,)
@@ -205,7 +205,7 @@ class DeepLabV3Head(Head):
     def build(
         cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
     ) -> DeepLabV3Head:
-        """Build the head for all feature maps of a backbone, of which it reads the last."""
+        """Build the head for a backbone; it reads the last feature map."""
         return cls(channels[-1], num_classes, output_stride=output_stride, **options)
 
     @property
@@ -214,7 +214,7 @@ class DeepLabV3Head(Head):
         return self._output_stride
 
     def context(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Map the last feature map (b, c, h, w) to (b, channels, h, w), what the branches found."""
+        """Map the last feature map (b, c, h, w) to the projection of the branches (b, channels, h, w)."""
         out: Tensor = self.dropout(self.projection(self.aspp(features)))
         return out
 
@@ -224,10 +224,10 @@ class DeepLabV3Head(Head):
         return out
 
     def for_inference(self, backbone: nn.Module) -> Head:
-        """Join and split linear layers where that is less work; this head and the backbone are changed in place.
+        """Join and split linear layers if that saves work; this head and the backbone are changed in place.
 
         Args:
-            backbone: with norms folded, as this head.
+            backbone: the backbone; its batch norms are folded, and so are this head's.
         """
         assert isinstance(self.aspp, Aspp)
         join_projection(backbone, self.aspp)

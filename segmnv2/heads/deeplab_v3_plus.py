@@ -1,4 +1,4 @@
-"""DeepLabv3+'s head: DeepLabv3's, refined with the features at stride 4."""
+"""DeepLabv3+'s head: DeepLabv3's head, refined with features at stride 4."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MOST_REFINEMENTS = 8
 
 
 class DeepLabV3PlusHead(DeepLabV3Head):
-    """DeepLabv3's branches and projection, then a decoder: low-level features are concatenated, and 3x3 convolutions.
+    """DeepLabv3's branches and projection, then a decoder with low-level features and 3x3 convolutions.
 
-    The low-level features are the backbone's last map at stride 4, projected to 48 channels. The logits have stride 4
-    whatever the output stride is.
+    The low-level features are the backbone's last map at stride 4, projected to 48 channels and concatenated. The
+    logits have stride 4 at every output stride.
 
     Source: DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611), section 3.1 and Table 1; ``refine_by_decoder`` of
     tensorflow/models research/deeplab/model.py.
@@ -58,7 +58,7 @@ class DeepLabV3PlusHead(DeepLabV3Head):
             context: keyword arguments of :class:`DeepLabV3Head`; the decoder has as many channels as its projection.
 
         Raises:
-            ConfigError: an output stride that is not 8, 16 or 32, or a number of refinements that is not possible.
+            ConfigError: the output stride is not 8, 16 or 32, or the number of refinements is not possible.
         """
         if type(refinements) is not int or not 1 <= refinements <= MOST_REFINEMENTS:
             raise ConfigError(f"refinements {refinements!r} is not possible; give 1 to {MOST_REFINEMENTS}")
@@ -81,7 +81,7 @@ class DeepLabV3PlusHead(DeepLabV3Head):
     def build(
         cls, channels: Sequence[int], strides: Sequence[int], num_classes: int, *, output_stride: int, **options: Any
     ) -> DeepLabV3PlusHead:
-        """Build the head for a backbone; it reads the last feature map at stride 4 and the last of all.
+        """Build the head for a backbone; it reads the last feature map at stride 4 and the last feature map.
 
         Raises:
             ConfigError: no feature map has stride 4, or the number of refinements is not possible.
@@ -104,7 +104,7 @@ class DeepLabV3PlusHead(DeepLabV3Head):
 
     @property
     def align_corners(self) -> bool:
-        """Whether the projection is enlarged with aligned corners; fixed, as model files and engines depend on it."""
+        """Whether the projection is enlarged with aligned corners; read-only, because model files depend on it."""
         return self._align_corners
 
     def forward(self, features: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k i j"]:

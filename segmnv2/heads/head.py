@@ -15,12 +15,12 @@ from segmnv2.lazy_registry import Registry
 
 
 class Head(nn.Module, ABC):
-    """A module from the feature maps of a backbone to class logits.
+    """Base class of heads, which map the feature maps of a backbone to class logits.
 
     Attributes:
         options: names of the options that ``head_options`` of :func:`segmnv2.create_model` may give.
         last_layer: name of the layer whose output channels are the classes.
-        float_layers: names of layers, in the head that :meth:`for_inference` returns, that stay in float in int8.
+        float_layers: names of layers of :meth:`for_inference` that stay in float when a model is quantized to int8.
         reads: indices of the feature maps that the head reads.
         in_channels: channels of those feature maps.
     """
@@ -90,7 +90,7 @@ class Head(nn.Module, ABC):
         return [features[index] for index in self.reads]
 
     def for_inference(self, backbone: nn.Module) -> Head:
-        """Return an equivalent head with less work; this head and the backbone are changed in place.
+        """Return an equivalent, faster head; this head and the backbone are changed in place.
 
         Args:
             backbone: the backbone; its batch norms are folded, and so are this head's.
@@ -99,7 +99,7 @@ class Head(nn.Module, ABC):
 
 
 class HeadKind(NamedTuple):
-    """A class of heads, and the arguments that a name fixes."""
+    """Class of a named head, and the arguments that the name fixes."""
 
     head: type[Head]
     fixed: Mapping[str, Any]
@@ -114,17 +114,20 @@ HEADS: Registry[HeadKind] = Registry(
         "deeplabv3plus_aspp": "deeplab_v3_plus:DEEPLAB_V3_PLUS_ASPP",
     },
 )
-"""A model's name is the first word of the head's, the backbone's name, and the rest of the head's name."""
+"""Heads by name."""
 
 
 def model_name(head: str, backbone: str) -> str:
-    """Return the name of the model with that head on that backbone, such as ``deeplabv3_mobilenet_v2_aspp``."""
+    """Return the name of a model: the backbone's name after the first word of the head's name.
+
+    For example, the head ``deeplabv3_aspp`` on ``mobilenet_v2`` gives ``deeplabv3_mobilenet_v2_aspp``.
+    """
     family, _, variant = head.partition("_")
     return "_".join(filter(None, (family, backbone, variant)))
 
 
 def complete_head_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of a head: those given, and the others' defaults."""
+    """Return all options of a head: the given ones, and defaults."""
     parameters = inspect.signature(HEADS[name].head).parameters
     return {option: parameters[option].default for option in HEADS[name].head.options} | dict(given)
 
@@ -158,7 +161,7 @@ def create_head(
     """Build a head of :data:`HEADS` with fresh weights; the arguments are those of :meth:`Head.build`.
 
     Raises:
-        ConfigError: an option that the head does not have or a value that it refuses.
+        ConfigError: the head does not have an option, or refuses a value.
     """
     check_head_options(name, options)
     head, fixed = HEADS[name]

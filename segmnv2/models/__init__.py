@@ -1,1 +1,1 @@
-"""Whole networks: a backbone and a head joined, built by name, counted, saved, loaded and converted."""
+"""Whole models: built by name from a backbone and a head, counted, saved and loaded."""

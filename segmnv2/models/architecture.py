@@ -1,4 +1,4 @@
-"""Descriptions from which networks can be built again, and the schema of a model file's metadata."""
+"""Descriptions from which models are rebuilt, and the schema of a model file's metadata."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from segmnv2.errors import ConfigError, WeightsError, describe_fault, describe_v
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that is needed to build a network again, weights apart.
+    """Description of a segmentation model: everything except the weights that is needed to rebuild it.
 
     Attributes:
         name: a key of :data:`segmnv2.models.segmenter.MODELS`.
         num_classes: number of logits.
         output_stride: 8, 16 or 32.
-        backbone: arguments of the backbone's constructor that were given.
-        head: options of the head that were given.
+        backbone: the given arguments of the backbone's constructor.
+        head: the given options of the head.
     """
 
     name: str
@@ -33,18 +33,18 @@ class Architecture:
     head: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments as JSON values; ``head`` only where an option was given."""
+        """Return the arguments as JSON values; ``head`` only if an option was given."""
         return {key: value for key, value in asdict(self).items() if key != "head" or value}
 
 
 @dataclass(frozen=True)
 class ClassifierArchitecture:
-    """All that is needed to build a classifier again, weights apart.
+    """Description of a classifier: everything except the weights that is needed to rebuild it.
 
     Attributes:
         name: a backbone's name.
         class_names: one for each logit.
-        backbone: arguments of the backbone's constructor that were given, and those a classifier adds.
+        backbone: the given arguments of the backbone's constructor.
     """
 
     name: str
@@ -60,7 +60,7 @@ FORMAT = 1
 KINDS = ("model", "backbone", "classifier", "detector")
 MOST_CLASSES = 2**16
 MOST_CATEGORIES = 4096
-"""Category ids of a detector are below it: each has its logits."""
+"""Upper bound, exclusive, of a detector's category ids; each id has its own logits."""
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 OutputStride = Annotated[Literal[8, 16, 32], Whole]
@@ -72,7 +72,7 @@ ClassNames = Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_le
 def _without(*names: str) -> AfterValidator:
     def check(options: dict[str, Any]) -> dict[str, Any]:
         if given := sorted(options.keys() & set(names)):
-            raise ValueError(f"{', '.join(given)} is no option; it is given beside the options")
+            raise ValueError(f"{', '.join(given)} is not an option; give it outside of the options")
         return options
 
     return AfterValidator(check)
@@ -80,7 +80,7 @@ def _without(*names: str) -> AfterValidator:
 
 def _check_category(text: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,3}", text) or int(text) >= MOST_CATEGORIES:
-        raise ValueError(f"{text[:80]!r} is no category id; ids are 1 to {MOST_CATEGORIES - 1}")
+        raise ValueError(f"{text[:80]!r} is not a category id; ids are 1 to {MOST_CATEGORIES - 1}")
     return text
 
 
@@ -94,7 +94,7 @@ class _Normalization(_Part):
 
 
 class _Architecture(_Part):
-    """Backbones and heads check their own options, when they are built."""
+    """Description of any model; backbones and heads check their own options when they are built."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -159,7 +159,7 @@ _ARCHITECTURES: dict[str, type[_Architecture]] = {
 
 
 def _faults(schema: type[BaseModel], values: Mapping[str, Any]) -> str:
-    """Return the first three faults of values in words, or nothing."""
+    """Return a text with the first three faults of values, or an empty text."""
     try:
         schema.model_validate(values)
     except ValidationError as error:
@@ -168,21 +168,21 @@ def _faults(schema: type[BaseModel], values: Mapping[str, Any]) -> str:
 
 
 def check_architecture(kind: str, values: Mapping[str, Any]) -> None:
-    """Refuse a description, as ``to_dict`` returns it, from which no network of a kind can be built.
+    """Refuse a description by ``to_dict`` from which no model of a kind can be built.
 
     Raises:
-        ConfigError: a value is of another type or outside its range; all of those are named.
+        ConfigError: values have a wrong type or are out of range; the message names up to three.
     """
     if faults := _faults(_ARCHITECTURES[kind], values):
         raise ConfigError(faults)
 
 
 def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse metadata of a safetensors file from which no network can be built.
+    """Refuse metadata of a safetensors file from which no model can be built.
 
     Raises:
-        WeightsError: it is of another program or of another version of this library, or a value is missing, of another
-            type or outside its range; all of those are named.
+        WeightsError: the metadata is of another program or version, or values are missing or not possible; the message
+            names up to three.
     """
     if metadata.get("kind") not in KINDS or "architecture" not in metadata:
         raise WeightsError(
@@ -192,7 +192,7 @@ def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path}: has format {describe_value(metadata.get('format'))}, this version reads {FORMAT}; install the "
-            "segmnv2 that wrote it"
+            "version of segmnv2 that wrote it"
         )
     if faults := _faults(_SCHEMAS[metadata["kind"]], metadata):
         raise WeightsError(
@@ -200,4 +200,6 @@ def check_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
             "or `segmnv2 train`"
         )
     if metadata["architecture"].get("backbone", {}).get("pretrained"):
-        raise WeightsError(f"{path}: its metadata is damaged: a file holds its weights and names no others to download")
+        raise WeightsError(
+            f"{path}: its metadata is damaged: it names weights to download, but the file has its own; copy it again"
+        )

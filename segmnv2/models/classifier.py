@@ -1,7 +1,4 @@
-"""A classification network: pixels in, one logit a class out.
-
-Classifiers as safetensors files that rebuild them, and whose backbone segmentation can start from.
-"""
+"""Classifiers, which map pixels to one logit per class, and their safetensors files."""
 
 from __future__ import annotations
 
@@ -16,7 +13,13 @@ from segmnv2.backbones.backbone import BACKBONES, FOREIGN, Backbone, backbone_op
 from segmnv2.errors import ConfigError, WeightsError, describe_value
 from segmnv2.labels import check_class_name
 from segmnv2.models.architecture import MOST_CLASSES, ClassifierArchitecture, check_architecture
-from segmnv2.models.model_file import network_metadata, read_description, read_model_file, read_normalization
+from segmnv2.models.model_file import (
+    network_metadata,
+    read_description,
+    read_model_file,
+    read_normalization,
+    rebuildable,
+)
 from segmnv2.models.pixels import TENSORFLOW_NORMALIZATION, Normalization, PixelNetwork
 from segmnv2.models.zoo import start_model
 from segmnv2.nn.conv import draw_truncated_normal
@@ -37,7 +40,7 @@ class Classifier(PixelNetwork):
         backbone: normalized images -> feature maps.
         logits: the linear layer.
         class_names: one for each logit.
-        architecture: the arguments that the network was built from, if it was built by name.
+        architecture: the arguments from which the model was built, if it was built by name.
 
     Source: MobileNetV2, Table 2; ``mobilenet`` of slim/nets/mobilenet/mobilenet.py (keep probability 0.8).
     """
@@ -58,21 +61,22 @@ class Classifier(PixelNetwork):
         """Join the parts.
 
         Args:
-            backbone: its last feature map is what is classified.
+            backbone: backbone whose last feature map is classified.
             class_names: one for each logit.
             dropout: share of the pooled features dropped in training.
-            normalization: the normalization that the weights need; stored in buffers and saved with them.
-            architecture: the arguments that it was built from; without them, it cannot be saved as one file.
+            normalization: normalization that the weights need; it is stored in buffers and saved with the weights.
+            architecture: arguments from which the model is built; without them, it cannot be saved as a model file.
 
         Raises:
-            ConfigError: no class at all, or two of one name.
+            ConfigError: there is no class, or two classes have the same name.
         """
         super().__init__(normalization)
         for name in class_names:
             check_class_name(name)
         if not class_names or len(set(class_names)) != len(class_names):
             twice = sorted({n for n in class_names if list(class_names).count(n) > 1})
-            raise ConfigError(f"class_names: {twice or 'none given'}; give each class one name of its own")
+            fault = f"{twice} occur more than once" if twice else "none are given"
+            raise ConfigError(f"class_names: {fault}; give each class its own name")
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(backbone.feature_info[-1].channels, len(class_names))
@@ -90,7 +94,7 @@ class Classifier(PixelNetwork):
         """Return logits (b, num_classes) of RGB pixels (b, 3, h, w), uint8 or float in 0..255, any size.
 
         Raises:
-            ConfigError: pixels of another shape or type of number.
+            ConfigError: the pixels have a wrong shape or data type.
         """
         features = self.backbone(self.normalize(pixels))[-1]
         out: Tensor = self.logits(self.dropout(features.mean((2, 3))))
@@ -108,45 +112,46 @@ def create_classifier(
     backbone_weights: str | Path | None = None,
     **options: Any,
 ) -> Classifier:
-    """Build the classification network of a backbone, with fresh weights or weights from a file.
+    """Build a classifier on a backbone, with fresh weights or weights from a file.
 
-    Backbones that end for segmentation before a last 1x1 convolution get it here, as MobileNetV2 its 1280 channels.
+    The backbone includes the last 1x1 convolution that segmentation omits, such as MobileNetV2's 1280 channels.
 
     Args:
         name: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         num_classes: number of classes; that of ``class_names`` by default, else ImageNet's 1000.
-        class_names: one a class; by default those of ``weights``, else numbers. Weights of classes with other names, or
-            in another order, are refused unless their last layer is left out.
-        normalization: normalization of pixels; by default that of the weights' file or of timm's weights, else -1..1.
+        class_names: one for each class; by default those of ``weights``, else numbers. Weights whose classes have other
+            names or another order are refused unless ``keep_logits`` is false.
+        normalization: normalization of pixels; by default the one that the weights need, and -1..1 without weights.
         weights: a classifier's safetensors file, as ``segmnv2 train`` writes it.
-        keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
-        backbone_weights: a file of which only the backbone is loaded, its last 1x1 convolution included.
-        options: arguments of the backbone, as ``width=1.4``.
+        keep_logits: whether to load the last layer of ``weights`` too; ``False`` for other classes.
+        backbone_weights: a file of which only the backbone is loaded, including its last 1x1 convolution.
+        options: arguments of the backbone, such as ``width=1.4``.
 
     Returns:
-        The network in training mode; pixels (b, 3, h, w) -> logits (b, num_classes).
+        The classifier in training mode; it maps pixels (b, 3, h, w) to logits (b, num_classes).
 
     Raises:
-        ConfigError: an unknown name or option, names of another number than the classes, or both kinds of weights.
-        WeightsError: a file that is missing, damaged or does not fit.
+        ConfigError: a name or option is unknown, the number of names is not that of the classes, or both kinds of
+            weights are given.
+        WeightsError: a file is missing, damaged or does not fit.
     """
     if weights is not None and backbone_weights is not None:
         raise ConfigError(
-            "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
+            "weights and backbone_weights are both given; name one file, of the whole model or of the backbone"
         )
     if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MOST_CLASSES):
         raise ConfigError(f"num_classes {describe_value(num_classes)} is not an integer in 1..{MOST_CLASSES}")
     if class_names is None and weights is not None and keep_logits:
         description = read_description(weights)
-        found = description["architecture"]["class_names"] if description["kind"] == Classifier.kind else ()
-        class_names = found if found and num_classes in (None, len(found)) else None
+        names = description["architecture"]["class_names"] if description["kind"] == Classifier.kind else ()
+        class_names = names if names and num_classes in (None, len(names)) else None
     if class_names is None:
         class_names = [str(number) for number in range(IMAGENET_CLASSES if num_classes is None else num_classes)]
     check_architecture("classifier", {"name": name, "class_names": class_names})
     if num_classes is not None and num_classes != len(class_names):
         raise ConfigError(f"num_classes {num_classes} and {len(class_names)} class_names disagree; give one of them")
     architecture = ClassifierArchitecture(name, tuple(class_names), options)
-    model = build_classifier(architecture)  # refuses wrong options before any of them is used
+    model = build_classifier(architecture)  # refuses wrong options before they are used
     start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
 
@@ -157,7 +162,7 @@ def build_classifier(
     """Build a classifier with fresh weights from its description.
 
     Raises:
-        ConfigError: an unknown name or a value that a part refuses.
+        ConfigError: a name is unknown, or the backbone refuses a value.
     """
     check_architecture("classifier", architecture.to_dict())
     last = {"last_conv": True} if has_last_conv(architecture.name) else {}
@@ -168,7 +173,7 @@ def build_classifier(
 
 
 def has_last_conv(name: str) -> bool:
-    """Return whether a backbone has a last 1x1 convolution that segmentation leaves out."""
+    """Return whether a backbone has a last 1x1 convolution that segmentation omits."""
     return name in BACKBONES and "last_conv" in backbone_options(name)
 
 
@@ -177,25 +182,19 @@ def save_classifier(path: str | Path, model: Classifier, provenance: Mapping[str
 
     Args:
         path: file to write; an existing one is replaced only when the new one is complete.
-        model: the network.
+        model: the classifier.
         provenance: origin of the weights, as JSON values.
 
     Returns:
-        The path written. ``create_model(..., backbone_weights=path)`` starts a segmentation network from it.
+        The path. ``create_model(..., backbone_weights=path)`` starts a segmentation model from it.
 
     Raises:
-        ConfigError: the network was built from parts, so nothing says how to build it again, or its last layer has
-            another number of classes than its names.
+        ConfigError: the model was joined from parts and so cannot be rebuilt, or its last layer does not have one
+            output for each class name.
         WeightsError: the file cannot be written.
     """
-    model.check_classes()
-    if model.architecture is None:
-        raise ConfigError(
-            "this classifier was joined from parts, so a file could not rebuild it; build it with create_classifier, "
-            "or save model.state_dict() yourself"
-        )
     architecture = {
-        **model.architecture.to_dict(),
+        **rebuildable(model, "create_classifier"),
         "class_names": list(model.class_names),
         "output_stride": model.backbone.output_stride,
     }
@@ -210,10 +209,10 @@ def load_classifier(path: str | Path) -> Classifier:
         path: a safetensors file of :func:`save_classifier`.
 
     Returns:
-        The network in evaluation mode, on the CPU.
+        The classifier in evaluation mode, on the CPU.
 
     Raises:
-        WeightsError: the file is missing, damaged, holds no classifier, or its tensors and description disagree.
+        WeightsError: the file is missing or damaged, holds no classifier, or its tensors do not fit its description.
     """
     tensors, metadata = read_model_file(path)
     if metadata["kind"] != Classifier.kind:
@@ -230,5 +229,5 @@ def load_classifier(path: str | Path) -> Classifier:
         if output_stride != model.backbone.output_stride:
             model.backbone.set_output_stride(output_stride)
     except ConfigError as error:
-        raise WeightsError(f"{path}: its description cannot be built ({error}); train it again") from error
+        raise WeightsError(f"{path}: no model can be built from its description ({error}); train it again") from error
     return model.eval()

@@ -1,4 +1,4 @@
-"""Checks that weights belong to a network, beyond the shapes of tensors."""
+"""Checks that weights belong to a model, beyond the shapes of tensors."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from segmnv2.models.pixels import PixelNetwork
 from segmnv2.models.segmenter import MODELS
 
 FREE = ("last_conv", "pretrained")
-"""Options of a backbone that weights do not depend on: a layer that may be left out, and where weights are from."""
+"""Options of a backbone that may differ: a layer that may be omitted, and the origin of the weights."""
 
 FREE_OF_SEGMENTATION = (*FREE, "multi_grid")
-"""Those of a backbone that segments: DeepLab dilates the last stage of a network that ImageNet trained without."""
+"""The same for segmentation, where DeepLab dilates the last stage; ImageNet weights are trained without dilation."""
 
 
 def check_same_network(
     model: PixelNetwork, metadata: Mapping[str, Any], source: str, *, backbone_only: bool = False
 ) -> None:
-    """Refuse a file whose backbone computes something else with the same tensors, or has others.
+    """Refuse a file whose backbone or head has other options, even if its tensors have the same shapes.
 
-    A network that was joined from parts does not say how it was built, and is not checked.
+    A model that was joined from parts has no description and is not checked.
 
     Raises:
-        WeightsError: another backbone, or another option such as the epsilon of its norms; both values are named.
+        WeightsError: the backbone or an option differs, such as the epsilon of the norms; the message names both
+            values.
     """
     own = model.architecture
     if own is not None:
-        segments = isinstance(own, Architecture)
+        segments = isinstance(own, Architecture) and backbone_only
         if isinstance(own, Architecture) and not backbone_only:
             _check_head(own, metadata["architecture"].get("head", {}), source)
-        check_same_backbone(_backbone(own.name), own.backbone, metadata, source, segments=segments and backbone_only)
+        check_same_backbone(_backbone(own.name), own.backbone, metadata, source, segments=segments)
 
 
 def _check_head(own: Architecture, theirs: Mapping[str, Any], source: str) -> None:
-    """Raise an error if a file's head has other options, which the shapes of tensors may not show."""
     here, there = (complete_head_options(MODELS[own.name].head, options) for options in (own.head, theirs))
     if here != there:
         differing = {key: value for key, value in there.items() if here.get(key) != value}
@@ -50,49 +50,49 @@ def _check_head(own: Architecture, theirs: Mapping[str, Any], source: str) -> No
 
 
 def check_same_classes(own: Sequence[str], theirs: Sequence[str], source: str) -> None:
-    """Refuse weights of a last layer whose classes have other names than the network's own, or another order.
+    """Refuse weights whose classes have other names or another order than those of the model.
 
     Raises:
-        WeightsError: they differ; the first difference is named.
+        WeightsError: the classes differ; the message names the first difference.
     """
     if tuple(own) != tuple(theirs):
         remedy = "give keep_logits=False (model.keep_logits: false) to train a new last layer"
-        raise WeightsError(f"{source}: {describe_difference(own, theirs, 'the file', 'the network')}; {remedy}")
+        raise WeightsError(f"{source}: {describe_difference(own, theirs, 'the file', 'the model')}; {remedy}")
 
 
 def check_same_backbone(
     name: str, options: Mapping[str, Any], metadata: Mapping[str, Any], source: str, *, segments: bool = False
 ) -> None:
-    """Refuse a file for a backbone, as :func:`check_same_network` does for a network.
+    """Refuse a file with another backbone, or with other options of it.
 
-    ``segments`` says that it is the start of a segmentation network, whose dilations are its own.
+    With ``segments``, the file is the start of a segmentation model, whose dilations may differ.
 
     Raises:
-        WeightsError: another backbone or another option.
+        WeightsError: the backbone or an option differs.
     """
     theirs = _backbone(str(metadata["architecture"].get("name")))
     if theirs != name:
         fitting = " and ".join(key for key, spec in MODELS.items() if spec.backbone == theirs)
         raise WeightsError(
-            f"{source}: has the backbone {theirs}, the network {name}; its weights are for "
-            f"{fitting or 'no network of this version'}"
+            f"{source}: has the backbone {theirs}, the model {name}; its weights are for "
+            f"{fitting or 'no model of this version'}"
         )
     free = FREE_OF_SEGMENTATION if segments else FREE
     here = _compared(name, options, free)
     there = _compared(name, metadata["architecture"].get("backbone") or {}, free)
     differing = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     if differing:
-        lines = [f"{key}: {there.get(key)!r} in the file, {here.get(key)!r} in the network" for key in differing]
+        lines = [f"{key}: {there.get(key)!r} in the file, {here.get(key)!r} in the model" for key in differing]
         given = ", ".join(f"{key}: {there.get(key)}" for key in differing)
         python = ", ".join(f"{key}={there.get(key)!r}" for key in differing)
         raise WeightsError(
-            "\n  ".join([f"{source}: was trained with a backbone that was built otherwise:", *lines])
-            + f"\nbuild the network as the file has it: {python}; in an experiment model.backbone: {{{given}}}"
+            "\n  ".join([f"{source}: was trained with other options of the backbone:", *lines])
+            + f"\nbuild the model with the file's options: {python}; in an experiment model.backbone: {{{given}}}"
         )
 
 
 def _backbone(name: str) -> str:
-    """Return the backbone of a model; a classifier is called as its backbone is."""
+    """Return the name of a model's backbone, which is also the name of classifiers on it."""
     return MODELS[name].backbone if name in MODELS else name
 
 

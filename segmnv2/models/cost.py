@@ -40,17 +40,17 @@ class Madds:
 
 
 def trace_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513)) -> Madds:
-    """Return the multiply-adds of convolutions and linear layers for one image; only shapes are traced.
+    """Return the multiply-adds of convolutions and linear layers for one image; only shapes are computed.
 
     Args:
-        model: the network, at the output stride to count; of a :class:`Segmenter` up to the logits before upsampling.
+        model: the model, at the output stride to count; a :class:`Segmenter` is counted without the upsampling.
         size: (height, width) of the image in pixels.
 
     Source: for the paper's convention, the fit of Table 7's MAdds (MobileNetV2) to within 0.5 %: a map is padded to a
     multiple of the dilation, cut into ``dilation**2`` smaller maps and convolved densely, so the padding counts too.
     """
-    # A meta copy has shapes and no data, and the caller's network keeps its device and mode.
-    shadow = _without_elementwise(copy.deepcopy(model).to("meta").eval())
+    # A copy on the meta device has shapes and no data, and the caller's model keeps its device and mode.
+    copied = _without_elementwise(copy.deepcopy(model).to("meta").eval())
     extra = 0
 
     def count_extra(conv: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -62,18 +62,18 @@ def trace_madds(model: PixelNetwork, size: tuple[int, int] = (513, 513)) -> Madd
         per_sample = conv.weight.numel() * output.shape[0]
         extra += per_sample * (executed - height * width)
 
-    for module in shadow.modules():
+    for module in copied.modules():
         if isinstance(module, nn.Conv2d) and module.dilation[0] > 1:
             module.register_forward_hook(count_extra)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        run = shadow.raw_logits if isinstance(shadow, Segmenter) else shadow
+        run = copied.raw_logits if isinstance(copied, Segmenter) else copied
         run(torch.empty(1, 3, *size, device="meta"))
     plain = int(counter.get_total_flops()) // 2
     return Madds(plain, plain + extra)
 
 
 def _without_elementwise(model: PixelNetwork) -> PixelNetwork:
-    """Leave out norms and activations, in place: they multiply nothing that is counted, and take most of a trace."""
+    """Remove norms and activations in place, because they are not counted but take most of the time."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm | nn.ReLU | nn.ReLU6):

@@ -1,4 +1,4 @@
-"""One safetensors file that is enough to build a network again: weights, architecture, labels, provenance."""
+"""Model files: safetensors with all that is needed to rebuild a model, and the origin of its weights."""
 
 from __future__ import annotations
 
@@ -20,33 +20,27 @@ from segmnv2.weights.loading import LoadReport, build_filled, load_strict
 from segmnv2.weights.safetensors_file import read_metadata, read_safetensors, write_safetensors
 
 LAST_CONVS = ("last.", "conv5.")
-"""Backbones' name of the classifier's layer that segmentation leaves out."""
+"""Prefixes of a classifier's last convolution in backbones; segmentation omits it."""
 
 
 def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any] | None = None) -> Path:
-    """Write a network that was built by name.
+    """Write a segmentation model that was built by name.
 
     Args:
         path: file to write; an existing one is replaced only when the new one is complete.
-        model: the network; its present output stride is the one that the file gives back.
-        provenance: origin of the weights, as JSON values; stored in the file.
+        model: the model; its current output stride is stored too.
+        provenance: origin of the weights, as JSON values; it is stored in the file.
 
     Returns:
-        The path written.
+        The path.
 
     Raises:
-        ConfigError: the network was built from parts, so nothing says how to build it again, or its last layer has
-            another number of classes than its labels.
+        ConfigError: the model was joined from parts and so cannot be rebuilt, or its last layer does not have one
+            output for each label.
         WeightsError: the file cannot be written.
     """
-    model.check_classes()
-    if model.architecture is None:
-        raise ConfigError(
-            "this network was joined from parts, so a file could not rebuild it; build it with create_model, or save "
-            "model.state_dict() yourself"
-        )
     architecture = {
-        **model.architecture.to_dict(),
+        **rebuildable(model, "create_model"),
         "num_classes": model.num_classes,
         "output_stride": model.output_stride,
     }
@@ -54,13 +48,25 @@ def save_model(path: str | Path, model: Segmenter, provenance: Mapping[str, Any]
     return write_safetensors(path, model.state_dict(), {**metadata, "labels": model.labels.to_dict()})
 
 
+def rebuildable(model: PixelNetwork, builder: str) -> dict[str, Any]:
+    """Return the arguments from which a ``builder`` built a model.
+
+    Raises:
+        ConfigError: the model was joined from parts, or an output of its last layer has no class name.
+    """
+    model.check_classes()
+    if model.architecture is None:
+        raise ConfigError(
+            f"this {model.kind} was joined from parts, so it cannot be rebuilt from a file; build it with {builder}, "
+            "or save model.state_dict() yourself"
+        )
+    return model.architecture.to_dict()
+
+
 def network_metadata(
-    kind: str,
-    architecture: Mapping[str, Any],
-    normalization: Normalization,
-    provenance: Mapping[str, Any] | None,
+    kind: str, architecture: Mapping[str, Any], normalization: Normalization, provenance: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the metadata that files of all kinds of networks have; :func:`check_metadata` accepts them."""
+    """Return the metadata that the files of all kinds of models have; :func:`check_metadata` accepts it."""
     return {
         "format": FORMAT,
         "kind": kind,
@@ -78,13 +84,13 @@ def save_backbone(
     normalization: Normalization,
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a backbone alone, as the start for training.
+    """Write a backbone alone, from which training can start.
 
     Args:
         path: file to write; an existing one is replaced only when the new one is complete.
-        backbone: the module.
-        name: its name in the registry.
-        options: the constructor's arguments that were given.
+        backbone: the backbone.
+        name: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
+        options: the given arguments of its constructor.
         normalization: normalization of pixels with which the weights were trained.
         provenance: origin of the weights, as JSON values.
 
@@ -98,10 +104,10 @@ def save_backbone(
 
 
 def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and metadata of a file that :func:`save_model` or :func:`save_backbone` wrote.
+    """Read tensors and metadata of a model file.
 
     Raises:
-        WeightsError: missing, damaged, of another program, or of a newer version of this library.
+        WeightsError: the file is missing, damaged, of another program, or of a newer version of this library.
     """
     tensors, metadata = read_safetensors(path)
     check_metadata(metadata, path)
@@ -110,15 +116,15 @@ def read_model_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def _check_normalization(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse a file that normalizes in two ways; earlier versions rounded those of the metadata to four decimals."""
+    """Refuse a file with two different normalizations; earlier versions rounded the metadata to four decimals."""
     for key in ("mean", "std"):
-        stated, found = metadata["normalization"][key], tensors.get(f"pixel_{key}")
-        if found is None or found.numel() != len(stated) or not found.is_floating_point():
-            continue  # which loading refuses where they are needed
-        precision = max(1e-6, torch.finfo(found.dtype).eps)
-        if not np.allclose(found.double().flatten(), stated, rtol=precision, atol=1e-4):
+        stated, tensor = metadata["normalization"][key], tensors.get(f"pixel_{key}")
+        if tensor is None or tensor.numel() != len(stated) or not tensor.is_floating_point():
+            continue  # loading refuses them if they are needed
+        precision = max(1e-6, torch.finfo(tensor.dtype).eps)
+        if not np.allclose(tensor.double().flatten(), stated, rtol=precision, atol=1e-4):
             raise WeightsError(
-                f"{path}: its tensor pixel_{key} is {found.flatten().tolist()}, its metadata says {stated}; it was "
+                f"{path}: its tensor pixel_{key} is {tensor.flatten().tolist()}, its metadata says {stated}; it was "
                 "changed after it was written: copy it again, or import or train it again"
             )
 
@@ -135,7 +141,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
 
 def read_kind(path: str | Path) -> str:
-    """Return what a file holds: one of :data:`segmnv2.models.architecture.KINDS`.
+    """Return the kind of a model file: one of :data:`segmnv2.models.architecture.KINDS`.
 
     Raises:
         WeightsError: as for :func:`read_model_file`.
@@ -144,23 +150,24 @@ def read_kind(path: str | Path) -> str:
 
 
 def load_model(path: str | Path, *, output_stride: int | None = None) -> Segmenter:
-    """Build the network that a file describes and load its weights.
+    """Build the segmentation model that a file describes and load its weights.
 
     Args:
         path: a safetensors file of :func:`save_model`.
-        output_stride: 8, 16 or 32 in place of the file's.
+        output_stride: 8, 16 or 32; by default that of the file.
 
     Returns:
-        The network in evaluation mode, on the CPU.
+        The model in evaluation mode, on the CPU.
 
     Raises:
-        WeightsError: the file is missing, damaged, holds a backbone only, or its tensors and description disagree.
-        ConfigError: an output stride that is not possible.
+        WeightsError: the file is missing or damaged, holds another kind of model, or its tensors do not fit its
+            description.
+        ConfigError: the output stride is not possible.
     """
     tensors, metadata = read_model_file(path)
     if metadata["kind"] != "model":
         raise WeightsError(
-            f"{path}: holds a {metadata['kind']}, not a segmentation network; train one from it with "
+            f"{path}: holds a {metadata['kind']}, not a segmentation model; train one from it with "
             "`segmnv2 train CONFIG -o model.backbone_weights=FILE` (a classifier is evaluated with --dataset "
             "image-folder, a detector with --dataset coco)"
         )
@@ -176,14 +183,16 @@ def load_model(path: str | Path, *, output_stride: int | None = None) -> Segment
             all_stored=spec is not None and spec.backbone not in FOREIGN,
         )
     except ConfigError as error:
-        raise WeightsError(f"{path}: its description cannot be built ({error}); import or train it again") from error
+        raise WeightsError(
+            f"{path}: no model can be built from its description ({error}); import or train it again"
+        ) from error
     if output_stride is not None:
         model.set_output_stride(output_stride)
     return model.eval()
 
 
 def read_normalization(metadata: Mapping[str, Any]) -> Normalization:
-    """Return the normalization in a file's metadata, which :func:`check_metadata` accepts."""
+    """Return the normalization in the metadata of a file or in the record of a run."""
     values = metadata["normalization"]
     return Normalization(tuple(values["mean"]), tuple(values["std"]))
 
@@ -191,24 +200,23 @@ def read_normalization(metadata: Mapping[str, Any]) -> Normalization:
 def load_weights(
     model: PixelNetwork, path: str | Path, *, keep_logits: bool = True, backbone_only: bool = False
 ) -> LoadReport:
-    """Load a file's weights, and its normalization, into a network that exists.
+    """Load the weights and the normalization of a file into an existing model.
 
     Args:
-        model: the network.
-        path: a file of a network of the same kind, or with ``backbone_only`` of any kind.
-        keep_logits: whether the last layer is loaded, whose classes must have the network's names and order. A
-            segmenter with numbered labels takes those of the file, and a file with numbered labels fits all names.
+        model: the model.
+        path: a file of the same kind of model, or with ``backbone_only`` of any kind.
+        keep_logits: whether to load the last layer, whose classes must have the model's names and order. A segmenter
+            with numbered labels takes the labels of the file, and a file with numbered labels fits all names. Give
             ``False`` to train on other classes.
-        backbone_only: load only the backbone, of any kind of file; the 1280-channel layer of an ImageNet
-            backbone is left out where the network has none.
+        backbone_only: load only the backbone; the 1280-channel layer of an ImageNet backbone is left out if the model
+            has none.
 
     Returns:
-        What was loaded.
+        Report of the loaded tensors.
 
     Raises:
-        WeightsError: the file is missing or damaged; its backbone was built otherwise, also if no shape shows it,
-            as with another epsilon; its classes have other names or another order; or a tensor is missing, unexpected
-            or of another shape.
+        WeightsError: the file is missing or damaged, its backbone has other options, its classes or their order
+            differ, or its tensors do not fit.
     """
     from segmnv2.models.compatibility import check_same_network
 
@@ -226,7 +234,7 @@ def load_weights(
             logits = {k: v for k, v in model.state_dict().items() if k.startswith(f"{model.logits_name}.")}
             tensors = {**tensors, **logits}
         remedy = (
-            "for other classes give keep_logits=False (model.keep_logits: false); for other parts, a file that has them"
+            "for other classes give keep_logits=False (model.keep_logits: false); for other parts give a file with them"
         )
         report = load_strict(model, tensors, str(path), remedy)
         if keep_logits and isinstance(model, Segmenter) and model.labels.unnamed:
@@ -236,7 +244,7 @@ def load_weights(
 
 
 def _check_classes(model: PixelNetwork, metadata: Mapping[str, Any], source: str) -> None:
-    """Refuse other names; another number of classes is left to the shapes, and numbered labels fit all names."""
+    """Refuse other class names; numbered labels fit all names, and shapes show another number of classes."""
     from segmnv2.models.compatibility import check_same_classes
 
     if isinstance(model, Segmenter):
@@ -251,20 +259,20 @@ def _check_classes(model: PixelNetwork, metadata: Mapping[str, Any], source: str
 def load_backbone_weights(
     backbone: Backbone, name: str, options: Mapping[str, Any], path: str | Path, *, segments: bool = False
 ) -> Normalization:
-    """Load a file's weights into a backbone that is used on its own.
+    """Load the weights of a file into a backbone that is used alone.
 
     Args:
-        backbone: the module.
-        name: its name in the registry.
-        options: the constructor's arguments that were given.
-        path: a file of any kind; its 1280-channel layer is left out where the backbone has none.
-        segments: whether it is the start of a segmentation network, whose dilations are its own.
+        backbone: the backbone.
+        name: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
+        options: the given arguments of its constructor.
+        path: a file of any kind; its 1280-channel layer is left out if the backbone has none.
+        segments: whether a segmentation model starts from the backbone, whose dilations may differ.
 
     Returns:
-        How images are normalized for these weights.
+        Normalization of the images that the weights need.
 
     Raises:
-        WeightsError: as :func:`load_weights`.
+        WeightsError: as for :func:`load_weights`.
     """
     from segmnv2.models.compatibility import check_same_backbone
 
@@ -278,7 +286,7 @@ def _load_backbone(
     backbone: Backbone, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], source: str
 ) -> LoadReport:
     prefix = "backbone.backbone." if metadata["kind"] == "detector" else "backbone."
-    found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    stored = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     own = backbone.state_dict()
-    taken = {k: v for k, v in found.items() if k in own or not k.startswith(LAST_CONVS)}
-    return load_strict(backbone, taken, source, f"the file holds {metadata['architecture']['name']}")
+    needed = {k: v for k, v in stored.items() if k in own or not k.startswith(LAST_CONVS)}
+    return load_strict(backbone, needed, source, f"the file holds {metadata['architecture']['name']}")

@@ -1,4 +1,4 @@
-"""Pixels before the network: their normalization, and the range that they must have."""
+"""Normalization of pixels in models, and checks of their range."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Normalization:
     """Pixels 0..255 become ``(pixels - mean) / std``, channel by channel in RGB order.
 
     Raises:
-        ConfigError: not three numbers each, or a standard deviation that is not positive.
+        ConfigError: a value is not three numbers, or a standard deviation is below 0.001.
     """
 
     mean: Triple
@@ -38,45 +38,46 @@ class Normalization:
 
 
 TENSORFLOW_NORMALIZATION = Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
-"""To -1..1. Source: ``_preprocess_zero_mean_unit_range`` of research/deeplab/core/feature_extractor.py."""
+"""Maps to -1..1. Source: ``_preprocess_zero_mean_unit_range`` of research/deeplab/core/feature_extractor.py."""
 
 IMAGENET_NORMALIZATION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""To zero mean and unit variance. Source: torchvision's ImageNet weights, times 255."""
+"""Maps to zero mean and unit variance. Source: torchvision's ImageNet weights, times 255."""
 
 
 CHECKS = 8
-"""Calls of a network that are looked at; then it costs nothing, and a GPU is not waited for."""
+"""Number of calls of a model whose pixels are checked; later calls are not slowed down."""
 
-LEFT = "_range_checks"
+CHECKS_LEFT = "_range_checks"
+"""Attribute of a model with the number of remaining checks."""
 
 
-def check_range(network: nn.Module, pixels: Tensor, highest: int) -> None:
-    """Warn once if the first float pixels that a network is called with in evaluation mode are in another range.
+def check_range(model: nn.Module, pixels: Tensor, highest: int) -> None:
+    """Warn once if float pixels are outside a model's range of 0..``highest`` (255 or 1).
 
-    Nothing is done in training, nor while the network is compiled, exported, traced or captured. The ``highest`` value
-    that it takes is 255 or 1.
+    The pixels of the first calls in evaluation mode are checked. Nothing is checked in training, nor while the model is
+    compiled, exported, traced or captured.
     """
     if _is_recorded(pixels):  # first, so that compiled code does not depend on the number of calls
         return
-    left = getattr(network, LEFT, CHECKS)
-    if not left or network.training or not pixels.is_floating_point():
+    left = getattr(model, CHECKS_LEFT, CHECKS)
+    if not left or model.training or not pixels.is_floating_point():
         return
     try:
         low, high = (float(value) for value in pixels.detach().aminmax())
         fractions = bool((pixels != pixels.round()).any())
-    except RuntimeError:  # tensors without values: fake ones, those of vmap
+    except RuntimeError:  # tensors without values, such as fake tensors and those of vmap
         return
-    # Black images have whole numbers; 3 lies above what ImageNet's mean and deviation make of white. Resampling and
-    # changes of brightness leave the range by less than the bounds, pixels minus their mean or of 12 bits by more.
+    # Dark images have whole numbers. White normalized by ImageNet's statistics is below 3. Resampling and brightness
+    # changes exceed the range by less than these bounds. Pixels of 12 bits, or minus their mean, exceed it by more.
     wrong = low < -highest / 3 or high > 3 * highest or (highest > 1 and high <= 3 and fractions)
     if wrong:
         warnings.warn(
-            f"pixels: their values lie in {low:.3g}..{high:.3g}; this network takes RGB in 0..{highest} and normalizes "
-            f"it itself: scale them to 0..{highest}, and leave out any normalization",
+            f"pixels: their values are in {low:.3g}..{high:.3g}; this model takes RGB in 0..{highest} and normalizes "
+            f"it itself: scale them to 0..{highest}, and do not normalize them",
             SegmnWarning,
             stacklevel=3,
         )
-    setattr(network, LEFT, 0 if wrong else left - 1)
+    setattr(model, CHECKS_LEFT, 0 if wrong else left - 1)
 
 
 def _is_recorded(pixels: Tensor) -> bool:
@@ -86,13 +87,13 @@ def _is_recorded(pixels: Tensor) -> bool:
 
 
 class PixelNetwork(Network):
-    """A module with the normalization its weights were trained for, kept as buffers and so saved with them.
+    """Base class of models that normalize pixels; the normalization is stored in buffers and saved with the weights.
 
     Attributes:
-        kind: kind of such networks in model files.
+        kind: name of this kind of model in model files.
         logits_name: name of the last layer, whose outputs are the classes.
         backbone: normalized images -> feature maps.
-        architecture: the arguments that the network was built from, if it was built by name.
+        architecture: the arguments from which the model was built, if it was built by name.
         class_names: one for each logit.
     """
 
@@ -105,19 +106,19 @@ class PixelNetwork(Network):
     pixel_std: Tensor
 
     def __init__(self, normalization: Normalization) -> None:
-        """Keep the normalization that the weights need."""
+        """Store the normalization that the weights need."""
         super().__init__()
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(normalization.std).view(1, 3, 1, 1))
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights, on which the network computes."""
+        """Device of the weights."""
         return self.pixel_mean.device
 
     @property
     def normalization(self) -> Normalization:
-        """The normalization that the buffers hold, in the fewest decimals that give their float32 values back."""
+        """Normalization in the buffers, in the fewest decimals that give the same float32 values."""
         mean, std = (
             [float(str(value)) for value in buffer.detach().float().cpu().flatten().numpy()]
             for buffer in (self.pixel_mean, self.pixel_std)
@@ -126,14 +127,14 @@ class PixelNetwork(Network):
 
     @property
     def mean_pixel(self) -> tuple[float, float, float]:
-        """RGB, 0..255, of the pixel that normalization turns to 0: what images are padded with."""
+        """Color of padding: RGB, 0..255, which the normalization maps to 0."""
         return self.normalization.mean
 
     def check_classes(self) -> None:
-        """Make sure that each class has a name.
+        """Check that each output of the last layer has a class name.
 
         Raises:
-            ConfigError: the last layer was replaced by one of another number of classes, or the labels were.
+            ConfigError: the numbers differ, because the last layer or the labels were replaced.
         """
         logits = self.get_parameter(f"{self.logits_name}.weight").shape[0]
         if logits != len(self.class_names):
@@ -143,15 +144,15 @@ class PixelNetwork(Network):
             )
 
     def set_normalization(self, normalization: Normalization) -> None:
-        """Change how pixels are normalized, as weights trained elsewhere need it."""
+        """Change the normalization of pixels to the one that loaded weights need."""
         self.pixel_mean.copy_(torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.pixel_std.copy_(torch.tensor(normalization.std).view(1, 3, 1, 1))
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Turn RGB pixels (b, 3, h, w), uint8 or float in 0..255, into what the backbone needs.
+        """Normalize RGB pixels (b, 3, h, w), uint8 or float in 0..255.
 
         Raises:
-            ConfigError: another shape or another type of number.
+            ConfigError: the pixels have a wrong shape or data type.
         """
         if pixels.dim() != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
             raise ConfigError(f"pixels have shape {tuple(pixels.shape)}; give (batch, 3, height, width), RGB")

@@ -1,4 +1,4 @@
-"""Segmentation networks: pixels in, class logits at the same size out; their names, and how one is built."""
+"""Segmentation models, which map pixels to class logits of the same size: class, names and construction."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from segmnv2.nn.stride import upsample_logits
 
 
 class Segmenter(PixelNetwork):
-    """A backbone and a head, with the normalization their weights were trained for.
+    """A backbone and a head, with the normalization that their weights need.
 
     Attributes:
         backbone: normalized images -> feature maps.
         head: feature maps -> logits at its own stride.
         labels: names and colors of the classes.
-        architecture: the arguments that the network was built from, if it was built by name.
+        architecture: the arguments from which the model was built, if it was built by name.
     """
 
     kind = "model"
@@ -43,24 +43,24 @@ class Segmenter(PixelNetwork):
         """Join the parts.
 
         Args:
-            backbone: its feature maps feed the head.
-            head: set to the backbone's output stride here.
-            labels: one for each logit; numbered ones by default.
-            normalization: the normalization that the weights need; stored in buffers and saved with them.
-            architecture: the arguments that it was built from; without them, it cannot be saved as one file.
+            backbone: backbone whose feature maps the head reads.
+            head: the head; it is set to the output stride of the backbone.
+            labels: one for each logit; by default they are numbered.
+            normalization: normalization that the weights need; it is stored in buffers and saved with the weights.
+            architecture: arguments from which the model is built; without them, it cannot be saved as a model file.
 
         Raises:
-            ConfigError: labels of another number than the head's logits, or channels that do not meet.
+            ConfigError: the number of labels is not that of the logits, or the head needs other channels.
         """
         super().__init__(normalization)
         labels = labels or LabelSet.numbered(head.num_classes)
         if labels.num_classes != head.num_classes:
-            raise ConfigError(f"{labels.num_classes} labels for {head.num_classes} classes; give one label a class")
+            raise ConfigError(f"{labels.num_classes} labels for {head.num_classes} classes; give one for each class")
         given = tuple(backbone.feature_info[index].channels for index in head.reads)
         if head.in_channels != given:
             raise ConfigError(
-                f"the head reads {_list(head.in_channels)} channels, the backbone has {_list(given)} there; build the "
-                f"head for {_list(given)}"
+                f"the head reads {_join(head.in_channels)} channels, the backbone has {_join(given)} there; build the "
+                f"head for {_join(given)}"
             )
         self.backbone = backbone
         self.head = head
@@ -94,10 +94,10 @@ class Segmenter(PixelNetwork):
         return self.head.logits_stride
 
     def set_output_stride(self, output_stride: int) -> None:
-        """Change strides, dilations and ASPP's rates of the live network together; the weights stay.
+        """Change the strides, dilations and ASPP rates of backbone and head together; the weights stay.
 
         Args:
-            output_stride: 8, 16 or 32. Smaller is finer and slower.
+            output_stride: 8, 16 or 32; smaller values give finer logits and are slower.
 
         Raises:
             ConfigError: any other value.
@@ -108,14 +108,14 @@ class Segmenter(PixelNetwork):
     def raw_logits(self, pixels: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k i j"]:
         """Return the logits before upsampling.
 
-        The normalized image is first padded right and bottom with zeros, the mean pixel, to sides of
-        k * output_stride + 1, where the grids of all strides meet the image's corners.
+        The normalized image is first padded with zeros (the mean pixel) at the right and bottom. At the resulting sides
+        of k * output_stride + 1, the grids of all strides include the corners of the image.
 
         Args:
             pixels: RGB (b, 3, h, w), uint8 or float in 0..255, any size.
 
         Returns:
-            (b, num_classes, rows, columns); sample (i, j) lies on pixel (i, j) * logits_stride.
+            (b, num_classes, rows, columns); sample (i, j) is at pixel (i, j) * logits_stride.
         """
         x = self.normalize(pixels)
         bottom, right = (-(side - 1) % self.output_stride for side in x.shape[-2:])
@@ -134,13 +134,13 @@ class Segmenter(PixelNetwork):
             (b, num_classes, h, w), bilinear from the logits' grid with aligned corners.
 
         Raises:
-            ConfigError: pixels of another shape or type of number.
+            ConfigError: the pixels have a wrong shape or data type.
         """
         height, width = pixels.shape[-2:]
         return upsample_logits(self.raw_logits(pixels), self.logits_stride, (height, width))
 
 
-def _list(channels: tuple[int, ...]) -> str:
+def _join(channels: tuple[int, ...]) -> str:
     return " and ".join(map(str, channels))
 
 
@@ -166,12 +166,12 @@ def build_model(
     labels: LabelSet | None = None,
     normalization: Normalization = TENSORFLOW_NORMALIZATION,
 ) -> Segmenter:
-    """Build a network with fresh weights from its description.
+    """Build a model with fresh weights from its description.
 
-    By default its labels are VOC's for 21 classes and numbered ones otherwise.
+    By default its labels are VOC's for 21 classes and numbers otherwise.
 
     Raises:
-        ConfigError: an unknown name or a value that a part refuses.
+        ConfigError: the name is unknown, or backbone or head refuse a value.
     """
     check_architecture("model", architecture.to_dict())
     if architecture.name not in MODELS:

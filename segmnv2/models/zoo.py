@@ -1,4 +1,4 @@
-"""Networks by name, with fresh weights or weights from a file."""
+"""Segmentation models by name, with fresh weights or weights from a file."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ def create_model(
     head_options: Mapping[str, Any] | None = None,
     **backbone_options: Any,
 ) -> Segmenter:
-    """Build a network by name, with fresh weights or weights from a file.
+    """Build a segmentation model by name, with fresh weights or weights from a file.
 
     Args:
         name: one of :func:`segmnv2.list_models`.
-        num_classes: number of classes, background included; that of ``labels`` by default, else 21.
-        output_stride: 8, 16 or 32; by default that of ``weights``, else 16; may be changed later.
-        labels: names and colors of the classes; by default those of ``weights``, else VOC's for 21 classes. Weights of
-            classes with other names, or in another order, are refused unless ``keep_logits`` is false.
-        normalization: normalization of pixels; by default that of the weights' file or of timm's weights, else -1..1.
-        weights: a whole network's safetensors file, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
-        keep_logits: with ``weights``, whether its last layer is loaded too; ``False`` for other classes.
+        num_classes: number of classes, including the background; that of ``labels`` by default, else 21.
+        output_stride: 8, 16 or 32; by default that of ``weights``, else 16. It can be changed later.
+        labels: names and colors of the classes; by default those of ``weights``, else VOC's for 21 classes. Weights
+            whose classes have other names or another order are refused unless ``keep_logits`` is false.
+        normalization: normalization of pixels; by default the one that the weights need, and -1..1 without weights.
+        weights: safetensors file of a whole model, as ``segmnv2 import`` or ``segmnv2 train`` writes it.
+        keep_logits: whether to load the last layer of ``weights`` too; ``False`` for other classes.
         backbone_weights: a file of which only the backbone is loaded, such as one trained on ImageNet.
         head_options: options of the head, such as ``{"separable": True}`` for DeepLabv3+.
         backbone_options: arguments of the backbone, such as ``width=0.5``.
 
     Returns:
-        The network in training mode.
+        The model in training mode.
 
     Raises:
-        ConfigError: an unknown name, a value that a part refuses, or both kinds of weights at once.
-        WeightsError: a file that is missing, damaged or does not fit.
+        ConfigError: the name is unknown, backbone or head refuse a value, or both kinds of weights are given.
+        WeightsError: a file is missing, damaged or does not fit.
     """
     if weights is not None and backbone_weights is not None:
         raise ConfigError(
-            "weights and backbone_weights are both given; name one file, the whole network's or the backbone's"
+            "weights and backbone_weights are both given; name one file, of the whole model or of the backbone"
         )
     described = None if weights is None else read_description(weights)
     if described is not None and described["kind"] == Segmenter.kind:
@@ -71,7 +71,7 @@ def create_model(
         num_classes = labels.num_classes if labels else VOC_LABELS.num_classes
     stride = OUTPUT_STRIDE if output_stride is None else output_stride
     architecture = Architecture(name, num_classes, stride, backbone_options, head_options or {})
-    model = build_model(architecture, labels=labels)  # refuses wrong options before any of them is used
+    model = build_model(architecture, labels=labels)  # refuses wrong options before they are used
     start_model(model, architecture, normalization, weights or backbone_weights, keep_logits, weights is None)
     return model
 
@@ -106,7 +106,7 @@ def without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usual_normalization(options: Mapping[str, Any]) -> Normalization:
-    """Return the normalization of fresh networks on such a backbone: that of timm's or smp's weights, or -1..1."""
+    """Return the normalization of a model with these backbone options: that of timm's or smp's weights, or -1..1."""
     if not options.get(PRETRAINED):
         return TENSORFLOW_NORMALIZATION
     if "encoder" in options:

@@ -1,1 +1,1 @@
-"""Layers the networks are made of: convolution with norm and activation, building blocks, the resize rule."""
+"""Layers of the models: convolutions with norm and activation, building blocks, and resizing."""

@@ -1,4 +1,4 @@
-"""Building blocks of networks: those of the paper's Figure 2, from a regular convolution to its bottleneck."""
+"""Building blocks of the paper's Figure 2, from a regular convolution to the bottleneck."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segmnv2.nn.conv import ConvNormAct, Layers, Padding, make_divisible
 
 
 class DepthwiseSeparable(nn.Module):
-    """Filter each channel by 3x3, then mix the channels by 1x1; batch norm and ReLU6 after both.
+    """Depthwise 3x3 convolution and 1x1 convolution, each with batch norm and ReLU6.
 
     Source: MobileNetV1, Figure 3; MobileNetV2, Figure 2b.
     """
@@ -18,9 +18,9 @@ class DepthwiseSeparable(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, layers: Layers, linear: bool = False
     ) -> None:
-        """Build the block at its nominal stride, 1 or 2, of the depthwise layer.
+        """Build the block; ``stride``, 1 or 2, is the nominal stride of the depthwise layer.
 
-        With ``linear`` the last activation is omitted: the output is a linear bottleneck (MobileNetV2, Figure 2c).
+        With ``linear`` the last activation is omitted, so the output is a linear bottleneck (MobileNetV2, Figure 2c).
         """
         super().__init__()
         self.depthwise = layers.conv(in_channels, in_channels, 3, groups=in_channels)
@@ -38,19 +38,19 @@ class DepthwiseSeparable(nn.Module):
 
 
 SHORTCUTS = ("bottleneck", "expansion", "none")
-"""Kinds of shortcuts: between the narrow ends of a block, the wide layers of consecutive blocks, or nothing."""
+"""Kinds of shortcuts: between the narrow ends of a block, between the expansions of consecutive blocks, or none."""
 
 
 class InvertedResidual(nn.Module):
-    """The paper's bottleneck: expand by 1x1, filter depthwise by 3x3, project linearly by 1x1.
+    """The paper's bottleneck: 1x1 expansion, depthwise 3x3 convolution and linear 1x1 projection.
 
-    Input and output are narrow and linear; a shortcut joins them where the block keeps both size and width.
+    Input and output are narrow and linear; a shortcut joins them if the block keeps size and width.
 
-    Two switches, which change no weight, undo what is new in it, as the paper's Figure 6 does. The paper draws their
-    curves and gives no formula; the arguments state how it is read here.
+    The options ``bottleneck_activation`` and ``shortcut`` undo what is new in the block, as in the paper's Figure 6.
+    They do not change the weights. The paper shows only curves, so their formulas are this library's interpretation.
 
     Attributes:
-        shortcut: whether the input is added to the output; it is not changed when stride and dilation change.
+        shortcut: whether the input is added to the output, at every stride and dilation.
 
     Source: MobileNetV2, Figure 3b, Table 1 and Figure 6; slim's ``expanded_conv``, which rounds the expansion to a
     multiple of 8.
@@ -72,22 +72,22 @@ class InvertedResidual(nn.Module):
         Args:
             in_channels: channels of the input.
             out_channels: channels of the output.
-            expansion: factor of the inner width; 1 leaves the expansion layer out.
-            stride: 1 or 2, of the depthwise layer.
+            expansion: factor of the inner width; 1 omits the expansion layer.
+            stride: nominal stride of the depthwise layer, 1 or 2.
             layers: padding, batch norm and activation.
-            bottleneck_activation: apply ReLU6 to the projection, before the shortcut's sum (Figure 6a's "relu6 in
-                bottleneck", as read here).
-            shortcut: ``"bottleneck"`` adds the input to the output. ``"none"`` adds nothing. Neither does
-                ``"expansion"``: there, whoever chains the blocks adds the expansion of one to that of the next and
-                hands on the sum (Figure 6b's "shortcut between expansions", as read here).
+            bottleneck_activation: apply ReLU6 to the projection before the shortcut is added ("relu6 in bottleneck" of
+                Figure 6a).
+            shortcut: ``"bottleneck"`` adds the input to the output. ``"none"`` adds nothing. ``"expansion"`` adds
+                nothing either; the backbone adds the expansion of each block to that of the next ("shortcut between
+                expansions" of Figure 6b).
 
         Raises:
-            ConfigError: an unknown shortcut, or a switch that is not true or false.
+            ConfigError: the shortcut is unknown, or ``bottleneck_activation`` is not a boolean.
         """
         if shortcut not in SHORTCUTS:
             raise ConfigError(f"shortcut {shortcut!r} is unknown; allowed are {', '.join(SHORTCUTS)}")
         if not isinstance(bottleneck_activation, bool):
-            raise ConfigError(f"bottleneck_activation {bottleneck_activation!r} is not a switch; give true or false")
+            raise ConfigError(f"bottleneck_activation {bottleneck_activation!r} is not possible; give true or false")
         super().__init__()
         hidden = make_divisible(in_channels * expansion) if expansion > 1 else in_channels
         self.expand = layers.conv(in_channels, hidden) if expansion > 1 else None
@@ -101,7 +101,7 @@ class InvertedResidual(nn.Module):
         self.depthwise.set_stride_and_dilation(stride, dilation)
 
     def widen(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
-        """Return the expansion (b, e, h, w) of the input (b, c, h, w), which is the input where there is no layer."""
+        """Return the expansion (b, e, h, w) of the input (b, c, h, w), or the input if there is no expansion layer."""
         expanded: Tensor = x if self.expand is None else self.expand(x)
         return expanded
 
@@ -112,7 +112,7 @@ class InvertedResidual(nn.Module):
 
         Args:
             x: the input.
-            expanded: what to filter in place of ``widen(x)``; a chain with shortcuts between expansions gives it.
+            expanded: input of the depthwise layer in place of ``widen(x)``, for shortcuts between expansions.
         """
         hidden = self.widen(x) if expanded is None else expanded
         out: Tensor = self.project(self.depthwise(hidden))
@@ -139,22 +139,23 @@ def create_block(
     """Build one block of the paper's Figure 2 with fresh weights.
 
     Args:
-        kind: ``"regular"``, a 3x3 convolution; ``"separable"``, 3x3 depthwise and 1x1; ``"separable_linear"``, the same
-            without a non-linearity after the 1x1; ``"bottleneck"``, which expands by 1x1 before, and has its shortcut.
+        kind: ``"regular"`` is a 3x3 convolution. ``"separable"`` is a depthwise 3x3 and a 1x1 convolution.
+            ``"separable_linear"`` is the same without the last activation. ``"bottleneck"`` also has a 1x1 expansion
+            before, and a shortcut.
         in_channels: channels of the input.
         out_channels: channels of the output.
         stride: 1 or 2.
-        expansion: factor of the bottleneck's inner width, rounded to a multiple of 8; the other kinds have none.
+        expansion: factor of the bottleneck's inner width, rounded to a multiple of 8; other kinds ignore it.
         padding: ``"tensorflow"`` or ``"symmetric"``.
         norm_eps: epsilon of the batch norms.
         norm_momentum: share of a new batch in the running statistics (TensorFlow's decay is 1 minus this).
 
     Returns:
-        A block that maps (b, in_channels, h, w) to (b, out_channels, ceil(h / stride), ceil(w / stride)), and whose
-        stride and dilation ``set_stride_and_dilation`` changes.
+        A block that maps (b, in_channels, h, w) to (b, out_channels, ceil(h / stride), ceil(w / stride)). Its method
+        ``set_stride_and_dilation`` changes stride and dilation.
 
     Raises:
-        ConfigError: an unknown kind, or a number that no block has.
+        ConfigError: the kind is unknown, or a number is not possible.
     """
     if kind not in BLOCK_KINDS:
         raise ConfigError(f"block kind {kind!r} is unknown; allowed are {', '.join(BLOCK_KINDS)}")

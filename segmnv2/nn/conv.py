@@ -1,4 +1,4 @@
-"""Convolution and pooling with TensorFlow's padding, the layers of a network, and the channel rounding rule."""
+"""Convolution and pooling with TensorFlow's padding, the layers of a model, and the rounding of channel counts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from segmnv2.errors import ConfigError
 
 Padding = Literal["tensorflow", "symmetric"]
-Side = Any  # an int, or symbolic while a network is exported for images of any size
+Side = Any  # an int, or symbolic while a model is exported for images of any size
 PADDINGS: tuple[Padding, ...] = ("tensorflow", "symmetric")
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round a channel count to a multiple of ``divisor``, at least ``divisor`` and never more than 10 % down.
+    """Round a channel count to a multiple of ``divisor``, at least ``divisor`` and at most 10 % below the count.
 
     Args:
-        channels: the wanted count, usually a paper's count times a width multiplier.
-        divisor: 8 in the paper's networks; 1 in DeepLab's networks of other widths than 1.0.
+        channels: the exact count, usually a paper's count times a width multiplier.
+        divisor: 8 in the paper's models; 1 in DeepLab's models of other widths than 1.0.
 
-    Source: ``_make_divisible`` of slim/nets/mobilenet/conv_blocks.py, its minimum being the divisor.
+    Source: ``_make_divisible`` of slim/nets/mobilenet/conv_blocks.py, with the divisor as minimum.
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
@@ -32,11 +32,11 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 class SameConv2d(nn.Conv2d):
     """Convolution with an odd kernel whose output has ``ceil(size / stride)`` rows and columns.
 
-    With ``padding="tensorflow"`` it samples where TensorFlow's ``SAME`` does: on an even side, stride 2 pads only
-    right and bottom. With ``"symmetric"`` both sides get ``dilation * (kernel - 1) / 2``, as torchvision pads. On odd
-    sides, the ones this library pads its images to, the two are the same.
+    With ``padding="tensorflow"`` it samples where TensorFlow's ``SAME`` does: on an even side, stride 2 pads only at
+    the right and bottom. With ``"symmetric"`` both sides get ``dilation * (kernel - 1) / 2``, as in torchvision. Both
+    are equal on odd sides, to which this library pads its images.
 
-    Stride and dilation may be changed on a live layer by :meth:`set_stride_and_dilation`; the weights stay.
+    :meth:`set_stride_and_dilation` changes stride and dilation later; the weights stay.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class SameConv2d(nn.Conv2d):
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that survives one value a channel, as the image-pooling branch has with a batch of one.
+    """Batch norm that accepts a single value per channel, as in the image-pooling branch with a batch of one.
 
-    A variance of a single value does not exist: ``torch`` raises there, TensorFlow outputs the bias whatever the input.
-    This layer normalizes such a batch by its running statistics, which it leaves unchanged; every larger batch
-    is treated as :class:`torch.nn.BatchNorm2d` does.
+    A single value has no variance: ``torch`` raises an error, and TensorFlow returns the bias for any input. This layer
+    normalizes such a batch by its running statistics, which stay unchanged. It treats larger batches as
+    :class:`torch.nn.BatchNorm2d` does.
     """
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -135,7 +135,7 @@ class ConvNormAct(nn.Module):
 
 
 class Layers(NamedTuple):
-    """Settings of all layers of a network, which makes them.
+    """Settings of the layers of a model, and methods that build them.
 
     Attributes:
         padding: ``"tensorflow"`` or ``"symmetric"``.
@@ -165,7 +165,7 @@ class Layers(NamedTuple):
 
 
 def draw_truncated_normal(module: nn.Module, std: float) -> None:
-    """Draw the weights of a module's convolutions and linear layers from a normal cut at two deviations."""
+    """Draw the weights of convolutions and linear layers from a normal distribution truncated at two deviations."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
@@ -178,12 +178,12 @@ Pads = tuple[Side, Side, Side, Side]  # left, right, top, bottom
 class SamePool(nn.Module, ABC):
     """Pooling over 3x3 samples whose output has ``ceil(size / stride)`` rows and columns.
 
-    With a dilation the samples lie that far apart: a pool that strides no longer then finds the same values as before,
-    and more of them between.
+    The dilation is the distance of the samples. A pool whose stride is replaced by a dilation gives the same values,
+    and more values between them.
     """
 
     def __init__(self, *, padding: Padding = "tensorflow") -> None:
-        """Build the layer at stride 1; the paddings differ on even sides at stride 2."""
+        """Build the layer at stride 1; the two paddings differ only on even sides at stride 2."""
         super().__init__()
         self.same_padding: Padding = padding
         self.set_stride_and_dilation(1, 1)
@@ -193,7 +193,7 @@ class SamePool(nn.Module, ABC):
         self.stride, self.dilation = stride, dilation
 
     def extra_repr(self) -> str:
-        """Return the rate, for ``repr``."""
+        """Return the settings for ``repr``."""
         return f"stride={self.stride}, dilation={self.dilation}, padding={self.same_padding}"
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
@@ -203,17 +203,17 @@ class SamePool(nn.Module, ABC):
         return self._pool(x, (*self._pads(x.shape[-1]), *self._pads(x.shape[-2])))
 
     def _pads(self, size: Side) -> tuple[Side, Side]:
-        """Return how many samples are missing before and after one side of ``size``."""
+        """Return the number of samples to add before and after one side of ``size``."""
         reach = self.dilation * (KERNEL - 1)
         if self.same_padding == "symmetric" or self.stride == 1:
             return reach // 2, reach // 2
-        # (ceil(size / stride) - 1) * stride + reach + 1 - size, which is not negative as reach is at least stride.
+        # (ceil(size / stride) - 1) * stride + reach + 1 - size is not negative, because reach is at least stride.
         total = reach - (size - 1) % self.stride
         return total // 2, total - total // 2
 
     @abstractmethod
     def _pool_plain(self, x: Tensor) -> Tensor:
-        """Pool without dilation, with one missing sample on every side."""
+        """Pool without dilation, with one added sample on every side."""
 
     @abstractmethod
     def _pool(self, x: Tensor, pads: Pads) -> Tensor:
@@ -221,7 +221,7 @@ class SamePool(nn.Module, ABC):
 
 
 class SameMaxPool(SamePool):
-    """The largest of 3x3 samples, of those that lie on the map."""
+    """Maximum of 3x3 samples, without those outside the map."""
 
     def _pool_plain(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, KERNEL, self.stride, 1)
@@ -231,7 +231,7 @@ class SameMaxPool(SamePool):
 
 
 class SameAveragePool(SamePool):
-    """The mean of 3x3 samples, of those that lie on the map, or with zeros for those that do not."""
+    """Mean of 3x3 samples; those outside the map are left out or count as zeros."""
 
     def __init__(self, *, padding: Padding = "tensorflow", count_zeros: bool = False) -> None:
         """Build the layer at stride 1.
@@ -251,7 +251,7 @@ class SameAveragePool(SamePool):
         return self._sums(x, pads) / self._sums(counts, pads)
 
     def _sums(self, x: Tensor, pads: Pads) -> Tensor:
-        """Return the sums of 3x3 samples: along columns, then along rows, as torch has no dilated mean."""
+        """Return the sums of 3x3 samples, along columns and then rows, because torch has no dilated average pooling."""
         x = F.pad(x, pads)
         for dim in (-2, -1):
             span = x.shape[dim] - (KERNEL - 1) * self.dilation

@@ -1,4 +1,4 @@
-"""Whole networks: their batch norms, and parameters that no output depends on."""
+"""Functions on whole models: settings of batch norms, and freezing of parameters that no output depends on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Self = TypeVar("Self", bound="Network")
 
 
 class Network(nn.Module):
-    """A network with a ``backbone``, whose batch norms can be set together."""
+    """Base class of models with a ``backbone``, whose batch norms can be set together."""
 
-    frozen: str | None = None  # of which part the batch norms are
+    frozen: str | None = None  # the part with frozen batch norms, "backbone" or "all"
 
     def set_norm_momentum(self, momentum: float) -> None:
         """Set the share of a new batch in every batch norm's running statistics.
 
-        The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to forget where they started; a
+        The paper's 0.003 (backbone) and 0.0003 (head) need thousands of steps to replace the initial statistics; a
         short training run needs about 0.05.
 
         Raises:
-            ConfigError: not above 0 and at most 1.
+            ConfigError: the momentum is not above 0 and at most 1.
         """
         if not 0 < momentum <= 1:
             raise ConfigError(f"norm momentum {momentum!r} is not in (0, 1]; the paper's is 0.003")
@@ -34,7 +34,7 @@ class Network(nn.Module):
             norm.momentum = momentum  # type: ignore[assignment]
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen batch norms stay in evaluation."""
+        """Switch to training or evaluation mode; frozen batch norms stay in evaluation mode."""
         super().train(mode)
         if self.frozen:
             part = self.backbone if self.frozen == "backbone" else self
@@ -45,13 +45,13 @@ class Network(nn.Module):
 
 
 def freeze_batch_norm(network: Network, *, backbone_only: bool = False) -> None:
-    """Normalize by the running statistics in training too, and leave them unchanged; scale and shift still learn.
+    """Freeze the running statistics of batch norms, and normalize by them in training too.
 
-    For batches of fewer than about 12 images, whose own statistics say too little.
+    Scale and shift are still trained. Use it for batches of fewer than about 12 images, whose statistics are too noisy.
 
     Args:
-        network: in any mode, which it keeps.
-        backbone_only: leave the other norms out, as when only the backbone's statistics are worth keeping.
+        network: the model; its mode stays unchanged.
+        backbone_only: freeze only the norms of the backbone, for example if only the backbone is pretrained.
 
     Source: tensorflow/models research/deeplab/train.py, ``fine_tune_batch_norm=False``.
     """
@@ -65,12 +65,12 @@ def statistical_norms(network: nn.Module) -> Iterator[nn.Module]:
 
 
 PROBE = (128, 96)
-"""Sides of the image that a network is tried with, in pixels: multiples of all strides."""
+"""Sides in pixels of the image with which a model is tested: multiples of all strides."""
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode and restore each layer's own mode afterwards."""
+    """Put a model into evaluation mode and restore each layer's own mode afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -81,19 +81,20 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def freeze_unused(network: nn.Module, outputs: Callable[[Tensor], Iterable[Tensor]]) -> None:
-    """Freeze the parameters that no output depends on, as the last layers of a classifier whose maps alone are used.
+    """Freeze the parameters that no output depends on, such as the last layers of a classifier used as a backbone.
 
-    They never get a gradient, and distributed training waits for one of each parameter that is not frozen.
+    They never get a gradient, and distributed training waits for the gradients of all parameters that are not frozen.
 
     Args:
-        network: in any mode; it keeps its values and modes. Nothing happens in inference mode, which has no gradients.
-        outputs: maps a normalized image (1, 3, h, w) to what the network is used for.
+        network: the model; its values and modes stay unchanged. In inference mode, which has no gradients, nothing is
+            frozen.
+        outputs: function that maps a normalized image (1, 3, h, w) to the outputs that are used.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters or torch.is_inference_mode_enabled():
         return
     with torch.enable_grad(), evaluating(network):
-        total = torch.stack([each.sum() for each in outputs(parameters[0].new_zeros(1, 3, *PROBE))]).sum()
+        total = torch.stack([output.sum() for output in outputs(parameters[0].new_zeros(1, 3, *PROBE))]).sum()
         gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)

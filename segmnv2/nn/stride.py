@@ -1,8 +1,8 @@
-"""Output strides, how nominal strides become strides and dilations, and resizing between their grids.
+"""Output strides, their conversion to strides and dilations, and resizing between their grids.
 
-The library resizes bilinearly by one rule: corners are aligned. TensorFlow's DeepLab does so everywhere
-(``align_corners=True``): pixel 0 maps to pixel 0 and the last pixel to the last. With sides of ``k * stride + 1`` the
-samples of a feature map then lie exactly on every ``stride``-th pixel of the image.
+The library always resizes bilinearly with aligned corners, as TensorFlow's DeepLab does (``align_corners=True``). Pixel
+0 maps to pixel 0 and the last pixel to the last. With sides of ``k * stride + 1``, the samples of a feature map are
+exactly at every ``stride``-th pixel of the image.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Strided(Protocol):
 
 
 def plan_strides_and_dilations(strides: Sequence[int], output_stride: int) -> list[tuple[int, int]]:
-    """Turn nominal strides into (stride, dilation) pairs so that the whole chain has ``output_stride``.
+    """Convert nominal strides to (stride, dilation) pairs so that the whole chain has ``output_stride``.
 
-    Once the output stride is reached, a layer that would stride stays put instead and uses the dilation reached so
-    far; only the layers after it are dilated by its stride.
+    Once the output stride is reached, all later layers have stride 1. A layer whose nominal stride is thus replaced
+    keeps the dilation of the layer before it. Its stride multiplies the dilation of the layers after it.
 
     Source: ``mobilenet_base`` of slim/nets/mobilenet/mobilenet.py.
     """
@@ -48,15 +48,15 @@ def plan_strides_and_dilations(strides: Sequence[int], output_stride: int) -> li
 
 
 def check_output_stride(output_stride: int) -> None:
-    """Refuse an output stride that no network here has.
+    """Refuse an output stride that no model of this library has.
 
     Raises:
         ConfigError: it is not 8, 16 or 32.
     """
     if type(output_stride) is not int or output_stride not in OUTPUT_STRIDES:
         allowed = ", ".join(map(str, OUTPUT_STRIDES))
-        found = describe_value(output_stride)
-        raise ConfigError(f"output_stride {found} is not possible; allowed are {allowed} (16 is the usual one)")
+        value = describe_value(output_stride)
+        raise ConfigError(f"output_stride {value} is not possible; allowed are {allowed} (16 is the usual one)")
 
 
 def resize_bilinear(x: Float[Tensor, "b c h w"], size: tuple[Side, Side]) -> Float[Tensor, "b c i j"]:
@@ -77,7 +77,7 @@ def upsample_logits(
     """Return logits for each pixel of an image from those at every ``output_stride``-th.
 
     Args:
-        raw: (b, k, i, j), sample (m, n) lying on pixel (m, n) * output_stride.
+        raw: (b, k, i, j); sample (m, n) is at pixel (m, n) * output_stride.
         output_stride: pixels between two samples; 1 returns ``raw`` itself, cropped.
         size: height and width of the image in pixels, at most (i - 1) * output_stride + 1.
     """

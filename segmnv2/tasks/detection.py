@@ -1,11 +1,10 @@
-"""Detection: what happens in a step and in a validation."""
+"""Training of detectors: task, data and job."""
 
 from __future__ import annotations
 
 import bisect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,63 +25,45 @@ from segmnv2.data.box_transforms import BoxTransform, collate_boxes
 from segmnv2.detection.detector import Detections, Detector, create_detector, load_detector_weights, save_detector
 from segmnv2.errors import ConfigError, DatasetError, naming_key
 from segmnv2.evaluation.result import pick_samples
-from segmnv2.metrics.coco_ap import NAMES, AveragePrecision, coco_ap
+from segmnv2.metrics.coco_ap import NAMES, coco_ap
 from segmnv2.models.cost import count_parameters
 from segmnv2.tasks.job import (
     Job,
     RunData,
     color_jitter,
     describe_images,
-    describe_network,
-    settle_norms,
+    describe_model,
+    set_norms,
     starting_options,
     weights_key,
 )
-from segmnv2.tasks.optimizer import divide_parameters
+from segmnv2.tasks.optimizer import decay_groups, scheduled, warmup_factor
 from segmnv2.tasks.processes import Processes
 from segmnv2.tasks.task import Task, epoch_timing
 
 
-@dataclass(frozen=True)
-class DetectionValidation:
-    """One validation.
-
-    Attributes:
-        step: optimizer steps done.
-        precision: average precision over the images of all ranks.
-    """
-
-    step: int
-    precision: AveragePrecision
-
-    @property
-    def score(self) -> float:
-        """Mean average precision over IoUs of 0.5 to 0.95, in percent."""
-        return self.precision.ap
-
-
 def detection_rate(step: int, section: DetectionOptimizerSection, *, steps: int, per_epoch: float) -> float:
-    """Return what the learning rate of step 0, 1, ... is multiplied by.
+    """Return the factor of the learning rate after a number of steps.
 
     Args:
-        step: optimizer steps done.
+        step: number of completed optimizer steps.
         section: the schedule.
         steps: total number of optimizer steps.
-        per_epoch: optimizer steps of an epoch.
+        per_epoch: number of optimizer steps per epoch.
     """
-    rise = min(1.0, (step + 1) / section.warmup_steps) if section.warmup_steps else 1.0
+    warmup = warmup_factor(step, section.warmup_steps)
     if section.schedule == "cosine":
-        return rise * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
-    return float(rise * section.factor ** bisect.bisect_right(section.milestones, step / per_epoch))
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+    return float(warmup * section.factor ** bisect.bisect_right(section.milestones, step / per_epoch))
 
 
 class DetectionTask(Task):
     """A detector in training: its own losses, SGD, and COCO's average precision.
 
     Args:
-        model: the detector, its weights in place.
+        model: the detector with its initial weights.
         experiment: optimizer, epochs, seed and validation.
-        images: number of training images, which an epoch is.
+        images: number of training images, which make one epoch.
         truth: annotations of the validation images.
 
     Attributes:
@@ -98,7 +79,7 @@ class DetectionTask(Task):
         super().__init__(model, experiment, epoch_timing(experiment, images))
         self.images = images
         self.truth = truth
-        self._found: dict[int, Detections] = {}
+        self._detections: dict[int, Detections] = {}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,64 +87,49 @@ class DetectionTask(Task):
         return tuple(f"val/{name}" for name in NAMES)
 
     def describe_validation(self, metrics: Mapping[str, float]) -> str:
-        """Return a validation's measures in a few words."""
+        """Return a short text with a validation's measures."""
         return f"AP {metrics['val/ap']:.2f} %, AP50 {metrics['val/ap50']:.2f} %"
 
     def save_network(self, path: Path, provenance: Mapping[str, Any]) -> Path:
-        """Write the network as a detector's file.
-
-        Raises:
-            WeightsError: it cannot be written.
-        """
+        """Write the detector to a file."""
         return save_detector(path, self.model, provenance)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule, advanced once a step."""
+        """Return the optimizer and its schedule, which advances after each step."""
         section, per_epoch = self.experiment.optimizer, self.images / self.experiment.data.batch_size
-        kernels, others = divide_parameters(self.model)
-        groups = [
-            {"params": kernels, "weight_decay": section.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum)
+        groups = decay_groups(self.model, section.weight_decay)
 
         def factor(step: int) -> float:
             return detection_rate(step, section, steps=self.timing.steps, per_epoch=per_epoch)
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum), factor)
 
     def training_step(self, batch: Any, batch_idx: int) -> Float[Tensor, ""]:
-        """Return the sum of the detector's losses.
-
-        Raises:
-            SegmnError: it is not finite; the files of the batch are named.
-        """
+        """Return the sum of the detector's losses, and check it by :meth:`check_finite`."""
         losses = self.model([image.float() / 255 for image in batch["images"]], batch["targets"])
         loss = torch.stack(list(losses.values())).sum()
         self.check_finite(loss, batch, "If their boxes are right")
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to collect."""
-        self._found = {}
+        """Discard earlier detections."""
+        self._detections = {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Detect in a batch in full precision, and collect."""
+        """Find the objects in a batch in full precision and store the detections."""
         with self.validating():
-            found = self.model([image.float() / 255 for image in batch["images"]])
-        for target, each in zip(batch["targets"], found, strict=True):
-            self._found[target["image_id"]] = {key: value.cpu() for key, value in each.items()}
+            detections = self.model([image.float() / 255 for image in batch["images"]])
+        for target, values in zip(batch["targets"], detections, strict=True):
+            self._detections[target["image_id"]] = {key: value.cpu() for key, value in values.items()}
 
     def on_validation_epoch_end(self) -> None:
-        """Bring the ranks' detections together, measure, and log."""
+        """Gather the detections of all ranks and log the average precision."""
         if self.trainer.sanity_checking:
             return
-        found = self.gather(self._found)
-        precision = coco_ap(self.truth, {number: each for part in found for number, each in part.items()})
-        self._found = {}
-        metrics = {f"val/{name}": getattr(precision, name) for name in NAMES}
-        self.finish_validation(DetectionValidation(self.global_step, precision), metrics)
+        parts = self.gather(self._detections)
+        precision = coco_ap(self.truth, {image: values for part in parts for image, values in part.items()})
+        self._detections = {}
+        self.finish_validation({f"val/{name}": getattr(precision, name) for name in NAMES})
 
 
 def open_boxes(source: BoxSource, key: str) -> CocoBoxes:
@@ -174,7 +140,7 @@ def open_boxes(source: BoxSource, key: str) -> CocoBoxes:
         key: its key in the experiment, for messages.
 
     Raises:
-        DatasetError: it is not there or not complete.
+        DatasetError: the data set is missing or incomplete.
     """
     if isinstance(source, CocoSource):
         with naming_key(f"{key}.root"):
@@ -184,11 +150,11 @@ def open_boxes(source: BoxSource, key: str) -> CocoBoxes:
 
 
 def build_box_sets(experiment: DetectionExperiment) -> tuple[CocoBoxes, CocoBoxes]:
-    """Open the training set, less its images without a box, and the validation set.
+    """Open the training set, without its images that have no box, and the validation set.
 
     Raises:
-        DatasetError: one is not there or not complete, or no training image has a box.
-        ConfigError: they have different categories.
+        DatasetError: a data set is missing or incomplete, or no training image has a box.
+        ConfigError: the data sets have different categories.
     """
     train = open_boxes(experiment.data.train, "data.train")
     val = open_boxes(experiment.data.val, "data.val")
@@ -218,12 +184,12 @@ def build_detector(
     """Build the detector for the categories of a data set, with the weights that the experiment names.
 
     Args:
-        section: the network and its start.
+        section: the model and its initial weights.
         class_names: category id -> name.
-        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+        initial_weights: whether to load the named weights; a resumed run loads its state instead.
 
     Raises:
-        WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
+        WeightsError: a named file is missing, damaged or does not fit; training never falls back to random weights.
     """
     with naming_key(weights_key(section)):
         options = starting_options(section, initial_weights)
@@ -240,12 +206,12 @@ def build_detector(
         )
         if weights is not None:
             load_detector_weights(model, weights, keep_logits=keep_logits)
-    settle_norms(model, section)
+    set_norms(model, section)
     return model
 
 
 def build_job(experiment: DetectionExperiment, processes: Processes, *, initial_weights: bool) -> Job:
-    """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
+    """Open the data and build the model of an experiment; see :func:`segmnv2.tasks.job.build_job`."""
     train, val = build_box_sets(experiment)
     chosen = pick_samples(PixelBoxes(val), experiment.validation.limit)
     processes.check_validation(len(chosen))
@@ -253,7 +219,7 @@ def build_job(experiment: DetectionExperiment, processes: Processes, *, initial_
     model = build_detector(experiment.model, train.class_names, initial_weights=initial_weights)
     section, data = experiment.model, experiment.data
     side = model.architecture.size
-    single = section.detector == "ssdlite"  # one size for all; others pad a batch, which moves results a little
+    single = section.detector == "ssdlite"  # one size for all images; padding to a common size changes results slightly
     return Job(
         DetectionTask(model, experiment, len(train), val.coco),
         RunData(
@@ -264,7 +230,7 @@ def build_job(experiment: DetectionExperiment, processes: Processes, *, initial_
             stack=collate_boxes,
             val_batch_size=processes.share(data.batch_size, experiment.optimizer.accumulate) if single else 1,
         ),
-        f"{section.detector} on {describe_network(section)}, output stride {section.output_stride}, "
+        f"{section.detector} on {describe_model(section)}, output stride {section.output_stride}, "
         f"{len(model.class_names)} classes, {count_parameters(model):,} parameters",
         describe_images(train, chosen, experiment),
         f"images at {side}x{side}" if single else f"images at {side} or more",

@@ -1,4 +1,4 @@
-"""Predictions for the same validation images, from one validation to the next."""
+"""Images of predictions in TensorBoard, for the same validation images after each validation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from segmnv2.media.inputs import pick_evenly
 from segmnv2.models.segmenter import Segmenter
 
 LONGEST_SIDE = 640
-"""Size of one drawing in pixels: three stand side by side, and all of a run are kept."""
+"""Longest side in pixels of each image in a row; TensorBoard keeps the rows of all validations."""
 
 
 class Pictures(pl.Callback):
-    """Shows TensorBoard image, true mask and predicted mask side by side after each validation.
+    """Callback that writes image, true mask and predicted mask side by side to TensorBoard after each validation.
 
     Args:
-        count: number of images, evenly over those that the first process validates; the same ones each time.
+        count: number of images. They are distributed evenly over those of the first process and are always the same.
     """
 
     def __init__(self, count: int) -> None:
@@ -39,18 +39,18 @@ class Pictures(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the image if it is among them."""
+        """Write the image if it is one of the chosen images."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         if batch_idx not in pick_evenly(range(int(trainer.num_val_batches[0])), self.count):
             return
         model = pl_module.model
         assert isinstance(model, Segmenter)
-        image, mask = batch["pixels"][0].permute(1, 2, 0).numpy(), batch["mask"][0].numpy()  # they are on the CPU
-        shown = side_by_side(image, mask, outputs["labels"], model.labels)
+        image, mask = batch["pixels"][0].permute(1, 2, 0).numpy(), batch["mask"][0].numpy()  # both are on the CPU
+        row = side_by_side(image, mask, outputs["labels"], model.labels)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(f"val/{batch['name'][0]}", shown, trainer.global_step, dataformats="HWC")
+                logger.experiment.add_image(f"val/{batch['name'][0]}", row, trainer.global_step, dataformats="HWC")
 
 
 def side_by_side(
@@ -59,7 +59,9 @@ def side_by_side(
     prediction: UInt8[np.ndarray, "h w"],
     labels: LabelSet,
 ) -> UInt8[np.ndarray, "i j 3"]:
-    """Return image, image under its true mask and under the predicted one, in a row; large ones are scaled down.
+    """Return a row of the image, the image with its true mask and the image with the predicted mask.
+
+    Large images are scaled down.
 
     Args:
         image: RGB.

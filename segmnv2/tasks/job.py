@@ -1,4 +1,4 @@
-"""Jobs: a task with its data, as a run needs them."""
+"""Jobs: a task with its data."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class RunData(pl.LightningDataModule, Generic[T]):
-    """Training batches counted from the step that the trainer is at, and validation samples in order.
+    """Data module with training batches from the trainer's step on, and validation samples in order.
 
     Args:
         train: the training set.
         val: the validation set.
-        transform: the augmentation.
-        experiment: batch size, seed, number of workers, and how many samples to validate on.
-        stack: makes a batch of augmented samples; of segmentation's by default.
-        val_transform: transform of validation samples; none by default, because segmentation prepares them itself.
-        val_batch_size: validation samples at once, on each rank.
-        val_stays: whether they stay on the CPU, where segmentation lays them out and counts.
+        transform: augmentation of training samples.
+        experiment: batch size, seed and number of workers.
+        stack: function that makes a batch of samples; by default that of segmentation.
+        val_transform: transform of validation samples; by default none, because segmentation prepares them itself.
+        val_batch_size: number of validation samples per batch and rank.
+        val_stays: whether validation batches stay on the CPU, where segmentation resizes and counts them.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class RunData(pl.LightningDataModule, Generic[T]):
         self.val_stays = val_stays
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch, unless it is one that stays on the CPU."""
+        """Move a batch to the device, unless it stays on the CPU."""
         assert self.trainer is not None
         if self.val_stays and self.trainer.evaluating:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the endless loader, at the position that belongs to the trainer's step."""
+        """Return the endless loader, which starts at the trainer's step."""
         assert self.trainer is not None
         data = self.experiment.data
-        if isinstance(self.transform, TrainTransform):  # a resumed run's network has its normalization by now
+        if isinstance(self.transform, TrainTransform):  # a resumed run has restored its normalization
             model: Any = self.trainer.lightning_module.model
             self.transform.pad_with(model.mean_pixel)
         processes = Processes(self.trainer.world_size, self.trainer.global_rank)
@@ -87,7 +87,7 @@ class RunData(pl.LightningDataModule, Generic[T]):
             num_workers=data.num_workers,
             num_replicas=processes.count,
             rank=processes.rank,
-            pin_memory=self._on_gpu(),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
             stack=self.stack,
         )
 
@@ -104,10 +104,6 @@ class RunData(pl.LightningDataModule, Generic[T]):
             stack=self.stack,
         )
 
-    def _on_gpu(self) -> bool:
-        assert self.trainer is not None
-        return self.trainer.strategy.root_device.type == "cuda"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -116,20 +112,20 @@ class Job:
     Attributes:
         task: the task.
         data: the loaders.
-        network: the network in words.
-        shown: kinds and numbers of the images, in words.
-        seen: description of a step's images, such as their crops.
+        model_text: description of the model.
+        data_text: description of the data sets.
+        crops_text: description of a step's images, such as their crops.
         images: number of training images.
-        classes: id -> name, and what is ignored.
-        datasets: ``train`` and ``val``, whole.
-        callbacks: beside those that every run has.
+        classes: class id -> name, and the ignore index.
+        datasets: the complete data sets ``train`` and ``val``.
+        callbacks: callbacks besides those of every run.
     """
 
     task: Task
     data: RunData[Any]
-    network: str
-    shown: str
-    seen: str
+    model_text: str
+    data_text: str
+    crops_text: str
     images: int
     classes: Mapping[str, Any]
     datasets: Mapping[str, Any]
@@ -137,48 +133,48 @@ class Job:
 
 
 def build_job(experiment: AnyExperiment, processes: Processes, *, initial_weights: bool) -> Job:
-    """Open all that an experiment names.
+    """Open the data and build the model of an experiment.
 
     Args:
         experiment: an experiment of any task.
-        processes: the processes; each needs at least one image to validate.
-        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+        processes: the processes of the run; each needs at least one image to validate.
+        initial_weights: whether to load the named weights; a resumed run loads its state instead.
 
     Raises:
-        ConfigError: data sets that do not belong together, or too few images to validate.
+        ConfigError: the data sets have different classes, or there are too few images to validate.
         DatasetError: a data set is missing or faulty.
         WeightsError: named weights are missing or do not fit.
     """
-    task = import_module(f"segmnv2.tasks.{experiment.task}")  # no other task is imported
+    task = import_module(f"segmnv2.tasks.{experiment.task}")  # the other tasks are not imported
     job: Job = task.build_job(experiment, processes, initial_weights=initial_weights)
     return job
 
 
 def starting_options(section: NetworkSection, initial_weights: bool) -> dict[str, Any]:
-    """Return what a network is built with beside its name and classes, weights of published names fetched.
+    """Return the arguments of a model besides its name and classes; published weights are downloaded.
 
     Args:
-        section: the network and its start.
-        initial_weights: ``False`` leaves the named weights out.
+        section: the model and its initial weights.
+        initial_weights: whether to include the named weights.
 
     Raises:
-        WeightsError: there are no weights of a name, or they can neither be fetched nor are in the cache.
+        WeightsError: named weights do not exist, or are not in the cache and cannot be downloaded.
     """
     options = section.backbone_options
     return {
-        "weights": _given(section.weights, initial_weights),
+        "weights": _resolve(section.weights, initial_weights),
         "keep_logits": section.keep_logits,
-        "backbone_weights": _given(section.backbone_weights, initial_weights),
+        "backbone_weights": _resolve(section.backbone_weights, initial_weights),
         **(options if initial_weights else without_pretrained(options)),
     }
 
 
-def _given(named: Path | None, wanted: bool) -> Path | None:
-    return resolve_weights(named) if named is not None and wanted else None
+def _resolve(weights: Path | None, needed: bool) -> Path | None:
+    return resolve_weights(weights) if weights is not None and needed else None
 
 
-def settle_norms(model: Any, section: FreezableSection | ClassifierSection) -> None:
-    """Give a network's batch norms the momentum that an experiment requests, or freeze them."""
+def set_norms(model: Any, section: FreezableSection | ClassifierSection) -> None:
+    """Set the momentum of a model's batch norms, and freeze them, as an experiment requests."""
     if section.norm_momentum is not None:
         model.set_norm_momentum(section.norm_momentum)
     if section.norms == "frozen":
@@ -186,26 +182,26 @@ def settle_norms(model: Any, section: FreezableSection | ClassifierSection) -> N
 
 
 def weights_key(section: NetworkSection) -> str:
-    """Return the key of an experiment that names the initial weights."""
+    """Return the key under which an experiment names the initial weights."""
     return "model.weights" if section.weights else "model.backbone_weights"
 
 
 def color_jitter(section: PhotometricSection | None) -> ColorJitter | None:
-    """Return the changes of color that an experiment requests."""
+    """Return the color jitter that an experiment requests, if any."""
     return ColorJitter(**section.model_dump()) if section else None
 
 
-def describe_network(section: NetworkSection) -> str:
-    """Return name and options of a network, in words."""
+def describe_model(section: NetworkSection) -> str:
+    """Return a text with the name and the options of a model."""
     return section.name + "".join(f", {key} {value}" for key, value in section.backbone_options.items())
 
 
 def describe_images(train: Sized, val: Sized, experiment: AnyExperiment) -> str:
-    """Return kinds and numbers of the images, in words."""
+    """Return a text with the kinds and numbers of the images."""
     data = experiment.data
     return f"{counted(len(train), 'image')} ({data.train.kind}) to train, {len(val)} ({data.val.kind}) to validate"
 
 
 def numbered(names: Sequence[str]) -> dict[str, str]:
-    """Return class id -> name."""
+    """Return a mapping of class ids, as texts, to names."""
     return {str(number): name for number, name in enumerate(names)}

@@ -1,7 +1,8 @@
-"""Optimizers, schedules of the learning rate, and moving averages of the weights."""
+"""Optimizers, learning-rate schedules, and moving averages of the weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,11 @@ from segmnv2.tasks.task import Task
 
 
 class MovingAverage(WeightAveraging):
-    """Averages weights and running statistics after each step; validations see the average.
+    """Callback that averages weights and running statistics after each step; validations use the average.
 
     Args:
-        decay: share of the old average that a step keeps, once there were many: step n keeps at most
-            (1 + n) / (10 + n), without which the untrained start would weigh on for some 1 / (1 - decay) steps.
+        decay: share of the old average that a step keeps, at most (1 + n) / (10 + n) at step n. Without this bound the
+            initial weights would dominate for about 1 / (1 - decay) steps.
 
     Source: ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
     """
@@ -31,31 +32,31 @@ class MovingAverage(WeightAveraging):
         self.decay = decay
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Copy the task to the device that it will be moved to: averages elsewhere would cost copies in each step."""
+        """Copy the task to its final device, because averages on another device would cost copies in each step."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Average after a step; :class:`torch.optim.swa_utils.AveragedModel` would wait for the device twice."""
+        """Update the average after a step; :class:`torch.optim.swa_utils.AveragedModel` would wait for the device."""
         step, first = trainer.global_step, self._latest_update_step == 0
-        if step == self._latest_update_step:  # a part of one
+        if step == self._latest_update_step:  # the batch is only a part of a step
             return
         decay = 0.0 if first else min(self.decay, (1 + step) / (10 + step))
         assert self._average_model is not None
         averages, values = (_tensors(task) for task in (self.task, pl_module))
         for floating in (True, False):
-            chosen = [place for place, value in enumerate(values) if value.is_floating_point() == floating]
-            if chosen:
+            indices = [index for index, value in enumerate(values) if value.is_floating_point() == floating]
+            if indices:
                 update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-                update([averages[place] for place in chosen], [values[place] for place in chosen], None)
+                update([averages[index] for index in indices], [values[index] for index in indices], None)
         self._average_model.n_averaged += 1
         self._latest_update_step = step
 
     @property
     def task(self) -> Task:
-        """The average, as a task of its own."""
+        """Copy of the task with the averaged weights."""
         assert self._average_model is not None
         task = self._average_model.module
         assert isinstance(task, Task)
@@ -70,15 +71,15 @@ LAST_BIAS_FACTOR = 2.0
 
 
 def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Divide the weights into groups for an optimizer; each weight is in exactly one.
+    """Divide the parameters of a segmentation model into groups for an optimizer; each is in exactly one group.
 
-    The bias of the last layer learns twice as fast; what decays is that of :func:`divide_parameters`.
+    The bias of the last layer learns twice as fast. :func:`divide_parameters` chooses the parameters that decay.
 
     Args:
-        model: the network.
+        model: the model.
         lr: learning rate.
-        weight_decay: weight decay of the decayed kernels: as in ``torch.optim.SGD``, ``weight_decay * weight`` is added
-            to the gradient.
+        weight_decay: weight decay of the kernels. As in ``torch.optim.SGD``, ``weight_decay * weight`` is added to the
+            gradient.
 
     Source: tensorflow/models research/deeplab/train.py (last layer's bias), slim/nets/mobilenet/mobilenet_v2.py
     (``training_scope``: no decay on depthwise kernels).
@@ -94,13 +95,10 @@ def parameter_groups(model: Segmenter, lr: float, weight_decay: float) -> list[d
 
 
 def divide_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the parameters that decay, and all others.
+    """Return the parameters of a model that decay, and all others.
 
-    Decayed are the weights of convolutions and linear layers of every library: parameters called weight with two axes
-    or more. Neither depthwise kernels are, nor norms, biases and scales, nor embeddings of positions.
-
-    Args:
-        model: the network.
+    Weights of convolutions and linear layers of every library decay: parameters named weight with two or more axes.
+    Depthwise kernels, norms, biases, scales and position embeddings do not decay.
     """
     kernels: dict[int, Tensor] = {
         id(parameter): parameter
@@ -108,7 +106,19 @@ def divide_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         for name, parameter in module.named_parameters(recurse=False)
         if name.endswith("weight") and parameter.dim() > 1 and not _is_depthwise(module)
     }
-    return list(kernels.values()), [each for each in model.parameters() if id(each) not in kernels]
+    return list(kernels.values()), [parameter for parameter in model.parameters() if id(parameter) not in kernels]
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return two groups of a model's parameters for an optimizer: those that decay, and all others."""
+    kernels, others = divide_parameters(model)
+    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def scheduled(optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> dict[str, Any]:
+    """Return an optimizer for Lightning whose learning rate has a ``factor`` that depends on the completed steps."""
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def build_optimizer(model: Segmenter, section: OptimizerSection) -> torch.optim.SGD:
@@ -120,26 +130,23 @@ def build_optimizer(model: Segmenter, section: OptimizerSection) -> torch.optim.
 def build_schedule(
     optimizer: torch.optim.Optimizer, section: OptimizerSection, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return the schedule, to be advanced once a step."""
+    """Return the schedule, which advances after each step."""
     factor = partial(rate_factor, steps=steps, power=section.power, warmup_steps=section.warmup_steps)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def rate_factor(step: int, *, steps: int, power: float, warmup_steps: int) -> float:
-    """Return what the learning rate of step 0, 1, ... is multiplied by: the poly schedule, times a rise to 1 at first.
+    """Return the factor of the learning rate after a number of steps: the poly schedule with a linear warmup."""
+    return warmup_factor(step, warmup_steps) * poly_factor(step, steps=steps, power=power)
 
-    Args:
-        step: optimizer steps done.
-        steps: total number of steps.
-        power: power of the poly schedule.
-        warmup_steps: the first of them has the factor 1 / warmup_steps, the last one 1; 0 leaves the schedule alone.
-    """
-    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return rise * poly_factor(step, steps=steps, power=power)
+
+def warmup_factor(step: int, warmup_steps: float) -> float:
+    """Return the factor of a linear warmup after ``step`` steps: from 1 / warmup_steps up to 1, or always 1 for 0."""
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
 def poly_factor(step: int, *, steps: int, power: float) -> float:
-    """Return what the first learning rate is multiplied by for step 0, 1, ..., from 1 down to 0 at ``steps``.
+    """Return the factor of the poly schedule after ``step`` steps: from 1 down to 0 at ``steps``.
 
     Source: ``tf.train.polynomial_decay`` with an end of 0, as in research/deeplab/utils/train_utils.py.
     """

@@ -1,7 +1,4 @@
-"""The processes of one run, as ``torchrun`` starts them on one machine or many.
-
-Memory of the C library, which the CPU's tensors come from.
-"""
+"""The processes of a run, which ``torchrun`` starts on one or several machines, and their memory."""
 
 from __future__ import annotations
 
@@ -19,14 +16,14 @@ LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep memory that it has freed, for its next tensors, instead of giving it back.
+    """Let this process keep freed memory for its next tensors instead of returning it to the system.
 
-    glibc gives large blocks back at once, so that each training step on a CPU gets all its activations from the system
-    again, page by page, which takes a third of the step. The most memory that the process has held is what it then
-    holds; results do not change. Other C libraries are left unchanged.
+    glibc returns large blocks at once. Then each training step on a CPU gets new memory for its activations, page by
+    page, which takes a third of the step. With this setting the process keeps the most memory that it has used. Results
+    do not change, and other C libraries are not affected.
 
     Returns:
-        Whether it is so now.
+        Whether the setting was applied.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -42,8 +39,8 @@ class Processes:
 
     Attributes:
         count: total number of processes.
-        rank: this one's number, from 0.
-        local: on this machine.
+        rank: number of this process, from 0.
+        local: number of processes on this machine.
     """
 
     count: int = 1
@@ -52,9 +49,9 @@ class Processes:
 
     @classmethod
     def from_environment(cls) -> Processes:
-        """Read what ``torchrun`` sets; without it there is one process."""
-        count, rank, local = (int(os.environ.get(name, default)) for name, default in _VARIABLES.items())
-        return cls(count, rank, local)
+        """Read the variables that ``torchrun`` sets; without them there is one process."""
+        defaults = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_WORLD_SIZE": 1}
+        return cls(*(int(os.environ.get(name, default)) for name, default in defaults.items()))
 
     @property
     def machines(self) -> int:
@@ -67,11 +64,11 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch_size: int, accumulate: int = 1) -> int:
-        """Return the crops that this process computes at once.
+        """Return the number of crops that this process computes at once.
 
         Args:
-            batch_size: crops of a step.
-            accumulate: parts that a step is computed in.
+            batch_size: number of crops in a step.
+            accumulate: number of parts in which a step is computed.
 
         Raises:
             ConfigError: the batch cannot be divided evenly.
@@ -83,12 +80,12 @@ class Processes:
             )
             raise ConfigError(
                 f"data.batch_size: {batch_size} cannot be divided among {' and '.join(split)}; "
-                f"give a multiple of {parts}: it counts the crops of all of them together"
+                f"give a multiple of {parts}, because it counts the crops of the whole step"
             )
         return batch_size // parts
 
     def check_validation(self, images: int) -> None:
-        """Make sure that each process has an image to validate, without which they would wait for one another.
+        """Check that each process has an image to validate; otherwise the processes would wait for each other.
 
         Raises:
             ConfigError: there are fewer images than processes.
@@ -98,6 +95,3 @@ class Processes:
                 f"data.val: {images} image(s) to validate and {self.count} processes; each needs one: "
                 "validate on more (validation.limit), or start fewer processes"
             )
-
-
-_VARIABLES = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_WORLD_SIZE": "1"}

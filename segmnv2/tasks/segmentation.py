@@ -1,10 +1,9 @@
-"""Segmentation: what happens in a step and in a validation."""
+"""Training of segmentation models: task, data and job."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ from segmnv2.tasks.job import (
     RunData,
     color_jitter,
     describe_images,
-    describe_network,
+    describe_model,
     numbered,
-    settle_norms,
+    set_norms,
     starting_options,
     weights_key,
 )
@@ -44,40 +43,28 @@ from segmnv2.tasks.processes import Processes
 from segmnv2.tasks.task import Task, Timing
 
 
-@dataclass(frozen=True)
-class SegmentationValidation:
-    """One validation.
+def segmentation_metrics(confusion: Int64[Tensor, "k k"], labels: LabelSet) -> dict[str, float]:
+    """Return mean IoU, pixel accuracy and the IoU of each class that occurs, in percent.
 
-    Attributes:
-        step: optimizer steps done.
-        confusion: int64 (K, K), [truth, prediction], summed over all ranks.
+    Args:
+        confusion: numbers of pixels, [truth, prediction].
+        labels: names of the classes.
     """
-
-    step: int
-    confusion: Int64[Tensor, "k k"]
-
-    @property
-    def score(self) -> float:
-        """Mean IoU in percent over classes in truth or prediction; NaN when no pixel was counted."""
-        return 100 * mean_iou(self.confusion)
-
-    def metrics(self, labels: LabelSet) -> dict[str, float]:
-        """Return what goes into the logs, in percent; classes that are absent are left out."""
-        values = (100 * iou_per_class(self.confusion)).tolist()
-        named = {f"val/iou/{name}": v for name, v in zip(labels.names, values, strict=True) if not math.isnan(v)}
-        return {"val/miou": self.score, "val/pixel_accuracy": 100 * pixel_accuracy(self.confusion), **named}
+    values = (100 * iou_per_class(confusion)).tolist()
+    named = {f"val/iou/{name}": v for name, v in zip(labels.names, values, strict=True) if not math.isnan(v)}
+    return {"val/miou": 100 * mean_iou(confusion), "val/pixel_accuracy": 100 * pixel_accuracy(confusion), **named}
 
 
 class SegmentationTask(Task):
-    """A segmentation network in training: loss, optimizer, and validation by the protocol of the evaluation.
+    """A segmentation model in training; validations follow the protocol of the evaluation.
 
     Args:
-        model: the network, its weights in place.
+        model: the model with its initial weights.
         experiment: loss, optimizer, steps, seed and validation.
 
     Attributes:
-        model: the network.
-        loss: what is minimized.
+        model: the model.
+        loss: the loss that is minimized.
 
     Raises:
         ConfigError: the loss names a class that does not exist.
@@ -101,44 +88,36 @@ class SegmentationTask(Task):
         return ("val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in self.model.labels.names))
 
     def describe_validation(self, metrics: Mapping[str, float]) -> str:
-        """Return a validation's measures in a few words."""
+        """Return a short text with a validation's measures."""
         occurring = sum(key.startswith("val/iou/") for key in metrics)
         over = f" over {occurring} of {self.model.num_classes} classes" if occurring < self.model.num_classes else ""
         return f"mIOU {metrics['val/miou']:.2f} %{over}, pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
 
     def save_network(self, path: Path, provenance: Mapping[str, Any]) -> Path:
-        """Write the network as a model file.
-
-        Raises:
-            WeightsError: it cannot be written.
-        """
+        """Write the model to a file."""
         return save_model(path, self.model, provenance)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule, advanced once a step."""
+        """Return the optimizer and its schedule, which advances after each step."""
         optimizer = build_optimizer(self.model, self.experiment.optimizer)
         schedule = build_schedule(optimizer, self.experiment.optimizer, self.timing.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
-        """Return the loss of a batch.
-
-        Raises:
-            SegmnError: it is not finite; the files of the batch are named.
-        """
+        """Return the loss of a batch, and check it by :meth:`check_finite`."""
         raw = self._raw_logits(batch["pixels"])
         loss: Tensor = self.loss(raw, batch["mask"], self.model.logits_stride)
         self.check_finite(loss, batch, "If their masks are right")
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count, at the output stride of validation."""
+        """Reset the counts and set the output stride of validations."""
         self._confusion.reset()
         self._training_stride = self.model.output_stride
         self.model.set_output_stride(self.experiment.validation.output_stride or self._training_stride)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Predict one image as the evaluation does, in full precision, count its pixels, and return its ``labels``."""
+        """Predict the ``labels`` of one image as the evaluation does, in full precision, and count its pixels."""
         assert len(batch["name"]) == 1
         image, mask = batch["pixels"][0].permute(1, 2, 0).numpy(), batch["mask"][0]
         with self.validating():
@@ -147,20 +126,20 @@ class SegmentationTask(Task):
         return {"labels": labels}
 
     def on_validation_epoch_end(self) -> None:
-        """Sum over the ranks, and log."""
+        """Sum the counts over all ranks and log the measures."""
         self.model.set_output_stride(self._training_stride)
         if self.trainer.sanity_checking:
             return
-        validation = SegmentationValidation(self.global_step, self.sum_over_ranks(self._confusion.counts))
-        self.finish_validation(validation, validation.metrics(self.model.labels))
+        confusion = self.sum_over_ranks(self._confusion.counts)
+        self.finish_validation(segmentation_metrics(confusion, self.model.labels))
 
 
 def build_datasets(experiment: Experiment) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Open the training set and the validation set.
 
     Raises:
-        DatasetError: one is not there or not complete.
-        ConfigError: they have different classes.
+        DatasetError: a data set is missing or incomplete.
+        ConfigError: the data sets have different classes.
     """
     train = open_dataset(experiment.data.train, "data.train")
     val = open_dataset(experiment.data.val, "data.val")
@@ -178,27 +157,27 @@ def build_transform(experiment: Experiment, labels: LabelSet) -> TrainTransform:
 
 
 def build_model(section: ModelSection, labels: LabelSet, *, initial_weights: bool = True) -> Segmenter:
-    """Build the network for the classes of a data set, with the weights that the experiment names.
+    """Build the model for the classes of a data set, with the weights that the experiment names.
 
     Args:
-        section: the network and its start.
+        section: the model and its initial weights.
         labels: labels of the data set.
-        initial_weights: ``False`` leaves the named weights out, for a run whose own checkpoint follows.
+        initial_weights: whether to load the named weights; a resumed run loads its state instead.
 
     Raises:
-        WeightsError: a named file is missing, damaged or does not fit; nothing ever starts from scratch instead.
+        WeightsError: a named file is missing, damaged or does not fit; training never falls back to random weights.
     """
     with naming_key(weights_key(section)):
         start = starting_options(section, initial_weights)
         model = create_model(
             section.name, output_stride=section.output_stride, labels=labels, head_options=section.head, **start
         )
-    settle_norms(model, section)
+    set_norms(model, section)
     return model
 
 
 def build_job(experiment: Experiment, processes: Processes, *, initial_weights: bool) -> Job:
-    """Open all that an experiment names; see :func:`segmnv2.tasks.job.build_job`."""
+    """Open the data and build the model of an experiment; see :func:`segmnv2.tasks.job.build_job`."""
     train, val = build_datasets(experiment)
     chosen = pick_samples(val, experiment.validation.limit)
     processes.check_validation(len(chosen))
@@ -208,19 +187,19 @@ def build_job(experiment: Experiment, processes: Processes, *, initial_weights: 
     return Job(
         SegmentationTask(model, experiment),
         RunData(train, chosen, build_transform(experiment, train.labels), experiment, val_stays=True),
-        f"{describe_network(section)}, output stride {section.output_stride}, {model.num_classes} classes, "
+        f"{describe_model(section)}, output stride {section.output_stride}, {model.num_classes} classes, "
         f"{count_parameters(model):,} parameters",
         describe_images(train, chosen, experiment),
         f"crops of {data.crop_size}x{data.crop_size}",
         len(train),
-        {**numbered(train.labels.names), **_meaning(train.labels)},
+        {**numbered(train.labels.names), **_describe_ids(train.labels)},
         {"train": train, "val": val},
         [Pictures(experiment.log.pictures)],
     )
 
 
 def _check_labeled(chosen: Indexed[Sample], val: SegmentationDataset) -> None:
-    """Refuse validation masks whose pixels are all ignored; reading ends at the first that has a class."""
+    """Refuse validation masks whose pixels are all ignored; reading stops at the first mask with a class."""
     ignored = val.labels.ignore_index
     try:
         if any((chosen[index].mask != ignored).any() for index in range(len(chosen))):
@@ -234,7 +213,7 @@ def _check_labeled(chosen: Indexed[Sample], val: SegmentationDataset) -> None:
     )
 
 
-def _meaning(labels: LabelSet) -> dict[str, Any]:
-    """Return on what, beside names, the ids of masks depend; colors as in HTML."""
+def _describe_ids(labels: LabelSet) -> dict[str, Any]:
+    """Return the ignore index and the colors, as in HTML, which define the ids of masks besides the names."""
     colors = [*labels.palette, *([labels.void_color] if labels.void_color else [])]
     return {"ignore_index": labels.ignore_index, "palette": " ".join(bytes(color).hex() for color in colors)}

@@ -1,4 +1,4 @@
-"""Base class of tasks: random numbers, memory layout, averaging and the interface to a run."""
+"""Base class of tasks: random numbers, memory layout, checks of the loss and the interface to a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -32,11 +32,11 @@ DROPOUT_STREAM = 2  # 0 is the order of the samples, 1 their augmentation
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of events in a run, in optimizer steps.
+    """Length of a run and interval of its validations, in optimizer steps.
 
     Attributes:
         steps: total number of steps.
-        validate_every: between two validations.
+        validate_every: steps between two validations.
     """
 
     steps: int
@@ -44,46 +44,45 @@ class Timing:
 
 
 def epoch_timing(experiment: ClassificationExperiment | DetectionExperiment, images: int) -> Timing:
-    """Return the steps of an experiment that is given in epochs.
+    """Return the timing of an experiment with epochs.
 
     Args:
-        experiment: its epochs and its batch.
+        experiment: epochs and batch size.
         images: number of training images.
     """
     steps = images / experiment.data.batch_size
     return Timing(max(1, round(experiment.epochs * steps)), max(1, round(experiment.validation.every * steps)))
 
 
-class Validation(Protocol):
-    """One validation."""
+@dataclass(frozen=True)
+class Validation:
+    """Result of one validation.
 
-    @property
-    def step(self) -> int:
-        """Optimizer steps done."""
-        ...
+    Attributes:
+        step: number of completed optimizer steps.
+        score: score by which models are compared, in percent; NaN if nothing was counted.
+    """
 
-    @property
-    def score(self) -> float:
-        """Score by which networks are compared, in percent; NaN when nothing was counted."""
-        ...
+    step: int
+    score: float
 
 
 class Task(pl.LightningModule):
-    """A network in training.
+    """A model in training.
 
-    Chance in a step (dropout) is drawn from the seed, the step, its part and the rank alone, as the data are, so a
-    resumed run draws what the unbroken one would have drawn.
+    The random numbers of a step (dropout) depend only on the seed, the step, its part and the rank, as those of the
+    data do. So a resumed run has the same random numbers as an uninterrupted one.
 
     Args:
-        model: the network, its weights in place.
+        model: the model with its initial weights.
         experiment: optimizer, seed and validation.
-        timing: the steps of validations, states and the end.
+        timing: length of the run and interval of its validations.
 
     Attributes:
-        model: the network.
-        score_name: name of the score for people.
-        score_key: name of the score in logs and files.
-        validation: the latest one, if any.
+        model: the model.
+        score_name: name of the score in messages.
+        score_key: name of the score in logs, after ``val/``, and in files.
+        validation: the latest validation, if any.
     """
 
     model: nn.Module
@@ -96,13 +95,13 @@ class Task(pl.LightningModule):
         self.experiment: AnyExperiment = experiment
         self.timing = timing
         self.validation: Validation | None = None
-        self._unread: list[tuple[int, Tensor, Sequence[str], str]] = []
+        self._pending: list[tuple[int, Tensor, Sequence[str], str]] = []
         if experiment.channels_last:
             model.to(memory_format=torch.channels_last)
         else:
             backbone = model.backbone
             assert isinstance(backbone, nn.Module)
-            backbone.register_forward_pre_hook(_contiguous)  # batches come channels last, and convolutions follow them
+            backbone.register_forward_pre_hook(_contiguous)  # batches are channels last, and convolutions keep that
 
     @property
     @abstractmethod
@@ -111,23 +110,23 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def describe_validation(self, metrics: Mapping[str, float]) -> str:
-        """Return a validation's measures in a few words."""
+        """Return a short text with a validation's measures."""
 
     @abstractmethod
     def save_network(self, path: Path, provenance: Mapping[str, Any]) -> Path:
-        """Write the network as a file from which it can be rebuilt.
+        """Write the model to a file from which it can be rebuilt.
 
         Raises:
-            WeightsError: it cannot be written.
+            WeightsError: the file cannot be written.
         """
 
     def on_train_start(self) -> None:
-        """Make sure that all processes start from the same step, at the learning rate of the schedule.
+        """Check that all processes start from the same step, and set the learning rate of the schedule.
 
-        A state has the rate of its own schedule, which is another one where the run was made longer.
+        The rate in a state follows an older schedule if the run was made longer since.
 
         Raises:
-            SegmnError: they do not, as on machines that do not see the same folder.
+            SegmnError: the steps differ, for example because the machines do not share the run's folder.
         """
         first = self.trainer.strategy.broadcast(self.global_step)
         if first != self.global_step:
@@ -144,39 +143,35 @@ class Task(pl.LightningModule):
                 group["lr"] = rate * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make the step's chance its own."""
+        """Seed the random generators for this step."""
         part = batch_idx % self.experiment.optimizer.accumulate
         key = (DROPOUT_STREAM, self.global_step, self.global_rank, part)
         stream = np.random.SeedSequence(self.experiment.seed, spawn_key=key)
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
 
     def check_finite(self, loss: Float[Tensor, ""], batch: Any, remedy: str) -> None:
-        """Raise an error if the loss is not finite: at once on a CPU, on a GPU after so many steps as a log's entry.
+        """Check the loss of a batch: at once on a CPU, after every ``log.every`` batches on a GPU.
 
         Raises:
-            SegmnError: it is not finite; the files of the batch are named.
+            SegmnError: a loss is not finite; the message names the files of the batch and the ``remedy``.
         """
-        self._unread.append((self.global_step + 1, loss.detach(), batch["name"], remedy))
-        if not loss.is_cuda or len(self._unread) >= self.experiment.log.every:
+        self._pending.append((self.global_step + 1, loss.detach(), batch["name"], remedy))
+        if not loss.is_cuda or len(self._pending) >= self.experiment.log.every:
             self.read_losses()
 
     def on_train_end(self) -> None:
-        """Check the last losses.
-
-        Raises:
-            SegmnError: one is not finite.
-        """
+        """Check the last losses."""
         self.read_losses()
 
     def read_losses(self) -> None:
-        """Check the losses that are not checked yet, as must be done before weights are written or validated.
+        """Check the losses that are still pending, which must precede each writing or validation of weights.
 
         Raises:
-            SegmnError: one is not finite; the files of its batch are named.
+            SegmnError: a loss is not finite; the message names the files of its batch.
         """
-        unread, self._unread = self._unread, []
-        values = torch.stack([loss for _, loss, _, _ in unread]).tolist() if unread else []
-        for value, (step, _, names, remedy) in zip(values, unread, strict=True):
+        pending, self._pending = self._pending, []
+        values = torch.stack([loss for _, loss, _, _ in pending]).tolist() if pending else []
+        for value, (step, _, names, remedy) in zip(values, pending, strict=True):
             if not math.isfinite(value):
                 raise SegmnError(
                     f"step {step}: the loss is {value}, so training stops; its batch holds {', '.join(names)}. "
@@ -190,25 +185,25 @@ class Task(pl.LightningModule):
             yield
 
     def sum_over_ranks(self, counts: Tensor) -> Tensor:
-        """Return counts of all processes, on the CPU."""
+        """Return the sum of the counts of all processes, on the CPU."""
         total = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
         assert isinstance(total, Tensor)
         return total.cpu()
 
     def gather(self, part: Part) -> list[Part]:
-        """Return what each process gives, in the order of their ranks."""
+        """Return the parts of all processes, in the order of their ranks."""
         if self.trainer.world_size == 1:
             return [part]
         parts: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(parts, part)
         return parts
 
-    def finish_validation(self, validation: Validation, metrics: Mapping[str, float]) -> None:
-        """Keep a validation, and log it."""
-        self.validation = validation
+    def finish_validation(self, metrics: Mapping[str, float]) -> None:
+        """Store the score of a validation and log its measures."""
+        self.validation = Validation(self.global_step, metrics[f"val/{self.score_key}"])
         for logger in self.loggers:
             logger.log_metrics(dict(metrics), step=self.global_step)
 
 
 def _contiguous(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(each.contiguous() for each in inputs)
+    return tuple(value.contiguous() for value in inputs)

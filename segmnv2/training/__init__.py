@@ -1,1 +1,1 @@
-"""Running networks over data sets: training and evaluation. Lightning is imported here and nowhere below."""
+"""Training runs: trainer, checkpoints, logs and the folder of a run."""

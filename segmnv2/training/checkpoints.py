@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest network, the best one, and the states to resume from."""
+"""Checkpoints of a run: the latest model, the best one, and the states to resume from."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from segmnv2.training.run_folder import Record, RunFolder
 
 
 class StoppedError(Exception):
-    """The run was asked to stop; its state is written."""
+    """A signal stopped the run after its state was written."""
 
 
 class Checkpoints(pl.Callback):
-    """Writes states before, after and between validations, and networks after them.
+    """Callback that writes states before, after and between validations, and models after them.
 
-    Each file is replaced only once the new one is complete. A run that ends in a validation, however it ends, has a
-    state of its last step, and repeats the validation when it is resumed.
+    Each file is replaced only once the new one is complete. A run that ends during a validation, however it ends, has
+    a state of its last step. It repeats the validation when it is resumed.
 
     Args:
-        folder: where.
-        experiment: when and how many; and what the networks' files say they come from.
-        timing: the steps of validations and of the end.
-        task: gives the task whose network is validated and kept.
-        record: everything that the run's results depend on, for the state.
-        signals: signals that end the run, with a state, after its step or the present batch of a validation.
+        folder: folder of the run.
+        experiment: interval and number of the states; it is also stored in the files of the models.
+        timing: number of steps and interval of the validations.
+        task: function that returns the task whose model is validated and written.
+        record: values that the run's results depend on; they are stored in each state.
+        signals: signals that stop the run after the current step or validation batch; a state is written before.
 
     Attributes:
-        best_score: the best validation's, in percent, or ``None`` before the first.
-        best_step: its step.
+        best_score: score of the best validation in percent, or ``None`` before the first.
+        best_step: step of the best validation.
         saved_step: step of the latest state that was written, or ``None``.
-        unvalidated: whether the validation of the present step is due, and not done.
+        unvalidated: whether the validation of the current step is due but not complete.
     """
 
     def __init__(
@@ -66,29 +66,28 @@ class Checkpoints(pl.Callback):
         self.unvalidated = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must remember."""
-        own = ("best_score", "best_step", "record", "unvalidated")
-        return {name: getattr(self, name) for name in own}
+        """Return the values that are stored in a state."""
+        return {name: getattr(self, name) for name in ("best_score", "best_step", "record", "unvalidated")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best validation; the record was compared before."""
+        """Restore the values of a state; its record was compared before."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
         self.unvalidated = state_dict.get("unvalidated", False)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Count the batch after whose end a state is written as done: Lightning does so a moment later only."""
+        """Count the current batch as completed in a state; Lightning itself does so only after the state is written."""
         for progress in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(progress, dict):
                 progress["completed"] = progress["ready"]
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back from Lightning, whose handler ends the run without a state."""
+        """Replace Lightning's signal handlers, which end the run without a state."""
         self.signals.install()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back from Lightning, as a resumed run has no check before, and validate if that is due."""
+        """Replace Lightning's signal handlers, because a resumed run has no sanity check, and validate if it is due."""
         self.signals.install()
         if self.unvalidated:
             loop = trainer.fit_loop.epoch_loop.val_loop
@@ -98,17 +97,17 @@ class Checkpoints(pl.Callback):
             trainer.training = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate if that is due where a run is resumed after its last step, without training."""
+        """Validate if it is due in a run that is resumed after its last step and therefore does not train."""
         self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a state if one is due and no validation, which writes one too, comes next.
+        """Write a state if one is due, unless a validation follows, which writes one itself.
 
         Raises:
-            StoppedError: a signal requests it.
-            WeightsError: it cannot be written.
+            StoppedError: a signal was received.
+            WeightsError: the state cannot be written.
         """
         step, every = trainer.global_step, self.experiment.checkpoint.every
         validated = step % self.timing.validate_every == 0 or step >= self.timing.steps
@@ -121,16 +120,12 @@ class Checkpoints(pl.Callback):
             raise StoppedError
 
     def _must_stop(self, trainer: pl.Trainer) -> bool:
-        """Return whether any process has a signal: all must stop after the same step."""
-        ours = bool(self.signals.received)
-        return ours if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(ours, all=False)
+        """Return whether any process received a signal, because all must stop after the same step."""
+        received = bool(self.signals.received)
+        return received if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(received, all=False)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write a state, from which an interrupted validation is repeated.
-
-        Raises:
-            WeightsError: it cannot be written.
-        """
+        """Write a state from which an interrupted validation can be repeated."""
         if not trainer.sanity_checking:
             self.unvalidated = True
             self._save_state(trainer)
@@ -138,29 +133,29 @@ class Checkpoints(pl.Callback):
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Stop on request, at a batch that each process has: some have one more.
+        """Stop on a signal, at a batch that each process has; some processes have one more.
 
         Raises:
-            StoppedError: a signal requests it.
+            StoppedError: a signal was received.
         """
         loader: Any = trainer.val_dataloaders
-        common = len(loader.dataset) // trainer.world_size // loader.batch_size
-        if not trainer.sanity_checking and batch_idx < common and self._must_stop(trainer):
+        shared_batches = len(loader.dataset) // trainer.world_size // loader.batch_size
+        if not trainer.sanity_checking and batch_idx < shared_batches and self._must_stop(trainer):
             raise StoppedError
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the files.
+        """Write the models and a state.
 
         Raises:
-            StoppedError: a signal requests it, and there are steps to do yet.
-            WeightsError: one cannot be written.
+            StoppedError: a signal was received before the last step.
+            WeightsError: a file cannot be written.
         """
         assert isinstance(pl_module, Task)
         validation = pl_module.validation
         if trainer.sanity_checking or validation is None:
             return
         self.unvalidated = False
-        # NaN, when nothing was counted, is better than nothing and worse than any number.
+        # The score is NaN if nothing was counted; any number is better.
         best = self.best_score
         if best is None or validation.score > best or (math.isnan(best) and not math.isnan(validation.score)):
             self.best_score, self.best_step = validation.score, validation.step
@@ -179,11 +174,13 @@ class Checkpoints(pl.Callback):
         task.save_network(self.folder.best if best else self.folder.last, provenance)
 
     def _save_state(self, trainer: pl.Trainer) -> None:
-        """Write Lightning's checkpoint beside its place, then move it there: Lightning itself may copy across disks.
+        """Write Lightning's checkpoint to a temporary file in the folder and rename it.
+
+        Lightning's own temporary file may be on another disk.
 
         Raises:
-            SegmnError: a loss since the last check was not finite: the state would be of no use.
-            WeightsError: it cannot be written.
+            SegmnError: a loss since the last check is not finite, so the state would be useless.
+            WeightsError: the state cannot be written.
         """
         task = trainer.lightning_module
         assert isinstance(task, Task)
@@ -208,17 +205,16 @@ class Checkpoints(pl.Callback):
         self.saved_step = trainer.global_step
 
     def _keep(self, complete: Path, step: int) -> None:
-        """Keep a state under its step's name too, and of those only the latest."""
+        """Keep a copy of a state under the name of its step, and delete all but the latest copies."""
         keep = self.experiment.checkpoint.keep
         if keep > 1:
             named = self.folder.state_of(step)
             named.unlink(missing_ok=True)
             try:
                 os.link(complete, named)
-            except OSError:  # not every file system has links
+            except OSError:  # some file systems have no links
                 with atomic_path(named) as partial:
                     shutil.copyfile(complete, partial)
-        kept = self.folder.states() if keep > 1 else []
-        for old in set(self.folder.states()) - set(kept[:keep]):
+        for old in self.folder.states()[keep if keep > 1 else 0 :]:
             with suppress(OSError):
                 old.unlink()

@@ -1,4 +1,4 @@
-"""The logs of a run: what is measured each step, a CSV table that a resumed run continues, and lines for people."""
+"""Logs of a run: measures of the steps, a CSV table that a resumed run continues, and lines of text."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ TRAIN_COLUMNS = ("train/loss", "train/lr", "train/images_per_second")
 
 
 def whole_loss(trainer: pl.Trainer, outputs: Any) -> Tensor:
-    """Return the loss of a part of a step, which Lightning divides by the number of parts."""
+    """Return the loss of a part of a step without Lightning's division by the number of parts."""
     loss: Tensor = outputs["loss"].detach()
     return loss * trainer.accumulate_grad_batches
 
 
 class StepLog(pl.Callback):
-    """Gives the loggers, every so many steps and after the last, the mean loss of all processes since the last entry.
+    """Callback that logs loss, learning rate and speed at an interval and after the last step.
+
+    The loss is the mean over all processes and all steps since the previous entry.
 
     Args:
         every: steps between entries.
@@ -42,19 +44,19 @@ class StepLog(pl.Callback):
         self._images = 0
         self._lr = 0.0
         self._seconds = 0.0
-        self._began = 0.0
+        self._started = 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note the step's learning rate, before the schedule moves on, and start the clock if it stands."""
+        """Store the learning rate before the schedule changes it, and start the clock unless it runs already."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
-        self._began = self._began or time.perf_counter()
+        self._started = self._started or time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the step, and log when it is time."""
+        """Add the batch to the current entry, and log the entry if it is due."""
         self._losses.append(whole_loss(trainer, outputs))
         self._images += len(batch["name"]) * trainer.world_size
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -71,39 +73,36 @@ class StepLog(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(entry, step=trainer.global_step)
         self._losses, self._images, self._seconds = [], 0, 0.0
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
         self._pause()
 
     def _pause(self) -> None:
-        self._seconds += time.perf_counter() - self._began if self._began else 0.0
-        self._began = 0.0
+        self._seconds += time.perf_counter() - self._started if self._started else 0.0
+        self._started = 0.0
 
 
 class RunLog(Logger):
-    """Methods that Lightning needs of every log, beside the measures themselves."""
+    """Base class of loggers that implement only ``log_metrics``."""
 
     @property
     def name(self) -> str:
-        """Lightning's name of the log."""
+        """Name of the class."""
         return type(self).__name__
 
     @property
     def version(self) -> str:
-        """A run has one log of a kind."""
+        """Empty, because a run has one logger of each class."""
         return ""
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Leave them to ``config.yaml``."""
+        """Do nothing, because ``config.yaml`` has the hyperparameters."""
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a run's table; none where there is no file, or a damaged one.
-
-    A row that a power cut left incomplete is skipped.
-    """
+    """Return the rows of a run's table that have a step; none if the file is missing or damaged."""
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             return [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
@@ -112,25 +111,25 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 class CsvLog(RunLog):
-    """One table of the whole run: a row an entry, a column a measure, empty where an entry has none.
+    """CSV table of the whole run: one row for each entry, one column for each measure.
 
-    Lightning's own would delete the table of the run that is resumed.
+    Lightning's own logger would delete the table when a run is resumed.
 
     Args:
-        path: the file.
-        columns: the measures, beside ``step``.
-        resume_step: keep the rows of the file up to this step; without it, restart.
+        path: file of the table.
+        columns: names of the measures; ``step`` is added.
+        resume_step: last step whose rows are kept; ``None`` starts a new table.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], resume_step: int | None = None) -> None:
         super().__init__()
         self.path = path
         self.columns = ("step", *columns)
-        self._begin(resume_step)
+        self._write_kept_rows(resume_step)
 
     @rank_zero_only
-    def _begin(self, resume_step: int | None) -> None:
-        """Write the table with the rows to keep, beside its place: a resumed run must not lose them to a crash."""
+    def _write_kept_rows(self, resume_step: int | None) -> None:
+        """Write the kept rows to a temporary file and rename it, so that a crash does not lose them."""
         rows = [] if resume_step is None else [row for row in read_rows(self.path) if int(row["step"]) <= resume_step]
         with atomic_path(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
@@ -142,8 +141,8 @@ class CsvLog(RunLog):
         """Append a row.
 
         Raises:
-            FileNotFoundError: the table is gone, and with it the run's folder.
-            OSError: it cannot be written; the error names it.
+            FileNotFoundError: the table is missing, because the run's folder was removed.
+            OSError: the table cannot be written; the error names the file.
         """
         try:
             with self.path.open("r+", newline="", encoding="utf-8") as file:
@@ -155,13 +154,13 @@ class CsvLog(RunLog):
 
 
 class LineLog(RunLog):
-    """Lines for people, where no progress bar can be.
+    """Logger that writes each entry as a line of text.
 
     Args:
-        write: takes a line.
+        write: function that receives each line.
         steps: total number of steps.
-        describe_validation: puts a validation's measures into words.
-        training: whether losses are written too, not only validations.
+        describe_validation: function that describes the measures of a validation.
+        training: whether to write losses too, not only validations.
     """
 
     def __init__(
@@ -191,15 +190,15 @@ class LineLog(RunLog):
 
 
 def build_wandb_log(experiment: AnyExperiment, folder: Path, name_file: Path) -> WandbLogger:
-    """Return the log; a resumed run continues its own.
+    """Return the logger of Weights & Biases; a resumed run continues its own log.
 
     Args:
-        experiment: its ``log.wandb`` names the project.
+        experiment: an experiment whose ``log.wandb`` is the name of the project.
         folder: folder of the run.
-        name_file: holds the run's name there.
+        name_file: file with the run's id at Weights & Biases, which is written if it is missing.
 
     Raises:
-        ConfigError: the package is not installed.
+        ConfigError: the package wandb is not installed.
     """
     if not name_file.exists():
         with atomic_path(name_file) as partial:
@@ -215,5 +214,5 @@ def build_wandb_log(experiment: AnyExperiment, folder: Path, name_file: Path) ->
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"log.wandb: {experiment.log.wandb!r} needs the package wandb, which is not installed; "
-            "`pip install wandb`, or -o log.wandb=null"
+            "run `pip install wandb`, or give -o log.wandb=null"
         ) from error

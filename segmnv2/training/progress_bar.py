@@ -28,59 +28,59 @@ from segmnv2.training.logs import whole_loss
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning")
 
-MEANINGLESS = (
-    # Number of workers is the user's choice, and 0 is right for generated data.
+IGNORED_WARNINGS = (
+    # The user chooses the number of workers, and 0 suits generated data.
     ".*does not have many workers.*",
-    # Dependencies of Lightning's own.
+    # Lightning's own code causes it.
     ".*LeafSpec.*is deprecated.*",
-    # The device is named in the experiment.
+    # The experiment names the device.
     "GPU available but not used.*",
-    # Frozen batch norms are.
+    # Frozen batch norms are in evaluation mode.
     ".*module\\(s\\) in eval mode.*",
-    # Slurm's command may be there without a job of it.
+    # Slurm may be installed without being used.
     ".*`srun` command is available.*",
-    # A user's folder for several runs is no mistake.
+    # Resumed runs write to an existing folder.
     ".*Experiment logs directory.*",
 )
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what is listed above while the block runs; other warnings and all errors come through."""
+    """Hide Lightning's messages and :data:`IGNORED_WARNINGS` while the block runs; other warnings are shown."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
-    report = threading.excepthook
+    original_hook = threading.excepthook
 
-    def report_others(fault: threading.ExceptHookArgs) -> None:
-        """Pass over what the thread that writes for TensorBoard cannot write: the run itself reports it."""
+    def report_other_errors(fault: threading.ExceptHookArgs) -> None:
+        """Ignore write errors in TensorBoard's thread, because the run itself reports them."""
         if not isinstance(fault.exc_value, OSError):
-            report(fault)
+            original_hook(fault)
 
-    threading.excepthook = report_others
+    threading.excepthook = report_other_errors
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for pattern in MEANINGLESS:
+            for pattern in IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", message=pattern)
             yield
     finally:
-        threading.excepthook = report
+        threading.excepthook = original_hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
 SMOOTHING = 0.95
 
-READ_SECONDS = 1.0
-"""Time between two losses that are shown."""
+LOSS_SECONDS = 1.0
+"""Seconds between two updates of the displayed loss."""
 
 
 class ProgressBar(pl.Callback):
-    """One bar for the steps with a running mean of the loss, and one below while a validation lasts.
+    """Progress bar of the steps with a running mean of the loss, and a second bar during validations.
 
     Args:
-        console: a terminal.
+        console: the terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -96,7 +96,7 @@ class ProgressBar(pl.Callback):
         self._steps: TaskID | None = None
         self._images: TaskID | None = None
         self._loss: Tensor | None = None
-        self._note, self._read = "", -math.inf
+        self._note, self._loss_time = "", -math.inf
 
     def write(self, line: str) -> None:
         """Print a line above the bar."""
@@ -111,12 +111,12 @@ class ProgressBar(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move on by a step."""
+        """Advance the bar to the current step."""
         loss = whole_loss(trainer, outputs)
         self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         assert self._steps is not None
-        if time.monotonic() - self._read >= READ_SECONDS:  # a GPU is waited for
-            self._note, self._read = f"loss {float(self._loss):.4f}", time.monotonic()
+        if time.monotonic() - self._loss_time >= LOSS_SECONDS:  # reading the loss waits for a GPU
+            self._note, self._loss_time = f"loss {float(self._loss):.4f}", time.monotonic()
         self.progress.update(self._steps, completed=trainer.global_step, note=self._note)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -126,20 +126,18 @@ class ProgressBar(pl.Callback):
             self._images = self.progress.add_task("validating", total=total, note="")
 
     def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
-        """Move on by an image."""
+        """Advance the second bar by a batch."""
         if self._images is not None:
             self.progress.advance(self._images)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the second bar away."""
+        """Remove the second bar."""
         if self._images is not None:
             self.progress.remove_task(self._images)
             self._images = None
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Stop the bar, which stays on the screen."""
         self.progress.stop()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the bar as it stands."""
-        self.progress.stop()
+    on_exception = on_train_end

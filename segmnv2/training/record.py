@@ -1,4 +1,4 @@
-"""The record of a run: what its results depend on beside the tensors in its state."""
+"""The record of a run: the values on which its results depend, besides the tensors in its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from segmnv2.config.reading import AnyExperiment
 from segmnv2.datasets.dataset_kinds import digest, file_sizes, identify
 from segmnv2.files.documents import dump_json
 from segmnv2.heads.head import complete_head_options
-from segmnv2.models.pixels import Normalization
 from segmnv2.models.segmenter import MODELS
 from segmnv2.tasks.processes import Processes
 from segmnv2.training.run_folder import GROWING_KEYS, Record
@@ -30,11 +29,11 @@ def run_record(
     """Return the record of a run; it is compared when the run is resumed.
 
     Args:
-        experiment: all of its keys.
-        processes: their number decides what batch norms see.
-        model: the network. How it normalizes pixels and which norms are frozen comes with the initial weights, which a
-            resumed run does not read.
-        classes: id -> name, and what is ignored.
+        experiment: the experiment; all its keys are recorded.
+        processes: the processes of the run; their number affects batch norms.
+        model: the model. Its normalization and frozen norms come from the initial weights, which a resumed run does not
+            read.
+        classes: class id -> name, and the ignore index.
         datasets: ``train`` and ``val``, for :func:`segmnv2.datasets.dataset_kinds.identify`.
     """
     return {
@@ -51,11 +50,7 @@ def run_record(
 
 
 def with_defaults(record: Record) -> Record:
-    """Return a record that has every option of the backbone and the head: one that is written out changes nothing.
-
-    Args:
-        record: with the keys of an experiment.
-    """
+    """Return a record with all options of backbone and head, so that it equals a record that omits defaults."""
     section = dict(record["model"])
     spec = MODELS.get(section["name"])
     backbone = spec.backbone if spec else section["name"]
@@ -70,12 +65,6 @@ def with_defaults(record: Record) -> Record:
     return {**record, "model": json.loads(dump_json(section))}
 
 
-def recorded_normalization(record: Record) -> Normalization:
-    """Return the normalization in a record."""
-    values = record["normalization"]
-    return Normalization(tuple(values["mean"]), tuple(values["std"]))
-
-
 def describe_changes(before: Record, now: Record) -> list[str]:
     """Return a line for each permitted change that affects the rest of a resumed run."""
     lines = [
@@ -85,10 +74,11 @@ def describe_changes(before: Record, now: Record) -> list[str]:
     ]
     if before["processes"] != now["processes"]:
         counts = f"{now['processes']} processes in place of {before['processes']}"
-        lines.append(f"note: {counts}; batch norms and dropout differ from those of an unbroken run")
+        lines.append(f"note: {counts}; batch norms and dropout differ from those of an uninterrupted run")
     changed = [f"data.{part}" for part in now["sizes"] if before["sizes"].get(part) != now["sizes"][part]]
     if changed:
         lines.append(
-            f"note: images or masks of {' and '.join(changed)} have other file sizes than before; now they count"
+            f"note: images or masks of {' and '.join(changed)} have other file sizes than before; the run continues "
+            "with the new files"
         )
     return lines

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, when a new run may use it, and the state that a run is resumed from."""
+"""The folder of a run: its files, the checks before a new run uses it, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -22,57 +22,52 @@ FREE_KEYS = {
     *("model.weights", "model.backbone_weights", "model.keep_logits", "sizes.train", "sizes.val"),
     *(f"data.{part}.{key}" for part in ("train", "val") for key in ("root", "images", "annotations", "labels")),
 }
-"""Keys that may differ when a run is resumed: they change neither what is learned nor what is measured.
+"""Keys that may differ when a run is resumed.
 
-Paths may, because the images and classes in them are compared. Initial weights are in the state, and so is what came
-with them. Files of other sizes, and another number of processes, change the rest of the run and are reported.
+Paths may change, because their images and classes are compared. Initial weights may change, because the state has newer
+ones. Other file sizes and numbers of processes affect the rest of the run and are reported.
 """
 
 GROWING_KEYS = ("steps", "epochs")
 """Keys that may be raised; the learning rate then follows the schedule of the longer run."""
 
 RECORDED = ("processes", "normalization", "frozen_norms", "classes", "images", "sizes")
-"""Keys of a record beside the experiment's. States of earlier versions lack some, and a resumed run compares them."""
+"""Keys of a record besides those of the experiment; states of earlier versions lack some."""
 
-LISTED = 10
-"""Keys that a message names."""
+LISTED = 10  # keys that a message names at most
 
 Record = dict[str, Any]
-"""All that the result of a step depends on beside the tensors of a state, as plain values by key."""
+"""Plain values by key on which the results of a run depend, besides the tensors of a state."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run.
-
-    Attributes:
-        path: the folder.
-    """
+    """Files of the run in the folder ``path``."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The experiment, defaults filled in."""
+        """File of the experiment with all defaults."""
         return self.path / "config.yaml"
 
     @property
     def last(self) -> Path:
-        """The network at the latest validation."""
+        """File of the model at the latest validation."""
         return self.path / "last.safetensors"
 
     @property
     def best(self) -> Path:
-        """The network at the best validation."""
+        """File of the model at the best validation."""
         return self.path / "best.safetensors"
 
     @property
     def state(self) -> Path:
-        """All that is needed to resume from the latest validation."""
+        """File of the latest state, from which the run can be resumed."""
         return self.path / "last.ckpt"
 
     def state_of(self, step: int) -> Path:
-        """File of a step's state, if more than the latest are kept."""
+        """Return the file of a step's state, which exists if several states are kept."""
         return self.path / f"step_{step:08d}.ckpt"
 
     def states(self) -> list[Path]:
@@ -81,78 +76,78 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Losses and validations as a table."""
+        """Table of losses and validations."""
         return self.path / "metrics.csv"
 
     @property
     def tensorboard(self) -> Path:
-        """Losses and validations for TensorBoard."""
+        """Folder of losses and validations for TensorBoard."""
         return self.path / "tensorboard"
 
     @property
     def wandb_id(self) -> Path:
-        """The run's name at Weights & Biases, where a resumed run continues."""
+        """File with the run's id at Weights & Biases, which a resumed run uses again."""
         return self.path / "wandb_id.txt"
 
-    def _present(self) -> list[Path]:
-        networks, states = (self.last, self.best), (self.state, *self.states())
-        files = (self.config, *networks, *states, self.metrics, self.tensorboard, self.wandb_id)
+    def _existing_files(self) -> list[Path]:
+        checkpoints = (self.last, self.best, self.state, *self.states())
+        files = (self.config, *checkpoints, self.metrics, self.tensorboard, self.wandb_id)
         return [file for file in files if file.exists()]
 
     def _holds_results(self) -> bool:
-        """Return whether a run has a state, a network or an entry in its table."""
+        """Return whether the folder has a state, a model or a row in its table."""
         return self.can_resume() or self.last.exists() or self.best.exists() or bool(read_rows(self.metrics))
 
     def begin(self, experiment: AnyExperiment, *, overwrite: bool = False, unfinished: bool = False) -> None:
-        """Prepare the folder for a new run; files that are not a run's are left alone.
+        """Prepare the folder for a new run; files that do not belong to a run are kept.
 
-        What a run left that stopped before its first entry or state is deleted.
+        The files of a run that stopped before its first entry or state are deleted.
 
         Args:
             experiment: experiment of the run.
-            overwrite: delete the results of a run that is there.
-            unfinished: do so only if it is a run of this experiment that never came to a state.
+            overwrite: delete the results of an existing run.
+            unfinished: delete them if they are of the same experiment and have no state.
 
         Raises:
-            ConfigError: it holds a run that may not be deleted, or it cannot be written.
+            ConfigError: the folder holds a run that may not be deleted, or cannot be written.
         """
         holds_results = self._holds_results()
         if unfinished and holds_results and self.config.exists() and not self.can_resume():
             self.check_same(load_any_experiment(self.config).to_dict(), experiment.to_dict())
             overwrite = True
         if holds_results and not overwrite:
-            found = ", ".join(file.name for file in self._present())
-            go_on = "resume it (--resume last), " if self.state.exists() else ""
+            names = ", ".join(file.name for file in self._existing_files())
+            resume = "resume it (--resume last), " if self.state.exists() else ""
             raise ConfigError(
-                f"{self.path}: holds a run already ({found}); {go_on}write over it (--overwrite) or choose another "
+                f"{self.path}: holds a run already ({names}); {resume}overwrite it (--overwrite) or choose another "
                 "folder (--out DIR)"
             )
-        self._keep_inputs(experiment)
+        self._check_inputs(experiment)
         try:
-            check_replaceable([self.config] if self.config.exists() else self._present())
-            for file in self._present():
+            check_replaceable([self.config] if self.config.exists() else self._existing_files())
+            for file in self._existing_files():
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         except OSError as error:
             raise self._not_writable(error) from error
         self.write_config(experiment)
 
-    def _keep_inputs(self, experiment: AnyExperiment) -> None:
-        """Refuse to delete the weights that the new run starts from."""
-        present = {file.resolve() for file in self._present()}
+    def _check_inputs(self, experiment: AnyExperiment) -> None:
+        """Refuse to delete the initial weights of the new run."""
+        existing = {file.resolve() for file in self._existing_files()}
         for key in ("weights", "backbone_weights"):
             file = getattr(experiment.model, key)
-            if file is not None and file.resolve() in present:
+            if file is not None and file.resolve() in existing:
                 raise ConfigError(
-                    f"{file}: is what the run starts from (model.{key}) and would be deleted; choose another folder "
-                    "(--out DIR)"
+                    f"{file}: has the initial weights of the run (model.{key}) and would be deleted; choose another "
+                    "folder (--out DIR)"
                 )
 
     def own_experiment(self, given: AnyExperiment, overrides: Sequence[str]) -> AnyExperiment:
-        """Return the experiment to resume: that of ``config.yaml`` with overrides on top.
+        """Return the experiment to resume: that of ``config.yaml`` with overrides.
 
         Args:
-            given: the experiment that the user names, overrides included. It is returned where no run has results yet.
-            overrides: each ``section.key=value``.
+            given: the user's experiment with overrides; it is returned if the folder has no results yet.
+            overrides: texts of the form ``section.key=value``.
 
         Raises:
             ConfigError: the folder holds a run of another name or task, or an override is wrong.
@@ -168,10 +163,10 @@ class RunFolder:
         return own
 
     def write_config(self, experiment: AnyExperiment) -> None:
-        """Write ``config.yaml``, unless it says the same already.
+        """Write ``config.yaml``, unless it is already the same.
 
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: the file cannot be written.
         """
         try:
             if self.config.exists() and load_any_experiment(self.config) == experiment:
@@ -186,11 +181,7 @@ class RunFolder:
         return ConfigError(f"{self.path}: cannot be written ({error}); choose another folder with --out DIR")
 
     def check_present(self) -> None:
-        """Make sure that the folder of a run was not removed during the run.
-
-        Raises:
-            SegmnError: the folder, or the run in it, is gone.
-        """
+        """Raise a :class:`SegmnError` if the folder, or the run in it, was removed during the run."""
         if not self.config.exists():
             raise SegmnError(
                 f"{self.path}: was removed or replaced while the run was writing to it, so the run stops and its state "
@@ -198,21 +189,21 @@ class RunFolder:
             )
 
     def resume(self) -> State:
-        """Return the state to resume from: the latest, or if it is damaged the latest sound one.
+        """Return the latest state that is not damaged.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no state.
             WeightsError: no state can be read.
         """
         claim(self.path)
-        found = [file for file in (self.state, *self.states()) if file.exists()]
-        if not found:
+        states = [file for file in (self.state, *self.states()) if file.exists()]
+        if not states:
             raise ConfigError(
-                f"{self.state}: there is no such file, so nothing to resume; start without --resume, or with "
-                "--resume auto, which resumes where it can"
+                f"{self.state}: there is no such file, so there is nothing to resume; start without --resume, or with "
+                "--resume auto, which resumes only if there is a state"
             )
         faults = []
-        for file in found:
+        for file in states:
             try:
                 return open_state(file)
             except WeightsError as error:
@@ -220,23 +211,23 @@ class RunFolder:
         raise faults[0]
 
     def can_resume(self) -> bool:
-        """Whether there is a state to resume from."""
+        """Return whether there is a state to resume from."""
         return self.state.exists() or bool(self.states())
 
     def check_same(self, before: Record, now: Record) -> None:
-        """Compare what the results of a run depend on.
+        """Compare the values on which the results of a run depend.
 
         Args:
             before: values of the run in the folder, nested or flat.
             now: values of the run to resume.
 
         Raises:
-            ConfigError: something differs that may not; each such key is named.
+            ConfigError: values differ that must be equal; the message names their keys.
         """
         changed = [
             f"{key}: {old!r} before, {new!r} now"
             for key, old, new in differences(before, now)
-            if not _may_become(key, old, new)
+            if key not in FREE_KEYS and not (key in GROWING_KEYS and None not in (old, new) and new >= old)
         ]
         if changed:
             more = [f"and {len(changed) - LISTED} more"] if len(changed) > LISTED else []
@@ -248,16 +239,10 @@ class RunFolder:
 
 
 def differences(before: Record, now: Record) -> list[tuple[str, Any, Any]]:
-    """Return key, value before and value now wherever two records differ; ``None`` stands for a missing key."""
+    """Return key, old value and new value for each difference of two records; ``None`` stands for a missing key."""
     old, new = _flatten(before), _flatten(now)
     keys = sorted(old.keys() | new.keys())
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
-
-
-def _may_become(key: str, old: Any, new: Any) -> bool:
-    if key in GROWING_KEYS and old is not None and new is not None:
-        return bool(new >= old)
-    return key in FREE_KEYS
 
 
 @dataclass(frozen=True)
@@ -266,8 +251,8 @@ class State:
 
     Attributes:
         file: the file that it was read from.
-        step: optimizer steps done.
-        record: everything that the run's results depend on.
+        step: number of completed optimizer steps.
+        record: values that the run's results depend on.
     """
 
     file: Path
@@ -276,10 +261,10 @@ class State:
 
 
 def open_state(path: Path) -> State:
-    """Read a trainer's state as a whole, without running any code in it.
+    """Read the file of a state without running any code in it.
 
     Raises:
-        WeightsError: it is damaged, no trainer's state, or of an earlier version.
+        WeightsError: the file is damaged, is not a state, or is of an earlier version.
     """
     remedy = f"start a new run from {path.with_name('last.safetensors').name} with -o model.weights=FILE"
     try:
@@ -288,11 +273,11 @@ def open_state(path: Path) -> State:
         unrecorded = [key for key in RECORDED if key not in record]
         if not unrecorded:
             mean, std = (tuple(map(float, record["normalization"][key])) for key in ("mean", "std"))
-            whole = isinstance(record["sizes"], dict) and isinstance(record["processes"], int)
-            if not (len(mean) == len(std) == 3 and whole):
+            typed = isinstance(record["sizes"], dict) and isinstance(record["processes"], int)
+            if not (len(mean) == len(std) == 3 and typed):
                 raise ValueError("its record is damaged")
-    except Exception as error:  # torch.load raises half a dozen unrelated classes on damaged files
-        raise WeightsError(f"{path}: is damaged or no trainer's state ({type(error).__name__}); {remedy}") from error
+    except Exception as error:  # torch.load raises errors of many kinds for damaged files
+        raise WeightsError(f"{path}: is damaged or not a state of a run ({type(error).__name__}); {remedy}") from error
     if unrecorded:
         raise WeightsError(
             f"{path}: was written by an earlier version of segmnv2, which did not record the run's "

@@ -27,15 +27,15 @@ LOST_PROCESS = (
     "NCCL communicator was aborted",
     "Timed out waiting",
 )
-"""Words with which PyTorch's gloo and NCCL report that another process was lost."""
+"""Parts of the messages by which gloo and NCCL report that another process was lost."""
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder while the block runs; the operating system frees it if the process dies.
+    """Lock a folder against other runs while the block runs; the operating system unlocks it if the process dies.
 
     Raises:
-        ConfigError: another run is in it, or it cannot be written.
+        ConfigError: another run has the lock, or the folder cannot be written.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -56,7 +56,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
-    """Turn PyTorch's errors that end a run into one message, which also says what was saved.
+    """Turn PyTorch's errors that end a run into one message, which also names the latest state.
 
     Raises:
         SegmnError: a reading process or another training process was lost, the memory or the disk is full, or the
@@ -69,10 +69,9 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
             f"the GPU's memory is full ({str(error).split('. ')[0]}); lower data.batch_size or data.crop_size, or "
             f"compute a batch in parts with -o optimizer.accumulate=2; {describe_saved(folder, checkpoints)}"
         ) from error
-    except (ConnectionError, EOFError) as error:  # a reading process was lost while it passed a batch on
-        raise SegmnError(
-            f"{_describe_loss(f'{LOST_READER}: {error}')}; {describe_saved(folder, checkpoints)}"
-        ) from error
+    except (ConnectionError, EOFError) as error:  # a reading process was lost while it sent a batch
+        reason = _explain(f"{LOST_READER}: {error}")
+        raise SegmnError(f"{reason}; {describe_saved(folder, checkpoints)}") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             folder.check_present()
@@ -83,27 +82,27 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
             f"writing; {describe_saved(folder, checkpoints)}"
         ) from error
     except (RuntimeError, ValueError) as error:
-        reason = _describe_loss(str(error))
+        reason = _explain(str(error))
         if reason is None:
             raise
         raise SegmnError(f"{reason}; {describe_saved(folder, checkpoints)}") from error
 
 
 def describe_saved(folder: RunFolder, checkpoints: Checkpoints) -> str:
-    """Return a sentence on how the run can be resumed, and from which step."""
-    again = "the same `segmnv2 train` command with --resume last continues from"
+    """Return a text that says how the run can be resumed and from which step."""
+    remedy = "the same `segmnv2 train` command with --resume last continues from"
     if checkpoints.saved_step is not None:
-        return f"{folder.state} is of step {checkpoints.saved_step}: {again} it"
+        return f"{folder.state} has the state of step {checkpoints.saved_step}: {remedy} it"
     if folder.can_resume():
-        return f"nothing new was saved: {again} {folder.state} again"
+        return f"no new state was saved: {remedy} {folder.state}"
     return "no state was saved yet, so the run restarts; -o checkpoint.every=100 would save one every 100 steps"
 
 
-def _describe_loss(text: str) -> str | None:
-    """Return a message about the lost process if an error's text reports one, else ``None``."""
+def _explain(text: str) -> str | None:
+    """Return cause and remedy of an error with a known text, else ``None``."""
     if text.startswith(ONE_VALUE):
         return (
-            "a batch norm gets one value a channel, which has no variance: raise data.batch_size or the images' size, "
+            "a batch norm got one value per channel, which has no variance: raise data.batch_size or the images' size, "
             "or lower optimizer.accumulate"
         )
     if LOST_READER in text:
@@ -112,5 +111,5 @@ def _describe_loss(text: str) -> str | None:
             "data.num_workers, or enlarge the shared memory (docker run --shm-size)"
         )
     if any(sign in text for sign in LOST_PROCESS):
-        return "another process of this run was lost, so this one stops too; what it said, if anything, stands above"
+        return "another process of this run was lost, so this one stops too; its message, if it wrote one, is above"
     return None

@@ -9,14 +9,14 @@ from segmnv2.tasks.job import Job
 from segmnv2.tasks.processes import Processes
 
 
-def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, place: str) -> list[str]:
+def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, device: str) -> list[str]:
     """Return a few lines that describe the model, the data and the schedule.
 
     Args:
         job: the task and its data.
         experiment: the experiment of the job.
         processes: the processes of the run.
-        place: description of the device.
+        device: description of the device.
     """
     section, data, steps = experiment.model, experiment.data, job.task.timing.steps
     origin = "from scratch"
@@ -26,30 +26,30 @@ def describe_job(job: Job, experiment: AnyExperiment, processes: Processes, plac
         origin = f"from {section.backbone_name}'s weights of the backbone"
     several = f", {processes.count} processes on {processes.machines} machine(s)" if processes.count > 1 else ""
     return [
-        f"model     {job.network}, {origin}",
-        f"data      {job.shown}",
-        f"training  {counted(steps, 'step')} of {data.batch_size} {job.seen} "
-        f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {place}{several}",
+        f"model     {job.model_text}, {origin}",
+        f"data      {job.data_text}",
+        f"training  {counted(steps, 'step')} of {data.batch_size} {job.crops_text} "
+        f"({steps * data.batch_size / job.images:.1f} epochs), precision {experiment.precision}, on {device}{several}",
         *_schedule_warnings(experiment, job),
         *_shared_warning(job),
     ]
 
 
 def _shared_warning(job: Job) -> list[str]:
-    """Return a line if images are both trained and validated on."""
+    """Return a line if images of the validation set are also in the training set."""
     train, val = job.datasets["train"], job.datasets["val"]
     shared = count_shared(train, val)
     if not shared:
         return []
     score = job.task.score_name
     return [
-        f"warning: {shared} of the {len(val)} images of data.val are in data.train, too: the {score} will be higher "
-        "than on new images; validate on others"
+        f"warning: {shared} of the {len(val)} images of data.val are also in data.train, so the {score} will be higher "
+        "than on new images; validate on other images"
     ]
 
 
 def _schedule_warnings(experiment: AnyExperiment, job: Job) -> list[str]:
-    """Return a line for each part of the schedule that lies beyond the end of the run."""
+    """Return a line for each part of the schedule that is after the end of the run."""
     section, steps = experiment.optimizer, job.task.timing.steps
     per_epoch = job.images / experiment.data.batch_size
     warmup = {
@@ -59,7 +59,7 @@ def _schedule_warnings(experiment: AnyExperiment, job: Job) -> list[str]:
     lines = [
         f"warning: optimizer.{key} is {getattr(section, key)}, and the run has {counted(steps, 'step')}"
         f"{f' ({steps / per_epoch:.1f} epochs)' if key.endswith('epochs') else ''}: the learning rate never reaches "
-        f"optimizer.lr; give {key} a tenth of the run or less"
+        f"optimizer.lr; set {key} to a tenth of the run or less"
         for key, needed in warmup.items()
         if needed > steps
     ]
@@ -67,6 +67,6 @@ def _schedule_warnings(experiment: AnyExperiment, job: Job) -> list[str]:
     if late:
         lines.append(
             f"warning: optimizer.milestones: {', '.join(map(str, late))} are not before the end of the run "
-            f"({steps / per_epoch:.1f} epochs), so the learning rate does not fall there"
+            f"({steps / per_epoch:.1f} epochs), so they do not lower the learning rate"
         )
     return lines

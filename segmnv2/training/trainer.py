@@ -1,4 +1,4 @@
-"""Lightning's trainer as a run needs it: counted in steps, silent, and leaving Ctrl-C to who called."""
+"""Lightning's trainer for a run: it counts steps, prints nothing and leaves Ctrl-C to the caller."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from segmnv2.tasks.task import Timing
 
 
 class SynchronizedNorms(LayerSync):
-    """Batch norms that share their statistics among all processes.
+    """Plugin for batch norms that share their statistics among all processes.
 
-    PyTorch's own conversion drops what a subclass adds, as the activation inside timm's norms. timm's keeps it.
+    PyTorch's conversion drops what a subclass adds, such as the activation in timm's norms. timm's conversion keeps it.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Convert a network's batch norms in place.
+        """Convert the batch norms of a model in place.
 
         Raises:
-            ConfigError: a layer with running statistics is of another kind.
+            ConfigError: a layer with running statistics cannot be synchronized.
         """
         from timm.layers.norm_act import convert_sync_batchnorm
 
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        left = [norm for norm in statistical_norms(converted) if not isinstance(norm, nn.SyncBatchNorm)]
-        if left:
-            kinds = ", ".join(sorted({type(norm).__name__ for norm in left}))
+        others = [norm for norm in statistical_norms(converted) if not isinstance(norm, nn.SyncBatchNorm)]
+        if others:
+            kinds = ", ".join(sorted({type(norm).__name__ for norm in others}))
             raise ConfigError(
                 f"model.norms: 'synchronized' is not possible for layers of the kind {kinds}; use -o model.norms=batch "
                 "or -o model.norms=frozen"
@@ -47,15 +47,15 @@ class SynchronizedNorms(LayerSync):
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the norms unchanged: outside of training they compute the same."""
+        """Return the model unchanged, because outside of training its norms compute the same."""
         return model
 
 
 class StopAfterLast(pl.Callback):
-    """Requests the end with the last step, so that it is validated and kept whatever the interval of validation."""
+    """Callback that stops the trainer at the last step, so that this step is always validated."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Request the end."""
+        """Stop the trainer after the last step."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
 
@@ -64,24 +64,24 @@ def choose_accelerator(experiment: AnyExperiment) -> str:
     """Return ``"gpu"`` or ``"cpu"``.
 
     Raises:
-        ConfigError: a GPU is wanted and there is none, or precision or batch norms need one.
+        ConfigError: the device, the precision or the batch norms need a GPU and there is none.
     """
     gpu = torch.cuda.is_available() and experiment.device != "cpu"
     if experiment.device == "cuda" and not gpu:
         raise ConfigError(
-            "device: 'cuda' is requested and PyTorch finds no GPU; use -o device=cpu, or repair the driver"
+            "device: 'cuda' is requested, but PyTorch finds no GPU; use -o device=cpu, or repair the driver"
         )
     if experiment.precision != 32 and not gpu:
-        # torch 2.14.1 with oneDNN: the weight gradient of a dilated depthwise convolution, bfloat16 and channels last,
-        # is wrong (by 1.4 times its length at 384 channels of 33 x 33), as every network here has them.
+        # Every model here has dilated depthwise convolutions. In bfloat16 with channels last, torch 2.14.1 with oneDNN
+        # computes their weight gradients wrong: by 1.4 times their length at 384 channels of 33 x 33.
         raise ConfigError(
-            f"precision: '{experiment.precision}' needs a GPU; CPUs compute wrong gradients of dilated convolutions in "
-            "it and gain little: use -o precision=32"
+            f"precision: '{experiment.precision}' needs a GPU; on CPUs it is hardly faster and gives wrong gradients "
+            "of dilated convolutions: use -o precision=32"
         )
     if experiment.model.norms == "synchronized" and not gpu:
         raise ConfigError(
-            "model.norms: 'synchronized' needs GPUs, as PyTorch's synchronized batch norm does; on a CPU use "
-            "-o model.norms=batch, or -o model.norms=frozen for small batches"
+            "model.norms: 'synchronized' needs GPUs; on a CPU use -o model.norms=batch, or -o model.norms=frozen for "
+            "small batches"
         )
     return "gpu" if gpu else "cpu"
 
@@ -98,13 +98,13 @@ def build_trainer(
     """Return a trainer.
 
     Args:
-        experiment: precision, and how a step is made.
+        experiment: precision, gradient accumulation and gradient clipping.
         folder: folder in which Lightning may write.
         accelerator: ``"cpu"`` or ``"gpu"``.
-        timing: steps, and the interval of validation.
-        processes: with several, gradients are averaged over them (DDP); each normalizes its own part of a batch.
-        loggers: take the measures.
-        callbacks: beside the one that has the last step validated.
+        timing: number of steps and interval of the validations.
+        processes: the processes; several average their gradients (DDP), and each normalizes its own part of a batch.
+        loggers: loggers of the measures.
+        callbacks: callbacks besides :class:`StopAfterLast`.
     """
     if accelerator == "cpu":
         keep_freed_memory()
@@ -122,7 +122,7 @@ def build_trainer(
         gradient_clip_val=section.clip_norm,
         val_check_interval=timing.validate_every * section.accumulate,  # counted in batches
         check_val_every_n_epoch=None,
-        num_sanity_val_steps=1,  # a validation set that cannot be used is noticed at once
+        num_sanity_val_steps=1,  # an unusable validation set fails before the first step
         logger=loggers,
         callbacks=[StopAfterLast(), *callbacks],
         enable_checkpointing=False,
@@ -135,7 +135,7 @@ def build_trainer(
 
 @contextmanager
 def interruptible(on_interrupt: Callable[[], None]) -> Iterator[None]:
-    """Turn the end that Lightning puts to the process on Ctrl-C back into an interrupt, and listen to Ctrl-C again."""
+    """Raise ``KeyboardInterrupt`` in place of Lightning's ``SystemExit`` on Ctrl-C, and restore the signal handler."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Names of our networks' tensors in other code bases: one table for each, usable in both directions."""
+"""Names of our models' tensors in other code bases: one table for each, usable in both directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True)
 class KeyTable:
-    """Names of tensors, ours -> theirs; a name is a prefix (a module) and a leaf, and each has its own table.
+    """Names of tensors, ours -> theirs; a name has a prefix (a module) and a leaf, each with its own table.
 
     Attributes:
         prefixes: our module's path -> theirs.
@@ -24,18 +24,18 @@ class KeyTable:
     leaves: Mapping[str, str]
 
     def theirs(self, names: Iterable[str]) -> dict[str, str]:
-        """Return our name -> their name for those of ``names`` that the table knows, one to one."""
-        found = {}
+        """Return our name -> their name for those of our ``names`` that are in the table."""
+        known = {}
         for name in names:
             for cut in (i for i, letter in enumerate(name) if letter == "."):
                 prefix, leaf = name[:cut], name[cut + 1 :]
                 if prefix in self.prefixes and leaf in self.leaves:
-                    found[name] = self.prefixes[prefix] + self.leaves[leaf]
-        assert len(set(found.values())) == len(found), "two of our tensors have one name in the table"
-        return found
+                    known[name] = self.prefixes[prefix] + self.leaves[leaf]
+        assert len(set(known.values())) == len(known), "two of our tensors have the same name in the table"
+        return known
 
     def ours(self, names: Iterable[str]) -> dict[str, str]:
-        """Return their name -> our name for those of ``names``, which are ours, that the table knows."""
+        """Return their name -> our name for those of our ``names`` that are in the table."""
         return {theirs: ours for ours, theirs in self.theirs(names).items()}
 
 
@@ -44,7 +44,7 @@ def _leaves(conv: str, norm: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def _torch_table(layers: Mapping[str, tuple[str, str]]) -> KeyTable:
-    """Return the table of a backbone, for our layers -> (their convolution, their batch norm)."""
+    """Return the table of a backbone from a mapping of our layers -> (their convolution, their batch norm)."""
     prefixes = {
         f"backbone.{ours}.{part}": name
         for ours, names in layers.items()
@@ -53,8 +53,8 @@ def _torch_table(layers: Mapping[str, tuple[str, str]]) -> KeyTable:
     return KeyTable(prefixes, {leaf: f".{leaf}" for leaf in NORM})
 
 
-def _places(counts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (stage, index in the stage) of each block of a network, in order."""
+def _positions(counts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (stage, index in the stage) of each block, in order."""
     return [(stage, block) for stage, count in enumerate(counts) for block in range(count)]
 
 
@@ -69,7 +69,7 @@ _TENSORFLOW_HEAD = {
 
 
 def _tensorflow_table(prefixes: Mapping[str, str], layers: Mapping[str, str]) -> KeyTable:
-    """Return the table of a backbone's modules and of the layers in them, with DeepLab's head.
+    """Return the table of a backbone's modules and their layers, with DeepLab's head.
 
     Source of the head: variable names of tensorflow/models research/deeplab/model.py.
     """
@@ -107,7 +107,7 @@ def _tensorflow_resnet(*stem: str) -> KeyTable:
             **{f"stem.{n}": f"resnet_v1_101/{theirs}" for n, theirs in enumerate(stem)},
             **{
                 f"units.{n}": f"resnet_v1_101/block{stage + 1}/unit_{unit + 1}/bottleneck_v1"
-                for n, (stage, unit) in enumerate(_places(RESNET101_UNITS))
+                for n, (stage, unit) in enumerate(_positions(RESNET101_UNITS))
             },
         },
         {"reduce": "/conv1", "spatial": "/conv2", "expand": "/conv3", "projection": "/shortcut"},
@@ -173,7 +173,7 @@ DEEPLAB_V3_PLUS = KeyTable(
             if not ours.startswith("backbone.last")
         },
         **{
-            f"head.{layer}.{part}": f"classifier.{theirs}.{first + place}"
+            f"head.{layer}.{part}": f"classifier.{theirs}.{first + offset}"
             for layer, theirs, first in (
                 ("low_level", "project", 0),
                 ("aspp.pointwise", "aspp.convs.0", 0),
@@ -182,7 +182,7 @@ DEEPLAB_V3_PLUS = KeyTable(
                 ("projection", "aspp.project", 0),
                 ("decoder.0", "classifier", 0),
             )
-            for place, part in enumerate(("conv", "norm"))
+            for offset, part in enumerate(("conv", "norm"))
         },
         "head.logits": "classifier.classifier.3",
     },
@@ -194,10 +194,10 @@ DEEPLAB_V3_PLUS = KeyTable(
 def _timm_mobilenet(
     counts: Sequence[int], layers: Sequence[tuple[str, str]], first_layers: Sequence[tuple[str, str]], **ends: str
 ) -> KeyTable:
-    """Return the table of a network of timm: our layer -> its convolution, whose batch norms are numbered from 1."""
+    """Return the table of a timm model from our layers -> its convolutions; its batch norms are numbered from 1."""
     blocks = {
         f"blocks.{n}.{ours}": (f"blocks.{stage}.{block}.{conv}", f"blocks.{stage}.{block}.bn{number}")
-        for n, (stage, block) in enumerate(_places(counts))
+        for n, (stage, block) in enumerate(_positions(counts))
         for number, (ours, conv) in enumerate(layers if n else first_layers, start=1)
     }
     return _torch_table(blocks | {ours: (conv, f"bn{n}") for n, (ours, conv) in enumerate(ends.items(), start=1)})
@@ -220,7 +220,7 @@ TIMM_MOBILENET_V2 = _timm_mobilenet(
 
 def _resnet(units: Sequence[int], stem: Mapping[str, tuple[str, str]]) -> KeyTable:
     layers = dict(stem)
-    for n, (stage, unit) in enumerate(_places(units)):
+    for n, (stage, unit) in enumerate(_positions(units)):
         theirs = f"layer{stage + 1}.{unit}"
         for number, part in enumerate(("reduce", "spatial", "expand"), start=1):
             layers[f"units.{n}.{part}"] = (f"{theirs}.conv{number}", f"{theirs}.bn{number}")

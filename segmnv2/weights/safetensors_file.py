@@ -1,6 +1,6 @@
 """Files of tensors: safetensors with JSON metadata, written whole or not at all, and PyTorch's state dicts.
 
-Reading never runs code from a file. Files of other kinds are refused with a message that says how to use them.
+Reading never runs code from a file. Files of other kinds are refused with a message that explains how to use them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ CHECKPOINTS = (".ckpt", ".pth", ".pt", ".index", ".meta", ".data-00000-of-00001"
 
 
 def describe_foreign(path: str | Path) -> str | None:
-    """Return what a file of another program is and how to use it; ``None`` if its suffix is not one of these."""
+    """Return a text on the kind of another program's file and its use, or ``None`` if the suffix is unknown."""
     suffix = Path(path).suffix.lower()
     if suffix in EXPORTS:
         return (
-            f"is an exported file ({EXPORTS[suffix]}), from which no network can be rebuilt; give the weights that it "
-            "was made of, or run it in its own runtime (docs/export.md); `segmnv2 verify` compares the two"
+            f"is an exported file ({EXPORTS[suffix]}), from which no model can be rebuilt; give the weights from which "
+            "it was exported, or run it in its own runtime (docs/export.md); `segmnv2 verify` compares the two"
         )
     if suffix in CHECKPOINTS:
         return f"is a checkpoint of another program; convert it first: segmnv2 import {path} --out weights.safetensors"
@@ -46,7 +46,7 @@ def describe_foreign(path: str | Path) -> str | None:
 
 
 HEADER, METADATA = 8, "__metadata__"
-"""Bytes of the number at the beginning of a file (the length of its header), and the header's key of the metadata."""
+"""Size in bytes of a file's first number, which is the length of its header, and key of the metadata in the header."""
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
@@ -55,7 +55,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
     Tensors may be on any device. Each value of the metadata is stored under its key as JSON text.
 
     Raises:
-        WeightsError: the folder cannot be made or written, or the disk is full.
+        WeightsError: the folder cannot be created or written, or the disk is full.
     """
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = {key: dump_json(value) for key, value in metadata.items()}
@@ -71,7 +71,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
 
 
 def _sort_metadata(path: Path) -> None:
-    """Sort the metadata of a file by its keys, because the library writes them in a random order."""
+    """Sort the metadata of a file by its keys, because safetensors writes them in a random order."""
     with path.open("rb+") as file:
         length = int.from_bytes(file.read(HEADER), "little")
         header = json.loads(file.read(length))
@@ -97,7 +97,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read the metadata alone, as :func:`read_safetensors` does.
+    """Read only the metadata, as :func:`read_safetensors` does.
 
     Raises:
         WeightsError: the file is missing, truncated or not in safetensors format.
@@ -112,15 +112,13 @@ def _opened(path: Path) -> Iterator[Any]:
         raise WeightsError(f"{path}: {foreign}")
     if not path.is_file():
         hint = "it is a folder" if path.is_dir() else "there is no such file"
-        raise WeightsError(
-            f"{path}: {hint}; name a .safetensors file, as `segmnv2 import` or `segmnv2 train` writes it"
-        )
+        raise WeightsError(f"{path}: {hint}; give a .safetensors file that `segmnv2 import` or `segmnv2 train` wrote")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: is truncated or no safetensors file ({error}); copy it again, or make it from the original "
+            f"{path}: is truncated or not a safetensors file ({error}); copy it again, or convert the original "
             "checkpoint with `segmnv2 import`"
         ) from error
 
@@ -140,7 +138,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict without running any code in it.
 
     Raises:
-        WeightsError: the file is damaged, or holds anything but named tensors.
+        WeightsError: the file is damaged, or holds other data than named tensors.
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
@@ -148,18 +146,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of every kind for damaged bytes
         raise WeightsError(
-            f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save its state dict alone, "
-            "as torch.save(checkpoint['model'], 'weights.pth'), or fetch it again"
+            f"{path}: is damaged or holds more than tensors ({type(error).__name__}); save only its state dict, such "
+            "as torch.save(checkpoint['model'], 'weights.pth'), or download it again"
         ) from error
-    found = _unwrap(path, tensors)
+    state_dict = _unwrap(path, tensors)
     size = path.stat().st_size
-    odd = [name for name, tensor in found.items() if not _is_plain(tensor, size)]
-    if odd:
+    refused = [name for name, tensor in state_dict.items() if not _is_plain(tensor, size)]
+    if refused:
         raise WeightsError(
-            f"{path}: {len(odd)} tensors are sparse, quantized, or larger than the file, the first is {odd[0]!r}; "
-            "save dense tensors, or fetch it again"
+            f"{path}: {len(refused)} tensors are sparse, quantized, or larger than the file, the first is "
+            f"{refused[0]!r}; save dense tensors, or download the file again"
         )
-    return found
+    return state_dict
 
 
 def _is_plain(tensor: Tensor, size: int) -> bool:
@@ -174,15 +172,15 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the only state dict of a checkpoint, at its top or under a key, without the prefixes of wrappers."""
+    """Return the only state dict of a checkpoint, at its top level or under a key, without :data:`WRAPPERS`."""
     if not _is_state_dict(content):
         items = content.items() if isinstance(content, dict) else ()
         inside = {key: value for key, value in items if _is_state_dict(value)}
         if len(inside) != 1:
-            found = f"state dicts under {', '.join(map(repr, inside))}" if inside else "more than named tensors"
+            fault = f"state dicts under {', '.join(map(repr, inside))}" if inside else "more than named tensors"
             key = next(iter(inside), "model")
-            raise WeightsError(f"{path}: holds {found}; save one alone: torch.save(checkpoint[{key!r}], 'weights.pth')")
+            raise WeightsError(f"{path}: holds {fault}; save one alone: torch.save(checkpoint[{key!r}], 'weights.pth')")
         (content,) = inside.values()
-    while prefix := next((each for each in WRAPPERS if all(name.startswith(each) for name in content)), ""):
+    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in content)), ""):
         content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
     return dict(content)

@@ -1,8 +1,8 @@
 """Index of a TensorFlow V2 checkpoint: a table in LevelDB's format, whose values are protocol buffers.
 
-A table has data blocks of prefix-compressed keys, an index block with the positions of the data blocks, and a footer
-with the position of the index block. Each block ends with its kind of compression and a checksum. All functions raise
-:class:`MalformedError` for bytes that do not follow the format.
+A table has data blocks of prefix-compressed keys, an index block and a footer. The index block has the positions of the
+data blocks, and the footer that of the index block. Each block ends with its kind of compression and a checksum. All
+functions raise :class:`MalformedError` for bytes that do not follow the format.
 
 Source: LevelDB's doc/table_format.md; tensor_bundle.proto, tensor_shape.proto and types.proto of tensorflow/core.
 """
@@ -29,7 +29,7 @@ class MalformedError(ValueError):
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Read an unsigned base-128 integer of at most 64 bits; return it and the position behind it."""
+    """Read an unsigned base-128 integer of at most 64 bits; return it and the position after it."""
     value = 0
     for shift in range(0, 64, 7):
         if position >= len(data):
@@ -45,17 +45,17 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def read_bytes(data: bytes, position: int, length: int) -> tuple[bytes, int]:
-    """Read ``length`` bytes from ``position``; return them and the position behind them."""
+    """Read ``length`` bytes from ``position``; return them and the position after them."""
     end = position + length
     if end > len(data):
-        raise MalformedError(f"{length} bytes are announced where {len(data) - position} are left")
+        raise MalformedError(f"{length} bytes are announced, but {len(data) - position} are left")
     return data[position:end], end
 
 
 def read_fields(message: bytes) -> Iterator[tuple[int, FieldValue]]:
     """Yield number and value of each field of a message, in the stored order.
 
-    Varints and fixed-width numbers are unsigned integers, all other values bytes.
+    Values are unsigned integers for varints and fixed-width numbers, and bytes for all other kinds.
     """
     position = 0
     while position < len(message):
@@ -90,7 +90,7 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def ends_like_table(path: Path) -> bool:
-    """Whether the last bytes of a file are those of a table."""
+    """Return whether the last bytes of a file are those of a table."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - len(TABLE_MAGIC)))
@@ -104,7 +104,7 @@ def read_table(path: Path) -> dict[bytes, bytes]:
         Its keys and values, in the table's ascending order of keys.
 
     Raises:
-        MalformedError: the file is no table, is cut short or damaged, or is compressed.
+        MalformedError: the file is not a table, is cut short or damaged, or is compressed.
         OSError: the file cannot be read.
     """
     entries: dict[bytes, bytes] = {}
@@ -112,7 +112,7 @@ def read_table(path: Path) -> dict[bytes, bytes]:
     with path.open("rb") as file:
         for _, encoded in _read_entries(_read_block(file, _read_footer(file))):
             handle, _ = _read_handle(encoded, 0)
-            # Blocks that do not overlap cannot be larger than the file together, whatever the index claims.
+            # The total size of blocks that do not overlap is at most that of the file.
             if handle.offset < next_offset:
                 raise MalformedError("its blocks overlap")
             next_offset = handle.offset + handle.size
@@ -138,7 +138,7 @@ def _read_handle(data: bytes, position: int) -> tuple[_Handle, int]:
 
 
 def _read_footer(file: BinaryIO) -> _Handle:
-    """Return where the index block lies."""
+    """Return the position of the index block."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         raise MalformedError("it is empty (0 bytes)")
@@ -147,15 +147,15 @@ def _read_footer(file: BinaryIO) -> _Handle:
     if len(footer) < _FOOTER_SIZE or not footer.endswith(TABLE_MAGIC):
         file.seek(0)
         raise MalformedError(
-            f"it does not end like an index; it is cut short, or another kind of file ({size} bytes "
-            f"that start with {file.read(16)!r})"
+            f"it does not end like an index; it is cut short or another kind of file ({size} bytes that start with "
+            f"{file.read(16)!r})"
         )
     _, position = _read_handle(footer, 0)  # of the meta index, which TensorFlow leaves empty
     return _read_handle(footer, position)[0]
 
 
 def _read_block(file: BinaryIO, handle: _Handle) -> bytes:
-    """Return a block's contents, checksum verified."""
+    """Return the contents of a block and verify its checksum."""
     file_size = file.seek(0, os.SEEK_END)
     end = handle.offset + handle.size + _TRAILER_SIZE
     if end > file_size:
@@ -173,7 +173,7 @@ def _read_block(file: BinaryIO, handle: _Handle) -> bytes:
 
 
 def _read_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a block's keys and values; each key is stored as what differs from the key before it."""
+    """Yield the keys and values of a block; each key is stored as its difference from the key before it."""
     if len(block) < 4:
         raise MalformedError("a block is too short to hold its restart points")
     restarts = int.from_bytes(block[-4:], "little")
@@ -201,7 +201,7 @@ TORCH_DTYPES = {
     14: torch.bfloat16,
     19: torch.float16,
 }
-"""TensorFlow's type numbers that can be read."""
+"""TensorFlow's numbers of the data types that can be read."""
 
 _OTHER_DTYPES = {4: "uint8", 5: "int16", 6: "int8", 7: "string", 10: "bool", 20: "resource", 21: "variant"}
 
@@ -228,19 +228,19 @@ class BundleEntry:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Element type; ``None`` for types that torch does not have and for types other than numbers."""
+        """Element type, or ``None`` if it cannot be read."""
         return TORCH_DTYPES.get(self.dtype_number)
 
     @property
     def dtype_name(self) -> str:
-        """Element type in words."""
+        """Name of the element type."""
         if self.dtype is not None:
             return str(self.dtype).removeprefix("torch.")
         return _OTHER_DTYPES.get(self.dtype_number, f"number {self.dtype_number}")
 
 
 def parse_shard_count(header: bytes) -> int:
-    """Return the number of data files, from the index's header."""
+    """Return the number of data files in the header of an index."""
     shards, big_endian = 0, 0
     for number, value in read_fields(header):
         if number == 1:
@@ -287,11 +287,11 @@ def _parse_shape(message: bytes) -> tuple[int, ...]:
 
 def _integer(value: FieldValue) -> int:
     if isinstance(value, bytes) or value >= 1 << 63:  # the upper half are negative numbers
-        raise MalformedError(f"{value!r} stands where a number from 0 on must be")
+        raise MalformedError(f"{value!r} is not a number from 0 on")
     return value
 
 
 def _message(value: FieldValue) -> bytes:
     if isinstance(value, int):
-        raise MalformedError(f"the number {value} stands where a message must be")
+        raise MalformedError(f"the number {value} is not a message")
     return value

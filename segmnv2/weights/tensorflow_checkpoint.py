@@ -36,27 +36,27 @@ V1_REMEDY = (
 
 
 def index_path(prefix: Path) -> Path:
-    """Path of the index of the checkpoint named ``prefix``."""
+    """Return the path of a checkpoint's index."""
     return prefix.with_name(f"{prefix.name}.index")
 
 
 def shard_path(prefix: Path, shard: int, count: int) -> Path:
-    """Path of data file ``shard`` (from 0) of ``count``."""
+    """Return the path of data file ``shard`` (from 0) of ``count``."""
     return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{count:05d}")
 
 
 def find_prefix(path: str | Path) -> Path:
-    """Find the checkpoint that a user means.
+    """Find the prefix of a checkpoint.
 
     Args:
-        path: the prefix (``model.ckpt-30000``), one of its files, or a folder: of one checkpoint, or of several with
-            TensorFlow's ``checkpoint`` file that names the latest.
+        path: the prefix (``model.ckpt-30000``), one of the checkpoint's files, or its folder. A folder of several
+            checkpoints needs TensorFlow's file ``checkpoint``, which names the latest.
 
     Returns:
         The prefix, whose index exists.
 
     Raises:
-        WeightsError: no checkpoint there, several without a latest, or one of the V1 format.
+        WeightsError: there is no checkpoint, there are several and none is the latest, or it has the V1 format.
     """
     path = Path(path)
     if path.is_dir():
@@ -64,7 +64,7 @@ def find_prefix(path: str | Path) -> Path:
     prefix = path.with_name(_SUFFIX.sub("", path.name))
     if index_path(prefix).is_file():
         return prefix
-    raise WeightsError(_why_no_index(path, prefix))
+    raise WeightsError(_describe_missing_index(path, prefix))
 
 
 def _prefix_in_folder(folder: Path) -> Path:
@@ -73,23 +73,23 @@ def _prefix_in_folder(folder: Path) -> Path:
         return prefixes[0]
     if not prefixes:
         raise WeightsError(
-            f"{folder}: no TensorFlow V2 checkpoint here (no *.index file); give the folder or prefix of one, "
-            "as 'folder/model.ckpt-30000'"
+            f"{folder}: no TensorFlow V2 checkpoint here (no *.index file); give the folder or prefix of one, such as "
+            "'folder/model.ckpt-30000'"
         )
     names = ", ".join(prefix.name for prefix in prefixes)
     state = folder / "checkpoint"
     if not state.is_file():
         raise WeightsError(
-            f"{folder}: holds several checkpoints ({names}) and no file 'checkpoint' that names the latest; "
-            f"give one of them, as '{prefixes[-1]}'"
+            f"{folder}: holds several checkpoints ({names}) and no file 'checkpoint' that names the latest; give one "
+            f"of them, such as '{prefixes[-1]}'"
         )
-    found = _LATEST.search(state.read_text(encoding="utf-8", errors="replace"))
-    # Only the name counts: a path within may be of the machine that wrote it.
-    latest = re.split(r"[/\\]", found.group(1))[-1] if found else None
+    match = _LATEST.search(state.read_text(encoding="utf-8", errors="replace"))
+    # Only the name is used, because its folder may be one of the machine that wrote the file.
+    latest = re.split(r"[/\\]", match.group(1))[-1] if match else None
     if latest not in [prefix.name for prefix in prefixes]:
         raise WeightsError(
-            f"{state}: names {latest!r} as the latest checkpoint; the folder holds {names}; give one of them, "
-            f"as '{prefixes[-1]}'"
+            f"{state}: names {latest!r} as the latest checkpoint; the folder holds {names}; give one of them, such as "
+            f"'{prefixes[-1]}'"
         )
     return folder / latest
 
@@ -98,8 +98,8 @@ def _prefixes(folder: Path) -> list[Path]:
     return sorted(path.with_suffix("") for path in folder.glob("*.index") if path.is_file())
 
 
-def _why_no_index(path: Path, prefix: Path) -> str:
-    """Say what stands where the index of ``prefix`` should, and what to do about it."""
+def _describe_missing_index(path: Path, prefix: Path) -> str:
+    """Return a message on the files in place of a checkpoint's index, with a remedy."""
     index = index_path(prefix)
     v1_shards = sorted(prefix.parent.glob(f"{prefix.name}-?????-of-?????")) if prefix.name else []
     for candidate in (path, prefix, *v1_shards[:1]):
@@ -109,10 +109,10 @@ def _why_no_index(path: Path, prefix: Path) -> str:
         return f"{index}: missing, though the checkpoint's data is there; copy the .index file beside it"
     if path.is_file():
         return (
-            f"{path}: is not a TensorFlow checkpoint ({index.name} is not beside it); give its prefix, as "
+            f"{path}: is not a TensorFlow checkpoint ({index.name} is not beside it); give a prefix, such as "
             "'folder/model.ckpt-30000', with its .index and .data files in the folder"
         )
-    nearby = ", ".join(found.name for found in _prefixes(prefix.parent)[:5]) or "none"
+    nearby = ", ".join(other.name for other in _prefixes(prefix.parent)[:5]) or "none"
     return (
         f"{path}: no such checkpoint ({index.name} is missing); give the prefix of one with .index and .data "
         f"files; checkpoints in this folder: {nearby}"
@@ -123,7 +123,7 @@ _REFETCH = "fetch or copy the checkpoint again"
 
 
 class VariableKind(Enum):
-    """Role of a variable in a training checkpoint; ``WEIGHT`` alone makes up the network."""
+    """Role of a variable in a training checkpoint; only a ``WEIGHT`` belongs to the model."""
 
     WEIGHT = "weight"
     MOMENTUM = "momentum"
@@ -132,7 +132,7 @@ class VariableKind(Enum):
     OTHER_SLOT = "optimizer state"
 
 
-# TensorFlow names an optimizer's slot after the variable it belongs to; a second slot gets _1.
+# TensorFlow appends the name of an optimizer's slot to that of its variable; a second slot gets _1.
 _KINDS = (
     (re.compile(r"(^|/)global_step$"), VariableKind.GLOBAL_STEP),
     (re.compile(r"/Momentum(_\d+)?$"), VariableKind.MOMENTUM),
@@ -143,16 +143,16 @@ _KINDS = (
 
 
 def classify(name: str) -> VariableKind:
-    """Return the role of a variable, the network's or training's, by its name."""
+    """Return the role of a variable by its name."""
     return next((kind for pattern, kind in _KINDS if pattern.search(name)), VariableKind.WEIGHT)
 
 
 @dataclass(frozen=True)
 class TensorFlowCheckpoint:
-    """An opened checkpoint: its index is read and verified; values are read on request.
+    """An open checkpoint: its index is read and verified, and values are read on request.
 
     Attributes:
-        path: the checkpoint's prefix, as ``folder/model.ckpt-30000``.
+        path: prefix of the checkpoint, such as ``folder/model.ckpt-30000``.
     """
 
     path: Path
@@ -164,8 +164,8 @@ class TensorFlowCheckpoint:
         """Open a checkpoint by its prefix, one of its files, or its folder.
 
         Raises:
-            WeightsError: there is no checkpoint, one of its files is missing, cut short or damaged, or it is of a kind
-                that is not supported (V1, partitioned variables).
+            WeightsError: there is no checkpoint, a file is missing, cut short or damaged, or the kind is not supported
+                (V1, partitioned variables).
         """
         try:
             prefix = find_prefix(path)
@@ -184,22 +184,22 @@ class TensorFlowCheckpoint:
         return tuple(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a variable of that name."""
+        """Return whether there is a variable of that name."""
         return name in self._entries
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a variable, in TensorFlow's order of axes.
+        """Return the shape of a variable, in TensorFlow's order of axes.
 
         Raises:
-            WeightsError: no such variable.
+            WeightsError: there is no such variable.
         """
         return self._entry(name).shape
 
     def dtype(self, name: str) -> torch.dtype:
-        """Element type of a variable.
+        """Return the element type of a variable.
 
         Raises:
-            WeightsError: no such variable, or of a type that cannot be read.
+            WeightsError: there is no such variable, or its type cannot be read.
         """
         entry = self._entry(name)
         if entry.dtype is None:
@@ -211,13 +211,13 @@ class TensorFlowCheckpoint:
         return entry.dtype
 
     def read(self, name: str) -> Tensor:
-        """Read a variable's values, checksum verified.
+        """Read the values of a variable and verify their checksum.
 
         Returns:
-            A tensor of the variable's own type and shape, in TensorFlow's order of axes.
+            A tensor of the variable's type and shape, in TensorFlow's order of axes.
 
         Raises:
-            WeightsError: no such variable, of a type that cannot be read, or its bytes are damaged.
+            WeightsError: there is no such variable, its type cannot be read, or its bytes are damaged.
         """
         entry, dtype = self._entry(name), self.dtype(name)
         shard = self._shards[entry.shard]
@@ -232,7 +232,7 @@ class TensorFlowCheckpoint:
                 f"{shard}: the checksum of variable '{name}' ({entry.size} bytes at byte {entry.offset}) does "
                 f"not match its values; the file is damaged or of another checkpoint; {_REFETCH}"
             )
-        # torch refuses an empty buffer; a bytearray because a tensor must be writable.
+        # torch refuses empty buffers, and tensors need the writable memory of a bytearray.
         flat = torch.frombuffer(bytearray(values), dtype=dtype) if values else torch.empty(0, dtype=dtype)
         return flat.reshape(entry.shape)
 
@@ -240,7 +240,7 @@ class TensorFlowCheckpoint:
         if name not in self._entries:
             raise WeightsError(
                 f"{index_path(self.path)}: no variable '{name}' among its {len(self._entries)}; is this the "
-                "checkpoint of another network?"
+                "checkpoint of another model?"
             )
         return self._entries[name]
 
@@ -264,7 +264,7 @@ def _parse(key: bytes, value: bytes, shard_count: int) -> BundleEntry:
     try:
         entry = parse_entry(value)
         if entry.shard >= shard_count:
-            raise MalformedError(f"data file {entry.shard} is named where there are {shard_count}")
+            raise MalformedError(f"data file {entry.shard} is named, but there are {shard_count}")
     except MalformedError as error:
         raise MalformedError(f"variable '{_decode_name(key)}': {error}") from error
     return entry
@@ -274,7 +274,7 @@ def _decode_name(key: bytes) -> str:
     try:
         return key.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MalformedError(f"{key!r} is no name of a variable") from error
+        raise MalformedError(f"{key!r} is not the name of a variable") from error
 
 
 def _check_size(shard: Path, needed: int) -> None:
@@ -282,4 +282,4 @@ def _check_size(shard: Path, needed: int) -> None:
         raise WeightsError(f"{shard}: missing, though the checkpoint's index names it; copy it beside the .index file")
     size = shard.stat().st_size
     if size < needed:
-        raise WeightsError(f"{shard}: has {size} bytes where the index needs {needed}; it is cut short; {_REFETCH}")
+        raise WeightsError(f"{shard}: has {size} bytes, but the index needs {needed}; it is cut short; {_REFETCH}")

@@ -92,7 +92,7 @@ def test_training_finishes_its_step_saves_and_resumes_exactly(
     assert validated.count(expected) == {"step": 0, "validation": 1, "validated": 2}[moment]
     captured = capsys.readouterr()
     assert (
-        f"stopped; run/last.ckpt is of step {expected}: the same `segmnv2 train` command with --resume last"
+        f"stopped; run/last.ckpt has the state of step {expected}: the same `segmnv2 train` command with --resume last"
         in captured.out
     )
     assert captured.err.strip() == f"stopped by {signal.Signals(number).name}"

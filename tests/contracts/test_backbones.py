@@ -202,5 +202,5 @@ def test_an_unknown_name_or_option_is_refused_with_the_allowed_ones() -> None:
         create_backbone("mobilenet_v9")
     with pytest.raises(ConfigError, match=r"no option depth; it has .*width"):
         create_backbone("mobilenet_v2", depth=3)
-    with pytest.raises(ConfigError, match="needs model; give it, as model='resnet50'"):
+    with pytest.raises(ConfigError, match="needs model; give for example model='resnet50'"):
         create_backbone("timm")

@@ -85,7 +85,7 @@ def test_normalizations() -> None:
     assert TENSORFLOW_NORMALIZATION.mean == TENSORFLOW_NORMALIZATION.std == (127.5, 127.5, 127.5)
     assert IMAGENET_NORMALIZATION.mean == pytest.approx([255 * v for v in (0.485, 0.456, 0.406)])
     assert IMAGENET_NORMALIZATION.std == pytest.approx([255 * v for v in (0.229, 0.224, 0.225)])
-    found = {family.what: (family.normalization, family.classifier_normalization) for family in FAMILIES}
+    found = {family.title: (family.normalization, family.classifier_normalization) for family in FAMILIES}
     deeplab, slim = found.pop("ResNet-101")
     assert deeplab.mean == (123.15, 115.90, 103.06)  # _MEAN_RGB of feature_extractor.py
     assert slim.mean == (123.68, 116.779, 103.939)  # vgg_preprocessing.py

@@ -162,7 +162,7 @@ def test_what_is_missing_unexpected_or_misshapen_is_listed_and_nothing_written(t
     write_checkpoint(tmp_path / "model.ckpt", tensors)
     with pytest.raises(WeightsError) as caught:
         import_checkpoint(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
-    for part in ("backbone.stem.norm.bias", "beta_twice", "checkpoint (3,), network (256,)"):
+    for part in ("backbone.stem.norm.bias", "beta_twice", "checkpoint (3,), model (256,)"):
         assert part in str(caught.value)
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -185,7 +185,7 @@ def test_an_imagenet_checkpoint_becomes_a_backbone_that_starts_a_network(tmp_pat
 
 def test_another_network_is_told_apart(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "r.ckpt", {"resnet/conv1/weights": torch.zeros(7, 7, 3, 64)})
-    with pytest.raises(WeightsError, match=r"no network that can be imported.*resnet/conv1/weights"):
+    with pytest.raises(WeightsError, match=r"no model that can be imported.*resnet/conv1/weights"):
         import_checkpoint(tmp_path, tmp_path / "x.safetensors")
 
 

@@ -55,7 +55,7 @@ def test_timms_folder_says_what_normalization_its_network_wants(tmp_path: Path) 
     assert import_checkpoint(tmp_path, tmp_path / "b.safetensors").used == report.used
     for arguments in ({"act_layer": "silu"}, ["act_layer"]):
         (tmp_path / "config.json").write_text(json.dumps({**config, "model_args": arguments}))
-        with pytest.raises(WeightsError, match=r"config\.json: model_args .*act_layer.* build another network"):
+        with pytest.raises(WeightsError, match=r"config\.json: model_args .*act_layer.* build another model"):
             import_checkpoint(tmp_path, tmp_path / "c.safetensors")
     for mean in ([0.5] * 4, "123"):
         (tmp_path / "config.json").write_text(
@@ -115,9 +115,9 @@ def test_torchvisions_resnet_is_imported_undilated_and_classifiers_must_be_so_to
     torch.save(theirs.state_dict(), tmp_path / "r.pth")
     path = import_checkpoint(tmp_path / "r.pth", tmp_path / "b.safetensors").path
     options: dict[str, Any] = {"padding": "symmetric", "strided_unit": "first", "stem": "7x7"}
-    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 1, 1\] in the file, \[1, 2, 4\] in the network"):
+    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 1, 1\] in the file, \[1, 2, 4\] in the model"):
         create_classifier("resnet101", backbone_weights=path, **options)
-    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 1, 1\] in the file, \[1, 2, 4\] in the network"):
+    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 1, 1\] in the file, \[1, 2, 4\] in the model"):
         faster_rcnn("resnet101", backbone_weights=path, backbone_options=options)
     classifier = create_classifier("resnet101", backbone_weights=path, multi_grid=(1, 1, 1), **options).eval()
     x = torch.randn(1, 3, 64, 64)
@@ -134,7 +134,7 @@ def test_a_width_is_read_off_the_shapes(tmp_path: Path) -> None:
 def test_other_files_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     out = tmp_path / "b.safetensors"
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "squeeze.pth")
-    with pytest.raises(WeightsError, match=r"squeeze\.pth.*no network that can be imported.*torchvision's resnet101"):
+    with pytest.raises(WeightsError, match=r"squeeze\.pth.*no model that can be imported.*torchvision's resnet101"):
         import_checkpoint(tmp_path / "squeeze.pth", out)
     (tmp_path / "broken.pth").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"broken\.pth: is damaged or holds more"):

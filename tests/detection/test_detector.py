@@ -73,7 +73,7 @@ def test_other_networks_start_from_its_backbone(tmp_path: Path) -> None:
 def test_other_classes_take_all_but_the_predictor(tmp_path: Path, detector: str) -> None:
     model, other = build(detector), build(detector, class_names={1: "cat"})
     path = save_detector(tmp_path / "d.safetensors", model)
-    with pytest.raises(WeightsError, match="has other classes: 2 in the file, 1 in the network"):
+    with pytest.raises(WeightsError, match="has other classes: 2 in the file, 1 in the model"):
         load_detector_weights(other, path)
     fresh = {k: v.clone() for k, v in other.network.state_dict().items()}
     load_detector_weights(other, path, keep_logits=False)
@@ -87,9 +87,9 @@ def test_weights_of_another_detector_or_backbone_are_refused(tmp_path: Path) -> 
     path = save_detector(tmp_path / "d.safetensors", build())
     with pytest.raises(WeightsError, match="holds a ssdlite, not a faster_rcnn"):
         load_detector_weights(build("faster_rcnn"), path)
-    with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 0\.5 in the network"):
+    with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 0\.5 in the model"):
         load_detector_weights(build(backbone_options={"width": 0.5}), path)
-    with pytest.raises(WeightsError, match=r"holds a detector, not a segmentation network.*--dataset coco"):
+    with pytest.raises(WeightsError, match=r"holds a detector, not a segmentation model.*--dataset coco"):
         segmnv2.load_model(path)
     backbone = segmnv2.save_classifier(tmp_path / "c.safetensors", segmnv2.create_classifier("mobilenet_v2", **NARROW))
     with pytest.raises(WeightsError, match="holds a classifier, not a detector"):
@@ -99,7 +99,7 @@ def test_weights_of_another_detector_or_backbone_are_refused(tmp_path: Path) -> 
 def test_weights_of_a_detector_with_other_dilations_are_refused(tmp_path: Path) -> None:
     options = {"units": [2, 2, 2, 2], "multi_grid": [1, 2]}
     path = save_detector(tmp_path / "d.safetensors", build(backbone="resnet101", backbone_options=options))
-    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 2\] in the file, \[1, 1\] in the network"):
+    with pytest.raises(WeightsError, match=r"multi_grid: \[1, 2\] in the file, \[1, 1\] in the model"):
         load_detector_weights(build(backbone="resnet101", backbone_options={**options, "multi_grid": [1, 1]}), path)
 
 

@@ -117,7 +117,7 @@ def test_imagenets_weights_are_one_argument(tmp_path: Path) -> None:
         assert torch.equal(value, loaded[name])
     assert model.transform.image_mean == pytest.approx([0.485, 0.456, 0.406])
     assert model.transform.image_std == pytest.approx([0.229, 0.224, 0.225])
-    with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 0\.5 in the network"):
+    with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 0\.5 in the model"):
         small(backbone_weights=path, backbone_options={"width": 0.5})
     assert small().transform.image_mean == [0.5, 0.5, 0.5]
 

@@ -94,7 +94,7 @@ def test_every_kind_of_file_has_a_card(tmp_path: Path, hub: Hub) -> None:
     assert "AP 1.50 % on 3 images" in card
     again = load_detector(segmnv2.resolve_weights(NAME))
     assert again.architecture == detector.architecture
-    with pytest.raises(WeightsError, match="holds a detector, not a segmentation network"):
+    with pytest.raises(WeightsError, match="holds a detector, not a segmentation model"):
         from_pretrained(NAME)
 
 

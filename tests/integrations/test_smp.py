@@ -164,7 +164,7 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path, monkeypatch: pyt
     path, _ = weights(tmp_path, width=0.5)
     model = build(smp.Unet, "segmnv2-small_mobilenet_v2", in_channels=1).eval()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(WeightsError, match=r"width: 0\.5 in the file, 0\.35 in the network"):
+    with pytest.raises(WeightsError, match=r"width: 0\.5 in the file, 0\.35 in the model"):
         load_encoder_weights(model.encoder, path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model(torch.randn(1, 1, 64, 64)).shape == (1, 3, 64, 64)

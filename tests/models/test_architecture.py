@@ -1,4 +1,4 @@
-"""Metadata of model files of every kind, damaged: a file loads or is a SegmnError, and nothing large is allocated."""
+"""Damaged metadata of all kinds of model files: a file loads or gives a SegmnError without large allocations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_header(path: Path, header: dict[str, Any], rest: bytes) -> Path:
 
 
 def changed(source: Path, path: Path, **values: Any) -> Path:
-    """Write a copy of a file with other values in its metadata; ``architecture__name`` is a key inside a key."""
+    """Write a copy of a file with other values in its metadata; ``architecture__name`` is a nested key."""
     header, rest = read_header(source)
     metadata = {key: json.loads(text) for key, text in header["__metadata__"].items()}
     for keys, value in values.items():
@@ -68,7 +68,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, tup
     network = create_model("deeplabv3_mobilenet_v2", num_classes=2, **SMALL)
     classifier = create_classifier("mobilenet_v2", num_classes=2, **SMALL)
     detector = create_detector("ssdlite", class_names={1: "a"}, size=96, backbone_options=SMALL)
-    # One map of 16 channels: its first linear layer is 5 MB and not 50.
+    # With one map of 16 channels, the first linear layer has 5 MB and not 50.
     other = create_detector("faster_rcnn", class_names={1: "a"}, size=64, backbone_options={"width": 0.05}, fpn=False)
     return {
         "model": (
@@ -97,7 +97,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, tup
 @pytest.mark.parametrize("kind", ["model", "classifier", "detector", "faster_rcnn"])
 @settings(many, max_examples=-(-EXAMPLES // 4))
 @given(random=randoms)
-def test_any_metadata_is_lawful(kind: str, random: Random, files: Any, tmp_path: Path) -> None:
+def test_any_metadata_loads_or_is_refused(kind: str, random: Random, files: Any, tmp_path: Path) -> None:
     source, loads = files[kind]
     header, rest = read_header(source)
     metadata = header["__metadata__"]
@@ -110,7 +110,7 @@ def test_any_metadata_is_lawful(kind: str, random: Random, files: Any, tmp_path:
 
 @settings(many, max_examples=-(-EXAMPLES // 4))
 @given(random=randoms)
-def test_any_options_of_detectors_are_lawful(random: Random) -> None:
+def test_any_options_build_a_detector_or_are_refused(random: Random) -> None:
     detector = random.choice(list(FAMILIES))
     given: dict[str, Any] = {"class_names": {1: "a"}, "size": 96, "backbone_options": dict(SMALL)}
     keys = (*given, *detector_options(detector), "output_stride", "class_names")
@@ -121,7 +121,7 @@ def test_any_options_of_detectors_are_lawful(random: Random) -> None:
 
 @settings(many, max_examples=-(-EXAMPLES // 10))
 @given(random=randoms)
-def test_any_metadata_of_a_backbone_is_lawful(random: Random, tmp_path: Path) -> None:
+def test_any_metadata_of_a_backbone_loads_or_is_refused(random: Random, tmp_path: Path) -> None:
     backbone = create_backbone("mobilenet_v2", **SMALL)
     path = save_backbone(tmp_path / "b.safetensors", backbone, "mobilenet_v2", SMALL, TENSORFLOW_NORMALIZATION)
     header, rest = read_header(path)
@@ -140,8 +140,8 @@ def test_any_metadata_of_a_backbone_is_lawful(random: Random, tmp_path: Path) ->
         ("model", {"architecture__num_classes": 10**9}, "architecture.num_classes 1000000000 is not possible"),
         ("model", {"architecture__output_stride": 16.0}, "architecture.output_stride: 16.0 is not an integer"),
         ("model", {"architecture__backbone__width": {}}, r"width \{\} is not possible; it must be a valid number"),
-        ("model", {"architecture__backbone__name": "x"}, "architecture.backbone: name is no option"),
-        ("model", {"architecture__backbone__pretrained": True}, "names no others to download"),
+        ("model", {"architecture__backbone__name": "x"}, "architecture.backbone: name is not an option"),
+        ("model", {"architecture__backbone__pretrained": True}, "names weights to download"),
         ("model", {"architecture__backbone__width": 4.0}, "does not fit Segmenter"),
         ("model", {"architecture__groups": 5}, "its metadata is damaged: architecture.groups is unknown;"),
         ("model", {"normalization": 5}, "normalization 5 is not possible"),
@@ -155,7 +155,7 @@ def test_any_metadata_of_a_backbone_is_lawful(random: Random, tmp_path: Path) ->
         ("detector", {"architecture__class_names": {"9999999999": "a"}}, "architecture.class_names"),
         ("detector", {"architecture__class_names": {"4096": "a"}}, "ids are 1 to 4095"),
         ("detector", {"architecture__size": 10**9}, "architecture.size 1000000000 is not possible"),
-        ("detector", {"architecture__options": {"class_names": 1}}, "class_names is no option"),
+        ("detector", {"architecture__options": {"class_names": 1}}, "class_names is not an option"),
         ("detector", {"architecture__options": {"score_thresh": "x"}}, "architecture.options.score_thresh"),
         (
             "detector",
@@ -165,7 +165,7 @@ def test_any_metadata_of_a_backbone_is_lawful(random: Random, tmp_path: Path) ->
         ("detector", {"architecture__backbone": {"shortcut": 5}}, "shortcut 5 is not possible"),
     ],
 )
-def test_a_value_that_builds_nothing_is_named(
+def test_an_impossible_value_is_named(
     kind: str, values: dict[str, Any], message: str, files: Any, tmp_path: Path
 ) -> None:
     source, loads = files[kind]
@@ -176,7 +176,7 @@ def test_a_value_that_builds_nothing_is_named(
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 20_000 + "]" * 20_000, "NaN", '{"a": 1, "a": 2}', "\x00"])
-def test_text_that_is_no_json_is_no_description(text: str, files: Any, tmp_path: Path) -> None:
+def test_text_other_than_json_is_refused(text: str, files: Any, tmp_path: Path) -> None:
     header, rest = read_header(files["model"][0])
     for key in ("architecture", "labels", "normalization", "provenance", "kind", "format"):
         metadata = {**header["__metadata__"], key: text}
@@ -185,7 +185,7 @@ def test_text_that_is_no_json_is_no_description(text: str, files: Any, tmp_path:
             load_model(path)
 
 
-def test_a_file_that_is_refused_changes_nothing(files: Any, tmp_path: Path) -> None:
+def test_a_refused_file_changes_nothing(files: Any, tmp_path: Path) -> None:
     model = create_model("deeplabv3_mobilenet_v2", num_classes=2, **SMALL)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     path = changed(files["model"][0], tmp_path / "x.safetensors", normalization__std=[1, 1, 0])

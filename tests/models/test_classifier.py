@@ -16,14 +16,14 @@ from segmnv2.models.zoo import create_model
 NAMES = ("ant", "bee", "cow")
 
 
-def test_the_last_convolution_is_there_and_costs_what_slim_counts() -> None:
+def test_the_last_convolution_and_its_cost_match_slim() -> None:
     model = create_classifier("mobilenet_v2")
     assert model.backbone.feature_info[-1].channels == 1280
     assert count_parameters(model) == 2_223_872 + 1280 * 1000 + 1000
     assert trace_madds(model, (224, 224)).plain / 1e6 == pytest.approx(300, rel=0.01)
 
 
-def test_the_answer_is_the_linear_layer_on_the_mean_of_the_features() -> None:
+def test_the_logits_are_the_linear_layer_on_the_mean_of_the_features() -> None:
     model = create_classifier("mobilenet_v2", class_names=NAMES, width=0.35).eval()
     pixels = torch.randint(0, 256, (2, 3, 65, 33), dtype=torch.uint8)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def test_the_answer_is_the_linear_layer_on_the_mean_of_the_features() -> None:
         torch.testing.assert_close(model(pixels), expected)
 
 
-def test_a_file_gives_the_same_classifier_back(tmp_path: Path) -> None:
+def test_a_file_rebuilds_the_same_classifier(tmp_path: Path) -> None:
     model = create_classifier(
         "mobilenet_v2", class_names=NAMES, width=0.35, normalization=IMAGENET_NORMALIZATION
     ).eval()
@@ -53,7 +53,7 @@ def test_a_file_keeps_the_names_of_a_new_last_layer(tmp_path: Path) -> None:
     assert load_classifier(save_classifier(tmp_path / "c.safetensors", model)).class_names == ("cat", "dog")
 
 
-def test_a_file_keeps_the_output_stride_of_the_live_network(tmp_path: Path) -> None:
+def test_a_file_stores_the_current_output_stride(tmp_path: Path) -> None:
     model = create_classifier("mobilenet_v2", class_names=NAMES, width=0.35).eval()
     model.backbone.set_output_stride(16)
     again = load_classifier(save_classifier(tmp_path / "c.safetensors", model))
@@ -79,7 +79,7 @@ def test_a_file_of_another_kind_is_named_with_its_kind(tmp_path: Path) -> None:
     segmenter = save_model(tmp_path / "s.safetensors", create_model("deeplabv3_mobilenet_v2", width=0.35))
     with pytest.raises(WeightsError, match="holds a model, not a classifier"):
         load_classifier(segmenter)
-    with pytest.raises(WeightsError, match="holds a classifier, not a segmentation network"):
+    with pytest.raises(WeightsError, match="holds a classifier, not a segmentation model"):
         load_model(classifier)
     with pytest.raises(WeightsError, match="holds a classifier only; give it as backbone_weights"):
         create_model("deeplabv3_mobilenet_v2", width=0.35, weights=classifier)

@@ -26,20 +26,20 @@ def write(path: Path, name: str = "mobilenet_v2", **options: Any) -> Path:
     return save_backbone(path, create_backbone(name, **options), name, options, IMAGENET_NORMALIZATION)
 
 
-def test_what_no_shape_tells_is_told_and_nothing_is_loaded(tmp_path: Path) -> None:
+def test_options_that_no_shape_shows_are_compared_and_nothing_is_loaded(tmp_path: Path) -> None:
     path = write(tmp_path / "b.safetensors", **TORCHVISION)
     model = create_model("deeplabv3_mobilenet_v2", width=0.35)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(WeightsError) as caught:
         load_weights(model, path, backbone_only=True)
     message = str(caught.value)
-    assert "norm_eps: 1e-05 in the file, 0.001 in the network" in message
-    assert "padding: 'symmetric' in the file, 'tensorflow' in the network" in message
+    assert "norm_eps: 1e-05 in the file, 0.001 in the model" in message
+    assert "padding: 'symmetric' in the file, 'tensorflow' in the model" in message
     assert "last_conv" not in message
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_the_remedy_of_the_message_is_one(tmp_path: Path) -> None:
+def test_the_remedy_of_the_message_works(tmp_path: Path) -> None:
     path = write(tmp_path / "b.safetensors", **TORCHVISION)
     with pytest.raises(WeightsError) as caught:
         create_model("deeplabv3_mobilenet_v2", backbone_weights=path)
@@ -51,11 +51,11 @@ def test_the_remedy_of_the_message_is_one(tmp_path: Path) -> None:
 
 def test_another_backbone_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "b.safetensors", "mobilenet_v1", width=0.25)
-    with pytest.raises(WeightsError, match=r"backbone mobilenet_v1, the network mobilenet_v2; .*_mobilenet_v1"):
+    with pytest.raises(WeightsError, match=r"backbone mobilenet_v1, the model mobilenet_v2; .*_mobilenet_v1"):
         create_model("deeplabv3_mobilenet_v2", width=0.25, backbone_weights=path)
 
 
-def test_a_whole_network_is_checked_too(tmp_path: Path) -> None:
+def test_a_whole_model_is_checked_too(tmp_path: Path) -> None:
     theirs = create_model("deeplabv3_mobilenet_v2", width=0.35, norm_eps=1e-5)
     path = save_model(tmp_path / "m.safetensors", theirs)
     with pytest.raises(WeightsError, match="norm_eps: 1e-05 in the file"):
@@ -63,13 +63,13 @@ def test_a_whole_network_is_checked_too(tmp_path: Path) -> None:
     load_weights(create_model("deeplabv3_mobilenet_v2", width=0.35, norm_eps=1e-5), path)
 
 
-def test_dilations_of_the_last_stage_are_the_segmentations_own(tmp_path: Path) -> None:
-    """ImageNet's network has none, so a backbone may differ, a whole network may not; lists and tuples are the same."""
+def test_segmentation_may_have_other_dilations_of_the_last_stage(tmp_path: Path) -> None:
+    """ImageNet models have none, so a backbone may differ, but a whole model may not; lists and tuples are equal."""
     small: dict[str, Any] = {"units": (2, 2, 2, 1), "strided_unit": "first"}
     path = write(tmp_path / "b.safetensors", "resnet101", **small, multi_grid=(1,))
     model = create_model("deeplabv3_resnet101", backbone_weights=path, **small, multi_grid=[2])
     whole = save_model(tmp_path / "m.safetensors", model)
-    with pytest.raises(WeightsError, match=r"multi_grid: \[2\] in the file, \[1\] in the network"):
+    with pytest.raises(WeightsError, match=r"multi_grid: \[2\] in the file, \[1\] in the model"):
         create_model("deeplabv3_resnet101", weights=whole, **small, multi_grid=(1,))
 
 
@@ -79,7 +79,7 @@ def test_the_last_layer_of_a_classifier_is_left_out(tmp_path: Path) -> None:
     assert load_weights(model, path, backbone_only=True).fits
 
 
-def test_a_network_joined_from_parts_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_a_model_joined_from_parts_is_not_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "b.safetensors", **TORCHVISION)
     model = Segmenter(create_backbone("mobilenet_v2", width=0.35), DeepLabV3Head(112, 2, aspp=False))
     assert load_weights(model, path, backbone_only=True).fits
@@ -90,13 +90,13 @@ def labels(*names: str) -> LabelSet:
 
 
 ORDERS = [
-    (("a", "c", "b"), "the same classes in another order: 3 in the file, 3 in the network; class 1 is 'b' in the file"),
-    (("a", "b", "d"), "other classes: 3 in the file, 3 in the network; class 2 is 'c' in the file, 'd' in the network"),
+    (("a", "c", "b"), "the same classes in another order: 3 in the file, 3 in the model; class 1 is 'b' in the file"),
+    (("a", "b", "d"), "other classes: 3 in the file, 3 in the model; class 2 is 'c' in the file, 'd' in the model"),
 ]
 
 
 @pytest.mark.parametrize(("names", "message"), ORDERS)
-def test_a_segmenters_classes_go_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+def test_classes_of_a_segmenter_are_compared_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     network: dict[str, Any] = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
     path = save_model(tmp_path / "m.safetensors", create_model(**network, labels=labels("a", "b", "c")))
     other = create_model(**network, labels=labels(*names))
@@ -111,7 +111,7 @@ def test_a_segmenters_classes_go_by_name(tmp_path: Path, names: tuple[str, ...],
     assert build_segmenter(section, labels("a", "b", "c")).labels.names == ("a", "b", "c")
 
 
-def test_labels_that_are_numbers_fit_all_names(tmp_path: Path) -> None:
+def test_numbered_labels_fit_all_names(tmp_path: Path) -> None:
     network: dict[str, Any] = {"name": "deeplabv3_mobilenet_v2", "width": 0.35}
     named = save_model(tmp_path / "named.safetensors", create_model(**network, labels=labels("a", "b", "c")))
     numbered = save_model(tmp_path / "numbered.safetensors", create_model(**network, num_classes=3))
@@ -123,7 +123,7 @@ def test_labels_that_are_numbers_fit_all_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("names", "message"), ORDERS)
-def test_a_classifiers_classes_go_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+def test_classes_of_a_classifier_are_compared_by_name(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     network: dict[str, Any] = {"name": "mobilenet_v2", "width": 0.35}
     path = save_classifier(tmp_path / "c.safetensors", create_classifier(**network, class_names=("a", "b", "c")))
     with pytest.raises(WeightsError, match=message):

@@ -1,4 +1,4 @@
-"""Counts against Table 7, and against a count made here by hand from the paper's Table 2."""
+"""Counts compared with Table 7, and with a count by hand from the paper's Table 2."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 @pytest.fixture(autouse=True)
 def _without_values(request: pytest.FixtureRequest) -> Iterator[None]:
-    device = "cpu" if request.function is test_counting_changes_nothing else "meta"  # shapes are all that counts
+    device = "cpu" if request.function is test_counting_changes_nothing else "meta"  # only shapes matter
     with torch.device(device):
         yield
 
 
 def by_hand(size: int, output_stride: int, *, aspp: bool, width: float = 1.0) -> int:
-    """Multiply-adds of the whole network, layer by layer, from the stage table alone."""
+    """Return the multiply-adds of the whole model, counted layer by layer from the table of stages."""
     side, stride, channels = -(-size // 2), 2, make_divisible(32 * width)
     total = side**2 * 9 * 3 * channels
     for expansion, base, repeats, first in STAGES:
@@ -79,7 +79,7 @@ def test_parameters_of_table_7() -> None:
 
 
 def test_half_width_of_deeplabs_zoo_needs_its_divisor() -> None:
-    """0.88 B published for dm0.5; a multiple of eight would give 0.91."""
+    """0.88 billion are published for dm0.5; multiples of eight would give 0.91."""
     half = create_model("deeplabv3_mobilenet_v2", width=0.5, channel_divisor=1)
     assert trace_madds(half).paper / 1e9 == pytest.approx(0.868, abs=0.001)
 

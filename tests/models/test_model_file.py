@@ -24,7 +24,7 @@ def small(**options: Any) -> Segmenter:
     return create_model("deeplabv3_mobilenet_v2_aspp", labels=LABELS, width=0.35, **options)
 
 
-def test_one_file_rebuilds_the_network(tmp_path: Path) -> None:
+def test_one_file_rebuilds_the_model(tmp_path: Path) -> None:
     model = small(output_stride=8, padding="symmetric", normalization=IMAGENET_NORMALIZATION).eval()
     back = load_model(save_model(tmp_path / "new" / "m.safetensors", model, {"steps": 3}))
     pixels = torch.randint(0, 256, (1, 3, 40, 33), dtype=torch.uint8)
@@ -35,7 +35,7 @@ def test_one_file_rebuilds_the_network(tmp_path: Path) -> None:
     assert read_safetensors(tmp_path / "new" / "m.safetensors")[1]["provenance"] == {"steps": 3}
 
 
-def test_the_present_output_stride_is_saved_and_another_can_be_asked_for(tmp_path: Path) -> None:
+def test_the_current_output_stride_is_saved_and_another_can_be_requested(tmp_path: Path) -> None:
     model = small(output_stride=16)
     model.set_output_stride(32)
     path = save_model(tmp_path / "m.safetensors", model)
@@ -59,7 +59,7 @@ def test_normalization_is_kept_to_the_last_digit_and_stated_once(tmp_path: Path)
             load(path)
 
 
-def test_a_truncated_file_is_named_wherever_it_ends(tmp_path: Path) -> None:
+def test_a_truncated_file_is_named_at_any_length(tmp_path: Path) -> None:
     path = save_model(tmp_path / "m.safetensors", small())
     whole = path.read_bytes()
     for end in (0, 5, 100, len(whole) // 2, len(whole) - 1):
@@ -68,7 +68,7 @@ def test_a_truncated_file_is_named_wherever_it_ends(tmp_path: Path) -> None:
             load_model(path)
 
 
-def test_files_of_others_are_told_apart(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_recognized(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(1)}, foreign)
     with pytest.raises(WeightsError, match="not of segmnv2"):
@@ -84,7 +84,7 @@ def test_files_of_others_are_told_apart(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_backbone_file_is_no_model_but_starts_one(tmp_path: Path) -> None:
+def test_a_backbone_file_is_not_a_model_but_can_start_one(tmp_path: Path) -> None:
     backbone = create_backbone("mobilenet_v2", width=0.35, last_conv=True)
     options = {"width": 0.35, "last_conv": True}
     path = save_backbone(tmp_path / "b.safetensors", backbone, "mobilenet_v2", options, TENSORFLOW_NORMALIZATION)
@@ -100,7 +100,7 @@ def test_a_backbone_file_is_no_model_but_starts_one(tmp_path: Path) -> None:
     loaded = backbone.state_dict()
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, loaded[name])
-    with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 1\.0 in the network[\s\S]*width=0\.35"):
+    with pytest.raises(WeightsError, match=r"width: 0\.35 in the file, 1\.0 in the model[\s\S]*width=0\.35"):
         create_model("deeplabv3_mobilenet_v2", backbone_weights=path)
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_loaded_when_something_does_not_fit(tmp_path: Path) -> None:
     assert all(torch.equal(v, after[k]) for k, v in before.items())
 
 
-def test_a_network_of_parts_says_that_it_cannot_be_saved(tmp_path: Path) -> None:
+def test_a_model_joined_from_parts_cannot_be_saved(tmp_path: Path) -> None:
     model = Segmenter(create_backbone("mobilenet_v2", width=0.35), DeepLabV3Head(112, 2, aspp=False))
     with pytest.raises(ConfigError, match="joined from parts"):
         save_model(tmp_path / "m.safetensors", model)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segmnv2.errors import SegmnWarning
 from segmnv2.models.classifier import create_classifier
-from segmnv2.models.pixels import CHECKS, LEFT, check_range
+from segmnv2.models.pixels import CHECKS, CHECKS_LEFT, check_range
 from segmnv2.models.zoo import create_model
 
 RIGHT = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(0)) * 255
@@ -35,7 +35,7 @@ def warned(call: Callable[[], object]) -> list[str]:
 
 @pytest.mark.parametrize("pixels", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("build", [small, lambda: create_classifier("mobilenet_v2", num_classes=3, width=0.35).eval()])
-def test_pixels_of_another_range_are_told_of_once(build: Callable[[], nn.Module], pixels: Tensor) -> None:
+def test_pixels_of_another_range_give_one_warning(build: Callable[[], nn.Module], pixels: Tensor) -> None:
     network = build()
     (message,) = warned(lambda: [network(pixels) for _ in range(3)])
     assert "takes RGB in 0..255" in message
@@ -46,7 +46,7 @@ def test_pixels_of_another_range_are_told_of_once(build: Callable[[], nn.Module]
     [RIGHT, RIGHT.byte(), RIGHT.round(), torch.zeros(1, 3, 17, 17), torch.ones(1, 3, 17, 17), 1.5 * RIGHT - 64],
     ids=["floats", "bytes", "whole", "black", "nearly black", "resampled"],
 )
-def test_pixels_of_the_right_range_are_passed_in_silence(pixels: Tensor) -> None:
+def test_pixels_of_the_right_range_give_no_warning(pixels: Tensor) -> None:
     network = small()
     assert warned(lambda: network(pixels)) == []
     assert len(warned(lambda: network(WRONG["0..1"]))) == 1
@@ -57,11 +57,11 @@ def test_a_detector_takes_pixels_up_to_1() -> None:
         assert len(warned(lambda pixels=pixels: check_range(nn.Identity().eval(), pixels, 1))) == count  # type: ignore[misc]
 
 
-def test_training_and_later_calls_look_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_and_later_calls_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small()
     for _ in range(CHECKS):
         network(RIGHT)
-    assert getattr(network, LEFT) == 0
+    assert getattr(network, CHECKS_LEFT) == 0
     looked: list[int] = []
     monkeypatch.setattr(Tensor, "aminmax", lambda self: looked.append(1))
     network(WRONG["0..1"])
@@ -69,7 +69,7 @@ def test_training_and_later_calls_look_at_nothing(monkeypatch: pytest.MonkeyPatc
     assert looked == []
 
 
-def test_exports_and_tensors_without_values_are_left_alone() -> None:
+def test_exports_and_tensors_without_values_are_not_checked() -> None:
     pixels = WRONG["0..1"]
     network = small()
     with torch.no_grad():
@@ -77,11 +77,11 @@ def test_exports_and_tensors_without_values_are_left_alone() -> None:
         torch.func.vmap(network)(pixels[None])
         with torch.device("meta"):
             small()(torch.empty(1, 3, 33, 33))
-    assert getattr(network, LEFT, CHECKS) == CHECKS
+    assert getattr(network, CHECKS_LEFT, CHECKS) == CHECKS
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_compiled_and_traced_code_has_no_trace_of_the_check() -> None:
+def test_compiled_and_traced_code_does_not_contain_the_check() -> None:
     network = nn.Identity().eval()
 
     def double(pixels: Tensor) -> Tensor:
@@ -93,4 +93,4 @@ def test_compiled_and_traced_code_has_no_trace_of_the_check() -> None:
     traced = torch.jit.trace(double, WRONG["0..1"], check_trace=False)
     assert warned(lambda: traced(WRONG["0..1"])) == []
     assert "aminmax" not in str(traced.graph)
-    assert getattr(network, LEFT, CHECKS) == CHECKS
+    assert getattr(network, CHECKS_LEFT, CHECKS) == CHECKS

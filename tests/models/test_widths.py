@@ -1,4 +1,4 @@
-"""The sizes of the networks at the widths of the paper, as counted independently of this library."""
+"""Sizes of the models at the widths of the paper, counted independently of this library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARAMETERS = {
     1.3: ("3.377", "6.451"),
     1.4: ("3.877", "7.171"),
 }
-"""Millions, without and with ASPP."""
+"""Parameters in millions by width, without and with ASPP."""
 
 MADDS = {
     (16, False): ("0.581|0.582", "0.910|0.911", "1.817|1.818", "2.741|2.742", "4.495|4.497", "5.131|5.134"),
@@ -26,7 +26,7 @@ MADDS = {
     (8, False): ("1.803|1.808", "2.862|2.869", "5.509|5.519", "8.826|8.840", "14.33|14.34", "16.42|16.44"),
     (8, True): ("5.905|6.652", "8.365|9.432", "13.35|14.95", "19.00|21.14", "27.30|30.08", "30.33|33.32"),
 }
-"""Billions for 513 x 513 pixels, plain|as the paper counts, one entry a width, by output stride and ASPP."""
+"""Billions for 513 x 513 pixels by output stride and ASPP: for each width, plain|in the paper's convention."""
 
 GRID = [(width, stride, aspp) for width in PARAMETERS for stride in (16, 8) for aspp in (False, True)]
 
@@ -51,7 +51,7 @@ def test_parameters_and_madds_to_the_printed_digits(width: float, output_stride:
 
 
 @pytest.mark.parametrize("width", [width for width in PARAMETERS if width != 1.0])
-def test_networks_of_deeplabs_divisor_have_other_channels_than_imagenets(width: float) -> None:
-    """So ImageNet's weights fit the default of 8 only, and at width 1.0 alone both."""
+def test_models_of_deeplabs_divisor_have_other_channels_than_imagenets(width: float) -> None:
+    """So ImageNet weights fit only the default of 8, and both divisors only at width 1.0."""
     assert stage_channels(width, 8) != stage_channels(width, 1)
     assert stage_channels(1.0, 8) == stage_channels(1.0, 1)

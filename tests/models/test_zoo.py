@@ -17,7 +17,7 @@ from segmnv2.models.segmenter import MODELS
 from segmnv2.models.zoo import create_model
 
 
-def test_every_name_builds_what_it_says() -> None:
+def test_every_name_builds_its_model() -> None:
     needed: dict[str, dict[str, Any]] = {"timm": {"model": "resnet18"}, "smp": {"encoder": "resnet18"}}
     for name in segmnv2.list_models():
         with torch.device("meta"):
@@ -52,7 +52,7 @@ def test_mistakes_are_named(options: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
-def test_weights_bring_their_output_stride_unless_one_is_named(tmp_path: Path, stride: int) -> None:
+def test_weights_set_the_output_stride_unless_one_is_given(tmp_path: Path, stride: int) -> None:
     model = create_model("deeplabv3_mobilenet_v2", num_classes=3, width=0.35, output_stride=stride)
     path = save_model(tmp_path / "a.safetensors", model)
     options: dict[str, Any] = {"num_classes": 3, "width": 0.35, "weights": path}
@@ -74,7 +74,7 @@ def test_a_seed_makes_the_same_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(), weights(), strict=True))
 
 
-def test_a_network_on_timms_weights_wants_their_normalization_and_its_file_fetches_nothing(
+def test_a_model_on_timms_weights_has_their_normalization_and_its_file_downloads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched = []
@@ -101,7 +101,7 @@ def test_a_network_on_timms_weights_wants_their_normalization_and_its_file_fetch
     ("backbone", "said"),
     [("mobilenet_v2", "no option pretrained.*weights='voc_mobilenet_v2'"), ("timm", "needs model")],
 )
-def test_pretrained_where_there_is_none_is_refused_with_the_remedy(backbone: str, said: str) -> None:
+def test_pretrained_is_refused_with_a_remedy_if_there_are_no_weights(backbone: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         create_model(f"deeplabv3_{backbone}", pretrained=True)
     with pytest.raises(ConfigError, match=said):
@@ -110,6 +110,6 @@ def test_pretrained_where_there_is_none_is_refused_with_the_remedy(backbone: str
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("stride", [0, 12, "8", True])
-def test_an_output_stride_of_no_network_is_refused(stride: object) -> None:
+def test_an_impossible_output_stride_is_refused(stride: object) -> None:
     with pytest.raises(ConfigError, match="output_stride"):
         create_model("deeplabv3_mobilenet_v2", width=0.35, output_stride=stride)  # type: ignore[arg-type]

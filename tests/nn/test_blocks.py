@@ -40,7 +40,7 @@ def test_expansion_is_rounded_to_a_multiple_of_eight() -> None:
     assert expand.conv.out_channels == 64
 
 
-def test_the_switches_of_figure_6_add_no_weight_and_keep_the_others() -> None:
+def test_the_options_of_figure_6_do_not_change_the_weights() -> None:
     plain = InvertedResidual(8, 8, expansion=6, stride=1).eval()
     x = torch.randn(2, 8, 9, 9)
     projected = plain.project(plain.depthwise(plain.widen(x)))
@@ -53,7 +53,7 @@ def test_the_switches_of_figure_6_add_no_weight_and_keep_the_others() -> None:
             assert torch.equal(block.eval()(x), x + out if shortcut == "bottleneck" else out)
 
 
-def test_an_expansion_that_is_given_takes_the_place_of_its_own() -> None:
+def test_a_given_expansion_replaces_that_of_the_block() -> None:
     block = InvertedResidual(8, 8, expansion=6, stride=1, shortcut="expansion").eval()
     x, before = torch.randn(1, 8, 9, 9), torch.rand(1, 48, 9, 9)
     wide = block.widen(x)
@@ -61,13 +61,13 @@ def test_an_expansion_that_is_given_takes_the_place_of_its_own() -> None:
     assert torch.equal(block(x, wide + before), block.project(block.depthwise(wide + before)))
 
 
-def test_an_unknown_switch_is_refused() -> None:
+def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigError, match="shortcut 'dense' is unknown; allowed are bottleneck, expansion, none"):
         InvertedResidual(8, 8, expansion=6, stride=1, shortcut="dense")
 
 
 def block_madds(kind: str, into: int, out: int, size: tuple[int, int], stride: int = 1, expansion: int = 6) -> int:
-    """Multiply-adds by the paper's formulas (sections 3.1 and 3.3); at stride 2 only the expansion is at full size."""
+    """Return the multiply-adds by the paper's formulas (sections 3.1 and 3.3); a stride follows the expansion."""
     before = size[0] * size[1]
     after = -(-size[0] // stride) * -(-size[1] // stride)
     if kind == "regular":
@@ -89,8 +89,8 @@ def test_multiply_adds_are_those_of_the_papers_formulas(kind: str, stride: int, 
     assert counter.get_total_flops() // 2 == block_madds(kind, 16, 24, (9, 13), stride=stride, expansion=expansion)
 
 
-def test_a_separable_block_costs_nearly_a_ninth() -> None:
-    """The paper: k squared times less, for many channels."""
+def test_a_separable_block_needs_about_a_ninth_of_the_multiply_adds() -> None:
+    """The paper's factor for many channels is k squared."""
     regular, separable = (block_madds(kind, 512, 512, (14, 14)) for kind in ("regular", "separable"))
     assert 8 < regular / separable < 9
 
@@ -105,8 +105,8 @@ def test_only_bottlenecks_are_linear(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BLOCK_KINDS)
-def test_dilated_it_is_the_strided_one_and_more_between(kind: str) -> None:
-    """Two in a row: one that strides or stays, and one that is dilated where the first stays."""
+def test_a_dilated_block_contains_the_samples_of_the_strided_one(kind: str) -> None:
+    """Two blocks in a row: if the stride of the first is replaced, the second is dilated."""
     torch.manual_seed(0)
     first, second = (create_block(kind, 8, 8, stride=stride).double().eval() for stride in (2, 1))
     x = torch.randn(1, 8, 17, 13, dtype=torch.float64)
@@ -125,6 +125,6 @@ def test_dilated_it_is_the_strided_one_and_more_between(kind: str) -> None:
         ({"in_channels": 0}, "in_channels 0 is not positive"),
     ],
 )
-def test_what_no_block_has_is_refused(change: dict[str, Any], message: str) -> None:
+def test_impossible_arguments_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_block(**{"kind": "bottleneck", "in_channels": 8, "out_channels": 8, **change})

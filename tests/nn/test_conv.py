@@ -12,7 +12,7 @@ from segmnv2.nn.conv import PooledBatchNorm2d, SameAveragePool, SameConv2d, Same
 
 
 def tensorflow_same(x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
-    """One-channel convolution written out from TensorFlow's definition of SAME, tap by tap."""
+    """Return a one-channel convolution by TensorFlow's definition of SAME, computed weight by weight."""
     size, reach = x.shape[-1], dilation * (kernel.shape[-1] - 1)
     count = -(-size // stride)
     before = max((count - 1) * stride + reach + 1 - size, 0) // 2
@@ -47,13 +47,13 @@ def test_paddings_agree_on_odd_sides_and_differ_on_even_ones(size: tuple[int, in
 def test_mixed_even_and_odd_sides() -> None:
     conv = SameConv2d(1, 1, 3, stride=2).double()
     x = torch.randn(9, 9, dtype=torch.float64)
-    x[8] = 0  # a last row of zeros is what SAME pads below eight rows
+    x[8] = 0  # SAME pads eight rows with such a row of zeros
     square = conv(x[None, None])[0, 0]
     assert conv(x[None, None, :8])[0, 0].shape == (4, 5)
     assert square.shape == (5, 5)
 
 
-def test_rate_changes_on_a_live_layer_and_keeps_the_weights() -> None:
+def test_a_change_of_stride_and_dilation_keeps_the_weights() -> None:
     conv = SameConv2d(1, 1, 3, stride=2)
     weight = conv.weight.clone()
     conv.set_stride_and_dilation(1, 3)
@@ -68,7 +68,7 @@ def test_an_even_kernel_is_refused() -> None:
 
 @pytest.mark.parametrize("width", [0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
 @pytest.mark.parametrize("channels", [16, 24, 32, 64, 96, 160, 320, 1280])
-def test_rounding_is_to_a_multiple_near_the_wanted_count(channels: int, width: float) -> None:
+def test_rounding_gives_a_multiple_near_the_exact_count(channels: int, width: float) -> None:
     rounded = make_divisible(channels * width)
     assert rounded % 8 == 0
     assert rounded >= 8
@@ -105,7 +105,9 @@ def zeros_counted(stride: int = 1, dilation: int = 1) -> SameAveragePool:
 @pytest.mark.parametrize("size", [(1, 1), (6, 9), (2, 13)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("dilation", [1, 2, 4])
-def test_it_is_a_depthwise_convolution_of_equal_weights(size: tuple[int, int], stride: int, dilation: int) -> None:
+def test_average_pooling_is_a_depthwise_convolution_of_equal_weights(
+    size: tuple[int, int], stride: int, dilation: int
+) -> None:
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     kernel = torch.full((3, 1, 3, 3), 1 / 9, dtype=torch.float64)
     expected = F.conv2d(x, kernel, stride=stride, padding=dilation, dilation=dilation, groups=3)
@@ -113,13 +115,13 @@ def test_it_is_a_depthwise_convolution_of_equal_weights(size: tuple[int, int], s
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_undilated_it_is_torchs_pool(stride: int) -> None:
+def test_average_pooling_without_dilation_equals_torchs(stride: int) -> None:
     x = torch.randn(1, 2, 7, 8)
     assert torch.equal(zeros_counted(stride=stride)(x), nn.AvgPool2d(3, stride, padding=1)(x))
 
 
 @pytest.mark.parametrize("dilation", [2, 4])
-def test_dilated_it_pools_each_interleaved_map_alone(dilation: int) -> None:
+def test_dilated_average_pooling_pools_each_interleaved_map_alone(dilation: int) -> None:
     x = torch.randn(1, 2, 17, 21, dtype=torch.float64)
     dense = zeros_counted(dilation=dilation)(x)
     for row in range(dilation):
@@ -128,7 +130,7 @@ def test_dilated_it_pools_each_interleaved_map_alone(dilation: int) -> None:
             torch.testing.assert_close(dense[..., row::dilation, column::dilation], alone)
 
 
-def test_dilated_it_exports_with_dynamic_sides() -> None:
+def test_dilated_average_pooling_exports_with_dynamic_sides() -> None:
     pool = zeros_counted(dilation=2)
     side = torch.export.Dim("side", min=4, max=64)
     program = torch.export.export(pool, (torch.randn(1, 2, 9, 11),), dynamic_shapes=({2: side},))
@@ -137,8 +139,8 @@ def test_dilated_it_exports_with_dynamic_sides() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 10), (9, 7)])
-def test_pools_are_torchs_with_tensorflows_padding(size: tuple[int, int]) -> None:
-    """On an even side, TensorFlow's samples begin at the edge and run out of the map at the other end."""
+def test_pools_equal_torchs_with_tensorflows_padding(size: tuple[int, int]) -> None:
+    """On an even side, TensorFlow's first window begins at the edge, and the last one exceeds the map."""
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     average, largest = SameAveragePool(), SameMaxPool()
     average.set_stride_and_dilation(2, 1)
@@ -150,7 +152,7 @@ def test_pools_are_torchs_with_tensorflows_padding(size: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("kind", [SameAveragePool, SameMaxPool])
-def test_a_dilated_pool_is_the_plain_one_on_each_grid(kind: type[nn.Module]) -> None:
+def test_a_dilated_pool_equals_the_plain_one_on_each_grid(kind: type[nn.Module]) -> None:
     x, pool = torch.randn(2, 3, 9, 12, dtype=torch.float64), kind()
     plain = {(r, c): pool(x[..., r::3, c::3]) for r in range(3) for c in range(3)}
     pool.set_stride_and_dilation(1, 3)  # type: ignore[operator]
@@ -159,7 +161,7 @@ def test_a_dilated_pool_is_the_plain_one_on_each_grid(kind: type[nn.Module]) -> 
         torch.testing.assert_close(dilated[..., row::3, column::3], wanted)
 
 
-def test_a_mean_leaves_out_what_lies_beyond_the_edge() -> None:
+def test_average_pooling_leaves_out_samples_outside_the_map() -> None:
     pool = SameAveragePool()
     for rate in ((1, 1), (2, 1), (1, 2), (1, 4)):
         pool.set_stride_and_dilation(*rate)
@@ -167,7 +169,7 @@ def test_a_mean_leaves_out_what_lies_beyond_the_edge() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 10), (9, 7)])
-def test_symmetric_pools_are_torchs(size: tuple[int, int]) -> None:
+def test_symmetric_pools_equal_torchs(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size)
     pool = SameMaxPool(padding="symmetric")
     for stride in (1, 2):

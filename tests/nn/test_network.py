@@ -7,7 +7,7 @@ from segmnv2.nn.network import freeze_unused
 
 
 class Forked(nn.Module):
-    """Two maps of one layer; a third layer belongs to none."""
+    """Two outputs from a shared layer, and a third layer without an output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ def learning(network: nn.Module) -> set[str]:
     return {name.partition(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def test_what_no_output_depends_on_is_frozen_and_nothing_else_changes() -> None:
+def test_only_parameters_that_no_output_depends_on_are_frozen() -> None:
     network = Forked().train()
     network.shared[1].eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -37,7 +37,7 @@ def test_what_no_output_depends_on_is_frozen_and_nothing_else_changes() -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_what_is_frozen_already_stays_so_and_inference_mode_is_left_alone() -> None:
+def test_frozen_parameters_stay_frozen_and_inference_mode_changes_nothing() -> None:
     network = Forked()
     network.shared.requires_grad_(False)
     with torch.no_grad():

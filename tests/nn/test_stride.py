@@ -22,7 +22,7 @@ def test_strides_multiply_to_the_output_stride(output_stride: int) -> None:
     assert math.prod(stride for stride, _ in plan_strides_and_dilations(NOMINAL * 2, output_stride)) == output_stride
 
 
-def test_the_layer_that_would_stride_keeps_the_dilation_reached_before_it() -> None:
+def test_a_layer_whose_stride_is_replaced_keeps_the_dilation_before_it() -> None:
     assert plan_strides_and_dilations((2, 2, 2, 1, 2, 1, 2, 1), 8) == [
         (2, 1), (2, 1), (2, 1), (1, 1), (1, 1), (1, 2), (1, 2), (1, 4),
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def test_other_output_strides_are_refused_with_the_allowed_ones(value: int) -> N
         check_output_stride(value)
 
 
-def test_corners_stay_corners_and_samples_lie_on_the_stride() -> None:
+def test_corners_stay_corners_and_samples_are_at_the_stride() -> None:
     x = torch.randn(2, 3, 5, 4, dtype=torch.float64)
     big = resize_bilinear(x, (4 * 8 + 1, 3 * 8 + 1))
     torch.testing.assert_close(big[..., ::8, ::8], x)

@@ -26,7 +26,7 @@ from tests.training.tiny import ignore
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with 12 images to train and 6 to validate, of three classes."""
+    """Folder with 12 training images and 6 validation images of three classes."""
     root = tmp_path_factory.mktemp("images")
     write_image_folder(root / "train", images=4, seed=1)
     write_image_folder(root / "val", images=2, seed=2)
@@ -65,15 +65,15 @@ def test_an_epoch_is_the_training_set_once(folders: Path) -> None:
     assert epoch_timing(small(folders, "epochs=0.01"), images=4).steps == 1
 
 
-def test_the_rate_falls_in_stairs_after_a_rise() -> None:
+def test_the_learning_rate_falls_in_stairs_after_a_warmup() -> None:
     def factor(step: int) -> float:
         return staircase_factor(step, rate_factor=0.5, rate_steps=10, warmup_steps=4)
 
     assert [factor(step) for step in (0, 1, 3, 9, 10, 19, 20)] == [0.25, 0.5, 1.0, 1.0, 0.5, 0.5, 0.25]
 
 
-def test_rmsprop_takes_tensorflows_step(folders: Path) -> None:
-    """The mean square begins at 1, epsilon stands below the root, and the rate is within the momentum."""
+def test_rmsprop_equals_tensorflows(folders: Path) -> None:
+    """The mean square begins at 1, epsilon is inside the root, and the momentum includes the learning rate."""
     model = create_classifier("mobilenet_v2", num_classes=3, width=0.35)
     optimizer = build_rmsprop(model, small(folders).optimizer)
     bias = model.logits.bias
@@ -99,7 +99,7 @@ def test_depthwise_kernels_norms_and_biases_do_not_decay(folders: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_learns_the_colors_and_its_validation_is_the_evaluation(tmp_path: Path) -> None:
+def test_a_run_learns_the_colors_and_its_validation_equals_the_evaluation(tmp_path: Path) -> None:
     write_image_folder(tmp_path / "train", images=8, seed=1)
     write_image_folder(tmp_path / "val", images=3, seed=2)
     learning = "epochs=30 validation.every=15 optimizer.lr=0.01 optimizer.rate_factor=0.95 loss.label_smoothing=0"
@@ -123,7 +123,7 @@ def test_a_run_learns_the_colors_and_its_validation_is_the_evaluation(tmp_path: 
     assert (provenance["step"], provenance["val_top1"]) == (60, result.score)
 
 
-def test_a_run_stopped_and_resumed_equals_one_without_a_break(folders: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(folders: Path, tmp_path: Path) -> None:
     experiment = small(folders, "checkpoint.every=2", "average={decay: 0.9}", "data.photometric={chance: 1.0}")
     train(experiment, out=tmp_path / "whole", report=ignore)
 
@@ -140,7 +140,7 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_break(folders: Path, tmp
     assert load_any_experiment(tmp_path / "broken" / "config.yaml") == experiment
 
 
-def test_workers_change_nothing(folders: Path, tmp_path: Path) -> None:
+def test_workers_do_not_change_the_result(folders: Path, tmp_path: Path) -> None:
     train(small(folders, "epochs=1"), out=tmp_path / "none", report=ignore)
     train(small(folders, "epochs=1", "data.num_workers=2"), out=tmp_path / "two", report=ignore)
     assert same_weights(tmp_path / "none", tmp_path / "two")
@@ -153,7 +153,7 @@ def test_a_state_holds_each_weight_once(folders: Path, tmp_path: Path) -> None:
     assert {name.partition(".")[0] for name in state["current_model_state"]} == {"model"}
 
 
-def test_a_run_is_not_resumed_when_images_came_to_it(folders: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_additional_images(folders: Path, tmp_path: Path) -> None:
     write_image_folder(tmp_path / "train", images=4, seed=1)
     places = [f"data.train.root={tmp_path / 'train'}", "epochs=1"]
     train(small(folders, *places), out=tmp_path / "run", report=ignore)
@@ -184,7 +184,7 @@ def test_a_classifier_starts_from_a_classifier_of_other_classes_and_segmentation
         assert torch.equal(value, expected[name])
 
 
-def test_training_and_validation_have_the_same_classes(folders: Path, tmp_path: Path) -> None:
+def test_training_and_validation_need_the_same_classes(folders: Path, tmp_path: Path) -> None:
     write_image_folder(tmp_path / "val", images=1)
     (tmp_path / "val" / "red").rename(tmp_path / "val" / "crimson")
     with pytest.raises(ConfigError, match=r"3 classes, data.val 3; 2 are in one of them only .crimson, red"):

@@ -14,7 +14,7 @@ from segmnv2.tasks.loss import SegmentationLoss, summed_cross_entropy
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("size", [(33, 49), (30, 40)])
-def test_it_is_torchs_of_the_upsampled_logits_with_its_gradient(weighted: bool, size: tuple[int, int]) -> None:
+def test_value_and_gradient_equal_torchs_of_the_upsampled_logits(weighted: bool, size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     raw = (3 * torch.randn(3, 5, 3, 4, generator=generator, dtype=torch.float64)).requires_grad_()
     targets = torch.randint(0, 5, (3, *size), generator=generator)
@@ -36,7 +36,7 @@ def test_nothing_of_full_size_is_kept_for_the_backward_pass() -> None:
 
 @pytest.mark.parametrize("factors", [{}, {"dice": 1.0}, {"hard_pixels": 0.5}])
 @pytest.mark.parametrize("side", [49, 40])
-def test_the_loss_of_raw_logits_is_that_of_the_networks_output(factors: dict[str, Any], side: int) -> None:
+def test_the_loss_of_raw_logits_equals_that_of_the_models_output(factors: dict[str, Any], side: int) -> None:
     torch.manual_seed(0)
     model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
     loss_of = SegmentationLoss(LossSection(**factors), SHAPES_LABELS)

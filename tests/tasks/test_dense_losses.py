@@ -1,4 +1,4 @@
-"""The losses of GPUs, which pick no pixels, on the CPU: the same as those that do."""
+"""Losses that select no pixels, as on GPUs, compared on the CPU with those of smp, which do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def both(name: str, gamma: float) -> tuple[Callable[[Tensor, Tensor], Tensor], C
 @pytest.mark.parametrize("name", ["focal", "lovasz"])
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 @pytest.mark.parametrize("ignored", [0.0, 0.4])
-def test_value_and_gradient_are_those_of_smps(name: str, gamma: float, ignored: float) -> None:
+def test_value_and_gradient_equal_smps(name: str, gamma: float, ignored: float) -> None:
     logits, mask = case(ignored)
     found = [loss(logits, mask) for loss in both(name, gamma)]
     torch.testing.assert_close(*found)
@@ -40,7 +40,7 @@ def test_value_and_gradient_are_those_of_smps(name: str, gamma: float, ignored: 
 
 
 @pytest.mark.parametrize("name", ["focal", "lovasz"])
-def test_over_nothing_they_are_zero(name: str) -> None:
+def test_losses_without_pixels_are_zero(name: str) -> None:
     logits, mask = case(1.1)
     loss = both(name, 2.0)[1](logits, mask)
     loss.backward()
@@ -60,7 +60,7 @@ def test_gradients_are_finite_where_a_pixel_is_certain(name: str, gamma: float) 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 0.999])
 @pytest.mark.parametrize("counted", [0, 1, 70, 100])
-def test_the_mean_of_the_largest_is_that_of_topk(share: float, counted: int) -> None:
+def test_the_mean_of_the_largest_equals_topk(share: float, counted: int) -> None:
     values = torch.rand(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     values[counted:] = 0
     expected = values.topk(max(1, math.ceil(share * counted))).values.mean()

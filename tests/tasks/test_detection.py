@@ -60,7 +60,7 @@ def tiny(root: Path, *overrides: str) -> DetectionExperiment:
     return experiment
 
 
-def test_a_run_writes_a_detector_that_has_the_score_it_tells(coco: Path, tmp_path: Path) -> None:
+def test_a_run_writes_a_detector_with_the_reported_score(coco: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     result = train(tiny(coco), out=tmp_path / "run", report=lines.append)
     assert (result.steps, result.score_name) == (4, "AP")
@@ -76,7 +76,7 @@ def test_a_run_writes_a_detector_that_has_the_score_it_tells(coco: Path, tmp_pat
     assert "val/ap50" in result.folder.metrics.read_text().splitlines()[0]
 
 
-def test_a_resumed_run_ends_as_the_unbroken_one(coco: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(coco: Path, tmp_path: Path) -> None:
     whole = train(tiny(coco, "validation.every=0.5"), out=tmp_path / "whole", report=ignore)
 
     def stop(line: str) -> None:
@@ -91,12 +91,12 @@ def test_a_resumed_run_ends_as_the_unbroken_one(coco: Path, tmp_path: Path) -> N
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_boxs_image_that_ruins_the_loss_is_named(coco: Path, tmp_path: Path) -> None:
+def test_an_image_whose_box_gives_an_infinite_loss_is_named(coco: Path, tmp_path: Path) -> None:
     with pytest.raises(SegmnError, match=r"its batch holds 0000.*If their boxes are right, lower optimizer.lr"):
         train(tiny(coco, "optimizer.lr=1e30", "optimizer.clip_norm=null"), out=tmp_path / "run", report=ignore)
 
 
-def test_categories_must_agree_and_boxes_be_there(coco: Path, tmp_path: Path) -> None:
+def test_data_sets_need_boxes_and_the_same_categories(coco: Path, tmp_path: Path) -> None:
     other = write_coco_boxes(tmp_path / "other", "val2017")
     path = other / "annotations" / "instances_val2017.json"
     path.write_text(path.read_text().replace('"square"', '"round"'))
@@ -143,7 +143,7 @@ def test_keys_that_are_not_possible_are_named(coco: Path) -> None:
         tiny(coco, "model.options={score_thresh: high}")
 
 
-def test_the_rate_falls_along_a_cosine_or_at_milestones() -> None:
+def test_the_learning_rate_falls_along_a_cosine_or_at_milestones() -> None:
     cosine = DetectionOptimizerSection(warmup_steps=4)
     rates = [detection_rate(step, cosine, steps=100, per_epoch=10) for step in range(101)]
     assert rates[0] == pytest.approx(0.25)
@@ -155,14 +155,14 @@ def test_the_rate_falls_along_a_cosine_or_at_milestones() -> None:
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_epochs_are_counted_by_the_images_that_have_boxes(coco: Path) -> None:
+def test_epochs_count_only_images_with_boxes(coco: Path) -> None:
     timing = epoch_timing(tiny(coco, "epochs=3", "validation.every=0.5"), images=8)
     assert (timing.steps, timing.validate_every) == (12, 2)
 
 
 @pytest.mark.slow
-def test_two_processes_put_their_detections_together(coco: Path, tmp_path: Path) -> None:
-    """Three images are validated by two processes; what they say together is what one evaluation says."""
+def test_two_processes_gather_their_detections(coco: Path, tmp_path: Path) -> None:
+    """Two processes validate three images; their common result equals that of one evaluation."""
     write_experiment(tmp_path / "tiny.yaml", tiny(coco, "optimizer.lr=0.05", "epochs=3", "validation.every=3"))
     words = ["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
     assert "2 processes on 1 machine(s)" in run_command(words, tmp_path / "printed", processes=2)

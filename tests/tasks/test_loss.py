@@ -40,7 +40,7 @@ def random_case(ignored: float) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("ignored", [0.0, 0.5])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_by_default_it_is_torchs_mean_cross_entropy(
+def test_the_default_loss_equals_torchs_mean_cross_entropy(
     ignored: float, layout: torch.memory_format, weighted: bool
 ) -> None:
     logits, mask = random_case(ignored)
@@ -89,14 +89,14 @@ def test_a_gamma_without_a_finite_gradient_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ignored_pixels_change_nothing(kind: str) -> None:
+def test_ignored_pixels_do_not_change_the_loss(kind: str) -> None:
     logits, mask = random_case(0.5)
     changed = torch.where((mask == 255)[:, None], 100 * torch.randn_like(logits), logits)
     torch.testing.assert_close(only(kind)(changed, mask), only(kind)(logits, mask))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_loss_is_least_where_all_is_right_and_its_gradient_leads_there(kind: str) -> None:
+def test_each_loss_is_smallest_for_correct_logits_and_its_gradient_leads_there(kind: str) -> None:
     logits, mask = random_case(0.2)
     right = 60 * F.one_hot(torch.where(mask == 255, 0, mask).long(), 5).permute(0, 3, 1, 2).float() - 30
     loss_of = only(kind)
@@ -107,7 +107,7 @@ def test_each_loss_is_least_where_all_is_right_and_its_gradient_leads_there(kind
     assert float(loss_of(logits - 0.1 * moved.grad / moved.grad.norm(), mask)) < float(loss_of(logits, mask))
 
 
-def test_losses_add_up_with_their_factors() -> None:
+def test_losses_are_added_with_their_factors() -> None:
     logits, mask = random_case(0.3)
     total = build(cross_entropy=0.5, focal=2.0, dice=0.25, lovasz=3.0)(logits, mask)
     parts = {kind: only(kind)(logits, mask) for kind in ("cross_entropy", "focal", "dice", "lovasz")}
@@ -123,6 +123,6 @@ def test_hard_pixels_are_those_with_the_largest_loss(share: float) -> None:
     torch.testing.assert_close(build(hard_pixels=share)(logits, mask), each.sort(descending=True).values[:taken].mean())
 
 
-def test_a_weight_for_no_class_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"loss\.class_weights: catt is no class of the data; they are"):
+def test_a_weight_of_an_unknown_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.class_weights: catt is not a class of the data; allowed are"):
         build(class_weights={"catt": 2.0})

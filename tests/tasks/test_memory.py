@@ -28,7 +28,7 @@ def faults(how: str) -> int:
     return int(done.stdout)
 
 
-def test_memory_that_was_freed_is_used_again() -> None:
+def test_freed_memory_is_used_again() -> None:
     if platform.libc_ver()[0] != "glibc":
         assert not keep_freed_memory()
         return

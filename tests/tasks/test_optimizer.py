@@ -57,14 +57,14 @@ def test_weights_decay_by_kind_in_every_library(name: str, not_decayed: str) -> 
     assert not decayed & {id(parameter) for parameter in others}
 
 
-def test_the_last_bias_alone_learns_twice_as_fast(model: Segmenter) -> None:
+def test_only_the_last_bias_learns_twice_as_fast(model: Segmenter) -> None:
     fast = [p for g in parameter_groups(model, 0.1, 1e-4) if g["lr"] == 0.2 for p in g["params"]]
     assert len(fast) == 1
     assert fast[0] is model.head.logits.bias
     assert {g["lr"] for g in parameter_groups(model, 0.1, 1e-4)} == {0.1, 0.2}
 
 
-def test_the_schedule_goes_from_one_to_zero_and_never_up() -> None:
+def test_the_schedule_falls_from_one_to_zero() -> None:
     factors = [poly_factor(step, steps=10, power=0.9) for step in range(12)]
     assert factors[0] == 1
     assert factors[10] == factors[11] == 0
@@ -73,7 +73,7 @@ def test_the_schedule_goes_from_one_to_zero_and_never_up() -> None:
     assert poly_factor(7, steps=10, power=0) == 1
 
 
-def test_a_step_of_the_schedule_scales_every_group_alike(model: Segmenter) -> None:
+def test_the_schedule_scales_all_groups_equally(model: Segmenter) -> None:
     section = OptimizerSection(lr=0.1)
     optimizer = build_optimizer(model, section)
     schedule = build_schedule(optimizer, section, steps=4)

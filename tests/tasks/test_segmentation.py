@@ -25,7 +25,7 @@ from tests.voc_layout import write_voc_layout
 SMALL: dict[str, Any] = {"width": 0.35}
 
 
-def test_the_network_has_the_classes_of_the_data_set() -> None:
+def test_the_model_has_the_classes_of_the_data_set() -> None:
     model = build_model(ModelSection(width=0.35, output_stride=8), SHAPES_LABELS)
     assert model.labels == SHAPES_LABELS
     assert model.output_stride == 8
@@ -41,7 +41,7 @@ def test_norm_momentum_reaches_every_batch_norm_and_null_keeps_the_papers() -> N
 
 
 @pytest.mark.parametrize("key", ["weights", "backbone_weights"])
-def test_named_weights_are_never_replaced_by_a_start_from_scratch(tmp_path: Path, key: str) -> None:
+def test_named_weights_are_never_replaced_by_random_weights(tmp_path: Path, key: str) -> None:
     path = tmp_path / "model.safetensors"
     for trouble in ("missing", "text", "another width"):
         if trouble == "text":
@@ -79,7 +79,7 @@ def test_shapes_are_those_of_the_source() -> None:
     assert (built[1].image == Shapes(3, (64, 64), 5)[1].image).all()
 
 
-def test_a_folder_of_ones_own_is_opened_and_its_key_named_when_it_is_not_there(tmp_path: Path) -> None:
+def test_a_custom_folder_is_opened_and_a_missing_one_is_reported_with_its_key(tmp_path: Path) -> None:
     for name in ("images", "masks", "splits"):
         (tmp_path / name).mkdir()
     for stem in ("a", "b"):
@@ -116,7 +116,7 @@ def test_a_validation_set_needs_a_pixel_with_a_class(tmp_path: Path) -> None:
         build_job(experiment, Processes(), initial_weights=True)
 
 
-def test_the_augmentation_crops_to_the_size_asked_for() -> None:
+def test_the_augmentation_crops_to_the_requested_size() -> None:
     data = {"train": {"kind": "shapes", "length": 2}, "val": {"kind": "shapes", "length": 2}, "crop_size": 33}
     experiment = parse_experiment({"name": "x", "steps": 1, "data": data})
     sample = build_transform(experiment, SHAPES_LABELS)(Shapes(1, (48, 48))[0], 0)
@@ -132,7 +132,7 @@ def voc_root(tmp_path: Path) -> Path:
     return tmp_path / "VOCdevkit"
 
 
-def test_data_of_ones_own_in_vocs_layout_has_its_own_classes(tmp_path: Path) -> None:
+def test_custom_data_in_vocs_layout_has_custom_classes(tmp_path: Path) -> None:
     write_voc_layout(Shapes(2, (20, 20)), tmp_path / "data", "train")
     (tmp_path / "labels.yaml").write_text(yaml.safe_dump(SHAPES_LABELS.to_dict()))
     source = VocSource(kind="voc", root=tmp_path / "data", split="train", labels=tmp_path / "labels.yaml")

@@ -20,7 +20,7 @@ def final(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path / "last.safetensors")
 
 
-def test_what_is_kept_is_the_average_by_its_formula(tmp_path: Path) -> None:
+def test_saved_weights_are_the_moving_average(tmp_path: Path) -> None:
     plain = [
         final(train(tiny(f"steps={n}", "optimizer.power=0"), out=tmp_path / str(n), report=ignore).folder.path)
         for n in (1, 2, 3)
@@ -38,14 +38,14 @@ def test_what_is_kept_is_the_average_by_its_formula(tmp_path: Path) -> None:
     assert any(not torch.equal(averaged[name], plain[2][name]) for name in averaged)
 
 
-def test_an_average_of_what_does_not_change_is_that_to_the_bit(tmp_path: Path) -> None:
+def test_the_average_of_constant_weights_equals_them_to_the_bit(tmp_path: Path) -> None:
     averaged = final(train(tiny(*AVERAGE), out=tmp_path, report=ignore).folder.path)
     start = final(train(tiny("steps=1"), out=tmp_path / "one", report=ignore).folder.path)
     for name in ("pixel_mean", "pixel_std"):
         assert torch.equal(averaged[name], start[name])
 
 
-def test_validation_is_of_the_average_and_training_of_the_weights(tmp_path: Path) -> None:
+def test_validation_uses_the_average_and_training_the_weights(tmp_path: Path) -> None:
     plain = train(tiny("steps=4"), out=tmp_path / "plain", report=ignore)
     averaged = train(tiny("average={decay: 0.9}", "steps=4"), out=tmp_path / "average", report=ignore)
     val = open_dataset(tiny().data.val)

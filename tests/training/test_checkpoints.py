@@ -36,7 +36,7 @@ def interrupt_at(step: int) -> Any:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_states_between_validations_are_gone_on_from_to_the_bit(tmp_path: Path, accumulate: int) -> None:
+def test_a_run_resumed_between_validations_is_equal_to_the_bit(tmp_path: Path, accumulate: int) -> None:
     experiment = tiny(*OFTEN, f"optimizer.accumulate={accumulate}")
     whole = train(experiment, out=tmp_path / "whole", report=ignore)
     with pytest.raises(KeyboardInterrupt):
@@ -48,7 +48,7 @@ def test_states_between_validations_are_gone_on_from_to_the_bit(tmp_path: Path, 
     assert same_weights(tmp_path / "broken", tmp_path / "whole")
 
 
-def test_the_latest_states_are_kept_and_no_others(tmp_path: Path) -> None:
+def test_only_the_latest_states_are_kept(tmp_path: Path) -> None:
     train(tiny(*OFTEN, "checkpoint.keep=3"), out=tmp_path, report=ignore)
     assert states(tmp_path) == ["step_00000004.ckpt", "step_00000006.ckpt", "step_00000007.ckpt"]
     assert (tmp_path / "last.ckpt").read_bytes() == (tmp_path / "step_00000007.ckpt").read_bytes()
@@ -56,7 +56,7 @@ def test_the_latest_states_are_kept_and_no_others(tmp_path: Path) -> None:
     assert states(tmp_path) == []
 
 
-def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_state_is_skipped_for_the_one_before(tmp_path: Path) -> None:
     experiment = tiny(*OFTEN, "checkpoint.keep=3")
     train(experiment, out=tmp_path / "whole", report=ignore)
     train(experiment, out=tmp_path / "run", report=ignore)
@@ -69,14 +69,14 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path: Path) -> No
     assert same_weights(tmp_path / "run", tmp_path / "whole")
 
 
-def test_auto_begins_goes_on_and_does_nothing_when_all_is_done(tmp_path: Path) -> None:
+def test_auto_starts_resumes_and_does_nothing_after_the_end(tmp_path: Path) -> None:
     for expected in ("results", "resumed at step 3"):
         lines: list[str] = []
         assert train(tiny("steps=3"), out=tmp_path, resume="auto", report=lines.append).steps == 3
         assert expected in next(line for line in lines if line.startswith("results"))
 
 
-def test_auto_begins_anew_after_a_run_that_came_to_no_state_but_not_over_another(tmp_path: Path) -> None:
+def test_auto_restarts_a_run_without_a_state_but_does_not_overwrite_another(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tiny("steps=9"), out=tmp_path, report=interrupt_at(1))
     with pytest.raises(ConfigError, match=r"another experiment.*\n.*steps: 9 before, 3 now"):
@@ -84,19 +84,19 @@ def test_auto_begins_anew_after_a_run_that_came_to_no_state_but_not_over_another
     assert train(tiny("steps=9"), out=tmp_path, resume="auto", report=ignore).steps == 9
 
 
-def test_resuming_excludes_writing_over(tmp_path: Path) -> None:
+def test_resume_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         train(tiny(), out=tmp_path, resume="auto", overwrite=True, report=ignore)
 
 
-def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     with claimed(tmp_path), pytest.raises(ConfigError, match="another run is writing there"):
         train(tiny("steps=1"), out=tmp_path, report=ignore)
     assert list(tmp_path.iterdir()) == []
     assert train(tiny("steps=1"), out=tmp_path, report=ignore).steps == 1
 
 
-def test_a_full_disk_stops_with_a_message_and_leaves_the_state_before(
+def test_a_full_disk_stops_with_a_message_and_keeps_the_earlier_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = pl.Trainer.save_checkpoint
@@ -116,7 +116,7 @@ def test_a_full_disk_stops_with_a_message_and_leaves_the_state_before(
     assert train(tiny(*OFTEN), out=tmp_path, resume="last", report=ignore).steps == 7
 
 
-def test_a_log_that_cannot_be_written_is_a_message_with_the_state_to_go_on_from(tmp_path: Path) -> None:
+def test_an_unwritable_log_is_reported_with_the_state_to_resume_from(tmp_path: Path) -> None:
     table = tmp_path / "metrics.csv"
 
     def block(line: str) -> None:
@@ -124,5 +124,5 @@ def test_a_log_that_cannot_be_written_is_a_message_with_the_state_to_go_on_from(
             table.unlink()
             table.mkdir()
 
-    with pytest.raises(SegmnError, match=r"metrics\.csv: cannot be written \(.*last\.ckpt is of step 4: the same"):
+    with pytest.raises(SegmnError, match=r"metrics\.csv: cannot be written \(.*last\.ckpt has the state of step 4:"):
         train(tiny(*OFTEN), out=tmp_path, report=block)

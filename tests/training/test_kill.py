@@ -36,7 +36,7 @@ def command(folder: Path) -> list[str]:
 
 
 def kill_after_a_state(words: list[str], folder: Path, processes: int, moment: float) -> None:
-    """Start a run, and kill all its processes as ``kill -9`` does, so long after its first new state."""
+    """Start a run and kill all its processes, as ``kill -9`` does, ``moment`` seconds after its first new state."""
     before = (folder / "last.ckpt").stat().st_mtime_ns if (folder / "last.ckpt").exists() else None
     running = start_command(words, folder.with_name("killed.txt"), processes)
     try:
@@ -55,11 +55,11 @@ def kill_after_a_state(words: list[str], folder: Path, processes: int, moment: f
         for each in running:
             each.join(PATIENCE)
         assert running[0].exitcode == -signal.SIGKILL, "it ended before it was killed"
-        assert all(each.exitcode for each in running)  # one that lost the first may have ended with an error
+        assert all(each.exitcode for each in running)  # a process that lost the first may end with an error
 
 
 def descendants(process: int) -> list[int]:
-    """Return the processes that a process started, and those they started."""
+    """Return the ids of a process's children and of their descendants."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
     parents = {int(child): int(parent) for child, parent in (line.split() for line in listed.splitlines())}
     found = [process]
@@ -70,7 +70,7 @@ def descendants(process: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "moments"), [(1, (0.0, 0.21)), (2, (0.1,))])
-def test_a_run_killed_in_the_middle_and_resumed_is_the_unbroken_one_to_the_bit(
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(
     tmp_path: Path, processes: int, moments: tuple[float, ...]
 ) -> None:
     words = command(tmp_path)

@@ -1,4 +1,4 @@
-"""What each option of an experiment does to the training, as a law."""
+"""Effects of an experiment's options on training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from segmnv2.nn.network import Network, freeze_batch_norm, statistical_norms
 from segmnv2.tasks.job import RunData
 from segmnv2.tasks.optimizer import build_schedule, poly_factor
 from segmnv2.tasks.processes import Processes
-from segmnv2.tasks.segmentation import SegmentationTask, SegmentationValidation, build_transform
+from segmnv2.tasks.segmentation import SegmentationTask, build_transform, segmentation_metrics
 from segmnv2.tasks.task import Timing
 from segmnv2.training import logs
 from segmnv2.training.logs import StepLog, read_rows
@@ -38,7 +38,7 @@ from segmnv2.training.trainer import SynchronizedNorms, build_trainer
 from tests.training.tiny import TINY, ignore, tiny
 
 EQUAL_PARTS = ("data.flip=0", "data.scales=[1.0]", "optimizer.momentum=0", "optimizer.power=0")
-"""With these all crops have as many pixels that count, so that a mean of means is the mean."""
+"""Options that give all crops the same number of labeled pixels, so that a mean of means equals the mean."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def trained(folder: Path, experiment: Any) -> dict[str, torch.Tensor]:
     return load_file(train(experiment, out=folder, report=ignore).folder.last)
 
 
-def test_a_batch_in_parts_is_the_batch(tmp_path: Path, start: Path) -> None:
+def test_a_batch_in_parts_equals_the_whole_batch(tmp_path: Path, start: Path) -> None:
     overrides = (*EQUAL_PARTS, "data.batch_size=4", "steps=2")
     whole = trained(tmp_path / "whole", frozen(start, *overrides))
     parts = trained(tmp_path / "parts", frozen(start, *overrides, "optimizer.accumulate=2"))
@@ -97,7 +97,7 @@ def test_a_batch_that_cannot_be_divided_into_parts_is_refused(tmp_path: Path) ->
         train(tiny("optimizer.accumulate=3"), out=tmp_path, report=ignore)
 
 
-def test_frozen_norms_keep_their_statistics_while_their_shifts_learn(tmp_path: Path, start: Path) -> None:
+def test_frozen_norms_keep_their_statistics_while_their_shifts_are_trained(tmp_path: Path, start: Path) -> None:
     before, after = load_file(start), trained(tmp_path / "run", frozen(start, "steps=3"))
     assert all(torch.equal(after[name], before[name]) for name in before if ".running_" in name)
     assert any(not torch.equal(after[name], before[name]) for name in before if name.endswith("norm.bias"))
@@ -109,7 +109,7 @@ def test_frozen_norms_need_statistics_and_no_momentum(start: Path, overrides: li
         frozen(start, *overrides)
 
 
-def test_norms_that_come_with_pretrained_weights_may_be_frozen() -> None:
+def test_norms_of_pretrained_weights_can_be_frozen() -> None:
     backbone = {"model": "test_resnet", "pretrained": True}
     section = ModelSection(name="deeplabv3_timm", backbone=backbone, norms="frozen")
     assert section.norms == "frozen"
@@ -117,7 +117,7 @@ def test_norms_that_come_with_pretrained_weights_may_be_frozen() -> None:
         ModelSection(name="deeplabv3_timm", backbone={**backbone, "pretrained": False}, norms="frozen")
 
 
-def test_training_pads_with_the_networks_mean_pixel() -> None:
+def test_training_pads_with_the_models_mean_pixel() -> None:
     experiment = tiny("data.crop_size=65", "data.scales=[1.0]", "data.flip=0")
     model = create_model("deeplabv3_mobilenet_v2", num_classes=5, width=0.35, normalization=IMAGENET_NORMALIZATION)
     shapes = Shapes(4, (40, 33), seed=0)
@@ -143,23 +143,23 @@ def test_the_memory_layout_of_maps_is_that_of_the_experiment(last: bool) -> None
     assert any(found) is not last
 
 
-def test_a_mean_over_some_of_the_classes_says_so() -> None:
+def test_a_mean_over_some_classes_states_their_number() -> None:
     model = create_model("deeplabv3_mobilenet_v2", labels=SHAPES_LABELS, width=0.35)
     task, confusion = SegmentationTask(model, tiny()), torch.zeros(5, 5, dtype=torch.int64)
     confusion[0, 0] = 9
-    words = task.describe_validation(SegmentationValidation(1, confusion).metrics(SHAPES_LABELS))
+    words = task.describe_validation(segmentation_metrics(confusion, SHAPES_LABELS))
     assert words == "mIOU 100.00 % over 1 of 5 classes, pixel accuracy 100.00 %"
-    words = task.describe_validation(SegmentationValidation(1, confusion + 1).metrics(SHAPES_LABELS))
+    words = task.describe_validation(segmentation_metrics(confusion + 1, SHAPES_LABELS))
     assert "over" not in words
 
 
-def test_a_clipped_gradient_moves_no_further_than_the_rate_allows(tmp_path: Path, start: Path) -> None:
+def test_a_clipped_gradient_limits_the_step(tmp_path: Path, start: Path) -> None:
     overrides = ("steps=1", "optimizer.momentum=0", "optimizer.weight_decay=0", "optimizer.lr=1.0")
     before = load_file(start)
 
     def length(folder: str, clip: str) -> float:
         after = trained(tmp_path / folder, frozen(start, *overrides, f"optimizer.clip_norm={clip}"))
-        doubled = "head.logits.bias"  # its rate is
+        doubled = "head.logits.bias"  # has twice the learning rate
         steps = (
             (after[name] - before[name]).norm() / (2 if name == doubled else 1)
             for name in before
@@ -171,7 +171,7 @@ def test_a_clipped_gradient_moves_no_further_than_the_rate_allows(tmp_path: Path
     assert length("free", "null") > 0.02
 
 
-def test_the_rate_rises_in_a_straight_line_and_then_falls_as_without() -> None:
+def test_the_learning_rate_rises_linearly_and_then_follows_the_schedule() -> None:
     section = OptimizerSection(lr=2.0, warmup_steps=4)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=section.lr)
     schedule = build_schedule(optimizer, section, steps=10)
@@ -215,7 +215,7 @@ def test_norms_of_other_libraries_are_frozen_and_take_the_momentum() -> None:
     network.set_norm_momentum(0.25)
     assert {norm.momentum for norm in statistical_norms(network)} == {0.25}
     freeze_batch_norm(network, backbone_only=True)
-    network.backbone[0] = EvoNorm2dB0(4)  # as a change of the output stride builds some layers again
+    network.backbone[0] = EvoNorm2dB0(4)  # a change of the output stride replaces layers too
     network.train()
     assert [norm.training for norm in statistical_norms(network)] == [False, False, False, True]
 
@@ -231,7 +231,7 @@ def test_tensorboard_shows_the_same_images_after_each_validation(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("total", "limit"), [(10, 4), (3, 5), (5, 1), (5000, 3000), (5, None)])
-def test_as_many_samples_are_validated_as_the_limit_says_over_the_whole_set(total: int, limit: int | None) -> None:
+def test_limited_validation_samples_are_distributed_over_the_whole_set(total: int, limit: int | None) -> None:
     chosen = pick_samples(Shapes(total), limit).indices
     assert len(set(chosen)) == min(total, limit or total)
     assert list(chosen) == sorted(chosen)
@@ -239,7 +239,7 @@ def test_as_many_samples_are_validated_as_the_limit_says_over_the_whole_set(tota
         assert (chosen[0], chosen[-1]) == (0, total - 1)
 
 
-def test_losses_of_an_experiment_are_what_is_minimized(tmp_path: Path) -> None:
+def test_the_losses_of_an_experiment_are_minimized(tmp_path: Path) -> None:
     def first_loss(name: str, *overrides: str) -> float:
         train(tiny("steps=1", *overrides), out=tmp_path / name, report=ignore)
         with (tmp_path / name / "metrics.csv").open(newline="") as file:
@@ -250,7 +250,7 @@ def test_losses_of_an_experiment_are_what_is_minimized(tmp_path: Path) -> None:
     assert first_loss("more", "loss.dice=1") > plain
 
 
-def test_a_compiled_step_is_asked_for_by_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_can_request_a_compiled_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
 
     def compile_nothing(function: Any) -> Any:
@@ -264,7 +264,7 @@ def test_a_compiled_step_is_asked_for_by_the_experiment(tmp_path: Path, monkeypa
     assert len(compiled) == 1
 
 
-def test_weights_and_biases_is_an_extra_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wandb_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(**_: Any) -> None:
         raise ModuleNotFoundError("wandb")
 
@@ -273,9 +273,7 @@ def test_weights_and_biases_is_an_extra_and_says_so(tmp_path: Path, monkeypatch:
         train(tiny("log.wandb=mine"), out=tmp_path, report=ignore)
 
 
-def test_a_resumed_run_goes_on_at_weights_and_biases_under_the_same_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_keeps_its_id_at_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(logs, "WandbLogger", lambda **values: given.append(values))
     for _ in range(2):

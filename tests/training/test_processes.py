@@ -26,7 +26,7 @@ SHORT = (
     "data.crop_size=49",
     "data.batch_size=4",
     "data.num_workers=0",
-    "data.val.length=5",  # an odd number: a sampler that fills up to equal shares would count an image twice
+    "data.val.length=5",  # odd, because a sampler with equal shares would count an image twice
     "data.val.size=48",
     "validation.size=49",
     "validation.every=2",
@@ -35,7 +35,7 @@ SHORT = (
 
 
 OWN_STATISTICS = ("model.norm_momentum=1.0", "data.batch_size=2", "steps=12", "optimizer.lr=0.05", "log.every=100")
-"""With these each process's running statistics are those of its last crop alone; validation must use one's for all."""
+"""Options that make each process's running statistics those of its last crop; validation must use one process's."""
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
     assert Processes().leads
 
 
-def test_torchrun_tells_processes_and_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_and_machines_are_read_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("WORLD_SIZE", "8"), ("RANK", "5"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     found = Processes.from_environment()
@@ -65,7 +65,7 @@ def test_each_process_needs_an_image_to_validate() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_validate_as_one_evaluation_does(tmp_path: Path) -> None:
+def test_the_validation_of_two_processes_equals_one_evaluation(tmp_path: Path) -> None:
     overrides = [word for override in SHORT for word in ("-o", override)]
     words = ["train", str(ROOT / "configs/shapes.yaml"), *overrides, "--out", str(tmp_path / "run")]
     run_command(words, tmp_path / "printed", processes=2)
@@ -88,7 +88,7 @@ def launch(tmp_path: Path, launcher: list[str], *overrides: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_machines_train_and_validate_as_one_evaluation_does(tmp_path: Path) -> None:
+def test_the_validation_of_two_machines_equals_one_evaluation(tmp_path: Path) -> None:
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "test"]
     command = launch(tmp_path, ["--nnodes", "2", "--nproc-per-node", "1", *meeting], *OWN_STATISTICS)
     machines = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -108,7 +108,7 @@ def test_two_machines_train_and_validate_as_one_evaluation_does(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_go_on_from(tmp_path: Path) -> None:
+def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_resume_from(tmp_path: Path) -> None:
     command = launch(
         tmp_path, ["--standalone", "--nproc-per-node", "2"], "steps=400", "validation.every=400", "checkpoint.every=2"
     )
@@ -132,7 +132,7 @@ def test_a_lost_process_stops_the_others_with_a_message_and_a_state_to_go_on_fro
 
 
 @pytest.mark.slow
-def test_torchrun_that_is_stopped_leaves_a_state_after_the_same_step_of_all_processes(tmp_path: Path) -> None:
+def test_a_stopped_torchrun_writes_a_state_after_the_same_step_of_all_processes(tmp_path: Path) -> None:
     command = launch(tmp_path, ["--standalone", "--nproc-per-node", "2"], "steps=4000", "validation.every=4000")
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

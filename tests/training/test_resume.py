@@ -1,4 +1,4 @@
-"""What a resumed run may change, and what it may not."""
+"""Permitted and refused changes of a resumed run."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_a_run_can_be_made_longer_and_follows_the_schedule_of_its_new_length(tmp
     ours, theirs = rates(tmp_path / "run"), rates(tmp_path / "whole")
     assert (ours["4"], ours["5"]) == (theirs["4"], theirs["5"])
     assert ours["3"] != theirs["3"]
-    # The folder knows its new length.
+    # The folder has the new number of steps.
     with pytest.raises(ConfigError, match="steps: 5 before, 3 now"):
         train(tiny("steps=3"), out=tmp_path / "run", resume="last", report=ignore)
 
 
-def test_at_a_constant_rate_a_longer_run_is_the_long_run_to_the_bit(tmp_path: Path) -> None:
+def test_at_a_constant_rate_an_extended_run_equals_the_long_run_to_the_bit(tmp_path: Path) -> None:
     constant = ("optimizer.power=0", "validation.every=3")
     train(tiny("steps=4", *constant), out=tmp_path / "whole", report=ignore)
     train(tiny("steps=3", *constant), out=tmp_path / "run", report=ignore)
@@ -84,7 +84,7 @@ def test_at_a_constant_rate_a_longer_run_is_the_long_run_to_the_bit(tmp_path: Pa
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_other_images_or_classes_are_refused_and_a_moved_data_set_is_not(tmp_path: Path) -> None:
+def test_other_images_or_classes_are_refused_but_a_moved_data_set_is_not(tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "data", 4)
 
     def experiment(root: Path) -> Any:
@@ -102,7 +102,7 @@ def test_other_images_or_classes_are_refused_and_a_moved_data_set_is_not(tmp_pat
         train(experiment(data), out=tmp_path / "run", resume="auto", report=ignore)
 
 
-def test_what_is_no_file_identifies_an_image_too(tmp_path: Path) -> None:
+def test_classes_and_boxes_identify_an_image_too(tmp_path: Path) -> None:
     folder = write_image_folder(tmp_path / "a", images=2)
     moved = Path(shutil.copytree(folder, tmp_path / "b"))
     assert list(identify(ImageFolder(folder))) == list(identify(ImageFolder(moved)))
@@ -133,18 +133,18 @@ def test_repaired_masks_are_reported_and_another_palette_is_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("change", [{"normalization": 3}, {"normalization": {"mean": ["x"], "std": []}}, {"sizes": []}])
-def test_a_damaged_record_is_one_message(tmp_path: Path, change: dict[str, object]) -> None:
+def test_a_damaged_record_is_reported_in_one_message(tmp_path: Path, change: dict[str, object]) -> None:
     record = {key: {} for key in RECORDED} | {"processes": 1, "normalization": {"mean": [1, 2, 3], "std": [1, 1, 1]}}
     state = {"global_step": 1, "callbacks": {"Checkpoints": {"record": record}}}
     torch.save(state, tmp_path / "last.ckpt")
     assert open_state(tmp_path / "last.ckpt").record == record
     record |= change
     torch.save(state, tmp_path / "last.ckpt")
-    with pytest.raises(WeightsError, match="is damaged or no trainer's state"):
+    with pytest.raises(WeightsError, match="is damaged or not a state of a run"):
         open_state(tmp_path / "last.ckpt")
 
 
-def test_the_run_stands_on_its_state_when_its_config_is_gone(tmp_path: Path) -> None:
+def test_a_run_without_its_config_is_compared_with_its_state(tmp_path: Path) -> None:
     train(tiny("steps=1"), out=tmp_path, report=ignore)
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.01 before, 0\.02 now"):
@@ -153,7 +153,7 @@ def test_the_run_stands_on_its_state_when_its_config_is_gone(tmp_path: Path) -> 
     assert (tmp_path / "config.yaml").exists()
 
 
-def test_normalization_that_came_with_the_weights_stays_in_each_task(tmp_path: Path) -> None:
+def test_resumed_runs_keep_the_normalization_of_the_initial_weights(tmp_path: Path) -> None:
     backbone = create_classifier("mobilenet_v2", num_classes=3, width=0.35, normalization=IMAGENET_NORMALIZATION)
     weights = save_classifier(tmp_path / "w.safetensors", backbone)
     coco = write_coco_boxes(tmp_path / "coco", "train2017", images=4)
@@ -168,7 +168,7 @@ def test_normalization_that_came_with_the_weights_stays_in_each_task(tmp_path: P
     assert load_detector(result.folder.last).normalization == IMAGENET_NORMALIZATION
 
 
-def test_norms_that_were_frozen_stay_frozen(tmp_path: Path) -> None:
+def test_frozen_norms_stay_frozen(tmp_path: Path) -> None:
     from segmnv2.datasets.shapes import SHAPES_LABELS
     from segmnv2.models.model_file import save_model
 
@@ -180,7 +180,7 @@ def test_norms_that_were_frozen_stay_frozen(tmp_path: Path) -> None:
         train(tiny(*frozen, f"model.backbone_weights={weights}"), out=tmp_path / "run", resume="last", report=ignore)
 
 
-def test_the_record_holds_every_key_of_the_experiment_and_another_number_of_processes_is_reported() -> None:
+def test_the_record_has_all_keys_of_the_experiment_and_a_new_number_of_processes_is_reported() -> None:
     from segmnv2.training.record import describe_changes
 
     experiment = tiny()
@@ -191,7 +191,7 @@ def test_the_record_holds_every_key_of_the_experiment_and_another_number_of_proc
     assert describe_changes(one, one) == []
 
 
-def test_a_run_that_stopped_before_its_first_entry_leaves_its_folder_free(tmp_path: Path) -> None:
+def test_a_run_without_an_entry_does_not_block_its_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tiny("steps=3"), out=tmp_path, report=interrupt_at("model"))
     assert (tmp_path / "config.yaml").exists()
@@ -201,7 +201,7 @@ def test_a_run_that_stopped_before_its_first_entry_leaves_its_folder_free(tmp_pa
 
 
 @pytest.mark.parametrize("moment", ["step 1/", "step 2/4: validation"])
-def test_a_folder_that_is_removed_while_a_run_writes_is_named(tmp_path: Path, moment: str) -> None:
+def test_a_folder_that_is_removed_during_a_run_is_reported(tmp_path: Path, moment: str) -> None:
     def report(line: str) -> None:
         if line.startswith(moment):
             shutil.rmtree(tmp_path / "run")
@@ -227,7 +227,7 @@ def test_a_table_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == [table]
 
 
-def test_a_schedule_that_ends_after_the_run_is_pointed_out(tmp_path: Path) -> None:
+def test_a_schedule_that_ends_after_the_run_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
 
     def report(line: str) -> None:
@@ -242,12 +242,12 @@ def test_a_schedule_that_ends_after_the_run_is_pointed_out(tmp_path: Path) -> No
     experiment = tiny_detection(coco, "optimizer.schedule=steps", "optimizer.milestones=[0.5, 7]")
     described = describe_job(build_job(experiment, Processes(), initial_weights=True), experiment, Processes(), "CPU")
     assert [line for line in described if line.startswith("warning")] == [
-        "warning: optimizer.milestones: 7.0 are not before the end of the run (1.0 epochs), so the learning rate does "
-        "not fall there"
+        "warning: optimizer.milestones: 7.0 are not before the end of the run (1.0 epochs), so they do not lower the "
+        "learning rate"
     ]
 
 
-def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
+def test_a_stated_default_is_no_difference(tmp_path: Path) -> None:
     plus = ("model.name=deeplabv3plus_mobilenet_v2", "model.head={separable: true}")
     train(tiny("steps=1", *plus), out=tmp_path, report=ignore)
     written = "model.head={separable: true, refinements: 2}"
@@ -258,8 +258,8 @@ def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
         train(other, out=tmp_path, resume="last", report=ignore)
 
 
-def test_images_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
-    """As Cityscapes has them, whose splits are folders."""
+def test_images_of_the_same_name_in_two_folders_are_different(tmp_path: Path) -> None:
+    """Cityscapes has such names, because its splits are folders."""
     for split in ("train", "val"):
         for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
             file = tmp_path / folder / split / "aachen" / f"aachen_000000_000019_{ending}.png"
@@ -272,15 +272,15 @@ def test_images_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     assert count_shared(val_set, val_set) == 1
 
 
-def test_images_that_are_trained_and_validated_on_are_pointed_out(tmp_path: Path) -> None:
+def test_images_of_both_data_sets_are_reported(tmp_path: Path) -> None:
     def warnings(experiment: AnyExperiment) -> list[str]:
         job = build_job(experiment, Processes(), initial_weights=True)
         return [line for line in describe_job(job, experiment, Processes(), "CPU") if line.startswith("warning")]
 
     assert warnings(tiny()) == []
     assert warnings(tiny("data.val.seed=1")) == [
-        "warning: 3 of the 3 images of data.val are in data.train, too: the mIOU will be higher than on new images; "
-        "validate on others"
+        "warning: 3 of the 3 images of data.val are also in data.train, so the mIOU will be higher than on new images; "
+        "validate on other images"
     ]
     coco = write_coco_boxes(write_coco_boxes(tmp_path / "coco", "train2017", images=4), "val2017", images=2)
     assert warnings(tiny_detection(coco)) == []
@@ -289,7 +289,7 @@ def test_images_that_are_trained_and_validated_on_are_pointed_out(tmp_path: Path
     assert count_shared(ImageFolder(photos), ImageFolder(tmp_path / "coco" / ".." / "photos")) == 12
 
 
-def test_a_state_says_what_it_depends_on(tmp_path: Path) -> None:
+def test_a_state_without_a_complete_record_is_refused(tmp_path: Path) -> None:
     folder = train(tiny("steps=1"), out=tmp_path, report=ignore).folder
     state = open_state(folder.state)
     assert state == RunFolder(tmp_path).resume()

@@ -27,7 +27,7 @@ from tests.voc_layout import write_voc_layout
 
 
 def interrupt_at(step: int, lines: list[str]) -> Callable[[str], None]:
-    """Return a report that keeps lines and is interrupted when the loss of a step comes in."""
+    """Return a report function that collects lines and raises an interrupt at the loss of a step."""
 
     def report(line: str) -> None:
         lines.append(line)
@@ -45,31 +45,31 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainingReport:
-    """A run without a break; tests do not write into its folder."""
+    """An uninterrupted run; tests do not write into its folder."""
     return train(tiny(), out=tmp_path_factory.mktemp("whole") / "run", report=ignore)
 
 
 @pytest.fixture
 def copy(whole: TrainingReport, tmp_path: Path) -> Path:
-    """A folder with the same run, to write into."""
+    """A copy of the run's folder, into which a test may write."""
     shutil.copytree(whole.folder.path, tmp_path / "run")
     return tmp_path / "run"
 
 
-def test_a_run_leaves_its_files_and_nothing_half_written(whole: TrainingReport) -> None:
+def test_a_run_writes_its_files_and_no_partial_files(whole: TrainingReport) -> None:
     present = {path.name for path in whole.folder.path.iterdir()}
     expected = {"config.yaml", "last.safetensors", "best.safetensors", "last.ckpt", "metrics.csv", "tensorboard"}
     assert present == expected
     assert load_experiment(whole.folder.config) == tiny()
 
 
-def test_validation_comes_at_the_interval_and_after_the_last_step(whole: TrainingReport) -> None:
+def test_validations_run_at_the_interval_and_after_the_last_step(whole: TrainingReport) -> None:
     assert [row["step"] for row in rows(whole.folder.path) if row["val/miou"]] == ["2", "4", "5"]
     assert [row["step"] for row in rows(whole.folder.path) if row["train/loss"]] == ["1", "2", "3", "4", "5"]
     assert whole.steps == 5
 
 
-def test_the_best_network_is_that_of_the_best_validation(whole: TrainingReport) -> None:
+def test_the_best_model_is_that_of_the_best_validation(whole: TrainingReport) -> None:
     mious = {int(row["step"]): float(row["val/miou"]) for row in rows(whole.folder.path) if row["val/miou"]}
     assert whole.best_score is not None
     assert max(mious.values()) == pytest.approx(whole.best_score, abs=1e-3)
@@ -79,7 +79,7 @@ def test_the_best_network_is_that_of_the_best_validation(whole: TrainingReport) 
 
 
 @pytest.mark.parametrize("overrides", [[], ["validation.output_stride=8", "validation.limit=2"]])
-def test_validation_is_the_evaluation(tmp_path: Path, overrides: list[str]) -> None:
+def test_validation_equals_the_evaluation(tmp_path: Path, overrides: list[str]) -> None:
     experiment = tiny("steps=2", *overrides)
     result = train(experiment, out=tmp_path, report=ignore)
     model = load_model(result.folder.last)
@@ -90,13 +90,13 @@ def test_validation_is_the_evaluation(tmp_path: Path, overrides: list[str]) -> N
 
 
 @pytest.mark.parametrize("stop", [3, 5])
-def test_a_run_stopped_and_resumed_equals_one_without_a_break(whole: TrainingReport, tmp_path: Path, stop: int) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(whole: TrainingReport, tmp_path: Path, stop: int) -> None:
     lines: list[str] = []
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), out=tmp_path, report=interrupt_at(stop, lines))
     assert signal.getsignal(signal.SIGINT) is handler
-    assert f"last.ckpt is of step {stop - 1}: the same `segmnv2 train` command with --resume last" in lines[-1]
+    assert f"last.ckpt has the state of step {stop - 1}: the same `segmnv2 train` command with --resume" in lines[-1]
     resumed = train(tiny(), out=tmp_path, resume="last", report=ignore)
     assert resumed.steps == 5
     assert (resumed.score, resumed.best_score, resumed.best_step) == (whole.score, whole.best_score, whole.best_step)
@@ -142,13 +142,13 @@ def test_a_damaged_state_is_refused(copy: Path, damage: bytes | None) -> None:
 @pytest.mark.parametrize("key", ["weights", "backbone_weights"])
 def test_a_run_does_not_delete_the_weights_that_it_starts_from(copy: Path, key: str) -> None:
     before = (copy / "best.safetensors").read_bytes()
-    with pytest.raises(ConfigError, match=rf"best\.safetensors: is what the run starts from \(model\.{key}\)"):
+    with pytest.raises(ConfigError, match=rf"best\.safetensors: has the initial weights of the run \(model\.{key}\)"):
         train(tiny(f"model.{key}={copy / 'best.safetensors'}"), out=copy, overwrite=True, report=ignore)
     assert (copy / "best.safetensors").read_bytes() == before
     assert (copy / "last.ckpt").exists()
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over_by_accident(copy: Path) -> None:
+def test_a_folder_with_a_run_is_not_overwritten_by_accident(copy: Path) -> None:
     before = (copy / "last.safetensors").read_bytes()
     with pytest.raises(ConfigError, match=r"--resume.*--overwrite.*--out"):
         train(tiny("steps=1"), out=copy, report=ignore)
@@ -159,7 +159,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over_by_accident(copy: Path) -
     assert (copy / "notes.txt").read_text() == "mine"
 
 
-def test_what_is_wrong_with_the_start_is_told_before_the_folder_is_touched(tmp_path: Path) -> None:
+def test_wrong_settings_are_reported_before_the_folder_is_changed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     for override in (
         "model.weights=gone",
@@ -171,14 +171,14 @@ def test_what_is_wrong_with_the_start_is_told_before_the_folder_is_touched(tmp_p
     assert not out.exists()
 
 
-def test_one_of_a_thing_is_reported_in_the_singular(tmp_path: Path) -> None:
+def test_a_count_of_one_has_a_singular_noun(tmp_path: Path) -> None:
     lines: list[str] = []
     with torch_threads(1):
         train(tiny("steps=1"), out=tmp_path, report=lines.append)
     assert any(line.startswith("training  1 step of ") and line.endswith("on CPU, 1 thread") for line in lines), lines
 
 
-def test_training_lowers_the_loss_of_a_batch_that_is_repeated(tmp_path: Path) -> None:
+def test_training_on_one_batch_lowers_its_loss(tmp_path: Path) -> None:
     overrides = ["data.train.length=2", "data.flip=0", "data.scales=[1.0]", "steps=12", "validation.every=12"]
     train(tiny(*overrides), out=tmp_path, report=ignore)
     losses = [float(row["train/loss"]) for row in rows(tmp_path) if row["train/loss"]]
@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(tmp_path: P
         train(tiny("optimizer.lr=1e30"), out=tmp_path, report=ignore)
 
 
-def test_an_image_that_a_worker_cannot_read_is_one_clear_message(tmp_path: Path) -> None:
+def test_an_image_that_a_worker_cannot_read_is_reported_in_one_message(tmp_path: Path) -> None:
     folder = write_voc_layout(Shapes(2, (48, 48)), tmp_path / "VOCdevkit", "train")
     broken = sorted((folder / "JPEGImages").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
@@ -201,14 +201,14 @@ def test_an_image_that_a_worker_cannot_read_is_one_clear_message(tmp_path: Path)
     assert "Traceback" not in str(caught.value)
 
 
-def test_lightning_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lightning_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(tiny("steps=1"), out=tmp_path, report=ignore)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_device_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="finds no GPU"):
         train(tiny("device=cuda"), out=tmp_path, report=ignore)
@@ -217,7 +217,7 @@ def test_a_device_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pyt
             train(tiny(f"precision={precision}"), out=tmp_path, report=ignore)
 
 
-def test_a_terminal_gets_a_bar_with_the_validations_above_it(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar_with_the_validations_above(tmp_path: Path) -> None:
     screen = io.StringIO()
     lines: list[str] = []
     train(tiny(), out=tmp_path, report=lines.append, console=Console(file=screen, force_terminal=True, width=150))

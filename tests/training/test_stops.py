@@ -24,7 +24,7 @@ def checkpoints(folder: RunFolder) -> Checkpoints:
     return Checkpoints(folder, tiny(), Timing(5, 2), _no_network, {})
 
 
-def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
+def test_a_lost_reading_process_is_reported_with_the_latest_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main, read = os.getpid(), Shapes.__getitem__
@@ -35,10 +35,10 @@ def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
         return read(self, index)
 
     monkeypatch.setattr(Shapes, "__getitem__", read_or_die)
-    # PyTorch raises from the signal of the child's end; inside a checked signature it would be an error of types.
+    # PyTorch raises from a signal handler; inside a signature check, the error would become a type error.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     experiment = tiny("steps=200", "validation.every=300", "checkpoint.every=1", "data.num_workers=1")
-    with pytest.raises(SegmnError, match=r"a process that reads data was lost .*last\.ckpt is of step \d+: the same"):
+    with pytest.raises(SegmnError, match=r"a process that reads data was lost .*last\.ckpt has the state of step \d+:"):
         train(experiment, out=tmp_path, report=ignore)
     assert open_state(tmp_path / "last.ckpt").step >= 1
 
@@ -57,7 +57,7 @@ def test_a_lost_reading_process_is_one_message_and_leaves_a_state(
         (EOFError(), "lower data.num_workers"),
     ],
 )
-def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exception, expected: str) -> None:
+def test_errors_that_end_a_run_are_reported_with_a_remedy(tmp_path: Path, error: Exception, expected: str) -> None:
     folder = RunFolder(tmp_path)
     with pytest.raises(SegmnError) as caught, explained(folder, checkpoints(folder)):
         raise error
@@ -65,7 +65,7 @@ def test_what_cuts_a_run_off_is_told_with_what_to_do(tmp_path: Path, error: Exce
     assert "the run restarts" in str(caught.value)
 
 
-def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
+def test_other_errors_stay_unchanged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for error in (RuntimeError("a shape is wrong"), PermissionError("no"), ValueError("no")):
         with pytest.raises(type(error)) as caught, explained(folder, checkpoints(folder)):

@@ -1,4 +1,4 @@
-"""A run of seconds."""
+"""An experiment that trains in a few seconds."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_every_fault_is_listed_at_once() -> None:
         "0.weight",
         "1 unexpected",
         "0.kernel",
-        "1.bias: checkpoint (5,), network (2,)",
+        "1.bias: checkpoint (5,), model (2,)",
         "try this",
     ):
         assert part in message
@@ -61,7 +61,7 @@ def test_values_that_are_not_finite_are_refused() -> None:
 def test_tensors_of_another_kind_of_number_are_refused(dtype: torch.dtype) -> None:
     layer = nn.Linear(2, 1)
     state = {name: tensor.detach().to(dtype) for name, tensor in layer.state_dict().items()}
-    with pytest.raises(WeightsError, match=f"file: (weight|bias) is of type {dtype}, the network's is torch.float32"):
+    with pytest.raises(WeightsError, match=f"file: (weight|bias) is of type {dtype}, the model's is torch.float32"):
         load_strict(layer, state, "file")
 
 

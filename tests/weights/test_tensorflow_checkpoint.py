@@ -175,12 +175,12 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         ({b"": header(1), b"w": entry(1, (5,), 0, 0, 16, 0)}, "16 bytes cannot hold shape (5,) of float32"),
         ({b"": header(1), b"w": entry(1, (1 << 60,), 0, 0, 1 << 62, 0)}, "cut short"),
         ({b"": header(1), b"w": entry(1, ((1 << 64) - 1,), 0, 0, 16, 0)}, "a number from 0 on"),
-        ({b"": header(1), b"w": entry(1, (4,), 1, 0, 16, 0)}, "data file 1 is named where there are 1"),
+        ({b"": header(1), b"w": entry(1, (4,), 1, 0, 16, 0)}, "data file 1 is named, but there are 1"),
         ({b"": header(1), b"w": good[:-1]}, "'w'"),
         ({b"": header(1), b"w": b"\x0f"}, "unknown kind 7"),
         ({b"": header(1), b"w": b"\x08" + b"\xff" * 11}, "more than 64 bits"),
         ({b"": header(1), b"b": good, b"a": good}, "out of order"),
-        ({b"": header(1), b"\xff": good}, "no name of a variable"),
+        ({b"": header(1), b"\xff": good}, "not the name of a variable"),
         ({b"": header(1), b"w": good}, "checksum of variable 'w'"),
     ]:
         assert expected in refusal(write_entries(tmp_path, entries))
