@@ -102,6 +102,10 @@ class CocoBoxes:
             boxes = [(box["category_id"], box["bbox"], box.get("iscrowd", 0)) for box in self.coco.imgToAnns[number]]
             yield f"{self.coco.imgs[number]['file_name']} {boxes}"
 
+    def changeable_files(self) -> Iterator[Path]:
+        """Return the images; the boxes are in :meth:`identity`."""
+        return (self.folder / self.coco.imgs[number]["file_name"] for number in self.ids)
+
     def __getitem__(self, index: int, /) -> tuple[Float[Tensor, "3 h w"], Target]:
         """Return an image, float RGB (3, H, W) in 0..1, and its boxes.
 

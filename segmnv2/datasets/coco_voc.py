@@ -114,8 +114,8 @@ class CocoAsVoc:
         return len(self.names)
 
     def changeable_files(self) -> list[Path]:
-        """Return the annotation file, which users may repair or replace while a run is stopped."""
-        return [self.annotations]
+        """Return the annotation file and the images."""
+        return [self.annotations, *(self.folder / file for file in self._files)]
 
     def __getitem__(self, index: int, /) -> Sample:
         """Read one sample.

@@ -75,6 +75,10 @@ class ImageFolder:
         root = str(self.folder)
         return (f"{file.removeprefix(root)} {label}" for file, label in zip(self.files, self.targets, strict=True))
 
+    def changeable_files(self) -> Iterator[Path]:
+        """Return the images."""
+        return map(Path, self.files)
+
     def __getitem__(self, index: int, /) -> LabeledImage:
         """Return an image.
 

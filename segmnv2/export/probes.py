@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,14 +98,21 @@ def list_image_pairs(
     Raises:
         ConfigError: a folder does not exist, or the limit is below 1.
         MediaError: the folder has no image.
-        DatasetError: no image has a mask.
+        DatasetError: no image has a mask, or two images have one name.
     """
     for each in (folder, masks):
         if each is not None and not Path(each).is_dir():
             raise ConfigError(f"{each}: is no folder; give one with images (and one with masks of the same names)")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit: {limit} is below 1; give the number of images, 1 or more")
-    pairs = [(path, None if masks is None else Path(masks) / f"{path.stem}.png") for path in list_images([folder])]
+    images = list_images([folder])
+    if masks is not None and len(stems := Counter(path.stem for path in images)) < len(images):
+        (stem, count), *_ = stems.most_common(1)
+        raise DatasetError(
+            f"{folder}: {count} images have the name {stem}, so {stem}.png in {masks} cannot be the mask of each; "
+            "rename them, or leave the masks out"
+        )
+    pairs = [(path, None if masks is None else Path(masks) / f"{path.stem}.png") for path in images]
     if masks is not None:
         pairs = [(path, mask) for path, mask in pairs if mask is not None and mask.is_file()]
         if not pairs:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 
 from segmnv2.coco.boxes import CocoBoxes
+from segmnv2.datasets.dataset_kinds import file_sizes
 from segmnv2.errors import DatasetError
 from segmnv2.metrics.coco_ap import coco_ap
 from tests.damage import check_lawful, damage_json, many, randoms
@@ -53,6 +54,15 @@ def test_boxes_are_corners_within_the_image_without_crowds(tmp_path: Path, capsy
     assert (target["labels"].tolist(), target["image_id"]) == ([3, 3], 7)
     _, empty = dataset[1]
     assert (empty["boxes"].shape, empty["labels"].shape) == ((0, 4), (0,))
+
+
+def test_a_change_of_an_image_changes_the_sizes_that_a_state_records(tmp_path: Path) -> None:
+    dataset = CocoBoxes.of_split(write(tmp_path, [thing(1, [10.0, 5.0, 20.0, 30.0])]), "val2017")
+    before = list(file_sizes(dataset))
+    assert len(before) == 2
+    with (tmp_path / "val2017" / "b.png").open("ab") as file:
+        file.write(b"x")
+    assert list(file_sizes(dataset)) == [before[0], before[1] + 1]
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:

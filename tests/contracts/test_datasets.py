@@ -12,7 +12,7 @@ import torch
 from segmnv2.checks.examination import examine, listings_of
 from segmnv2.cli import main
 from segmnv2.config.reading import load_experiment, parse_experiment
-from segmnv2.datasets.dataset_kinds import DATASETS, DataSource, FileSource, evaluation_source
+from segmnv2.datasets.dataset_kinds import DATASETS, DataSource, FileSource, evaluation_source, file_sizes
 from segmnv2.datasets.layouts import LayoutSource
 from segmnv2.errors import ConfigError, DatasetError
 from segmnv2.labels import LabelSet
@@ -42,6 +42,17 @@ def labels(kind: str, root: Path) -> LabelSet:
 @pytest.fixture
 def source(kind: str, root: Path, labels: LabelSet) -> DataSource:
     return evaluation_source(kind, root if DATASETS[kind].root_is else None, None)
+
+
+def test_a_change_of_any_image_changes_the_sizes_that_a_state_records(root: Path, source: DataSource) -> None:
+    dataset = source.open()
+    before, noted = list(file_sizes(dataset)), 0
+    for path in [file for file in root.rglob("*") if file.suffix in (".jpg", ".png")]:
+        content = path.read_bytes()
+        path.write_bytes(content + b"x")
+        noted += list(file_sizes(dataset)) != before
+        path.write_bytes(content)
+    assert noted >= (COUNT if source.root_is else 0)
 
 
 def test_written_samples_are_read(kind: str, source: DataSource, labels: LabelSet) -> None:

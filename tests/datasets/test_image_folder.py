@@ -11,6 +11,7 @@ import pytest
 from torchvision.datasets import ImageFolder as Theirs
 
 from segmnv2.datasets import image_folder
+from segmnv2.datasets.dataset_kinds import file_sizes
 from segmnv2.datasets.image_folder import ImageFolder
 from segmnv2.errors import DatasetError, MediaError
 from tests.image_folders import COLORS, write_image_folder
@@ -28,6 +29,15 @@ def test_it_equals_torchvisions_image_folder(tmp_path: Path) -> None:
         assert np.array_equal(ours[index].image, np.asarray(image))
         assert ours[index].label == label
     assert ours[len(ours) - 1].name == "red/deeper/again.PNG"
+
+
+def test_a_change_of_an_image_changes_the_sizes_that_a_state_records(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=1)
+    dataset = ImageFolder(tmp_path)
+    before = list(file_sizes(dataset))
+    with Path(dataset.files[1]).open("ab") as file:
+        file.write(b"x")
+    assert list(file_sizes(dataset)) == [before[0], before[1] + 1, *before[2:]]
 
 
 def test_reading_does_not_build_a_set_for_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,8 +172,13 @@ def test_masks_by_which_nothing_can_be_measured_are_refused(done, model, folders
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 3
         image.save(turned / "0.png", exif=exif)
+        (twice := tmp_path / "twice").mkdir()
+        for name in ("0.png", "0.jpg"):
+            image.save(twice / name)
     with pytest.raises(DatasetError, match=r"all pixels of 1 mask are ignored \(255\), so no mIOU can be measured"):
         verify_export(done.path, model, folders[0], tmp_path, repeats=0)
+    with pytest.raises(DatasetError, match=r"2 images have the name 0, so 0\.png in .* cannot be the mask of each"):
+        verify_export(done.path, model, twice, folders[1], repeats=0)
     with pytest.raises(DatasetError, match="is turned by EXIF orientation 3"):
         verify_export(done.path, model, turned, folders[1], repeats=0)
     assert verify_export(done.path, model, turned, repeats=0).agreement >= 0.9999
