@@ -103,7 +103,7 @@ def _note(name: str, seconds: dict[str, list[float]]) -> str:
 def _choose_images(folder: Path | None, count: int, temporary: Path) -> list[Path]:
     """Return the first image files of a folder, or generated ones in a temporary folder."""
     if folder is not None and not folder.is_dir():
-        raise ConfigError(f"{folder}: is no folder; give one with images, or leave it out")
+        raise ConfigError(f"{folder}: is not a folder; give one with images, or leave it out")
     if folder is None:
         folder = temporary / "images"
         folder.mkdir()

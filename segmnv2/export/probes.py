@@ -102,7 +102,7 @@ def list_image_pairs(
     """
     for each in (folder, masks):
         if each is not None and not Path(each).is_dir():
-            raise ConfigError(f"{each}: is no folder; give one with images (and one with masks of the same names)")
+            raise ConfigError(f"{each}: is not a folder; give one with images (and one with masks of the same names)")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit: {limit} is below 1; give the number of images, 1 or more")
     images = list_images([folder])

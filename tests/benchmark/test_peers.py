@@ -122,7 +122,7 @@ def test_all_methods_label_the_same_folder(tmp_path: Path) -> None:
         (["folder", "--count", "0"], "--count 0"),
         (["folder", "--batches", "0"], "--batches '0'"),
         (["folder", "--streams", "2,two"], "--streams '2,two'"),
-        (["folder", "--images", "nowhere"], "nowhere: is no folder"),
+        (["folder", "--images", "nowhere"], "nowhere: is not a folder"),
         (["folder", "nowhere"], "nowhere"),
         (["folder", "MODEL"], "transformers has only deeplabv3_mobilenet_v2 of width 1.0"),
         (["train-peers", "--steps", "0"], "--steps 0"),

@@ -82,7 +82,7 @@ def test_infer_prints_and_writes_the_same_table(tmp_path: Path) -> None:
         (["train", "tiny.yaml", "--json", "."], ".: is a folder"),
         (["train", "none.yaml"], "none.yaml"),
         (["infer", "none.safetensors"], "none.safetensors"),
-        (["infer", "--images", "nowhere"], "nowhere: is no folder"),
+        (["infer", "--images", "nowhere"], "nowhere: is not a folder"),
         (["infer", "--threads", "0"], "--threads '0'"),
         (["infer", "--rounds", "0"], "--rounds 0"),
         (["infer", "--burst", "0"], "--burst 0"),

@@ -249,7 +249,7 @@ def test_sbd_in_another_folder_is_used(server: Server, tmp_path: Path, capsys: p
     check_voc(tmp_path / "second")
     assert server.requests == before + 1
     assert main(["prepare-voc", str(tmp_path / "second"), "--sbd", str(sbd)]) == 0
-    assert "0 masks written, 3 kept" in capsys.readouterr().out
+    assert "0 masks written, 3 unchanged" in capsys.readouterr().out
 
 
 @commands

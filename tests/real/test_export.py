@@ -87,5 +87,5 @@ def test_the_verification_measures_miou_on_real_masks(model, shared, tmp_path):
     assert found.miou_before == pytest.approx(found.miou_after, abs=0.01)
     assert found.miou_before is not None
     assert found.miou_before > 50
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         verify_export(path, model, root / "nowhere")
