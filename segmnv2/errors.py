@@ -36,12 +36,12 @@ class WeightsError(SegmnError):
 
 
 class MediaError(SegmnError):
-    """An image or video is missing or damaged, or is not one."""
+    """An image or video is missing or damaged, or the file has another format."""
 
 
 @contextmanager
 def naming_key(key: str) -> Iterator[None]:
-    """Add the key of the experiment that names a file to error messages about it."""
+    """Add an experiment's key to error messages about the file that the key names."""
     try:
         yield
     except (DatasetError, WeightsError) as error:
@@ -85,10 +85,10 @@ def check_positive_integer(name: str, value: object, remedy: str) -> int:
 
 
 def describe_value(value: object) -> str:
-    """Return the ``repr`` of a value, shortened if it is long or nested, or its type if it has none."""
+    """Return the ``repr`` of a value, shortened if it is long or nested, or its type if ``repr`` fails."""
     try:
         return _SHORT.repr(value)
-    except Exception:  # such as that of integers with too many digits
+    except Exception:  # for example, an integer with too many digits
         return f"a {type(value).__name__}"
 
 

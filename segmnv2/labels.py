@@ -1,4 +1,4 @@
-"""Labels: class names, colors and the ignored value, which give the values of masks a meaning."""
+"""Labels: the class names, the colors and the ignored value, which define the values of masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
 def voc_palette(count: int) -> tuple[Color, ...]:
     """Return the colors of PASCAL VOC's masks.
 
-    Bit 7 - k of red, green and blue is bit 3 k, 3 k + 1 and 3 k + 2 of the id.
+    Bit 7 - k of red, green and blue is bit 3 k, 3 k + 1 and 3 k + 2 of the id, respectively.
 
     Args:
         count: number of colors, 1..256.
@@ -53,13 +53,13 @@ class LabelSet:
         names: class names; the id of a class is its position.
         palette: RGB triple, 0..255, of each class.
         ignore_index: mask value that is not a class id and that training and evaluation ignore.
-        ignore_color: RGB triple of ignored pixels in masks of colors; ``None`` for that of VOC, (224, 224, 192).
+        ignore_color: RGB triple of ignored pixels in RGB masks; ``None`` for that of VOC, (224, 224, 192).
         label_defaults: those of ``palette`` and ``ignore_index`` that have default values. Default values do not
             describe the user's masks, so fewer checks apply. ``==`` ignores this field.
 
     Raises:
-        ConfigError: a field is wrong: no names, a name that occurs twice, a palette of another length, a color outside
-            0..255, an ignore index that is a class id or above 255, or an ignore color that is that of a class.
+        ConfigError: there are no names, or a name occurs twice. The palette has another length, or a color is outside
+            0..255. The ignore index is a class id or above 255, or the ignore color is the color of a class.
     """
 
     names: tuple[str, ...]
@@ -108,7 +108,7 @@ class LabelSet:
 
     @property
     def void_color(self) -> Color | None:
-        """Color of ignored pixels in masks of colors; ``None`` if a class has VOC's color of ignored pixels."""
+        """Color of ignored pixels in RGB masks; ``None`` if a class has VOC's color of ignored pixels."""
         return self.ignore_color or (None if VOID_COLOR in self.palette else VOID_COLOR)
 
     def differences(self, other: LabelSet, there: str, here: str) -> str:

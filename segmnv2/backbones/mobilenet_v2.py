@@ -74,19 +74,19 @@ class MobileNetV2(ChainBackbone):
             width: multiplier of every stage's channels; the paper uses 0.35 to 1.4.
             output_stride: 8, 16 or 32.
             channel_divisor: divisor of all rounded channel counts: 8 in the paper's models and ImageNet weights. It is
-                1 in DeepLab's published models of other widths than 1.0; its dm0.5 has a stage with 12 channels.
-            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for torchvision's and timm's; they
-                differ only for even sides.
+                1 in DeepLab's published models of other widths than 1.0, so dm0.5 has a stage with 12 channels.
+            padding: ``"tensorflow"`` for weights from TensorFlow, ``"symmetric"`` for torchvision's and timm's.
+                The two differ only on even sides.
             norm_eps: epsilon of the batch norms; 1e-3 in TensorFlow, 1e-5 in torchvision.
             last_conv: append the 1x1 convolution to 1280 channels (more at a width above 1).
             bottleneck_activation: apply ReLU6 after the projections too, so that the bottlenecks are not linear.
             shortcut: ``"bottleneck"`` adds the input of a block to its output, as in the paper. ``"expansion"`` adds
-                the expansion of a block, after its ReLU6, to that of the next block, and the sum to the one after it.
-                Both must have the same channels and the same nominal size. ``"none"`` adds nothing. The paper shows
-                only curves of the last two (Figure 6b); this is our interpretation.
+                the expansion of a block, after its ReLU6, to that of the next block. The sum is then added to the
+                expansion after that. Only expansions of the same channels and nominal size are added. ``"none"`` adds
+                nothing. The paper shows only curves of the last two (Figure 6b); the formulas are our interpretation.
 
         Raises:
-            ConfigError: a value is not possible.
+            ConfigError: a value is not allowed.
         """
         super().__init__()
         check_options(
@@ -142,7 +142,7 @@ class MobileNetV2(ChainBackbone):
         return tuple(features)
 
     def _find_joined(self) -> frozenset[int]:
-        """Return the indices of the blocks whose expansion has the channels and nominal size of the expansion before.
+        """Return the indices of blocks whose expansion has the channels and nominal size of the previous expansion.
 
         Nominal sizes are compared, because the shortcuts must not depend on the output stride.
         """
@@ -150,7 +150,7 @@ class MobileNetV2(ChainBackbone):
         for index, block in enumerate(self.blocks):
             assert isinstance(block, InvertedResidual)
             channels = None if block.expand is None else block.expand.conv.out_channels
-            if channels is not None and channels == previous and self._strides[index] == 1:  # of the block before
+            if channels is not None and channels == previous and self._strides[index] == 1:  # the previous block's
                 joined.add(index)
             previous = channels
         return frozenset(joined)
@@ -160,7 +160,7 @@ class MobileNetV2(ChainBackbone):
         return list(zip((self.stem.conv, *self.blocks), self._strides, strict=True))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _c _h _w"], ...]:
-        """Map normalized images (b, 3, h, w), -1..1 for TensorFlow's weights, to the feature maps, finest first."""
+        """Map normalized images (b, 3, h, w) to feature maps, finest first. TensorFlow's weights expect -1..1."""
         return self._run(x, None)[0]
 
     def forward_with_expansion(

@@ -116,7 +116,7 @@ def _choose_images(folder: Path | None, count: int, temporary: Path) -> list[Pat
 def build_method(
     setting: Setting, name: str, paths: Sequence[Path], out: Path, overlays: bool
 ) -> Callable[[int], object]:
-    """Load the model, and return a function that runs a method in the round of a given number."""
+    """Load the model, and return a function that runs one round of a method, given the number of the round."""
     options = setting.options
     torch.set_num_threads(options.place.threads)
     if name == TRANSFORMERS:
@@ -137,7 +137,7 @@ class Transformers:
         config = MobileNetV2Config(**settings, image_size=SIDE)
         self.network: Any = MobileNetV2ForSemanticSegmentation(config).eval()  # type: ignore[no-untyped-call]
         copy_weights(model, self.network)
-        # Google's settings crop the center; here all pixels are labeled, as by this library.
+        # Google's settings crop the center; these settings label all pixels, as this library does.
         self.processor = MobileNetV2ImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
         self.palette = np.asarray(model.labels.palette, np.uint8).tobytes()
         self.paths, self.out = paths, out

@@ -1,4 +1,4 @@
-"""Times of training steps as in a run, and the limit of training speed: the step or the loader."""
+"""Speed of training steps as in a run, and the part that limits it: the step or the loader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from segmnv2.training.progress_bar import quiet_lightning
 from segmnv2.training.trainer import build_trainer, choose_accelerator, interruptible
 
 WARM_UP = 3
-"""Turns before the measurement, in which libraries choose their algorithms and allocate memory."""
+"""Number of turns before the measurement, while libraries choose their algorithms and allocate memory."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Steps:
 
     Attributes:
         rate: images per second, without the warm-up.
-        losses: mean loss of each turn of steps, the warm-up included.
-        memory: peak memory in megabytes, on a CPU of the whole process; ``None`` if unknown.
+        losses: mean loss of each turn (one step per worker), including the warm-up.
+        memory: peak memory in megabytes; on a CPU, that of the whole process. ``None`` if unknown.
     """
 
     rate: Rate
@@ -200,15 +200,16 @@ def verdict(step: Rate, loader: Rate, both: Rate, num_workers: int, cores: int |
             else f"{needed} workers would be needed and there are {cores} cores, so make reading faster instead"
         )
         return (
-            f"The loader limits: it reads {loader.median:.4g} images/s, and the step could take {step.median:.4g}.",
+            f"The loader limits the speed: it reads {loader.median:.4g} images/s, "
+            f"and the step can use {step.median:.4g}.",
             f"Change: {remedy}; `segmnv2 benchmark data` shows the slowest stage.",
         )
     if ratio >= TIE:
         return (
-            f"The step limits: together they reach {ratio:.0%} of its speed, and the loader alone is "
+            f"The step limits the speed: together they reach {ratio:.0%} of the step's speed, and the loader alone is "
             f"{loader.median / step.median:.1f} times as fast.",
-            "Change: a smaller data.crop_size or model.width, a larger model.output_stride, or on a GPU precision "
-            "bf16-mixed; more workers do not help.",
+            "Change: lower data.crop_size or model.width, raise model.output_stride, or use precision bf16-mixed on a "
+            "GPU; more workers do not help.",
         )
     together = f"together they reach {both.median:.4g} images/s, {ratio:.0%} of the step's {step.median:.4g}"
     if num_workers == 0:

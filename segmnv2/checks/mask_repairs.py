@@ -16,23 +16,23 @@ COLOR_TOLERANCE = 40.0
 """Largest RGB distance of a color from that of its class. Every other class must be at least twice as far."""
 
 BORDER = 15
-"""Side in pixels of a square. A region too thin to contain it may be a border that smoothing made."""
+"""Side of a square in pixels. A region that cannot contain the square may be a smoothed border."""
 
 OVERSHOOT = 0.2
-"""Share of the distance of two colors by which cubic scaling and JPEG may overshoot either color."""
+"""Largest overshoot of cubic scaling and JPEG beyond two colors, as a share of the distance of the colors."""
 
 HALF = 128
 """Smallest gray value that counts as white."""
 
 
 def repair_values(raw: RawMask, repairs: Sequence[str], labels: LabelSet) -> Mask:
-    """Apply the repairs of these names in :data:`REPAIRS`, in order, and return uint8 (H, W) ids without a check.
+    """Apply the named repairs of :data:`REPAIRS` in order, and return uint8 (H, W) ids, which are not checked.
 
     Raises:
         DatasetError: the mask has an EXIF orientation, which the repaired mask cannot keep.
     """
     if raw.is_turned:
-        raise DatasetError(f"the mask has the EXIF orientation {raw.orientation}; save it as its image is shown")
+        raise DatasetError(f"the mask has the EXIF orientation {raw.orientation}; save it upright, without EXIF")
     values = raw.values
     for name in repairs:
         values = REPAIRS[name][0](values, labels)
@@ -118,4 +118,4 @@ REPAIRS: dict[str, tuple[Repair, str]] = {
     "binary": (lambda values, labels: (values == 255) * 1, "255 replaced by 1"),
     "shift": (_shift, "1 subtracted from each id; ignored pixels unchanged"),
 }
-"""Name -> function of a repair, from values to values, and its description."""
+"""Function and description of each repair, by name; a function maps the values and labels to new values."""

@@ -1,4 +1,4 @@
-"""Schema of an experiment in detection."""
+"""Schema of detection experiments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DetectorSection(FreezableSection):
         detector: kind of the detector.
         name: name of a backbone, such as ``mobilenet_v2``.
         size: input size in pixels: the side of SSDLite's square input, or the shorter side of Faster R-CNN's; ``null``
-            for 320 and 800.
+            for the defaults, 320 and 800.
         output_stride: output stride of the backbone.
         options: numeric arguments of torchvision's class, such as ``{score_thresh: 0.01}``.
     """
@@ -133,14 +133,16 @@ class DetectionOptimizerSection(Section):
     @model_validator(mode="after")
     def _milestones_of_steps(self) -> DetectionOptimizerSection:
         if (self.schedule == "steps") != bool(self.milestones):
-            raise ValueError("schedule 'steps' needs milestones, and 'cosine' has none; give both or neither")
+            raise ValueError(
+                "schedule 'steps' needs milestones, and 'cosine' allows none; change schedule or milestones"
+            )
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones {list(self.milestones)} are not in order; give the earliest epoch first")
         return self
 
 
 class DetectionExperiment(BaseExperiment):
-    """An experiment in detection; see :class:`BaseExperiment` for the keys of all tasks.
+    """A detection experiment; see :class:`BaseExperiment` for the keys of all tasks.
 
     The loss is that of torchvision's detector.
 

@@ -31,7 +31,7 @@ PICKLED = (".pth", ".pt", ".bin")
 
 CLASSIFIERS = ("classifier.", "fc.")
 FREE_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate"}
-"""Arguments of timm's models that do not change the features, or that the shapes of the tensors show."""
+"""Arguments of timm's models that do not change the features, or whose values follow from the shapes of the tensors."""
 
 MOBILENET_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25)
 
@@ -43,7 +43,7 @@ class Family:
     Attributes:
         source: name of the other library.
         backbone: name of the backbone in this library.
-        table: our names -> theirs.
+        table: this library's tensor names -> the other library's.
         options: arguments that make our backbone equal to theirs.
         widths: widths to try; empty if the backbone has none.
         normalization: normalization of the pixels with which the weights were trained.
@@ -125,7 +125,7 @@ def read_torch(source: str | Path) -> Source:
 
 
 def _recognize(path: Path, theirs: Mapping[str, Tensor]) -> tuple[Family, dict[str, Any], dict[str, str]]:
-    """Return the family, the backbone's arguments, and their names -> ours with the prefix ``backbone.``."""
+    """Return the family, the backbone's arguments, and a map of their tensor names to ours (``backbone.*``)."""
     for family in FAMILIES:
         for options in family.candidates():
             own = own_tensors(Architecture(family.backbone, 0, 32, options))
@@ -147,8 +147,8 @@ def _read_normalization(folder: Path) -> Normalization:
     arguments = values.get("model_args") or {}
     if not isinstance(arguments, dict) or not arguments.keys() <= FREE_ARGUMENTS:
         raise WeightsError(
-            f"{config}: model_args {describe_value(arguments)} build another model than those that can be imported; "
-            f"import weights of timm's model without them (allowed are {', '.join(sorted(FREE_ARGUMENTS))})"
+            f"{config}: model_args {describe_value(arguments)} build another model than the importable ones; "
+            f"give weights of a model without these arguments (allowed are {', '.join(sorted(FREE_ARGUMENTS))})"
         )
     try:
         cfg = values["pretrained_cfg"]
@@ -156,7 +156,7 @@ def _read_normalization(folder: Path) -> Normalization:
         return Normalization((red, green, blue), (r, g, b))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{config}: pretrained_cfg has no mean and std of three numbers each ({error}); give timm's own folder"
+            f"{config}: pretrained_cfg has no mean and std of three numbers each ({error}); give timm's folder"
         ) from error
 
 

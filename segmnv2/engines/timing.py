@@ -33,9 +33,9 @@ def time_in_turns(
         contenders: functions that are called with the number of the round, from 0, warm-up included.
         rounds: largest number of measured rounds.
         warm_up: number of rounds before them that are not measured.
-        device: the device; times include the work that a GPU has to finish.
-        rest: seconds before each turn, in which the threads of the last contender fall asleep.
-        enough: seconds of all measured runs after which no further round starts.
+        device: device of the work; on a GPU, times end when its work is finished.
+        rest: seconds of pause before each run, so that threads of the previous contender become idle.
+        enough: total seconds of measured runs after which no new round starts.
         clock: returns the time in seconds.
 
     Returns:

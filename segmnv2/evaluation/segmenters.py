@@ -95,7 +95,7 @@ class Evaluation(Result):
         notes = [f"mIOU {self.miou:.2f} %, pixel accuracy {self.accuracy:.2f} %, {images}. {ABSENT_RULE}."]
         if unseen:
             notes.append(
-                f"Without a true pixel here: {', '.join(unseen)}; do not compare this mIOU with that of a full set."
+                f"Classes without a true pixel: {', '.join(unseen)}; do not compare this mIOU with that of a full set."
             )
         return "\n".join([*lines, "", *notes])
 
@@ -111,11 +111,11 @@ def evaluate(
     observe: Callable[[Sample, Prediction], None] | None = None,
     **values: Any,
 ) -> Evaluation:
-    """Predict every image of a data set and count its pixels; memory does not grow with the number of images.
+    """Predict every image of a data set and count its pixels by class; memory does not grow with the number of images.
 
     Args:
-        model: a segmenter, see :meth:`segmnv2.inference.predictor.Predictor.of`; it is in evaluation mode during the
-            call. Or a predictor, which has its own options.
+        model: a segmenter, which is in evaluation mode during the call, or a predictor, which has its own options. See
+            :meth:`segmnv2.inference.predictor.Predictor.of`.
         dataset: images and masks, with the model's classes.
         options: options of inference.
         limit: number of images, evenly distributed over the set; ``None`` for all.
@@ -131,7 +131,7 @@ def evaluate(
     Raises:
         ConfigError: data set and model have different classes or orders of classes (numbered labels fit any names); an
             option or the limit is not possible; or two masks would be the same file.
-        DatasetError: a mask cannot be used (the message names it), or no pixel has a class.
+        DatasetError: a mask cannot be used (the message names it), or all pixels are ignored.
 
     Source: tensorflow/models research/deeplab/eval.py.
     """
@@ -140,8 +140,8 @@ def evaluate(
         raise ConfigError("options: the predictor has its own; leave them out, or give its model")
     if network.num_classes == 1:
         raise ConfigError(
-            f"the model has one class, '{network.labels.names[0]}', so that each of its labels is right by definition; "
-            "train a model of two classes or more, such as the background"
+            f"the model has one class, '{network.labels.names[0]}', so every prediction is right by definition; "
+            "train a model of two or more classes, for example with a background class"
         )
     check_same_labels(network.labels, dataset.labels)
     if masks_out is not None:
@@ -166,7 +166,7 @@ def evaluate(
     if not confusion.counts.any():
         raise DatasetError(
             f"{getattr(dataset, 'folder', 'the data set')}: all pixels of {counted(len(chosen), 'image')} are ignored "
-            f"({dataset.labels.ignore_index}), so that nothing can be measured; give other masks or another split"
+            f"({dataset.labels.ignore_index}), so nothing can be measured; give other masks or another split"
         )
     protocol = {**describe_protocol(predictor), "ignore_index": dataset.labels.ignore_index}
     described = describe_network(network)
@@ -215,6 +215,6 @@ def describe_protocol(predictor: Predictor) -> dict[str, Any]:
 
 
 def describe_network(model: Segmenter) -> dict[str, Any]:
-    """Return a description of a model, as JSON values; the table of results finds its row by it."""
+    """Return a description of a model, as JSON values; the results table uses it to find the model's row."""
     architecture = model.architecture.to_dict() if model.architecture else {"name": type(model).__name__}
     return {**architecture, "output_stride": model.output_stride, "parameters": count_parameters(model)}

@@ -35,12 +35,12 @@ from segmnv2.nn.stride import upsample_logits
 LEAST: dict[Precision, float] = {"float32": 0.9999, "float16": 0.995, "bfloat16": 0.97, "int8": 0.95}
 """Share of pixels of real images that must have the model's label, by precision.
 
-The paper's network keeps all labels with weights in float16, 99.5 % in bfloat16 and 98 to 99 % in int8. A share below
+The paper's model keeps all labels with weights in float16, 99.5 % in bfloat16 and 98 to 99 % in int8. A share below
 these bounds is a sign of an error, such as calibration on other images.
 """
 
 LEAST_DRAWN: dict[Precision, float] = {"float32": 0.9999, "float16": 0.98, "bfloat16": 0.7, "int8": 0.4}
-"""The same for drawn images. These are near class borders by design, so rounding changes many more labels."""
+"""Shares for drawn images. These lie near class borders by design, so rounding changes many more labels."""
 
 REPEATS = 15
 
@@ -85,8 +85,8 @@ def verify_export(
         model: the model, in evaluation mode; its output stride is set to the file's.
         images: folder of images; by default images are drawn.
         masks: folder of ``NAME.png`` for each image, to measure mIOU.
-        limit: largest number of images, evenly over the folder.
-        threads: number of threads of both.
+        limit: maximum number of images, evenly distributed over the folder.
+        threads: number of threads of the runtime and of PyTorch.
         repeats: number of runs to measure latency; 0 skips the measurement.
         on_image: called after each image.
 
@@ -94,7 +94,7 @@ def verify_export(
         ConfigError: no format has the suffix, the runtime is not installed, or a folder does not exist.
         WeightsError: the file is missing, damaged, or of another model.
         MediaError: an image cannot be read.
-        DatasetError: a mask cannot be read, there are no masks, or all of their pixels are ignored; or EXIF turns an
+        DatasetError: a mask cannot be read, there are no masks, or all of their pixels are ignored. Or EXIF turns an
             image, and the files do not show whether its mask is turned too.
     """
     if masks is not None and images is None:
@@ -224,7 +224,7 @@ def check_agreement(verification: Verification, least: float | None = None) -> N
 def check_least(least: float | None) -> float | None:
     """Return a share of pixels if it is in 0..1; otherwise raise a ConfigError."""
     if least is not None and not 0 <= least <= 1:
-        raise ConfigError(f"least agreement: {least} is no share of pixels; give a number from 0 to 1, such as 0.98")
+        raise ConfigError(f"least agreement: {least} is not a share of pixels; give a number from 0 to 1, such as 0.98")
     return least
 
 

@@ -1,7 +1,7 @@
 """Protection of files: a command only replaces files that this program wrote and that have not changed since.
 
-Each folder with results has a hidden list of them, :data:`LIST`, with one line per file: name, size and time of change.
-New lines are appended. A command that reads a list of mostly outdated lines removes these.
+Each folder with results has a hidden list of them, :data:`LIST`. Each line has name, size and modification time of one
+file. New lines are appended. A command that reads a list with mostly outdated lines removes the outdated ones.
 
 The command line runs every command inside :func:`protected`. Then :func:`segmnv2.files.atomic.atomic_path` and the
 exports call :func:`place` before they replace a file. In Python programs, which do not use :func:`protected`, files are
@@ -29,7 +29,7 @@ except ImportError:  # Windows has none
 LIST = ".segmnv2"
 
 MOST_OLD = 1000
-"""Outdated lines are removed from a list with more lines than this plus two per file of its folder."""
+"""Number of lines. A list with more than these, plus two per file in its folder, loses its outdated lines."""
 
 OVERWRITE = "--overwrite"
 
@@ -66,7 +66,7 @@ def protected(inputs: Iterable[str | Path], *, overwrite: bool = False) -> Itera
 
 
 def protect(inputs: Iterable[str | Path]) -> None:
-    """Add files and folders to the inputs of the running command, which are never replaced."""
+    """Add files and folders to the inputs, which the running command never replaces."""
     if _protection is not None:
         _protection.kept.update(Path(path).resolve() for path in inputs)
 
@@ -104,7 +104,7 @@ def place(new: Path, path: Path) -> None:
 
 
 def _check(path: Path, new: Path | None) -> None:
-    if _protection is None or not (path.is_file() or path.is_dir()) or _is_own(path):  # devices have no content to lose
+    if _protection is None or not (path.is_file() or path.is_dir()) or _is_own(path):  # devices keep no content
         return
     is_kept = _is_below(path, _protection.kept)
     if not is_kept and _line(path.name, path) in _lines(path.parent):
@@ -115,8 +115,8 @@ def _check(path: Path, new: Path | None) -> None:
         raise ConfigError(f"{path}: is an input of this command and would be replaced; choose another path for results")
     if not _protection.overwrite:
         raise ConfigError(
-            f"{path}: exists, and segmnv2 did not write it, or it has changed since; choose another path, or replace "
-            f"it with {OVERWRITE}"
+            f"{path}: exists, and segmnv2 did not write it, or it was changed later; choose another path, or add "
+            f"{OVERWRITE} to replace the file"
         )
 
 

@@ -67,7 +67,7 @@ class Entry:
             note = read_json(self.note, "fetch it again")
             stated, importer = note["sha256"], note.get("importer")
         except (ValueError, KeyError, TypeError, AttributeError):
-            return f"the file of its checksum, {self.note.name}, is missing or damaged"
+            return f"its checksum file, {self.note.name}, is missing or damaged"
         if importer != IMPORTER:
             return ""
         actual = file_sha256(self.path)
@@ -161,7 +161,7 @@ PUBLISHED: dict[str, Published] = {
         checkpoint="mobilenet_v2_1.4_224.ckpt",
     ),
     "voc_mobilenet_v2": Published(
-        "the paper's network (MNet V2*, no ASPP), trained on COCO and VOC train_aug, published for TensorFlow",
+        "the paper's model (MNet V2*, no ASPP), trained on COCO and VOC train_aug, published for TensorFlow",
         archive=Archive(
             "deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz",
             "http://download.tensorflow.org/models/deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz",
@@ -172,7 +172,7 @@ PUBLISHED: dict[str, Published] = {
         checkpoint="model.ckpt-30000",
     ),
     "voc_mobilenet_v2_hf": Published(
-        "a similar network, ported to transformers by Hugging Face",
+        "a similar model, ported to transformers by Hugging Face",
         license="see the repository",
         repository="google/deeplabv3_mobilenet_v2_1.0_513",
     ),

@@ -34,13 +34,12 @@ def find_named_weights(name: str | Path, mirror: str | None = None, track: Track
     near = difflib.get_close_matches(text, PUBLISHED, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     raise WeightsError(
-        f"{text}: there is no such file and no published weights of that name; {meant}published are "
-        f"{', '.join(PUBLISHED)}"
+        f"{text}: no file and no published weights have this name; {meant}published are {', '.join(PUBLISHED)}"
     )
 
 
 def _cached(name: str, make: Callable[[Entry, str], None]) -> Path:
-    """Return weights in the cache, and first call ``make`` with their entry and its fault if it has one."""
+    """Return cached weights. If they are missing or damaged, first call ``make`` with the entry and its fault."""
     entry = Entry(cache_folder(), name)
     if entry.fault() is not None:
         with entry.locked():

@@ -44,13 +44,13 @@ SHORTCUTS = ("bottleneck", "expansion", "none")
 class InvertedResidual(nn.Module):
     """The paper's bottleneck: 1x1 expansion, depthwise 3x3 convolution and linear 1x1 projection.
 
-    Input and output are narrow and linear; a shortcut joins them if the block keeps size and width.
+    Input and output are narrow and linear; a shortcut joins them if they have the same size and width.
 
-    The options ``bottleneck_activation`` and ``shortcut`` undo what is new in the block, as in the paper's Figure 6.
-    They do not change the weights. The paper shows only curves, so their formulas are this library's interpretation.
+    The options ``bottleneck_activation`` and ``shortcut`` build the variants that the paper compares in Figure 6. They
+    do not change the weights. The paper shows only curves, so their formulas are this library's interpretation.
 
     Attributes:
-        shortcut: whether the input is added to the output, at every stride and dilation.
+        shortcut: whether the input is added to the output. A change of stride or dilation does not change it.
 
     Source: MobileNetV2, Figure 3b, Table 1 and Figure 6; slim's ``expanded_conv``, which rounds the expansion to a
     multiple of 8.
@@ -140,8 +140,8 @@ def create_block(
 
     Args:
         kind: ``"regular"`` is a 3x3 convolution. ``"separable"`` is a depthwise 3x3 and a 1x1 convolution.
-            ``"separable_linear"`` is the same without the last activation. ``"bottleneck"`` also has a 1x1 expansion
-            before, and a shortcut.
+            ``"separable_linear"`` is the same without the last activation. ``"bottleneck"`` adds to that a 1x1
+            expansion at the start, and a shortcut.
         in_channels: channels of the input.
         out_channels: channels of the output.
         stride: 1 or 2.

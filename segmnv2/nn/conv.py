@@ -33,8 +33,8 @@ class SameConv2d(nn.Conv2d):
     """Convolution with an odd kernel whose output has ``ceil(size / stride)`` rows and columns.
 
     With ``padding="tensorflow"`` it samples where TensorFlow's ``SAME`` does: on an even side, stride 2 pads only at
-    the right and bottom. With ``"symmetric"`` both sides get ``dilation * (kernel - 1) / 2``, as in torchvision. Both
-    are equal on odd sides, to which this library pads its images.
+    the right and bottom. With ``"symmetric"`` both sides get ``dilation * (kernel - 1) / 2``, as in torchvision.
+    The two are equal on odd sides, and this library pads images to odd sides.
 
     :meth:`set_stride_and_dilation` changes stride and dilation later; the weights stay.
     """
@@ -64,7 +64,7 @@ class SameConv2d(nn.Conv2d):
             padding: ``"tensorflow"`` or ``"symmetric"``.
 
         Raises:
-            ConfigError: an even kernel or an unknown padding.
+            ConfigError: the kernel size is even, or the padding is unknown.
         """
         if kernel_size % 2 == 0:
             raise ConfigError(f"kernel_size {kernel_size} is even; SAME padding is defined here for odd kernels")
@@ -156,7 +156,7 @@ class Layers(NamedTuple):
     def conv(
         self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: bool = True
     ) -> ConvNormAct:
-        """Return a fresh convolution with batch norm and, with ``act``, activation."""
+        """Return a fresh convolution with batch norm, and with an activation if ``act`` is true."""
         return ConvNormAct(
             SameConv2d(inputs, outputs, kernel, stride=stride, groups=groups, padding=self.padding),
             self.norm(outputs),

@@ -24,7 +24,7 @@ SBD_FOLDER = "benchmark_RELEASE"
 SPLITS = ("train", "val", "trainval")
 
 MIN_PIXELS = 1000
-"""Labeled pixels that an image must exceed in the paper's recipe; COCO's index does not depend on it."""
+"""Number of labeled pixels that an image must exceed in the paper's recipe. COCO's index does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Need:
     Attributes:
         target: its folder.
         archive: the archive that contains it.
-        reason: the fault, for the message; by default, that it is missing.
+        reason: the fault, for the message; ``missing`` by default.
         inside: its path in the archive; by default, the folder's name.
-        wanted: whether to unpack a file, by its path below ``inside``.
+        wanted: function that returns whether to unpack a file, from its path below ``inside``.
     """
 
     target: Path
@@ -90,7 +90,7 @@ def prepare_voc(
     """Complete VOC 2012 and ``train_aug``, check them, and return a report in lines.
 
     Existing files are used unchanged. Missing ones come from the archives, which are downloaded on request. A second
-    call only reads the lists and lists the folders.
+    call only reads the split lists and the names in the folders.
 
     Args:
         root: folder ``VOCdevkit``, or ``VOC2012`` in it.
@@ -98,9 +98,9 @@ def prepare_voc(
             ``root/benchmark_RELEASE``, which is used only if ``train_aug`` is not complete.
         archives: folder of existing and downloaded archives; ``root/archives`` by default.
         download: whether to download missing archives.
-        mirror: address of a folder with the same archives, instead of the publishers'.
+        mirror: URL of a folder with the same archives, to use in place of the publishers' URLs.
         track: called with bytes, for a progress bar.
-        track_names: wrapper of the iterator over the masks to make, for a progress bar.
+        track_names: wrapper of the iterator over the masks to write, for a progress bar.
 
     Raises:
         DatasetError: archives are missing and ``download`` is false, an archive cannot be downloaded or unpacked, or
@@ -122,7 +122,9 @@ def prepare_voc(
     for split in (*SPLITS, TRAIN_AUG):
         if (folder / "ImageSets/Segmentation" / f"{split}.txt").is_file():
             count, official = len(VocSegmentation(folder, split)), sources.VOC_COUNTS[split]
-            remark = "as published" if count == official else f"{official} are published: a part, or another list"
+            remark = (
+                "as published" if count == official else f"{official} are published, so this is a part, or another list"
+            )
             lines.append(f"{split}: {count} images with masks ({remark})")
     return "\n".join(lines)
 

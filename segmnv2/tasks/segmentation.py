@@ -84,11 +84,11 @@ class SegmentationTask(Task):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of a validation's measures."""
+        """Names of the metrics of a validation."""
         return ("val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in self.model.labels.names))
 
     def describe_validation(self, metrics: Mapping[str, float]) -> str:
-        """Return a short text with a validation's measures."""
+        """Return a short text with the metrics of a validation."""
         occurring = sum(key.startswith("val/iou/") for key in metrics)
         over = f" over {occurring} of {self.model.num_classes} classes" if occurring < self.model.num_classes else ""
         return f"mIOU {metrics['val/miou']:.2f} %{over}, pixel accuracy {metrics['val/pixel_accuracy']:.2f} %"
@@ -104,7 +104,7 @@ class SegmentationTask(Task):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
-        """Return the loss of a batch, and check it by :meth:`check_finite`."""
+        """Return the loss of a batch, and check it with :meth:`check_finite`."""
         raw = self._raw_logits(batch["pixels"])
         loss: Tensor = self.loss(raw, batch["mask"], self.model.logits_stride)
         self.check_finite(loss, batch, "If their masks are right")
@@ -126,7 +126,7 @@ class SegmentationTask(Task):
         return {"labels": labels}
 
     def on_validation_epoch_end(self) -> None:
-        """Sum the counts over all ranks and log the measures."""
+        """Sum the counts over all ranks and log the metrics."""
         self.model.set_output_stride(self._training_stride)
         if self.trainer.sanity_checking:
             return
@@ -214,6 +214,6 @@ def _check_labeled(chosen: Indexed[Sample], val: SegmentationDataset) -> None:
 
 
 def _describe_ids(labels: LabelSet) -> dict[str, Any]:
-    """Return the ignore index and the colors, as in HTML, which define the ids of masks besides the names."""
+    """Return the ignore index and the hexadecimal colors, which define the ids of masks together with the names."""
     colors = [*labels.palette, *([labels.void_color] if labels.void_color else [])]
     return {"ignore_index": labels.ignore_index, "palette": " ".join(bytes(color).hex() for color in colors)}

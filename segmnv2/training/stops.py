@@ -59,7 +59,7 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
     """Turn PyTorch's errors that end a run into one message, which also names the latest state.
 
     Raises:
-        SegmnError: a reading process or another training process was lost, the memory or the disk is full, or the
+        SegmnError: a loader worker or another training process was lost, the memory or the disk is full, or the
             folder was removed.
     """
     try:
@@ -69,7 +69,7 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
             f"the GPU's memory is full ({str(error).split('. ')[0]}); lower data.batch_size or data.crop_size, or "
             f"compute a batch in parts with -o optimizer.accumulate=2; {describe_saved(folder, checkpoints)}"
         ) from error
-    except (ConnectionError, EOFError) as error:  # a reading process was lost while it sent a batch
+    except (ConnectionError, EOFError) as error:  # a loader worker was lost while it sent a batch
         reason = _explain(f"{LOST_READER}: {error}")
         raise SegmnError(f"{reason}; {describe_saved(folder, checkpoints)}") from error
     except OSError as error:
@@ -78,8 +78,8 @@ def explained(folder: RunFolder, checkpoints: Checkpoints) -> Iterator[None]:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise SegmnError(
-            f"{error.filename or folder.path}: cannot be written ({error.strerror}); make room on the disk, or allow "
-            f"writing; {describe_saved(folder, checkpoints)}"
+            f"{error.filename or folder.path}: cannot be written ({error.strerror}); free space on the disk, or "
+            f"allow writing; {describe_saved(folder, checkpoints)}"
         ) from error
     except (RuntimeError, ValueError) as error:
         reason = _explain(str(error))
@@ -107,9 +107,9 @@ def _explain(text: str) -> str | None:
         )
     if LOST_READER in text:
         return (
-            f"a process that reads data was lost ({text.splitlines()[0]}); most often the memory is full: lower "
+            f"a process that reads data was lost ({text.splitlines()[0]}); usually the memory is full: lower "
             "data.num_workers, or enlarge the shared memory (docker run --shm-size)"
         )
     if any(sign in text for sign in LOST_PROCESS):
-        return "another process of this run was lost, so this one stops too; its message, if it wrote one, is above"
+        return "another process of this run was lost, so this one stops too; see the message of that process above"
     return None

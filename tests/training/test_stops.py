@@ -52,7 +52,7 @@ def test_a_lost_reading_process_is_reported_with_the_latest_state(
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower data.num_workers"),
         (
             ConnectionResetError(104, "Connection reset by peer"),
-            "reset by peer); most often the memory is full: lower data.num_workers",
+            "reset by peer); usually the memory is full: lower data.num_workers",
         ),
         (EOFError(), "lower data.num_workers"),
     ],
