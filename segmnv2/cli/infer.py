@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +15,6 @@ from segmnv2.cli.infer_setup import (
     Prepared,
     Results,
     check_image_folder,
-    default_output,
     infer_one_video,
     is_overlay_video,
     pick_video,
@@ -34,6 +35,9 @@ from segmnv2.cli.inference_options import (
 from segmnv2.cli.output import byte_progress, image_progress
 from segmnv2.errors import counted
 from segmnv2.files.ownership import check_replaceable, protect
+
+if TYPE_CHECKING:
+    from segmnv2.media.inputs import VideoSource
 
 
 @takes_inference(*SEGMENTERS, *ENGINES, "batch", "streams")
@@ -106,44 +110,57 @@ def infer(
     --frames, --seconds or Ctrl-C stops it.
     """
     from segmnv2.hub.resolve import resolve_weights
+    from segmnv2.inference.files import without_results
     from segmnv2.media.inputs import describe_others, list_images, list_others
     from segmnv2.models.model_file import read_kind
 
     video = pick_video(inputs)
-    out = default_output(video) if out is None else out
-    if video is None:
-        video_options = {"smooth": smooth, "every": every, "frames": frames, "seconds": seconds}
-        refuse_options("images", "leave it out, or give one video or camera", **video_options)
-    else:
-        refuse_options("videos", "leave it out", recursive=recursive, streams=inference.streams, show=show)
-    check_inputs({"--calibration": inference.calibration})
-    protect(path for path in inputs if Path(path).is_file())
-    if video is None:
-        check_image_folder(out)
-    is_file = video is not None and is_overlay_video(video, out, overlay=overlay, confidence=confidence)
-    own = result_folders(out)
-    paths = [] if video else list_images(inputs, recursive=recursive, exclude=own)
-    protect(paths)
-    draws = overlay if overlay is not None else video is None or is_file
-    if not draws:
-        refuse_options("results without overlays", "leave it out, or give --overlay", opacity=opacity)
-    check_replaceable(result_files(out, paths, overlay=draws, confidence=confidence))
-    weights = resolve_weights(weights, track=byte_progress)
-    results = Results(out, draws, opacity, confidence, smooth)
-    if read_kind(weights) == "detector":
-        prepared = prepare_detector(weights, results, inference, threshold)
-    else:
-        refuse_options("segmentation models", "leave it out, or give a detector's weights", threshold=threshold)
-        prepared = prepare_segmenter(weights, results, inference, len(paths))
-    if video is not None:
-        from segmnv2.media.video_reader import VideoReader
+    with _default_output(video) if out is None else nullcontext(out) as target:
+        if video is None:
+            video_options = {"smooth": smooth, "every": every, "frames": frames, "seconds": seconds}
+            refuse_options("images", "leave it out, or give one video or camera", **video_options)
+        else:
+            refuse_options("videos", "leave it out", recursive=recursive, streams=inference.streams, show=show)
+        check_inputs({"--calibration": inference.calibration})
+        protect(path for path in inputs if Path(path).is_file())
+        if video is None:
+            check_image_folder(target)
+        is_file = video is not None and is_overlay_video(video, target, overlay=overlay, confidence=confidence)
+        own = result_folders(target)
+        listed = [] if video else list_images(inputs, recursive=recursive, exclude=own)
+        paths = without_results(listed, inputs)
+        protect(paths)
+        draws = overlay if overlay is not None else video is None or is_file
+        if not draws:
+            refuse_options("results without overlays", "leave it out, or give --overlay", opacity=opacity)
+        check_replaceable(result_files(target, paths, overlay=draws, confidence=confidence))
+        weights = resolve_weights(weights, track=byte_progress)
+        results = Results(target, draws, opacity, confidence, smooth)
+        if read_kind(weights) == "detector":
+            prepared = prepare_detector(weights, results, inference, threshold)
+        else:
+            refuse_options("segmentation models", "leave it out, or give a detector's weights", threshold=threshold)
+            prepared = prepare_segmenter(weights, results, inference, len(paths))
+        if video is not None:
+            from segmnv2.media.video_reader import VideoReader
 
-        reader = VideoReader(video, every=1 if every is None else every, frames=frames, seconds=seconds)
-        infer_one_video(prepared, reader, out, is_file=is_file)
-    else:
-        others = list_others(inputs, recursive=recursive, exclude=own)
-        note = f"; {counted(len(others), 'other file')} skipped: {describe_others(others)}" if others else ""
-        _infer_images(prepared, paths, out, note, show=show)
+            reader = VideoReader(video, every=1 if every is None else every, frames=frames, seconds=seconds)
+            infer_one_video(prepared, reader, target, is_file=is_file)
+        else:
+            others = list_others(inputs, recursive=recursive, exclude=own)
+            note = f"; {counted(len(others), 'other file')} skipped: {describe_others(others)}" if others else ""
+            if earlier := sorted(set(listed) - set(paths)):
+                note += f"; {counted(len(earlier), 'earlier result')} skipped, such as {earlier[0]}"
+            _infer_images(prepared, paths, target, note, show=show)
+
+
+@contextmanager
+def _default_output(video: VideoSource | None) -> Iterator[Path]:
+    """Yield a new folder of results, or a video's file in it."""
+    from segmnv2.inference.files import new_results_folder
+
+    with new_results_folder() as folder:
+        yield folder if video is None else folder / f"{video.stem}.mp4"
 
 
 def _infer_images(prepared: Prepared, paths: list[Path], out: Path, note: str, *, show: bool) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -69,13 +68,6 @@ class Results:
     opacity: float | None
     confidence: bool
     smooth: float | None
-
-
-def default_output(video: VideoSource | None) -> Path:
-    """Return the first of the folders results, results-2, ... that is new or empty, or a video's file in it."""
-    names = ("results" if number == 1 else f"results-{number}" for number in count(1))
-    folder = next(path for path in map(Path, names) if not path.exists() or (path.is_dir() and not any(path.iterdir())))
-    return folder if video is None else folder / f"{video.stem}.mp4"
 
 
 def result_folders(out: Path) -> list[Path]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,8 +25,10 @@ from PIL import Image
 from segmnv2.engines.backend import check_streams
 from segmnv2.errors import ConfigError
 from segmnv2.files.atomic import write_image
+from segmnv2.files.ownership import LIST
 from segmnv2.inference.overlay import DEFAULT_OPACITY, check_opacity, confidence_image
 from segmnv2.inference.prediction import Prediction
+from segmnv2.media.inputs import find_matches
 from segmnv2.media.pipeline import ManyPredictor, check_batch, run_pipeline, run_streams
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
@@ -87,6 +90,53 @@ def naming_folder(folder: Path) -> Iterator[None]:
             f"{folder}: results cannot be written ({error.strerror or error}); free space there, or choose another "
             "output folder with write access"
         ) from error
+
+
+@contextmanager
+def new_results_folder() -> Iterator[Path]:
+    """Yield the first of the folders results, results-2, ... that is new or empty, reserved for this program.
+
+    A hidden file reserves it, so that programs that run at the same time get different folders. After the block, the
+    folder is removed if it has no results.
+
+    Raises:
+        ConfigError: the current folder cannot be written to.
+    """
+    for number in count(1):
+        folder = Path("results" if number == 1 else f"results-{number}")
+        with naming_folder(folder), suppress(FileExistsError):
+            folder.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError, PermissionError):
+                if not any(folder.iterdir()):
+                    (folder / LIST).touch(exist_ok=False)
+                    break
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            if not (folder / LIST).stat().st_size:
+                (folder / LIST).unlink()
+            folder.rmdir()
+
+
+def without_results(images: Sequence[Path], inputs: Sequence[str | Path]) -> list[Path]:
+    """Return the images without those that earlier runs wrote to subfolders of the inputs.
+
+    Args:
+        images: image files, see :func:`segmnv2.media.inputs.list_images`.
+        inputs: files, folders and patterns from which they come. Results in a folder that is given itself are kept,
+            and results that match a pattern without ``**``.
+
+    Raises:
+        ConfigError: all images are such results.
+    """
+    given = {match for item in inputs if "**" not in str(item) for match in find_matches(str(item))}
+    parents = {path.parent for path in images} - given
+    folders = {path for path in parents if path.name in (MASKS, OVERLAYS, CONFIDENCE) and (path / LIST).is_file()}
+    kept = [path for path in images if path.parent not in folders or path in given]
+    if images and not kept:
+        raise ConfigError(f"{images[0]}: is a result of segmnv2, like all images here; give its folder as an input")
+    return kept
 
 
 def overlay_ending(image: Image.Image) -> str:

@@ -132,7 +132,7 @@ def list_others(
     Hidden files and those of the operating system do not count.
     """
     excluded = [Path(folder).resolve() for folder in exclude]
-    folders = [match for item in inputs for match in _matches(str(item)) if match.is_dir()]
+    folders = [match for item in inputs for match in find_matches(str(item)) if match.is_dir()]
     others = {path for folder in folders for path in _folder_files(folder, recursive) if not _is_image(path)}
     return sorted(path for path in others if not is_passed_over(path) and not _is_inside(path, excluded))
 
@@ -154,12 +154,13 @@ def pick_evenly(items: Sequence[T], most: int | None) -> list[T]:
 
 def _expand(item: str, recursive: bool) -> list[Path]:
     try:
-        return [file for match in _matches(item) for file in _files(match, recursive)]
+        return [file for match in find_matches(item) for file in _files(match, recursive)]
     except OSError as error:
         raise MediaError(f"{item}: cannot be searched ({error.strerror or error}); give a readable folder") from error
 
 
-def _matches(item: str) -> list[Path]:
+def find_matches(item: str) -> list[Path]:
+    """Return the files and folders of an input: those that match a pattern, or else the path itself."""
     if Path(item).exists() or not glob.has_magic(item):
         return [Path(item)]
     return [Path(match) for match in sorted(glob.glob(item, recursive=True))]  # noqa: PTH207  (for absolute patterns)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,34 @@ def test_without_out_results_go_to_a_new_folder_each_time(photos, weights, tmp_p
     assert written(tmp_path / "results") == written(tmp_path / "results-3") == ["masks/a.png", "overlays/a.jpg"]
     assert written(tmp_path / "results-2") == ["mine.txt"]
     assert " written to results-3, " in capsys.readouterr().out
+
+
+def test_a_recursive_search_skips_the_results_of_earlier_runs(photos, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["infer", ".", "--recursive", "--confidence", "--weights", str(weights), "--size", "33"]
+    assert main(command) == 0
+    first = written(tmp_path / "results")
+    for inputs in ([".", "--recursive"], ["**/*.jpg", "**/*.png"]):
+        assert main(["infer", *inputs, *command[3:]]) == 0
+        assert re.search(r"; \d+ earlier results skipped, such as results/confidence/a.png\n", capsys.readouterr().out)
+    assert written(tmp_path / "results-2") == written(tmp_path / "results-3") == first
+
+
+@pytest.mark.parametrize("given", ["results/masks", "results/masks/a.png", "results/*/a.png"])
+def test_results_that_are_given_themselves_are_labeled(given, photos, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--weights", str(weights), "--size", "33", "--no-overlay"]
+    assert main(["infer", "photos", *options]) == 0
+    assert main(["infer", given, *options]) == 0
+    assert "masks/a.png" in written(tmp_path / "results-2")
+
+
+def test_a_folder_of_results_alone_is_refused(photos, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["infer", "photos", "--weights", str(weights), "--size", "33"]) == 0
+    assert main(["infer", "results", "--recursive", "--weights", str(weights)]) == 2
+    assert "is a result of segmnv2, like all images here" in capsys.readouterr().err
+    assert not (tmp_path / "results-2").exists()
 
 
 def test_few_images_are_described_one_by_one_and_many_by_class(infer, photos, tmp_path, capsys, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segmnv2.errors import ConfigError
-from segmnv2.inference.files import ResultFolder, infer_files, output_names
+from segmnv2.inference.files import ResultFolder, infer_files, new_results_folder, output_names
 from segmnv2.inference.predictor import Predictor
 
 
@@ -160,3 +160,23 @@ def test_an_output_folder_removed_during_the_run_is_an_error(predictor, photos, 
 
     with pytest.raises(ConfigError, match=r"was written but does not exist|results cannot be written"):
         infer_files(predictor, photos, out.write, remove)
+
+
+def test_programs_at_the_same_time_get_different_new_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("results-2").write_text("a file")
+    Path("results-3").symlink_to("missing")
+    with new_results_folder() as first, new_results_folder() as second:
+        assert [str(first), str(second)] == ["results", "results-4"]
+        (second / "masks").mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results-2", "results-3", "results-4"]
+    assert [path.name for path in second.iterdir()] == ["masks"]
+
+
+def test_a_new_folder_where_nothing_can_be_written_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(ConfigError, match="results: results cannot be written"), new_results_folder():
+        pass
