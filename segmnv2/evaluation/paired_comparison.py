@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segmnv2.errors import ConfigError, describe_fault
+from segmnv2.errors import ConfigError, counted, describe_fault
 from segmnv2.files.documents import read_json
 from segmnv2.labels import table_cell
 from segmnv2.metrics.image_counts import ROUNDS, Counts, ImageCounts, count_iou, interval, mean_over_classes, resample
@@ -40,7 +40,10 @@ class _File(BaseModel):
 
 @dataclass(frozen=True)
 class Gain:
-    """A figure before and after, in percent, with the 95 % interval of the difference; NaN where there is none."""
+    """A figure before and after, in percent, with the 95 % interval of the difference; NaN where there is none.
+
+    A class that occurs in a single image has no interval.
+    """
 
     name: str
     before: float
@@ -82,9 +85,12 @@ class Comparison:
             if gains:
                 lines += ["", f"| image that {title} | before % | after % | gain |", "|---|---:|---:|---:|"]
                 lines += [_row(gain, bounds=False) for gain in gains]
-        verdict = " The interval of the mIOU contains 0: no difference is shown."
-        shown = not self.miou.low <= 0 <= self.miou.high
-        lines += ["", f"{self.images} images, {ROUNDS} sets drawn with replacement.{'' if shown else verdict}"]
+        verdict = ""
+        if math.isnan(self.miou.low):
+            verdict = " The mIOU has no interval: no difference is shown."
+        elif self.miou.low <= 0 <= self.miou.high:
+            verdict = " The interval of the mIOU contains 0: no difference is shown."
+        lines += ["", f"{counted(self.images, 'image')}, {ROUNDS} sets drawn with replacement.{verdict}"]
         lines += [f"{key}: {before} before, {after} after." for key, (before, after) in self.settings.items()]
         return "\n".join(lines)
 
@@ -130,11 +136,12 @@ def _gains(names: Sequence[str], pair: tuple[Counts, Counts]) -> tuple[Gain, lis
     """Return the gain of the mIOU and those of the classes."""
     before, after = (100 * count_iou(each.sum(0)) for each in pair)
     drawn_before, drawn_after = (100 * count_iou(resample(each)) for each in pair)
+    images = (pair[0].any(1) | pair[1].any(1)).sum(0)  # of each class
     classes = []
     for k, name in enumerate(names):
-        low, high = interval(drawn_after[:, k] - drawn_before[:, k])
+        low, high = interval(drawn_after[:, k] - drawn_before[:, k], int(images[k]))
         classes.append(Gain(name, float(before[k]), float(after[k]), low, high))
-    low, high = interval(mean_over_classes(drawn_after) - mean_over_classes(drawn_before))
+    low, high = interval(mean_over_classes(drawn_after) - mean_over_classes(drawn_before), len(pair[0]))
     return Gain("mIOU", float(mean_over_classes(before)), float(mean_over_classes(after)), low, high), classes
 
 

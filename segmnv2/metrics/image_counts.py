@@ -106,15 +106,20 @@ def resample(counts: Counts, rounds: int = ROUNDS, seed: int = SEED) -> Floats:
     return total.reshape(rounds, *counts.shape[1:])
 
 
-def interval(values: Floats) -> tuple[float, float]:
-    """Return the 95 % percentile interval of values; NaN if there are none."""
+def interval(values: Floats, images: int) -> tuple[float, float]:
+    """Return the 95 % percentile interval of values; NaN if there are none, or fewer than two images.
+
+    Args:
+        values: one for each set of images.
+        images: number of images on which they depend; sets of a single image do not vary.
+    """
     finite = values[np.isfinite(values)]
-    if not finite.size:
+    if not finite.size or images < 2:
         return float("nan"), float("nan")
     low, high = np.percentile(finite, INTERVAL)
     return float(low), float(high)
 
 
 def miou_interval(counts: Counts) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mIOU over images, 0..1."""
-    return interval(mean_over_classes(count_iou(resample(counts))))
+    """Return the 95 % bootstrap interval of the mIOU over images, 0..1; NaN for a single image."""
+    return interval(mean_over_classes(count_iou(resample(counts))), len(counts))

@@ -48,9 +48,30 @@ def test_an_evaluation_does_not_differ_from_itself(values, tmp_path):
     assert {gain.name: None if np.isnan(gain.before) else gain.before for gain in result.classes} == pytest.approx(
         values["iou"]
     )
-    assert all(gain.difference == gain.low == gain.high == 0 for gain in result.classes if gain.before == gain.before)
+    assert all(gain.difference == 0 for gain in result.classes if gain.before == gain.before)
+    assert {bound for gain in result.classes for bound in (gain.low, gain.high) if bound == bound} == {0}
     assert result.improved == result.worsened == []
     assert "no difference is shown" in result.to_markdown()
+
+
+def test_a_class_of_a_single_image_and_a_single_image_have_no_interval(values, tmp_path):
+    one, other = (copy.deepcopy(values) for _ in range(2))
+    rare = "square"
+    for file in (one, other):
+        for image in file["per_image"][1:]:
+            image["counts"].pop(rare, None)
+        file["per_image"][0]["counts"][rare] = [3, 9, 5]
+    one["per_image"][0]["counts"][rare] = [2, 9, 5]
+    before, after = write(tmp_path / "a.json", one), write(tmp_path / "b.json", other)
+    result = compare_evaluations(before, after)
+    (gain,) = (gain for gain in result.classes if gain.name == rare)
+    assert gain.difference > 0
+    assert np.isnan([gain.low, gain.high]).all()
+    assert result.miou.low <= result.miou.difference <= result.miou.high
+    del one["per_image"][1:], other["per_image"][1:]
+    result = compare_evaluations(write(before, one), write(after, other))
+    assert np.isnan([result.miou.low, result.miou.high]).all()
+    assert "1 image, 1000 sets drawn with replacement. The mIOU has no interval: no difference" in result.to_markdown()
 
 
 def test_the_image_that_changed_is_named_and_gains_are_signed(values, tmp_path):

@@ -66,5 +66,10 @@ def test_the_interval_holds_the_estimate_and_shrinks_with_more_images(counts):
 
 
 def test_nothing_counted_has_no_interval():
-    assert np.isnan(interval(np.array([np.nan]))).all()
+    assert np.isnan(interval(np.array([np.nan]), 2)).all()
     assert np.isnan(mean_over_classes(np.array([np.nan, np.nan])))
+
+
+def test_a_single_image_has_no_interval(counts):
+    assert np.isnan(miou_interval(counts.counts[:1])).all()
+    assert np.isfinite(miou_interval(counts.counts[:2])).all()
