@@ -23,6 +23,7 @@ from segmnv2.tasks.optimizer import MovingAverage
 from segmnv2.tasks.processes import Processes
 from segmnv2.tasks.task import Task
 from segmnv2.training.checkpoints import Checkpoints, StoppedError
+from segmnv2.training.curves import draw_curves
 from segmnv2.training.logs import TRAIN_COLUMNS, CsvLog, LineLog, StepLog, build_wandb_log
 from segmnv2.training.progress_bar import ProgressBar, quiet_lightning
 from segmnv2.training.record import describe_changes, run_record, with_defaults
@@ -71,7 +72,7 @@ def train(
     Everything that the experiment names is opened before the first step and before the folder is changed. The run
     writes these files to its folder:
 
-    - ``config.yaml``, ``metrics.csv`` and ``tensorboard/``
+    - ``config.yaml``, ``metrics.csv``, ``tensorboard/``, and at the end ``results.png`` with the curves
     - ``last.ckpt``, from which the run can be resumed
     - ``last.safetensors`` and ``best.safetensors`` from the first validation on; the best model has the highest mIOU,
       top-1 accuracy or average precision
@@ -129,6 +130,8 @@ def train(
             steps, checkpoints = _fit(
                 job, experiment, folder, state, record, accelerator, processes, report, console, signals
             )
+        if processes.leads:
+            _draw(folder, job.task, report)
     validation = job.task.validation
     return TrainingReport(
         folder,
@@ -139,6 +142,17 @@ def train(
         best_score=checkpoints.best_score,
         best_step=checkpoints.best_step,
     )
+
+
+def _draw(folder: RunFolder, task: Task, report: Callable[[str], None]) -> None:
+    """Draw the curves; a picture that cannot be written does not fail a run that is complete."""
+    try:
+        if draw_curves(folder.metrics, task.columns[0], task.score_name, folder.picture):
+            report(f"curves    {folder.picture}")
+    except OSError as error:
+        report(
+            f"warning: {folder.picture}: cannot be written ({error.strerror or error}); the run is complete without it"
+        )
 
 
 def _fit(

@@ -80,6 +80,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def picture(self) -> Path:
+        """Curves of the losses and validations."""
+        return self.path / "results.png"
+
+    @property
     def tensorboard(self) -> Path:
         """Folder of losses and validations for TensorBoard."""
         return self.path / "tensorboard"
@@ -91,7 +96,7 @@ class RunFolder:
 
     def _existing_files(self) -> list[Path]:
         checkpoints = (self.last, self.best, self.state, *self.states())
-        files = (self.config, *checkpoints, self.metrics, self.tensorboard, self.wandb_id)
+        files = (self.config, *checkpoints, self.metrics, self.picture, self.tensorboard, self.wandb_id)
         return [file for file in files if file.exists()]
 
     def _holds_results(self) -> bool:
