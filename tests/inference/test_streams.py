@@ -17,7 +17,7 @@ from segmnv2.inference.options import LARGEST_SIDE, choose_streams
 from segmnv2.inference.predictor import Predictor
 from segmnv2.media.pipeline import AHEAD, Outcome, predict_streams, run_streams
 from tests.export.shallow import shallow_balanced_model
-from tests.media.threads import PATIENCE, Content, refuse, threads_since
+from tests.media.threads import PATIENCE, Content, fill_the_disk_at, note_reading, refuse, threads_since
 from tests.stream_engines import STREAMING, build_engines
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -151,17 +151,7 @@ def test_predictions_come_in_order_and_an_error_at_its_turn() -> None:
 
 def test_an_error_in_writing_stops_the_run_at_its_turn() -> None:
     begun: list[int] = []
-
-    def read(item: int) -> int:
-        begun.append(item)
-        return item
-
-    def write(item: int, made: int) -> int:
-        if item == 3:
-            raise ConfigError("disk full")
-        return made
-
-    outcomes = run(count(), read, write=write)
+    outcomes = run(count(), note_reading(begun), write=fill_the_disk_at(3))
     assert [next(outcomes).result for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ConfigError, match="disk full"):
         next(outcomes)

@@ -11,7 +11,7 @@ import pytest
 
 from segmnv2.errors import ConfigError, MediaError
 from segmnv2.media.pipeline import END, check_batch, most_held, predict_in_order, run_pipeline
-from tests.media.threads import PATIENCE, Content, refuse, threads_since
+from tests.media.threads import PATIENCE, Content, fill_the_disk_at, note_reading, refuse, threads_since
 
 
 @pytest.fixture(autouse=True)
@@ -119,17 +119,7 @@ def test_only_the_faulty_item_of_a_batch_fails() -> None:
 
 def test_an_error_in_writing_stops_the_run_at_once() -> None:
     begun: list[int] = []
-
-    def read(item: int) -> int:
-        begun.append(item)
-        return item
-
-    def write(item: int, made: int) -> int:
-        if item == 3:
-            raise ConfigError("disk full")
-        return made
-
-    outcomes = run_pipeline(count(), read, list, write)
+    outcomes = run_pipeline(count(), note_reading(begun), list, fill_the_disk_at(3))
     with pytest.raises(ConfigError, match="disk full"):
         list(outcomes)
     assert len(begun) <= 4 + most_held(1)

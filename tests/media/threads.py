@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import ClassVar
 from weakref import WeakSet
 
-from segmnv2.errors import MediaError
+from segmnv2.errors import ConfigError, MediaError
 
 PATIENCE = 20.0
 """Seconds after which waiting fails."""
@@ -36,3 +36,24 @@ def refuse(*numbers: int) -> Callable[[int], int]:
         return item
 
     return read
+
+
+def note_reading(begun: list[int]) -> Callable[[int], int]:
+    """Return a reader that returns the item, and appends it to a list before."""
+
+    def read(item: int) -> int:
+        begun.append(item)
+        return item
+
+    return read
+
+
+def fill_the_disk_at(last: int) -> Callable[[int, int], int]:
+    """Return a writer that fails at one item."""
+
+    def write(item: int, made: int) -> int:
+        if item == last:
+            raise ConfigError("disk full")
+        return made
+
+    return write
