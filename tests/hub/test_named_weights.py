@@ -241,7 +241,9 @@ def test_experiments_take_short_names(publish: Callable[..., Published], model: 
     built = build_model(section, LabelSet.numbered(3)).eval()
     pixels = torch.randint(0, 256, (1, 3, 33, 33), dtype=torch.uint8)
     assert torch.equal(built(pixels), model(pixels))
-    with pytest.raises(WeightsError, match=r"voc_mobilenet: there is no such file(?s:.*)key model\.weights"):
+    with pytest.raises(
+        WeightsError, match=r"voc_mobilenet: no file and no published weights have this name(?s:.*)key model\.weights"
+    ):
         build_model(ModelSection(width=0.35, weights=Path("voc_mobilenet")), LabelSet.numbered(3))
 
 
@@ -274,5 +276,7 @@ def test_the_root_of_an_archive_can_be_unpacked(tmp_path: Path, model: Segmenter
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "x\0y"])
 def test_names_that_no_file_can_have_are_refused(name: str) -> None:
-    with pytest.raises(WeightsError, match=r"is not a possible file name|there is no such file"):
+    with pytest.raises(
+        WeightsError, match=r"is not a possible file name|no file and no published weights have this name"
+    ):
         resolve_weights(name)
