@@ -132,7 +132,7 @@ def infer(
         protect(paths)
         draws = overlay if overlay is not None else video is None or is_file
         if not draws:
-            refuse_options("results without overlays", "leave it out, or give --overlay", opacity=opacity)
+            refuse_options("results without overlays", "leave it out, or give --overlay", opacity=opacity, show=show)
         check_replaceable(result_files(target, paths, overlay=draws, confidence=confidence))
         weights = resolve_weights(weights, track=byte_progress)
         results = Results(target, draws, opacity, confidence, smooth)

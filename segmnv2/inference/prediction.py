@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.errors import ConfigError
-from segmnv2.files.atomic import write_image
+from segmnv2.files.atomic import atomic_path
 from segmnv2.inference import regions
 from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_image, share_text
 from segmnv2.inference.scores import Scores
@@ -22,6 +22,10 @@ from segmnv2.labels import LabelSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+ICONS = ("ICNS", "ICO")
+"""Formats in which Pillow scales images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +127,19 @@ class Prediction:
         """Write the overlay with its legend; the suffix decides on the format, such as ``.png`` or ``.jpg``.
 
         Raises:
-            ConfigError: Pillow does not write files with that suffix.
+            ConfigError: Pillow does not write files with that suffix, or they cannot have this size or colors.
+            OSError: the file cannot be written.
         """
-        file = Path(path)
+        file, image, content = Path(path), self.overlay(), BytesIO()
         form = PIL.Image.registered_extensions().get(file.suffix.lower())
-        if form not in PIL.Image.SAVE:
-            raise ConfigError(f"{file}: Pillow writes no files with this suffix; give one such as .png or .jpg")
-        write_image(file, self.overlay(), form)
+        if form not in PIL.Image.SAVE or form in ICONS:
+            raise ConfigError(f"{file}: Pillow writes no overlays with this suffix; give one such as .png or .jpg")
+        try:
+            image.save(content, form)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file}: {form} cannot hold this overlay ({error}); give a .png file") from error
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the overlay with its legend with matplotlib, and return the axes.

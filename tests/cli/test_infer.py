@@ -140,9 +140,10 @@ def test_wrong_options_give_one_message_and_write_nothing(arguments, message, in
     assert not out.exists()
 
 
-def test_opacity_without_overlays_is_refused(infer, photos, tmp_path, capsys):
-    assert infer(photos, "--no-overlay", "--opacity", "0.5", out=tmp_path / "out") == 2
-    assert "--opacity: results without overlays" in capsys.readouterr().err
+@pytest.mark.parametrize("option", [["--opacity", "0.5"], ["--show"]])
+def test_options_of_overlays_are_refused_without_them(option, infer, photos, tmp_path, capsys):
+    assert infer(photos, "--no-overlay", *option, out=tmp_path / "out") == 2
+    assert f"{option[0]}: results without overlays" in capsys.readouterr().err
 
 
 def test_without_out_results_go_to_a_new_folder_each_time(photos, weights, tmp_path, monkeypatch, capsys):

@@ -53,6 +53,19 @@ def test_saved_is_the_overlay(prediction, tmp_path):
         prediction.save(tmp_path / "b.xyz")
 
 
+@pytest.mark.parametrize("name", ["a.ico", "a.icns", "a.xbm", "a.h5", "a.blp"])
+def test_formats_that_change_or_refuse_an_overlay_are_one_message(name, prediction, tmp_path):
+    with pytest.raises(ConfigError, match=rf"{name}.*\.png"):
+        prediction.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_overlay_too_long_for_jpeg_is_refused(prediction, tmp_path):
+    long = replace(prediction, image=np.zeros((2, 66000, 3), np.uint8), mask=np.zeros((2, 66000), np.uint8))
+    with pytest.raises(ConfigError, match=r"JPEG cannot hold this overlay.*\.png"):
+        long.save(tmp_path / "a.jpg")
+
+
 def test_regions_go_by_class_name(prediction):
     name = prediction.labels.names[2]
     polygons, encoded = prediction.polygons(), prediction.to_rle()
