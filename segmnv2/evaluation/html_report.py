@@ -11,6 +11,7 @@ import numpy as np
 from segmnv2.errors import counted
 from segmnv2.evaluation.close_look import CloseLook
 from segmnv2.evaluation.segmenters import ABSENT_RULE, Evaluation
+from segmnv2.labels import LabelSet
 from segmnv2.metrics.confusion import class_accuracy
 from segmnv2.metrics.image_counts import ROUNDS, miou_interval
 
@@ -43,7 +44,7 @@ def html_report(evaluation: Evaluation, look: CloseLook) -> str:
         images=counted(evaluation.images, "image"),
         rule=ABSENT_RULE,
         rounds=ROUNDS,
-        classes=_classes(evaluation),
+        classes=_classes(evaluation, look.labels),
         curve=[(x, y) for x, y in zip(places, curve.values(), strict=True) if not math.isnan(y)],
         curve_ticks=list(zip(places, map(str, curve), strict=True)),
         calibration=[(confidence, right) for confidence, right, _ in look.calibration.points()],
@@ -60,7 +61,8 @@ def _percent(value: float) -> str:
     return "none" if math.isnan(value) else f"{value:.2f}"
 
 
-def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _classes(evaluation: Evaluation, labels: LabelSet) -> list[dict[str, Any]]:
+    """Return the rows of the classes, in the colors of the data set, which the images have too."""
     truth = evaluation.confusion.sum(1).double()
     found = class_accuracy(evaluation.confusion).tolist()
     shares = (truth / truth.sum()).tolist()
@@ -73,9 +75,7 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
             "found": "" if math.isnan(recall) else f"{100 * recall:.1f} %",
             "truth": f"{100 * share:.2f} %",
         }
-        for (name, iou), color, recall, share in zip(
-            evaluation.iou.items(), evaluation.labels.palette, found, shares, strict=True
-        )
+        for (name, iou), color, recall, share in zip(evaluation.iou.items(), labels.palette, found, shares, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from segmnv2.datasets.shapes import SHAPES_LABELS, Shapes
 from segmnv2.evaluation.close_look import CloseLook
 from segmnv2.evaluation.html_report import html_report
 from segmnv2.evaluation.segmenters import Evaluation, evaluate
+from segmnv2.labels import LabelSet
 from segmnv2.metrics.confusion import confusion_matrix, mean_iou
 from segmnv2.models.model_file import save_model
 from segmnv2.models.zoo import create_model
@@ -92,6 +94,14 @@ def test_the_page_has_the_figures_and_needs_no_other_file(looked):
     assert all(address.startswith("data:") for address in page.addresses)
     assert page.without_text == []
     assert not re.findall(r"https?://|@import|url\(", text)
+
+
+def test_the_swatches_have_the_colors_of_the_images(looked):
+    evaluation, look, _ = looked
+    labels = LabelSet(SHAPES_LABELS.names, tuple((9, 9, 9 + index) for index in range(5)))
+    page = html_report(replace(evaluation, labels=labels), look)
+    colors = re.findall(r"rgb\((\d+), (\d+), (\d+)\)", page)
+    assert [tuple(map(int, color)) for color in colors] == list(look.labels.palette)
 
 
 def test_the_command_writes_the_page_and_refuses_it_for_others(weights, tmp_path, capsys):
