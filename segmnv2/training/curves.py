@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 
+import PIL.Image
+
 from segmnv2.files.atomic import atomic_path
 from segmnv2.training.logs import read_rows
+
+SOFTWARE = "segmnv2"
+"""Mark of the picture, so that a file of the user is not replaced: a run may replace any other file of its folder."""
 
 FEWEST = 2
 """Fewest entries of a curve; one point shows nothing."""
@@ -22,7 +28,7 @@ def draw_curves(table: Path, score: str, name: str, picture: Path) -> bool:
         picture: PNG file to write.
 
     Raises:
-        OSError: the picture cannot be written.
+        OSError: the picture cannot be written, or exists and is not from this function.
     """
     rows = read_rows(table)
     losses, scores = (_column(rows, name) for name in ("train/loss", score))
@@ -41,9 +47,17 @@ def draw_curves(table: Path, score: str, name: str, picture: Path) -> bool:
     if scores:
         step, value = max(scores, key=lambda entry: entry[1])
         right.set_title(f"{name} of the validations: best {value:.2f} % at step {step:.0f}")
+    if picture.exists() and _software(picture) != SOFTWARE:
+        raise FileExistsError(errno.EEXIST, "segmnv2 did not write this file")
     with atomic_path(picture) as partial:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", metadata={"Software": SOFTWARE})
     return True
+
+
+def _software(picture: Path) -> object:
+    with suppress(OSError, ValueError, SyntaxError), PIL.Image.open(picture) as image:
+        return image.info.get("Software")
+    return None
 
 
 def _column(rows: list[dict[str, str]], name: str) -> list[tuple[float, float]]:

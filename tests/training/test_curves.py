@@ -28,3 +28,15 @@ def test_less_than_a_curve_is_not_drawn(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.csv").write_text(content)
     assert not draw_curves(tmp_path / "metrics.csv", "val/miou", "mIOU", tmp_path / "results.png")
     assert not (tmp_path / "results.png").exists()
+
+
+def test_a_picture_of_the_user_is_kept(tmp_path: Path) -> None:
+    table, picture = tmp_path / "metrics.csv", tmp_path / "results.png"
+    table.write_text(TABLE)
+    assert draw_curves(table, "val/miou", "mIOU", picture)
+    assert draw_curves(table, "val/miou", "mIOU", picture)
+    Image.new("RGB", (4, 4)).save(picture)
+    content = picture.read_bytes()
+    with pytest.raises(FileExistsError, match="segmnv2 did not write this file"):
+        draw_curves(table, "val/miou", "mIOU", picture)
+    assert picture.read_bytes() == content
