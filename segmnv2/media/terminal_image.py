@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -26,11 +27,16 @@ HALF_BLOCK = "▀"
 def show_image(path: str | Path) -> None:
     """Print an image file to standard output, by the finest of the three ways that the terminal supports.
 
-    Raises:
-        OSError: the file cannot be read.
+    An image that Pillow does not open, because it is removed or has more than 179 million pixels, is a note instead.
     """
-    with Image.open(path) as file:
-        image = file.convert("RGB")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        print(f"note: {path}: cannot be shown in the terminal ({error})", file=sys.stderr)
+        return
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     if os.environ.get("KITTY_WINDOW_ID") or os.environ.get("TERM_PROGRAM") == "ghostty":
         sys.stdout.write(kitty_text(image))

@@ -62,3 +62,18 @@ def test_the_terminal_decides(variables, start, image, tmp_path, monkeypatch, ca
     image.save(tmp_path / "a.png")
     show_image(tmp_path / "a.png")
     assert capsys.readouterr().out.startswith(start)
+
+
+def test_an_image_that_cannot_be_opened_is_a_note(image, tmp_path, monkeypatch, capsys):
+    for name in ("KITTY_WINDOW_ID", "TERM_PROGRAM"):
+        monkeypatch.delenv(name, raising=False)
+    image.save(tmp_path / "a.png")
+    show_image(tmp_path / "removed.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # 4800 pixels are a warning of Pillow
+    show_image(tmp_path / "a.png")
+    assert capsys.readouterr().out.count(HALF_BLOCK) > 10
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    show_image(tmp_path / "a.png")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"note: {tmp_path / 'a.png'}: cannot be shown in the terminal (")
