@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 import threading
 import warnings
@@ -35,7 +36,7 @@ class OpenVinoBackend(Backend):
 
     def convert(self, model: Segmenter, calibration: Calibration) -> None:
         """Convert the model to OpenVINO's, which is compiled for each image size at its first use."""
-        self._graph = take_channels_last(build_graph(model, self.precision, calibration))
+        self._graph = take_channels_last(build_graph(model, self.precision, calibration, portable=False))
 
     def open(self) -> None:
         """Start without compiled models."""
@@ -144,11 +145,20 @@ def grid_model(model: Segmenter) -> openvino.Model:
     return found
 
 
-def build_graph(model: Segmenter, precision: Precision, calibration: Calibration = None) -> openvino.Model:
+def build_graph(
+    model: Segmenter, precision: Precision, calibration: Calibration = None, *, portable: bool = True
+) -> openvino.Model:
     """Return :func:`grid_model` of a model; in int8 its activations have 8 bits.
 
-    Weights have 7 bits, except those of depthwise layers: x86 CPUs without VNNI add pairs of 8-bit products in 16 bits,
-    where large sums saturate. With 8 bits, models with ASPP lost a fifth of their labels there.
+    x86 CPUs without VNNI add pairs of 8-bit products in 16 bits, where large sums saturate. Models with ASPP lost a
+    fifth of their labels there. Weights of 7 bits, except in depthwise layers, exclude that and are less exact.
+
+    Args:
+        model: the model.
+        precision: the precision.
+        calibration: for int8.
+        portable: whether the graph is also for other CPUs; then it has weights of 7 bits. Otherwise they have 8 bits
+            where this CPU keeps enough labels with them.
     """
     if precision != "int8":
         return grid_model(model)
@@ -157,9 +167,40 @@ def build_graph(model: Segmenter, precision: Precision, calibration: Calibration
     graph = grid_model(model)
     names = [each.get_friendly_name() for each in graph.get_ops() if each.get_type_name() == "Convolution"]
     floats = [name for name in names if any(f"module.{layer}" in name for layer in float_layers(model))]
-    seven_bits = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-    found: openvino.Model = quantize_graph(graph, arrays, floats, advanced_parameters=seven_bits)
-    return found
+
+    def quantize(fix: Any) -> openvino.Model:
+        parameters = nncf.AdvancedQuantizationParameters(overflow_fix=fix)
+        quantized: openvino.Model = quantize_graph(graph.clone(), arrays, floats, advanced_parameters=parameters)
+        return quantized
+
+    if portable:
+        return quantize(nncf.OverflowFix.ENABLE)
+    eight_bits = quantize(nncf.OverflowFix.FIRST_LAYER)
+    if platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_vnni_supported():
+        return eight_bits
+    images = arrays[:COMPARED]
+    kept = _kept_labels(eight_bits, graph, images)
+    if kept >= ENOUGH:
+        return eight_bits
+    seven_bits = quantize(nncf.OverflowFix.ENABLE)
+    return seven_bits if _kept_labels(seven_bits, graph, images) > kept else eight_bits
+
+
+COMPARED, ENOUGH = 8, 0.97
+"""Number of calibration images on which labels are compared, and the share of equal labels that is enough."""
+
+
+def _kept_labels(quantized: openvino.Model, graph: openvino.Model, images: list[np.ndarray]) -> float:
+    """Return the share of labels at output stride that a quantized graph has in common with the float graph."""
+    equal = []
+    for image in images:
+        pixels = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+        labels = [
+            CompiledGraph(take_channels_last(each), "float32", 1, 1, pixels.shape)(pixels).argmax(1)
+            for each in (quantized, graph)
+        ]
+        equal.append(np.mean(labels[0] == labels[1]))
+    return float(np.mean(equal))
 
 
 def take_channels_last(graph: openvino.Model) -> openvino.Model:

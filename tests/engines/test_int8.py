@@ -68,7 +68,7 @@ def similarity(found, expected):
 @torch.inference_mode()
 def test_logits_are_similar_at_any_size(model, graph, openvino_graph, calibration, make_pixels, monkeypatch, name):
     monkeypatch.setattr(onnx_runtime, "build_graph", lambda *_: graph)
-    monkeypatch.setattr(openvino, "build_graph", lambda *_: openvino_graph)
+    monkeypatch.setattr(openvino, "build_graph", lambda *_, **__: openvino_graph)
     backend = create_backend(model, name, "int8", threads=1, calibration=calibration)
     for shape in [(1, 3, 65, 65), (2, 3, 49, 81)]:
         pixels = make_pixels(shape, seed=9)
@@ -107,6 +107,14 @@ def test_openvino_quantizes_every_convolution_except_the_image_level_branch(open
     ]
     assert len(plain) == 2
     assert all("pool" in name for name in plain)
+
+
+@pytest.mark.skipif(torch.cpu._is_vnni_supported(), reason="sums of this CPU do not saturate")
+def test_an_engine_keeps_as_many_labels_as_seven_bits_or_enough(model, calibration, openvino_graph):
+    graph, images = openvino.grid_model(model), calibration_arrays(calibration)
+    chosen = openvino.build_graph(model, "int8", calibration, portable=False)
+    least = min(openvino.ENOUGH, openvino._kept_labels(openvino_graph, graph, images))
+    assert openvino._kept_labels(chosen, graph, images) >= least
 
 
 def test_weights_for_openvino_have_seven_bits(openvino_graph):
