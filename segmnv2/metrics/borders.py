@@ -47,8 +47,9 @@ class Borders:
         counted = mask != self._ignore
         depth = max(1, round(RATIO * float(np.hypot(*mask.shape))))
         for index in np.union1d(mask[counted], prediction[counted]):
-            truth = inner_boundary(mask == index, depth) & counted
-            found = inner_boundary(prediction == index, depth) & counted
+            # Ignored pixels are outside both areas, so that their edges are the same in both.
+            truth = inner_boundary(mask == index, depth)
+            found = inner_boundary((prediction == index) & counted, depth)
             self._common[index] += np.count_nonzero(truth & found)
             self._union[index] += np.count_nonzero(truth | found)
         distance = border_distance(mask)

@@ -35,6 +35,14 @@ def test_a_perfect_prediction_has_boundary_iou_1_and_a_flat_curve():
     assert set(borders.curve().values()) == {1}
 
 
+def test_a_perfect_prediction_is_perfect_beside_ignored_pixels():
+    mask = square()
+    mask[:15] = 255
+    borders = Borders(2, 255)
+    borders.update(mask, square())
+    assert borders.boundary_iou == 1
+
+
 def test_a_shift_costs_the_most_near_the_border():
     borders = Borders(2, 255)
     borders.update(square(20), square(21))
