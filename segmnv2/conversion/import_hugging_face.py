@@ -69,7 +69,7 @@ NEEDED = {"expand_ratio": 6, "first_layer_is_expansion": True, "hidden_act": "re
 def read_hugging_face(source: str | Path) -> Source:
     """Read a segmentation model of transformers, or the backbone of a classifier.
 
-    The 1280-channel layer of a segmentation model is left out, because its head does not use it. The normalization is
+    The 1280-channel layer of a segmentation model is omitted, because its head does not use it. The normalization is
     that of ``preprocessor_config.json``.
 
     Args:

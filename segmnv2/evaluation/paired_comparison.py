@@ -149,10 +149,9 @@ def _changed(images: Sequence[str], pair: tuple[Counts, Counts], shown: int) -> 
     """Return the images that improved most and those that worsened most, by their own mIOU."""
     before, after = (100 * mean_over_classes(count_iou(each)) for each in pair)
     gains = [Gain(name, float(a), float(b)) for name, a, b in zip(images, before, after, strict=True)]
-    ranked = sorted((gain for gain in gains if gain.difference), key=lambda gain: gain.difference)
-    return [gain for gain in ranked[::-1] if gain.difference > 0][:shown], [g for g in ranked if g.difference < 0][
-        :shown
-    ]
+    improved = sorted((gain for gain in gains if gain.difference > 0), key=lambda gain: -gain.difference)
+    worsened = sorted((gain for gain in gains if gain.difference < 0), key=lambda gain: gain.difference)
+    return improved[:shown], worsened[:shown]
 
 
 def _settings(first: _File, second: _File) -> dict[str, tuple[Any, Any]]:

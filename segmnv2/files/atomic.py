@@ -86,11 +86,17 @@ def write_image(path: str | Path, image: Image, kind: str, **options: Any) -> Pa
     Raises:
         OSError: the file cannot be written.
     """
+    content = encode_image(image, kind, **options)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def encode_image(image: Image, kind: str, **options: Any) -> bytes:
+    """Return an image as the content of a file; the arguments are those of :func:`write_image`."""
     content = BytesIO()
     image.save(content, format=kind, **options)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-    return Path(path)
+    return content.getvalue()
 
 
 def check_writable(path: str | Path) -> Path:

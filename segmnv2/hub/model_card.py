@@ -113,7 +113,7 @@ def _check_network(own: Mapping[str, Any], evaluated: Any) -> None:
         return
     for key in ("detector", "name", "num_classes", "class_names", "size", "backbone", "head", "options"):
         mine, theirs = (dump_json(model.get(key)) for model in (own, evaluated))
-        stated = key in evaluated or (key == "head" and "name" in evaluated)  # a head without options is left out
+        stated = key in evaluated or (key == "head" and "name" in evaluated)  # a head without options is omitted
         if stated and mine != theirs:
             raise ConfigError(
                 f"the evaluation is of another model: {key} is {theirs:.80} there, {mine:.80} in the weights; evaluate "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from segmnv2.data.mask_file import write_mask
 from segmnv2.errors import ConfigError
-from segmnv2.files.atomic import atomic_path
+from segmnv2.files.atomic import atomic_path, encode_image
 from segmnv2.inference import regions
 from segmnv2.inference.overlay import DEFAULT_OPACITY, overlay_image, share_text
 from segmnv2.inference.scores import Scores
@@ -130,16 +129,17 @@ class Prediction:
             ConfigError: Pillow does not write files with that suffix, or they cannot have this size or colors.
             OSError: the file cannot be written.
         """
-        file, image, content = Path(path), self.overlay(), BytesIO()
+        file = Path(path)
         form = PIL.Image.registered_extensions().get(file.suffix.lower())
         if form not in PIL.Image.SAVE or form in ICONS:
             raise ConfigError(f"{file}: Pillow writes no overlays with this suffix; give one such as .png or .jpg")
+        image = self.overlay()
         try:
-            image.save(content, form)
+            content = encode_image(image, form)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: {form} cannot hold this overlay ({error}); give a .png file") from error
         with atomic_path(file) as temporary:
-            temporary.write_bytes(content.getbuffer())
+            temporary.write_bytes(content)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the overlay with its legend with matplotlib, and return the axes.
@@ -161,9 +161,7 @@ class Prediction:
 
     def _repr_png_(self) -> bytes:
         """Return the overlay as PNG, which notebooks display."""
-        buffer = BytesIO()
-        self.overlay().save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_image(self.overlay(), "PNG")
 
     def __repr__(self) -> str:
         """Return size, classes and shares, such as ``<Prediction 500x375: background 62%, person 38%>``."""

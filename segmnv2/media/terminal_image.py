@@ -6,7 +6,6 @@ import base64
 import os
 import sys
 import warnings
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,10 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
+from segmnv2.files.atomic import encode_image
+
 LONGEST_SIDE = 800
-"""Of an image sent to a terminal, in pixels."""
+"""Largest side of an image that is sent to a terminal, in pixels."""
 
 KITTY_CHUNK = 4096
 ITERM_PROGRAMS = ("iTerm.app", "WezTerm", "vscode", "mintty")
@@ -53,7 +54,7 @@ def kitty_text(image: Image.Image) -> str:
 
     Source: https://sw.kovidgoyal.net/kitty/graphics-protocol/
     """
-    data = base64.standard_b64encode(_png(image)).decode("ascii")
+    data = base64.standard_b64encode(encode_image(image, "PNG")).decode("ascii")
     chunks = [data[start : start + KITTY_CHUNK] for start in range(0, len(data), KITTY_CHUNK)]
     heads = ["a=T,f=100," if number == 0 else "" for number in range(len(chunks))]
     more = [int(number < len(chunks) - 1) for number in range(len(chunks))]
@@ -66,7 +67,7 @@ def iterm_text(image: Image.Image) -> str:
 
     Source: https://iterm2.com/documentation-images.html
     """
-    png = _png(image)
+    png = encode_image(image, "PNG")
     return f"\x1b]1337;File=inline=1;size={len(png)}:{base64.standard_b64encode(png).decode('ascii')}\x07\n"
 
 
@@ -84,9 +85,3 @@ def half_blocks(image: Image.Image, columns: int, rows: int) -> Segments:
             segments.append(Segment(HALF_BLOCK, style))
         segments.append(Segment.line())
     return Segments(segments)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from io import BytesIO
 
 import cv2
 import numpy as np
 import PIL.Image
+
+from segmnv2.files.atomic import encode_image
 
 QUALITY = 80
 
@@ -28,6 +29,5 @@ def shrink(values: np.ndarray, longest_side: int, *, smooth: bool = True) -> np.
 
 def data_address(image: np.ndarray) -> str:
     """Return an RGB image (H, W, 3), 0..255, as a ``data:`` address of a JPEG."""
-    buffer = BytesIO()
-    PIL.Image.fromarray(image).save(buffer, format="JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    content = encode_image(PIL.Image.fromarray(image), "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()

@@ -208,7 +208,7 @@ def load_weights(
         keep_logits: whether to load the last layer, whose classes must have the model's names and order. A segmenter
             with numbered labels takes the labels of the file, and a file with numbered labels fits all names. Give
             ``False`` to train on other classes.
-        backbone_only: load only the backbone; the 1280-channel layer of an ImageNet backbone is left out if the model
+        backbone_only: load only the backbone; the 1280-channel layer of an ImageNet backbone is omitted if the model
             has none.
 
     Returns:
@@ -265,7 +265,7 @@ def load_backbone_weights(
         backbone: the backbone.
         name: a name of :data:`segmnv2.backbones.backbone.BACKBONES`.
         options: the given arguments of its constructor.
-        path: a file of any kind; its 1280-channel layer is left out if the backbone has none.
+        path: a file of any kind; its 1280-channel layer is omitted if the backbone has none.
         segments: whether a segmentation model starts from the backbone, whose dilations may differ.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The curves of a run as a picture: loss and learning rate, and the scores of the validations."""
+"""The curves of a run as an image: the loss, and the scores of the validations."""
 
 from __future__ import annotations
 

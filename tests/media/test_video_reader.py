@@ -63,13 +63,13 @@ def test_frames_are_skipped_and_limited_and_the_total_is_known(options, numbers,
         assert np.array_equal(frame.image, whole[frame.number - 1])
 
 
-@pytest.mark.parametrize("told", [0, 3, 11, 13])
-def test_a_missing_or_wrong_count_in_the_header_changes_no_frame(told, clip):
-    tell(clip, told)
+@pytest.mark.parametrize("stated", [0, 3, 11, 13])
+def test_a_missing_or_wrong_count_in_the_header_changes_no_frame(stated, clip):
+    tell(clip, stated)
     with VideoReader(clip) as video:
         assert len(list(video)) == 12
         assert video.fault is None
-        assert video.total == (told or None)
+        assert video.total == (stated or None)
 
 
 def test_a_file_that_ends_early_gives_its_frames_and_a_fault(clip):
