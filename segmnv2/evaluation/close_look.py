@@ -6,6 +6,8 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
+from torch import Tensor
 
 from segmnv2.data.sample import Sample
 from segmnv2.inference.overlay import blend, colorize
@@ -14,7 +16,7 @@ from segmnv2.labels import LabelSet
 from segmnv2.media.thumbnails import data_address, shrink
 from segmnv2.metrics.borders import Borders
 from segmnv2.metrics.calibration import Calibration
-from segmnv2.metrics.confusion import confusion_matrix, mean_iou
+from segmnv2.metrics.confusion import mean_iou
 
 SHOWN = 6
 """Number of best images, and of worst ones."""
@@ -54,11 +56,10 @@ class CloseLook:
         self._worst: list[tuple[float, int, Example]] = []
         self._number = 0
 
-    def __call__(self, sample: Sample, prediction: Prediction) -> None:
-        """Count an image with its prediction."""
+    def __call__(self, sample: Sample, prediction: Prediction, counts: Int64[Tensor, "k k"]) -> None:
+        """Count an image with its prediction, and its pixels as [truth, prediction]."""
         self.borders.update(sample.mask, prediction.mask)
         self.calibration.update(sample.mask, prediction.mask, prediction.confidence)
-        counts = confusion_matrix(sample.mask, prediction.mask, self.labels.num_classes, self.labels.ignore_index)
         miou = mean_iou(counts)
         if not np.isnan(miou):
             self._number += 1

@@ -24,7 +24,8 @@ def html_report(evaluation: Evaluation, look: CloseLook) -> str:
 
     Args:
         evaluation: the figures.
-        look: what :func:`segmnv2.evaluation.segmenters.evaluate` showed it as ``observe``.
+        look: the measures of the same evaluation; it was the argument ``observe`` of
+            :func:`segmnv2.evaluation.segmenters.evaluate`.
     """
     from jinja2 import Environment, StrictUndefined
 

@@ -108,7 +108,7 @@ def evaluate(
     limit: int | None = None,
     masks_out: str | Path | None = None,
     progress: Callable[[], None] | None = None,
-    observe: Callable[[Sample, Prediction], None] | None = None,
+    observe: Callable[[Sample, Prediction, Int64[Tensor, "k k"]], None] | None = None,
     **values: Any,
 ) -> Evaluation:
     """Predict every image of a data set and count its pixels by class; memory does not grow with the number of images.
@@ -121,7 +121,7 @@ def evaluate(
         limit: number of images, evenly distributed over the set; ``None`` for all.
         masks_out: folder for the predicted masks as palette PNG; ``None`` for no masks.
         progress: called after each image.
-        observe: called with each image and its prediction.
+        observe: called with each image, its prediction, and its pixels as int64 (K, K), [truth, prediction].
         values: options by name, such as ``size="native"`` or ``backend="auto"``; see
             :class:`segmnv2.inference.options.InferenceOptions`.
 
@@ -154,13 +154,14 @@ def evaluate(
             sample = chosen[index]
             prediction = predictor(sample.image)
             try:
-                per_image.add(sample.name, confusion.update(sample.mask, prediction.mask))
+                counts = confusion.update(sample.mask, prediction.mask)
             except ValueError as error:
                 raise DatasetError(f"{sample.name}: {error}; correct the mask") from error
+            per_image.add(sample.name, counts)
             if masks_out is not None:
                 write_mask(Path(masks_out) / f"{sample.name}.png", prediction.mask, network.labels)
             if observe is not None:
-                observe(sample, prediction)
+                observe(sample, prediction, counts)
             if progress is not None:
                 progress()
     if not confusion.counts.any():

@@ -39,8 +39,8 @@ def looked(weights) -> tuple[Evaluation, CloseLook, dict[str, float]]:
 
     look, own = CloseLook(SHAPES_LABELS), {}
 
-    def observe(sample: Sample, prediction) -> None:
-        look(sample, prediction)
+    def observe(sample: Sample, prediction, counts) -> None:
+        look(sample, prediction, counts)
         own[sample.name] = mean_iou(confusion_matrix(sample.mask, prediction.mask, 5))
 
     return evaluate(load_model(weights), DATA, size=65, observe=observe), look, own
